@@ -1,6 +1,35 @@
-//! Bytes to values and back.
+//! What is said: bytes to values and back, and nothing else.
+//!
+//! Never here: a socket, a clock, a thread, a file, a log record, and never a decision; what a
+//! line *means* is decided in [`crate::herd`] and [`crate::connections`]. Values borrow the line
+//! they were read from, so that reading one allocates nothing, and keep the original text of
+//! every field, because that text and not a number printed again is what goes out (section 3).
+//!
+//! ```text
+//!   bytes --LineBuffer--> line --split--> fields --parse--> Request, Hello, Update, Mark ...
+//!   bytes <------------------------------------------------ write_...
+//! ```
 
-/// The words in which a herd talks to its clients (protocol, section 2). One for the whole herd.
+mod decimal;
+mod fields;
+mod lines;
+mod location;
+mod peer;
+mod request;
+mod time;
+mod update;
+
+pub use decimal::Decimal;
+pub use fields::{Fields, split};
+pub use lines::{Line, LineBuffer};
+pub use location::{Angle, Location, LocationError};
+pub use peer::{Epoch, FromAcceptor, FromDialler, PeerError, Seq, UpdateError};
+pub use peer::{write_ack, write_hello, write_mark, write_resume};
+pub use request::{Iamat, Refused, Request, Whatsat, asks_for_http};
+pub use time::{Skew, Timestamp, TimestampError, Wall};
+pub use update::{Update, UpdateRef};
+
+/// The words in which a herd talks to its clients (section 2). One for the whole herd.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// `AT AT <id> <location> <timestamp>`, radii in miles.
@@ -9,3 +38,21 @@ pub enum Dialect {
     /// `AT <server> <skew> <id> <location> <timestamp>`, radii in kilometres.
     Course,
 }
+
+/// Appends `? `, the line as it came, and LF: the answer to whatever can't be understood
+/// (section 3).
+pub fn write_refusal(line: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"? ");
+    out.extend_from_slice(line);
+    out.push(b'\n');
+}
+
+/// Whether `name` may name a server: 1 to 64 letters, digits, `_` and `-`. The bound keeps
+/// `<name>_log.txt` a legal file name and an UPDATELOC within its line.
+pub fn is_server_name(name: &[u8]) -> bool {
+    let permitted = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=SERVER_NAME_BYTES).contains(&name.len()) && name.iter().all(permitted)
+}
+
+/// The longest name of a server, in bytes.
+pub const SERVER_NAME_BYTES: usize = 64;

@@ -1,0 +1,195 @@
+//! Framing: a stream of bytes, cut anywhere, becomes lines (section 1).
+//!
+//! What comes out depends on the bytes alone, never on how they were split. The buffer never
+//! reads: bytes are pushed into it, and its owner bounds what is pushed by not pushing.
+//!
+//! ```text
+//!              start          scanned            bytes.len()
+//!                |               |                    |
+//!   [ handed out | no LF in here | not looked at yet  |
+//! ```
+
+use memchr::memchr;
+
+/// One line, without its ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// It ended with LF, or CR LF.
+    Whole(&'a [u8]),
+    /// The stream ended before the line did.
+    Unfinished(&'a [u8]),
+    /// It is longer than the limit; these are its first bytes. Nothing comes after it.
+    TooLong(&'a [u8]),
+}
+
+/// Bytes received and not yet handled.
+#[derive(Debug, Default)]
+pub struct LineBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    scanned: usize,
+    ended: bool,
+    closed: bool,
+}
+
+impl LineBuffer {
+    /// Adds what was received.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.closed {
+            return;
+        }
+        // Only the beginning of one line is ever left in front, so this moves little.
+        self.bytes.drain(..self.start);
+        self.scanned -= self.start;
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Notes that nothing will be pushed any more: what is left is a line too.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether [`LineBuffer::end`] was called and every line was handed out.
+    pub fn is_done(&self) -> bool {
+        self.ended && self.is_empty()
+    }
+
+    /// Whether the stream's end was noted.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The next line of at most `limit` bytes, its ending not counted.
+    pub fn next_line(&mut self, limit: usize) -> Option<Line<'_>> {
+        match memchr(b'\n', &self.bytes[self.scanned..]) {
+            Some(distance) => {
+                let (begin, end) = (self.start, self.scanned + distance);
+                self.start = end + 1;
+                self.scanned = end + 1;
+                let line = &self.bytes[begin..end];
+                let length = line.strip_suffix(b"\r").unwrap_or(line).len();
+                if length > limit {
+                    return Some(self.refuse(begin, length));
+                }
+                Some(Line::Whole(&self.bytes[begin..begin + length]))
+            }
+            None => self.next_without_end(limit),
+        }
+    }
+
+    fn next_without_end(&mut self, limit: usize) -> Option<Line<'_>> {
+        let begin = self.start;
+        self.scanned = self.bytes.len();
+        let pending = &self.bytes[begin..];
+        if self.ended {
+            let length = pending.len();
+            if length > limit {
+                return Some(self.refuse(begin, length));
+            }
+            self.start = self.bytes.len();
+            return (length > 0).then(|| Line::Unfinished(&self.bytes[begin..]));
+        }
+        // A CR in the last place may yet belong to the line's ending. And where the limit is
+        // small, all that will be shown must be here, or the answer would depend on the split.
+        let length = pending.strip_suffix(b"\r").unwrap_or(pending).len();
+        let too_long = length > limit && length >= SHOWN_OF_TOO_LONG;
+        too_long.then(|| self.refuse(begin, length))
+    }
+
+    /// Hands out the beginning of a line that is too long, and nothing after it.
+    fn refuse(&mut self, begin: usize, length: usize) -> Line<'_> {
+        self.closed = true;
+        self.start = self.bytes.len();
+        self.scanned = self.start;
+        Line::TooLong(&self.bytes[begin..begin + length.min(SHOWN_OF_TOO_LONG)])
+    }
+
+    /// Forgets what was not handed out, and whatever is pushed from now on.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.bytes.clear();
+        self.start = 0;
+        self.scanned = 0;
+    }
+
+    /// Whether nothing waits to be handed out.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    /// Bytes that wait to be handed out.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether all that waits is a line without its ending. True only where
+    /// [`LineBuffer::next_line`] last returned none.
+    pub fn has_begun_line(&self) -> bool {
+        !self.is_empty() && self.scanned == self.bytes.len() && !self.ended
+    }
+
+    /// Lends the buffer its memory. Whatever it has is kept: lending matters only before a push
+    /// into an empty one.
+    pub fn lend(&mut self, memory: Vec<u8>) {
+        if self.is_empty() {
+            self.bytes = memory;
+            self.bytes.clear();
+            self.start = 0;
+            self.scanned = 0;
+        }
+    }
+
+    /// Gives the memory back if nothing is in it.
+    pub fn reclaim(&mut self) -> Option<Vec<u8>> {
+        if !self.is_empty() || self.bytes.capacity() == 0 {
+            return None;
+        }
+        self.start = 0;
+        self.scanned = 0;
+        Some(std::mem::take(&mut self.bytes))
+    }
+
+    /// Whether memory must be lent before a push.
+    pub fn wants_memory(&self) -> bool {
+        self.bytes.capacity() == 0
+    }
+}
+
+/// How much of a line that is too long is echoed, in bytes (section 1).
+const SHOWN_OF_TOO_LONG: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(pieces: &[&[u8]], limit: usize) -> Vec<String> {
+        let mut buffer = LineBuffer::default();
+        let mut seen = Vec::new();
+        let mut take = |buffer: &mut LineBuffer| {
+            while let Some(line) = buffer.next_line(limit) {
+                seen.push(format!("{line:?}"));
+            }
+        };
+        for piece in pieces {
+            buffer.push(piece);
+            take(&mut buffer);
+        }
+        buffer.end();
+        take(&mut buffer);
+        assert!(buffer.is_done());
+        seen
+    }
+
+    #[test]
+    fn the_limit_counts_the_line_without_its_ending() {
+        let whole = format!("{:?}", Line::Whole(b"abcd"));
+        assert_eq!(lines(&[b"abcd\r\n"], 4), [whole.clone()]);
+        assert_eq!(lines(&[b"abcd\r", b"\n"], 4), [whole.clone()]);
+        assert_eq!(lines(&[b"abcd\n"], 4), [whole]);
+        let too_long = |seen| [format!("{:?}", Line::TooLong(seen))];
+        assert_eq!(lines(&[b"abcde\nx\n"], 4), too_long(b"abcde"));
+        assert_eq!(lines(&[b"abcd\r", b"x", b"\n"], 4), too_long(b"abcd\rx"));
+        assert_eq!(lines(&[b"abcd\r"], 4), too_long(b"abcd\r"));
+    }
+}

@@ -1,0 +1,254 @@
+//! Where a client is: ISO 6709 text (section 3), judged digit by digit.
+//!
+//! ```text
+//!   +34.068930   -118.445127   +125.5   CRSWGS_84   /
+//!   latitude     longitude     altitude  reference  solidus    the last three may be left out
+//! ```
+//!
+//! Latitude and longitude are degrees, degrees and minutes, or degrees, minutes and seconds,
+//! told apart by the number of digits before the point, each by itself.
+
+use std::fmt;
+
+use super::decimal::{Decimal, integer};
+
+/// A place on Earth as a client wrote it.
+#[derive(Clone, Copy, Debug)]
+pub struct Location<'a> {
+    /// The whole text, as it goes out again.
+    pub text: &'a [u8],
+    /// North of the equator where positive.
+    pub latitude: Angle<'a>,
+    /// East of Greenwich where positive.
+    pub longitude: Angle<'a>,
+}
+
+/// A latitude or a longitude: its sign and the digits of its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Angle<'a> {
+    negative: bool,
+    degrees: &'a [u8],
+    /// Two digits each, or none.
+    minutes: &'a [u8],
+    seconds: &'a [u8],
+    /// Of the last part that is there.
+    fraction: &'a [u8],
+}
+
+/// What is wrong with a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocationError {
+    TooLong,
+    Latitude,
+    Longitude,
+    LatitudeRange,
+    LongitudeRange,
+    SixtyMinutes,
+    SixtySeconds,
+    Altitude,
+    Trailing,
+}
+
+impl<'a> Location<'a> {
+    /// Reads all of `text`.
+    pub fn parse(text: &'a [u8]) -> Result<Location<'a>, LocationError> {
+        if text.len() > MAX_BYTES {
+            return Err(LocationError::TooLong);
+        }
+        let (latitude, rest) = Angle::parse(text, &LATITUDE)?;
+        let (longitude, rest) = Angle::parse(rest, &LONGITUDE)?;
+        let rest = altitude(rest)?;
+        let rest = rest.strip_prefix(REFERENCE_SYSTEM).unwrap_or(rest);
+        match rest.strip_prefix(b"/").unwrap_or(rest) {
+            [] => Ok(Location {
+                text,
+                latitude,
+                longitude,
+            }),
+            _ => Err(LocationError::Trailing),
+        }
+    }
+}
+
+impl<'a> Angle<'a> {
+    /// Decimal degrees, to be calculated with; what is compared or sent is the text.
+    pub fn degrees(&self) -> f64 {
+        let part = |digits: &[u8]| integer(digits) as f64;
+        let fraction = self
+            .fraction
+            .iter()
+            .rev()
+            .fold(0.0, |sum, digit| (sum + f64::from(digit - b'0')) / 10.0);
+        let (mut minutes, mut seconds) = (part(self.minutes), part(self.seconds));
+        let mut degrees = part(self.degrees);
+        match (self.minutes, self.seconds) {
+            ([], _) => degrees += fraction,
+            (_, []) => minutes += fraction,
+            _ => seconds += fraction,
+        }
+        let value = degrees + minutes / 60.0 + seconds / 3600.0;
+        if self.negative { -value } else { value }
+    }
+
+    fn parse(text: &'a [u8], axis: &Axis) -> Result<(Angle<'a>, &'a [u8]), LocationError> {
+        let (negative, unsigned) = match text {
+            [b'+', rest @ ..] => (false, rest),
+            [b'-', rest @ ..] => (true, rest),
+            _ => return Err(axis.malformed),
+        };
+        let (number, rest) = Decimal::parse_prefix(unsigned).ok_or(axis.malformed)?;
+        let width = axis.degree_digits;
+        let digits = number.whole.len();
+        let (degrees, parts) = match digits {
+            _ if digits <= width => (number.whole, &b""[..]),
+            _ if digits == width + 2 || digits == width + 4 => number.whole.split_at(width),
+            _ => return Err(axis.malformed),
+        };
+        let (minutes, seconds) = parts.split_at(parts.len().min(2));
+        let angle = Angle {
+            negative,
+            degrees,
+            minutes,
+            seconds,
+            fraction: number.fraction,
+        };
+        angle.check(axis)?;
+        Ok((angle, rest))
+    }
+
+    fn check(&self, axis: &Axis) -> Result<(), LocationError> {
+        if integer(self.minutes) >= 60 {
+            return Err(LocationError::SixtyMinutes);
+        }
+        if integer(self.seconds) >= 60 {
+            return Err(LocationError::SixtySeconds);
+        }
+        let zero = |digits: &[u8]| digits.iter().all(|&digit| digit == b'0');
+        let exact = zero(self.minutes) && zero(self.seconds) && zero(self.fraction);
+        match integer(self.degrees) {
+            degrees if degrees < axis.greatest || degrees == axis.greatest && exact => Ok(()),
+            _ => Err(axis.out_of_range),
+        }
+    }
+}
+
+/// Passes over an altitude: a sign and a decimal number. A sign without one is an error.
+fn altitude(text: &[u8]) -> Result<&[u8], LocationError> {
+    match text {
+        [b'+' | b'-', number @ ..] => match Decimal::parse_prefix(number) {
+            Some((_, rest)) => Ok(rest),
+            None => Err(LocationError::Altitude),
+        },
+        _ => Ok(text),
+    }
+}
+
+/// By value of the text.
+impl PartialEq for Location<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Display for LocationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LocationError::TooLong => "the location is longer than 64 bytes",
+            LocationError::Latitude => "the latitude is not ±DD[.d], ±DDMM[.m] or ±DDMMSS[.s]",
+            LocationError::Longitude => "the longitude is not ±DDD[.d], ±DDDMM[.m] or ±DDDMMSS[.s]",
+            LocationError::LatitudeRange => "the latitude is past 90 degrees",
+            LocationError::LongitudeRange => "the longitude is past 180 degrees",
+            LocationError::SixtyMinutes => "there are less than 60 minutes in a degree",
+            LocationError::SixtySeconds => "there are less than 60 seconds in a minute",
+            LocationError::Altitude => "the altitude is not ±n[.n]",
+            LocationError::Trailing => "the location is followed by something else",
+        })
+    }
+}
+
+/// What tells latitude and longitude apart.
+struct Axis {
+    /// Digits of the degrees where minutes follow; at most so many where none do.
+    degree_digits: usize,
+    greatest: u64,
+    malformed: LocationError,
+    out_of_range: LocationError,
+}
+
+const LATITUDE: Axis = Axis {
+    degree_digits: 2,
+    greatest: 90,
+    malformed: LocationError::Latitude,
+    out_of_range: LocationError::LatitudeRange,
+};
+
+const LONGITUDE: Axis = Axis {
+    degree_digits: 3,
+    greatest: 180,
+    malformed: LocationError::Longitude,
+    out_of_range: LocationError::LongitudeRange,
+};
+
+/// The only reference system taken: a place in another would lie somewhere else.
+const REFERENCE_SYSTEM: &[u8] = b"CRSWGS_84";
+
+/// Longer is an invalid command (section 3).
+const MAX_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_iso_6709_mean_the_same_place() {
+        for text in [
+            "+34.068930-118.445127",
+            "+3404.1358-11826.7076+125.5CRSWGS_84/",
+            "+340408.148-1182642.457/",
+            "+34.068930-11826.7076CRSWGS_84",
+        ] {
+            let location = Location::parse(text.as_bytes()).expect(text);
+            assert!(
+                (location.latitude.degrees() - 34.068930).abs() < 1e-6,
+                "{text}"
+            );
+            assert!(
+                (location.longitude.degrees() + 118.445127).abs() < 1e-6,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hair_past_the_pole_is_past_the_pole() {
+        let parse = |text: &'static str| Location::parse(text.as_bytes()).map(|_| ());
+        assert_eq!(parse("+90.000000000000000000000+1"), Ok(()));
+        let past = "+90.00000000000000000000000000000000000001+1";
+        assert_eq!(parse(past), Err(LocationError::LatitudeRange));
+        assert_eq!(parse("+900000.1+1"), Err(LocationError::LatitudeRange));
+        assert_eq!(parse("+1-1800000.0"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_malformed_is_named() {
+        for (text, error) in [
+            ("+123+1", LocationError::Latitude),
+            ("+12345+1", LocationError::Latitude),
+            ("+1+1234", LocationError::Longitude),
+            ("+1+123456", LocationError::Longitude),
+            ("+3460-11826", LocationError::SixtyMinutes),
+            ("+340060-11826", LocationError::SixtySeconds),
+            ("+1+1+", LocationError::Altitude),
+            ("+1+1CRS", LocationError::Trailing),
+            ("+1+1//", LocationError::Trailing),
+            ("+1", LocationError::Longitude),
+            ("+1.+1", LocationError::Latitude),
+        ] {
+            assert_eq!(
+                Location::parse(text.as_bytes()).err(),
+                Some(error),
+                "{text}"
+            );
+        }
+    }
+}

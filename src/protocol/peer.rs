@@ -1,0 +1,247 @@
+//! What servers say to each other (section 4).
+//!
+//! ```text
+//!   dialler                                acceptor
+//!   HELLO herd/1 <server> <epoch>    -->
+//!                                    <--   RESUME <epoch> <seq> <own epoch> <own name>
+//!   UPDATELOC ...                    -->
+//!   MARK <seq>                       -->
+//!                                    <--   ACK <seq>
+//! ```
+
+use std::fmt;
+
+use super::decimal::{integer, trim_zeros_before};
+use super::fields::split;
+use super::is_server_name;
+use super::location::{Location, LocationError};
+use super::request::ID_BYTES;
+use super::time::{Skew, Timestamp, TimestampError, write_integer};
+use super::update::{COMMAND, UpdateRef};
+
+/// One run of a server, and so its feed: a random number, new at each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// A place in a feed: how many changes its table had seen. 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// What the dialling side of a link says.
+#[derive(Clone, Copy, Debug)]
+pub enum FromDialler<'a> {
+    Hello { server: &'a [u8], epoch: Epoch },
+    Update(UpdateRef<'a>),
+    Mark(Seq),
+}
+
+/// What the accepting side answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromAcceptor<'a> {
+    Resume {
+        /// The last MARK it has and the run of the dialler that it belongs to; none where it has
+        /// nothing of the dialler's present run.
+        mark: Option<(Epoch, Seq)>,
+        /// The run of the acceptor.
+        epoch: Epoch,
+        name: &'a [u8],
+    },
+    Ack(Seq),
+}
+
+/// What is wrong with a neighbour's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerError {
+    /// No line that a server says on this side of a link.
+    Unknown,
+    /// A HELLO of another version of the protocol.
+    Version,
+    /// An UPDATELOC that is malformed: skipped, and the link stays up.
+    Update(UpdateError),
+}
+
+/// What is wrong with an UPDATELOC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateError {
+    FieldCount,
+    Id,
+    Location(LocationError),
+    Timestamp(TimestampError),
+    Server,
+    Skew,
+}
+
+impl<'a> FromDialler<'a> {
+    /// Reads a line, given without its ending.
+    pub fn parse(line: &'a [u8]) -> Result<FromDialler<'a>, PeerError> {
+        match split(line).as_slice() {
+            [COMMAND, fields @ ..] => {
+                let update = parse_update(fields).map_err(PeerError::Update)?;
+                Ok(FromDialler::Update(update))
+            }
+            [b"MARK", seq] => Seq::parse(seq)
+                .map(FromDialler::Mark)
+                .ok_or(PeerError::Unknown),
+            [b"HELLO", b"herd/1", server, epoch] => {
+                let epoch = Epoch::parse(epoch).ok_or(PeerError::Unknown)?;
+                Ok(FromDialler::Hello { server, epoch })
+            }
+            [b"HELLO", _, _, _] => Err(PeerError::Version),
+            _ => Err(PeerError::Unknown),
+        }
+    }
+}
+
+impl<'a> FromAcceptor<'a> {
+    /// Reads a line, given without its ending.
+    pub fn parse(line: &'a [u8]) -> Result<FromAcceptor<'a>, PeerError> {
+        let parsed = match split(line).as_slice() {
+            [b"RESUME", of, seq, epoch, name] => parse_resume(of, seq, epoch, name),
+            [b"ACK", seq] => Seq::parse(seq).map(FromAcceptor::Ack),
+            _ => None,
+        };
+        parsed.ok_or(PeerError::Unknown)
+    }
+}
+
+fn parse_resume<'a>(
+    of: &[u8],
+    seq: &[u8],
+    epoch: &[u8],
+    name: &'a [u8],
+) -> Option<FromAcceptor<'a>> {
+    let seq = Seq::parse(seq)?;
+    let mark = match of {
+        b"0" => None,
+        _ => Some((Epoch::parse(of)?, seq)),
+    };
+    Some(FromAcceptor::Resume {
+        mark,
+        epoch: Epoch::parse(epoch)?,
+        name,
+    })
+}
+
+fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
+    let [id, location, timestamp, server, skew] = *fields else {
+        return Err(UpdateError::FieldCount);
+    };
+    if id.len() > ID_BYTES {
+        return Err(UpdateError::Id);
+    }
+    if !is_server_name(server) {
+        return Err(UpdateError::Server);
+    }
+    Ok(UpdateRef {
+        id,
+        location: Location::parse(location)
+            .map_err(UpdateError::Location)?
+            .text,
+        timestamp: Timestamp::parse(timestamp).map_err(UpdateError::Timestamp)?,
+        server,
+        skew: Skew::parse(skew).ok_or(UpdateError::Skew)?,
+    })
+}
+
+impl Epoch {
+    /// Reads 16 hexadecimal digits.
+    pub fn parse(text: &[u8]) -> Option<Epoch> {
+        if text.len() != 16 {
+            return None;
+        }
+        text.iter()
+            .try_fold(0, |value, &digit| {
+                Some(value << 4 | u64::from(char::from(digit).to_digit(16)?))
+            })
+            .map(Epoch)
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend(
+            (0..16)
+                .rev()
+                .map(|place| HEX[(self.0 >> (4 * place)) as usize & 15]),
+        );
+    }
+}
+
+impl Seq {
+    /// Reads a decimal integer of at most 64 bits.
+    pub fn parse(text: &[u8]) -> Option<Seq> {
+        if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        match trim_zeros_before(text) {
+            digits if digits.len() < 20 => Some(Seq(integer(digits))),
+            digits => std::str::from_utf8(digits).ok()?.parse().ok().map(Seq),
+        }
+    }
+}
+
+/// Appends `HELLO herd/1 <server> <epoch>`.
+pub fn write_hello(server: &[u8], epoch: Epoch, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HELLO herd/1 ");
+    out.extend_from_slice(server);
+    out.push(b' ');
+    epoch.write(out);
+    out.push(b'\n');
+}
+
+/// Appends `RESUME <epoch> <seq> <own epoch> <own name>`; `0 0` stands for no mark.
+pub fn write_resume(mark: Option<(Epoch, Seq)>, own: Epoch, name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"RESUME ");
+    match mark {
+        None => out.extend_from_slice(b"0 0"),
+        Some((epoch, seq)) => {
+            epoch.write(out);
+            out.push(b' ');
+            write_integer(seq.0, 1, out);
+        }
+    }
+    out.push(b' ');
+    own.write(out);
+    out.push(b' ');
+    out.extend_from_slice(name);
+    out.push(b'\n');
+}
+
+/// Appends `MARK <seq>`.
+pub fn write_mark(seq: Seq, out: &mut Vec<u8>) {
+    write_numbered(b"MARK ", seq, out);
+}
+
+/// Appends `ACK <seq>`.
+pub fn write_ack(seq: Seq, out: &mut Vec<u8>) {
+    write_numbered(b"ACK ", seq, out);
+}
+
+fn write_numbered(word: &[u8], seq: Seq, out: &mut Vec<u8>) {
+    out.extend_from_slice(word);
+    write_integer(seq.0, 1, out);
+    out.push(b'\n');
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PeerError::Unknown => "no server says that here",
+            PeerError::Version => "this server speaks herd/1 only",
+            PeerError::Update(error) => return error.fmt(f),
+        })
+    }
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UpdateError::FieldCount => "an UPDATELOC has five fields",
+            UpdateError::Id => "the client's ID is longer than 256 bytes",
+            UpdateError::Location(error) => return error.fmt(f),
+            UpdateError::Timestamp(error) => return error.fmt(f),
+            UpdateError::Server => "the server's name is not of the permitted form",
+            UpdateError::Skew => "the skew is not a sign, digits, a point and nine decimals",
+        })
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -1,0 +1,142 @@
+//! What clients say: IAMAT and WHATSAT (section 3). Whatever is neither has a reason, for the log.
+
+use std::fmt;
+
+use super::Dialect;
+use super::decimal::{Decimal, integer, trim_zeros_before};
+use super::fields::split;
+use super::location::{Location, LocationError};
+use super::time::{Timestamp, TimestampError};
+
+/// A line of a client that makes sense by itself. Whether its timestamp lies in the future and
+/// whether its client is known is for others to judge.
+#[derive(Clone, Copy, Debug)]
+pub enum Request<'a> {
+    Iamat(Iamat<'a>),
+    Whatsat(Whatsat<'a>),
+}
+
+/// `IAMAT <id> <location> <timestamp>`
+#[derive(Clone, Copy, Debug)]
+pub struct Iamat<'a> {
+    pub id: &'a [u8],
+    pub location: Location<'a>,
+    pub timestamp: Timestamp<'a>,
+}
+
+/// `WHATSAT <id> <radius> <bound>`
+#[derive(Clone, Copy, Debug)]
+pub struct Whatsat<'a> {
+    pub id: &'a [u8],
+    /// Metres.
+    pub radius: f64,
+    /// How many places at most, up to 20.
+    pub bound: usize,
+}
+
+/// Why a client's line is no command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Empty,
+    UnknownCommand,
+    /// An IAMAT has three fields behind its command, a WHATSAT too.
+    FieldCount,
+    IdTooLong,
+    Location(LocationError),
+    Timestamp(TimestampError),
+    /// Not a decimal number without a sign, or more than 50 km.
+    Radius,
+    /// Not an integer from 0 to 20.
+    Bound,
+    /// The timestamp lies further ahead of the server's clock than it may.
+    Future,
+    /// A WHATSAT about a client that this server has not heard of.
+    UnknownClient,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a line, given without its ending.
+    pub fn parse(line: &'a [u8], dialect: Dialect) -> Result<Request<'a>, Refused> {
+        match split(line).as_slice() {
+            [] => Err(Refused::Empty),
+            [b"IAMAT", id, location, timestamp] => Ok(Request::Iamat(Iamat {
+                id: check_id(id)?,
+                location: Location::parse(location).map_err(Refused::Location)?,
+                timestamp: Timestamp::parse(timestamp).map_err(Refused::Timestamp)?,
+            })),
+            [b"WHATSAT", id, radius, bound] => Ok(Request::Whatsat(Whatsat {
+                id: check_id(id)?,
+                radius: parse_radius(radius, dialect).ok_or(Refused::Radius)?,
+                bound: parse_bound(bound).ok_or(Refused::Bound)?,
+            })),
+            [b"IAMAT" | b"WHATSAT", ..] => Err(Refused::FieldCount),
+            _ => Err(Refused::UnknownCommand),
+        }
+    }
+}
+
+/// Whether the line is an HTTP request's first one: a browser that was made to post here says
+/// no second line (section 1).
+pub fn asks_for_http(line: &[u8]) -> bool {
+    line.ends_with(b" HTTP/1.0") || line.ends_with(b" HTTP/1.1")
+}
+
+fn check_id(id: &[u8]) -> Result<&[u8], Refused> {
+    if id.len() > ID_BYTES {
+        Err(Refused::IdTooLong)
+    } else {
+        Ok(id)
+    }
+}
+
+/// The radius in metres. Its limit is judged by its digits, and only what passes becomes a float.
+fn parse_radius(text: &[u8], dialect: Dialect) -> Option<f64> {
+    let (greatest, metres) = match dialect {
+        Dialect::Report => (GREATEST_MILES, METRES_IN_A_MILE),
+        Dialect::Course => (GREATEST_KILOMETRES, 1000.0),
+    };
+    Decimal::parse(text).filter(|radius| *radius <= greatest)?;
+    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(value * metres)
+}
+
+fn parse_bound(text: &[u8]) -> Option<usize> {
+    let number = Decimal::parse(text).filter(|number| number.fraction.is_empty())?;
+    let value = match trim_zeros_before(number.whole) {
+        digits if digits.len() <= 2 => integer(digits) as usize,
+        _ => return None,
+    };
+    (value <= GREATEST_BOUND).then_some(value)
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Empty => "the line is empty",
+            Refused::UnknownCommand => "a client says IAMAT or WHATSAT",
+            Refused::FieldCount => "the command takes three fields",
+            Refused::IdTooLong => "the client's ID is longer than 256 bytes",
+            Refused::Location(error) => return error.fmt(f),
+            Refused::Timestamp(error) => return error.fmt(f),
+            Refused::Radius => "the radius is no decimal number from 0 to 50 km",
+            Refused::Bound => "the bound is no integer from 0 to 20",
+            Refused::Future => "the timestamp lies too far in the future",
+            Refused::UnknownClient => "nobody has said yet where this client is",
+        })
+    }
+}
+
+/// Longer is an invalid command (section 3).
+pub(super) const ID_BYTES: usize = 256;
+/// Places that one answer can hold, as many as Google gives at once.
+const GREATEST_BOUND: usize = 20;
+const METRES_IN_A_MILE: f64 = 1609.344;
+const GREATEST_KILOMETRES: Decimal<'static> = Decimal {
+    whole: b"50",
+    fraction: b"",
+};
+/// 50 km to the 54th decimal; it has no last one.
+const GREATEST_MILES: Decimal<'static> = Decimal {
+    whole: b"31",
+    fraction: b"068559611866698480871709218165911079296906068559611866",
+};

@@ -1,0 +1,169 @@
+//! Points in time and the distances between them, exact to the nanosecond and never a float.
+
+use std::fmt;
+
+use super::decimal::{Decimal, integer};
+
+/// A server's clock: nanoseconds since 1970, UTC. An argument everywhere; nothing here asks one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wall(pub i128);
+
+/// When a client says that it was where it says: POSIX time, by its own clock (section 3).
+#[derive(Clone, Copy, Debug)]
+pub struct Timestamp<'a> {
+    /// As the client wrote it, and as it goes out again.
+    pub text: &'a [u8],
+    /// Nanoseconds since 1970; what is finer is cut.
+    pub nanos: i128,
+}
+
+/// A server's clock minus the client's timestamp at the moment it was told, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skew(pub i128);
+
+/// What is wrong with a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampError {
+    TooLong,
+    NotDecimal,
+    TooManyDigits,
+}
+
+impl<'a> Timestamp<'a> {
+    /// Reads all of `text`.
+    pub fn parse(text: &'a [u8]) -> Result<Timestamp<'a>, TimestampError> {
+        if text.len() > MAX_BYTES {
+            return Err(TimestampError::TooLong);
+        }
+        let number = Decimal::parse(text).ok_or(TimestampError::NotDecimal)?;
+        if number.whole.len() > MAX_DIGITS {
+            return Err(TimestampError::TooManyDigits);
+        }
+        Ok(Timestamp {
+            text,
+            nanos: nanoseconds(&number),
+        })
+    }
+}
+
+impl Wall {
+    /// How far this clock is ahead of `timestamp`.
+    pub fn skew(self, timestamp: &Timestamp<'_>) -> Skew {
+        Skew(self.0 - timestamp.nanos)
+    }
+}
+
+impl Skew {
+    /// Reads all of `text`: a sign, 1 to 18 digits, a point and nine decimals; zero is positive.
+    /// (Two times of at most 18 digits are never further apart.)
+    pub fn parse(text: &[u8]) -> Option<Skew> {
+        let (negative, unsigned) = match text {
+            [b'+', rest @ ..] => (false, rest),
+            [b'-', rest @ ..] => (true, rest),
+            _ => return None,
+        };
+        let number = Decimal::parse(unsigned)?;
+        if number.whole.len() > MAX_DIGITS || number.fraction.len() != 9 {
+            return None;
+        }
+        match (negative, nanoseconds(&number)) {
+            (true, 0) => None,
+            (true, nanos) => Some(Skew(-nanos)),
+            (false, nanos) => Some(Skew(nanos)),
+        }
+    }
+
+    /// Appends it with its sign and nine decimals: `+0.263873386`.
+    pub fn write(self, out: &mut Vec<u8>) {
+        out.push(if self.0 < 0 { b'-' } else { b'+' });
+        let nanos = self.0.unsigned_abs();
+        // Its seconds have 18 digits at most, see `parse`, so both parts fit.
+        write_integer((nanos / BILLION) as u64, 1, out);
+        out.push(b'.');
+        write_integer((nanos % BILLION) as u64, 9, out);
+    }
+}
+
+/// Appends `value` in at least `width` digits.
+pub(super) fn write_integer(value: u64, width: usize, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; 20];
+    let mut begin = digits.len();
+    let mut rest = value;
+    while rest > 0 || digits.len() - begin < width {
+        begin -= 1;
+        digits[begin] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits[begin..]);
+}
+
+/// The value in nanoseconds, finer digits cut; its whole part has 18 digits at most.
+fn nanoseconds(number: &Decimal<'_>) -> i128 {
+    let mut nanos = 0;
+    for place in 0..9 {
+        nanos = nanos * 10 + u64::from(number.fraction.get(place).map_or(0, |digit| digit - b'0'));
+    }
+    i128::from(integer(number.whole)) * BILLION as i128 + i128::from(nanos)
+}
+
+impl fmt::Display for TimestampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TimestampError::TooLong => "the timestamp is longer than 40 bytes",
+            TimestampError::NotDecimal => {
+                "the timestamp is no decimal number without sign and exponent"
+            }
+            TimestampError::TooManyDigits => {
+                "the timestamp has more than 18 digits before its point"
+            }
+        })
+    }
+}
+
+/// Longer is an invalid command (section 3).
+const MAX_BYTES: usize = 40;
+/// Digits before the point, at most (section 3).
+const MAX_DIGITS: usize = 18;
+/// Nanoseconds in a second.
+const BILLION: u128 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nine_decimals_count_and_the_rest_is_cut() {
+        let nanos = |text: &'static str| Timestamp::parse(text.as_bytes()).map(|time| time.nanos);
+        assert_eq!(nanos("1559865055.5"), Ok(1_559_865_055_500_000_000));
+        assert_eq!(nanos("9.9999999999"), Ok(9_999_999_999));
+        assert_eq!(
+            nanos("1234567890123456789"),
+            Err(TimestampError::TooManyDigits)
+        );
+        assert_eq!(nanos("-12.5"), Err(TimestampError::NotDecimal));
+    }
+
+    #[test]
+    fn skews_print_as_they_were_read() {
+        for text in [
+            "+0.263873386",
+            "-0.000012000",
+            "+0.000000000",
+            "-999999999999999999.999999999",
+        ] {
+            let mut out = Vec::new();
+            Skew::parse(text.as_bytes()).expect(text).write(&mut out);
+            assert_eq!(String::from_utf8(out).expect("ASCII"), text);
+        }
+        for text in [
+            "-0.000000000",
+            "0.000000000",
+            "+0.1",
+            "+.000000000",
+            "+1",
+            "+0.0000000001",
+        ] {
+            assert_eq!(Skew::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+}
