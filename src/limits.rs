@@ -11,3 +11,46 @@ pub struct Limits {
     pub stalled: Duration,
     pub buffer_bytes: usize,
 }
+
+/// A MARK follows after so many updates at the latest (section 4).
+pub const MARK_UPDATES: usize = 1_000;
+/// A MARK follows after so many bytes of updates at the latest (section 4).
+pub const MARK_BYTES: usize = 64 * 1024;
+/// The pause before a link is dialled again, at first.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// The pause before a link is dialled again, at most.
+pub const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
+/// How long a link must have been up for its next pause to be the first one again.
+pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
+/// Records of the feed that a link looks at in one turn: dead and skipped ones cost time, too.
+pub const FEED_RECORDS_A_STEP: usize = 4_096;
+/// Longest line between servers, whatever the clients' limit (section 4).
+pub const PEER_LINE_BYTES: usize = 65_536;
+/// How much is read and dropped from a connection that we have closed on our side.
+pub const LINGER_BYTES: usize = 256 * 1024;
+/// How long a connection that we have closed on our side is read from.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Empty buffers kept for the next connection that has bytes.
+pub const SPARE_BUFFERS: usize = 256;
+/// A buffer larger than this is not kept.
+pub const SPARE_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes read from one connection in one turn.
+pub const READ_BYTES_A_TURN: usize = 64 * 1024;
+/// Lines of one connection handled in one turn, so that nobody waits long for the others.
+pub const LINES_A_TURN: usize = 1_024;
+/// Connections accepted in one turn.
+pub const ACCEPTS_A_TURN: usize = 64;
+/// Events taken from the kernel in one turn.
+pub const EVENTS_A_TURN: usize = 1_024;
+/// Unsent bytes of a link above which it takes nothing more from the feed.
+pub const LINK_OUTPUT_BYTES: usize = 256 * 1024;
+/// Connections that the kernel keeps for us until we accept them. (mio and std ask for 128.)
+pub const BACKLOG: i32 = 4_096;
+/// When to try to accept again after the kernel refused for want of descriptors or memory.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Callers on the neighbours' port that have not said who they are.
+pub const STRANGERS: usize = 64;
+/// How long a client must have been silent before it makes room for another one.
+pub const SILENT_BEFORE_EVICTION: Duration = Duration::from_secs(60);
+/// How long answers and acknowledgements are waited for at the end.
+pub const GRACE: Duration = Duration::from_secs(5);

@@ -1,1 +1,405 @@
-//! To be written.
+//! The event loop: when. It waits for readiness, moves bytes between sockets and buffers, and
+//! asks a [`Server`] what to answer. It knows lines, and nothing of what they say.
+//!
+//! One thread, one [`turn`](EventLoop::turn) after the other:
+//!
+//! ```text
+//!      +-----------------------------------------------------------------+
+//!      v                                                                 |
+//!   1 wait -> 2 note -> 3 serve -> 4 flood -> 5 flush -> 6 timers -> 7 reap -> 8 log
+//!             bits,     read,      links      one write  what is     give       one piece
+//!             only      frame,     read the   each       due         slots      to the
+//!                       answer     feed                              back       writer
+//! ```
+//!
+//! What it promises: sockets are registered once, for both directions and edges, and never
+//! again; only the kernel's `WouldBlock` (or a short read, where that says as much) clears a
+//! ready flag; a connection that used up its budget is served again next turn, without waiting;
+//! a slot is given back at the end of a turn only; no line acts on another connection.
+
+mod buffers;
+mod connection;
+mod dialling;
+mod listener;
+mod rarely;
+mod serve;
+mod signals;
+mod slots;
+mod start;
+mod stop;
+mod timers;
+mod worker;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+pub use buffers::Buffers;
+pub use connection::{Connection, Fill, Flush, Life, Ready, Transport};
+pub use start::{RunError, run};
+
+use crate::connections::{self, Command, ConnectionId, Role, Server};
+use crate::herd::{Moment, NeighbourId};
+use crate::limits::{LINK_OUTPUT_BYTES, Limits};
+use crate::logging::Log;
+use crate::protocol::Wall;
+use listener::Listener;
+use rarely::Rarely;
+use signals::{Wish, Wishes};
+use slots::Slots;
+use stop::Stopping;
+use timers::{Timer, Timers};
+use worker::{Done, Job, Worker};
+
+/// A connection, and what is on its other end.
+#[derive(Debug)]
+struct Entry {
+    connection: Connection<TcpStream>,
+    role: Role,
+}
+
+/// The loop and all that it looks after.
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    slots: Slots<Entry>,
+    timers: Timers,
+    buffers: Buffers,
+    /// Where every read goes first; one for all connections.
+    scratch: Vec<u8>,
+    /// The clients' listener and the neighbours'; none once the server stops.
+    listeners: Option<[Listener; 2]>,
+    wishes: Wishes,
+    worker: Worker,
+    server: Server,
+    limits: Limits,
+    log: Log,
+    start: Instant,
+    /// The time of this turn.
+    now: Moment,
+    /// To be served, flushed and reaped.
+    ready: Vec<ConnectionId>,
+    dirty: Vec<ConnectionId>,
+    dead: Vec<ConnectionId>,
+    /// Addresses of each neighbour that are left to try.
+    dials: Vec<Vec<SocketAddr>>,
+    /// Callers that have not said who they are, the longest waiting first.
+    strangers: Vec<ConnectionId>,
+    clients: usize,
+    /// Clients that the descriptors of this process suffice for.
+    clients_at_most: usize,
+    /// Before this, no client has been silent long enough to make room.
+    nobody_silent_before: Duration,
+    /// Bytes in all connections' buffers.
+    buffered: usize,
+    rarely: Rarely,
+    stopping: Option<Stopping>,
+}
+
+impl EventLoop {
+    /// One turn. The steps bear the numbers that they have in `docs/the-loop.md`.
+    fn turn(&mut self) -> io::Result<()> {
+        self.wait()?; // 1
+        self.note(); // 2
+        self.serve(); // 3
+        self.flood(); // 4
+        self.flush(); // 5
+        self.handle_timers(); // 6
+        self.reap(); // 7
+        self.log.hand_over(); // 8
+        Ok(())
+    }
+
+    /// 1. Waits for readiness, a wake-up or the nearest deadline; not at all if work was left.
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = if self.has_work() {
+            Some(Duration::ZERO)
+        } else {
+            let deadlines = self
+                .timers
+                .next()
+                .into_iter()
+                .chain(self.server.poll_timeout());
+            deadlines
+                .min()
+                .map(|at| at.saturating_sub(self.start.elapsed()))
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            // A wait that a signal interrupted has brought nothing, whatever it left behind.
+            Err(_) => self.events.clear(),
+            Ok(()) => {}
+        }
+        self.now = moment(self.start);
+        Ok(())
+    }
+
+    /// Whether something is to be done that no event will announce.
+    fn has_work(&self) -> bool {
+        let accepting = |listener: &Listener| listener.is_ready && !listener.is_paused;
+        !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || !self.dead.is_empty()
+            || self
+                .listeners
+                .as_ref()
+                .is_some_and(|both| both.iter().any(accepting))
+    }
+
+    /// 2. Notes what the kernel said, and does nothing else with it.
+    fn note(&mut self) {
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            match event.token() {
+                CLIENTS => self.note_listener(0),
+                NEIGHBOURS => self.note_listener(1),
+                WAKER => {}
+                SIGNALS => {
+                    let wishes = self.wishes.signals();
+                    self.note_wishes(&wishes);
+                }
+                LEASH => {
+                    let wishes = self.wishes.leash();
+                    self.note_wishes(&wishes);
+                }
+                token => self.note_connection(slots::connection(token), event),
+            }
+        }
+        self.events = events;
+    }
+
+    fn note_listener(&mut self, which: usize) {
+        if let Some(listeners) = &mut self.listeners {
+            listeners[which].is_ready = true;
+        }
+    }
+
+    fn note_wishes(&mut self, wishes: &[Wish]) {
+        for wish in wishes {
+            match wish {
+                Wish::ReopenLog => self.log.reopen(),
+                Wish::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn note_connection(&mut self, id: ConnectionId, event: &Event) {
+        let Some(entry) = self.slots.get_mut(id) else {
+            return; // It was closed, and the event is late.
+        };
+        let ready = &mut entry.connection.ready;
+        // Error and closed are hints: the next read or write will tell.
+        let broken = event.is_error();
+        ready.readable |= event.is_readable() || event.is_read_closed() || broken;
+        ready.read_closed |= event.is_read_closed() || broken;
+        ready.writable |= event.is_writable() || event.is_write_closed() || broken;
+        self.queue_serve(id);
+        self.queue_flush(id);
+    }
+
+    /// 4. Each link that lags behind the feed copies from it while it has room.
+    fn flood(&mut self) {
+        for (neighbour, id) in self.links_with_room() {
+            if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+                let full = connection.sent() + LINK_OUTPUT_BYTES;
+                let output = connection.queue(&mut self.buffers);
+                self.server.poll_link(neighbour, full, self.now, output);
+                self.queue_flush(id);
+            }
+        }
+    }
+
+    /// The links that have something to be told and room for it. One without room goes on when
+    /// the kernel has taken some of its output.
+    fn links_with_room(&mut self) -> Vec<(NeighbourId, ConnectionId)> {
+        let mut links: Vec<_> = self.server.lagging_links().collect();
+        links.retain(|(_, id)| {
+            self.slots
+                .get_mut(*id)
+                .is_some_and(|Entry { connection, .. }| {
+                    connection.life == Life::Open && connection.unsent() < LINK_OUTPUT_BYTES
+                })
+        });
+        links
+    }
+
+    /// 6. Does what is due.
+    fn handle_timers(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now.elapsed) {
+            self.handle_timer(timer);
+        }
+        if self
+            .server
+            .poll_timeout()
+            .is_some_and(|at| at <= self.now.elapsed)
+        {
+            self.server.handle_timeout(self.now);
+        }
+        while let Some(done) = self.worker.poll() {
+            self.handle_done(done);
+        }
+        while let Some(command) = self.server.poll_command() {
+            self.obey(command);
+        }
+        // What became due for a link, and what a full output kept from it, goes out next turn.
+        for (_, id) in self.links_with_room() {
+            self.queue_flush(id);
+        }
+    }
+
+    fn handle_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::BegunLine(id) => {
+                self.give_up(id, "a begun line was not finished in time");
+            }
+            Timer::Stalled(id) => self.give_up(id, "it took none of its bytes for too long"),
+            Timer::Linger(id) => self.kill(id),
+            Timer::Hello(id) => self.give_up_stranger(id),
+            Timer::Accept => self.resume_accepting(),
+            Timer::Grace => self.end_grace(),
+        }
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Resolved { neighbour, result } => self.resolved(neighbour, result),
+            Done::Gazetteer(gazetteer) => self.server.gazetteer_unpacked(gazetteer),
+            Done::Failed {
+                job: Job::Resolve { neighbour, .. },
+                error,
+            } => {
+                self.resolved(neighbour, Err(error));
+            }
+            Done::Failed {
+                job: Job::UnpackGazetteer,
+                error,
+            } => {
+                self.server.gazetteer_failed(&error.to_string());
+            }
+        }
+    }
+
+    /// Does what the server asked for.
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Dial { neighbour, address } => self.dial(neighbour, address),
+            Command::Close(id) => self.kill(id),
+            Command::UnpackGazetteer => self.worker.start(Job::UnpackGazetteer),
+            Command::Deliver { to, body } => {
+                let Some(Entry {
+                    connection,
+                    role: Role::Client(client),
+                }) = self.slots.get_mut(to)
+                else {
+                    return; // The client has left.
+                };
+                let peer = connection.peer;
+                let output = connection.queue(&mut self.buffers);
+                self.server.deliver(client, peer, &body, output);
+                self.queue_flush(to);
+                self.queue_serve(to);
+            }
+        }
+    }
+
+    /// 7. Gives back the slots of connections that are dead, and makes room where all buffers
+    /// together hold too much.
+    fn reap(&mut self) {
+        if self.buffered > self.limits.buffer_bytes {
+            self.shed_largest();
+        }
+        for id in std::mem::take(&mut self.dead) {
+            let Some(mut entry) = self.slots.remove(id) else {
+                continue;
+            };
+            self.timers.clear_all(id);
+            self.buffered -= entry.connection.counted;
+            match entry.role {
+                Role::Client(_) => self.clients -= 1,
+                Role::Caller(_) => self.strangers.retain(|stranger| *stranger != id),
+                Role::Link(_) => {}
+            }
+            let peer = entry.connection.peer;
+            let on = connections::Connection {
+                id,
+                role: &mut entry.role,
+                peer,
+            };
+            self.server.closed(on, self.now);
+            self.resume_accepting();
+        }
+        self.leave_if_done();
+    }
+
+    /// Puts a connection on the list of those that are served next.
+    fn queue_serve(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
+            && !std::mem::replace(&mut connection.is_queued, true)
+        {
+            self.ready.push(id);
+        }
+    }
+
+    /// Puts a connection on the list of those that are flushed next.
+    fn queue_flush(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
+            && !std::mem::replace(&mut connection.is_dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Nothing more happens on a connection; its slot is given back at the end of the turn.
+    fn kill(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
+            && connection.life != Life::Dead
+        {
+            connection.life = Life::Dead;
+            self.dead.push(id);
+        }
+    }
+
+    /// Takes a socket in: gives it a slot and registers it, once and for all.
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr, role: Role, life: Life) {
+        let connection = Connection::new(stream, peer, life, self.now.elapsed);
+        if matches!(role, Role::Client(_)) {
+            self.clients += 1;
+        }
+        let id = self.slots.insert(Entry { connection, role });
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Some(entry) = self.slots.get_mut(id) {
+            let stream = &mut entry.connection.transport;
+            if let Err(error) = self
+                .poll
+                .registry()
+                .register(stream, slots::token(id), both)
+            {
+                log::error!("{peer} can't be watched, so it is disconnected: {error}");
+                self.kill(id);
+            }
+        }
+    }
+}
+
+/// The time, by both clocks.
+fn moment(start: Instant) -> Moment {
+    let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_nanos() as i128,
+        Err(before) => -(before.duration().as_nanos() as i128),
+    };
+    Moment {
+        elapsed: start.elapsed(),
+        wall: Wall(since_1970),
+    }
+}
+
+/// Tokens of what is not a connection: their generation is 0.
+const CLIENTS: Token = Token(0);
+const NEIGHBOURS: Token = Token(1);
+const WAKER: Token = Token(2);
+const SIGNALS: Token = Token(3);
+const LEASH: Token = Token(4);

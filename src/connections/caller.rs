@@ -1,0 +1,91 @@
+//! Callers on the neighbours' port (section 4): strangers until they say HELLO.
+
+use std::net::SocketAddr;
+
+use super::records::{self, Records};
+use super::{Command, ConnectionId, Server, Verdict};
+use crate::herd::{Caller, Moment, NeighbourId, Verdict as HerdVerdict};
+use crate::protocol::{Line, write_refusal};
+
+impl Server {
+    pub(super) fn caller_line(
+        &mut self,
+        id: ConnectionId,
+        caller: &mut Caller,
+        peer: SocketAddr,
+        line: Line<'_>,
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        let before = out.len();
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::Unfinished(_) => return Verdict::Close,
+            Line::TooLong(beginning) => {
+                records::refused(peer, "the line is too long; the connection is closed");
+                write_refusal(beginning, out);
+                records::sent(peer, &out[before..]);
+                return Verdict::Close;
+            }
+        };
+        self.record_line(caller, peer, line);
+        let neighbours = &self.neighbours;
+        let address = peer.ip().to_canonical();
+        let admits = |neighbour: NeighbourId| {
+            neighbours[usize::from(neighbour.0)]
+                .addresses
+                .contains(&address)
+        };
+        let was_stranger = matches!(caller, Caller::Stranger);
+        let witness = &mut Records(&self.own, neighbours);
+        let verdict = self
+            .herd
+            .handle_caller(caller, line, &admits, now, out, witness);
+        if was_stranger && let Caller::Introduced { neighbour, .. } = *caller {
+            self.replace_caller(neighbour, id);
+        }
+        if out.len() > before {
+            records::sent(peer, &out[before..]);
+        }
+        match verdict {
+            HerdVerdict::Next => Verdict::Next,
+            HerdVerdict::Close => Verdict::Close,
+        }
+    }
+
+    /// What a neighbour tells while it catches up is one record at its begin and one at its end.
+    fn record_line(&self, caller: &Caller, peer: SocketAddr, line: &[u8]) {
+        match caller {
+            Caller::Stranger => records::received(peer, line),
+            Caller::Introduced { neighbour, .. } if self.herd.is_catching_up(*neighbour) => {}
+            Caller::Introduced { neighbour, .. } => {
+                records::received(self.herd.name(*neighbour), line);
+            }
+        }
+    }
+
+    /// A neighbour has one connection here, its latest.
+    fn replace_caller(&mut self, neighbour: NeighbourId, id: ConnectionId) {
+        let caller = &mut self.neighbours[usize::from(neighbour.0)].caller;
+        if let Some(former) = caller.replace(id) {
+            self.commands.push_back(Command::Close(former));
+        }
+    }
+
+    pub(super) fn send_away(&mut self, neighbour: NeighbourId) -> Option<Command> {
+        let caller = &mut self.neighbours[usize::from(neighbour.0)].caller;
+        caller.take().map(Command::Close)
+    }
+
+    pub(super) fn caller_closed(&mut self, id: ConnectionId, caller: Caller, peer: SocketAddr) {
+        self.herd.caller_left(caller);
+        let Caller::Introduced { neighbour, .. } = caller else {
+            return records::closed("Stranger", peer);
+        };
+        records::closed(self.herd.name(neighbour), peer);
+        let current = &mut self.neighbours[usize::from(neighbour.0)].caller;
+        if *current == Some(id) {
+            *current = None;
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A client's lines (section 3): IAMAT, WHATSAT, and everything else.
+
+use std::net::SocketAddr;
+
+use super::places::Ask;
+use super::records::{self, Records};
+use super::{ConnectionId, Server, Verdict};
+use crate::herd::Moment;
+use crate::places::Query;
+use crate::protocol::{Line, Refused, Request, Whatsat, asks_for_http, write_refusal};
+
+/// A client's connection.
+#[derive(Debug, Default)]
+pub struct Client {
+    /// The first line of the answer that it waits for; it is sent together with the rest.
+    waits_with: Option<Box<[u8]>>,
+}
+
+impl Client {
+    /// Whether its last line is not answered yet. No further line is handled before it is.
+    pub fn is_waiting(&self) -> bool {
+        self.waits_with.is_some()
+    }
+}
+
+impl Server {
+    pub(super) fn client_line(
+        &mut self,
+        id: ConnectionId,
+        client: &mut Client,
+        peer: SocketAddr,
+        line: Line<'_>,
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        let before = out.len();
+        let line = match line {
+            Line::Whole(line) | Line::Unfinished(line) => line,
+            Line::TooLong(beginning) => {
+                records::received(peer, beginning);
+                records::refused(peer, "the line is too long; the connection is closed");
+                write_refusal(beginning, out);
+                records::sent(peer, &out[before..]);
+                return Verdict::Close;
+            }
+        };
+        records::received(peer, line);
+        let verdict = Request::parse(line, self.dialect).and_then(|request| match request {
+            Request::Iamat(iamat) => {
+                let witness = &mut Records(&self.own, &self.neighbours);
+                self.herd
+                    .handle_iamat(&iamat, now, out, witness)
+                    .map(|()| Verdict::Next)
+            }
+            Request::Whatsat(whatsat) => self.whatsat(id, client, &whatsat, now, out),
+        });
+        let verdict = verdict.unwrap_or_else(|reason| refuse(peer, line, reason, out));
+        records::sent(peer, &out[before..]);
+        verdict
+    }
+
+    fn whatsat(
+        &mut self,
+        id: ConnectionId,
+        client: &mut Client,
+        whatsat: &Whatsat<'_>,
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) -> Result<Verdict, Refused> {
+        let entry = self
+            .herd
+            .table()
+            .get(whatsat.id)
+            .ok_or(Refused::UnknownClient)?;
+        let location = entry.update.location().ok_or(Refused::UnknownClient)?;
+        let ask = Ask {
+            query: Query {
+                latitude: location.latitude.degrees(),
+                longitude: location.longitude.degrees(),
+                radius: whatsat.radius,
+            },
+            bound: whatsat.bound,
+        };
+        match self.places.ask(id, ask, now.elapsed) {
+            Some(body) => {
+                entry.update.get().write_at(self.dialect, out);
+                out.extend_from_slice(&body);
+                Ok(Verdict::Next)
+            }
+            None => {
+                let mut first_line = Vec::new();
+                entry.update.get().write_at(self.dialect, &mut first_line);
+                client.waits_with = Some(first_line.into_boxed_slice());
+                Ok(Verdict::Wait)
+            }
+        }
+    }
+
+    /// Appends an answer that a client has waited for: its first line and the rest, in one piece.
+    pub fn deliver(
+        &mut self,
+        client: &mut Client,
+        peer: SocketAddr,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let before = out.len();
+        if let Some(first_line) = client.waits_with.take() {
+            out.extend_from_slice(&first_line);
+            out.extend_from_slice(body);
+        }
+        records::sent(peer, &out[before..]);
+    }
+}
+
+/// Answers a line that is no command. What asks for HTTP is not heard any further.
+fn refuse(peer: SocketAddr, line: &[u8], reason: Refused, out: &mut Vec<u8>) -> Verdict {
+    records::refused(peer, reason);
+    write_refusal(line, out);
+    if asks_for_http(line) {
+        Verdict::Close
+    } else {
+        Verdict::Next
+    }
+}

@@ -1,0 +1,105 @@
+//! Links: the connections by which we tell our neighbours what changed (section 4).
+
+use std::net::IpAddr;
+
+use super::records::{self, Records};
+use super::{Command, ConnectionId, Server, Verdict};
+use crate::herd::{Moment, NeighbourId, Verdict as HerdVerdict};
+use crate::protocol::Line;
+
+impl Server {
+    pub(super) fn dial(&mut self, neighbour: NeighbourId) -> Command {
+        let address = self.neighbours[usize::from(neighbour.0)].dial.clone();
+        log::debug!("Dialling {} at {address}.", self.herd.name(neighbour));
+        Command::Dial { neighbour, address }
+    }
+
+    /// Notes what a neighbour's `dial` stands for at present: from there it may call.
+    pub fn resolved(&mut self, neighbour: NeighbourId, addresses: Vec<IpAddr>) {
+        self.neighbours[usize::from(neighbour.0)].addresses = addresses;
+    }
+
+    /// A dialled connection is made: appends the HELLO.
+    pub fn link_connected(
+        &mut self,
+        neighbour: NeighbourId,
+        id: ConnectionId,
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) {
+        let before = out.len();
+        self.neighbours[usize::from(neighbour.0)].link = Some(id);
+        self.herd.link_connected(neighbour, now, out);
+        log::info!("Connected to {}.", self.herd.name(neighbour));
+        records::sent(self.herd.name(neighbour), &out[before..]);
+    }
+
+    /// A neighbour could not be reached, for this reason.
+    pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Moment) {
+        log::debug!(
+            "{} could not be reached: {reason}",
+            self.herd.name(neighbour)
+        );
+        self.herd
+            .link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
+    }
+
+    pub(super) fn link_line(
+        &mut self,
+        neighbour: NeighbourId,
+        line: Line<'_>,
+        now: Moment,
+    ) -> Verdict {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::Unfinished(_) => return Verdict::Close,
+            Line::TooLong(beginning) => {
+                records::refused(self.herd.name(neighbour), "the line is too long");
+                beginning
+            }
+        };
+        records::received(self.herd.name(neighbour), line);
+        let witness = &mut Records(&self.own, &self.neighbours);
+        match self.herd.handle_answer(neighbour, line, now, witness) {
+            HerdVerdict::Next => Verdict::Next,
+            HerdVerdict::Close => Verdict::Close,
+        }
+    }
+
+    /// The links that have something to be told and are connected.
+    pub fn lagging_links(&self) -> impl Iterator<Item = (NeighbourId, ConnectionId)> + '_ {
+        let links = self.neighbours.iter().enumerate();
+        links.filter_map(|(index, neighbour)| {
+            let id = NeighbourId(index as u16);
+            Some((id, neighbour.link?)).filter(|_| self.herd.link_lags(id))
+        })
+    }
+
+    /// Appends what a neighbour has not been told yet, until `out` holds `full` bytes.
+    pub fn poll_link(
+        &mut self,
+        neighbour: NeighbourId,
+        full: usize,
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) {
+        let witness = &mut Records(&self.own, &self.neighbours);
+        self.herd.poll_link(neighbour, full, now, out, witness);
+    }
+
+    pub(super) fn hang_up(&mut self, neighbour: NeighbourId) -> Option<Command> {
+        let link = &mut self.neighbours[usize::from(neighbour.0)].link;
+        link.take().map(Command::Close)
+    }
+
+    pub(super) fn link_closed(&mut self, id: ConnectionId, neighbour: NeighbourId, now: Moment) {
+        let link = &mut self.neighbours[usize::from(neighbour.0)].link;
+        // One that was hung up is gone from the herd's view already.
+        if *link == Some(id) {
+            *link = None;
+            log::info!("The link to {} is closed.", self.herd.name(neighbour));
+            self.herd
+                .link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
+        }
+    }
+}

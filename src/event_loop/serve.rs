@@ -1,0 +1,324 @@
+//! Steps 3 and 5 of the turn: newcomers are accepted, ready connections are read from, framed
+//! and answered within a budget, and what is queued is written. And the limits that end a
+//! connection (protocol, section 7): each costs only the one that reached it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+
+use super::connection::{Fill, Life};
+use super::dialling::tune;
+use super::listener::Accepted;
+use super::timers::Timer;
+use super::{Entry, EventLoop};
+use crate::connections::{self, ConnectionId, Role, Verdict};
+use crate::herd::Caller;
+use crate::limits::{
+    ACCEPT_RETRY, ACCEPTS_A_TURN, LINES_A_TURN, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
+};
+
+/// The clients' listener, and the neighbours'.
+const CLIENTS: usize = 0;
+
+impl EventLoop {
+    /// 3. Serves each ready connection within a budget: reads, frames, handles, answers.
+    pub(super) fn serve(&mut self) {
+        for which in [CLIENTS, 1] {
+            self.accept(which);
+        }
+        for id in std::mem::take(&mut self.ready) {
+            let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+                continue;
+            };
+            connection.is_queued = false;
+            match connection.life {
+                Life::Connecting => self.check_dial(id),
+                Life::Open => self.serve_open(id),
+                Life::Lingering => self.serve_lingering(id),
+                Life::Flushing | Life::Dead => {}
+            }
+        }
+    }
+
+    /// One read, and the lines that are there.
+    fn serve_open(&mut self, id: ConnectionId) {
+        let is_stopping = self.stopping.is_some();
+        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
+            return;
+        };
+        let may_handle = |role: &Role, unsent: usize| {
+            let waits = matches!(role, Role::Client(client) if client.is_waiting());
+            !waits && unsent <= self.limits.unsent_bytes
+        };
+        let mut lines = 0;
+        let mut verdict = Verdict::Next;
+        if connection.ready.readable && may_handle(role, connection.unsent()) {
+            match connection.fill(&mut self.scratch, &mut self.buffers) {
+                Ok(Fill::Bytes(_)) => connection.heard_at = self.now.elapsed,
+                Ok(Fill::Nothing | Fill::End) => {}
+                Err(error) => return self.broken(id, &error),
+            }
+        }
+        while lines < LINES_A_TURN
+            && verdict == Verdict::Next
+            && may_handle(role, connection.unsent())
+        {
+            let limit = self.server.line_bytes(role);
+            let peer = connection.peer;
+            let Some((line, output)) = connection.next_line(limit, &mut self.buffers) else {
+                break;
+            };
+            let on = connections::Connection { id, role, peer };
+            verdict = self.server.handle_line(on, line, self.now, output);
+            lines += 1;
+        }
+        let blocked = !may_handle(role, connection.unsent());
+        let budget_spent = lines == LINES_A_TURN;
+        let drained = !connection.ready.readable && !blocked && !budget_spent;
+        let is_client = matches!(role, Role::Client(_));
+        if verdict == Verdict::Close
+            || connection.is_read_to_its_end() && !blocked
+            || is_stopping && is_client && drained
+        {
+            connection.finish();
+        }
+        let again = connection.life == Life::Open
+            && !blocked
+            && (budget_spent || connection.ready.readable);
+        let begun = connection.has_begun_line() && !blocked && !budget_spent;
+        self.watch_begun_line(id, begun, lines > 0);
+        if again {
+            self.queue_serve(id);
+        }
+        self.queue_flush(id);
+    }
+
+    /// Keeps the time of a begun line: from its first byte, however slowly the rest drips.
+    fn watch_begun_line(&mut self, id: ConnectionId, begun: bool, is_another: bool) {
+        let timer = Timer::BegunLine(id);
+        if !begun || is_another {
+            self.timers.clear(timer);
+        }
+        if begun {
+            self.timers
+                .set_once(timer, self.now.elapsed + self.limits.begun_line);
+        }
+    }
+
+    fn serve_lingering(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+            if connection.ready.readable {
+                connection.drop_input(&mut self.scratch);
+            }
+            if connection.life == Life::Dead {
+                self.dead.push(id);
+            } else if connection.ready.readable {
+                self.queue_serve(id);
+            }
+        }
+    }
+
+    /// 5. One write for each connection with unsent bytes. What the kernel does not take waits
+    /// for its next writable event.
+    pub(super) fn flush(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+                continue;
+            };
+            connection.is_dirty = false;
+            if matches!(connection.life, Life::Open | Life::Flushing) {
+                self.flush_one(id);
+            }
+            self.count_buffers(id);
+        }
+    }
+
+    fn flush_one(&mut self, id: ConnectionId) {
+        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+            return;
+        };
+        let before = connection.unsent();
+        let flush = match connection.flush() {
+            Ok(flush) => flush,
+            Err(error) => return self.broken(id, &error),
+        };
+        let was_blocked = before > self.limits.unsent_bytes;
+        let is_blocked = flush.left > self.limits.unsent_bytes;
+        let is_flushing = connection.life == Life::Flushing;
+        let is_writable = connection.ready.writable;
+        if flush.left == 0 && is_flushing {
+            self.shut_down(id);
+        } else if was_blocked && !is_blocked && !is_flushing {
+            self.queue_serve(id);
+        }
+        let stalled = Timer::Stalled(id);
+        if flush.left == 0 {
+            self.timers.clear(stalled);
+        } else if flush.taken > 0 {
+            self.timers
+                .set(stalled, self.now.elapsed + self.limits.stalled);
+        } else {
+            self.timers
+                .set_once(stalled, self.now.elapsed + self.limits.stalled);
+        }
+        if flush.left > 0 && is_writable {
+            self.queue_flush(id);
+        }
+    }
+
+    fn shut_down(&mut self, id: ConnectionId) {
+        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+            return;
+        };
+        connection.shut_down();
+        if connection.life == Life::Dead {
+            self.dead.push(id);
+        } else {
+            self.timers
+                .set(Timer::Linger(id), self.now.elapsed + LINGER);
+            self.queue_serve(id);
+        }
+    }
+
+    /// Takes back empty buffers and counts the bytes of the others.
+    fn count_buffers(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+            connection.reclaim(&mut self.buffers);
+            let buffered = connection.buffered();
+            self.buffered = self.buffered - connection.counted + buffered;
+            connection.counted = buffered;
+        }
+    }
+
+    /// A connection that the kernel has given up.
+    fn broken(&mut self, id: ConnectionId, error: &io::Error) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+            log::info!("The connection with {} is broken: {error}", connection.peer);
+        }
+        self.kill(id);
+    }
+
+    /// Ends a connection that has reached a limit.
+    pub(super) fn give_up(&mut self, id: ConnectionId, reason: &str) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+            log::warn!("{} is disconnected: {reason}.", connection.peer);
+        }
+        self.kill(id);
+    }
+
+    /// Ends a caller that has not said who it is.
+    pub(super) fn give_up_stranger(&mut self, id: ConnectionId) {
+        if let Some(Entry {
+            role: Role::Caller(Caller::Stranger),
+            ..
+        }) = self.slots.get_mut(id)
+        {
+            self.give_up(id, "it did not say HELLO in time");
+        }
+    }
+
+    /// All buffers together hold too much: whoever holds most of it goes.
+    pub(super) fn shed_largest(&mut self) {
+        let alive = self
+            .slots
+            .iter_mut()
+            .filter(|(_, entry)| entry.connection.life != Life::Dead);
+        let largest = alive.max_by_key(|(_, entry)| entry.connection.counted);
+        if let Some(id) = largest.map(|(id, _)| id) {
+            self.give_up(id, "all buffers together are full, and its are the largest");
+        }
+    }
+
+    /// Accepts newcomers while there are some, within a budget.
+    fn accept(&mut self, which: usize) {
+        for _ in 0..ACCEPTS_A_TURN {
+            let clients_fit = self.clients < self.clients_at_most;
+            let Some(listeners) = &mut self.listeners else {
+                return;
+            };
+            let listener = &mut listeners[which];
+            if !listener.is_ready || listener.is_paused {
+                return;
+            }
+            if which == CLIENTS && !clients_fit {
+                listener.is_paused = true;
+                return;
+            }
+            match listener.accept() {
+                Accepted::Newcomer(stream, peer) => self.welcome(which, stream, peer),
+                Accepted::Nobody => return,
+                Accepted::Refused(error) => {
+                    listener.is_paused = true;
+                    let reason = format!("No connection can be accepted for now: {error}");
+                    self.rarely.warn(self.now.elapsed, &reason);
+                    self.timers
+                        .set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Something has changed since the kernel refused: asking again may help.
+    pub(super) fn resume_accepting(&mut self) {
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.is_paused = false;
+        }
+    }
+
+    fn welcome(&mut self, which: usize, stream: TcpStream, peer: SocketAddr) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        tune(&stream);
+        if which == CLIENTS {
+            if self.clients >= self.limits.connections && !self.make_room() {
+                let reason = format!("{peer} is turned away: there are too many clients.");
+                return self.rarely.warn(self.now.elapsed, &reason);
+            }
+            log::info!("Client {peer} is connected.");
+            self.add(
+                stream,
+                peer,
+                Role::Client(connections::Client::default()),
+                Life::Open,
+            );
+            return;
+        }
+        log::info!("Stranger {peer} is connected to the neighbours' port.");
+        if self.strangers.len() >= STRANGERS {
+            let longest_waiting = self.strangers.remove(0);
+            self.give_up(longest_waiting, "too many callers have not said HELLO");
+        }
+        let id = self.slots.next_id();
+        self.strangers.push(id);
+        let patience = self.server.herd().settings().heartbeat;
+        self.timers
+            .set(Timer::Hello(id), self.now.elapsed + patience);
+        self.add(stream, peer, Role::Caller(Caller::Stranger), Life::Open);
+    }
+
+    /// Disconnects the client that has been silent for longest, if that was long enough.
+    fn make_room(&mut self) -> bool {
+        if self.now.elapsed < self.nobody_silent_before {
+            return false; // It was looked for not long ago.
+        }
+        let clients = self.slots.iter_mut().filter(|(_, entry)| {
+            matches!(entry.role, Role::Client(_)) && entry.connection.life != Life::Dead
+        });
+        let Some((heard_at, id)) = clients
+            .map(|(id, entry)| (entry.connection.heard_at, id))
+            .min()
+        else {
+            return false;
+        };
+        if self.now.elapsed < heard_at + SILENT_BEFORE_EVICTION {
+            self.nobody_silent_before = heard_at + SILENT_BEFORE_EVICTION;
+            return false;
+        }
+        self.give_up(
+            id,
+            "it was silent for longest, and makes room for another client",
+        );
+        true
+    }
+}

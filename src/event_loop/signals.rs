@@ -1,0 +1,83 @@
+//! Signals, and the leash of a supervisor, as events of the loop like any other.
+//!
+//! The leash is the pipe on standard input of a server that a supervisor has started: its end
+//! means "stop", so that no server outlives its supervisor however that ended, and a byte means
+//! "open the log anew".
+
+use std::io;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+/// What the operator, or the supervisor, wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGTERM, SIGINT, or the end of the leash.
+    Stop,
+    /// SIGHUP, or a byte on the leash.
+    ReopenLog,
+}
+
+/// The ways by which wishes come.
+pub struct Wishes {
+    signals: Signals,
+    has_leash: bool,
+}
+
+impl Wishes {
+    /// Begins to listen for them.
+    pub fn register(
+        registry: &Registry,
+        signals_token: Token,
+        leash_token: Token,
+    ) -> io::Result<Wishes> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        registry.register(&mut signals, signals_token, Interest::READABLE)?;
+        let has_leash = std::env::var_os(LEASH).is_some();
+        if has_leash {
+            let stdin = rustix::stdio::stdin();
+            rustix::io::ioctl_fionbio(stdin, true)?;
+            registry.register(&mut SourceFd(&0), leash_token, Interest::READABLE)?;
+        }
+        Ok(Wishes { signals, has_leash })
+    }
+
+    /// The signals that have come.
+    pub fn signals(&mut self) -> Vec<Wish> {
+        let wish = |signal| {
+            if signal == SIGHUP {
+                Wish::ReopenLog
+            } else {
+                Wish::Stop
+            }
+        };
+        self.signals.pending().map(wish).collect()
+    }
+
+    /// What has come by the leash.
+    pub fn leash(&mut self) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        let mut bytes = [0; 16];
+        while self.has_leash {
+            match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+                Ok(0) => {
+                    self.has_leash = false;
+                    wishes.push(Wish::Stop);
+                }
+                Ok(_) => wishes.push(Wish::ReopenLog),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(_) => {
+                    self.has_leash = false;
+                    wishes.push(Wish::Stop);
+                }
+            }
+        }
+        wishes
+    }
+}
+
+/// Set by the supervisor where standard input is its leash.
+const LEASH: &str = "HERD_MIO_LEASH";

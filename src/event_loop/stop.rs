@@ -1,0 +1,71 @@
+//! Stopping in order: no newcomers, answers to what was received, a last word to the neighbours.
+//!
+//! ```text
+//!   stop: listeners closed, every client read once more -> clients answered and closed
+//!         -> links settled (the last MARK acknowledged) -> the loop is left
+//!   ... or the grace time is over.
+//! ```
+
+use super::EventLoop;
+use super::connection::Life;
+use super::timers::Timer;
+use crate::connections::Role;
+use crate::limits::GRACE;
+
+/// A server that stops.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// Whether the loop is to be left.
+    pub(super) is_over: bool,
+}
+
+impl EventLoop {
+    /// Begins to stop. Said twice, it is done once.
+    pub(super) fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        log::info!("{} stops.", self.server.name());
+        self.stopping = Some(Stopping { is_over: false });
+        self.listeners = None;
+        self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
+        let clients = self.slots.iter_mut().filter(|(_, entry)| {
+            matches!(entry.role, Role::Client(_)) && entry.connection.life == Life::Open
+        });
+        // What the kernel has received counts as received: each client is read until it is dry.
+        let ids: Vec<_> = clients
+            .map(|(id, entry)| {
+                entry.connection.ready.readable = true;
+                id
+            })
+            .collect();
+        for id in ids {
+            self.queue_serve(id);
+        }
+    }
+
+    /// Who is not answered by now will not be.
+    pub(super) fn end_grace(&mut self) {
+        log::warn!(
+            "{} leaves, although not all is answered or acknowledged.",
+            self.server.name()
+        );
+        self.stopping = Some(Stopping { is_over: true });
+    }
+
+    /// Leaves once nobody has anything to wait for.
+    pub(super) fn leave_if_done(&mut self) {
+        let Some(stopping) = &mut self.stopping else {
+            return;
+        };
+        let clients_are_gone = self.clients == 0;
+        stopping.is_over |= clients_are_gone && self.server.herd().is_settled();
+    }
+
+    /// Whether the loop is to be left.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopping
+            .as_ref()
+            .is_some_and(|stopping| stopping.is_over)
+    }
+}

@@ -1,0 +1,110 @@
+//! The feed: every change of the table in the order in which it happened (section 5).
+//!
+//! It is a log of (sequence number, slot of the table's entry). An entry remembers the number of
+//! its latest change, so a record is *alive* only if the two agree; once dead records outweigh
+//! live ones the log is rewritten, a few records with each append, so that no append takes long.
+//! A reader's cursor is a sequence number and survives a rewrite. Nothing here knows what an
+//! entry is, or who reads.
+//!
+//! ```text
+//!   records   3:a  4:b  5:c  6:a  7:d            3:a is dead, since a changed again at 6
+//!                        ^
+//!                     cursor 5: has everything up to 5, and gets 6:a and 7:d
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::protocol::Seq;
+
+/// One change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub seq: Seq,
+    /// The slot of the entry that changed.
+    pub slot: u32,
+}
+
+/// The log of changes, ascending by sequence number.
+#[derive(Debug, Default)]
+pub struct Feed {
+    records: VecDeque<Record>,
+    end: Seq,
+    rewrite: Option<Rewrite>,
+}
+
+/// A rewrite under way: readers use the old records, which are whole, until it is done.
+#[derive(Debug)]
+struct Rewrite {
+    fresh: VecDeque<Record>,
+    /// How many of the old records have been looked at.
+    looked_at: usize,
+}
+
+impl Feed {
+    /// The number of the latest change; 0 before the first.
+    pub fn end(&self) -> Seq {
+        self.end
+    }
+
+    /// How many records are kept, dead ones among them.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether nothing ever changed.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Appends a change of the entry in `slot` and returns its number.
+    pub fn append(&mut self, slot: u32) -> Seq {
+        self.end.0 += 1;
+        self.records.push_back(Record {
+            seq: self.end,
+            slot,
+        });
+        self.end
+    }
+
+    /// The records behind `cursor`, dead ones among them.
+    pub fn after(&self, cursor: Seq) -> impl Iterator<Item = Record> + '_ {
+        let begin = self.records.partition_point(|record| record.seq <= cursor);
+        self.records.range(begin..).copied()
+    }
+
+    /// A slice of housekeeping, to be called once with every append: drops dead records once
+    /// they outweigh the `live` ones.
+    pub fn compact(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
+        let outweighed = self.records.len() > 2 * live + SMALLEST_REWRITE;
+        if self.rewrite.is_none() && outweighed {
+            self.rewrite = Some(Rewrite {
+                fresh: VecDeque::with_capacity(live),
+                looked_at: 0,
+            });
+        }
+        let Some(rewrite) = &mut self.rewrite else {
+            return;
+        };
+        let slice = self
+            .records
+            .range(rewrite.looked_at..)
+            .take(RECORDS_A_SLICE);
+        let before = rewrite.looked_at;
+        for &record in slice {
+            rewrite.looked_at += 1;
+            if is_alive(record) {
+                rewrite.fresh.push_back(record);
+            }
+        }
+        if rewrite.looked_at == before || rewrite.looked_at == self.records.len() {
+            self.records = std::mem::take(&mut rewrite.fresh);
+            self.rewrite = None;
+        }
+    }
+}
+
+/// Records looked at with each append while a rewrite is under way. More than one, or a rewrite
+/// would never catch up with the appends.
+const RECORDS_A_SLICE: usize = 8;
+/// Dead records that are not worth a rewrite.
+const SMALLEST_REWRITE: usize = 64;

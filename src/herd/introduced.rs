@@ -1,0 +1,281 @@
+//! The accepting side of a link: what a neighbour tells us (section 4).
+//!
+//! One per configured neighbour, whether it is connected or not, because the mark outlives the
+//! connection. A connection carries a [`Visit`]; a later HELLO makes a new one, and from then on
+//! nothing more of the older is handled.
+
+use std::time::Duration;
+
+use super::{Event, Filling, Herd, Moment, NeighbourId, Origin, Verdict, Witness};
+use crate::limits::{MARK_BYTES, MARK_UPDATES};
+use crate::protocol::{Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
+use crate::protocol::{write_ack, write_refusal, write_resume};
+
+/// Which of a neighbour's connections a line came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit(u64);
+
+/// Who is on a connection that came by the neighbours' port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody yet: the first line must be a HELLO.
+    Stranger,
+    /// A neighbour.
+    Introduced {
+        neighbour: NeighbourId,
+        visit: Visit,
+    },
+}
+
+/// A neighbour as it tells us things.
+#[derive(Debug)]
+pub struct Introduced {
+    /// The run that its latest HELLO named.
+    epoch: Option<Epoch>,
+    /// The last MARK of that run.
+    mark: Option<Seq>,
+    visit: Visit,
+    present: Option<Present>,
+}
+
+/// A neighbour that is connected.
+#[derive(Debug)]
+struct Present {
+    heard_at: Duration,
+    /// Since the last MARK.
+    updates: usize,
+    bytes: usize,
+    /// Updates since the HELLO, while it tells what we missed.
+    catching_up: Option<usize>,
+}
+
+impl Introduced {
+    pub(super) fn new() -> Introduced {
+        Introduced {
+            epoch: None,
+            mark: None,
+            visit: Visit(0),
+            present: None,
+        }
+    }
+
+    /// Its HELLO: the mark to resume from, and the visit that begins.
+    pub(super) fn hello(&mut self, epoch: Epoch, now: Duration) -> (Option<(Epoch, Seq)>, Visit) {
+        if self.epoch != Some(epoch) {
+            self.epoch = Some(epoch);
+            self.mark = None;
+        }
+        self.visit.0 += 1;
+        let present = Present {
+            heard_at: now,
+            updates: 0,
+            bytes: 0,
+            catching_up: Some(0),
+        };
+        self.present = Some(present);
+        (self.mark.map(|mark| (epoch, mark)), self.visit)
+    }
+
+    /// Whether `visit` is the latest, and not over.
+    pub(super) fn is_present(&self, visit: Visit) -> bool {
+        self.present.is_some() && self.visit == visit
+    }
+
+    /// The run it speaks for.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// Whether it tells what we missed: lines of that are not worth a record each.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.present
+            .as_ref()
+            .is_some_and(|present| present.catching_up.is_some())
+    }
+
+    /// Notes a line of `bytes` bytes.
+    pub(super) fn heard(&mut self, bytes: usize, is_update: bool, now: Duration) {
+        if let Some(present) = &mut self.present {
+            present.heard_at = now;
+            present.bytes += bytes + 1;
+            present.updates += usize::from(is_update);
+            if let Some(updates) = &mut present.catching_up {
+                *updates += usize::from(is_update);
+            }
+        }
+    }
+
+    /// Its MARK. If it ends the catching up, returns how many updates that took: in the midst of
+    /// it a MARK comes when a batch is full, so one that comes earlier has nothing behind it.
+    pub(super) fn mark(&mut self, seq: Seq) -> Option<usize> {
+        self.mark = Some(seq);
+        let present = self.present.as_mut()?;
+        let batch_is_full = present.updates >= MARK_UPDATES || present.bytes >= MARK_BYTES;
+        (present.updates, present.bytes) = (0, 0);
+        if batch_is_full {
+            None
+        } else {
+            present.catching_up.take()
+        }
+    }
+
+    /// The visit is over; the mark stays.
+    pub(super) fn left(&mut self, visit: Visit) {
+        if self.visit == visit {
+            self.present = None;
+        }
+    }
+
+    /// It is to be disconnected; nothing more of this visit is handled.
+    pub(super) fn send_away(&mut self) {
+        self.present = None;
+    }
+
+    /// When its silence has lasted too long.
+    pub(super) fn silent_at(&self, patience: Duration) -> Option<Duration> {
+        self.present
+            .as_ref()
+            .map(|present| present.heard_at + patience)
+    }
+}
+
+impl Herd {
+    /// Handles a line that came by the neighbours' port, appending the answer to it. `admits`
+    /// says whether the connection's address is one that a neighbour may call from.
+    pub fn handle_caller(
+        &mut self,
+        caller: &mut Caller,
+        line: &[u8],
+        admits: &dyn Fn(NeighbourId) -> bool,
+        now: Moment,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) -> Verdict {
+        let parsed = FromDialler::parse(line);
+        let refusal = match (*caller, parsed) {
+            (Caller::Introduced { neighbour, visit }, _)
+                if !self.introduced[usize::from(neighbour.0)].is_present(visit) =>
+            {
+                return Verdict::Close;
+            }
+            (Caller::Stranger, Ok(FromDialler::Hello { server, epoch })) => {
+                match self.known(server) {
+                    Some(neighbour) if admits(neighbour) => {
+                        *caller = self.hello(neighbour, epoch, now, out, witness);
+                        return Verdict::Next;
+                    }
+                    Some(_) => "no neighbour of that name calls from this address",
+                    None => "no neighbour has that name",
+                }
+            }
+            (Caller::Stranger, Err(PeerError::Version)) => "this server speaks herd/1 only",
+            (Caller::Stranger, _) => "the first line here is a HELLO",
+            (Caller::Introduced { neighbour, .. }, Ok(FromDialler::Update(update))) => {
+                self.heard(neighbour, line, true, now);
+                self.handle_update(neighbour, &update, line, witness);
+                return Verdict::Next;
+            }
+            (Caller::Introduced { neighbour, .. }, Ok(FromDialler::Mark(seq))) => {
+                self.heard(neighbour, line, false, now);
+                self.handle_mark(neighbour, seq, out, witness);
+                return Verdict::Next;
+            }
+            (Caller::Introduced { neighbour, .. }, Err(PeerError::Update(error))) => {
+                self.heard(neighbour, line, true, now);
+                witness.note(Event::Skipped {
+                    neighbour,
+                    error,
+                    line,
+                });
+                return Verdict::Next;
+            }
+            (Caller::Introduced { .. }, _) => "a neighbour says UPDATELOC or MARK",
+        };
+        witness.note(Event::CallerRefused {
+            reason: refusal,
+            line,
+        });
+        write_refusal(line, out);
+        Verdict::Close
+    }
+
+    fn known(&self, name: &[u8]) -> Option<NeighbourId> {
+        let mut names = self.settings.neighbours.iter();
+        let index = names.position(|neighbour| neighbour.as_bytes() == name)?;
+        Some(NeighbourId(index as u16))
+    }
+
+    fn hello(
+        &mut self,
+        neighbour: NeighbourId,
+        epoch: Epoch,
+        now: Moment,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) -> Caller {
+        let introduced = &mut self.introduced[usize::from(neighbour.0)];
+        let (mark, visit) = introduced.hello(epoch, now.elapsed);
+        write_resume(
+            mark,
+            self.settings.epoch,
+            self.settings.name.as_bytes(),
+            out,
+        );
+        witness.note(Event::Introduced {
+            neighbour,
+            from: mark.map(|(_, seq)| seq),
+        });
+        Caller::Introduced { neighbour, visit }
+    }
+
+    fn heard(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Moment) {
+        self.introduced[usize::from(neighbour.0)].heard(line.len(), is_update, now.elapsed);
+    }
+
+    fn handle_update(
+        &mut self,
+        neighbour: NeighbourId,
+        update: &UpdateRef<'_>,
+        line: &[u8],
+        witness: &mut dyn Witness,
+    ) {
+        if update.skew.0 < -(self.settings.ahead.as_nanos() as i128) {
+            let error = UpdateError::Future;
+            witness.note(Event::Skipped {
+                neighbour,
+                error,
+                line,
+            });
+            return;
+        }
+        let introduced = &self.introduced[usize::from(neighbour.0)];
+        let from = introduced.epoch().map(|epoch| Origin { neighbour, epoch });
+        self.store(update, from, witness);
+    }
+
+    fn handle_mark(
+        &mut self,
+        neighbour: NeighbourId,
+        seq: Seq,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) {
+        write_ack(seq, out);
+        if let Some(updates) = self.introduced[usize::from(neighbour.0)].mark(seq) {
+            witness.note(Event::CaughtUp { neighbour, updates });
+        }
+        self.expect(neighbour, Filling::Marked, witness);
+    }
+
+    /// The connection that a caller came by is closed.
+    pub fn caller_left(&mut self, caller: Caller) {
+        if let Caller::Introduced { neighbour, visit } = caller {
+            self.introduced[usize::from(neighbour.0)].left(visit);
+        }
+    }
+
+    /// Whether a neighbour tells what we missed while we or it were away.
+    pub fn is_catching_up(&self, neighbour: NeighbourId) -> bool {
+        self.introduced[usize::from(neighbour.0)].is_catching_up()
+    }
+}

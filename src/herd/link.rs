@@ -1,0 +1,301 @@
+//! The dialling side of a link: what we tell a neighbour (section 4).
+//!
+//! A link has no queue. It has a cursor into the feed and copies entries from there when there
+//! is room for them, so a neighbour that is down costs nothing, and a slow one gets the newest
+//! state instead of a backlog.
+//!
+//! ```text
+//!   Waiting --its time has come--> Dialling --connected: HELLO--> Greeting --RESUME--> Up
+//!      ^                              |                              |                  |
+//!      +------- failed, closed, too late, or (Up) no ACK for three heartbeats ----------+
+//! ```
+
+use std::time::Duration;
+
+use super::table::{Entry, Table};
+use super::{Event, Moment, NeighbourId, Witness};
+use crate::limits::{
+    BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, FEED_RECORDS_A_STEP, MARK_BYTES,
+    MARK_UPDATES,
+};
+use crate::protocol::{Epoch, Seq, write_mark};
+
+/// Our link to one neighbour.
+#[derive(Debug)]
+pub struct Link {
+    neighbour: NeighbourId,
+    state: State,
+    /// The pause before the next dial but its jitter.
+    backoff: Duration,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not connected; it is dialled at `until`.
+    Waiting { until: Duration },
+    /// The outside was asked to connect, and has until then.
+    Dialling { until: Duration },
+    /// HELLO is said; the RESUME has until then.
+    Greeting { until: Duration },
+    /// The neighbour is told what changes.
+    Up(Up),
+}
+
+/// A link that is up.
+#[derive(Debug)]
+struct Up {
+    /// The neighbour's run: what came from it is not told back.
+    epoch: Epoch,
+    since: Duration,
+    /// All up to here was sent, or skipped.
+    cursor: Seq,
+    /// The last MARK, none before the first.
+    marked: Option<Seq>,
+    marked_at: Duration,
+    beat_is_due: bool,
+    /// Since the last MARK.
+    updates: usize,
+    bytes: usize,
+    /// Since when a MARK has waited with no ACK at all.
+    waiting_since: Option<Duration>,
+    acked: Option<Seq>,
+    /// Updates sent since RESUME, while the neighbour gets what it missed.
+    catching_up: Option<usize>,
+}
+
+impl Link {
+    pub(super) fn new(neighbour: NeighbourId, now: Duration) -> Link {
+        Link {
+            neighbour,
+            state: State::Waiting { until: now },
+            backoff: BACKOFF_FIRST,
+        }
+    }
+
+    /// Whether the neighbour is told what changes.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    /// Whether there is something to write.
+    pub(super) fn lags(&self, end: Seq) -> bool {
+        match &self.state {
+            State::Up(up) => up.cursor < end || up.owes_mark(),
+            _ => false,
+        }
+    }
+
+    /// Whether the neighbour has all there is, and has said so. True of a link that is not up,
+    /// since nobody is there to tell.
+    pub(super) fn is_settled(&self, end: Seq) -> bool {
+        match &self.state {
+            State::Up(up) => {
+                up.cursor == end && !up.owes_mark() && up.marked.is_some() && up.acked == up.marked
+            }
+            _ => true,
+        }
+    }
+
+    pub(super) fn is_greeting(&self) -> bool {
+        matches!(self.state, State::Greeting { .. })
+    }
+
+    /// The outside is asked to connect.
+    pub(super) fn dial(&mut self, patience: Duration, now: Duration) {
+        self.state = State::Dialling {
+            until: now + patience,
+        };
+    }
+
+    /// The connection is there.
+    pub(super) fn connected(&mut self, patience: Duration, now: Duration) {
+        self.state = State::Greeting {
+            until: now + patience,
+        };
+    }
+
+    /// The neighbour's RESUME: from where it is told, and which run of it is.
+    pub(super) fn resume(&mut self, cursor: Seq, epoch: Epoch, now: Duration) {
+        self.state = State::Up(Up {
+            epoch,
+            since: now,
+            cursor,
+            marked: None,
+            marked_at: now,
+            beat_is_due: false,
+            updates: 0,
+            bytes: 0,
+            waiting_since: None,
+            acked: None,
+            catching_up: Some(0),
+        });
+    }
+
+    /// The neighbour's ACK. One that is past our last MARK says no more than the last MARK.
+    pub(super) fn ack(&mut self, seq: Seq, now: Duration) {
+        if let State::Up(up) = &mut self.state {
+            up.acked = up.marked.map(|marked| seq.min(marked));
+            up.waiting_since = (up.acked < up.marked).then_some(now);
+        }
+    }
+
+    /// The connection is gone, or was never made. `jitter` is between 0 and 1.
+    pub(super) fn closed(&mut self, jitter: f64, now: Duration) {
+        if let State::Up(up) = &self.state
+            && up.acked.is_some()
+            && now >= up.since + BACKOFF_RESET_AFTER
+        {
+            self.backoff = BACKOFF_FIRST;
+        }
+        // Half of the pause is fixed, half is chance: servers that lost each other in the same
+        // moment don't dial in the same moment, and none dials at once.
+        let pause = self.backoff.mul_f64(0.5 + jitter / 2.0);
+        self.state = State::Waiting { until: now + pause };
+        self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
+    }
+
+    /// When something is due by the clock alone: a dial, a beat, the end of patience.
+    pub(super) fn poll_timeout(&self, heartbeat: Duration) -> Duration {
+        match &self.state {
+            State::Waiting { until } | State::Dialling { until } | State::Greeting { until } => {
+                *until
+            }
+            State::Up(up) => {
+                let beat = up.marked_at + heartbeat;
+                // A beat that is due waits for room in the output, not for the clock.
+                let beat = if up.beat_is_due { Duration::MAX } else { beat };
+                up.waiting_since
+                    .map_or(beat, |since| beat.min(since + 3 * heartbeat))
+            }
+        }
+    }
+
+    /// What is due by now.
+    pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> Due {
+        match &mut self.state {
+            State::Waiting { until } if *until <= now => Due::Dial,
+            State::Dialling { until } if *until <= now => {
+                Due::HangUp("it could not be reached in time")
+            }
+            State::Greeting { until } if *until <= now => Due::HangUp("it said no RESUME in time"),
+            State::Up(up) => {
+                if up
+                    .waiting_since
+                    .is_some_and(|since| since + 3 * heartbeat <= now)
+                {
+                    return Due::HangUp("it acknowledged nothing for three heartbeats");
+                }
+                up.beat_is_due |= up.marked_at + heartbeat <= now;
+                Due::Nothing
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// Appends what the neighbour has not been told, until `out` holds `full` bytes.
+    pub(super) fn poll_output(
+        &mut self,
+        table: &Table,
+        full: usize,
+        now: Moment,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) {
+        let neighbour = self.neighbour;
+        let State::Up(up) = &mut self.state else {
+            return;
+        };
+        let mut records = table.changes_after(up.cursor).take(FEED_RECORDS_A_STEP);
+        while out.len() < full {
+            let Some((seq, entry)) = records.next() else {
+                break;
+            };
+            up.cursor = seq;
+            if let Some(entry) = entry.filter(|entry| !up.knows(neighbour, entry)) {
+                up.write_update(neighbour, entry, out, witness);
+            }
+            if up.updates >= MARK_UPDATES || up.bytes >= MARK_BYTES {
+                up.write_mark(neighbour, now, out, witness);
+            }
+        }
+        if out.len() >= full {
+            return;
+        }
+        // The latest change may have been swept away, and leave no record to walk to.
+        if table.changes_after(up.cursor).next().is_none() {
+            up.cursor = table.end();
+        }
+        let nothing_more = up.cursor == table.end() && (up.updates > 0 || up.marked.is_none());
+        if nothing_more || up.beat_is_due {
+            up.write_mark(neighbour, now, out, witness);
+        }
+        if up.cursor == table.end()
+            && let Some(updates) = up.catching_up.take()
+        {
+            witness.note(Event::ToldAll { neighbour, updates });
+        }
+    }
+}
+
+impl Up {
+    fn owes_mark(&self) -> bool {
+        self.beat_is_due || self.updates > 0 || self.marked.is_none()
+    }
+
+    /// Whether the entry came from this very run of the neighbour. Its name is not enough: a
+    /// neighbour that was restarted has forgotten what it once told.
+    fn knows(&self, neighbour: NeighbourId, entry: &Entry) -> bool {
+        let came_from =
+            |origin: super::Origin| origin.neighbour == neighbour && origin.epoch == self.epoch;
+        entry.origin.is_some_and(came_from)
+    }
+
+    fn write_update(
+        &mut self,
+        neighbour: NeighbourId,
+        entry: &Entry,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) {
+        let line = entry.update.line();
+        out.extend_from_slice(line);
+        self.updates += 1;
+        self.bytes += line.len();
+        match &mut self.catching_up {
+            Some(updates) => *updates += 1,
+            None => witness.note(Event::Sending {
+                update: entry.update.get(),
+                neighbour,
+            }),
+        }
+    }
+
+    fn write_mark(
+        &mut self,
+        neighbour: NeighbourId,
+        now: Moment,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) {
+        write_mark(self.cursor, out);
+        self.marked = Some(self.cursor);
+        self.marked_at = now.elapsed;
+        self.beat_is_due = false;
+        (self.updates, self.bytes) = (0, 0);
+        self.waiting_since.get_or_insert(now.elapsed);
+        witness.note(Event::Marked {
+            neighbour,
+            seq: self.cursor,
+        });
+    }
+}
+
+/// What a link needs when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// To be connected.
+    Dial,
+    /// To be closed, for this reason.
+    HangUp(&'static str),
+}

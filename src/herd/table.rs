@@ -1,0 +1,276 @@
+//! The table: where each client is, by the newest update (section 5).
+//!
+//! It decides what is newest, numbers its changes in its [`Feed`], and bounds itself: when it is
+//! full the oldest tenth goes, and a *floor* rises below which nothing is stored any more. It
+//! never forgets an entry for any other reason. Two tables that were offered the same updates
+//! hold the same entries, whatever the order, as long as neither floor has risen.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::NeighbourId;
+use super::feed::{Feed, Record};
+use crate::protocol::{Epoch, Seq, Update, UpdateRef};
+
+/// What the server knows: one entry a client.
+#[derive(Debug)]
+pub struct Table {
+    entries: Slab<Entry>,
+    /// Slots of `entries` by the hash of the client's ID, which stands in the entry only.
+    by_id: HashTable<u32>,
+    hasher: FixedState,
+    feed: Feed,
+    /// Clients known, entries below the floor that wait for the sweep not counted.
+    len: usize,
+    bound: usize,
+    floor: Option<AgeKey>,
+    /// The next slot that the sweep will look at; none when nothing is left to sweep.
+    sweep: Option<usize>,
+}
+
+/// What is known of one client.
+#[derive(Debug)]
+pub struct Entry {
+    pub update: Update,
+    /// The neighbour it came from, in which run of it; none where a client told this server.
+    pub origin: Option<Origin>,
+    /// The number of its latest change.
+    seq: Seq,
+}
+
+/// Where an update came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub neighbour: NeighbourId,
+    /// The run that the neighbour's HELLO named.
+    pub epoch: Epoch,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is the newest of its client, and the table's change with this number.
+    Stored(Seq),
+    /// The table has this one, or a newer one.
+    Stale,
+    /// It lies at or below the floor.
+    BelowFloor,
+}
+
+/// What the floor is made of: age (see [`UpdateRef::age`]), then id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct AgeKey {
+    age: i128,
+    id: Vec<u8>,
+}
+
+impl Table {
+    /// An empty table for at most `bound` clients (at least one). `seed` makes the places in its
+    /// hash table unpredictable for those who choose the ids.
+    pub fn new(bound: usize, seed: u64) -> Table {
+        Table {
+            entries: Slab::new(),
+            by_id: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+            feed: Feed::default(),
+            len: 0,
+            bound: bound.max(1),
+            floor: None,
+            sweep: None,
+        }
+    }
+
+    /// Clients known.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no client is known.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The number of the latest change.
+    pub fn end(&self) -> Seq {
+        self.feed.end()
+    }
+
+    /// What is known of a client.
+    pub fn get(&self, id: &[u8]) -> Option<&Entry> {
+        let slot = self.find(self.hash(id), id)?;
+        Some(&self.entries[slot as usize]).filter(|entry| self.is_above_floor(&entry.update.get()))
+    }
+
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.iter().map(|(_, entry)| entry);
+        entries.filter(|entry| self.is_above_floor(&entry.update.get()))
+    }
+
+    /// The records behind `cursor`, each with its entry unless the record is dead.
+    pub fn changes_after(&self, cursor: Seq) -> impl Iterator<Item = (Seq, Option<&Entry>)> {
+        let records = self.feed.after(cursor);
+        records.map(|record| (record.seq, self.entry_of(record)))
+    }
+
+    /// Records that the feed keeps, dead ones among them.
+    pub fn feed_len(&self) -> usize {
+        self.feed.len()
+    }
+
+    /// Stores the update if it is above the floor and the newest of its client.
+    pub fn offer(&mut self, update: &UpdateRef<'_>, origin: Option<Origin>) -> Offer {
+        if !self.is_above_floor(update) {
+            return Offer::BelowFloor;
+        }
+        let hash = self.hash(update.id);
+        let found = self.find(hash, update.id);
+        let known = found.filter(|&slot| {
+            let entry = &self.entries[slot as usize];
+            self.is_above_floor(&entry.update.get())
+        });
+        if let Some(slot) = known {
+            let stored = self.entries[slot as usize].update.get();
+            if update.newness(&stored).is_le() {
+                return Offer::Stale;
+            }
+        } else {
+            if self.len == self.bound && !self.raise_floor(update) {
+                return Offer::BelowFloor;
+            }
+            self.len += 1;
+        }
+        // Raising the floor may have swept the slot that was found below it.
+        let slot = self.put(hash, update, origin);
+        let seq = self.feed.append(slot);
+        self.entries[slot as usize].seq = seq;
+        self.tidy_up();
+        Offer::Stored(seq)
+    }
+
+    /// Puts the update into its client's entry, or into a new one.
+    fn put(&mut self, hash: u64, update: &UpdateRef<'_>, origin: Option<Origin>) -> u32 {
+        if let Some(slot) = self.find(hash, update.id) {
+            let entry = &mut self.entries[slot as usize];
+            entry.update.assign(update);
+            entry.origin = origin;
+            return slot;
+        }
+        let entry = Entry {
+            update: Update::new(update),
+            origin,
+            seq: Seq(0),
+        };
+        let slot = self.entries.insert(entry) as u32;
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let hash_of = |&slot: &u32| hasher.hash_one(entries[slot as usize].update.id());
+        self.by_id.insert_unique(hash, slot, hash_of);
+        slot
+    }
+
+    /// Makes room for the newcomer: of the entries and it, the tenth with the least age keys
+    /// goes. Says whether the newcomer is above the new floor.
+    ///
+    /// One selection finds the tenth; an index ordered by age would cost every update of the
+    /// years between. What went is out of sight at once and out of memory by and by.
+    fn raise_floor(&mut self, newcomer: &UpdateRef<'_>) -> bool {
+        while self.sweep.is_some() {
+            self.sweep_slice();
+        }
+        let going = self.bound.div_ceil(10);
+        let mut ages: Vec<(i128, u32)> = Vec::with_capacity(self.bound + 1);
+        let updates = self.entries.iter();
+        ages.extend(updates.map(|(slot, entry)| (entry.update.get().age(), slot as u32)));
+        ages.push((newcomer.age(), NEWCOMER));
+        let id_of = |slot: u32| match slot {
+            NEWCOMER => newcomer.id,
+            _ => self.entries[slot as usize].update.id(),
+        };
+        let by_key = |a: &(i128, u32), b: &(i128, u32)| {
+            a.0.cmp(&b.0).then_with(|| id_of(a.1).cmp(id_of(b.1)))
+        };
+        let (_, &mut (age, slot), _) = ages.select_nth_unstable_by(going - 1, by_key);
+        let floor = AgeKey {
+            age,
+            id: id_of(slot).to_vec(),
+        };
+        self.floor = Some(floor);
+        self.sweep = Some(0);
+        let newcomer_stays = self.is_above_floor(newcomer);
+        // The newcomer is one of those that go, or it is not in the table yet.
+        self.len -= if newcomer_stays { going } else { going - 1 };
+        newcomer_stays
+    }
+
+    /// The housekeeping that goes with each change.
+    fn tidy_up(&mut self) {
+        if self.sweep.is_some() {
+            self.sweep_slice();
+        }
+        let (entries, floor) = (&self.entries, &self.floor);
+        let is_alive = |record: Record| {
+            let entry = entries.get(record.slot as usize);
+            entry.is_some_and(|entry| {
+                entry.seq == record.seq && is_above(floor, &entry.update.get())
+            })
+        };
+        self.feed.compact(self.len, is_alive);
+    }
+
+    /// Takes a few of the entries below the floor out of memory.
+    fn sweep_slice(&mut self) {
+        let Some(begin) = self.sweep else {
+            return;
+        };
+        let end = (begin + SLOTS_A_SLICE).min(self.entries.capacity());
+        for slot in begin..end {
+            let Some(entry) = self.entries.get(slot) else {
+                continue;
+            };
+            if self.is_above_floor(&entry.update.get()) {
+                continue;
+            }
+            let hash = self.hash(entry.update.id());
+            if let Ok(found) = self.by_id.find_entry(hash, |&other| other as usize == slot) {
+                found.remove();
+            }
+            self.entries.remove(slot);
+        }
+        self.sweep = (end < self.entries.capacity()).then_some(end);
+    }
+
+    fn entry_of(&self, record: Record) -> Option<&Entry> {
+        let entry = self.entries.get(record.slot as usize)?;
+        let alive = entry.seq == record.seq && self.is_above_floor(&entry.update.get());
+        alive.then_some(entry)
+    }
+
+    fn find(&self, hash: u64, id: &[u8]) -> Option<u32> {
+        let is_it = |&slot: &u32| self.entries[slot as usize].update.id() == id;
+        self.by_id.find(hash, is_it).copied()
+    }
+
+    fn hash(&self, id: &[u8]) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    fn is_above_floor(&self, update: &UpdateRef<'_>) -> bool {
+        is_above(&self.floor, update)
+    }
+}
+
+fn is_above(floor: &Option<AgeKey>, update: &UpdateRef<'_>) -> bool {
+    match floor {
+        None => true,
+        Some(floor) => (update.age(), update.id) > (floor.age, floor.id.as_slice()),
+    }
+}
+
+/// Slots swept with each change. At sixteen a sweep is over after a sixteenth as many changes as
+/// there are slots, so before the next tenth can have come.
+const SLOTS_A_SLICE: usize = 16;
+/// Stands for the update that is not in the table yet.
+const NEWCOMER: u32 = u32::MAX;
