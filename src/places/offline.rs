@@ -1,0 +1,134 @@
+//! The provider `offline`: the gazetteer's places in the words of Google's Nearby Search.
+//!
+//! Same keys, same indentation (three spaces, a space before the colon), so that a client can't tell
+//! by the form who answered; the attribution tells. It is the whole answer, as a service would send
+//! it: cutting it to the client's bound is [`super::trim`]'s work.
+
+use super::gazetteer::{Gazetteer, Place};
+use super::{Query, json_string};
+
+/// As many results as one page of Nearby Search has, and as the greatest bound of a WHATSAT.
+pub const MOST_RESULTS: usize = 20;
+
+/// The body of a Nearby Search answer to `query`: at most [`MOST_RESULTS`] places, nearest first,
+/// status OK or ZERO_RESULTS.
+pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
+    let places = gazetteer.nearest(query, MOST_RESULTS);
+    let status = if places.is_empty() {
+        "ZERO_RESULTS"
+    } else {
+        "OK"
+    };
+    let results = match places.iter().map(result).collect::<Vec<_>>().join(",\n") {
+        none if none.is_empty() => "[]".to_string(),
+        some => format!("[\n{some}\n   ]"),
+    };
+    // GeoNames asks for its name wherever its data is shown: CC BY 4.0.
+    format!(
+        r#"{{
+   "html_attributions" : [ "GeoNames, CC BY 4.0" ],
+   "results" : {results},
+   "status" : "{status}"
+}}
+"#
+    )
+    .into_bytes()
+}
+
+/// One element of `results`, indented as it stands there. The vicinity is the country's code: more
+/// the data doesn't say.
+fn result(place: &Place<'_>) -> String {
+    let Place {
+        latitude,
+        longitude,
+        geonames_id,
+        ..
+    } = place;
+    let (name, vicinity) = (json_string(place.name), json_string(place.country));
+    // Google has no such key. Where GeoNames doesn't know the number it says 0, which would be wrong.
+    let population = match place.population {
+        0 => String::new(),
+        known => format!("         \"population\" : {known},\n"),
+    };
+    format!(
+        r#"      {{
+         "geometry" : {{
+            "location" : {{
+               "lat" : {latitude},
+               "lng" : {longitude}
+            }}
+         }},
+         "name" : {name},
+         "place_id" : "geonames:{geonames_id}",
+{population}         "types" : [ "locality", "political" ],
+         "vicinity" : {vicinity}
+      }}"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUTH: Query = Query {
+        latitude: -55.0,
+        longitude: -67.6,
+        radius: 20_000.0,
+    };
+
+    #[test]
+    fn an_answer_is_laid_out_like_googles() {
+        let gazetteer = Gazetteer::read(
+            "-54.93355\t-67.60963\tPuerto \"W\"\tCL\t2000\t3874926\n\
+             -55.00001\t-67.60000\tNobody\\s\tAR\t0\t7\n",
+        );
+        let expected = r#"{
+   "html_attributions" : [ "GeoNames, CC BY 4.0" ],
+   "results" : [
+      {
+         "geometry" : {
+            "location" : {
+               "lat" : -55.00001,
+               "lng" : -67.60000
+            }
+         },
+         "name" : "Nobody\\s",
+         "place_id" : "geonames:7",
+         "types" : [ "locality", "political" ],
+         "vicinity" : "AR"
+      },
+      {
+         "geometry" : {
+            "location" : {
+               "lat" : -54.93355,
+               "lng" : -67.60963
+            }
+         },
+         "name" : "Puerto \"W\"",
+         "place_id" : "geonames:3874926",
+         "population" : 2000,
+         "types" : [ "locality", "political" ],
+         "vicinity" : "CL"
+      }
+   ],
+   "status" : "OK"
+}
+"#;
+        assert_eq!(
+            String::from_utf8_lossy(&answer(&gazetteer, &SOUTH)),
+            expected
+        );
+    }
+
+    #[test]
+    fn nothing_near_is_zero_results() {
+        let expected = r#"{
+   "html_attributions" : [ "GeoNames, CC BY 4.0" ],
+   "results" : [],
+   "status" : "ZERO_RESULTS"
+}
+"#;
+        let answer = answer(&Gazetteer::read(""), &SOUTH);
+        assert_eq!(String::from_utf8_lossy(&answer), expected);
+    }
+}

@@ -1,0 +1,355 @@
+//! A service's answer, cut to what the client asked for and otherwise left alone (protocol,
+//! section 3, WHATSAT).
+//!
+//! ```text
+//!   {"next":…, "results" : [ {…}, {…}, {…}, {…} ], "status":…}
+//!   └──────── kept, up to the end ────┘         └── kept ────┘
+//!             of the last kept element          from the end of the last element
+//! ```
+//!
+//! The body is cut by offsets and never printed again: a parser that builds values would turn 1.50
+//! into 1.5 and `\u00e9` into é. Line ends are collapsed without looking at the JSON around them,
+//! because JSON allows no raw line end inside a string.
+//!
+//! Promises: what stays is the service's bytes; a blank line stands at the end of the result and
+//! nowhere before it; any input at all gives a result or an [`Unusable`], and takes time linear in
+//! its length, no stack that grows with its depth, and memory for its own bytes and the keys of its
+//! top level.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Why a service's answer can't be passed on. Its text is fit for an `error_message`, and quotes
+/// nothing of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// The body is not UTF-8 throughout, as JSON has to be.
+    NotText,
+    /// The body is not one JSON value and nothing else. Both count from 1.
+    NotJson { line: usize, column: usize },
+    /// The body is JSON, but an array, a string, null …
+    NotAnObject,
+    /// A key stands twice in the object: which of the two counts is anyone's guess.
+    RepeatedKey,
+    /// The object has no such list. Some services leave out an empty one: where that is so, this
+    /// variant is the caller's sign of an answer without results.
+    NoList { list: String },
+    /// What stands under the list's name is no array.
+    NotAList { list: String },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("The Places service's answer is unusable: ")?;
+        match self {
+            Self::NotText => f.write_str("it is not UTF-8."),
+            Self::NotJson { line, column } => {
+                write!(f, "it is not JSON (line {line}, column {column}).")
+            }
+            Self::NotAnObject => f.write_str("it is not a JSON object."),
+            Self::RepeatedKey => f.write_str("it has the same key twice."),
+            Self::NoList { list } => write!(f, "it has no \"{list}\"."),
+            Self::NotAList { list } => write!(f, "its \"{list}\" is not an array."),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// `body` with the first `bound` elements of its top-level array `list`, with every run of two or
+/// more line ends (LF or CR LF) made one LF, without line ends at its beginning and end, and with two
+/// newlines after it.
+pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, Unusable> {
+    // On the whole body first: the parser does not look at the text of values it only passes over.
+    let body = std::str::from_utf8(body).map_err(|_| Unusable::NotText)?;
+    let (head, tail) = cut(body, list, bound)?;
+    Ok(without_blank_lines(
+        [head.as_bytes(), tail.as_bytes()].concat(),
+    ))
+}
+
+/// The two parts of `body` that stay.
+fn cut<'b>(body: &'b str, list: &str, bound: usize) -> Result<(&'b str, &'b str), Unusable> {
+    let mut parser = serde_json::Deserializer::from_str(body);
+    let top = TopLevel { list }
+        .deserialize(&mut parser)
+        .and_then(|top| parser.end().map(|()| top))
+        .map_err(unusable)?;
+    if top.repeated_key {
+        return Err(Unusable::RepeatedKey);
+    }
+    let list = || list.to_string();
+    let array = top.found.ok_or_else(|| Unusable::NoList { list: list() })?;
+    if !array.get().starts_with('[') {
+        return Err(Unusable::NotAList { list: list() });
+    }
+    let ends = Elements { bound }
+        .deserialize(&mut serde_json::Deserializer::from_str(array.get()))
+        .map_err(unusable)?;
+
+    let whole = body.split_at(body.len());
+    let (Some(last), true) = (ends.last, ends.count > bound) else {
+        return Ok(whole); // nothing too many: also the spaces in an empty array stay
+    };
+    let array_at = offset(body, array.get());
+    Ok(match ends.last_kept {
+        Some(kept) => (
+            &body[..end(body, kept.get())],
+            &body[end(body, last.get())..],
+        ),
+        // No element stays, so neither does the white space around them.
+        None => (
+            &body[..array_at + "[".len()],
+            &body[array_at + array.get().len() - "]".len()..],
+        ),
+    })
+}
+
+/// Where `part`, a slice borrowed from `body`, begins in it.
+fn offset(body: &str, part: &str) -> usize {
+    part.as_ptr() as usize - body.as_ptr() as usize
+}
+
+fn end(body: &str, part: &str) -> usize {
+    offset(body, part) + part.len()
+}
+
+/// The parser's error as ours. The visitors below raise none of their own, so what is no error of
+/// syntax is a top level of another type.
+fn unusable(error: serde_json::Error) -> Unusable {
+    if error.is_data() {
+        return Unusable::NotAnObject;
+    }
+    Unusable::NotJson {
+        line: error.line(),
+        column: error.column(),
+    }
+}
+
+/// Collapses runs of line ends, takes off those at both ends, and adds the blank line that ends an
+/// answer.
+fn without_blank_lines(text: Vec<u8>) -> Vec<u8> {
+    let mut rest = text.as_slice();
+    while let Some(length) = line_end(rest) {
+        rest = &rest[length..];
+    }
+    while let [before @ .., b'\n' | b'\r'] = rest {
+        rest = before; // a CR without LF too: the newlines that we add would be its LF
+    }
+    let mut out = Vec::with_capacity(rest.len() + 2);
+    while let Some(lf) = memchr::memchr(b'\n', rest) {
+        let after_first = lf + 1;
+        let mut after = after_first;
+        while let Some(length) = line_end(&rest[after..]) {
+            after += length;
+        }
+        if after == after_first {
+            out.extend_from_slice(&rest[..after]); // a single one stays as it is
+        } else {
+            let mut line = &rest[..lf];
+            while let [before @ .., b'\r'] = line {
+                line = before;
+            }
+            out.extend_from_slice(line);
+            out.push(b'\n');
+        }
+        rest = &rest[after..];
+    }
+    out.extend_from_slice(rest);
+    out.extend_from_slice(b"\n\n");
+    out
+}
+
+/// The length of the line end with which `text` begins, if it does: LF, and any CR right before it.
+/// More than one CR there is nobody's line end, but were only the last one taken for it, the CR left
+/// over and the LF that replaces a run would make a new blank line.
+fn line_end(text: &[u8]) -> Option<usize> {
+    let returns = text.iter().take_while(|&&byte| byte == b'\r').count();
+    (text.get(returns) == Some(&b'\n')).then_some(returns + 1)
+}
+
+/// Finds one key's value in an object, and whether any key stands there twice.
+struct TopLevel<'l> {
+    list: &'l str,
+}
+
+struct Top<'b> {
+    found: Option<&'b RawValue>,
+    repeated_key: bool,
+}
+
+impl<'b> DeserializeSeed<'b> for TopLevel<'_> {
+    type Value = Top<'b>;
+
+    fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<Top<'b>, D::Error> {
+        parser.deserialize_map(self)
+    }
+}
+
+impl<'b> Visitor<'b> for TopLevel<'_> {
+    type Value = Top<'b>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Top<'b>, A::Error> {
+        let mut top = Top {
+            found: None,
+            repeated_key: false,
+        };
+        let mut seen = HashSet::new();
+        while let Some(Key(key)) = object.next_key()? {
+            let value: &RawValue = object.next_value()?;
+            if key == self.list {
+                top.found = Some(value);
+            }
+            // Read on all the same: that the rest is no JSON is the worse fault.
+            top.repeated_key |= !seen.insert(key);
+        }
+        Ok(top)
+    }
+}
+
+/// A key, borrowed unless it has escapes. (A bare `Cow` would always be copied.)
+#[derive(serde::Deserialize)]
+struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
+
+/// Finds the elements of an array at which it is cut. A vector of all of them would cost eight times
+/// the memory of an array of digits.
+struct Elements {
+    bound: usize,
+}
+
+#[derive(Default)]
+struct Ends<'b> {
+    count: usize,
+    last_kept: Option<&'b RawValue>,
+    last: Option<&'b RawValue>,
+}
+
+impl<'b> DeserializeSeed<'b> for Elements {
+    type Value = Ends<'b>;
+
+    fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<Ends<'b>, D::Error> {
+        parser.deserialize_seq(self)
+    }
+}
+
+impl<'b> Visitor<'b> for Elements {
+    type Value = Ends<'b>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'b>>(self, mut array: A) -> Result<Ends<'b>, A::Error> {
+        let mut ends = Ends::default();
+        while let Some(element) = array.next_element::<&RawValue>()? {
+            ends.last = Some(element);
+            if ends.count < self.bound {
+                ends.last_kept = Some(element);
+            }
+            ends.count += 1;
+        }
+        Ok(ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trimmed(body: &str, bound: usize) -> Result<String, Unusable> {
+        trim(body.as_bytes(), "results", bound)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    #[test]
+    fn what_is_no_object_with_the_list_is_unusable() {
+        let list = || "results".to_string();
+        let not_json = |line, column| Unusable::NotJson { line, column };
+        let cases = [
+            ("", not_json(1, 0)),
+            ("\u{feff}{\"results\":[]}", not_json(1, 1)),
+            ("{\"results\":[]}\n x", not_json(2, 2)),
+            ("{\"results\":[]}{}", not_json(1, 15)),
+            ("{\"results\":[1,]}", not_json(1, 15)),
+            ("{\"results\":[\"\n\"]}", not_json(1, 13)),
+            ("null", Unusable::NotAnObject),
+            ("[1]", Unusable::NotAnObject),
+            ("{\"results\":[],\"results\":[]}", Unusable::RepeatedKey),
+            (
+                "{\"results\":[],\"r\\u0065sults\":[]}",
+                Unusable::RepeatedKey,
+            ),
+            (
+                "{\"status\":1,\"results\":[],\"status\":1}",
+                Unusable::RepeatedKey,
+            ),
+            ("{}", Unusable::NoList { list: list() }),
+            (
+                "{\"x\":{\"results\":[]}}",
+                Unusable::NoList { list: list() },
+            ),
+            ("{\"results\":null}", Unusable::NotAList { list: list() }),
+            (
+                "{\"results\":{\"0\":1}}",
+                Unusable::NotAList { list: list() },
+            ),
+        ];
+        for (body, reason) in cases {
+            assert_eq!(trimmed(body, 1), Err(reason), "{body:?}");
+        }
+        let not_text = b"{\"results\":[],\"x\":\"\xff\"}";
+        assert_eq!(trim(not_text, "results", 1), Err(Unusable::NotText));
+    }
+
+    #[test]
+    fn the_reason_is_a_sentence() {
+        let reason = trimmed("[]", 1).map_err(|reason| reason.to_string());
+        let sentence = "The Places service's answer is unusable: it is not a JSON object.";
+        assert_eq!(reason, Err(sentence.to_string()));
+    }
+
+    #[test]
+    fn a_carriage_return_at_the_end_makes_no_second_blank_line() {
+        let answer = Ok("{\"results\":[]}\n\n".to_string());
+        assert_eq!(trimmed("{\"results\":[]}\r\n\r", 1), answer);
+    }
+
+    #[test]
+    fn a_carriage_return_before_a_run_of_line_ends_makes_no_new_blank_line() {
+        let answer = Ok("{\n\"results\":\r\r\n[]}\n\n".to_string());
+        assert_eq!(
+            trimmed("\r\r\n\n{\n\r\r\n\n\"results\":\r\r\n[]}", 1),
+            answer
+        );
+    }
+
+    #[test]
+    fn an_escaped_name_of_the_list_is_the_list() {
+        let answer = Ok("{\"r\\u0065sults\":[1]}\n\n".to_string());
+        assert_eq!(trimmed("{\"r\\u0065sults\":[1 , 2]}", 1), answer);
+    }
+
+    #[test]
+    fn an_empty_array_keeps_its_spaces_whatever_the_bound() {
+        for bound in [0, 1, usize::MAX] {
+            let answer = Ok("{\"results\": [ \t ]}\n\n".to_string());
+            assert_eq!(trimmed("{\"results\": [ \t ]}", bound), answer);
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let depth = 1_000_000;
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let answer = trimmed(&format!("{{\"results\":[{deep},{deep}]}}"), 1);
+        assert_eq!(answer, Ok(format!("{{\"results\":[{deep}]}}\n\n")));
+    }
+}
