@@ -1,16 +1,40 @@
 //! Every bound of the server, with its reason (protocol, section 7).
+
 use std::time::Duration;
 
 /// The limits that a configuration can set (`[limits]`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
+    /// A client's line, its ending not counted.
     pub line_bytes: usize,
+    /// Time to finish a begun line.
     pub begun_line: Duration,
+    /// Clients connected at once.
     pub connections: usize,
+    /// Unsent bytes of a connection above which no further line of it is handled.
     pub unsent_bytes: usize,
+    /// How long a connection with unsent bytes may take none of them.
     pub stalled: Duration,
+    /// Bytes in the buffers of all connections together.
     pub buffer_bytes: usize,
 }
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            line_bytes: 4_096,
+            begun_line: Duration::from_secs(60),
+            connections: 10_000,
+            unsent_bytes: 1024 * 1024,
+            stalled: Duration::from_secs(10),
+            buffer_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// What `line_bytes` can be set to at most: an update between servers is longer than the IAMAT
+/// that it came from, and must fit into [`PEER_LINE_BYTES`].
+pub const CLIENT_LINE_BYTES_MOST: usize = 32_768;
 
 /// A MARK follows after so many updates at the latest (section 4).
 pub const MARK_UPDATES: usize = 1_000;
@@ -54,3 +78,9 @@ pub const STRANGERS: usize = 64;
 pub const SILENT_BEFORE_EVICTION: Duration = Duration::from_secs(60);
 /// How long answers and acknowledgements are waited for at the end.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// Log that waits for the disk (section 6). Beyond it records are dropped.
+pub const LOG_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// One record of the log; the rest of a longer one is cut.
+pub const LOG_RECORD_BYTES: usize = 16 * 1024;
+/// How long the end of the program waits for the log to be written.
+pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(5);

@@ -1,1 +1,110 @@
-fn main() {}
+//! Command line in, exit status out; nothing else.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use herd_mio::args::{Args, HELP, Mode};
+use herd_mio::config::{Config, Provider};
+use herd_mio::protocol::is_server_name;
+use herd_mio::supervisor::HerdError;
+use herd_mio::{event_loop, logging, supervisor};
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let args = match Args::parse(words.clone()) {
+        Ok(args) => args,
+        Err(error) => return unusable(&error.to_string()),
+    };
+    match &args.mode {
+        Mode::Help => return print(HELP),
+        Mode::Version => return print(concat!("herd-mio ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => {}
+    }
+    let config = match Config::load(&args) {
+        Ok(config) => config,
+        Err(error) => return unusable(&error.to_string()),
+    };
+    if args.mode == Mode::Check {
+        return print(&config.drawing());
+    }
+    let provider = config.places.provider();
+    if provider != Provider::Offline {
+        let name = provider.name();
+        return unusable(&format!(
+            "the places provider {name} is not there yet; choose the embedded gazetteer with \
+             --places offline"
+        ));
+    }
+    match &args.mode {
+        Mode::Server(name) => serve(&args, &config, name),
+        _ => run_herd(&config, words),
+    }
+}
+
+fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
+    let known = config.server(name);
+    if known.is_none() && !is_server_name(name.as_bytes()) {
+        return unusable(&unknown(name, config)); // Nor is there a file to be named after it.
+    }
+    let log = match logging::start(&args.log_dir, name, args.log_level) {
+        Ok(log) => log,
+        Err(error) => return failed(&error.to_string()),
+    };
+    let Some(server) = known else {
+        let text = unknown(name, config);
+        log::error!("{text}.");
+        log.finish();
+        return unusable(&text);
+    };
+    match event_loop::run(config, server, log.clone()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{name} {error}.");
+            log.finish();
+            failed(&format!("{name} {error}"))
+        }
+    }
+}
+
+fn run_herd(config: &Config, mut words: Vec<OsString>) -> ExitCode {
+    words.retain(|word| word != "--herd");
+    match supervisor::run(config, words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ HerdError::Unusable { status, .. }) => {
+            complain(&error.to_string());
+            ExitCode::from(status)
+        }
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+fn unknown(name: &str, config: &Config) -> String {
+    let names = config.names().join(", ");
+    format!("there is no server {name:?} in this herd; there are {names}")
+}
+
+/// The command line or the configuration can't be used.
+fn unusable(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(2)
+}
+
+/// Something failed at run time.
+fn failed(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(1)
+}
+
+/// Standard error may be closed; that is no reason to panic.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "herd-mio: {text}");
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read it has seen enough, as `head` does.
+        Err(_) => ExitCode::from(1),
+    }
+}

@@ -44,8 +44,11 @@ impl Server {
         if was_stranger && let Caller::Introduced { neighbour, .. } = *caller {
             self.replace_caller(neighbour, id);
         }
-        if out.len() > before {
-            records::sent(peer, &out[before..]);
+        match caller {
+            Caller::Stranger => records::sent(peer, &out[before..]),
+            Caller::Introduced { neighbour, .. } => {
+                records::sent(self.herd.name(*neighbour), &out[before..]);
+            }
         }
         match verdict {
             HerdVerdict::Next => Verdict::Next,

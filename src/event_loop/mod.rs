@@ -114,7 +114,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// 1. Waits for readiness, a wake-up or the nearest deadline; not at all if work was left.
+    /// Step 1. Waits for readiness, a wake-up or the nearest deadline; not at all if work was left.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
@@ -150,7 +150,7 @@ impl EventLoop {
                 .is_some_and(|both| both.iter().any(accepting))
     }
 
-    /// 2. Notes what the kernel said, and does nothing else with it.
+    /// Step 2. Notes what the kernel said, and does nothing else with it.
     fn note(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
@@ -201,7 +201,7 @@ impl EventLoop {
         self.queue_flush(id);
     }
 
-    /// 4. Each link that lags behind the feed copies from it while it has room.
+    /// Step 4. Each link that lags behind the feed copies from it while it has room.
     fn flood(&mut self) {
         for (neighbour, id) in self.links_with_room() {
             if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
@@ -227,7 +227,7 @@ impl EventLoop {
         links
     }
 
-    /// 6. Does what is due.
+    /// Step 6. Does what is due.
     fn handle_timers(&mut self) {
         while let Some(timer) = self.timers.pop_due(self.now.elapsed) {
             self.handle_timer(timer);
@@ -306,7 +306,7 @@ impl EventLoop {
         }
     }
 
-    /// 7. Gives back the slots of connections that are dead, and makes room where all buffers
+    /// Step 7. Gives back the slots of connections that are dead, and makes room where all buffers
     /// together hold too much.
     fn reap(&mut self) {
         if self.buffered > self.limits.buffer_bytes {

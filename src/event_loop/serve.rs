@@ -22,7 +22,7 @@ use crate::limits::{
 const CLIENTS: usize = 0;
 
 impl EventLoop {
-    /// 3. Serves each ready connection within a budget: reads, frames, handles, answers.
+    /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
     pub(super) fn serve(&mut self) {
         for which in [CLIENTS, 1] {
             self.accept(which);
@@ -119,7 +119,7 @@ impl EventLoop {
         }
     }
 
-    /// 5. One write for each connection with unsent bytes. What the kernel does not take waits
+    /// Step 5. One write for each connection with unsent bytes. What the kernel does not take waits
     /// for its next writable event.
     pub(super) fn flush(&mut self) {
         for id in std::mem::take(&mut self.dirty) {

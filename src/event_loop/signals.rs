@@ -11,6 +11,8 @@ use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::supervisor::LEASH;
+
 /// What the operator, or the supervisor, wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -78,6 +80,3 @@ impl Wishes {
         wishes
     }
 }
-
-/// Set by the supervisor where standard input is its leash.
-const LEASH: &str = "HERD_MIO_LEASH";

@@ -21,11 +21,6 @@ impl<T> Slots<T> {
         }
     }
 
-    /// How many slots are taken.
-    pub fn len(&self) -> usize {
-        self.slab.len()
-    }
-
     /// The name that the next inserted value will have.
     pub fn next_id(&self) -> ConnectionId {
         // Slots are bounded by the descriptors a process can have, which fit by far.

@@ -1,0 +1,71 @@
+//! Bytes from outside, made harmless: nobody can end a record, begin another, or turn its text
+//! around.
+
+use std::fmt::{self, Write};
+
+/// Shows bytes as text; what is a control character (C1, the bidirectional marks and the
+/// separators U+2028 and U+2029 among them) or not UTF-8 as `\xNN`, a backslash doubled.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Most of what comes is plain, and goes out in one piece.
+        if let Ok(text) = std::str::from_utf8(self.0)
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\')
+        {
+            return f.write_str(text);
+        }
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                write_character(character, f)?;
+            }
+            write_bytes(chunk.invalid(), f)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_character(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if character == '\\' {
+        return f.write_str("\\\\");
+    }
+    if character.is_control() || is_layout(character) {
+        return write_bytes(character.encode_utf8(&mut [0; 4]).as_bytes(), f);
+    }
+    f.write_char(character)
+}
+
+/// What changes how the text around it is laid out.
+fn is_layout(character: char) -> bool {
+    matches!(character,
+        '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+fn write_bytes(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_forge_a_record() {
+        for (bytes, shown) in [
+            (&b"plain text"[..], "plain text"),
+            (b"a\nb\rc\td", "a\\x0ab\\x0dc\\x09d"),
+            (b"\x1b[31m\\", "\\x1b[31m\\\\"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            (
+                "caf\u{e9} \u{85}\u{202e}\u{2028}".as_bytes(),
+                "caf\u{e9} \\xc2\\x85\\xe2\\x80\\xae\\xe2\\x80\\xa8",
+            ),
+        ] {
+            assert_eq!(Escaped(bytes).to_string(), shown);
+        }
+    }
+}

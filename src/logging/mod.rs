@@ -1,0 +1,212 @@
+//! The log: one line a record, in `<server>_log.txt` (protocol, section 6).
+//!
+//! A record costs the loop no system call: it is appended to the text of the turn, and at the
+//! turn's end that goes in one piece to a thread that writes. What waits for the disk is
+//! bounded; beyond that records are dropped and counted, and the service goes on. Nothing here
+//! panics, whatever the disk does.
+//!
+//! ```text
+//!   log::info!(..) --> turn's text --hand_over--> queue (8 MiB) --> writer thread --> file
+//! ```
+
+mod escape;
+mod stamp;
+mod writer;
+
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::{Level, LevelFilter, Metadata, Record};
+
+pub use escape::Escaped;
+pub use writer::{Opener, Writer};
+
+use crate::limits::{LOG_FLUSH_WAIT, LOG_RECORD_BYTES, LOG_WAITING_BYTES};
+use stamp::Stamp;
+
+/// The way to the log file. Cheap to clone; every clone leads to the same file.
+#[derive(Clone, Debug)]
+pub struct Log {
+    turn: Arc<Mutex<Turn>>,
+    writer: Writer,
+}
+
+/// What was recorded since the last hand-over.
+#[derive(Debug)]
+struct Turn {
+    text: Vec<u8>,
+    dropped: u64,
+    stamp: Stamp,
+}
+
+/// Why there can be no log.
+#[derive(Debug)]
+pub enum LogError {
+    /// The file can't be opened for appending.
+    Open { path: PathBuf, error: io::Error },
+    /// The thread that writes can't be started.
+    Thread(io::Error),
+}
+
+/// Opens `<dir>/<server>_log.txt` and makes it the log of this process, panics included.
+pub fn start(dir: &Path, server: &str, level: LevelFilter) -> Result<Log, LogError> {
+    let path = dir.join(format!("{server}_log.txt"));
+    let open = {
+        let path = path.clone();
+        move || append_to(&path)
+    };
+    let file = open().map_err(|error| LogError::Open { path, error })?;
+    let reopen: Opener<File> = Box::new(open);
+    let writer = Writer::start(file, reopen).map_err(LogError::Thread)?;
+    let (stamp, complaint) = Stamp::new();
+    let turn = Turn {
+        text: Vec::new(),
+        dropped: 0,
+        stamp,
+    };
+    let log = Log {
+        turn: Arc::new(Mutex::new(turn)),
+        writer,
+    };
+    // A second log in one process can only be a test's; the first stays the process's.
+    if log::set_boxed_logger(Box::new(log.clone())).is_ok() {
+        log::set_max_level(level);
+        log.catch_panics();
+    }
+    if let Some(complaint) = complaint {
+        log::warn!("{complaint}");
+    }
+    Ok(log)
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+impl Log {
+    /// Hands what was recorded since the last time to the thread that writes, in one piece.
+    pub fn hand_over(&self) {
+        let mut turn = self.turn();
+        if turn.text.is_empty() && turn.dropped == 0 {
+            return;
+        }
+        let dropped = std::mem::take(&mut turn.dropped);
+        let text = std::mem::take(&mut turn.text);
+        turn.text = self.writer.push(text, dropped);
+    }
+
+    /// Opens the file anew by its name, for logrotate. If that fails the old one stays.
+    pub fn reopen(&self) {
+        self.hand_over();
+        self.writer.reopen();
+    }
+
+    /// Waits until all is written, but not for ever.
+    pub fn finish(&self) {
+        self.hand_over();
+        self.writer.flush(LOG_FLUSH_WAIT);
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // Nothing is done under the lock that could leave the text half changed.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, level: &str, text: &str) {
+        let mut turn = self.turn();
+        if turn.text.len() > LOG_WAITING_BYTES {
+            turn.dropped += 1;
+            return;
+        }
+        let Turn {
+            text: all, stamp, ..
+        } = &mut *turn;
+        all.extend_from_slice(stamp.now().as_bytes());
+        for part in [" - ", level, ": ", cut(text)] {
+            all.extend_from_slice(part.as_bytes());
+        }
+        if text.len() > LOG_RECORD_BYTES {
+            all.extend_from_slice(format!(" [cut, {} bytes in all]", text.len()).as_bytes());
+        }
+        all.push(b'\n');
+    }
+
+    /// A panic is a defect of ours; its record should survive it.
+    fn catch_panics(&self) {
+        let log = self.clone();
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = panic.to_string();
+            log.append("CRITICAL", &format!("{}", Escaped(text.as_bytes())));
+            log.finish();
+            usual(panic);
+        }));
+    }
+}
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // Formatted before the lock is taken, so that whatever formatting does, a panic
+        // included, can log.
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            // Writing to a String fails only where a Display does.
+            let _ = write!(text, "{}", record.args());
+            self.append(level_name(record.level()), text);
+        });
+    }
+
+    fn flush(&self) {
+        self.finish();
+    }
+}
+
+thread_local! {
+    /// Memory for one record, so that none is allocated for each.
+    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Python's names of the levels, as in the report's logs.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "ERROR",
+        Level::Warn => "WARNING",
+        Level::Info => "INFO",
+        Level::Debug | Level::Trace => "DEBUG",
+    }
+}
+
+/// As much of a record as is written.
+fn cut(text: &str) -> &str {
+    match text.floor_char_boundary(LOG_RECORD_BYTES) {
+        end if end < text.len() => &text[..end],
+        _ => text,
+    }
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogError::Open { path, error } => write!(
+                f,
+                "can't write the log {}: {error}; choose a folder that exists and can be written \
+                 with --log-dir",
+                path.display()
+            ),
+            LogError::Thread(error) => write!(f, "can't start the thread that logs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}

@@ -1,0 +1,302 @@
+//! The thread that writes the log. It alone waits for the disk.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::limits::LOG_WAITING_BYTES;
+
+/// Opens the log's file by its name.
+pub type Opener<F = File> = Box<dyn FnMut() -> io::Result<F> + Send>;
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something is in the queue.
+    filled: Condvar,
+    /// Nothing is in the queue, and all is written.
+    drained: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Records that found no room.
+    dropped: u64,
+    reopen: bool,
+    is_writing: bool,
+    /// Memory of a piece that was written.
+    spare: Vec<u8>,
+}
+
+impl Writer {
+    /// Starts the thread with an open file.
+    pub fn start<F: Write + Send + 'static>(file: F, open: Opener<F>) -> io::Result<Writer> {
+        let shared = Arc::new(Shared::default());
+        let thread = Thread {
+            file,
+            open,
+            shared: Arc::clone(&shared),
+            lost: 0,
+            is_torn: false,
+        };
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(move || thread.run())?;
+        Ok(Writer { shared })
+    }
+
+    /// Takes a piece of text, and gives memory for the next one. `dropped` records are missing
+    /// from it. Where the disk can't follow, all of it is dropped and counted.
+    pub fn push(&self, text: Vec<u8>, dropped: u64) -> Vec<u8> {
+        let mut queue = self.shared.lock();
+        queue.dropped += dropped;
+        if queue.bytes + text.len() > LOG_WAITING_BYTES {
+            queue.dropped += records(&text);
+        } else {
+            queue.bytes += text.len();
+            queue.pieces.push_back(text);
+        }
+        let memory = std::mem::take(&mut queue.spare);
+        drop(queue);
+        self.shared.filled.notify_one();
+        memory
+    }
+
+    /// Opens the file anew, after what was handed over before.
+    pub fn reopen(&self) {
+        self.shared.lock().reopen = true;
+        self.shared.filled.notify_one();
+    }
+
+    /// Waits until all is written, for so long at most. Says whether it is.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut queue = self.shared.lock();
+        while queue.has_work() || queue.is_writing {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.drained.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn has_work(&self) -> bool {
+        !self.pieces.is_empty() || self.reopen || self.dropped > 0
+    }
+}
+
+/// What the thread owns.
+struct Thread<F> {
+    file: F,
+    open: Opener<F>,
+    shared: Arc<Shared>,
+    /// Records that the disk refused and nobody has been told of.
+    lost: u64,
+    /// The file ends in the midst of a record.
+    is_torn: bool,
+}
+
+impl<F: Write> Thread<F> {
+    fn run(mut self) {
+        loop {
+            let mut queue = self.shared.lock();
+            queue.is_writing = false;
+            while !queue.has_work() {
+                self.shared.drained.notify_all();
+                let waited = self.shared.filled.wait(queue);
+                queue = waited.unwrap_or_else(PoisonError::into_inner);
+            }
+            let piece = queue.pieces.pop_front();
+            // Only behind what was handed over before it.
+            let reopen = queue.pieces.is_empty() && std::mem::take(&mut queue.reopen);
+            let dropped = match queue.pieces.is_empty() {
+                true => std::mem::take(&mut queue.dropped),
+                false => 0,
+            };
+            queue.is_writing = true;
+            drop(queue);
+            self.work(piece, dropped, reopen);
+        }
+    }
+
+    fn work(&mut self, piece: Option<Vec<u8>>, dropped: u64, reopen: bool) {
+        if let Some(mut piece) = piece {
+            self.write(&piece);
+            let mut queue = self.shared.lock();
+            // Only now: what is being written waits for the disk, too.
+            queue.bytes -= piece.len();
+            piece.clear();
+            queue.spare = piece;
+        }
+        self.lost += dropped;
+        if reopen {
+            self.reopen();
+        }
+        if dropped > 0 {
+            self.tell_of_lost();
+        }
+    }
+
+    fn write(&mut self, text: &[u8]) {
+        if self.lost > 0 {
+            self.tell_of_lost();
+        }
+        self.mend();
+        let mut written = 0;
+        while written < text.len() {
+            match self.file.write(&text[written..]) {
+                Ok(count) if count > 0 => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        if written < text.len() {
+            self.lost += records(&text[written..]);
+            self.is_torn |= written > 0 && text[written - 1] != b'\n';
+        }
+    }
+
+    /// Ends a record that was torn, so that the next one has a line of its own.
+    fn mend(&mut self) {
+        if self.is_torn && self.file.write_all(b"\n").is_ok() {
+            self.is_torn = false;
+        }
+    }
+
+    /// Writes how many records are missing, if that can be written.
+    fn tell_of_lost(&mut self) {
+        self.mend();
+        let lost = std::mem::take(&mut self.lost);
+        let time = super::Stamp::new().0.now().to_owned();
+        let text = format!(
+            "{time} - WARNING: {lost} records were dropped, because the disk did not follow.\n"
+        );
+        if self.file.write_all(text.as_bytes()).is_err() {
+            self.lost = lost;
+        }
+    }
+
+    /// The new file first: if it can't be opened, the old one is better than none.
+    fn reopen(&mut self) {
+        let text = match (self.open)() {
+            Ok(file) => {
+                self.file = file;
+                self.is_torn = false;
+                "INFO: The log was opened anew.".to_owned()
+            }
+            Err(error) => {
+                format!("ERROR: The log could not be opened anew, and goes on here: {error}")
+            }
+        };
+        let time = super::Stamp::new().0.now().to_owned();
+        self.write(format!("{time} - {text}\n").as_bytes());
+    }
+}
+
+/// How many records a text holds.
+fn records(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// A disk that takes a write when it is told to, and says what it took.
+    struct Slow {
+        permits: mpsc::Receiver<io::Result<usize>>,
+        taken: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = match self.permits.recv() {
+                Ok(permit) => permit?.min(bytes.len()),
+                Err(_) => bytes.len(),
+            };
+            let _ = self.taken.send(bytes[..count].to_vec());
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow_disk() -> (
+        Writer,
+        mpsc::Sender<io::Result<usize>>,
+        mpsc::Receiver<Vec<u8>>,
+    ) {
+        let (permit, permits) = mpsc::channel();
+        let (taken, seen) = mpsc::channel();
+        let disk = Slow { permits, taken };
+        let open: Opener<Slow> = Box::new(|| Err(io::ErrorKind::NotFound.into()));
+        (Writer::start(disk, open).expect("a thread"), permit, seen)
+    }
+
+    #[test]
+    fn what_the_disk_cannot_follow_is_dropped_and_counted() {
+        let (writer, permit, seen) = slow_disk();
+        let line = vec![b'x'; LOG_WAITING_BYTES / 2 - 1];
+        let piece = [line, b"\n".to_vec()].concat();
+        for _ in 0..5 {
+            writer.push(piece.clone(), 0);
+        }
+        drop(permit);
+        assert!(writer.flush(Duration::from_secs(30)));
+        let written = seen.try_iter().collect::<Vec<_>>();
+        assert_eq!(
+            written
+                .iter()
+                .filter(|bytes| bytes.len() == piece.len())
+                .count(),
+            2
+        );
+        let last = String::from_utf8(written[written.len() - 1].clone()).expect("text");
+        assert!(
+            last.ends_with("WARNING: 3 records were dropped, because the disk did not follow.\n")
+        );
+    }
+
+    #[test]
+    fn a_full_disk_costs_its_records_and_nothing_else() {
+        let (writer, permit, seen) = slow_disk();
+        let full = || Err(io::ErrorKind::StorageFull.into());
+        for answer in [Ok(3), full(), full()] {
+            permit.send(answer).expect("the disk is there");
+        }
+        writer.push(b"first\n".to_vec(), 0);
+        assert!(!writer.flush(Duration::ZERO) || writer.flush(Duration::from_secs(30)));
+        drop(permit);
+        writer.push(b"second\n".to_vec(), 0);
+        assert!(writer.flush(Duration::from_secs(30)));
+        let written = String::from_utf8(seen.try_iter().flatten().collect()).expect("text");
+        assert!(written.starts_with("fir"), "{written}");
+        assert!(written.contains("1 records were dropped"), "{written}");
+        assert!(written.ends_with("second\n"), "{written}");
+    }
+}
