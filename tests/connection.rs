@@ -1,0 +1,252 @@
+//! Claim: a connection does the same whatever its stream does: reads and writes of any size,
+//! would-block anywhere, errors anywhere.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+use herd_mio::event_loop::{Buffers, Connection, Fill, Flush, Life, Transport};
+use herd_mio::protocol::Line;
+
+/// One step of a script: what the next read or write meets.
+#[derive(Debug)]
+enum Step {
+    Bytes(&'static [u8]),
+    End,
+    Takes(usize),
+    Fails(ErrorKind),
+}
+
+/// A stream that follows a script, and fails the test if it is used beyond it.
+#[derive(Debug, Default)]
+struct Script {
+    reads: VecDeque<Step>,
+    writes: VecDeque<Step>,
+    written: Vec<u8>,
+    is_shut_down: bool,
+}
+
+impl Read for Script {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.reads.pop_front() {
+            Some(Step::Bytes(bytes)) => {
+                let count = bytes.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&bytes[..count]);
+                if count < bytes.len() {
+                    self.reads.push_front(Step::Bytes(&bytes[count..]));
+                }
+                Ok(count)
+            }
+            Some(Step::End) => Ok(0),
+            Some(Step::Fails(kind)) => Err(kind.into()),
+            step => panic!("a read that is not in the script: {step:?}"),
+        }
+    }
+}
+
+impl Write for Script {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.writes.pop_front() {
+            Some(Step::Takes(most)) => {
+                let count = most.min(bytes.len());
+                self.written.extend_from_slice(&bytes[..count]);
+                Ok(count)
+            }
+            Some(Step::Fails(kind)) => Err(kind.into()),
+            step => panic!("a write that is not in the script: {step:?}"),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transport for Script {
+    fn shut_down_writing(&mut self) -> io::Result<()> {
+        self.is_shut_down = true;
+        Ok(())
+    }
+}
+
+struct Fixture {
+    connection: Connection<Script>,
+    buffers: Buffers,
+    scratch: Vec<u8>,
+}
+
+impl Fixture {
+    fn new(reads: Vec<Step>, writes: Vec<Step>) -> Fixture {
+        let script = Script {
+            reads: reads.into(),
+            writes: writes.into(),
+            ..Script::default()
+        };
+        let peer = ([127, 0, 0, 1], 1).into();
+        let mut connection = Connection::new(script, peer, Life::Open, Duration::ZERO);
+        connection.ready.readable = true;
+        Fixture {
+            connection,
+            buffers: Buffers::default(),
+            scratch: vec![0; 8],
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<Fill> {
+        self.connection.fill(&mut self.scratch, &mut self.buffers)
+    }
+
+    /// Reads while there is something to be read, and echoes each line with a `!`.
+    fn echo(&mut self) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        while self.connection.ready.readable {
+            self.fill().expect("a read that works");
+            while let Some((line, output)) = self.connection.next_line(64, &mut self.buffers) {
+                let (Line::Whole(line) | Line::Unfinished(line) | Line::TooLong(line)) = line;
+                lines.push(line.to_vec());
+                output.extend_from_slice(line);
+                output.push(b'!');
+            }
+        }
+        lines
+    }
+}
+
+#[test]
+fn a_short_read_ends_readability_and_a_full_one_does_not() {
+    let mut fixture = Fixture::new(vec![Step::Bytes(b"12345678"), Step::Bytes(b"9\n")], vec![]);
+    assert_eq!(fixture.fill().expect("bytes"), Fill::Bytes(8));
+    assert!(fixture.connection.ready.readable, "there may be more");
+    assert_eq!(fixture.fill().expect("bytes"), Fill::Bytes(2));
+    assert!(
+        !fixture.connection.ready.readable,
+        "a short read has emptied the socket"
+    );
+}
+
+#[test]
+fn a_short_read_is_read_on_when_the_other_side_has_closed() {
+    let mut fixture = Fixture::new(vec![Step::Bytes(b"a\n"), Step::End], vec![]);
+    fixture.connection.ready.read_closed = true;
+    assert_eq!(fixture.echo(), [b"a"]);
+    assert!(
+        fixture.connection.has_ended(),
+        "no further edge would have told of the end"
+    );
+    assert!(fixture.connection.is_read_to_its_end());
+}
+
+#[test]
+fn would_block_and_interrupted_lose_nothing() {
+    let mut fixture = Fixture::new(
+        vec![
+            Step::Bytes(b"one\ntwo"),
+            Step::Fails(ErrorKind::WouldBlock),
+            Step::Fails(ErrorKind::Interrupted),
+            Step::Bytes(b"\r\nth"),
+            Step::Bytes(b"ree"),
+            Step::End,
+        ],
+        vec![],
+    );
+    let mut lines = Vec::new();
+    while !fixture.connection.has_ended() {
+        fixture.connection.ready.readable = true;
+        lines.extend(fixture.echo());
+    }
+    assert_eq!(lines, [&b"one"[..], b"two", b"three"]);
+}
+
+#[test]
+fn an_error_is_told_to_the_caller() {
+    let mut fixture = Fixture::new(vec![Step::Fails(ErrorKind::ConnectionReset)], vec![]);
+    let error = fixture.fill().expect_err("the connection is reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::BrokenPipe)]);
+    fixture
+        .connection
+        .queue(&mut fixture.buffers)
+        .extend_from_slice(b"answer\n");
+    assert_eq!(
+        fixture.connection.flush().expect_err("broken").kind(),
+        ErrorKind::BrokenPipe
+    );
+}
+
+#[test]
+fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
+    for step in 1..8 {
+        let writes =
+            std::iter::repeat_with(|| [Step::Takes(step), Step::Fails(ErrorKind::WouldBlock)]);
+        let mut fixture = Fixture::new(vec![], writes.take(8).flatten().collect());
+        fixture
+            .connection
+            .queue(&mut fixture.buffers)
+            .extend_from_slice(b"answer\n");
+        let mut turns = 0;
+        while fixture.connection.unsent() > 0 {
+            fixture.connection.ready.writable = true;
+            fixture.connection.flush().expect("a write that works");
+            turns += 1;
+            assert!(turns <= 16, "it makes no progress");
+        }
+        assert_eq!(
+            fixture.connection.transport.written, b"answer\n",
+            "{step} bytes at a time"
+        );
+        fixture.connection.reclaim(&mut fixture.buffers);
+        assert_eq!(fixture.connection.buffered(), 0);
+    }
+}
+
+#[test]
+fn nothing_is_written_before_the_kernel_says_that_it_takes_more() {
+    let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::WouldBlock)]);
+    fixture
+        .connection
+        .queue(&mut fixture.buffers)
+        .extend_from_slice(b"answer\n");
+    assert_eq!(
+        fixture.connection.flush().expect("blocked"),
+        Flush { taken: 0, left: 7 }
+    );
+    // The script has no further write: a second one would fail the test.
+    assert_eq!(
+        fixture.connection.flush().expect("blocked"),
+        Flush { taken: 0, left: 7 }
+    );
+}
+
+#[test]
+fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
+    let reads = vec![
+        Step::Bytes(b"late\n"),
+        Step::Fails(ErrorKind::WouldBlock),
+        Step::End,
+    ];
+    let mut fixture = Fixture::new(reads, vec![Step::Takes(64)]);
+    let connection = &mut fixture.connection;
+    connection
+        .queue(&mut fixture.buffers)
+        .extend_from_slice(b"bye\n");
+    connection.finish();
+    assert_eq!(connection.life, Life::Flushing);
+    assert_eq!(connection.flush().expect("taken").left, 0);
+    connection.shut_down();
+    assert!(connection.transport.is_shut_down);
+    assert_eq!(connection.life, Life::Lingering);
+    while connection.life == Life::Lingering {
+        connection.drop_input(&mut fixture.scratch);
+    }
+    assert_eq!(connection.life, Life::Dead);
+    assert_eq!(connection.transport.written, b"bye\n");
+}
+
+#[test]
+fn a_connection_whose_peer_is_done_does_not_linger() {
+    let mut fixture = Fixture::new(vec![Step::End], vec![]);
+    assert_eq!(fixture.fill().expect("the end"), Fill::End);
+    fixture.connection.finish();
+    fixture.connection.shut_down();
+    assert_eq!(fixture.connection.life, Life::Dead);
+}

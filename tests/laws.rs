@@ -1,0 +1,349 @@
+//! Claim: values print as they were read, framing does not depend on how bytes were split, the
+//! table does not depend on the order of what it is told, and no cursor misses a change.
+
+use std::collections::BTreeMap;
+
+use herd_mio::herd::{NeighbourId, Offer, Origin, Table};
+use herd_mio::protocol::{
+    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Line, LineBuffer, Location, Request, Seq,
+    Skew, Timestamp, UpdateRef, write_ack, write_hello, write_mark, write_resume,
+};
+use proptest::prelude::*;
+
+/// An update as its fields, to be borrowed from.
+#[derive(Clone, Debug)]
+struct Told {
+    id: String,
+    location: String,
+    timestamp: String,
+    server: String,
+    skew: i64,
+}
+
+impl Told {
+    fn update(&self) -> UpdateRef<'_> {
+        UpdateRef {
+            id: self.id.as_bytes(),
+            location: self.location.as_bytes(),
+            timestamp: Timestamp::parse(self.timestamp.as_bytes()).expect("a timestamp"),
+            server: self.server.as_bytes(),
+            skew: Skew(i128::from(self.skew)),
+        }
+    }
+}
+
+/// Few ids, times and places, so that updates clash in every field.
+fn told() -> impl Strategy<Value = Told> {
+    let id = prop::sample::select(vec!["a", "b", "c", "d"]);
+    let location = prop::sample::select(vec!["+1+2", "+1.0+2.0", "-33.8+151.2"]);
+    let timestamp = prop::sample::select(vec!["10", "10.0", "010", "10.0000000001", "11", "9.5"]);
+    let server = prop::sample::select(vec!["Hands", "Welsh"]);
+    (id, location, timestamp, server, -2i64..2).prop_map(
+        |(id, location, timestamp, server, skew)| Told {
+            id: id.into(),
+            location: location.into(),
+            timestamp: timestamp.into(),
+            server: server.into(),
+            skew,
+        },
+    )
+}
+
+fn content(table: &Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let entry =
+        |entry: &herd_mio::herd::Entry| (entry.update.id().to_vec(), entry.update.line().to_vec());
+    table.iter().map(entry).collect()
+}
+
+fn frame(pieces: &[&[u8]], limit: usize) -> Vec<String> {
+    let mut buffer = LineBuffer::default();
+    let mut lines = Vec::new();
+    for piece in pieces {
+        buffer.push(piece);
+        while let Some(line) = buffer.next_line(limit) {
+            lines.push(format!("{line:?}"));
+        }
+    }
+    buffer.end();
+    while let Some(line) = buffer.next_line(limit) {
+        lines.push(format!("{line:?}"));
+    }
+    lines
+}
+
+proptest! {
+    #[test]
+    fn framing_does_not_depend_on_the_split(
+        text in prop::collection::vec(prop::sample::select(b"ab \r\n".to_vec()), 0..600),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        limit in 1usize..300,
+    ) {
+        let whole = frame(&[&text], limit);
+        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+        places.extend([0, text.len()]);
+        places.sort_unstable();
+        let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(&frame(&pieces, limit), &whole);
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        prop_assert_eq!(&frame(&bytes, limit), &whole);
+    }
+
+    #[test]
+    fn lines_come_out_as_they_went_in(lines in prop::collection::vec("[a-z \t]{0,20}", 0..20)) {
+        let text: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+        let whole: Vec<String> =
+            lines.iter().map(|line| format!("{:?}", Line::Whole(line.as_bytes()))).collect();
+        prop_assert_eq!(frame(&[&text], 20), whole);
+    }
+
+    #[test]
+    fn an_update_prints_as_it_was_read(
+        id in "[^ \t\r\n\x0b\x0c]{1,40}",
+        location in "[+-][0-8][0-9]\\.[0-9]{1,6}[+-]1[0-7][0-9]\\.[0-9]{1,6}",
+        timestamp in "[0-9]{1,18}(\\.[0-9]{1,12})?",
+        server in "[A-Za-z0-9_-]{1,64}",
+        skew in -999_999_999_999_999_999_999_999_999i128..999_999_999_999_999_999_999_999_999,
+    ) {
+        let update = UpdateRef {
+            id: id.as_bytes(),
+            location: location.as_bytes(),
+            timestamp: Timestamp::parse(timestamp.as_bytes()).expect("a timestamp"),
+            server: server.as_bytes(),
+            skew: Skew(skew),
+        };
+        let mut line = Vec::new();
+        update.write_updateloc(&mut line);
+        let read = match FromDialler::parse(line.strip_suffix(b"\n").expect("an LF")) {
+            Ok(FromDialler::Update(read)) => read,
+            other => return Err(TestCaseError::fail(format!("{other:?}"))),
+        };
+        prop_assert!(read.newness(&update).is_eq());
+        prop_assert_eq!(read.skew, update.skew);
+        let mut again = Vec::new();
+        read.write_updateloc(&mut again);
+        prop_assert_eq!(again, line);
+    }
+
+    #[test]
+    fn greetings_marks_and_acknowledgements_print_as_they_were_read(
+        epoch in 1u64.., own in any::<u64>(), seq in any::<u64>(), name in "[A-Za-z0-9_-]{1,64}",
+    ) {
+        let (epoch, own, seq) = (Epoch(epoch), Epoch(own), Seq(seq));
+        for mark in [None, Some((epoch, seq))] {
+            let mut line = Vec::new();
+            write_resume(mark, own, name.as_bytes(), &mut line);
+            line.pop();
+            let resume = FromAcceptor::Resume { mark, epoch: own, name: name.as_bytes() };
+            prop_assert_eq!(FromAcceptor::parse(&line), Ok(resume));
+        }
+        let mut line = Vec::new();
+        write_ack(seq, &mut line);
+        line.pop();
+        prop_assert_eq!(FromAcceptor::parse(&line), Ok(FromAcceptor::Ack(seq)));
+        let mut line = Vec::new();
+        write_mark(seq, &mut line);
+        line.pop();
+        prop_assert!(matches!(FromDialler::parse(&line), Ok(FromDialler::Mark(read)) if read == seq));
+        let mut line = Vec::new();
+        write_hello(name.as_bytes(), epoch, &mut line);
+        line.pop();
+        let is_same = matches!(FromDialler::parse(&line),
+            Ok(FromDialler::Hello { server, epoch: read })
+                if server == name.as_bytes() && read == epoch);
+        prop_assert!(is_same);
+    }
+
+    #[test]
+    fn no_bytes_make_a_parser_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
+        for dialect in [Dialect::Report, Dialect::Course] {
+            let _ = Request::parse(&line, dialect);
+        }
+        let _ = (FromDialler::parse(&line), FromAcceptor::parse(&line), Location::parse(&line));
+    }
+
+    #[test]
+    fn no_field_makes_a_parser_panic(fields in prop::collection::vec("[-+0-9.NaEx/CRSWG_48]{0,20}", 3)) {
+        let line = fields.join(" ");
+        for command in ["IAMAT", "WHATSAT", "UPDATELOC", "MARK", "HELLO herd/1"] {
+            let line = format!("{command} {line}");
+            let _ = Request::parse(line.as_bytes(), Dialect::Report);
+            let _ = FromDialler::parse(line.as_bytes());
+        }
+    }
+
+    #[test]
+    fn degrees_minutes_and_seconds_mean_what_decimal_degrees_do(
+        degrees in 0u32..90, minutes in 0u32..60, seconds in 0u32..60, thousandths in 0u32..1000,
+    ) {
+        let text = format!("-{degrees:02}{minutes:02}{seconds:02}.{thousandths:03}+0");
+        let location = Location::parse(text.as_bytes()).expect("a location");
+        let expected = f64::from(degrees)
+            + f64::from(minutes) / 60.0
+            + (f64::from(seconds) + f64::from(thousandths) / 1000.0) / 3600.0;
+        prop_assert!((location.latitude.degrees() + expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn decimals_are_ordered_as_numbers_are(a in 0u64..1_000_000, b in 0u64..1_000_000) {
+        let text = |value: u64| format!("{:04}.{:03}0", value / 1000, value % 1000);
+        let (left, right) = (text(a), text(b));
+        let left = Decimal::parse(left.as_bytes()).expect("a number");
+        let right = Decimal::parse(right.as_bytes()).expect("a number");
+        prop_assert_eq!(left.cmp(&right), a.cmp(&b));
+    }
+
+    #[test]
+    fn newest_wins_in_a_total_order(a in told(), b in told(), c in told()) {
+        let (x, y, z) = (a.update(), b.update(), c.update());
+        prop_assert_eq!(x.newness(&y), y.newness(&x).reverse());
+        if x.newness(&y).is_le() && y.newness(&z).is_le() {
+            prop_assert!(x.newness(&z).is_le());
+        }
+        let mut lines = (Vec::new(), Vec::new());
+        x.write_updateloc(&mut lines.0);
+        y.write_updateloc(&mut lines.1);
+        if a.id == b.id {
+            prop_assert_eq!(x.newness(&y).is_eq(), lines.0 == lines.1);
+        }
+    }
+
+    #[test]
+    fn a_table_depends_on_what_it_was_told_and_not_on_the_order(
+        updates in prop::collection::vec(told(), 0..40),
+        order in any::<u64>(),
+        routes in prop::collection::vec(0u16..3, 40),
+    ) {
+        let mut first = Table::new(1_000, 1);
+        for told in &updates {
+            first.offer(&told.update(), None);
+        }
+        // Shuffled, each told twice, by other routes.
+        let mut shuffled: Vec<(usize, &Told)> = updates.iter().chain(&updates).enumerate().collect();
+        shuffled.sort_by_key(|(place, _)| (*place as u64 + 1).wrapping_mul(order | 1).rotate_left(17));
+        let mut second = Table::new(1_000, 2);
+        for (place, told) in shuffled {
+            let neighbour = NeighbourId(routes[place % routes.len()]);
+            second.offer(&told.update(), Some(Origin { neighbour, epoch: Epoch(9) }));
+        }
+        prop_assert_eq!(content(&first), content(&second));
+    }
+
+    #[test]
+    fn a_cursor_misses_no_change_whatever_is_compacted(
+        ids in prop::collection::vec(0u32..30, 1..2_000),
+        pauses in prop::collection::vec(1usize..200, 1..20),
+        bound in 5usize..60,
+    ) {
+        let mut table = Table::new(bound, 3);
+        let mut reader = BTreeMap::new();
+        let mut cursor = Seq(0);
+        let mut pauses = pauses.iter().cycle();
+        let mut left = 0;
+        for (time, id) in ids.iter().enumerate() {
+            let told = Told {
+                id: id.to_string(),
+                location: "+1+2".into(),
+                timestamp: (time + 1).to_string(),
+                server: "Hands".into(),
+                skew: 0,
+            };
+            let stored = matches!(table.offer(&told.update(), None), Offer::Stored(_));
+            prop_assert!(stored, "each update is the newest of all");
+            if left == 0 {
+                catch_up(&table, &mut cursor, &mut reader);
+                left = *pauses.next().expect("a cycle");
+            }
+            left -= 1;
+        }
+        catch_up(&table, &mut cursor, &mut reader);
+        let known = content(&table);
+        for (id, line) in &known {
+            prop_assert_eq!(reader.get(id), Some(line));
+        }
+        prop_assert!(known.len() <= bound);
+        prop_assert_eq!(known.len(), table.len());
+        prop_assert_eq!(table.changes_after(Seq(0)).filter(|(_, entry)| entry.is_some()).count(), known.len());
+        prop_assert!(table.feed_len() <= 4 * bound + 200, "the feed is never compacted");
+    }
+}
+
+fn catch_up(table: &Table, cursor: &mut Seq, reader: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+    for (seq, entry) in table.changes_after(*cursor) {
+        assert!(seq > *cursor, "a cursor goes up");
+        *cursor = seq;
+        if let Some(entry) = entry {
+            reader.insert(entry.update.id().to_vec(), entry.update.line().to_vec());
+        }
+    }
+}
+
+/// The tenth that goes is the one with the least age keys, the newcomer among them (section 5).
+#[test]
+fn a_full_table_lets_the_oldest_tenth_go_and_raises_its_floor() {
+    let told = |id: &str, timestamp: u64| Told {
+        id: id.into(),
+        location: "+1+2".into(),
+        timestamp: timestamp.to_string(),
+        server: "Hands".into(),
+        skew: 1_000_000_000,
+    };
+    let mut table = Table::new(20, 7);
+    for number in 0..20 {
+        table.offer(&told(&format!("c{number:02}"), 100 + number).update(), None);
+    }
+    assert_eq!(table.len(), 20);
+    // Two go: the newcomer, which is older than all, and the oldest that was known.
+    assert_eq!(
+        table.offer(&told("old", 5).update(), None),
+        Offer::BelowFloor
+    );
+    assert_eq!(table.len(), 19);
+    assert!(table.get(b"c00").is_none());
+    assert!(table.get(b"c01").is_some());
+    // What is not above the floor is not stored, however much room there is.
+    assert_eq!(
+        table.offer(&told("c00", 100).update(), None),
+        Offer::BelowFloor
+    );
+    assert_eq!(
+        table.offer(&told("b99", 100).update(), None),
+        Offer::BelowFloor
+    );
+    assert!(matches!(
+        table.offer(&told("c000", 100).update(), None),
+        Offer::Stored(_)
+    ));
+    assert_eq!(table.len(), 20);
+    assert!(matches!(
+        table.offer(&told("new", 500).update(), None),
+        Offer::Stored(_)
+    ));
+    assert_eq!(table.len(), 19);
+    assert!(table.get(b"c000").is_none() && table.get(b"c01").is_none());
+    assert!(table.get(b"new").is_some());
+}
+
+/// Far more clients than the table holds: it stays within its bound, and keeps the newest.
+#[test]
+fn a_table_of_any_load_holds_the_newest() {
+    let mut table = Table::new(100, 11);
+    for number in 0..100_000u32 {
+        let told = Told {
+            id: format!("client-{number}"),
+            location: "+1+2".into(),
+            timestamp: number.to_string(),
+            server: "Hands".into(),
+            skew: 0,
+        };
+        table.offer(&told.update(), None);
+        assert!(table.len() <= 100);
+    }
+    assert!(table.len() >= 90);
+    for number in 99_910..100_000 {
+        assert!(
+            table.get(format!("client-{number}").as_bytes()).is_some(),
+            "{number}"
+        );
+    }
+    assert!(table.feed_len() <= 400, "{} records", table.feed_len());
+}
