@@ -1,0 +1,208 @@
+//! What one line costs: to parse, to handle, to be answered over loopback, to reach a neighbour.
+//!
+//! The last two run the real binary in processes of its own, with the log off. Compare figures
+//! of one run only: machines differ, and so does one machine from hour to hour.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use herd_mio::config::Config;
+use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
+use herd_mio::herd::Moment;
+use herd_mio::places::Query;
+use herd_mio::places::gazetteer::Gazetteer;
+use herd_mio::places::{offline, trim};
+use herd_mio::protocol::{Dialect, Epoch, Line, Request, Wall};
+
+const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
+
+fn parse(criterion: &mut Criterion) {
+    criterion.bench_function("parse an IAMAT", |bencher| {
+        bencher.iter(|| Request::parse(std::hint::black_box(IAMAT), Dialect::Report));
+    });
+}
+
+fn handle(criterion: &mut Criterion) {
+    let now = Moment {
+        elapsed: Duration::ZERO,
+        wall: Wall(1_700_000_000_000_000_000),
+    };
+    let mut server = Server::new(&Config::default(), 0, Epoch(1), 1, now);
+    let mut role = Role::Client(Client::default());
+    let id = ConnectionId {
+        slot: 0,
+        generation: 1,
+    };
+    let peer = ([127, 0, 0, 1], 1).into();
+    let mut out = Vec::new();
+    let mut seconds = 1_000_000_000u64;
+    criterion.bench_function("handle an IAMAT that moves its client", |bencher| {
+        bencher.iter(|| {
+            seconds += 1;
+            let mut line = *b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 0000000000";
+            let digits = line.len() - 10;
+            let mut rest = seconds;
+            for place in line[digits..].iter_mut().rev() {
+                *place = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            out.clear();
+            let on = Connection {
+                id,
+                role: &mut role,
+                peer,
+            };
+            server.handle_line(on, Line::Whole(&line), now, &mut out)
+        });
+    });
+}
+
+fn places(criterion: &mut Criterion) {
+    let gazetteer = Gazetteer::unpack();
+    let query = Query {
+        latitude: 34.068930,
+        longitude: -118.445127,
+        radius: 16_093.44,
+    };
+    criterion.bench_function("answer a WHATSAT from the gazetteer", |bencher| {
+        bencher.iter(|| trim::trim(&offline::answer(&gazetteer, &query), "results", 5));
+    });
+}
+
+/// Two servers, neighbours of each other, as processes that end with this.
+struct Pair {
+    processes: Vec<Child>,
+    ports: [u16; 2],
+    _folder: tempfile::TempDir,
+}
+
+impl Pair {
+    fn start() -> Pair {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ports: Vec<u16> = free_ports();
+        let config = format!(
+            "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:{}\"\npeers = \"127.0.0.1:{}\"\n\
+             neighbours = [\"B\"]\n[[server]]\nname = \"B\"\nlisten = \"127.0.0.1:{}\"\n\
+             peers = \"127.0.0.1:{}\"\n",
+            ports[0], ports[1], ports[2], ports[3]
+        );
+        let file = folder.path().join("pair.toml");
+        std::fs::write(&file, config).expect("a configuration");
+        let start = |name: &str| {
+            let mut process = Command::new(env!("CARGO_BIN_EXE_herd-mio"))
+                .args(["--server", name, "--log-level", "off", "--config"])
+                .arg(&file)
+                .arg("--log-dir")
+                .arg(folder.path())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("a server");
+            let mut line = String::new();
+            let stderr = process.stderr.as_mut().expect("it is piped");
+            BufReader::new(stderr).read_line(&mut line).expect("a word");
+            assert!(line.contains("listens on"), "{line}");
+            process
+        };
+        let processes = vec![start("A"), start("B")];
+        Pair {
+            processes,
+            ports: [ports[0], ports[2]],
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn free_ports() -> Vec<u16> {
+    let listeners: Vec<_> = (0..4)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    listeners
+        .iter()
+        .map(|one| one.local_addr().expect("bound").port())
+        .collect()
+}
+
+struct Talk {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+    answer: Vec<u8>,
+}
+
+impl Talk {
+    fn with(port: u16) -> Talk {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        let reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+        Talk {
+            stream,
+            reader,
+            answer: Vec::new(),
+        }
+    }
+
+    fn ask(&mut self, line: &str) -> &[u8] {
+        self.stream.write_all(line.as_bytes()).expect("sent");
+        self.answer.clear();
+        self.reader
+            .read_until(b'\n', &mut self.answer)
+            .expect("answered");
+        &self.answer
+    }
+}
+
+fn loopback(criterion: &mut Criterion) {
+    let pair = Pair::start();
+    let [mut near, mut far] = pair.ports.map(Talk::with);
+    let mut seconds = 1_000_000_000u64;
+    criterion.bench_function("an IAMAT and its answer over loopback", |bencher| {
+        bencher.iter(|| {
+            seconds += 1;
+            near.ask(&format!("IAMAT kiwi +34.068930-118.445127 {seconds}\n"))
+                .len()
+        });
+    });
+    criterion.bench_function("an IAMAT until a neighbour knows it", |bencher| {
+        bencher.iter(|| {
+            seconds += 1;
+            near.ask(&format!("IAMAT kiwi +34.068930-118.445127 {seconds}\n"));
+            let expected = format!("AT AT kiwi +34.068930-118.445127 {seconds}\n");
+            loop {
+                let known = far.ask("WHATSAT kiwi 0 0\n") == expected.as_bytes();
+                if far.answer.starts_with(b"AT") {
+                    far.skip_places();
+                }
+                if known {
+                    break;
+                }
+            }
+        });
+    });
+}
+
+impl Talk {
+    /// Passes over the rest of an answer, which ends with an empty line.
+    fn skip_places(&mut self) {
+        let mut line = Vec::new();
+        while line != b"\n" {
+            line.clear();
+            self.reader
+                .read_until(b'\n', &mut line)
+                .expect("the rest of the answer");
+        }
+    }
+}
+
+criterion_group!(benches, parse, handle, places, loopback);
+criterion_main!(benches);
