@@ -119,6 +119,11 @@ impl Update {
         }
     }
 
+    /// See [`UpdateRef::age`].
+    pub fn age(&self) -> i128 {
+        self.timestamp.min(self.timestamp + self.skew.0)
+    }
+
     /// The client.
     pub fn id(&self) -> &[u8] {
         self.field(0)
