@@ -19,16 +19,21 @@ impl Server {
         self.neighbours[usize::from(neighbour.0)].addresses = addresses;
     }
 
-    /// A dialled connection is made: appends the HELLO.
-    pub fn link_connected(
-        &mut self,
-        neighbour: NeighbourId,
-        id: ConnectionId,
-        now: Moment,
-        out: &mut Vec<u8>,
-    ) {
-        let before = out.len();
+    /// Whether a neighbour is still to be connected to, after its name was looked up: the herd
+    /// may have given this dial up meanwhile, or an earlier look-up have led to a connection.
+    pub fn awaits_connection(&self, neighbour: NeighbourId) -> bool {
+        let link = self.neighbours[usize::from(neighbour.0)].link;
+        link.is_none() && self.herd.link_is_dialling(neighbour)
+    }
+
+    /// A connection to a neighbour is being made, and may be closed before it is.
+    pub fn link_connecting(&mut self, neighbour: NeighbourId, id: ConnectionId) {
         self.neighbours[usize::from(neighbour.0)].link = Some(id);
+    }
+
+    /// A dialled connection is made: appends the HELLO.
+    pub fn link_connected(&mut self, neighbour: NeighbourId, now: Moment, out: &mut Vec<u8>) {
+        let before = out.len();
         self.herd.link_connected(neighbour, now, out);
         log::info!("Connected to {}.", self.herd.name(neighbour));
         records::sent(self.herd.name(neighbour), &out[before..]);
@@ -40,6 +45,7 @@ impl Server {
             "{} could not be reached: {reason}",
             self.herd.name(neighbour)
         );
+        self.neighbours[usize::from(neighbour.0)].link = None;
         self.herd
             .link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
     }

@@ -41,18 +41,19 @@ impl EventLoop {
 
     /// The addresses of a neighbour's name are known.
     pub(super) fn resolved(&mut self, neighbour: NeighbourId, result: io::Result<Vec<SocketAddr>>) {
+        if let Ok(addresses) = &result {
+            let ips = addresses.iter().map(|address| address.ip().to_canonical());
+            self.server.resolved(neighbour, ips.collect());
+        }
+        if !self.server.awaits_connection(neighbour) {
+            return; // The look-up took too long, and the dial was given up.
+        }
         match result {
-            Ok(addresses) => {
-                let ips = addresses
-                    .iter()
-                    .map(|address| address.ip().to_canonical())
-                    .collect();
-                self.server.resolved(neighbour, ips);
-                self.connect(neighbour, addresses);
+            Ok(addresses) => self.connect(neighbour, addresses),
+            Err(error) => {
+                let reason = error.to_string();
+                self.server.link_failed(neighbour, &reason, self.now);
             }
-            Err(error) => self
-                .server
-                .link_failed(neighbour, &error.to_string(), self.now),
         }
     }
 
@@ -64,7 +65,8 @@ impl EventLoop {
             match TcpStream::connect(address) {
                 Ok(stream) => {
                     self.dials[usize::from(neighbour.0)] = addresses;
-                    self.add(stream, address, Role::Link(neighbour), Life::Connecting);
+                    let id = self.add(stream, address, Role::Link(neighbour), Life::Connecting);
+                    self.server.link_connecting(neighbour, id);
                     return;
                 }
                 Err(error) => reason = error.to_string(),
@@ -91,7 +93,7 @@ impl EventLoop {
                 connection.ready.readable = true;
                 connection.ready.writable = true;
                 let output = connection.queue(&mut self.buffers);
-                self.server.link_connected(neighbour, id, self.now, output);
+                self.server.link_connected(neighbour, self.now, output);
                 self.queue_flush(id);
                 self.queue_serve(id);
             }

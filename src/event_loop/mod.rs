@@ -318,11 +318,7 @@ impl EventLoop {
             };
             self.timers.clear_all(id);
             self.buffered -= entry.connection.counted;
-            match entry.role {
-                Role::Client(_) => self.clients -= 1,
-                Role::Caller(_) => self.strangers.retain(|stranger| *stranger != id),
-                Role::Link(_) => {}
-            }
+            self.clients -= usize::from(matches!(entry.role, Role::Client(_)));
             let peer = entry.connection.peer;
             let on = connections::Connection {
                 id,
@@ -364,24 +360,22 @@ impl EventLoop {
     }
 
     /// Takes a socket in: gives it a slot and registers it, once and for all.
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr, role: Role, life: Life) {
-        let connection = Connection::new(stream, peer, life, self.now.elapsed);
-        if matches!(role, Role::Client(_)) {
-            self.clients += 1;
-        }
-        let id = self.slots.insert(Entry { connection, role });
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr, role: Role, life: Life) -> ConnectionId {
+        let mut connection = Connection::new(stream, peer, life, self.now.elapsed);
+        let id = self.slots.next_id();
         let both = Interest::READABLE | Interest::WRITABLE;
-        if let Some(entry) = self.slots.get_mut(id) {
-            let stream = &mut entry.connection.transport;
-            if let Err(error) = self
-                .poll
-                .registry()
-                .register(stream, slots::token(id), both)
-            {
-                log::error!("{peer} can't be watched, so it is disconnected: {error}");
-                self.kill(id);
-            }
+        let stream = &mut connection.transport;
+        let registered = self
+            .poll
+            .registry()
+            .register(stream, slots::token(id), both);
+        self.clients += usize::from(matches!(role, Role::Client(_)));
+        self.slots.insert(Entry { connection, role });
+        if let Err(error) = registered {
+            log::error!("{peer} can't be watched, so it is disconnected: {error}");
+            self.kill(id);
         }
+        id
     }
 }
 

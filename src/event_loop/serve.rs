@@ -285,16 +285,25 @@ impl EventLoop {
             return;
         }
         log::info!("Stranger {peer} is connected to the neighbours' port.");
-        if self.strangers.len() >= STRANGERS {
-            let longest_waiting = self.strangers.remove(0);
-            self.give_up(longest_waiting, "too many callers have not said HELLO");
-        }
-        let id = self.slots.next_id();
+        self.make_room_for_stranger();
+        let id = self.add(stream, peer, Role::Caller(Caller::Stranger), Life::Open);
         self.strangers.push(id);
         let patience = self.server.herd().settings().heartbeat;
         self.timers
             .set(Timer::Hello(id), self.now.elapsed + patience);
-        self.add(stream, peer, Role::Caller(Caller::Stranger), Life::Open);
+    }
+
+    /// Of too many that have not said who they are, the one that had the longest time to goes.
+    fn make_room_for_stranger(&mut self) {
+        let slots = &mut self.slots;
+        self.strangers.retain(|id| {
+            let role = slots.get_mut(*id).map(|entry| &entry.role);
+            matches!(role, Some(Role::Caller(Caller::Stranger)))
+        });
+        if self.strangers.len() >= STRANGERS {
+            let longest_waiting = self.strangers.remove(0);
+            self.give_up(longest_waiting, "too many callers have not said HELLO");
+        }
     }
 
     /// Disconnects the client that has been silent for longest, if that was long enough.

@@ -96,6 +96,10 @@ impl Link {
         }
     }
 
+    pub(super) fn is_dialling(&self) -> bool {
+        matches!(self.state, State::Dialling { .. })
+    }
+
     pub(super) fn is_greeting(&self) -> bool {
         matches!(self.state, State::Greeting { .. })
     }

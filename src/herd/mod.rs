@@ -304,6 +304,11 @@ impl Herd {
         self.links[usize::from(neighbour.0)].lags(self.table.end())
     }
 
+    /// Whether a connection to a neighbour has been asked for and is not there yet.
+    pub fn link_is_dialling(&self, neighbour: NeighbourId) -> bool {
+        self.links[usize::from(neighbour.0)].is_dialling()
+    }
+
     /// Whether a neighbour is told what changes.
     pub fn link_is_up(&self, neighbour: NeighbourId) -> bool {
         self.links[usize::from(neighbour.0)].is_up()
