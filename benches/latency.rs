@@ -26,16 +26,10 @@ fn parse(criterion: &mut Criterion) {
 }
 
 fn handle(criterion: &mut Criterion) {
-    let now = Moment {
-        elapsed: Duration::ZERO,
-        wall: Wall(1_700_000_000_000_000_000),
-    };
+    let now = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
     let mut server = Server::new(&Config::default(), 0, Epoch(1), 1, now);
     let mut role = Role::Client(Client::default());
-    let id = ConnectionId {
-        slot: 0,
-        generation: 1,
-    };
+    let id = ConnectionId { slot: 0, generation: 1 };
     let peer = ([127, 0, 0, 1], 1).into();
     let mut out = Vec::new();
     let mut seconds = 1_000_000_000u64;
@@ -50,11 +44,7 @@ fn handle(criterion: &mut Criterion) {
                 rest /= 10;
             }
             out.clear();
-            let on = Connection {
-                id,
-                role: &mut role,
-                peer,
-            };
+            let on = Connection { id, role: &mut role, peer };
             server.handle_line(on, Line::Whole(&line), now, &mut out)
         });
     });
@@ -62,11 +52,7 @@ fn handle(criterion: &mut Criterion) {
 
 fn places(criterion: &mut Criterion) {
     let gazetteer = Gazetteer::unpack();
-    let query = Query {
-        latitude: 34.068930,
-        longitude: -118.445127,
-        radius: 16_093.44,
-    };
+    let query = Query { latitude: 34.068930, longitude: -118.445127, radius: 16_093.44 };
     criterion.bench_function("answer a WHATSAT from the gazetteer", |bencher| {
         bencher.iter(|| trim::trim(&offline::answer(&gazetteer, &query), "results", 5));
     });
@@ -107,11 +93,7 @@ impl Pair {
             process
         };
         let processes = vec![start("A"), start("B")];
-        Pair {
-            processes,
-            ports: [ports[0], ports[2]],
-            _folder: folder,
-        }
+        Pair { processes, ports: [ports[0], ports[2]], _folder: folder }
     }
 }
 
@@ -125,13 +107,9 @@ impl Drop for Pair {
 }
 
 fn free_ports() -> Vec<u16> {
-    let listeners: Vec<_> = (0..4)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    listeners
-        .iter()
-        .map(|one| one.local_addr().expect("bound").port())
-        .collect()
+    let listeners: Vec<_> =
+        (0..4).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    listeners.iter().map(|one| one.local_addr().expect("bound").port()).collect()
 }
 
 struct Talk {
@@ -145,19 +123,13 @@ impl Talk {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
         stream.set_nodelay(true).expect("a socket");
         let reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-        Talk {
-            stream,
-            reader,
-            answer: Vec::new(),
-        }
+        Talk { stream, reader, answer: Vec::new() }
     }
 
     fn ask(&mut self, line: &str) -> &[u8] {
         self.stream.write_all(line.as_bytes()).expect("sent");
         self.answer.clear();
-        self.reader
-            .read_until(b'\n', &mut self.answer)
-            .expect("answered");
+        self.reader.read_until(b'\n', &mut self.answer).expect("answered");
         &self.answer
     }
 }
@@ -169,8 +141,7 @@ fn loopback(criterion: &mut Criterion) {
     criterion.bench_function("an IAMAT and its answer over loopback", |bencher| {
         bencher.iter(|| {
             seconds += 1;
-            near.ask(&format!("IAMAT kiwi +34.068930-118.445127 {seconds}\n"))
-                .len()
+            near.ask(&format!("IAMAT kiwi +34.068930-118.445127 {seconds}\n")).len()
         });
     });
     criterion.bench_function("an IAMAT until a neighbour knows it", |bencher| {
@@ -197,9 +168,7 @@ impl Talk {
         let mut line = Vec::new();
         while line != b"\n" {
             line.clear();
-            self.reader
-                .read_until(b'\n', &mut line)
-                .expect("the rest of the answer");
+            self.reader.read_until(b'\n', &mut line).expect("the rest of the answer");
         }
     }
 }

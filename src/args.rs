@@ -79,12 +79,7 @@ impl Args {
             log_dir: text(&mut words, "--log-dir")?.map_or_else(|| ".".into(), PathBuf::from),
             log_level: value(&mut words, "--log-level", LEVELS, level)?
                 .unwrap_or(LevelFilter::Info),
-            places: value(
-                &mut words,
-                "--places",
-                "google, google-new or offline",
-                provider,
-            )?,
+            places: value(&mut words, "--places", "google, google-new or offline", provider)?,
             places_url: value(&mut words, "--places-url", "an https:// URL", https_url)?,
             places_ca: text(&mut words, "--places-ca")?.map(PathBuf::from),
             places_key_file: text(&mut words, "--places-key-file")?.map(PathBuf::from),
@@ -133,11 +128,7 @@ fn value<T>(
     };
     match parse(&typed) {
         Some(parsed) => Ok(Some(parsed)),
-        None => Err(ArgsError::Value {
-            option,
-            value: typed,
-            expected,
-        }),
+        None => Err(ArgsError::Value { option, value: typed, expected }),
     }
 }
 
@@ -188,11 +179,7 @@ impl fmt::Display for ArgsError {
             }
             ArgsError::Twice(option) => write!(f, "{option} is given twice"),
             ArgsError::MissingValue(option) => write!(f, "{option} needs a value"),
-            ArgsError::Value {
-                option,
-                value,
-                expected,
-            } => {
+            ArgsError::Value { option, value, expected } => {
                 write!(f, "{option} is {value:?}, and should be {expected}")
             }
         }

@@ -23,10 +23,8 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::Config;
+use crate::event_loop::LEASH;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, GRACE};
-
-/// Set where standard input is the leash.
-pub const LEASH: &str = "HERD_MIO_LEASH";
 
 /// Why the herd can't run.
 #[derive(Debug)]
@@ -56,14 +54,8 @@ struct Server {
 }
 
 enum State {
-    Running {
-        process: Child,
-        leash: Option<ChildStdin>,
-        since: Instant,
-    },
-    Pausing {
-        until: Instant,
-    },
+    Running { process: Child, leash: Option<ChildStdin>, since: Instant },
+    Pausing { until: Instant },
 }
 
 /// Runs all servers until SIGTERM or SIGINT. `options` are passed on to each of them.
@@ -78,12 +70,7 @@ pub fn run(config: &Config, options: Vec<OsString>) -> Result<(), HerdError> {
         starts: 0,
     };
     let servers = config.names().iter().map(server).collect();
-    let mut supervisor = Supervisor {
-        program,
-        options,
-        servers,
-        signals,
-    };
+    let mut supervisor = Supervisor { program, options, servers, signals };
     let result = supervisor.watch();
     supervisor.stop();
     result
@@ -93,15 +80,13 @@ pub fn run(config: &Config, options: Vec<OsString>) -> Result<(), HerdError> {
 fn signals() -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGHUP])?;
     let (send, receive) = mpsc::channel();
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for signal in signals.forever() {
-                if send.send(signal).is_err() {
-                    return;
-                }
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if send.send(signal).is_err() {
+                return;
             }
-        })?;
+        }
+    })?;
     Ok(receive)
 }
 
@@ -124,9 +109,7 @@ impl Supervisor {
             State::Pausing { until } => Some(until),
             State::Running { .. } => None,
         });
-        let timeout = pauses
-            .min()
-            .map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = pauses.min().map(|until| until.saturating_duration_since(Instant::now()));
         match self.signals.recv_timeout(timeout.unwrap_or(Duration::MAX)) {
             Ok(signal) => Some(signal),
             Err(RecvTimeoutError::Timeout) => None,
@@ -146,10 +129,7 @@ impl Supervisor {
 
     fn reopen_logs(&mut self) {
         for server in &mut self.servers {
-            if let State::Running {
-                leash: Some(leash), ..
-            } = &mut server.state
-            {
+            if let State::Running { leash: Some(leash), .. } = &mut server.state {
                 // One that is just dying has no log to open.
                 let _ = leash.write_all(b"\n");
             }
@@ -212,17 +192,10 @@ impl Server {
             Ok(mut process) => {
                 let leash = process.stdin.take();
                 self.starts += 1;
-                self.state = State::Running {
-                    process,
-                    leash,
-                    since: Instant::now(),
-                };
+                self.state = State::Running { process, leash, since: Instant::now() };
             }
             Err(error) if self.starts == 0 => {
-                return Err(HerdError::Start {
-                    name: self.name.clone(),
-                    error,
-                });
+                return Err(HerdError::Start { name: self.name.clone(), error });
             }
             Err(error) => {
                 say(&format!("{} can't be started: {error}", self.name));
@@ -239,13 +212,8 @@ impl Server {
             && lasted < FIRST_MOMENTS
         {
             let name = self.name.clone();
-            self.state = State::Pausing {
-                until: Instant::now(),
-            };
-            return Err(HerdError::Unusable {
-                name,
-                status: code as u8,
-            });
+            self.state = State::Pausing { until: Instant::now() };
+            return Err(HerdError::Unusable { name, status: code as u8 });
         }
         if lasted >= BACKOFF_RESET_AFTER {
             self.backoff = BACKOFF_FIRST;
@@ -256,18 +224,13 @@ impl Server {
             _ => "ended".to_owned(),
         };
         let pause = self.backoff.as_millis();
-        say(&format!(
-            "{} {how}; it is started again in {pause} ms.",
-            self.name
-        ));
+        say(&format!("{} {how}; it is started again in {pause} ms.", self.name));
         self.pause();
         Ok(())
     }
 
     fn pause(&mut self) {
-        self.state = State::Pausing {
-            until: Instant::now() + self.backoff,
-        };
+        self.state = State::Pausing { until: Instant::now() + self.backoff };
         self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
     }
 }
@@ -283,10 +246,7 @@ impl fmt::Display for HerdError {
             HerdError::Setup(error) => write!(f, "can't look after the herd: {error}"),
             HerdError::Start { name, error } => write!(f, "can't start {name}: {error}"),
             HerdError::Unusable { name, .. } => {
-                write!(
-                    f,
-                    "{name} could not begin (see above), so the herd is not run"
-                )
+                write!(f, "{name} could not begin (see above), so the herd is not run")
             }
         }
     }

@@ -77,19 +77,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(reads: Vec<Step>, writes: Vec<Step>) -> Fixture {
-        let script = Script {
-            reads: reads.into(),
-            writes: writes.into(),
-            ..Script::default()
-        };
+        let script = Script { reads: reads.into(), writes: writes.into(), ..Script::default() };
         let peer = ([127, 0, 0, 1], 1).into();
         let mut connection = Connection::new(script, peer, Life::Open, Duration::ZERO);
         connection.ready.readable = true;
-        Fixture {
-            connection,
-            buffers: Buffers::default(),
-            scratch: vec![0; 8],
-        }
+        Fixture { connection, buffers: Buffers::default(), scratch: vec![0; 8] }
     }
 
     fn fill(&mut self) -> io::Result<Fill> {
@@ -118,10 +110,7 @@ fn a_short_read_ends_readability_and_a_full_one_does_not() {
     assert_eq!(fixture.fill().expect("bytes"), Fill::Bytes(8));
     assert!(fixture.connection.ready.readable, "there may be more");
     assert_eq!(fixture.fill().expect("bytes"), Fill::Bytes(2));
-    assert!(
-        !fixture.connection.ready.readable,
-        "a short read has emptied the socket"
-    );
+    assert!(!fixture.connection.ready.readable, "a short read has emptied the socket");
 }
 
 #[test]
@@ -129,10 +118,7 @@ fn a_short_read_is_read_on_when_the_other_side_has_closed() {
     let mut fixture = Fixture::new(vec![Step::Bytes(b"a\n"), Step::End], vec![]);
     fixture.connection.ready.read_closed = true;
     assert_eq!(fixture.echo(), [b"a"]);
-    assert!(
-        fixture.connection.has_ended(),
-        "no further edge would have told of the end"
-    );
+    assert!(fixture.connection.has_ended(), "no further edge would have told of the end");
     assert!(fixture.connection.is_read_to_its_end());
 }
 
@@ -163,14 +149,8 @@ fn an_error_is_told_to_the_caller() {
     let error = fixture.fill().expect_err("the connection is reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::BrokenPipe)]);
-    fixture
-        .connection
-        .queue(&mut fixture.buffers)
-        .extend_from_slice(b"answer\n");
-    assert_eq!(
-        fixture.connection.flush().expect_err("broken").kind(),
-        ErrorKind::BrokenPipe
-    );
+    fixture.connection.queue(&mut fixture.buffers).extend_from_slice(b"answer\n");
+    assert_eq!(fixture.connection.flush().expect_err("broken").kind(), ErrorKind::BrokenPipe);
 }
 
 #[test]
@@ -179,10 +159,7 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
         let writes =
             std::iter::repeat_with(|| [Step::Takes(step), Step::Fails(ErrorKind::WouldBlock)]);
         let mut fixture = Fixture::new(vec![], writes.take(8).flatten().collect());
-        fixture
-            .connection
-            .queue(&mut fixture.buffers)
-            .extend_from_slice(b"answer\n");
+        fixture.connection.queue(&mut fixture.buffers).extend_from_slice(b"answer\n");
         let mut turns = 0;
         while fixture.connection.unsent() > 0 {
             fixture.connection.ready.writable = true;
@@ -190,10 +167,7 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
             turns += 1;
             assert!(turns <= 16, "it makes no progress");
         }
-        assert_eq!(
-            fixture.connection.transport.written, b"answer\n",
-            "{step} bytes at a time"
-        );
+        assert_eq!(fixture.connection.transport.written, b"answer\n", "{step} bytes at a time");
         fixture.connection.reclaim(&mut fixture.buffers);
         assert_eq!(fixture.connection.buffered(), 0);
     }
@@ -202,33 +176,18 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
 #[test]
 fn nothing_is_written_before_the_kernel_says_that_it_takes_more() {
     let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::WouldBlock)]);
-    fixture
-        .connection
-        .queue(&mut fixture.buffers)
-        .extend_from_slice(b"answer\n");
-    assert_eq!(
-        fixture.connection.flush().expect("blocked"),
-        Flush { taken: 0, left: 7 }
-    );
+    fixture.connection.queue(&mut fixture.buffers).extend_from_slice(b"answer\n");
+    assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
     // The script has no further write: a second one would fail the test.
-    assert_eq!(
-        fixture.connection.flush().expect("blocked"),
-        Flush { taken: 0, left: 7 }
-    );
+    assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
 }
 
 #[test]
 fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
-    let reads = vec![
-        Step::Bytes(b"late\n"),
-        Step::Fails(ErrorKind::WouldBlock),
-        Step::End,
-    ];
+    let reads = vec![Step::Bytes(b"late\n"), Step::Fails(ErrorKind::WouldBlock), Step::End];
     let mut fixture = Fixture::new(reads, vec![Step::Takes(64)]);
     let connection = &mut fixture.connection;
-    connection
-        .queue(&mut fixture.buffers)
-        .extend_from_slice(b"bye\n");
+    connection.queue(&mut fixture.buffers).extend_from_slice(b"bye\n");
     connection.finish();
     assert_eq!(connection.life, Life::Flushing);
     assert_eq!(connection.flush().expect("taken").left, 0);

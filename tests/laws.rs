@@ -293,31 +293,16 @@ fn a_full_table_lets_the_oldest_tenth_go_and_raises_its_floor() {
     }
     assert_eq!(table.len(), 20);
     // Two go: the newcomer, which is older than all, and the oldest that was known.
-    assert_eq!(
-        table.offer(&told("old", 5).update(), None),
-        Offer::BelowFloor
-    );
+    assert_eq!(table.offer(&told("old", 5).update(), None), Offer::BelowFloor);
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c00").is_none());
     assert!(table.get(b"c01").is_some());
     // What is not above the floor is not stored, however much room there is.
-    assert_eq!(
-        table.offer(&told("c00", 100).update(), None),
-        Offer::BelowFloor
-    );
-    assert_eq!(
-        table.offer(&told("b99", 100).update(), None),
-        Offer::BelowFloor
-    );
-    assert!(matches!(
-        table.offer(&told("c000", 100).update(), None),
-        Offer::Stored(_)
-    ));
+    assert_eq!(table.offer(&told("c00", 100).update(), None), Offer::BelowFloor);
+    assert_eq!(table.offer(&told("b99", 100).update(), None), Offer::BelowFloor);
+    assert!(matches!(table.offer(&told("c000", 100).update(), None), Offer::Stored(_)));
     assert_eq!(table.len(), 20);
-    assert!(matches!(
-        table.offer(&told("new", 500).update(), None),
-        Offer::Stored(_)
-    ));
+    assert!(matches!(table.offer(&told("new", 500).update(), None), Offer::Stored(_)));
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c000").is_none() && table.get(b"c01").is_none());
     assert!(table.get(b"new").is_some());
@@ -340,10 +325,7 @@ fn a_table_of_any_load_holds_the_newest() {
     }
     assert!(table.len() >= 90);
     for number in 99_910..100_000 {
-        assert!(
-            table.get(format!("client-{number}").as_bytes()).is_some(),
-            "{number}"
-        );
+        assert!(table.get(format!("client-{number}").as_bytes()).is_some(), "{number}");
     }
     assert!(table.feed_len() <= 400, "{} records", table.feed_len());
 }

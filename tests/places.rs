@@ -21,18 +21,11 @@ fn trimming_gives_the_bytes_of_the_conformance_pairs() {
     let mut pairs = 0;
     for entry in fs::read_dir(&folder).expect("the folder is part of the project") {
         let input = entry.expect("the folder can be read").path();
-        let name = input
-            .file_name()
-            .expect("an entry has a name")
-            .to_string_lossy()
-            .into_owned();
+        let name = input.file_name().expect("an entry has a name").to_string_lossy().into_owned();
         let Some(pair) = name.strip_suffix(".in.json") else {
             continue;
         };
-        let bound = pair
-            .rsplit('.')
-            .next()
-            .expect("rsplit gives at least one part");
+        let bound = pair.rsplit('.').next().expect("rsplit gives at least one part");
         let bound = bound.parse().expect("the name is NAME.BOUND.in.json");
         let body = fs::read(&input).expect("the file can be read");
         let expected =
@@ -45,34 +38,19 @@ fn trimming_gives_the_bytes_of_the_conformance_pairs() {
 
 #[test]
 fn around_westwood_lie_28_places_and_the_nearest_come_first() {
-    let westwood = Query {
-        latitude: 34.068930,
-        longitude: -118.445127,
-        radius: 10.0 * METRES_A_MILE,
-    };
+    let westwood =
+        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_A_MILE };
     let places = GAZETTEER.nearest(&westwood, 1_000);
     assert_eq!(places.len(), 28);
-    let nearest: Vec<_> = places
-        .iter()
-        .take(3)
-        .map(|it| (it.name, format!("{:.1} km", it.distance / 1e3)))
-        .collect();
-    let expected = [
-        ("Bel Air", "1.6 km"),
-        ("Westwood", "2.0 km"),
-        ("Century City", "2.9 km"),
-    ];
-    assert_eq!(
-        nearest,
-        expected.map(|(name, distance)| (name, distance.to_string()))
-    );
+    let nearest: Vec<_> =
+        places.iter().take(3).map(|it| (it.name, format!("{:.1} km", it.distance / 1e3))).collect();
+    let expected = [("Bel Air", "1.6 km"), ("Westwood", "2.0 km"), ("Century City", "2.9 km")];
+    assert_eq!(nearest, expected.map(|(name, distance)| (name, distance.to_string())));
     assert_eq!(GAZETTEER.nearest(&westwood, 5), places[..5]);
 
     let answer = text(&offline::answer(&GAZETTEER, &westwood));
     let trimmed = trimmed(answer.as_bytes(), 3);
-    let third = answer
-        .find("Century City")
-        .expect("the third is in the answer");
+    let third = answer.find("Century City").expect("the third is in the answer");
     assert!(trimmed.starts_with(&answer[..third]));
     assert!(trimmed.ends_with("\n   ],\n   \"status\" : \"OK\"\n}\n\n"));
     assert_eq!(trimmed.matches("place_id").count(), 3);
@@ -81,39 +59,21 @@ fn around_westwood_lie_28_places_and_the_nearest_come_first() {
 #[test]
 fn every_line_of_the_data_is_a_place() {
     assert_eq!(GAZETTEER.len(), 170_391);
-    let everywhere = Query {
-        latitude: 0.0,
-        longitude: 0.0,
-        radius: 1e9,
-    };
+    let everywhere = Query { latitude: 0.0, longitude: 0.0, radius: 1e9 };
     let places = GAZETTEER.nearest(&everywhere, usize::MAX);
     assert_eq!(places.len(), GAZETTEER.len());
     let ids: BTreeSet<_> = places.iter().map(|place| place.geonames_id).collect();
     assert_eq!(ids.len(), places.len());
-    assert!(
-        places
-            .iter()
-            .all(|place| !place.name.is_empty() && place.country.len() == 2)
-    );
+    assert!(places.iter().all(|place| !place.name.is_empty() && place.country.len() == 2));
 }
 
 #[test]
 fn a_place_is_found_at_its_own_point_with_radius_0() {
-    let at = Query {
-        latitude: -54.93355,
-        longitude: -67.60963,
-        radius: 0.0,
-    };
+    let at = Query { latitude: -54.93355, longitude: -67.60963, radius: 0.0 };
     let answer = text(&offline::answer(&GAZETTEER, &at));
-    assert!(
-        answer.contains("\"place_id\" : \"geonames:3874926\""),
-        "{answer}"
-    );
+    assert!(answer.contains("\"place_id\" : \"geonames:3874926\""), "{answer}");
     assert!(answer.contains("\"lat\" : -54.93355,"), "{answer}");
-    let beside = Query {
-        latitude: -54.93356,
-        ..at
-    };
+    let beside = Query { latitude: -54.93356, ..at };
     let answer = text(&offline::answer(&GAZETTEER, &beside));
     assert!(answer.contains("ZERO_RESULTS"), "{answer}");
 }
@@ -127,57 +87,24 @@ fn measure_unpacking_and_queries() {
     for _ in 0..5 {
         let begin = now();
         let gazetteer = Gazetteer::unpack();
-        println!(
-            "unpacked {} places in {:?}",
-            gazetteer.len(),
-            begin.elapsed()
-        );
+        println!("unpacked {} places in {:?}", gazetteer.len(), begin.elapsed());
     }
     let points: Vec<_> = GAZETTEER
-        .nearest(
-            &Query {
-                latitude: 0.0,
-                longitude: 0.0,
-                radius: 1e9,
-            },
-            usize::MAX,
-        )
+        .nearest(&Query { latitude: 0.0, longitude: 0.0, radius: 1e9 }, usize::MAX)
         .iter()
         .step_by(17)
-        .map(|place| {
-            (
-                place.latitude.to_f64() + 0.013,
-                place.longitude.to_f64() + 0.017,
-            )
-        })
+        .map(|place| (place.latitude.to_f64() + 0.013, place.longitude.to_f64() + 0.017))
         .collect();
     for radius in [1_000.0, 10.0 * METRES_A_MILE, 50_000.0] {
         let begin = now();
         let mut bytes = 0;
         for &(latitude, longitude) in &points {
-            bytes += GAZETTEER
-                .nearest(
-                    &Query {
-                        latitude,
-                        longitude,
-                        radius,
-                    },
-                    MOST_RESULTS,
-                )
-                .len();
+            bytes += GAZETTEER.nearest(&Query { latitude, longitude, radius }, MOST_RESULTS).len();
         }
         let searched = begin.elapsed() / points.len() as u32;
         let begin = now();
         for &(latitude, longitude) in &points {
-            bytes += offline::answer(
-                &GAZETTEER,
-                &Query {
-                    latitude,
-                    longitude,
-                    radius,
-                },
-            )
-            .len();
+            bytes += offline::answer(&GAZETTEER, &Query { latitude, longitude, radius }).len();
         }
         let answered = begin.elapsed() / points.len() as u32;
         println!("{radius} m: {searched:?} to search, {answered:?} with the answer ({bytes})");
@@ -355,11 +282,8 @@ fn document() -> impl Strategy<Value = Document> {
 
 /// White space as JSON allows it, with more line ends than anyone would write.
 fn space() -> impl Strategy<Value = String> {
-    proptest::collection::vec(
-        prop::sample::select(vec![" ", "\t", "\n", "\r\n", "\r"]),
-        0..5,
-    )
-    .prop_map(|parts| parts.concat())
+    proptest::collection::vec(prop::sample::select(vec![" ", "\t", "\n", "\r\n", "\r"]), 0..5)
+        .prop_map(|parts| parts.concat())
 }
 
 /// The text of a JSON value, of kinds that do not survive being parsed and printed.
@@ -381,9 +305,8 @@ fn value() -> impl Strategy<Value = String> {
     ])
     .prop_map(str::to_string);
     leaf.prop_recursive(3, 12, 3, |inner| {
-        let spaced = (space(), inner, space())
-            .prop_map(|(a, value, b)| format!("{a}{value}{b}"))
-            .boxed();
+        let spaced =
+            (space(), inner, space()).prop_map(|(a, value, b)| format!("{a}{value}{b}")).boxed();
         prop_oneof![
             proptest::collection::vec(spaced.clone(), 1..4)
                 .prop_map(|parts| format!("[{}]", parts.join(","))),

@@ -24,19 +24,10 @@ impl Config {
         let width = self.name_width();
         let _ = writeln!(text, "{} servers:\n", self.servers.len());
         let heads = ["clients", "neighbours", "dialled at"];
-        let _ = writeln!(
-            text,
-            "  {:width$}  {:21}  {:21}  {}",
-            "name", heads[0], heads[1], heads[2]
-        );
+        let _ =
+            writeln!(text, "  {:width$}  {:21}  {:21}  {}", "name", heads[0], heads[1], heads[2]);
         for server in &self.servers {
-            let ServerConfig {
-                name,
-                listen,
-                peers,
-                dial,
-                ..
-            } = server;
+            let ServerConfig { name, listen, peers, dial, .. } = server;
             // Padding is for strings only, so addresses become some first.
             let (listen, peers) = (listen.to_string(), peers.to_string());
             let _ = writeln!(text, "  {name:width$}  {listen:21}  {peers:21}  {dial}");
@@ -46,11 +37,7 @@ impl Config {
     /// Half a matrix: each edge is where a row and a column meet.
     fn draw_edges(&self, text: &mut String) {
         let width = self.name_width();
-        let edges: usize = self
-            .servers
-            .iter()
-            .map(|server| server.neighbours.len())
-            .sum();
+        let edges: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
         let _ = writeln!(text, "\n{} edges:\n", edges / 2);
         for (row, server) in self.servers.iter().enumerate() {
             let _ = write!(text, "  {:>width$} ", server.name);
@@ -58,11 +45,8 @@ impl Config {
                 let joined = server.neighbours.contains(&column);
                 text.push_str(if joined { " o" } else { " ." });
             }
-            let names: Vec<_> = server
-                .neighbours
-                .iter()
-                .map(|&other| self.servers[other].name.as_str())
-                .collect();
+            let names: Vec<_> =
+                server.neighbours.iter().map(|&other| self.servers[other].name.as_str()).collect();
             let blank = 2 * (self.servers.len() - row);
             let _ = writeln!(text, " \\{:blank$}{}", "", names.join(", "));
         }
@@ -75,52 +59,29 @@ impl Config {
         };
         let limits = &self.limits;
         let places = &self.places;
-        let refill = if self.link.refill {
-            "all that is known"
-        } else {
-            "only what is new"
-        };
-        let key = if places.has_key {
-            "an API key is given"
-        } else {
-            "no API key"
-        };
+        let refill = if self.link.refill { "all that is known" } else { "only what is new" };
+        let key = if places.has_key { "an API key is given" } else { "no API key" };
         let lines = [
             ("dialect", dialect.to_owned()),
             ("clients", format!("{} at most", self.clients)),
             ("ahead", format!("{} at most", show(self.ahead))),
             (
                 "heartbeat",
-                format!(
-                    "{}; a new link starts with {refill}",
-                    show(self.link.heartbeat)
-                ),
+                format!("{}; a new link starts with {refill}", show(self.link.heartbeat)),
             ),
             (
                 "lines",
-                format!(
-                    "{} bytes, finished within {}",
-                    limits.line_bytes,
-                    show(limits.begun_line)
-                ),
+                format!("{} bytes, finished within {}", limits.line_bytes, show(limits.begun_line)),
             ),
             ("connections", format!("{} clients", limits.connections)),
             (
                 "unsent",
-                format!(
-                    "{} bytes, taken within {}",
-                    limits.unsent_bytes,
-                    show(limits.stalled)
-                ),
+                format!("{} bytes, taken within {}", limits.unsent_bytes, show(limits.stalled)),
             ),
             ("buffers", format!("{} bytes in all", limits.buffer_bytes)),
             (
                 "places",
-                format!(
-                    "{}; {key}; {} a query",
-                    places.provider().name(),
-                    show(places.timeout)
-                ),
+                format!("{}; {key}; {} a query", places.provider().name(), show(places.timeout)),
             ),
             (
                 "",
@@ -152,9 +113,7 @@ impl Config {
         }
         let parts = self.parts();
         if parts > 1 {
-            warnings.push(format!(
-                "the herd is in {parts} parts, which never hear of each other"
-            ));
+            warnings.push(format!("the herd is in {parts} parts, which never hear of each other"));
         }
         if self.places.provider() != Provider::Offline {
             let name = self.places.provider().name();
@@ -180,12 +139,7 @@ impl Config {
     }
 
     fn name_width(&self) -> usize {
-        self.servers
-            .iter()
-            .map(|server| server.name.len())
-            .max()
-            .unwrap_or(0)
-            .max(4)
+        self.servers.iter().map(|server| server.name.len()).max().unwrap_or(0).max(4)
     }
 }
 

@@ -69,22 +69,15 @@ struct Places {
 
 /// Reads and checks a file.
 pub(super) fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
-    let file: File = toml::from_str(&text).map_err(|error| ConfigError::Toml {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
+    let file: File = toml::from_str(&text)
+        .map_err(|error| ConfigError::Toml { path: path.to_owned(), reason: error.to_string() })?;
     check(&file)
 }
 
 fn check(file: &File) -> Result<Config, ConfigError> {
-    let mut config = Config {
-        servers: servers(&file.server)?,
-        ..Config::default()
-    };
+    let mut config = Config { servers: servers(&file.server)?, ..Config::default() };
     if let Some(name) = &file.dialect {
         config.dialect = args::dialect(name)
             .ok_or_else(|| value("dialect", name, "\"report\" or \"course\""))?;
@@ -96,26 +89,10 @@ fn check(file: &File) -> Result<Config, ConfigError> {
             Some(provider.ok_or_else(|| value("places.provider", name, expected))?);
     }
     duration("ahead", &file.ahead, &mut config.ahead)?;
-    duration(
-        "limits.begun_line",
-        &file.limits.begun_line,
-        &mut config.limits.begun_line,
-    )?;
-    duration(
-        "limits.stalled",
-        &file.limits.stalled,
-        &mut config.limits.stalled,
-    )?;
-    duration(
-        "link.heartbeat",
-        &file.link.heartbeat,
-        &mut config.link.heartbeat,
-    )?;
-    duration(
-        "places.timeout",
-        &file.places.timeout,
-        &mut config.places.timeout,
-    )?;
+    duration("limits.begun_line", &file.limits.begun_line, &mut config.limits.begun_line)?;
+    duration("limits.stalled", &file.limits.stalled, &mut config.limits.stalled)?;
+    duration("link.heartbeat", &file.link.heartbeat, &mut config.link.heartbeat)?;
+    duration("places.timeout", &file.places.timeout, &mut config.places.timeout)?;
     let (limits, places) = (&mut config.limits, &mut config.places);
     for (key, given, most, setting) in [
         ("clients", file.clients, CLIENTS_MOST, &mut config.clients),
@@ -125,46 +102,15 @@ fn check(file: &File) -> Result<Config, ConfigError> {
             CLIENT_LINE_BYTES_MOST,
             &mut limits.line_bytes,
         ),
-        (
-            "limits.connections",
-            file.limits.connections,
-            CONNECTIONS_MOST,
-            &mut limits.connections,
-        ),
-        (
-            "limits.unsent_bytes",
-            file.limits.unsent_bytes,
-            BYTES_MOST,
-            &mut limits.unsent_bytes,
-        ),
-        (
-            "limits.buffer_bytes",
-            file.limits.buffer_bytes,
-            BYTES_MOST,
-            &mut limits.buffer_bytes,
-        ),
-        (
-            "places.in_flight",
-            file.places.in_flight,
-            CONNECTIONS_MOST,
-            &mut places.in_flight,
-        ),
-        (
-            "places.answer_bytes",
-            file.places.answer_bytes,
-            BYTES_MOST,
-            &mut places.answer_bytes,
-        ),
+        ("limits.connections", file.limits.connections, CONNECTIONS_MOST, &mut limits.connections),
+        ("limits.unsent_bytes", file.limits.unsent_bytes, BYTES_MOST, &mut limits.unsent_bytes),
+        ("limits.buffer_bytes", file.limits.buffer_bytes, BYTES_MOST, &mut limits.buffer_bytes),
+        ("places.in_flight", file.places.in_flight, CONNECTIONS_MOST, &mut places.in_flight),
+        ("places.answer_bytes", file.places.answer_bytes, BYTES_MOST, &mut places.answer_bytes),
     ] {
         count(key, given, 1, most, setting)?;
     }
-    count(
-        "places.waiting",
-        file.places.waiting,
-        0,
-        CONNECTIONS_MOST,
-        &mut places.waiting,
-    )?;
+    count("places.waiting", file.places.waiting, 0, CONNECTIONS_MOST, &mut places.waiting)?;
     config.link.refill = file.link.refill.unwrap_or(config.link.refill);
     Ok(config)
 }
@@ -178,17 +124,12 @@ fn servers(written: &[Server]) -> Result<Vec<ServerConfig>, ConfigError> {
             return Err(value("a server's name", &server.name, expected));
         }
         if !names.insert(&server.name) {
-            return Err(ConfigError::Herd(format!(
-                "two servers are called {}",
-                server.name
-            )));
+            return Err(ConfigError::Herd(format!("two servers are called {}", server.name)));
         }
         servers.push(addresses(server)?);
     }
     if servers.is_empty() {
-        return Err(ConfigError::Herd(
-            "there is no [[server]] in the file".into(),
-        ));
+        return Err(ConfigError::Herd("there is no [[server]] in the file".into()));
     }
     check_listeners(&servers)?;
     connect(written, &mut servers)?;
@@ -216,25 +157,14 @@ fn addresses(server: &Server) -> Result<ServerConfig, ConfigError> {
         !host.is_empty() && !bare_v6 && port.parse::<u16>().is_ok()
     });
     if !is_host_and_port {
-        return Err(value(
-            &format!("{}'s dial", server.name),
-            &dial,
-            "host:port",
-        ));
+        return Err(value(&format!("{}'s dial", server.name), &dial, "host:port"));
     }
-    Ok(ServerConfig {
-        name: server.name.clone(),
-        listen,
-        peers,
-        dial,
-        neighbours: Vec::new(),
-    })
+    Ok(ServerConfig { name: server.name.clone(), listen, peers, dial, neighbours: Vec::new() })
 }
 
 fn address(server: &str, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     let expected = "an IP address and a port, such as \"127.0.0.1:12138\"";
-    text.parse()
-        .map_err(|_| value(&format!("{server}'s {key}"), text, expected))
+    text.parse().map_err(|_| value(&format!("{server}'s {key}"), text, expected))
 }
 
 /// No two listeners on one address. The servers of a herd may run on several machines, so one

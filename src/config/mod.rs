@@ -84,11 +84,7 @@ pub enum ConfigError {
     /// It is no TOML, or has keys or types that are not known here.
     Toml { path: PathBuf, reason: String },
     /// A value that can't be used.
-    Value {
-        key: String,
-        value: String,
-        expected: String,
-    },
+    Value { key: String, value: String, expected: String },
     /// The servers don't make a herd.
     Herd(String),
 }
@@ -108,10 +104,7 @@ impl Config {
             && let Err(error) = std::fs::metadata(path)
         {
             let reason = error.to_string();
-            return Err(ConfigError::Read {
-                path: path.clone(),
-                reason,
-            });
+            return Err(ConfigError::Read { path: path.clone(), reason });
         }
         Ok(config)
     }
@@ -123,10 +116,7 @@ impl Config {
 
     /// The names of the servers, in order.
     pub fn names(&self) -> Vec<&str> {
-        self.servers
-            .iter()
-            .map(|server| server.name.as_str())
-            .collect()
+        self.servers.iter().map(|server| server.name.as_str()).collect()
     }
 }
 
@@ -172,10 +162,7 @@ impl Default for Config {
             ahead: Duration::from_secs(300),
             servers: REPORT.iter().map(server).collect(),
             limits: Limits::default(),
-            link: LinkSettings {
-                heartbeat: Duration::from_secs(5),
-                refill: true,
-            },
+            link: LinkSettings { heartbeat: Duration::from_secs(5), refill: true },
             places: PlacesSettings {
                 chosen: None,
                 has_key: false,
@@ -206,11 +193,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "can't read {}: {reason}", path.display())
             }
             ConfigError::Toml { path, reason } => write!(f, "{}: {reason}", path.display()),
-            ConfigError::Value {
-                key,
-                value,
-                expected,
-            } => {
+            ConfigError::Value { key, value, expected } => {
                 write!(f, "{key} is {value}, and should be {expected}")
             }
             ConfigError::Herd(text) => f.write_str(text),

@@ -32,15 +32,11 @@ impl Server {
         let neighbours = &self.neighbours;
         let address = peer.ip().to_canonical();
         let admits = |neighbour: NeighbourId| {
-            neighbours[usize::from(neighbour.0)]
-                .addresses
-                .contains(&address)
+            neighbours[usize::from(neighbour.0)].addresses.contains(&address)
         };
         let was_stranger = matches!(caller, Caller::Stranger);
         let witness = &mut Records(&self.own, neighbours);
-        let verdict = self
-            .herd
-            .handle_caller(caller, line, &admits, now, out, witness);
+        let verdict = self.herd.handle_caller(caller, line, &admits, now, out, witness);
         if was_stranger && let Caller::Introduced { neighbour, .. } = *caller {
             self.replace_caller(neighbour, id);
         }

@@ -48,9 +48,7 @@ impl Server {
         let verdict = Request::parse(line, self.dialect).and_then(|request| match request {
             Request::Iamat(iamat) => {
                 let witness = &mut Records(&self.own, &self.neighbours);
-                self.herd
-                    .handle_iamat(&iamat, now, out, witness)
-                    .map(|()| Verdict::Next)
+                self.herd.handle_iamat(&iamat, now, out, witness).map(|()| Verdict::Next)
             }
             Request::Whatsat(whatsat) => self.whatsat(id, client, &whatsat, now, out),
         });
@@ -67,11 +65,7 @@ impl Server {
         now: Moment,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Refused> {
-        let entry = self
-            .herd
-            .table()
-            .get(whatsat.id)
-            .ok_or(Refused::UnknownClient)?;
+        let entry = self.herd.table().get(whatsat.id).ok_or(Refused::UnknownClient)?;
         let location = entry.update.location().ok_or(Refused::UnknownClient)?;
         let ask = Ask {
             query: Query {
@@ -117,9 +111,5 @@ impl Server {
 fn refuse(peer: SocketAddr, line: &[u8], reason: Refused, out: &mut Vec<u8>) -> Verdict {
     records::refused(peer, reason);
     write_refusal(line, out);
-    if asks_for_http(line) {
-        Verdict::Close
-    } else {
-        Verdict::Next
-    }
+    if asks_for_http(line) { Verdict::Close } else { Verdict::Next }
 }

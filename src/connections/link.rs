@@ -41,13 +41,9 @@ impl Server {
 
     /// A neighbour could not be reached, for this reason.
     pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Moment) {
-        log::debug!(
-            "{} could not be reached: {reason}",
-            self.herd.name(neighbour)
-        );
+        log::debug!("{} could not be reached: {reason}", self.herd.name(neighbour));
         self.neighbours[usize::from(neighbour.0)].link = None;
-        self.herd
-            .link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
+        self.herd.link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
     }
 
     pub(super) fn link_line(
@@ -104,8 +100,7 @@ impl Server {
         if *link == Some(id) {
             *link = None;
             log::info!("The link to {} is closed.", self.herd.name(neighbour));
-            self.herd
-                .link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
+            self.herd.link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
         }
     }
 }

@@ -67,10 +67,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub enum Command {
     /// Connect to a neighbour at `host:port`.
-    Dial {
-        neighbour: NeighbourId,
-        address: String,
-    },
+    Dial { neighbour: NeighbourId, address: String },
     /// Close a connection at once.
     Close(ConnectionId),
     /// Unpack the gazetteer where it holds nobody up, then call [`Server::gazetteer_unpacked`].
@@ -109,10 +106,7 @@ impl Server {
         let neighbours = own.neighbours.iter().map(|&other| &config.servers[other]);
         let settings = Settings {
             name: own.name.clone(),
-            neighbours: neighbours
-                .clone()
-                .map(|server| server.name.clone())
-                .collect(),
+            neighbours: neighbours.clone().map(|server| server.name.clone()).collect(),
             dialect: config.dialect,
             clients: config.clients,
             ahead: config.ahead,
@@ -199,10 +193,8 @@ impl Server {
 
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Moment) {
-        self.herd
-            .handle_timeout(now, &mut Records(&self.own, &self.neighbours));
-        self.commands
-            .extend(self.places.handle_timeout(now.elapsed));
+        self.herd.handle_timeout(now, &mut Records(&self.own, &self.neighbours));
+        self.commands.extend(self.places.handle_timeout(now.elapsed));
     }
 }
 
@@ -220,10 +212,7 @@ impl Neighbour {
         let literal: Option<std::net::SocketAddr> = server.dial.parse().ok();
         Neighbour {
             dial: server.dial.clone(),
-            addresses: literal
-                .map(|address| address.ip().to_canonical())
-                .into_iter()
-                .collect(),
+            addresses: literal.map(|address| address.ip().to_canonical()).into_iter().collect(),
             link: None,
             caller: None,
             name: server.name.clone(),

@@ -60,11 +60,7 @@ impl Places {
         if self.waiting.len() >= self.most_waiting {
             return Some(failure(UNKNOWN_ERROR, "too many queries are waiting"));
         }
-        self.waiting.push(Waiting {
-            who,
-            ask,
-            until: now + self.patience,
-        });
+        self.waiting.push(Waiting { who, ask, until: now + self.patience });
         None
     }
 
@@ -86,10 +82,7 @@ impl Places {
         due.map(|waiting| {
             log::warn!("A query for places was not answered in time.");
             let body = failure(UNKNOWN_ERROR, "the gazetteer was not unpacked in time");
-            Command::Deliver {
-                to: waiting.who,
-                body,
-            }
+            Command::Deliver { to: waiting.who, body }
         })
         .collect()
     }

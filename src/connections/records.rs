@@ -77,29 +77,19 @@ impl Records<'_> {
     /// What happens to links and callers, which is rarer than updates.
     fn note_link(&mut self, event: Event<'_>) {
         match event {
-            Event::LinkUp {
-                neighbour,
-                from,
-                behind,
-            } => log::info!(
+            Event::LinkUp { neighbour, from, behind } => log::info!(
                 "The link to {} is up; it has all up to {}, and {behind} changes follow.",
                 self.name(neighbour),
                 from.0
             ),
             Event::ToldAll { neighbour, updates } => {
-                log::info!(
-                    "{} was told what it missed: {updates} updates.",
-                    self.name(neighbour)
-                );
+                log::info!("{} was told what it missed: {updates} updates.", self.name(neighbour));
             }
             Event::HungUp { neighbour, reason } => log::warn!(
                 "The link to {} is given up: {reason}. It is dialled again.",
                 self.name(neighbour)
             ),
-            Event::WrongName {
-                neighbour,
-                answered,
-            } => log::error!(
+            Event::WrongName { neighbour, answered } => log::error!(
                 "{} was dialled, and {} answered. Check `dial` in the configuration.",
                 self.name(neighbour),
                 Escaped(answered)
@@ -116,11 +106,7 @@ impl Records<'_> {
                     self.name(neighbour)
                 );
             }
-            Event::Skipped {
-                neighbour,
-                error,
-                line,
-            } => log::warn!(
+            Event::Skipped { neighbour, error, line } => log::warn!(
                 "Skipped a malformed update from {}: {error}: {}",
                 self.name(neighbour),
                 Escaped(line)

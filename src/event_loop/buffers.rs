@@ -12,9 +12,7 @@ pub struct Buffers {
 impl Buffers {
     /// An empty buffer.
     pub fn lend(&mut self) -> Vec<u8> {
-        self.spare
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(SMALLEST_BYTES))
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SMALLEST_BYTES))
     }
 
     /// Takes a buffer back. One that has grown large is freed: a single great answer should not

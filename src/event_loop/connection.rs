@@ -104,11 +104,7 @@ impl<T: Transport> Connection<T> {
             transport,
             peer,
             life,
-            ready: Ready {
-                readable: false,
-                writable: true,
-                read_closed: false,
-            },
+            ready: Ready { readable: false, writable: true, read_closed: false },
             is_queued: false,
             is_dirty: false,
             heard_at: now,
@@ -188,10 +184,7 @@ impl<T: Transport> Connection<T> {
     pub fn flush(&mut self) -> io::Result<Flush> {
         let wanted = self.unsent();
         if wanted == 0 || !self.ready.writable {
-            return Ok(Flush {
-                taken: 0,
-                left: wanted,
-            });
+            return Ok(Flush { taken: 0, left: wanted });
         }
         let taken = match self.transport.write(&self.output[self.sent..]) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -213,10 +206,7 @@ impl<T: Transport> Connection<T> {
             self.output.drain(..self.sent);
             self.sent = 0;
         }
-        Ok(Flush {
-            taken,
-            left: self.unsent(),
-        })
+        Ok(Flush { taken, left: self.unsent() })
     }
 
     /// Gives memory back that has nothing in it: an idle connection holds none.

@@ -77,11 +77,7 @@ impl EventLoop {
 
     /// Looks how a dial is doing, after an event for it.
     pub(super) fn check_dial(&mut self, id: ConnectionId) {
-        let Some(Entry {
-            connection,
-            role: Role::Link(neighbour),
-        }) = self.slots.get_mut(id)
-        else {
+        let Some(Entry { connection, role: Role::Link(neighbour) }) = self.slots.get_mut(id) else {
             return;
         };
         let neighbour = *neighbour;
@@ -102,8 +98,7 @@ impl EventLoop {
                 self.dead.push(id);
                 let rest = std::mem::take(&mut self.dials[usize::from(neighbour.0)]);
                 if rest.is_empty() {
-                    self.server
-                        .link_failed(neighbour, &error.to_string(), self.now);
+                    self.server.link_failed(neighbour, &error.to_string(), self.now);
                 } else {
                     self.connect(neighbour, rest);
                 }
@@ -138,9 +133,7 @@ pub(super) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 /// peers that vanished without a word. A socket that is already broken says so when it is read.
 pub(super) fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 

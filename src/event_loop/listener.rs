@@ -35,11 +35,7 @@ impl Listener {
     /// Binds and listens. `SO_REUSEADDR` lets a restarted server take its port at once and still
     /// reports one that is in use; `SO_REUSEPORT` would hide that, and is not set.
     pub fn bind(address: SocketAddr) -> io::Result<Listener> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -48,11 +44,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into());
-        Ok(Listener {
-            socket,
-            is_ready: false,
-            is_paused: false,
-        })
+        Ok(Listener { socket, is_ready: false, is_paused: false })
     }
 
     /// Accepts one connection, if there is one. Newcomers that gave up meanwhile are passed over.

@@ -40,6 +40,7 @@ use mio::{Events, Interest, Poll, Token};
 
 pub use buffers::Buffers;
 pub use connection::{Connection, Fill, Flush, Life, Ready, Transport};
+pub use signals::LEASH;
 pub use start::{RunError, run};
 
 use crate::connections::{self, Command, ConnectionId, Role, Server};
@@ -119,14 +120,8 @@ impl EventLoop {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            let deadlines = self
-                .timers
-                .next()
-                .into_iter()
-                .chain(self.server.poll_timeout());
-            deadlines
-                .min()
-                .map(|at| at.saturating_sub(self.start.elapsed()))
+            let deadlines = self.timers.next().into_iter().chain(self.server.poll_timeout());
+            deadlines.min().map(|at| at.saturating_sub(self.start.elapsed()))
         };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -144,10 +139,7 @@ impl EventLoop {
         !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.dead.is_empty()
-            || self
-                .listeners
-                .as_ref()
-                .is_some_and(|both| both.iter().any(accepting))
+            || self.listeners.as_ref().is_some_and(|both| both.iter().any(accepting))
     }
 
     /// Step 2. Notes what the kernel said, and does nothing else with it.
@@ -162,7 +154,7 @@ impl EventLoop {
                     let wishes = self.wishes.signals();
                     self.note_wishes(&wishes);
                 }
-                LEASH => {
+                LEASH_PIPE => {
                     let wishes = self.wishes.leash();
                     self.note_wishes(&wishes);
                 }
@@ -218,11 +210,9 @@ impl EventLoop {
     fn links_with_room(&mut self) -> Vec<(NeighbourId, ConnectionId)> {
         let mut links: Vec<_> = self.server.lagging_links().collect();
         links.retain(|(_, id)| {
-            self.slots
-                .get_mut(*id)
-                .is_some_and(|Entry { connection, .. }| {
-                    connection.life == Life::Open && connection.unsent() < LINK_OUTPUT_BYTES
-                })
+            self.slots.get_mut(*id).is_some_and(|Entry { connection, .. }| {
+                connection.life == Life::Open && connection.unsent() < LINK_OUTPUT_BYTES
+            })
         });
         links
     }
@@ -232,11 +222,7 @@ impl EventLoop {
         while let Some(timer) = self.timers.pop_due(self.now.elapsed) {
             self.handle_timer(timer);
         }
-        if self
-            .server
-            .poll_timeout()
-            .is_some_and(|at| at <= self.now.elapsed)
-        {
+        if self.server.poll_timeout().is_some_and(|at| at <= self.now.elapsed) {
             self.server.handle_timeout(self.now);
         }
         while let Some(done) = self.worker.poll() {
@@ -268,16 +254,10 @@ impl EventLoop {
         match done {
             Done::Resolved { neighbour, result } => self.resolved(neighbour, result),
             Done::Gazetteer(gazetteer) => self.server.gazetteer_unpacked(gazetteer),
-            Done::Failed {
-                job: Job::Resolve { neighbour, .. },
-                error,
-            } => {
+            Done::Failed { job: Job::Resolve { neighbour, .. }, error } => {
                 self.resolved(neighbour, Err(error));
             }
-            Done::Failed {
-                job: Job::UnpackGazetteer,
-                error,
-            } => {
+            Done::Failed { job: Job::UnpackGazetteer, error } => {
                 self.server.gazetteer_failed(&error.to_string());
             }
         }
@@ -290,10 +270,7 @@ impl EventLoop {
             Command::Close(id) => self.kill(id),
             Command::UnpackGazetteer => self.worker.start(Job::UnpackGazetteer),
             Command::Deliver { to, body } => {
-                let Some(Entry {
-                    connection,
-                    role: Role::Client(client),
-                }) = self.slots.get_mut(to)
+                let Some(Entry { connection, role: Role::Client(client) }) = self.slots.get_mut(to)
                 else {
                     return; // The client has left.
                 };
@@ -320,11 +297,7 @@ impl EventLoop {
             self.buffered -= entry.connection.counted;
             self.clients -= usize::from(matches!(entry.role, Role::Client(_)));
             let peer = entry.connection.peer;
-            let on = connections::Connection {
-                id,
-                role: &mut entry.role,
-                peer,
-            };
+            let on = connections::Connection { id, role: &mut entry.role, peer };
             self.server.closed(on, self.now);
             self.resume_accepting();
         }
@@ -365,10 +338,7 @@ impl EventLoop {
         let id = self.slots.next_id();
         let both = Interest::READABLE | Interest::WRITABLE;
         let stream = &mut connection.transport;
-        let registered = self
-            .poll
-            .registry()
-            .register(stream, slots::token(id), both);
+        let registered = self.poll.registry().register(stream, slots::token(id), both);
         self.clients += usize::from(matches!(role, Role::Client(_)));
         self.slots.insert(Entry { connection, role });
         if let Err(error) = registered {
@@ -385,10 +355,7 @@ fn moment(start: Instant) -> Moment {
         Ok(since) => since.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),
     };
-    Moment {
-        elapsed: start.elapsed(),
-        wall: Wall(since_1970),
-    }
+    Moment { elapsed: start.elapsed(), wall: Wall(since_1970) }
 }
 
 /// Tokens of what is not a connection: their generation is 0.
@@ -396,4 +363,4 @@ const CLIENTS: Token = Token(0);
 const NEIGHBOURS: Token = Token(1);
 const WAKER: Token = Token(2);
 const SIGNALS: Token = Token(3);
-const LEASH: Token = Token(4);
+const LEASH_PIPE: Token = Token(4);

@@ -101,8 +101,7 @@ impl EventLoop {
             self.timers.clear(timer);
         }
         if begun {
-            self.timers
-                .set_once(timer, self.now.elapsed + self.limits.begun_line);
+            self.timers.set_once(timer, self.now.elapsed + self.limits.begun_line);
         }
     }
 
@@ -156,11 +155,9 @@ impl EventLoop {
         if flush.left == 0 {
             self.timers.clear(stalled);
         } else if flush.taken > 0 {
-            self.timers
-                .set(stalled, self.now.elapsed + self.limits.stalled);
+            self.timers.set(stalled, self.now.elapsed + self.limits.stalled);
         } else {
-            self.timers
-                .set_once(stalled, self.now.elapsed + self.limits.stalled);
+            self.timers.set_once(stalled, self.now.elapsed + self.limits.stalled);
         }
         if flush.left > 0 && is_writable {
             self.queue_flush(id);
@@ -175,8 +172,7 @@ impl EventLoop {
         if connection.life == Life::Dead {
             self.dead.push(id);
         } else {
-            self.timers
-                .set(Timer::Linger(id), self.now.elapsed + LINGER);
+            self.timers.set(Timer::Linger(id), self.now.elapsed + LINGER);
             self.queue_serve(id);
         }
     }
@@ -209,21 +205,14 @@ impl EventLoop {
 
     /// Ends a caller that has not said who it is.
     pub(super) fn give_up_stranger(&mut self, id: ConnectionId) {
-        if let Some(Entry {
-            role: Role::Caller(Caller::Stranger),
-            ..
-        }) = self.slots.get_mut(id)
-        {
+        if let Some(Entry { role: Role::Caller(Caller::Stranger), .. }) = self.slots.get_mut(id) {
             self.give_up(id, "it did not say HELLO in time");
         }
     }
 
     /// All buffers together hold too much: whoever holds most of it goes.
     pub(super) fn shed_largest(&mut self) {
-        let alive = self
-            .slots
-            .iter_mut()
-            .filter(|(_, entry)| entry.connection.life != Life::Dead);
+        let alive = self.slots.iter_mut().filter(|(_, entry)| entry.connection.life != Life::Dead);
         let largest = alive.max_by_key(|(_, entry)| entry.connection.counted);
         if let Some(id) = largest.map(|(id, _)| id) {
             self.give_up(id, "all buffers together are full, and its are the largest");
@@ -252,8 +241,7 @@ impl EventLoop {
                     listener.is_paused = true;
                     let reason = format!("No connection can be accepted for now: {error}");
                     self.rarely.warn(self.now.elapsed, &reason);
-                    self.timers
-                        .set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
+                    self.timers.set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
                     return;
                 }
             }
@@ -276,12 +264,7 @@ impl EventLoop {
                 return self.rarely.warn(self.now.elapsed, &reason);
             }
             log::info!("Client {peer} is connected.");
-            self.add(
-                stream,
-                peer,
-                Role::Client(connections::Client::default()),
-                Life::Open,
-            );
+            self.add(stream, peer, Role::Client(connections::Client::default()), Life::Open);
             return;
         }
         log::info!("Stranger {peer} is connected to the neighbours' port.");
@@ -289,8 +272,7 @@ impl EventLoop {
         let id = self.add(stream, peer, Role::Caller(Caller::Stranger), Life::Open);
         self.strangers.push(id);
         let patience = self.server.herd().settings().heartbeat;
-        self.timers
-            .set(Timer::Hello(id), self.now.elapsed + patience);
+        self.timers.set(Timer::Hello(id), self.now.elapsed + patience);
     }
 
     /// Of too many that have not said who they are, the one that had the longest time to goes.
@@ -314,9 +296,7 @@ impl EventLoop {
         let clients = self.slots.iter_mut().filter(|(_, entry)| {
             matches!(entry.role, Role::Client(_)) && entry.connection.life != Life::Dead
         });
-        let Some((heard_at, id)) = clients
-            .map(|(id, entry)| (entry.connection.heard_at, id))
-            .min()
+        let Some((heard_at, id)) = clients.map(|(id, entry)| (entry.connection.heard_at, id)).min()
         else {
             return false;
         };
@@ -324,10 +304,7 @@ impl EventLoop {
             self.nobody_silent_before = heard_at + SILENT_BEFORE_EVICTION;
             return false;
         }
-        self.give_up(
-            id,
-            "it was silent for longest, and makes room for another client",
-        );
+        self.give_up(id, "it was silent for longest, and makes room for another client");
         true
     }
 }

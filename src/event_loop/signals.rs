@@ -11,8 +11,6 @@ use mio::{Interest, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::supervisor::LEASH;
-
 /// What the operator, or the supervisor, wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
@@ -49,11 +47,7 @@ impl Wishes {
     /// The signals that have come.
     pub fn signals(&mut self) -> Vec<Wish> {
         let wish = |signal| {
-            if signal == SIGHUP {
-                Wish::ReopenLog
-            } else {
-                Wish::Stop
-            }
+            if signal == SIGHUP { Wish::ReopenLog } else { Wish::Stop }
         };
         self.signals.pending().map(wish).collect()
     }
@@ -80,3 +74,6 @@ impl Wishes {
         wishes
     }
 }
+
+/// Set in a server's environment where its standard input is a supervisor's leash.
+pub const LEASH: &str = "HERD_MIO_LEASH";

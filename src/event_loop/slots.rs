@@ -15,10 +15,7 @@ pub struct Slots<T> {
 
 impl<T> Slots<T> {
     pub fn new() -> Slots<T> {
-        Slots {
-            slab: Slab::new(),
-            generation: 0,
-        }
+        Slots { slab: Slab::new(), generation: 0 }
     }
 
     /// The name that the next inserted value will have.
@@ -26,10 +23,7 @@ impl<T> Slots<T> {
         // Slots are bounded by the descriptors a process can have, which fit by far.
         let slot = self.slab.vacant_key() as u32;
         // Generation 0 belongs to the loop's own tokens, also after four thousand million.
-        ConnectionId {
-            slot,
-            generation: self.generation.wrapping_add(1).max(1),
-        }
+        ConnectionId { slot, generation: self.generation.wrapping_add(1).max(1) }
     }
 
     /// Takes a slot.
@@ -53,13 +47,7 @@ impl<T> Slots<T> {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut T)> {
         self.slab.iter_mut().map(|(slot, (generation, value))| {
-            (
-                ConnectionId {
-                    slot: slot as u32,
-                    generation: *generation,
-                },
-                value,
-            )
+            (ConnectionId { slot: slot as u32, generation: *generation }, value)
         })
     }
 }
@@ -72,10 +60,7 @@ pub fn token(id: ConnectionId) -> Token {
 
 /// The connection that a token names; a generation of 0 is none.
 pub fn connection(token: Token) -> ConnectionId {
-    ConnectionId {
-        slot: token.0 as u32,
-        generation: (token.0 >> 32) as u32,
-    }
+    ConnectionId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
 }
 
 // Both halves of a token must fit; on 32 bits they would not.

@@ -17,7 +17,7 @@ use super::signals::Wishes;
 use super::slots::Slots;
 use super::timers::Timers;
 use super::worker::Worker;
-use super::{CLIENTS, EventLoop, LEASH, NEIGHBOURS, SIGNALS, WAKER, moment};
+use super::{CLIENTS, EventLoop, LEASH_PIPE, NEIGHBOURS, SIGNALS, WAKER, moment};
 use crate::config::Config;
 use crate::connections::Server;
 use crate::limits::{EVENTS_A_TURN, READ_BYTES_A_TURN, STRANGERS};
@@ -28,16 +28,9 @@ use crate::protocol::Epoch;
 #[derive(Debug)]
 pub enum RunError {
     /// A port can't be listened on.
-    Bind {
-        what: &'static str,
-        address: SocketAddr,
-        error: io::Error,
-    },
+    Bind { what: &'static str, address: SocketAddr, error: io::Error },
     /// The kernel refused what the loop can't do without.
-    Kernel {
-        what: &'static str,
-        error: io::Error,
-    },
+    Kernel { what: &'static str, error: io::Error },
 }
 
 /// Runs server number `server` of the configuration until it is told to stop.
@@ -60,13 +53,11 @@ impl EventLoop {
         let registry = poll.registry();
         for (listener, token) in [(&mut clients, CLIENTS), (&mut neighbours, NEIGHBOURS)] {
             let socket = &mut listener.socket;
-            registry
-                .register(socket, token, Interest::READABLE)
-                .map_err(kernel("watch a port"))?;
+            registry.register(socket, token, Interest::READABLE).map_err(kernel("watch a port"))?;
         }
         let waker = Waker::new(registry, WAKER).map_err(kernel("make a waker"))?;
         let wishes =
-            Wishes::register(registry, SIGNALS, LEASH).map_err(kernel("watch for signals"))?;
+            Wishes::register(registry, SIGNALS, LEASH_PIPE).map_err(kernel("watch for signals"))?;
         let start = Instant::now();
         let now = moment(start);
         let listening = [clients.socket.local_addr(), neighbours.socket.local_addr()];
@@ -102,11 +93,7 @@ impl EventLoop {
 }
 
 fn bind(what: &'static str, address: SocketAddr) -> Result<Listener, RunError> {
-    Listener::bind(address).map_err(|error| RunError::Bind {
-        what,
-        address,
-        error,
-    })
+    Listener::bind(address).map_err(|error| RunError::Bind { what, address, error })
 }
 
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
@@ -134,10 +121,7 @@ fn clients_at_most(wanted: usize, neighbours: usize) -> usize {
     let most = limit.maximum.unwrap_or(u64::MAX);
     let current = limit.current.unwrap_or(u64::MAX);
     if current < needed {
-        let raised = Rlimit {
-            current: Some(needed.min(most)),
-            maximum: limit.maximum,
-        };
+        let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
         // Where that is not allowed, what there is must do.
         let _ = setrlimit(Resource::Nofile, raised);
     }
@@ -168,11 +152,7 @@ fn random() -> u64 {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RunError::Bind {
-                what,
-                address,
-                error,
-            } => {
+            RunError::Bind { what, address, error } => {
                 let remedy = match error.kind() {
                     io::ErrorKind::AddrInUse => "stop the program that has it, or choose another",
                     io::ErrorKind::PermissionDenied => "choose one above 1023",

@@ -46,10 +46,7 @@ impl EventLoop {
 
     /// Who is not answered by now will not be.
     pub(super) fn end_grace(&mut self) {
-        log::warn!(
-            "{} leaves, although not all is answered or acknowledged.",
-            self.server.name()
-        );
+        log::warn!("{} leaves, although not all is answered or acknowledged.", self.server.name());
         self.stopping = Some(Stopping { is_over: true });
     }
 
@@ -64,8 +61,6 @@ impl EventLoop {
 
     /// Whether the loop is to be left.
     pub(super) fn is_over(&self) -> bool {
-        self.stopping
-            .as_ref()
-            .is_some_and(|stopping| stopping.is_over)
+        self.stopping.as_ref().is_some_and(|stopping| stopping.is_over)
     }
 }

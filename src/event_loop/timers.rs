@@ -61,12 +61,7 @@ impl Timers {
 
     /// Takes back all timers of a connection.
     pub fn clear_all(&mut self, id: ConnectionId) {
-        for timer in [
-            Timer::BegunLine,
-            Timer::Stalled,
-            Timer::Linger,
-            Timer::Hello,
-        ] {
+        for timer in [Timer::BegunLine, Timer::Stalled, Timer::Linger, Timer::Hello] {
             self.clear(timer(id));
         }
     }

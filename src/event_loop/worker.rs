@@ -20,10 +20,7 @@ use crate::places::gazetteer::Gazetteer;
 /// Work for the thread.
 #[derive(Debug)]
 pub enum Job {
-    Resolve {
-        neighbour: NeighbourId,
-        address: String,
-    },
+    Resolve { neighbour: NeighbourId, address: String },
     UnpackGazetteer,
 }
 
@@ -54,12 +51,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(waker: Waker) -> Worker {
         let (report, results) = mpsc::channel();
-        Worker {
-            jobs: None,
-            results,
-            report,
-            waker: Arc::new(waker),
-        }
+        Worker { jobs: None, results, report, waker: Arc::new(waker) }
     }
 
     /// Gives the thread a job.
@@ -86,16 +78,14 @@ impl Worker {
     fn start_thread(&mut self) -> io::Result<Sender<Job>> {
         let (jobs, received) = mpsc::channel();
         let (report, waker) = (self.report.clone(), Arc::clone(&self.waker));
-        thread::Builder::new()
-            .name("worker".into())
-            .spawn(move || {
-                for job in received {
-                    // Nobody is left to be told only when the loop has ended.
-                    if report.send(work(job)).is_err() || waker.wake().is_err() {
-                        return;
-                    }
+        thread::Builder::new().name("worker".into()).spawn(move || {
+            for job in received {
+                // Nobody is left to be told only when the loop has ended.
+                if report.send(work(job)).is_err() || waker.wake().is_err() {
+                    return;
                 }
-            })?;
+            }
+        })?;
         self.jobs = Some(jobs.clone());
         Ok(jobs)
     }
@@ -109,10 +99,9 @@ impl Worker {
 
 fn work(job: Job) -> Done {
     match job {
-        Job::Resolve { neighbour, address } => Done::Resolved {
-            neighbour,
-            result: resolve(&address),
-        },
+        Job::Resolve { neighbour, address } => {
+            Done::Resolved { neighbour, result: resolve(&address) }
+        }
         Job::UnpackGazetteer => Done::Gazetteer(Box::new(Gazetteer::unpack())),
     }
 }

@@ -15,64 +15,29 @@ pub enum Event<'a> {
     Offered { update: UpdateRef<'a>, offer: Offer },
     /// The update stands in the link's output. It may be lost with the connection, and is then
     /// sent again.
-    Sending {
-        update: UpdateRef<'a>,
-        neighbour: NeighbourId,
-    },
+    Sending { update: UpdateRef<'a>, neighbour: NeighbourId },
     /// The neighbour is down; it will be told when it is back.
-    CannotSend {
-        update: UpdateRef<'a>,
-        neighbour: NeighbourId,
-    },
+    CannotSend { update: UpdateRef<'a>, neighbour: NeighbourId },
     /// The neighbour was sent all up to `seq`.
     Marked { neighbour: NeighbourId, seq: Seq },
     /// A link came up; the neighbour has all up to `from`, and `behind` changes came after.
-    LinkUp {
-        neighbour: NeighbourId,
-        from: Seq,
-        behind: u64,
-    },
+    LinkUp { neighbour: NeighbourId, from: Seq, behind: u64 },
     /// The neighbour was sent what it had missed.
-    ToldAll {
-        neighbour: NeighbourId,
-        updates: usize,
-    },
+    ToldAll { neighbour: NeighbourId, updates: usize },
     /// A link was given up.
-    HungUp {
-        neighbour: NeighbourId,
-        reason: &'static str,
-    },
+    HungUp { neighbour: NeighbourId, reason: &'static str },
     /// Who answered on a link is not who was dialled: the configurations differ.
-    WrongName {
-        neighbour: NeighbourId,
-        answered: &'a [u8],
-    },
+    WrongName { neighbour: NeighbourId, answered: &'a [u8] },
     /// The neighbour answered what no acceptor answers.
-    AnswerRefused {
-        neighbour: NeighbourId,
-        line: &'a [u8],
-    },
+    AnswerRefused { neighbour: NeighbourId, line: &'a [u8] },
     /// A neighbour said HELLO; it is asked to go on from this mark of it, or from the beginning.
-    Introduced {
-        neighbour: NeighbourId,
-        from: Option<Seq>,
-    },
+    Introduced { neighbour: NeighbourId, from: Option<Seq> },
     /// A neighbour has told what we had missed.
-    CaughtUp {
-        neighbour: NeighbourId,
-        updates: usize,
-    },
+    CaughtUp { neighbour: NeighbourId, updates: usize },
     /// A neighbour's update was malformed; the rest of what it says still counts.
-    Skipped {
-        neighbour: NeighbourId,
-        error: UpdateError,
-        line: &'a [u8],
-    },
+    Skipped { neighbour: NeighbourId, error: UpdateError, line: &'a [u8] },
     /// A line on the neighbours' port that ends its connection.
-    CallerRefused {
-        reason: &'static str,
-        line: &'a [u8],
-    },
+    CallerRefused { reason: &'static str, line: &'a [u8] },
     /// A neighbour said nothing for three heartbeats.
     Silent { neighbour: NeighbourId },
     /// Each neighbour that can be reached has told all that it knew: from now on this server

@@ -59,10 +59,7 @@ impl Feed {
     /// Appends a change of the entry in `slot` and returns its number.
     pub fn append(&mut self, slot: u32) -> Seq {
         self.end.0 += 1;
-        self.records.push_back(Record {
-            seq: self.end,
-            slot,
-        });
+        self.records.push_back(Record { seq: self.end, slot });
         self.end
     }
 
@@ -77,18 +74,12 @@ impl Feed {
     pub fn compact(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
         let outweighed = self.records.len() > 2 * live + SMALLEST_REWRITE;
         if self.rewrite.is_none() && outweighed {
-            self.rewrite = Some(Rewrite {
-                fresh: VecDeque::with_capacity(live),
-                looked_at: 0,
-            });
+            self.rewrite = Some(Rewrite { fresh: VecDeque::with_capacity(live), looked_at: 0 });
         }
         let Some(rewrite) = &mut self.rewrite else {
             return;
         };
-        let slice = self
-            .records
-            .range(rewrite.looked_at..)
-            .take(RECORDS_A_SLICE);
+        let slice = self.records.range(rewrite.looked_at..).take(RECORDS_A_SLICE);
         let before = rewrite.looked_at;
         for &record in slice {
             rewrite.looked_at += 1;

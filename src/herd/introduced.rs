@@ -21,10 +21,7 @@ pub enum Caller {
     /// Nobody yet: the first line must be a HELLO.
     Stranger,
     /// A neighbour.
-    Introduced {
-        neighbour: NeighbourId,
-        visit: Visit,
-    },
+    Introduced { neighbour: NeighbourId, visit: Visit },
 }
 
 /// A neighbour as it tells us things.
@@ -51,12 +48,7 @@ struct Present {
 
 impl Introduced {
     pub(super) fn new() -> Introduced {
-        Introduced {
-            epoch: None,
-            mark: None,
-            visit: Visit(0),
-            present: None,
-        }
+        Introduced { epoch: None, mark: None, visit: Visit(0), present: None }
     }
 
     /// Its HELLO: the mark to resume from, and the visit that begins.
@@ -66,12 +58,7 @@ impl Introduced {
             self.mark = None;
         }
         self.visit.0 += 1;
-        let present = Present {
-            heard_at: now,
-            updates: 0,
-            bytes: 0,
-            catching_up: Some(0),
-        };
+        let present = Present { heard_at: now, updates: 0, bytes: 0, catching_up: Some(0) };
         self.present = Some(present);
         (self.mark.map(|mark| (epoch, mark)), self.visit)
     }
@@ -88,9 +75,7 @@ impl Introduced {
 
     /// Whether it tells what we missed: lines of that are not worth a record each.
     pub(super) fn is_catching_up(&self) -> bool {
-        self.present
-            .as_ref()
-            .is_some_and(|present| present.catching_up.is_some())
+        self.present.as_ref().is_some_and(|present| present.catching_up.is_some())
     }
 
     /// Notes a line of `bytes` bytes.
@@ -112,11 +97,7 @@ impl Introduced {
         let present = self.present.as_mut()?;
         let batch_is_full = present.updates >= MARK_UPDATES || present.bytes >= MARK_BYTES;
         (present.updates, present.bytes) = (0, 0);
-        if batch_is_full {
-            None
-        } else {
-            present.catching_up.take()
-        }
+        if batch_is_full { None } else { present.catching_up.take() }
     }
 
     /// The visit is over; the mark stays.
@@ -133,9 +114,7 @@ impl Introduced {
 
     /// When its silence has lasted too long.
     pub(super) fn silent_at(&self, patience: Duration) -> Option<Duration> {
-        self.present
-            .as_ref()
-            .map(|present| present.heard_at + patience)
+        self.present.as_ref().map(|present| present.heard_at + patience)
     }
 }
 
@@ -182,19 +161,12 @@ impl Herd {
             }
             (Caller::Introduced { neighbour, .. }, Err(PeerError::Update(error))) => {
                 self.heard(neighbour, line, true, now);
-                witness.note(Event::Skipped {
-                    neighbour,
-                    error,
-                    line,
-                });
+                witness.note(Event::Skipped { neighbour, error, line });
                 return Verdict::Next;
             }
             (Caller::Introduced { .. }, _) => "a neighbour says UPDATELOC or MARK",
         };
-        witness.note(Event::CallerRefused {
-            reason: refusal,
-            line,
-        });
+        witness.note(Event::CallerRefused { reason: refusal, line });
         write_refusal(line, out);
         Verdict::Close
     }
@@ -215,16 +187,8 @@ impl Herd {
     ) -> Caller {
         let introduced = &mut self.introduced[usize::from(neighbour.0)];
         let (mark, visit) = introduced.hello(epoch, now.elapsed);
-        write_resume(
-            mark,
-            self.settings.epoch,
-            self.settings.name.as_bytes(),
-            out,
-        );
-        witness.note(Event::Introduced {
-            neighbour,
-            from: mark.map(|(_, seq)| seq),
-        });
+        write_resume(mark, self.settings.epoch, self.settings.name.as_bytes(), out);
+        witness.note(Event::Introduced { neighbour, from: mark.map(|(_, seq)| seq) });
         Caller::Introduced { neighbour, visit }
     }
 
@@ -241,11 +205,7 @@ impl Herd {
     ) {
         if update.skew.0 < -(self.settings.ahead.as_nanos() as i128) {
             let error = UpdateError::Future;
-            witness.note(Event::Skipped {
-                neighbour,
-                error,
-                line,
-            });
+            witness.note(Event::Skipped { neighbour, error, line });
             return;
         }
         let introduced = &self.introduced[usize::from(neighbour.0)];
@@ -264,7 +224,7 @@ impl Herd {
         if let Some(updates) = self.introduced[usize::from(neighbour.0)].mark(seq) {
             witness.note(Event::CaughtUp { neighbour, updates });
         }
-        self.expect(neighbour, Filling::Marked, witness);
+        self.note_filling(neighbour, Filling::Marked, witness);
     }
 
     /// The connection that a caller came by is closed.

@@ -65,11 +65,7 @@ struct Up {
 
 impl Link {
     pub(super) fn new(neighbour: NeighbourId, now: Duration) -> Link {
-        Link {
-            neighbour,
-            state: State::Waiting { until: now },
-            backoff: BACKOFF_FIRST,
-        }
+        Link { neighbour, state: State::Waiting { until: now }, backoff: BACKOFF_FIRST }
     }
 
     /// Whether the neighbour is told what changes.
@@ -106,16 +102,12 @@ impl Link {
 
     /// The outside is asked to connect.
     pub(super) fn dial(&mut self, patience: Duration, now: Duration) {
-        self.state = State::Dialling {
-            until: now + patience,
-        };
+        self.state = State::Dialling { until: now + patience };
     }
 
     /// The connection is there.
     pub(super) fn connected(&mut self, patience: Duration, now: Duration) {
-        self.state = State::Greeting {
-            until: now + patience,
-        };
+        self.state = State::Greeting { until: now + patience };
     }
 
     /// The neighbour's RESUME: from where it is told, and which run of it is.
@@ -168,8 +160,7 @@ impl Link {
                 let beat = up.marked_at + heartbeat;
                 // A beat that is due waits for room in the output, not for the clock.
                 let beat = if up.beat_is_due { Duration::MAX } else { beat };
-                up.waiting_since
-                    .map_or(beat, |since| beat.min(since + 3 * heartbeat))
+                up.waiting_since.map_or(beat, |since| beat.min(since + 3 * heartbeat))
             }
         }
     }
@@ -183,10 +174,7 @@ impl Link {
             }
             State::Greeting { until } if *until <= now => Due::HangUp("it said no RESUME in time"),
             State::Up(up) => {
-                if up
-                    .waiting_since
-                    .is_some_and(|since| since + 3 * heartbeat <= now)
-                {
+                if up.waiting_since.is_some_and(|since| since + 3 * heartbeat <= now) {
                     return Due::HangUp("it acknowledged nothing for three heartbeats");
                 }
                 up.beat_is_due |= up.marked_at + heartbeat <= now;
@@ -267,10 +255,7 @@ impl Up {
         self.bytes += line.len();
         match &mut self.catching_up {
             Some(updates) => *updates += 1,
-            None => witness.note(Event::Sending {
-                update: entry.update.get(),
-                neighbour,
-            }),
+            None => witness.note(Event::Sending { update: entry.update.get(), neighbour }),
         }
     }
 
@@ -287,10 +272,7 @@ impl Up {
         self.beat_is_due = false;
         (self.updates, self.bytes) = (0, 0);
         self.waiting_since.get_or_insert(now.elapsed);
-        witness.note(Event::Marked {
-            neighbour,
-            seq: self.cursor,
-        });
+        witness.note(Event::Marked { neighbour, seq: self.cursor });
     }
 }
 

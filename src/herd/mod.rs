@@ -118,9 +118,7 @@ impl Herd {
         let id = |index: usize| NeighbourId(index as u16);
         Herd {
             table: Table::new(settings.clients, settings.seed),
-            links: (0..count)
-                .map(|index| Link::new(id(index), now.elapsed))
-                .collect(),
+            links: (0..count).map(|index| Link::new(id(index), now.elapsed)).collect(),
             introduced: (0..count).map(|_| Introduced::new()).collect(),
             filling: Some(vec![Filling::Expected; count]),
             outputs: VecDeque::new(),
@@ -153,10 +151,7 @@ impl Herd {
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) -> Result<(), Refused> {
-        let latest = now
-            .wall
-            .0
-            .saturating_add(self.settings.ahead.as_nanos() as i128);
+        let latest = now.wall.0.saturating_add(self.settings.ahead.as_nanos() as i128);
         if iamat.timestamp.nanos > latest {
             return Err(Refused::Future);
         }
@@ -177,10 +172,7 @@ impl Herd {
     /// Offers an update to the table and says what became of it. The links find it in the feed.
     fn store(&mut self, update: &UpdateRef<'_>, from: Option<Origin>, witness: &mut dyn Witness) {
         let offer = self.table.offer(update, from);
-        witness.note(Event::Offered {
-            update: *update,
-            offer,
-        });
+        witness.note(Event::Offered { update: *update, offer });
         if !matches!(offer, Offer::Stored(_)) {
             return;
         }
@@ -188,16 +180,13 @@ impl Herd {
             let neighbour = NeighbourId(index as u16);
             let told_us = from.is_some_and(|from| from.neighbour == neighbour);
             if !link.is_up() && !told_us {
-                witness.note(Event::CannotSend {
-                    update: *update,
-                    neighbour,
-                });
+                witness.note(Event::CannotSend { update: *update, neighbour });
             }
         }
     }
 
     /// Notes what a neighbour may still have for us.
-    fn expect(&mut self, neighbour: NeighbourId, news: Filling, witness: &mut dyn Witness) {
+    fn note_filling(&mut self, neighbour: NeighbourId, news: Filling, witness: &mut dyn Witness) {
         if let Some(filling) = &mut self.filling {
             let known = &mut filling[usize::from(neighbour.0)];
             if *known != Filling::Marked {
@@ -210,11 +199,7 @@ impl Herd {
     /// Says, once, that nothing is missing any more.
     fn check_filled(&mut self, witness: &mut dyn Witness) {
         let missing = |filling: &Vec<Filling>| filling.contains(&Filling::Expected);
-        if self
-            .filling
-            .as_ref()
-            .is_some_and(|filling| !missing(filling))
-        {
+        if self.filling.as_ref().is_some_and(|filling| !missing(filling)) {
             self.filling = None;
             witness.note(Event::Filled);
         }
@@ -231,7 +216,7 @@ impl Herd {
     pub fn link_closed(&mut self, neighbour: NeighbourId, now: Moment, witness: &mut dyn Witness) {
         let jitter = self.chance();
         self.link(neighbour).closed(jitter, now.elapsed);
-        self.expect(neighbour, Filling::Absent, witness);
+        self.note_filling(neighbour, Filling::Absent, witness);
     }
 
     /// Handles a line that a neighbour answered on our link to it.
@@ -247,22 +232,15 @@ impl Herd {
             Ok(FromAcceptor::Resume { name, .. })
                 if greeting && name != self.name(neighbour).as_bytes() =>
             {
-                witness.note(Event::WrongName {
-                    neighbour,
-                    answered: name,
-                });
+                witness.note(Event::WrongName { neighbour, answered: name });
                 Verdict::Close
             }
             Ok(FromAcceptor::Resume { mark, epoch, .. }) if greeting => {
                 let cursor = self.resume_from(mark);
                 self.link(neighbour).resume(cursor, epoch, now.elapsed);
                 let behind = self.table.end().0 - cursor.0;
-                witness.note(Event::LinkUp {
-                    neighbour,
-                    from: cursor,
-                    behind,
-                });
-                self.expect(neighbour, Filling::Expected, witness);
+                witness.note(Event::LinkUp { neighbour, from: cursor, behind });
+                self.note_filling(neighbour, Filling::Expected, witness);
                 Verdict::Next
             }
             Ok(FromAcceptor::Ack(seq)) if !greeting => {
@@ -316,9 +294,7 @@ impl Herd {
 
     /// Whether every neighbour that is there has all that is known here, and has said so.
     pub fn is_settled(&self) -> bool {
-        self.links
-            .iter()
-            .all(|link| link.is_settled(self.table.end()))
+        self.links.iter().all(|link| link.is_settled(self.table.end()))
     }
 
     /// What the outside must do next.
@@ -330,10 +306,7 @@ impl Herd {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let heartbeat = self.settings.heartbeat;
         let links = self.links.iter().map(|link| link.poll_timeout(heartbeat));
-        let callers = self
-            .introduced
-            .iter()
-            .filter_map(|one| one.silent_at(3 * heartbeat));
+        let callers = self.introduced.iter().filter_map(|one| one.silent_at(3 * heartbeat));
         links.chain(callers).min()
     }
 
@@ -356,10 +329,7 @@ impl Herd {
                 }
             }
             let introduced = &mut self.introduced[index];
-            if introduced
-                .silent_at(3 * heartbeat)
-                .is_some_and(|at| at <= now.elapsed)
-            {
+            if introduced.silent_at(3 * heartbeat).is_some_and(|at| at <= now.elapsed) {
                 witness.note(Event::Silent { neighbour });
                 introduced.send_away();
                 self.outputs.push_back(Output::SendAway(neighbour));

@@ -159,11 +159,7 @@ impl Table {
             entry.origin = origin;
             return slot;
         }
-        let entry = Entry {
-            update: Update::new(update),
-            origin,
-            seq: Seq(0),
-        };
+        let entry = Entry { update: Update::new(update), origin, seq: Seq(0) };
         let slot = self.entries.insert(entry) as u32;
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |&slot: &u32| hasher.hash_one(entries[slot as usize].update.id());
@@ -199,10 +195,7 @@ impl Table {
         };
         let (_, &mut (_, slot), _) = ages.select_nth_unstable_by(going - 1, by_key);
         let (age, id) = key_of(slot);
-        let floor = AgeKey {
-            age,
-            id: id.to_vec(),
-        };
+        let floor = AgeKey { age, id: id.to_vec() };
         self.floor = Some(floor);
         self.sweep = Some(0);
         let newcomer_stays = self.is_above_floor(newcomer);

@@ -12,9 +12,7 @@ impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Most of what comes is plain, and goes out in one piece.
         if let Ok(text) = std::str::from_utf8(self.0)
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\')
+            && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\')
         {
             return f.write_str(text);
         }

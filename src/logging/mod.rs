@@ -63,15 +63,8 @@ pub fn start(dir: &Path, server: &str, level: LevelFilter) -> Result<Log, LogErr
     let reopen: Opener<File> = Box::new(open);
     let writer = Writer::start(file, reopen).map_err(LogError::Thread)?;
     let (stamp, complaint) = Stamp::new();
-    let turn = Turn {
-        text: Vec::new(),
-        dropped: 0,
-        stamp,
-    };
-    let log = Log {
-        turn: Arc::new(Mutex::new(turn)),
-        writer,
-    };
+    let turn = Turn { text: Vec::new(), dropped: 0, stamp };
+    let log = Log { turn: Arc::new(Mutex::new(turn)), writer };
     // A second log in one process can only be a test's; the first stays the process's.
     if log::set_boxed_logger(Box::new(log.clone())).is_ok() {
         log::set_max_level(level);
@@ -122,9 +115,7 @@ impl Log {
             turn.dropped += 1;
             return;
         }
-        let Turn {
-            text: all, stamp, ..
-        } = &mut *turn;
+        let Turn { text: all, stamp, .. } = &mut *turn;
         all.extend_from_slice(stamp.now().as_bytes());
         for part in [" - ", level, ": ", cut(text)] {
             all.extend_from_slice(part.as_bytes());

@@ -25,21 +25,12 @@ impl Stamp {
                 (TimeZone::UTC, Some(complaint))
             }
         };
-        (
-            Stamp {
-                zone,
-                second: i64::MIN,
-                text: String::new(),
-            },
-            complaint,
-        )
+        (Stamp { zone, second: i64::MIN, text: String::new() }, complaint)
     }
 
     /// The time now.
     pub(super) fn now(&mut self) -> &str {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = since.as_secs() as i64;
         if second != self.second {
             self.second = second;

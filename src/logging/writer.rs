@@ -43,16 +43,8 @@ impl Writer {
     /// Starts the thread with an open file.
     pub fn start<F: Write + Send + 'static>(file: F, open: Opener<F>) -> io::Result<Writer> {
         let shared = Arc::new(Shared::default());
-        let thread = Thread {
-            file,
-            open,
-            shared: Arc::clone(&shared),
-            lost: 0,
-            is_torn: false,
-        };
-        thread::Builder::new()
-            .name("log".into())
-            .spawn(move || thread.run())?;
+        let thread = Thread { file, open, shared: Arc::clone(&shared), lost: 0, is_torn: false };
+        thread::Builder::new().name("log".into()).spawn(move || thread.run())?;
         Ok(Writer { shared })
     }
 
@@ -246,11 +238,7 @@ mod tests {
         }
     }
 
-    fn slow_disk() -> (
-        Writer,
-        mpsc::Sender<io::Result<usize>>,
-        mpsc::Receiver<Vec<u8>>,
-    ) {
+    fn slow_disk() -> (Writer, mpsc::Sender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>) {
         let (permit, permits) = mpsc::channel();
         let (taken, seen) = mpsc::channel();
         let disk = Slow { permits, taken };
@@ -269,13 +257,7 @@ mod tests {
         drop(permit);
         assert!(writer.flush(Duration::from_secs(30)));
         let written = seen.try_iter().collect::<Vec<_>>();
-        assert_eq!(
-            written
-                .iter()
-                .filter(|bytes| bytes.len() == piece.len())
-                .count(),
-            2
-        );
+        assert_eq!(written.iter().filter(|bytes| bytes.len() == piece.len()).count(), 2);
         let last = String::from_utf8(written[written.len() - 1].clone()).expect("text");
         assert!(
             last.ends_with("WARNING: 3 records were dropped, because the disk did not follow.\n")

@@ -39,10 +39,8 @@ impl fmt::Display for Degrees {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let steps = self.0.unsigned_abs();
-        let (whole, fraction) = (
-            steps / STEPS_A_DEGREE.unsigned_abs(),
-            steps % STEPS_A_DEGREE.unsigned_abs(),
-        );
+        let (whole, fraction) =
+            (steps / STEPS_A_DEGREE.unsigned_abs(), steps % STEPS_A_DEGREE.unsigned_abs());
         write!(f, "{sign}{whole}.{fraction:0DECIMALS$}")
     }
 }
@@ -56,28 +54,12 @@ mod tests {
 
     #[test]
     fn degrees_print_as_they_were_written() {
-        for text in [
-            "0.00000",
-            "-0.00001",
-            "9.00009",
-            "-54.93355",
-            "179.99999",
-            "-180.00000",
-        ] {
+        for text in ["0.00000", "-0.00001", "9.00009", "-54.93355", "179.99999", "-180.00000"] {
             let degrees = Degrees::parse(text, 180);
             assert_eq!(degrees.map(|it| it.to_string()).as_deref(), Some(text));
             assert_eq!(degrees.map(Degrees::to_f64), text.parse().ok(), "{text}");
         }
-        for text in [
-            "",
-            "1",
-            "1.0000",
-            "1.000000",
-            ".00000",
-            "+1.00000",
-            "1.0000x",
-            "180.00001",
-        ] {
+        for text in ["", "1", "1.0000", "1.000000", ".00000", "+1.00000", "1.0000x", "180.00001"] {
             assert_eq!(Degrees::parse(text, 180), None, "{text}");
         }
     }

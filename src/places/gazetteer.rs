@@ -68,30 +68,14 @@ impl Gazetteer {
             let Ok(text_end) = u32::try_from(text.len() + line.text.len()) else {
                 break;
             };
-            let Line {
-                latitude,
-                longitude,
-                geonames_id,
-                ..
-            } = line;
-            nodes.push(Node::new(
-                latitude.to_f64(),
-                longitude.to_f64(),
-                geonames_id,
-                row,
-            ));
+            let Line { latitude, longitude, geonames_id, .. } = line;
+            nodes.push(Node::new(latitude.to_f64(), longitude.to_f64(), geonames_id, row));
             positions.push((latitude, longitude));
             populations.push(line.population);
             text.push_str(line.text);
             text_ends.push(text_end);
         }
-        Gazetteer {
-            tree: Tree::new(nodes),
-            positions,
-            populations,
-            text,
-            text_ends,
-        }
+        Gazetteer { tree: Tree::new(nodes), positions, populations, text, text_ends }
     }
 
     /// How many places it knows.
@@ -111,18 +95,12 @@ impl Gazetteer {
     /// on its edge (with radius 0: at the point itself).
     pub fn nearest(&self, query: &Query, most: usize) -> Vec<Place<'_>> {
         let found = self.tree.nearest(query, most).into_iter();
-        found
-            .map(|(node, distance)| self.place(node, distance))
-            .collect()
+        found.map(|(node, distance)| self.place(node, distance)).collect()
     }
 
     fn place(&self, node: &Node, distance: f64) -> Place<'_> {
         let row = node.row as usize;
-        let begin = if row == 0 {
-            0
-        } else {
-            self.text_ends[row - 1] as usize
-        };
+        let begin = if row == 0 { 0 } else { self.text_ends[row - 1] as usize };
         let text = &self.text[begin..self.text_ends[row] as usize];
         let (name, country) = text.split_once('\t').unwrap_or((text, ""));
         let (latitude, longitude) = self.positions[row];
@@ -183,16 +161,8 @@ mod tests {
     use super::*;
 
     fn names(gazetteer: &Gazetteer, latitude: f64, longitude: f64, radius: f64) -> Vec<&str> {
-        let query = Query {
-            latitude,
-            longitude,
-            radius,
-        };
-        gazetteer
-            .nearest(&query, 20)
-            .iter()
-            .map(|place| place.name)
-            .collect()
+        let query = Query { latitude, longitude, radius };
+        gazetteer.nearest(&query, 20).iter().map(|place| place.name).collect()
     }
 
     #[test]
@@ -225,27 +195,16 @@ mod tests {
             let found = names(&gazetteer, 90.0, longitude, 5_000.0);
             assert_eq!(found, ["This side", "Other side"]);
         }
-        assert_eq!(
-            names(&gazetteer, 89.99, -170.0, 5_000.0),
-            ["Other side", "This side"]
-        );
+        assert_eq!(names(&gazetteer, 89.99, -170.0, 5_000.0), ["Other side", "This side"]);
     }
 
     #[test]
     fn of_places_equally_far_the_lesser_id_comes_first() {
         let lines: String = (0..50)
-            .map(|number| {
-                format!(
-                    "5.00000\t5.00000\tNumber {number}\tXX\t0\t{}\n",
-                    100 - number
-                )
-            })
+            .map(|number| format!("5.00000\t5.00000\tNumber {number}\tXX\t0\t{}\n", 100 - number))
             .collect();
         let found = names(&Gazetteer::read(&lines), 5.0, 5.1, 50_000.0).join(" ");
-        let expected: Vec<_> = (30..50)
-            .rev()
-            .map(|number| format!("Number {number}"))
-            .collect();
+        let expected: Vec<_> = (30..50).rev().map(|number| format!("Number {number}")).collect();
         assert_eq!(found, expected.join(" "));
     }
 

@@ -14,11 +14,7 @@ pub const MOST_RESULTS: usize = 20;
 /// status OK or ZERO_RESULTS.
 pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
     let places = gazetteer.nearest(query, MOST_RESULTS);
-    let status = if places.is_empty() {
-        "ZERO_RESULTS"
-    } else {
-        "OK"
-    };
+    let status = if places.is_empty() { "ZERO_RESULTS" } else { "OK" };
     let results = match places.iter().map(result).collect::<Vec<_>>().join(",\n") {
         none if none.is_empty() => "[]".to_string(),
         some => format!("[\n{some}\n   ]"),
@@ -38,12 +34,7 @@ pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
 /// One element of `results`, indented as it stands there. The vicinity is the country's code: more
 /// the data doesn't say.
 fn result(place: &Place<'_>) -> String {
-    let Place {
-        latitude,
-        longitude,
-        geonames_id,
-        ..
-    } = place;
+    let Place { latitude, longitude, geonames_id, .. } = place;
     let (name, vicinity) = (json_string(place.name), json_string(place.country));
     // Google has no such key. Where GeoNames doesn't know the number it says 0, which would be wrong.
     let population = match place.population {
@@ -70,11 +61,7 @@ fn result(place: &Place<'_>) -> String {
 mod tests {
     use super::*;
 
-    const SOUTH: Query = Query {
-        latitude: -55.0,
-        longitude: -67.6,
-        radius: 20_000.0,
-    };
+    const SOUTH: Query = Query { latitude: -55.0, longitude: -67.6, radius: 20_000.0 };
 
     #[test]
     fn an_answer_is_laid_out_like_googles() {
@@ -114,10 +101,7 @@ mod tests {
    "status" : "OK"
 }
 "#;
-        assert_eq!(
-            String::from_utf8_lossy(&answer(&gazetteer, &SOUTH)),
-            expected
-        );
+        assert_eq!(String::from_utf8_lossy(&answer(&gazetteer, &SOUTH)), expected);
     }
 
     #[test]

@@ -64,17 +64,10 @@ impl Tree {
         }
         let reach = chord_squared(query.radius.max(0.0) + ROUNDING);
         let found = BinaryHeap::new();
-        let mut search = Search {
-            centre,
-            most,
-            reach,
-            found,
-        };
+        let mut search = Search { centre, most, reach, found };
         search.visit(&self.nodes, 0);
         let nearest_first = search.found.into_sorted_vec().into_iter();
-        nearest_first
-            .map(|it| (it.node, metres(it.chord_squared)))
-            .collect()
+        nearest_first.map(|it| (it.node, metres(it.chord_squared))).collect()
     }
 }
 
@@ -110,11 +103,7 @@ impl<'t> Search<'t> {
             return;
         };
         let beyond = self.centre[axis] - middle.point[axis];
-        let (own, other) = if beyond < 0.0 {
-            (below, above)
-        } else {
-            (above, below)
-        };
+        let (own, other) = if beyond < 0.0 { (below, above) } else { (above, below) };
         self.visit(own, (axis + 1) % 3);
         self.consider(middle);
         if beyond * beyond <= self.reach {
@@ -128,10 +117,7 @@ impl<'t> Search<'t> {
         if chord_squared > self.reach {
             return;
         }
-        self.found.push(Candidate {
-            chord_squared,
-            node,
-        });
+        self.found.push(Candidate { chord_squared, node });
         if self.found.len() > self.most {
             self.found.pop();
         }
@@ -171,11 +157,7 @@ impl Eq for Candidate<'_> {}
 fn point(latitude: f64, longitude: f64) -> Point {
     let (sin_latitude, cos_latitude) = latitude.to_radians().sin_cos();
     let (sin_longitude, cos_longitude) = longitude.to_radians().sin_cos();
-    [
-        cos_latitude * cos_longitude,
-        cos_latitude * sin_longitude,
-        sin_latitude,
-    ]
+    [cos_latitude * cos_longitude, cos_latitude * sin_longitude, sin_latitude]
 }
 
 /// The square of the chord that spans so many metres over ground.

@@ -67,9 +67,7 @@ pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, Unusable> 
     // On the whole body first: the parser does not look at the text of values it only passes over.
     let body = std::str::from_utf8(body).map_err(|_| Unusable::NotText)?;
     let (head, tail) = cut(body, list, bound)?;
-    Ok(without_blank_lines(
-        [head.as_bytes(), tail.as_bytes()].concat(),
-    ))
+    Ok(without_blank_lines([head.as_bytes(), tail.as_bytes()].concat()))
 }
 
 /// The two parts of `body` that stay.
@@ -97,15 +95,9 @@ fn cut<'b>(body: &'b str, list: &str, bound: usize) -> Result<(&'b str, &'b str)
     };
     let array_at = offset(body, array.get());
     Ok(match ends.last_kept {
-        Some(kept) => (
-            &body[..end(body, kept.get())],
-            &body[end(body, last.get())..],
-        ),
+        Some(kept) => (&body[..end(body, kept.get())], &body[end(body, last.get())..]),
         // No element stays, so neither does the white space around them.
-        None => (
-            &body[..array_at + "[".len()],
-            &body[array_at + array.get().len() - "]".len()..],
-        ),
+        None => (&body[..array_at + "[".len()], &body[array_at + array.get().len() - "]".len()..]),
     })
 }
 
@@ -124,10 +116,7 @@ fn unusable(error: serde_json::Error) -> Unusable {
     if error.is_data() {
         return Unusable::NotAnObject;
     }
-    Unusable::NotJson {
-        line: error.line(),
-        column: error.column(),
-    }
+    Unusable::NotJson { line: error.line(), column: error.column() }
 }
 
 /// Collapses runs of line ends, takes off those at both ends, and adds the blank line that ends an
@@ -198,10 +187,7 @@ impl<'b> Visitor<'b> for TopLevel<'_> {
     }
 
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Top<'b>, A::Error> {
-        let mut top = Top {
-            found: None,
-            repeated_key: false,
-        };
+        let mut top = Top { found: None, repeated_key: false };
         let mut seen = HashSet::new();
         while let Some(Key(key)) = object.next_key()? {
             let value: &RawValue = object.next_value()?;
@@ -283,24 +269,12 @@ mod tests {
             ("null", Unusable::NotAnObject),
             ("[1]", Unusable::NotAnObject),
             ("{\"results\":[],\"results\":[]}", Unusable::RepeatedKey),
-            (
-                "{\"results\":[],\"r\\u0065sults\":[]}",
-                Unusable::RepeatedKey,
-            ),
-            (
-                "{\"status\":1,\"results\":[],\"status\":1}",
-                Unusable::RepeatedKey,
-            ),
+            ("{\"results\":[],\"r\\u0065sults\":[]}", Unusable::RepeatedKey),
+            ("{\"status\":1,\"results\":[],\"status\":1}", Unusable::RepeatedKey),
             ("{}", Unusable::NoList { list: list() }),
-            (
-                "{\"x\":{\"results\":[]}}",
-                Unusable::NoList { list: list() },
-            ),
+            ("{\"x\":{\"results\":[]}}", Unusable::NoList { list: list() }),
             ("{\"results\":null}", Unusable::NotAList { list: list() }),
-            (
-                "{\"results\":{\"0\":1}}",
-                Unusable::NotAList { list: list() },
-            ),
+            ("{\"results\":{\"0\":1}}", Unusable::NotAList { list: list() }),
         ];
         for (body, reason) in cases {
             assert_eq!(trimmed(body, 1), Err(reason), "{body:?}");
@@ -325,10 +299,7 @@ mod tests {
     #[test]
     fn a_carriage_return_before_a_run_of_line_ends_makes_no_new_blank_line() {
         let answer = Ok("{\n\"results\":\r\r\n[]}\n\n".to_string());
-        assert_eq!(
-            trimmed("\r\r\n\n{\n\r\r\n\n\"results\":\r\r\n[]}", 1),
-            answer
-        );
+        assert_eq!(trimmed("\r\r\n\n{\n\r\r\n\n\"results\":\r\r\n[]}", 1), answer);
     }
 
     #[test]

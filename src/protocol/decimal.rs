@@ -27,13 +27,7 @@ impl<'a> Decimal<'a> {
             return None;
         }
         let Some(behind) = rest.strip_prefix(b".") else {
-            return Some((
-                Decimal {
-                    whole,
-                    fraction: b"",
-                },
-                rest,
-            ));
+            return Some((Decimal { whole, fraction: b"" }, rest));
         };
         let (fraction, rest) = digits(behind);
         (!fraction.is_empty()).then_some((Decimal { whole, fraction }, rest))
@@ -48,18 +42,13 @@ impl<'a> Decimal<'a> {
 
 /// The digits that `text` begins with, and the rest.
 fn digits(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
 /// The value of at most 19 digits; the caller has seen to both.
 pub(super) fn integer(digits: &[u8]) -> u64 {
-    digits
-        .iter()
-        .fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+    digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
 }
 
 pub(super) fn trim_zeros_before(digits: &[u8]) -> &[u8] {
@@ -68,25 +57,16 @@ pub(super) fn trim_zeros_before(digits: &[u8]) -> &[u8] {
 }
 
 fn trim_zeros_behind(digits: &[u8]) -> &[u8] {
-    let zeros = digits
-        .iter()
-        .rev()
-        .take_while(|&&digit| digit == b'0')
-        .count();
+    let zeros = digits.iter().rev().take_while(|&&digit| digit == b'0').count();
     &digits[..digits.len() - zeros]
 }
 
 /// By value: `1`, `01` and `1.0` are equal.
 impl Ord for Decimal<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (mine, theirs) = (
-            trim_zeros_before(self.whole),
-            trim_zeros_before(other.whole),
-        );
-        let (my_fraction, their_fraction) = (
-            trim_zeros_behind(self.fraction),
-            trim_zeros_behind(other.fraction),
-        );
+        let (mine, theirs) = (trim_zeros_before(self.whole), trim_zeros_before(other.whole));
+        let (my_fraction, their_fraction) =
+            (trim_zeros_behind(self.fraction), trim_zeros_behind(other.fraction));
         (mine.len().cmp(&theirs.len()))
             .then_with(|| mine.cmp(theirs))
             .then_with(|| my_fraction.cmp(their_fraction))
@@ -113,9 +93,7 @@ mod tests {
 
     #[test]
     fn a_point_has_digits_on_both_sides() {
-        for text in [
-            "", ".", ".5", "5.", "1e9", "+1", "-1", "1_0", " 1", "1.2.3", "nan",
-        ] {
+        for text in ["", ".", ".5", "5.", "1e9", "+1", "-1", "1_0", " 1", "1.2.3", "nan"] {
             assert!(Decimal::parse(text.as_bytes()).is_none(), "{text}");
         }
     }

@@ -21,14 +21,8 @@ impl<'a> Fields<'a> {
 
 /// Splits a line, given without its ending, into its fields.
 pub fn split(line: &[u8]) -> Fields<'_> {
-    let mut fields = Fields {
-        fields: [b""; MOST],
-        count: 0,
-    };
-    for field in line
-        .split(|&byte| is_white_space(byte))
-        .filter(|field| !field.is_empty())
-    {
+    let mut fields = Fields { fields: [b""; MOST], count: 0 };
+    for field in line.split(|&byte| is_white_space(byte)).filter(|field| !field.is_empty()) {
         if fields.count == MOST {
             break;
         }

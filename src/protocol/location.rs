@@ -60,11 +60,7 @@ impl<'a> Location<'a> {
         let rest = altitude(rest)?;
         let rest = rest.strip_prefix(REFERENCE_SYSTEM).unwrap_or(rest);
         match rest.strip_prefix(b"/").unwrap_or(rest) {
-            [] => Ok(Location {
-                text,
-                latitude,
-                longitude,
-            }),
+            [] => Ok(Location { text, latitude, longitude }),
             _ => Err(LocationError::Trailing),
         }
     }
@@ -105,13 +101,7 @@ impl<'a> Angle<'a> {
             _ => return Err(axis.malformed),
         };
         let (minutes, seconds) = parts.split_at(parts.len().min(2));
-        let angle = Angle {
-            negative,
-            degrees,
-            minutes,
-            seconds,
-            fraction: number.fraction,
-        };
+        let angle = Angle { negative, degrees, minutes, seconds, fraction: number.fraction };
         angle.check(axis)?;
         Ok((angle, rest))
     }
@@ -208,14 +198,8 @@ mod tests {
             "+34.068930-11826.7076CRSWGS_84",
         ] {
             let location = Location::parse(text.as_bytes()).expect(text);
-            assert!(
-                (location.latitude.degrees() - 34.068930).abs() < 1e-6,
-                "{text}"
-            );
-            assert!(
-                (location.longitude.degrees() + 118.445127).abs() < 1e-6,
-                "{text}"
-            );
+            assert!((location.latitude.degrees() - 34.068930).abs() < 1e-6, "{text}");
+            assert!((location.longitude.degrees() + 118.445127).abs() < 1e-6, "{text}");
         }
     }
 
@@ -244,11 +228,7 @@ mod tests {
             ("+1", LocationError::Longitude),
             ("+1.+1", LocationError::Latitude),
         ] {
-            assert_eq!(
-                Location::parse(text.as_bytes()).err(),
-                Some(error),
-                "{text}"
-            );
+            assert_eq!(Location::parse(text.as_bytes()).err(), Some(error), "{text}");
         }
     }
 }

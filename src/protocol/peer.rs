@@ -81,9 +81,7 @@ impl<'a> FromDialler<'a> {
                 let update = parse_update(fields).map_err(PeerError::Update)?;
                 Ok(FromDialler::Update(update))
             }
-            [b"MARK", seq] => Seq::parse(seq)
-                .map(FromDialler::Mark)
-                .ok_or(PeerError::Unknown),
+            [b"MARK", seq] => Seq::parse(seq).map(FromDialler::Mark).ok_or(PeerError::Unknown),
             [b"HELLO", b"herd/1", server, epoch] => {
                 let epoch = Epoch::parse(epoch).ok_or(PeerError::Unknown)?;
                 Ok(FromDialler::Hello { server, epoch })
@@ -117,11 +115,7 @@ fn parse_resume<'a>(
         b"0" => None,
         _ => Some((Epoch::parse(of)?, seq)),
     };
-    Some(FromAcceptor::Resume {
-        mark,
-        epoch: Epoch::parse(epoch)?,
-        name,
-    })
+    Some(FromAcceptor::Resume { mark, epoch: Epoch::parse(epoch)?, name })
 }
 
 fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
@@ -136,9 +130,7 @@ fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
     }
     Ok(UpdateRef {
         id,
-        location: Location::parse(location)
-            .map_err(UpdateError::Location)?
-            .text,
+        location: Location::parse(location).map_err(UpdateError::Location)?.text,
         timestamp: Timestamp::parse(timestamp).map_err(UpdateError::Timestamp)?,
         server,
         skew: Skew::parse(skew).ok_or(UpdateError::Skew)?,
@@ -159,11 +151,7 @@ impl Epoch {
     }
 
     fn write(self, out: &mut Vec<u8>) {
-        out.extend(
-            (0..16)
-                .rev()
-                .map(|place| HEX[(self.0 >> (4 * place)) as usize & 15]),
-        );
+        out.extend((0..16).rev().map(|place| HEX[(self.0 >> (4 * place)) as usize & 15]));
     }
 }
 

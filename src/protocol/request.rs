@@ -82,11 +82,7 @@ pub fn asks_for_http(line: &[u8]) -> bool {
 }
 
 fn check_id(id: &[u8]) -> Result<&[u8], Refused> {
-    if id.len() > ID_BYTES {
-        Err(Refused::IdTooLong)
-    } else {
-        Ok(id)
-    }
+    if id.len() > ID_BYTES { Err(Refused::IdTooLong) } else { Ok(id) }
 }
 
 /// The radius in metres. Its limit is judged by its digits, and only what passes becomes a float.
@@ -131,12 +127,7 @@ pub(super) const ID_BYTES: usize = 256;
 /// Places that one answer can hold, as many as Google gives at once.
 const GREATEST_BOUND: usize = 20;
 const METRES_IN_A_MILE: f64 = 1609.344;
-const GREATEST_KILOMETRES: Decimal<'static> = Decimal {
-    whole: b"50",
-    fraction: b"",
-};
+const GREATEST_KILOMETRES: Decimal<'static> = Decimal { whole: b"50", fraction: b"" };
 /// 50 km to the 54th decimal; it has no last one.
-const GREATEST_MILES: Decimal<'static> = Decimal {
-    whole: b"31",
-    fraction: b"068559611866698480871709218165911079296906068559611866",
-};
+const GREATEST_MILES: Decimal<'static> =
+    Decimal { whole: b"31", fraction: b"068559611866698480871709218165911079296906068559611866" };

@@ -39,10 +39,7 @@ impl<'a> Timestamp<'a> {
         if number.whole.len() > MAX_DIGITS {
             return Err(TimestampError::TooManyDigits);
         }
-        Ok(Timestamp {
-            text,
-            nanos: nanoseconds(&number),
-        })
+        Ok(Timestamp { text, nanos: nanoseconds(&number) })
     }
 }
 
@@ -136,33 +133,20 @@ mod tests {
         let nanos = |text: &'static str| Timestamp::parse(text.as_bytes()).map(|time| time.nanos);
         assert_eq!(nanos("1559865055.5"), Ok(1_559_865_055_500_000_000));
         assert_eq!(nanos("9.9999999999"), Ok(9_999_999_999));
-        assert_eq!(
-            nanos("1234567890123456789"),
-            Err(TimestampError::TooManyDigits)
-        );
+        assert_eq!(nanos("1234567890123456789"), Err(TimestampError::TooManyDigits));
         assert_eq!(nanos("-12.5"), Err(TimestampError::NotDecimal));
     }
 
     #[test]
     fn skews_print_as_they_were_read() {
-        for text in [
-            "+0.263873386",
-            "-0.000012000",
-            "+0.000000000",
-            "-999999999999999999.999999999",
-        ] {
+        for text in
+            ["+0.263873386", "-0.000012000", "+0.000000000", "-999999999999999999.999999999"]
+        {
             let mut out = Vec::new();
             Skew::parse(text.as_bytes()).expect(text).write(&mut out);
             assert_eq!(String::from_utf8(out).expect("ASCII"), text);
         }
-        for text in [
-            "-0.000000000",
-            "0.000000000",
-            "+0.1",
-            "+.000000000",
-            "+1",
-            "+0.0000000001",
-        ] {
+        for text in ["-0.000000000", "0.000000000", "+0.1", "+.000000000", "+1", "+0.0000000001"] {
             assert_eq!(Skew::parse(text.as_bytes()), None, "{text}");
         }
     }

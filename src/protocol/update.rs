@@ -39,13 +39,7 @@ impl UpdateRef<'_> {
 
     /// Appends the line that tells a neighbour (section 4).
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
-        for field in [
-            COMMAND,
-            self.id,
-            self.location,
-            self.timestamp.text,
-            self.server,
-        ] {
+        for field in [COMMAND, self.id, self.location, self.timestamp.text, self.server] {
             out.extend_from_slice(field);
             out.push(b' ');
         }
@@ -88,12 +82,7 @@ impl Update {
         let mut line = Vec::with_capacity(COMMAND.len() + update.text_bytes() + SKEW_TYPICAL_BYTES);
         update.write_updateloc(&mut line);
         line.shrink_to_fit();
-        Update {
-            line,
-            ends: update.ends(),
-            timestamp: update.timestamp.nanos,
-            skew: update.skew,
-        }
+        Update { line, ends: update.ends(), timestamp: update.timestamp.nanos, skew: update.skew }
     }
 
     /// Becomes a copy of `update`, in the memory it has.
@@ -110,10 +99,7 @@ impl Update {
         UpdateRef {
             id: self.id(),
             location: self.field(1),
-            timestamp: Timestamp {
-                text: self.field(2),
-                nanos: self.timestamp,
-            },
+            timestamp: Timestamp { text: self.field(2), nanos: self.timestamp },
             server: self.field(3),
             skew: self.skew,
         }
