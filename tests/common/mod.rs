@@ -1,0 +1,38 @@
+//! What the tests of the real binary share: free ports, configurations, server processes, clients, neighbours that the
+//! test plays itself, and a forwarder whose links can be cut.
+//!
+//! Every wait here is for a condition and has a limit; every process ends with the value that started it.
+#![allow(dead_code, unused_imports)] // each test file uses a part
+
+pub mod client;
+pub mod neighbour;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod setup;
+pub mod sockets;
+
+pub use client::{Answer, Client, Next};
+pub use neighbour::{FakeNeighbour, Link, introduce};
+pub use process::{Ended, ServerProcess, run_to_end};
+pub use proxy::Proxy;
+pub use setup::{REPORT, Setup};
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must come. Far more than a loaded machine needs; no test that passes waits for it.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Asks until the condition holds; fails by naming what did not come.
+pub fn wait_until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < limit, "after {limit:?} still not so: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Bytes as a reader of a failed test wants them: text, the rest escaped.
+pub fn shown(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}

@@ -1,0 +1,212 @@
+//! Server processes: started, watched, ended.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Client, LIMIT, wait_until};
+
+/// A server of the real binary. Dropped, it is killed.
+pub struct ServerProcess {
+    pub name: String,
+    /// Where its clients connect.
+    pub clients: SocketAddr,
+    /// Where its neighbours do.
+    pub peers: SocketAddr,
+    pub log_file: PathBuf,
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+}
+
+impl ServerProcess {
+    /// Starts the command and waits for the line that tells where it listens.
+    pub fn spawn(mut command: Command, name: &str, log_file: PathBuf) -> ServerProcess {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stderr = follow(child.stderr.take().expect("stderr is piped"));
+        let begin = Instant::now();
+        loop {
+            let said = stderr.lock().expect("the reader does not panic").clone();
+            if let Some((clients, peers)) = listens(&said, name) {
+                return ServerProcess {
+                    name: name.to_owned(),
+                    clients,
+                    peers,
+                    log_file,
+                    child,
+                    stderr,
+                };
+            }
+            let ended = child.try_wait().expect("the child can be waited for");
+            if ended.is_some() || begin.elapsed() > LIMIT {
+                _ = child.kill();
+                _ = child.wait();
+                panic!("{name} does not listen ({ended:?}); on standard error: {said:?}");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.clients)
+    }
+
+    /// Connects to the neighbours' port.
+    pub fn peer(&self) -> Client {
+        Client::connect(self.peers)
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("the reader does not panic").clone()
+    }
+
+    /// The log so far; bytes that are no text are replaced.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log_file).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until a record of the log holds this text.
+    pub fn wait_for_log(&self, text: &str) {
+        let begin = Instant::now();
+        while !self.log().lines().any(|record| record.contains(text)) {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            assert!(
+                begin.elapsed() < LIMIT,
+                "{}'s log never says {text:?}; it ends (backwards) {tail:#?}",
+                self.name
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        send_signal(self.pid(), signal);
+    }
+
+    /// SIGTERM, then the exit status.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Waits for the end of a process that was told to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until(LIMIT, &format!("{} ends", self.name), || {
+            status = self.child.try_wait().expect("the child can be waited for");
+            status.is_some()
+        });
+        status.expect("the wait has ended")
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("the child can be waited for").is_none()
+    }
+
+    /// The server answers a client; for the end of tests that were unkind to it.
+    pub fn assert_serves(&self) {
+        let mut client = self.client();
+        let line = "IAMAT still.serving +1.0+2.0 10";
+        assert_eq!(client.ask(line), "AT AT still.serving +1.0+2.0 10");
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(15).collect();
+            eprintln!("{} said {:?}; its log ends (backwards) {tail:#?}", self.name, self.stderr());
+        }
+    }
+}
+
+/// Sends a signal to a process of ours.
+pub fn send_signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the process is ours and runs");
+}
+
+/// What a process that was not meant to stay left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stderr: String,
+}
+
+/// Runs a command that ends by itself; one that does not is killed and fails the test.
+pub fn run_to_end(mut command: Command) -> Ended {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut stderr = child.stderr.take().expect("stderr is piped");
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        _ = stderr.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            break status;
+        }
+        if begin.elapsed() > LIMIT {
+            _ = child.kill();
+            _ = child.wait();
+            panic!("{command:?} does not end");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    Ended { code: status.code(), stderr: reader.join().expect("the reader does not panic") }
+}
+
+/// Collects a pipe until it ends, so that who writes to it never blocks.
+pub fn follow(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let collected = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&collected);
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            into.lock().expect("nobody panics with it").push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    collected
+}
+
+/// Finds `NAME listens on ADDRESS, for neighbours on ADDRESS` in what was said, as a whole line.
+pub fn listens(said: &str, name: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let whole = &said[..said.rfind('\n')? + 1];
+    whole.lines().rev().find_map(|line| {
+        let (clients, peers) = line
+            .strip_prefix(name)?
+            .strip_prefix(" listens on ")?
+            .split_once(", for neighbours on ")?;
+        Some((clients.parse().ok()?, peers.parse().ok()?))
+    })
+}

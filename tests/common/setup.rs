@@ -1,0 +1,183 @@
+//! A herd's configuration on ports of our own, and the commands that run it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::ports::{Port, reserve};
+use super::{FakeNeighbour, ServerProcess};
+
+/// The report's herd: each edge is named once.
+pub const REPORT: [(&str, &[&str]); 5] = [
+    ("Goloman", &["Hands", "Holiday", "Wilkes"]),
+    ("Hands", &["Wilkes"]),
+    ("Holiday", &["Welsh"]),
+    ("Wilkes", &[]),
+    ("Welsh", &[]),
+];
+
+/// A herd that can be started, server by server. Its folder and ports go with it.
+pub struct Setup {
+    pub folder: TempDir,
+    servers: Vec<Member>,
+    /// Who dials whom elsewhere than at its neighbours' port.
+    detours: Vec<(String, String, SocketAddr)>,
+    top: String,
+    sections: String,
+    any_port: bool,
+}
+
+struct Member {
+    name: String,
+    neighbours: Vec<String>,
+    listen: Port,
+    peers: Port,
+}
+
+impl Setup {
+    pub fn new(shape: &[(&str, &[&str])]) -> Setup {
+        let member = |&(name, neighbours): &(&str, &[&str])| Member {
+            name: name.to_owned(),
+            neighbours: neighbours.iter().map(|&neighbour| neighbour.to_owned()).collect(),
+            listen: reserve(),
+            peers: reserve(),
+        };
+        Setup {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            servers: shape.iter().map(member).collect(),
+            detours: Vec::new(),
+            top: String::new(),
+            sections: String::new(),
+            any_port: false,
+        }
+    }
+
+    /// The five of the report.
+    pub fn report() -> Setup {
+        Setup::new(&REPORT)
+    }
+
+    /// Goloman without neighbours.
+    pub fn alone() -> Setup {
+        Setup::new(&[("Goloman", &[])])
+    }
+
+    /// Goloman and neighbours of these names, which the test may play itself.
+    pub fn star(neighbours: &[&str]) -> Setup {
+        let mut shape: Vec<(&str, &[&str])> = vec![("Goloman", neighbours)];
+        shape.extend(neighbours.iter().map(|&name| (name, &[] as &[&str])));
+        Setup::new(&shape)
+    }
+
+    /// Adds keys in front of all sections: `clients = 10`.
+    pub fn top(mut self, toml: &str) -> Setup {
+        self.top += &format!("{toml}\n");
+        self
+    }
+
+    /// Adds a section: `[limits]\nline_bytes = 300`.
+    pub fn section(mut self, toml: &str) -> Setup {
+        self.sections += &format!("{toml}\n\n");
+        self
+    }
+
+    /// A herd that notices a dead link soon.
+    pub fn heartbeat(self, time: &str) -> Setup {
+        self.section(&format!("[link]\nheartbeat = \"{time}\""))
+    }
+
+    /// The first server listens on port 0, so that many of it can run at once.
+    pub fn any_port(mut self) -> Setup {
+        self.any_port = true;
+        self
+    }
+
+    /// Lets one server dial another elsewhere, at a proxy say.
+    pub fn detour(&mut self, from: &str, to: &str, at: SocketAddr) {
+        self.detours.push((from.to_owned(), to.to_owned(), at));
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.servers.iter().map(|member| member.name.clone()).collect()
+    }
+
+    pub fn clients_address(&self, name: &str) -> SocketAddr {
+        self.member(name).listen.address()
+    }
+
+    pub fn peers_address(&self, name: &str) -> SocketAddr {
+        self.member(name).peers.address()
+    }
+
+    /// Listens where this neighbour would.
+    pub fn play(&self, name: &str) -> FakeNeighbour {
+        FakeNeighbour::listen(name, self.peers_address(name))
+    }
+
+    /// The configuration as this server gets it.
+    pub fn toml(&self, reader: &str) -> String {
+        let mut text = format!("{}\n", self.top);
+        for (place, member) in self.servers.iter().enumerate() {
+            let (listen, peers) = match self.any_port && place == 0 {
+                true => (0, 0),
+                false => (member.listen.number, member.peers.number),
+            };
+            text += &format!(
+                "[[server]]\nname = {:?}\nlisten = \"127.0.0.1:{listen}\"\npeers = \"127.0.0.1:{peers}\"\n",
+                member.name
+            );
+            let detour =
+                self.detours.iter().find(|(from, to, _)| from == reader && *to == member.name);
+            if let Some((_, _, at)) = detour {
+                text += &format!("dial = \"{at}\"\n");
+            }
+            text += &format!("neighbours = {:?}\n\n", member.neighbours);
+        }
+        text + &self.sections
+    }
+
+    /// Writes this server's configuration and returns its path.
+    pub fn config_file(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{name}.toml"));
+        std::fs::write(&path, self.toml(name)).expect("the temporary folder can be written");
+        path
+    }
+
+    /// The binary as this server, its log in the herd's folder.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+        command.arg("--server").arg(name);
+        command.arg("--config").arg(self.config_file(name));
+        command.arg("--log-dir").arg(self.folder.path());
+        command.env_remove("HERD_PLACES_KEY");
+        command
+    }
+
+    pub fn log_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}_log.txt"))
+    }
+
+    /// Starts this server and waits until it listens.
+    pub fn start(&self, name: &str) -> ServerProcess {
+        self.start_with(name, &[])
+    }
+
+    /// The same with more on its command line.
+    pub fn start_with(&self, name: &str, arguments: &[&str]) -> ServerProcess {
+        let mut command = self.command(name);
+        command.args(arguments);
+        ServerProcess::spawn(command, name, self.log_file(name))
+    }
+
+    /// Starts every server of the herd.
+    pub fn start_all(&self) -> Vec<ServerProcess> {
+        self.names().iter().map(|name| self.start(name)).collect()
+    }
+
+    fn member(&self, name: &str) -> &Member {
+        let found = self.servers.iter().find(|member| member.name == name);
+        found.unwrap_or_else(|| panic!("no server {name} in this herd"))
+    }
+}

@@ -1,0 +1,458 @@
+//! Claim: the borders between the layers hold, files and functions stay short, nothing in `src/` can panic without its
+//! reason beside it, and what the docs name exists.
+//!
+//! These are searches in the text of formatted code, not a compiler: they take comments off, leave `#[cfg(test)]` out
+//! where a rule is about what runs, and find a function's end by its indentation.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 70;
+
+/// The folders of the first layer: no socket, no clock, no thread, no file, no log.
+const PURE: [&str; 3] = ["src/protocol", "src/herd", "src/places"];
+
+/// First words of names in the docs that are others' to keep.
+const FOREIGN: [&str; 14] = [
+    "asyncio",
+    "std",
+    "core",
+    "mio",
+    "tokio",
+    "libc",
+    "io",
+    "net",
+    "log",
+    "rustix",
+    "socket2",
+    "serde_json",
+    "signal_hook",
+    "redis",
+];
+
+struct Source {
+    /// From the project's folder, with `/`.
+    path: String,
+    lines: Vec<String>,
+    /// For each line, whether it is compiled for tests only.
+    of_tests: Vec<bool>,
+}
+
+#[test]
+fn only_the_event_loop_names_mio() {
+    let mio = pattern(r"\bmio::|\buse mio\b|\bextern crate mio\b|\bsignal_hook_mio\b");
+    refuse(
+        "mio outside src/event_loop",
+        |source| !source.is_in("src/event_loop"),
+        &mio,
+        Scope::WithTests,
+    );
+}
+
+#[test]
+fn the_pure_layers_name_no_socket_clock_thread_file_or_log() {
+    let is_pure = |source: &Source| PURE.iter().any(|folder| source.is_in(folder));
+    let forbidden = pattern(
+        r"\bstd::(fs|thread|process)\b|\bstd::\{[^}]*\b(fs|thread|net|process)\b|\bInstant::now\b|\bSystemTime\b|\b(use )?log::(trace|debug|info|warn|error|log|\{)|\buse log\b|\b(trace|debug|info|warn|error)!\(",
+    );
+    refuse("a pure layer names what is impure", is_pure, &forbidden, Scope::WithoutTests);
+    // Addresses as values are no sockets.
+    let sockets = pattern(
+        r"\bstd::net::[\w:{ ,]*\b(Tcp\w+|Udp\w+|ToSocketAddrs|Shutdown|Incoming)\b|\bstd::net::\*",
+    );
+    refuse("a pure layer names a socket", is_pure, &sockets, Scope::WithoutTests);
+}
+
+#[test]
+fn connections_open_no_file_and_start_no_thread() {
+    let forbidden =
+        pattern(r"\bstd::(fs|thread)\b|\bstd::\{[^}]*\b(fs|thread)\b|\bFile::(open|create)\b");
+    refuse(
+        "in connections",
+        |source| source.is_in("src/connections"),
+        &forbidden,
+        Scope::WithoutTests,
+    );
+}
+
+#[test]
+fn no_layer_names_one_that_stands_on_it() {
+    let above: [(&str, &[&str]); 5] = [
+        (
+            "src/protocol",
+            &["herd", "places", "connections", "event_loop", "args", "supervisor", "logging"],
+        ),
+        ("src/herd", &["places", "connections", "event_loop", "args", "supervisor", "logging"]),
+        ("src/places", &["herd", "connections", "event_loop", "args", "supervisor", "logging"]),
+        ("src/connections", &["event_loop", "args", "supervisor"]),
+        ("src/event_loop", &["args", "supervisor"]),
+    ];
+    for (folder, forbidden) in above {
+        let names = forbidden.join("|");
+        let named = pattern(&format!(
+            r"\bcrate::({names})\b|\bcrate::\{{[^;]*\b({names})(::|,|\s*\}})|\bherd_mio::({names})\b"
+        ));
+        let what = format!("{folder} names what stands on it");
+        refuse(&what, |source| source.is_in(folder), &named, Scope::WithoutTests);
+    }
+}
+
+#[test]
+fn there_is_no_unsafe_code() {
+    refuse("unsafe", |_| true, &pattern(r"\bunsafe\b"), Scope::WithTests);
+    let lib = std::fs::read_to_string(project().join("src/lib.rs")).expect("src/lib.rs");
+    assert!(lib.contains("#![forbid(unsafe_code)]"), "src/lib.rs says #![forbid(unsafe_code)]");
+}
+
+#[test]
+fn files_and_functions_stay_short() {
+    let mut found = String::new();
+    for source in sources() {
+        let count = source.lines.len();
+        if count > FILE_LINES {
+            _ = writeln!(found, "{}: {count} lines, {FILE_LINES} are the most", source.path);
+        }
+        for (line, name, count) in functions(&source.lines) {
+            if count > FUNCTION_LINES {
+                _ = writeln!(
+                    found,
+                    "{}:{line}: {name} has {count} lines, {FUNCTION_LINES} are the most",
+                    source.path
+                );
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
+#[test]
+fn what_can_panic_has_its_reason_on_the_line_above() {
+    let mut found = String::new();
+    for source in sources() {
+        for line in unexplained_panics(&source) {
+            _ = writeln!(found, "{}:{}: {}", source.path, line + 1, source.lines[line].trim());
+        }
+    }
+    assert!(found.is_empty(), "without a comment that shows why it can't fail:\n{found}");
+}
+
+#[test]
+fn each_test_file_begins_with_its_claim() {
+    let mut found = String::new();
+    for entry in std::fs::read_dir(project().join("tests")).expect("tests/").flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).expect("a readable test");
+            if !text.starts_with("//! Claim: ") {
+                _ = writeln!(found, "{}", path.display());
+            }
+        }
+    }
+    assert!(found.is_empty(), "no `//! Claim: …` in the first line of:\n{found}");
+}
+
+#[test]
+fn what_the_docs_name_exists() {
+    let code = Code::read();
+    let mut found = String::new();
+    for path in documents() {
+        let text = std::fs::read_to_string(project().join(&path)).expect("a readable document");
+        for (line, name) in code_spans(&text) {
+            if let Some(missing) = code.missing(&name) {
+                _ = writeln!(found, "{path}:{line}: `{name}`: no {missing}");
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
+#[test]
+fn the_searches_find_what_they_look_for() {
+    let text = "impl A {\n    fn one(&self) {}\n\n    pub fn two(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\n\ntrait B {\n    fn three(\n        &self,\n    );\n    fn four();\n}\n";
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let found: Vec<(String, usize)> =
+        functions(&lines).into_iter().map(|(_, name, count)| (name, count)).collect();
+    let expected = [("one", 1), ("two", 5), ("three", 3), ("four", 1)];
+    assert_eq!(found, expected.map(|(name, count)| (name.to_owned(), count)));
+
+    let text = "fn a() {\n    b.unwrap();\n    // It is never empty.\n    c.expect(\"c\");\n    // Nor this.\n    d\n        .e()\n        .unwrap();\n    panic!(\"no\"); // at the end is not above\n}\n\n#[cfg(test)]\nmod tests {\n    fn f() { g.unwrap() }\n}\n";
+    let source = Source::of("src/x.rs".to_owned(), text, false);
+    assert_eq!(unexplained_panics(&source), [1, 8]);
+    assert_eq!(source.of_tests.iter().filter(|of_tests| **of_tests).count(), 4);
+
+    let spans = code_spans("a `b` and `c()`\n```\n`not this`\n```\n`d::e`");
+    assert_eq!(spans, [(1, "b".to_owned()), (1, "c()".to_owned()), (5, "d::e".to_owned())]);
+
+    let code = Code {
+        text: "pub struct Table;\nfn insert(&mut self) {\n    socket.take_error()\n}\n".to_owned(),
+        files: BTreeSet::from(["src/herd/table.rs".to_owned()]),
+    };
+    for exists in [
+        "insert()",
+        "Table::insert",
+        "Table::insert()",
+        "take_error()",
+        "src/herd",
+        "src/herd/table.rs",
+        "herd/table.rs",
+        "std::fs::read()",
+        "IAMAT",
+        "let x = 1;",
+    ] {
+        assert_eq!(code.missing(exists), None, "{exists}");
+    }
+    for gone in ["remove()", "Table::remove", "Feed::insert", "src/herd/feed.rs", "feed.rs"] {
+        assert!(code.missing(gone).is_some(), "{gone}");
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    WithTests,
+    WithoutTests,
+}
+
+/// Fails with every place of the chosen files where the code matches.
+fn refuse(what: &str, chosen: impl Fn(&Source) -> bool, forbidden: &Regex, scope: Scope) {
+    let mut found = String::new();
+    for source in sources().iter().filter(|source| chosen(source)) {
+        // All at once, for an import may go over several lines; comments and left-out lines stay as empty lines.
+        let in_scope = |at: usize| scope == Scope::WithTests || !source.of_tests[at];
+        let kept = source
+            .lines
+            .iter()
+            .enumerate()
+            .map(|(at, line)| if in_scope(at) { code_of(line) } else { "" });
+        let text = kept.collect::<Vec<&str>>().join("\n");
+        for place in forbidden.find_iter(&text) {
+            let line = text[..place.start()].matches('\n').count() + 1;
+            _ = writeln!(found, "{}:{line}: {}", source.path, place.as_str());
+        }
+    }
+    assert!(found.is_empty(), "{what}:\n{found}");
+}
+
+impl Source {
+    fn of(path: String, text: &str, is_test: bool) -> Source {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut of_tests = vec![is_test; lines.len()];
+        for begin in 0..lines.len() {
+            if lines[begin].trim() == "#[cfg(test)]" {
+                let end = end_of_item(&lines, begin + 1);
+                of_tests[begin..=end].fill(true);
+            }
+        }
+        Source { path, lines, of_tests }
+    }
+
+    fn is_in(&self, folder: &str) -> bool {
+        self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+    }
+}
+
+/// Every file of `src/`. One that its parent declares under `#[cfg(test)]` is of tests as a whole.
+fn sources() -> Vec<Source> {
+    let mut paths = Vec::new();
+    collect(&project().join("src"), "rs", &mut paths);
+    let texts: Vec<(String, String)> = paths
+        .iter()
+        .map(|path| (relative(path), std::fs::read_to_string(path).expect("a readable source")))
+        .collect();
+    let declared = pattern(r"#\[cfg\(test\)\]\s*(?:pub(?:\([a-z]+\))? )?mod (\w+);");
+    let mut of_tests = BTreeSet::new();
+    for (path, text) in &texts {
+        let folder = match path.strip_suffix("/mod.rs").or(path.strip_suffix("/lib.rs")) {
+            Some(folder) => folder,
+            None => path.trim_end_matches(".rs"),
+        };
+        for declaration in declared.captures_iter(text) {
+            of_tests.insert(format!("{folder}/{}", &declaration[1]));
+        }
+    }
+    let is_test = |path: &str| {
+        of_tests
+            .iter()
+            .any(|module| path == format!("{module}.rs") || path.starts_with(&format!("{module}/")))
+    };
+    assert!(!texts.is_empty(), "no source found");
+    texts.iter().map(|(path, text)| Source::of(path.clone(), text, is_test(path))).collect()
+}
+
+/// The line's code: what stands before `//`, unless that is part of a URL.
+fn code_of(line: &str) -> &str {
+    let comment = line.match_indices("//").find(|(at, _)| !line[..*at].ends_with(':'));
+    comment.map_or(line, |(at, _)| &line[..at])
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// The last line of the item that begins here: the first one as far to the left that closes it.
+fn end_of_item(lines: &[String], begin: usize) -> usize {
+    let Some(first) = lines.get(begin) else {
+        return begin.saturating_sub(1);
+    };
+    let depth = indentation(first);
+    for (at, line) in lines.iter().enumerate().skip(begin) {
+        let code = code_of(line).trim_end();
+        let closes = code.trim_start().starts_with('}') || at == begin && code.ends_with('}');
+        let is_signature_end =
+            code.ends_with(';') && (at == begin || code.trim_start().starts_with(')'));
+        if !code.is_empty() && indentation(code) == depth && (closes || is_signature_end) {
+            return at;
+        }
+    }
+    lines.len() - 1
+}
+
+/// Line, name and length of each function.
+fn functions(lines: &[String]) -> Vec<(usize, String, usize)> {
+    let head = pattern(
+        r#"^\s*(?:pub(?:\([\w: ]+\))? )?(?:default |const |async |unsafe |extern "\w+" )*fn (\w+)"#,
+    );
+    let heads = lines
+        .iter()
+        .enumerate()
+        .filter_map(|(at, line)| Some((at, head.captures(line)?[1].to_owned())));
+    heads.map(|(at, name)| (at + 1, name, end_of_item(lines, at) - at + 1)).collect()
+}
+
+/// Lines that can panic without a comment above them, or above the statement that they end.
+fn unexplained_panics(source: &Source) -> Vec<usize> {
+    let panics = pattern(r"\.unwrap\(\)|\.expect\(|\b(panic|unreachable|todo|unimplemented)!");
+    let can_panic =
+        |at: &usize| !source.of_tests[*at] && panics.is_match(code_of(&source.lines[*at]));
+    let is_explained = |at: &usize| {
+        let mut line = *at;
+        while let Some(above) = line.checked_sub(1) {
+            let text = source.lines[above].trim();
+            if text.starts_with("//") && !text.starts_with("///") && !text.starts_with("//!") {
+                return true;
+            }
+            if text.is_empty() || text.starts_with("//") || text.ends_with([';', '{', '}']) {
+                return false;
+            }
+            line = above;
+        }
+        false
+    };
+    (0..source.lines.len()).filter(can_panic).filter(|at| !is_explained(at)).collect()
+}
+
+/// The text in single backticks, outside of fenced blocks, with its line.
+fn code_spans(text: &str) -> Vec<(usize, String)> {
+    let span = pattern("`([^`]+)`");
+    let mut is_fenced = false;
+    let mut found = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            is_fenced = !is_fenced;
+        } else if !is_fenced {
+            found.extend(span.captures_iter(line).map(|name| (at + 1, name[1].to_owned())));
+        }
+    }
+    found
+}
+
+/// All code of the project, to look names up in.
+struct Code {
+    text: String,
+    files: BTreeSet<String>,
+}
+
+impl Code {
+    fn read() -> Code {
+        let mut paths = Vec::new();
+        for folder in ["src", "tests", "benches", "docs"] {
+            collect(&project().join(folder), "", &mut paths);
+        }
+        let mut text = String::new();
+        for path in
+            paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        {
+            text += &std::fs::read_to_string(path).expect("a readable source");
+        }
+        Code { text, files: paths.iter().map(|path| relative(path)).collect() }
+    }
+
+    /// What of this name does not exist; nothing for what is no name of a function, a type's part or a file.
+    fn missing(&self, name: &str) -> Option<String> {
+        let is_path = pattern(r"^(src|tests|benches|docs)/[\w./-]*$|^[\w/-]+\.rs$").is_match(name);
+        if is_path {
+            return (!self.has_file(name.trim_end_matches('/'))).then(|| format!("file {name}"));
+        }
+        let is_call = pattern(r"^\w+(::\w+)*\(\)$").is_match(name);
+        let is_part = pattern(r"^[A-Za-z_]\w*(::[A-Za-z_]\w*)+$").is_match(name);
+        if !is_call && !is_part {
+            return None;
+        }
+        let segments: Vec<&str> = name.trim_end_matches("()").split("::").collect();
+        if segments.len() > 1 && FOREIGN.contains(&segments[0]) {
+            return None;
+        }
+        let missing = segments.iter().find(|segment| !self.has_name(segment));
+        missing.map(|segment| format!("{segment} in the code"))
+    }
+
+    fn has_file(&self, name: &str) -> bool {
+        let is_it = |file: &String| {
+            file == name
+                || file.starts_with(&format!("{name}/"))
+                || name.ends_with(".rs") && file.ends_with(&format!("/{name}"))
+        };
+        self.files.iter().any(is_it)
+    }
+
+    /// Defined, or, as with what the standard library gives, called.
+    fn has_name(&self, name: &str) -> bool {
+        if matches!(name, "crate" | "self" | "Self" | "super" | "herd_mio") {
+            return true;
+        }
+        let defined = format!(
+            r"\b(fn|struct|enum|trait|type|const|static|mod|macro_rules!|union) {name}\b|\b{name}(::<[^>]*>)?!?\(|(?m:^\s*(pub(\([a-z]+\))? )?{name}\s*([,({{:]|$))"
+        );
+        pattern(&defined).is_match(&self.text)
+    }
+}
+
+fn documents() -> Vec<String> {
+    let mut paths = Vec::new();
+    collect(&project().join("docs"), "md", &mut paths);
+    let readme = project().join("README.md");
+    paths.extend(readme.is_file().then_some(readme));
+    paths.iter().map(|path| relative(path)).collect()
+}
+
+/// Every file under this folder whose name ends so; "" means every one.
+fn collect(folder: &Path, extension: &str, into: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            collect(&path, extension, into);
+        } else if extension.is_empty() || path.extension().is_some_and(|found| found == extension) {
+            into.push(path);
+        }
+    }
+}
+
+fn relative(path: &Path) -> String {
+    let inside = path.strip_prefix(project()).expect("a file of the project");
+    inside.to_string_lossy().replace('\\', "/")
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).unwrap_or_else(|error| panic!("{error}"))
+}
