@@ -118,7 +118,7 @@ fn an_edge_named_once_counts_both_ways_and_ports_follow() {
     let drawing = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     for part in
-        ["127.0.0.1:11200", "127.0.0.1:1300", "1 edges", "250 ms", "only what is new", "90 s"]
+        ["127.0.0.1:11200", "127.0.0.1:1300", "1 edge:", "250 ms", "only what is new", "90 s"]
     {
         assert!(drawing.contains(part), "{part}: {drawing}");
     }

@@ -38,7 +38,8 @@ impl Config {
     fn draw_edges(&self, text: &mut String) {
         let width = self.name_width();
         let edges: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
-        let _ = writeln!(text, "\n{} edges:\n", edges / 2);
+        let plural = if edges == 2 { "" } else { "s" };
+        let _ = writeln!(text, "\n{} edge{plural}:\n", edges / 2);
         for (row, server) in self.servers.iter().enumerate() {
             let _ = write!(text, "  {:>width$} ", server.name);
             for column in 0..row {

@@ -1,5 +1,5 @@
-//! What runs: a herd, checked. Read from a TOML file ([`file`]), overridden by the command line,
-//! and shown by `--check` ([`drawing`]).
+//! What runs: a herd, checked. Read from a TOML file (the module `file`), overridden by the command line,
+//! and shown by `--check` (the module `drawing`).
 
 mod drawing;
 mod file;

@@ -1,7 +1,7 @@
 //! The event loop: when. It waits for readiness, moves bytes between sockets and buffers, and
 //! asks a [`Server`] what to answer. It knows lines, and nothing of what they say.
 //!
-//! One thread, one [`turn`](EventLoop::turn) after the other:
+//! One thread, one `EventLoop::turn` after the other:
 //!
 //! ```text
 //!      +-----------------------------------------------------------------+
