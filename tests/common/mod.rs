@@ -4,6 +4,7 @@
 //! Every wait here is for a condition and has a limit; every process ends with the value that started it.
 #![allow(dead_code, unused_imports)] // each test file uses a part
 
+pub mod cases;
 pub mod client;
 pub mod neighbour;
 pub mod ports;
