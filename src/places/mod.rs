@@ -16,6 +16,7 @@
 
 pub mod degrees;
 pub mod gazetteer;
+pub mod http;
 pub mod offline;
 mod tree;
 pub mod trim;
