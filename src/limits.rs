@@ -76,6 +76,12 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub const STRANGERS: usize = 64;
 /// How long a client must have been silent before it makes room for another one.
 pub const SILENT_BEFORE_EVICTION: Duration = Duration::from_secs(60);
+/// How long an attempt to connect to one address of the Places service may take, so that a query has
+/// time left for the next address.
+pub const PLACES_CONNECT: Duration = Duration::from_secs(1);
+/// How long a connection with the Places service is kept without a query. Services close theirs after
+/// a minute or more; whoever closes first needs no second try.
+pub const PLACES_IDLE: Duration = Duration::from_secs(50);
 /// How long answers and acknowledgements are waited for at the end.
 pub const GRACE: Duration = Duration::from_secs(5);
 /// Log that waits for the disk (section 6). Beyond it records are dropped.
