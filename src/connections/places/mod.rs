@@ -11,12 +11,13 @@
 mod exchange;
 mod names;
 mod offline;
+mod queries;
 mod service;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use service::QueryId;
+pub use queries::QueryId;
 
 use super::{Command, ConnectionId, Server, Verdict};
 use crate::config::{PlacesSettings, Provider};

@@ -11,12 +11,13 @@
 //! A query has one deadline for all its steps. Bounded: queries in flight, and so connections; those
 //! that wait; the bytes of an answer; an attempt to connect; the time that a connection is idle.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::exchange::{Exchange, Step};
 use super::names::{Look, Names};
+use super::queries::{Asker, Full, Queries, Query, QueryId, Stage};
 use crate::config::{PlacesSettings, shown};
 use crate::connections::{Command, ConnectionId, Verdict};
 use crate::limits::{PLACES_CONNECT, PLACES_IDLE};
@@ -26,10 +27,6 @@ use crate::places::google::{Answer, Api, Circle, Failure};
 use crate::places::http::Response;
 use crate::places::key::Key;
 
-/// A query's number; a later one's is greater, and so is its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(u64);
-
 /// The service, as one server of the herd uses it.
 #[derive(Debug)]
 pub(in crate::connections) struct Service {
@@ -37,53 +34,16 @@ pub(in crate::connections) struct Service {
     endpoint: Endpoint,
     key: Option<Key>,
     patience: Duration,
-    most_in_flight: usize,
-    most_waiting: usize,
     answer_bytes: usize,
-    queries: BTreeMap<QueryId, Query>,
-    by_request: HashMap<Vec<u8>, QueryId>,
-    /// Those that have no slot yet.
-    waiting: VecDeque<QueryId>,
+    queries: Queries,
     exchanges: HashMap<ConnectionId, Exchange>,
     /// The pool, the one that rests for longest first.
     idle: Vec<ConnectionId>,
     /// When attempts to connect are given up, the nearest first; of some that is no matter any more.
     attempts: VecDeque<(Duration, ConnectionId)>,
     names: Names,
-    last: QueryId,
     commands: VecDeque<Command>,
     rarely: Rarely,
-}
-
-#[derive(Debug)]
-struct Query {
-    request: Vec<u8>,
-    askers: Vec<Asker>,
-    until: Duration,
-    stage: Stage,
-    /// Left to try.
-    addresses: VecDeque<SocketAddr>,
-    /// Whether it was begun anew already, after a connection of the pool had failed it.
-    is_repeated: bool,
-}
-
-#[derive(Debug)]
-struct Asker {
-    who: ConnectionId,
-    bound: usize,
-}
-
-/// How far a query has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// For a slot.
-    Waiting,
-    /// For the service's addresses.
-    Resolving,
-    /// The loop was told to make a connection.
-    Opening,
-    /// An exchange carries it.
-    On(ConnectionId),
 }
 
 impl Service {
@@ -95,16 +55,11 @@ impl Service {
             endpoint,
             key: settings.key.clone(),
             patience: settings.timeout,
-            most_in_flight: settings.in_flight,
-            most_waiting: settings.waiting,
             answer_bytes: settings.answer_bytes,
-            queries: BTreeMap::new(),
-            by_request: HashMap::new(),
-            waiting: VecDeque::new(),
+            queries: Queries::new(settings.in_flight, settings.waiting),
             exchanges: HashMap::new(),
             idle: Vec::new(),
             attempts: VecDeque::new(),
-            last: QueryId(0),
             commands: VecDeque::new(),
             rarely: Rarely::default(),
         }
@@ -119,46 +74,21 @@ impl Service {
         now: Duration,
     ) -> Option<Vec<u8>> {
         let request = self.api.request(&self.endpoint, self.key.as_ref(), circle, bound);
-        let asker = Asker { who, bound };
-        if let Some(query) = self.by_request.get(&request).and_then(|id| self.queries.get_mut(id)) {
-            query.askers.push(asker);
-            return None;
-        }
-        let has_slot = self.in_flight() < self.most_in_flight;
-        if !has_slot && self.waiting.len() >= self.most_waiting {
-            self.rarely.warn(now, "A query for places is refused: too many are waiting.");
-            return Some(Failure::unknown("too many queries are waiting").body());
-        }
-        self.last = QueryId(self.last.0 + 1);
-        self.by_request.insert(request.clone(), self.last);
-        let query = Query {
-            request,
-            askers: vec![asker],
-            until: now + self.patience,
-            stage: Stage::Waiting,
-            addresses: VecDeque::new(),
-            is_repeated: false,
-        };
-        self.queries.insert(self.last, query);
-        self.waiting.push_back(self.last);
-        self.start_waiting(now);
-        None
-    }
-
-    /// A client has left. A query that nobody waits for any more gives its place in the queue up; one
-    /// in flight goes on, for its connection is worth keeping.
-    pub(super) fn forget(&mut self, who: ConnectionId) {
-        let mut abandoned = None;
-        for (id, query) in &mut self.queries {
-            query.askers.retain(|asker| asker.who != who);
-            if query.askers.is_empty() && query.stage == Stage::Waiting {
-                abandoned = Some(*id); // A client waits for one answer at a time.
+        match self.queries.ask(request, Asker { who, bound }, now + self.patience) {
+            Ok(()) => {
+                self.start_waiting(now);
+                None
+            }
+            Err(Full) => {
+                self.rarely.warn(now, "A query for places is refused: too many are waiting.");
+                Some(Failure::unknown("too many queries are waiting").body())
             }
         }
-        if let Some(id) = abandoned {
-            self.waiting.retain(|waiting| *waiting != id);
-            self.take(id);
-        }
+    }
+
+    /// A client has left.
+    pub(super) fn forget(&mut self, who: ConnectionId) {
+        self.queries.forget(who);
     }
 
     pub(super) fn poll_command(&mut self) -> Option<Command> {
@@ -166,7 +96,7 @@ impl Service {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        let query = self.queries.first_key_value().map(|(_, query)| query.until);
+        let query = self.queries.nearest().map(|(until, _)| until);
         let attempt = self.attempts.front().map(|(until, _)| *until);
         let oldest = self.idle.first().and_then(|id| self.exchanges.get(id));
         let idle = oldest.map(|exchange| exchange.since + PLACES_IDLE);
@@ -174,10 +104,9 @@ impl Service {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
-        while let Some((id, query)) = self.queries.first_key_value()
-            && query.until <= now
+        while let Some((until, id)) = self.queries.nearest()
+            && until <= now
         {
-            let id = *id;
             self.overdue(id, now);
         }
         while let Some((until, connection)) = self.attempts.front().copied()
@@ -201,8 +130,7 @@ impl Service {
     /// The resolver has answered.
     pub(super) fn resolved(&mut self, result: Result<Vec<SocketAddr>, String>, now: Duration) {
         self.names.resolved(result, now);
-        let resolving = self.queries.iter().filter(|(_, query)| query.stage == Stage::Resolving);
-        for id in resolving.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for id in self.queries.resolving() {
             self.open(id, now);
         }
     }
@@ -217,7 +145,7 @@ impl Service {
     ) {
         self.exchanges.insert(connection, Exchange::new(id, address, now));
         self.attempts.push_back((now + PLACES_CONNECT, connection));
-        if let Some(query) = self.queries.get_mut(&id) {
+        if let Some(query) = self.queries.get_mut(id) {
             query.stage = Stage::On(connection);
         }
     }
@@ -234,7 +162,7 @@ impl Service {
         };
         self.names.prefer(exchange.address);
         if let Some(id) = exchange.query
-            && let Some(query) = self.queries.get(&id)
+            && let Some(query) = self.queries.get_mut(id)
         {
             log::debug!("Connected to the Places service at {}.", exchange.address);
             exchange.begin(id, self.answer_bytes);
@@ -297,7 +225,7 @@ impl Service {
         let may_be_repeated = exchange.may_be_repeated();
         let (query, step) = exchange.fail();
         self.idle.retain(|idle| *idle != connection);
-        let Some((id, query)) = query.and_then(|id| Some((id, self.queries.get_mut(&id)?))) else {
+        let Some((id, query)) = query.and_then(|id| Some((id, self.queries.get_mut(id)?))) else {
             return;
         };
         if step == Step::Connecting {
@@ -326,16 +254,10 @@ impl Service {
         self.exchanges.get(&connection).map_or(0, Exchange::buffered)
     }
 
-    fn in_flight(&self) -> usize {
-        self.queries.len() - self.waiting.len()
-    }
-
     /// Gives free slots to those that wait, by connections of the pool where it has some.
     fn start_waiting(&mut self, now: Duration) {
-        while self.in_flight() < self.most_in_flight
-            && let Some(id) = self.waiting.pop_front()
-        {
-            let Some(query) = self.queries.get_mut(&id) else {
+        while let Some(id) = self.queries.next() {
+            let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
             match self.idle.pop().and_then(|idle| Some((idle, self.exchanges.get_mut(&idle)?))) {
@@ -353,7 +275,7 @@ impl Service {
     /// Makes a fresh connection for a query.
     fn open(&mut self, id: QueryId, now: Duration) {
         let look = self.names.look(now);
-        let Some(query) = self.queries.get_mut(&id) else {
+        let Some(query) = self.queries.get_mut(id) else {
             return;
         };
         match look {
@@ -377,7 +299,7 @@ impl Service {
     }
 
     fn try_next_address(&mut self, id: QueryId, reason: &str, now: Duration) {
-        let Some(query) = self.queries.get_mut(&id) else {
+        let Some(query) = self.queries.get_mut(id) else {
             return;
         };
         match query.addresses.pop_front() {
@@ -408,7 +330,7 @@ impl Service {
             exchange.rest(now);
             self.idle.push(connection);
         }
-        match query.and_then(|id| self.take(id)) {
+        match query.and_then(|id| self.queries.take(id)) {
             Some(query) => self.deliver(query, response),
             None => log::debug!("An answer came that nobody waits for."),
         }
@@ -436,7 +358,7 @@ impl Service {
 
     fn overdue(&mut self, id: QueryId, now: Duration) {
         let patience = shown(self.patience);
-        let stage = self.queries.get(&id).map_or(Stage::Waiting, |query| query.stage);
+        let stage = self.queries.get_mut(id).map_or(Stage::Waiting, |query| query.stage);
         let (so_far, connection) = match stage {
             Stage::Waiting => ("too many other queries were in flight", None),
             Stage::Resolving => ("its name was not resolved", None),
@@ -447,26 +369,19 @@ impl Service {
                 (missing(step), Some(connection))
             }
         };
-        self.waiting.retain(|waiting| *waiting != id);
         self.commands.extend(connection.map(Command::Close));
         let text = format!("no answer within {patience}: {so_far}");
         self.fail(id, &Failure::unknown(&text), now);
     }
 
     fn fail(&mut self, id: QueryId, failure: &Failure, now: Duration) {
-        if let Some(query) = self.take(id) {
+        if let Some(query) = self.queries.take(id) {
             self.record(failure);
             for Asker { who, .. } in query.askers {
                 self.commands.push_back(Command::Deliver { to: who, body: failure.body() });
             }
         }
         self.start_waiting(now);
-    }
-
-    fn take(&mut self, id: QueryId) -> Option<Query> {
-        let query = self.queries.remove(&id)?;
-        self.by_request.remove(&query.request);
-        Some(query)
     }
 
     /// Tells the operator, once a query.
