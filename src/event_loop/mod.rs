@@ -234,9 +234,7 @@ impl EventLoop {
         while let Some(done) = self.worker.poll().or_else(|| self.places_worker.poll()) {
             self.handle_done(done);
         }
-        while let Some(command) = self.server.poll_command() {
-            self.obey(command);
-        }
+        self.obey_all();
         // What became due for a link, and what a full output kept from it, goes out next turn.
         for (_, id) in self.links_with_room() {
             self.queue_flush(id);
@@ -273,7 +271,14 @@ impl EventLoop {
         }
     }
 
-    /// Does what the server asked for.
+    /// Does all that the server asked for: after the lines, so that what it has to say to others goes
+    /// out with the same flush, and after the timers.
+    fn obey_all(&mut self) {
+        while let Some(command) = self.server.poll_command() {
+            self.obey(command);
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
             Command::Dial { neighbour, address } => self.dial(neighbour, address),

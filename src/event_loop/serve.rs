@@ -38,6 +38,7 @@ impl EventLoop {
                 Life::Flushing | Life::Dead => {}
             }
         }
+        self.obey_all();
     }
 
     /// One read, and the lines that are there.
