@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::places::Places;
 use super::{Server, Verdict};
 use crate::logging::Escaped;
-use crate::places::http::{Request, RequestReader, write_response};
+use crate::places::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::places::serving;
 
 /// A connection that asks for places by HTTP.
@@ -49,6 +49,9 @@ impl Server {
                 Ok(Some(request)) => self.visit(&request, peer, out),
                 Ok(None) => {
                     visitor.has_more = false;
+                    if visitor.reader.wants_continue() {
+                        out.extend_from_slice(CONTINUE);
+                    }
                     return Verdict::Next;
                 }
                 Err(bad) => {

@@ -18,6 +18,7 @@ use crate::herd::Caller;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_A_TURN, LINES_A_TURN, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
 };
+use crate::logging::Escaped;
 
 impl EventLoop {
     /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
@@ -198,7 +199,9 @@ impl EventLoop {
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
         };
-        log::info!("The connection with {} is broken: {error}", connection.peer);
+        let reason = error.to_string(); // TLS may quote the other side's certificate in it.
+        let reason = Escaped(reason.as_bytes());
+        log::info!("The connection with {} is broken: {reason}", connection.peer);
         if let Role::Places = role {
             self.places_broken(id, error);
         }

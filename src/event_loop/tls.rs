@@ -312,6 +312,7 @@ pub fn explain(error: &io::Error, host: &str) -> String {
                 | CertificateError::NotValidForNameContext { .. } => {
                     "it is for another name".to_owned()
                 }
+                CertificateError::Other(other) => other.to_string(),
                 other => other.to_string(),
             };
             format!("the certificate of {host} is not trusted: {why}")
