@@ -18,7 +18,8 @@ use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES};
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: State,
-    /// Of the present chunk: what its digits say, then what of it has not come yet.
+    /// Of the present chunk: what its digits say, then what of it has not come yet; so 0 before the
+    /// next one's digits.
     size: u64,
     digits: u8,
     /// Bytes so far of the line before a chunk, or of all trailers.
@@ -149,9 +150,6 @@ impl Chunks {
             b'a'..=b'f' => digit - b'a' + 10,
             _ => digit - b'A' + 10,
         };
-        if self.digits == 0 {
-            self.size = 0;
-        }
         self.digits += 1;
         if self.digits > 16 {
             return Err(Fault::BadChunk);

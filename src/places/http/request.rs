@@ -221,12 +221,14 @@ fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
     Ok(Stage::Body { request, body, wants_continue: expects_continue })
 }
 
-/// Whether the first line ends with the name of HTTP, of whatever version.
+/// Whether the first line is one of HTTP, of whatever version.
 fn names_http(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut parts = line.split(|byte| *byte == b' ').skip(2);
+    let (version, more) = (parts.next().unwrap_or_default(), parts.next());
+    let is_version = matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    is_version && more.is_none()
 }
 
 impl Input {
