@@ -11,6 +11,7 @@ use super::connection::{Fill, Life};
 use super::dialling::tune;
 use super::listener::{Accepted, Door};
 use super::timers::Timer;
+use super::tls::explain;
 use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, Role, Verdict};
@@ -199,7 +200,8 @@ impl EventLoop {
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
         };
-        let reason = error.to_string(); // TLS may quote the other side's certificate in it.
+        // It may quote the other side's certificate.
+        let reason = explain(error, &connection.peer.to_string());
         let reason = Escaped(reason.as_bytes());
         log::info!("The connection with {} is broken: {reason}", connection.peer);
         if let Role::Places = role {

@@ -308,6 +308,9 @@ pub fn explain(error: &io::Error, host: &str) -> String {
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                     "it is not valid yet: is the clock right?".to_owned()
                 }
+                CertificateError::BadSignature => {
+                    "its signature is not that of the authority that it names".to_owned()
+                }
                 CertificateError::NotValidForName
                 | CertificateError::NotValidForNameContext { .. } => {
                     "it is for another name".to_owned()

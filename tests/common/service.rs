@@ -9,7 +9,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned, version};
@@ -50,6 +52,8 @@ pub enum Identity {
     Expired,
     OtherName,
     UnknownAuthority,
+    /// Another authority that bears the trusted one's name.
+    ForgedAuthority,
     OnlyTls12,
     /// Accepts, and then says nothing at all.
     SilentBeforeHandshake,
@@ -238,13 +242,14 @@ fn read_request(tls: &mut Tls) -> Option<String> {
 }
 
 fn tls(identity: Identity, ca_file: PathBuf) -> ServerConfig {
-    let authority = || {
+    let authority = |name: &str| {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         CertifiedIssuer::self_signed(params, key).expect("an authority")
     };
-    let trusted = authority();
+    let trusted = authority("trusted");
     std::fs::write(ca_file, trusted.pem()).expect("a file");
     let name = if identity == Identity::OtherName { "elsewhere" } else { "localhost" };
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
@@ -252,7 +257,11 @@ fn tls(identity: Identity, ca_file: PathBuf) -> ServerConfig {
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
     }
-    let issuer = if identity == Identity::UnknownAuthority { authority() } else { trusted };
+    let issuer = match identity {
+        Identity::UnknownAuthority => authority("unknown"),
+        Identity::ForgedAuthority => authority("trusted"),
+        _ => trusted,
+    };
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, &issuer).expect("a certificate");
     let versions: &[_] = match identity {
