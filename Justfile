@@ -24,7 +24,7 @@ doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 bench:
-    cargo bench --bench latency
+    cargo bench --bench latency --bench https
 
 # All that a reviewer would run.
 ci:

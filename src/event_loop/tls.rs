@@ -53,6 +53,22 @@ pub struct TlsStream {
     /// Why nothing that comes can be understood any more.
     failure: Option<Error>,
     is_failure_told: bool,
+    is_drained: bool,
+}
+
+/// A stream that remembers whether it brought less than it could: how much rustls asks for is its
+/// own affair.
+struct Watched<'a> {
+    stream: &'a mut TcpStream,
+    was_short: bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(into)?;
+        self.was_short = count < into.len();
+        Ok(count)
+    }
 }
 
 impl TlsStream {
@@ -65,6 +81,7 @@ impl TlsStream {
             sent: 0,
             failure: None,
             is_failure_told: false,
+            is_drained: false,
         }
     }
 
@@ -90,14 +107,27 @@ impl TlsStream {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Whether nothing can be read before the kernel tells of something new.
+    pub fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
     /// Takes what the kernel has into rustls, once. Whatever comes of it is found by `reader`.
     fn receive(&mut self) -> io::Result<()> {
+        let mut watched = Watched { stream: &mut self.stream, was_short: false };
         // 0 is the end of the stream; rustls keeps that in mind.
-        self.session.read_tls(&mut self.stream)?;
-        if let Err(error) = self.session.process_new_packets() {
-            self.failure = Some(error);
-            // The alert that tells the other side why. If it can't go out now, it goes with the flush.
-            let _ = self.send();
+        self.session.read_tls(&mut watched)?;
+        self.is_drained = watched.was_short;
+        match self.session.process_new_packets() {
+            // Its `close_notify` may have come together with the last plaintext: then an end is to be
+            // read behind that, which no event will tell of.
+            Ok(state) => self.is_drained &= !state.peer_has_closed(),
+            Err(error) => {
+                self.failure = Some(error);
+                self.is_drained = false;
+                // The alert that tells the other side why. If it can't go out now, the flush takes it.
+                let _ = self.send();
+            }
         }
         Ok(())
     }

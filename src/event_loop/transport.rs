@@ -18,7 +18,7 @@ pub trait Transport: Read + Write {
     /// when the socket is writable.
     fn shut_down_writing(&mut self) -> io::Result<()>;
 
-    /// Whether a read or write that moved less than it could says as much as `WouldBlock`.
+    /// Whether the last read or write, if it moved less than it could, says as much as `WouldBlock`.
     fn short_means_blocked(&self) -> bool {
         SHORT_MEANS_BLOCKED
     }
@@ -93,8 +93,8 @@ impl Transport for Socket {
     fn short_means_blocked(&self) -> bool {
         match self {
             Socket::Plain(_) => SHORT_MEANS_BLOCKED,
-            // Its reads are as short as its records, whatever the kernel still has.
-            Socket::Tls(_) => false,
+            // It gave all its plaintext, and the kernel all its records.
+            Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.is_drained(),
         }
     }
 
