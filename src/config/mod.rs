@@ -7,7 +7,7 @@ mod places;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::args::Args;
@@ -96,6 +96,11 @@ impl Config {
         let places =
             PlacesSettings { chosen: Some(Provider::Offline), key, ..PlacesSettings::default() };
         Config { servers: vec![server], clients: 1, places, ..Config::default() }
+    }
+
+    /// The herd that a configuration's text describes.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        file::parse(text, Path::new("the configuration"))
     }
 
     /// The place of the server with that name.
