@@ -13,8 +13,11 @@ use herd_mio::places::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::trim;
 use herd_mio::protocol::{Dialect, Epoch, LineBuffer, Location, Wall};
 
+/// What is checked of an input.
+pub type Check = fn(&[u8]);
+
 /// Every target by its name.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [(&str, Check); 7] = [
     ("client_lines", client_lines),
     ("peer_lines", peer_lines),
     ("location", location),
