@@ -242,14 +242,8 @@ impl Model for SmallHerd {
             cuts: 0,
             restarts: 0,
         };
-        while self.is_connected {
-            let mut actions = Vec::new();
-            self.actions(&world, &mut actions);
-            let connects = |action: &Action| {
-                matches!(action, Action::Dial(_) | Action::Deliver(_) | Action::Answer(_))
-            };
-            let Some(action) = actions.into_iter().find(connects) else { break };
-            world = self.next_state(&world, action).expect("every action leads somewhere");
+        if self.is_connected {
+            self.connect(&mut world);
         }
         vec![world]
     }
@@ -332,6 +326,19 @@ impl Model for SmallHerd {
 }
 
 impl SmallHerd {
+    /// Brings all links up, in one of the orders in which they can.
+    fn connect(&self, world: &mut World) {
+        loop {
+            let mut actions = Vec::new();
+            self.actions(world, &mut actions);
+            let connects = |action: &Action| {
+                matches!(action, Action::Dial(_) | Action::Deliver(_) | Action::Answer(_))
+            };
+            let Some(action) = actions.into_iter().find(connects) else { return };
+            *world = self.next_state(world, action).expect("every action leads somewhere");
+        }
+    }
+
     /// How many clients the script has.
     fn clients(&self) -> usize {
         let ids: std::collections::BTreeSet<_> =
