@@ -1,0 +1,144 @@
+//! What happens to a herd: who is a neighbour of whom, what clients say, what breaks, and when. All of
+//! it follows from a seed, and can be made smaller by leaving events out.
+
+use std::fmt;
+
+use crate::random::Random;
+
+/// A whole schedule. Times are virtual milliseconds.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub seed: u64,
+    pub servers: usize,
+    pub edges: Vec<(usize, usize)>,
+    /// Clients that a table holds.
+    pub bound: usize,
+    /// Whether more clients are about than that.
+    pub is_crowded: bool,
+    pub heartbeat: u64,
+    /// The longest time that bytes are under way.
+    pub delay: u64,
+    /// Servers that take this much longer.
+    pub slow: Vec<(usize, u64)>,
+    /// Bytes that a link writes ahead at most.
+    pub room: usize,
+    pub events: Vec<(u64, Event)>,
+    /// When the last fault is over.
+    pub healed: u64,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client says IAMAT with this text behind it.
+    Tell { server: usize, text: String },
+    /// The connections between two servers break, in the middle of whatever is on them.
+    Break { one: usize, other: usize },
+    /// Nothing passes from one to the other; nobody is told.
+    Silence { from: usize, to: usize, until: u64 },
+    /// A server loses all it knows, and is back then.
+    Crash { server: usize, until: u64 },
+    /// A server's clock jumps by so many milliseconds.
+    Jump { server: usize, by: i64 },
+}
+
+impl Schedule {
+    pub fn from_seed(seed: u64, servers: Option<usize>) -> Schedule {
+        let mut random = Random::new(seed);
+        let servers = servers.unwrap_or_else(|| random.between(2, 6));
+        let edges = edges(servers, &mut random);
+        let clients = random.between(1, 12);
+        let is_crowded = random.percent(15) && clients > 2;
+        let healed = random.between(2_000, 20_000) as u64;
+        let slow = (0..servers).filter(|_| random.percent(10)).collect::<Vec<_>>();
+        let mut schedule = Schedule {
+            seed,
+            servers,
+            edges,
+            bound: if is_crowded { random.between(1, clients - 1) } else { 1_000 },
+            is_crowded,
+            heartbeat: random.between(400, 2_000) as u64,
+            delay: random.between(1, 80) as u64,
+            slow: Vec::new(),
+            room: [100, 300, 4_000][random.below(3)],
+            events: Vec::new(),
+            healed,
+        };
+        // Within what three heartbeats allow: a link that is slower than that never comes up.
+        let most = schedule.heartbeat as usize / 2;
+        schedule.slow = slow.iter().map(|&it| (it, random.between(1, most) as u64)).collect();
+        // Now and then so many that the feed is rewritten.
+        let most = if random.percent(10) { 400 } else { 40 };
+        for _ in 0..random.between(1, most) {
+            let server = random.below(servers);
+            let text = schedule.words(clients, &mut random);
+            let at = random.below(healed as usize) as u64;
+            schedule.events.push((at, Event::Tell { server, text }));
+        }
+        for _ in 0..random.below(12) {
+            let at = random.below(healed as usize) as u64;
+            let event = schedule.fault(at, &mut random);
+            schedule.events.push((at, event));
+        }
+        schedule.events.sort_by_key(|(at, _)| *at);
+        schedule
+    }
+
+    /// A client, a place and a time: few enough of each that updates meet, and are often equal.
+    fn words(&self, clients: usize, random: &mut Random) -> String {
+        let id = random.below(clients);
+        let timestamp = 1_000 + random.below(8);
+        let fraction = ["", ".0", ".5", ".50", ".500000000", ".5000000001"][random.below(6)];
+        let location = ["+1.0-2.0", "+1.0-2.00", "+3.0+4.0/", "-5-6"][random.below(4)];
+        format!("c{id} {location} {timestamp}{fraction}")
+    }
+
+    fn fault(&self, at: u64, random: &mut Random) -> Event {
+        let (one, other) = self.edges[random.below(self.edges.len())];
+        let (from, to) = if random.percent(50) { (one, other) } else { (other, one) };
+        let until = at + random.between(1, 3 * self.heartbeat as usize + 2_000) as u64;
+        let until = until.min(self.healed);
+        match random.below(10) {
+            0..=3 => Event::Break { one, other },
+            4..=5 => Event::Silence { from, to, until },
+            6..=8 => Event::Crash { server: from, until },
+            _ => Event::Jump { server: from, by: random.between(0, 4_000) as i64 - 2_000 },
+        }
+    }
+}
+
+/// A line, a ring, a tree, the report's five, or anything that hangs together.
+fn edges(servers: usize, random: &mut Random) -> Vec<(usize, usize)> {
+    let mut edges: Vec<(usize, usize)> = match random.below(5) {
+        0 => (1..servers).map(|it| (it - 1, it)).collect(),
+        1 => (1..servers).map(|it| (it - 1, it)).chain([(0, servers - 1)]).collect(),
+        2 => (1..servers).map(|it| ((it - 1) / 2, it)).collect(),
+        3 if servers == 5 => vec![(0, 1), (0, 2), (0, 3), (1, 3), (2, 4)],
+        _ => {
+            let mut edges: Vec<_> = (1..servers).map(|it| (random.below(it), it)).collect();
+            for _ in 0..random.below(servers) {
+                let (one, other) = (random.below(servers), random.below(servers));
+                edges.extend((one != other).then_some((one.min(other), one.max(other))));
+            }
+            edges
+        }
+    };
+    edges.sort_unstable();
+    edges.dedup();
+    edges.retain(|(one, other)| one != other);
+    edges
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Schedule { seed, servers, edges, bound, heartbeat, delay, slow, room, healed, .. } =
+            self;
+        writeln!(f, "seed {seed}: {servers} servers, edges {edges:?}, tables of {bound},")?;
+        writeln!(f, "heartbeat {heartbeat} ms, delays to {delay} ms, slow {slow:?}, room {room},")?;
+        writeln!(f, "healed at {healed} ms")?;
+        for (at, event) in &self.events {
+            writeln!(f, "  {at:6} ms  {event:?}")?;
+        }
+        Ok(())
+    }
+}
