@@ -61,7 +61,8 @@ class Server:
         for port in self.neighbours:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
-                logging.info("Sending %s location at %s to %d.", client, location, port)
+                if is_logging:
+                    logging.info("Sending %s location at %s to %d.", client, location, port)
                 writer.write(line)
                 await writer.drain()
                 writer.close()
@@ -90,12 +91,14 @@ class Server:
         logging.info("Client %s is connected.", peer)
         try:
             while line := await reader.readline():
-                logging.info("Received from %s: %s", peer, line.rstrip().decode(errors="replace"))
+                if is_logging:
+                    logging.info("Received from %s: %s", peer, line.rstrip().decode(errors="replace"))
                 answer = await self.answer(line)
                 if answer:
                     writer.write(answer)
                     await writer.drain()
-                    logging.info("Sent to %s: %s", peer, answer.rstrip().decode(errors="replace"))
+                    if is_logging:
+                        logging.info("Sent to %s: %s", peer, answer.rstrip().decode(errors="replace"))
         except (ConnectionError, ValueError):
             pass
         logging.info("Client %s is disconnected.", peer)
@@ -113,9 +116,8 @@ async def main(port, neighbours):
 
 if __name__ == "__main__":
     port, log, *options = sys.argv[1:]
-    if log == "off":
-        logging.disable()
-    else:
+    is_logging = log != "off"
+    if is_logging:
         logging.basicConfig(
             filename=log,
             level=logging.INFO,
