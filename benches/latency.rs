@@ -14,6 +14,7 @@ use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
 use herd_mio::herd::Moment;
 use herd_mio::places::Query;
 use herd_mio::places::gazetteer::Gazetteer;
+use herd_mio::places::http::{Progress, ResponseReader};
 use herd_mio::places::{offline, trim};
 use herd_mio::protocol::{Dialect, Epoch, Line, Request, Wall};
 
@@ -55,6 +56,41 @@ fn places(criterion: &mut Criterion) {
     let query = Query { latitude: 34.068930, longitude: -118.445127, radius: 16_093.44 };
     criterion.bench_function("answer a WHATSAT from the gazetteer", |bencher| {
         bencher.iter(|| trim::trim(&offline::answer(&gazetteer, &query), "results", 5));
+    });
+}
+
+/// What a query to a Places service costs beside the network: its answer read, as it comes from TLS in
+/// records of 16 KiB, and trimmed.
+fn answer(criterion: &mut Criterion) {
+    let result = format!("{{\n         \"name\" : \"{}\"\n      }}", "x".repeat(1_000));
+    let results = vec![result; 20].join(",\n      ");
+    let body = format!("{{\n   \"results\" : [ {results} ],\n   \"status\" : \"OK\"\n}}\n");
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\n\
+                Date: Mon, 05 Oct 2026 10:00:00 GMT\r\nServer: x\r\n";
+    let by_length = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    for chunk in body.as_bytes().chunks(4_096) {
+        chunked += &format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+    }
+    chunked += "0\r\n\r\n";
+    let read = |text: &str| {
+        let mut reader = ResponseReader::new(1024 * 1024);
+        let mut progress = Ok(Progress::More);
+        for record in text.as_bytes().chunks(16 * 1024) {
+            progress = reader.push(record);
+        }
+        progress
+    };
+    for (name, text) in [("by length", by_length), ("in chunks", chunked)] {
+        assert!(
+            matches!(read(&text), Ok(Progress::Done(answer)) if answer.body == body.as_bytes())
+        );
+        criterion.bench_function(&format!("parse an answer of 20 KiB {name}"), |bencher| {
+            bencher.iter(|| read(std::hint::black_box(&text)));
+        });
+    }
+    criterion.bench_function("trim an answer of 20 results to 5", |bencher| {
+        bencher.iter(|| trim::trim(std::hint::black_box(body.as_bytes()), "results", 5));
     });
 }
 
@@ -173,5 +209,5 @@ impl Talk {
     }
 }
 
-criterion_group!(benches, parse, handle, places, loopback);
+criterion_group!(benches, parse, handle, places, answer, loopback);
 criterion_main!(benches);

@@ -3,12 +3,15 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use log::LevelFilter;
 
 use crate::config::Provider;
+use crate::places::endpoint::Endpoint;
+use crate::places::key::Key;
 use crate::protocol::Dialect;
 
 /// What was typed.
@@ -20,9 +23,11 @@ pub struct Args {
     pub log_dir: PathBuf,
     pub log_level: LevelFilter,
     pub places: Option<Provider>,
-    pub places_url: Option<String>,
+    pub places_url: Option<Endpoint>,
     pub places_ca: Option<PathBuf>,
     pub places_key_file: Option<PathBuf>,
+    pub places_key: Option<Key>,
+    pub tls_dir: PathBuf,
 }
 
 /// What the program is to do.
@@ -32,6 +37,8 @@ pub enum Mode {
     Server(String),
     /// Run all of them.
     Herd,
+    /// Run a Places service at this address.
+    PlacesServer(SocketAddr),
     /// Say what the configuration means.
     Check,
     Help,
@@ -41,7 +48,7 @@ pub enum Mode {
 /// A command line that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArgsError {
-    /// Neither or more than one of `--server`, `--herd` and `--check`.
+    /// Neither or more than one of `--server`, `--herd`, `--places-server` and `--check`.
     Mode,
     Unknown(String),
     Twice(String),
@@ -62,13 +69,16 @@ impl Args {
         let herd = words.contains("--herd");
         let check = words.contains("--check");
         let server = text(&mut words, "--server")?;
+        let service =
+            value(&mut words, "--places-server", "an address as 127.0.0.1:8443", address)?;
         let args = Args {
-            mode: match (help, version, server, herd, check) {
+            mode: match (help, version, server, service, herd, check) {
                 (true, ..) => Mode::Help,
                 (_, true, ..) => Mode::Version,
-                (_, _, Some(name), false, false) => Mode::Server(name),
-                (_, _, None, true, false) => Mode::Herd,
-                (_, _, None, false, true) => Mode::Check,
+                (_, _, Some(name), None, false, false) => Mode::Server(name),
+                (_, _, None, Some(address), false, false) => Mode::PlacesServer(address),
+                (_, _, None, None, true, false) => Mode::Herd,
+                (_, _, None, None, false, true) => Mode::Check,
                 _ => {
                     reject_rest(words)?;
                     return Err(ArgsError::Mode);
@@ -80,9 +90,11 @@ impl Args {
             log_level: value(&mut words, "--log-level", LEVELS, level)?
                 .unwrap_or(LevelFilter::Info),
             places: value(&mut words, "--places", "google, google-new or offline", provider)?,
-            places_url: value(&mut words, "--places-url", "an https:// URL", https_url)?,
+            places_url: value(&mut words, "--places-url", HTTPS_URL, Endpoint::parse)?,
             places_ca: text(&mut words, "--places-ca")?.map(PathBuf::from),
             places_key_file: text(&mut words, "--places-key-file")?.map(PathBuf::from),
+            places_key: value(&mut words, "--places-key", "one word of visible ASCII", key)?,
+            tls_dir: text(&mut words, "--tls-dir")?.map_or_else(|| ".".into(), PathBuf::from),
         };
         match args.mode {
             Mode::Help | Mode::Version => Ok(args),
@@ -163,17 +175,21 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-fn https_url(url: &str) -> Option<String> {
-    let rest = url.strip_prefix("https://")?;
-    (!rest.is_empty() && !rest.starts_with('/')).then(|| url.to_owned())
+fn address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn key(text: &str) -> Option<Key> {
+    Key::parse(text.as_bytes())
 }
 
 impl fmt::Display for ArgsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ArgsError::Mode => {
-                f.write_str("say exactly one of --server NAME, --herd and --check (or --help)")
-            }
+            ArgsError::Mode => f.write_str(
+                "say exactly one of --server NAME, --herd, --check and --places-server ADDRESS \
+                     (or --help)",
+            ),
             ArgsError::Unknown(word) => {
                 write!(f, "{word:?} is no option of this program; see --help")
             }
@@ -188,6 +204,7 @@ impl fmt::Display for ArgsError {
 
 impl std::error::Error for ArgsError {}
 
+const HTTPS_URL: &str = "an https:// URL without a query";
 const LEVELS: &str = "off, error, warning, info, debug or trace";
 
 const OPTIONS: &[&str] = &[
@@ -202,6 +219,9 @@ const OPTIONS: &[&str] = &[
     "--places-url",
     "--places-ca",
     "--places-key-file",
+    "--places-key",
+    "--places-server",
+    "--tls-dir",
 ];
 
 /// What `--help` prints.
@@ -211,6 +231,7 @@ herd-mio: a herd of servers that know where clients are
     herd-mio --server NAME [options]     run one server of the herd
     herd-mio --herd [options]            run all of them, each in a process of its own, until Ctrl-C
     herd-mio --check [options]           read the configuration, say what it means, and exit
+    herd-mio --places-server ADDRESS     be a Places service, over HTTPS, from the gazetteer
     herd-mio --help | --version
 
     --config FILE            the herd, as TOML [the report's five servers on 127.0.0.1,
@@ -223,6 +244,11 @@ herd-mio: a herd of servers that know where clients are
     --places-url URL         another endpoint that speaks the provider's API, https only
     --places-ca FILE         PEM certificates to trust for it, instead of the built-in roots
     --places-key-file FILE   the API key; else the variable HERD_PLACES_KEY
+
+  of --places-server:
+    --places-key KEY         what it is to be asked with, also by the two ways above [nothing]
+    --tls-dir DIR            where it keeps its certificates; DIR/ca.pem is what --places-ca
+                             wants [the current folder]
 
 Options are also written --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a
 command line or configuration that cannot be used, 1 for what fails at run time.

@@ -3,7 +3,7 @@
 //! ```text
 //!   protocol, herd, places     what to say: values and state machines; bytes in, bytes out,
 //!           ^                  the time as an argument
-//!   connections                what is on the other end: a client, a caller, a link
+//!   connections                what is on the other end: a client, a caller, a link, a service
 //!           ^
 //!   event_loop                 when: readiness, timers, wake-ups, slots
 //!           ^
@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod certificates;
 pub mod config;
 pub mod connections;
 pub mod event_loop;

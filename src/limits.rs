@@ -76,6 +76,12 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub const STRANGERS: usize = 64;
 /// How long a client must have been silent before it makes room for another one.
 pub const SILENT_BEFORE_EVICTION: Duration = Duration::from_secs(60);
+/// How long an attempt to connect to one address of the Places service may take, so that a query has
+/// time left for the next address.
+pub const PLACES_CONNECT: Duration = Duration::from_secs(1);
+/// How long a connection with the Places service is kept without a query. Services close theirs after
+/// a minute or more; whoever closes first needs no second try.
+pub const PLACES_IDLE: Duration = Duration::from_secs(50);
 /// How long answers and acknowledgements are waited for at the end.
 pub const GRACE: Duration = Duration::from_secs(5);
 /// Log that waits for the disk (section 6). Beyond it records are dropped.
@@ -84,3 +90,15 @@ pub const LOG_WAITING_BYTES: usize = 8 * 1024 * 1024;
 pub const LOG_RECORD_BYTES: usize = 16 * 1024;
 /// How long the end of the program waits for the log to be written.
 pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(5);
+/// The head of an HTTP request or answer, its blank line included: services send about 1 KiB, and
+/// nginx and Apache take 8 KiB at most.
+pub const HEAD_BYTES: usize = 16 * 1024;
+/// Fields in one HTTP head. The parser wants their places before it begins, 32 bytes each.
+pub const HEAD_FIELDS: usize = 100;
+/// A line before a chunk of an HTTP body: sixteen digits and its ending are 18 bytes, the rest is for
+/// extensions, which nobody sends and which are skipped.
+pub const CHUNK_LINE_BYTES: usize = 256;
+/// Heads of status 1xx before the answer itself, so that they can't go on for ever.
+pub const INTERIM_HEADS: usize = 8;
+/// The body of a request to the Places service of our own: one of the New API has some 200 bytes.
+pub const REQUEST_BODY_BYTES: usize = 64 * 1024;

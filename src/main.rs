@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use herd_mio::args::{Args, HELP, Mode};
-use herd_mio::config::{Config, Provider};
+use herd_mio::config::{Config, PLACES_SERVICE};
+use herd_mio::event_loop::{RunError, ServerTls};
+use herd_mio::logging::Log;
 use herd_mio::protocol::is_server_name;
 use herd_mio::supervisor::HerdError;
-use herd_mio::{event_loop, logging, supervisor};
+use herd_mio::{certificates, event_loop, logging, supervisor};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -28,17 +31,10 @@ fn main() -> ExitCode {
     if args.mode == Mode::Check {
         return print(&config.drawing());
     }
-    let provider = config.places.provider();
-    if provider != Provider::Offline {
-        let name = provider.name();
-        return unusable(&format!(
-            "the places provider {name} is not there yet; choose the embedded gazetteer with \
-             --places offline"
-        ));
-    }
     match &args.mode {
         Mode::Server(name) => serve(&args, &config, name),
-        _ => run_herd(&config, words),
+        Mode::PlacesServer(address) => serve_places(&args, &config, *address),
+        _ => run_herd(&args, &config, words),
     }
 }
 
@@ -57,7 +53,36 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
         log.finish();
         return unusable(&text);
     };
-    match event_loop::run(config, server, log.clone()) {
+    if let Some(warning) = &config.places.warning {
+        log::warn!("{warning}");
+    }
+    end(name, event_loop::run(config, server, log.clone()), &log)
+}
+
+/// Is a Places service, until it is told to stop.
+fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
+    let tls = match certificates::keep(&args.tls_dir) {
+        Ok(identity) => ServerTls::new(&identity.certificate, &identity.key),
+        Err(error) => return failed(&error.to_string()),
+    };
+    let tls = match tls {
+        Ok(tls) => tls,
+        Err(error) => {
+            let folder = args.tls_dir.display();
+            return failed(&format!("the certificate in {folder} can't be used: {error}"));
+        }
+    };
+    let log = match logging::start(&args.log_dir, PLACES_SERVICE, args.log_level) {
+        Ok(log) => log,
+        Err(error) => return failed(&error.to_string()),
+    };
+    let service = Config::places_service(config.places.key.clone());
+    end(PLACES_SERVICE, event_loop::run_places(&service, address, tls, log.clone()), &log)
+}
+
+/// How it ended, for the log and for whoever started it.
+fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{name} {error}.");
@@ -67,9 +92,9 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     }
 }
 
-fn run_herd(config: &Config, mut words: Vec<OsString>) -> ExitCode {
+fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode {
     words.retain(|word| word != "--herd");
-    match supervisor::run(config, words) {
+    match supervisor::run(args, config, words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ HerdError::Unusable { status, .. }) => {
             complain(&error.to_string());

@@ -41,7 +41,7 @@ fn check(text: &str) -> Output {
 
 #[test]
 fn a_command_line_that_cannot_be_used_is_said() {
-    is_unusable(&[], "--server NAME, --herd and --check");
+    is_unusable(&[], "--server NAME, --herd, --check and --places-server");
     is_unusable(&["--herd", "--check"], "exactly one of");
     is_unusable(&["--server", "Goloman", "--herd"], "exactly one of");
     is_unusable(&["--herds"], "\"--herds\" is no option");
@@ -80,6 +80,9 @@ fn help_and_version_go_to_standard_output() {
         "--places-url",
         "--places-ca",
         "--places-key-file",
+        "--places-server",
+        "--places-key",
+        "--tls-dir",
     ] {
         assert!(stdout(&help).contains(option), "{option}");
     }
@@ -184,17 +187,33 @@ fn what_may_be_a_mistake_is_pointed_out() {
 }
 
 #[test]
-fn providers_that_are_not_there_yet_say_so() {
+fn a_service_without_a_key_says_what_it_needs() {
     for provider in ["google", "google-new"] {
-        is_unusable(&["--server", "Goloman", "--places", provider], "is not there yet");
+        is_unusable(
+            &["--server", "Goloman", "--places", provider],
+            &format!("{provider} needs an API key: give --places-key-file"),
+        );
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
-    let output = command
-        .args(["--server", "Goloman"])
-        .env("HERD_PLACES_KEY", "a secret that nobody may see")
-        .output()
-        .expect("the program runs");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("google-new is not there yet"), "{}", stderr(&output));
-    assert!(!stderr(&output).contains("secret"));
+}
+
+#[test]
+fn the_key_and_the_certificates_are_read_at_the_start_and_the_key_is_never_shown() {
+    let (_folder, path) = file("sesame-open\n");
+    let path = path.to_str().expect("text");
+    let output = herd_mio(&["--check", "--places-key-file", path]);
+    let drawing = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for part in ["google-new", "an API key is given", "https://places.googleapis.com/v1/places"] {
+        assert!(drawing.contains(part), "{part}: {drawing}");
+    }
+    assert!(drawing.contains(&format!("chmod 600 {path}")), "{drawing}");
+    assert!(!drawing.contains("sesame"), "{drawing}");
+
+    let (_folder, two_words) = file("sesame open\n");
+    let two_words = two_words.to_str().expect("text");
+    is_unusable(&["--check", "--places-key-file", two_words], "there is no API key in it");
+    is_unusable(&["--check", "--places-key-file", "/nowhere/key"], "can't read /nowhere/key");
+    is_unusable(&["--check", "--places-ca", path], "there is no certificate in it");
+    is_unusable(&["--check", "--places-ca", "/nowhere/ca"], "can't read /nowhere/ca");
+    is_unusable(&["--check", "--places-url", "https://a/b?c"], "an https:// URL without a query");
 }

@@ -107,7 +107,8 @@ impl Chain {
         while came < updates {
             let room = (came + WINDOW).min(updates);
             if room - sent >= WINDOW / 4 || room == updates {
-                let lines: String = (sent..room).map(|number| request(SINGLE + 1 + number)).collect();
+                let lines: String =
+                    (sent..room).map(|number| request(SINGLE + 1 + number)).collect();
                 stream.write_all(lines.as_bytes())?;
                 sent = room;
             }

@@ -110,6 +110,11 @@ impl Workshop {
         self.project.join("benches/versus/peers").join(name)
     }
 
+    /// Where the report goes.
+    pub fn docs(&self) -> PathBuf {
+        self.project.join("docs")
+    }
+
     /// Our binary.
     pub fn ours(&self) -> PathBuf {
         PathBuf::from(env!("CARGO_BIN_EXE_herd-mio"))

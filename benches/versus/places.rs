@@ -33,7 +33,8 @@ pub fn measure(workshop: &Workshop, time: Duration) -> Result<Vec<Places>, Failu
     workshop.python_has("aiohttp")?;
     let folder = workshop.scratch.path();
     let service = start_service(workshop, folder)?;
-    let url = format!("https://localhost:{}/maps/api/place/nearbysearch/json", service.clients.port());
+    let url =
+        format!("https://localhost:{}/maps/api/place/nearbysearch/json", service.clients.port());
     let ca = folder.join("ca.pem");
     let servers = [
         ("herd-mio", ours(workshop, &url, &ca)?),

@@ -61,29 +61,38 @@ impl Config {
         let limits = &self.limits;
         let places = &self.places;
         let refill = if self.link.refill { "all that is known" } else { "only what is new" };
-        let key = if places.has_key { "an API key is given" } else { "no API key" };
+        let key = if places.key.is_some() { "an API key is given" } else { "no API key" };
+        let at = match places.provider() {
+            Provider::Offline => "the embedded gazetteer".to_owned(),
+            _ => places.endpoint.to_string(),
+        };
         let lines = [
             ("dialect", dialect.to_owned()),
             ("clients", format!("{} at most", self.clients)),
-            ("ahead", format!("{} at most", show(self.ahead))),
+            ("ahead", format!("{} at most", shown(self.ahead))),
             (
                 "heartbeat",
-                format!("{}; a new link starts with {refill}", show(self.link.heartbeat)),
+                format!("{}; a new link starts with {refill}", shown(self.link.heartbeat)),
             ),
             (
                 "lines",
-                format!("{} bytes, finished within {}", limits.line_bytes, show(limits.begun_line)),
+                format!(
+                    "{} bytes, finished within {}",
+                    limits.line_bytes,
+                    shown(limits.begun_line)
+                ),
             ),
             ("connections", format!("{} clients", limits.connections)),
             (
                 "unsent",
-                format!("{} bytes, taken within {}", limits.unsent_bytes, show(limits.stalled)),
+                format!("{} bytes, taken within {}", limits.unsent_bytes, shown(limits.stalled)),
             ),
             ("buffers", format!("{} bytes in all", limits.buffer_bytes)),
             (
                 "places",
-                format!("{}; {key}; {} a query", places.provider().name(), show(places.timeout)),
+                format!("{}; {key}; {} a query", places.provider().name(), shown(places.timeout)),
             ),
+            ("", at),
             (
                 "",
                 format!(
@@ -116,10 +125,7 @@ impl Config {
         if parts > 1 {
             warnings.push(format!("the herd is in {parts} parts, which never hear of each other"));
         }
-        if self.places.provider() != Provider::Offline {
-            let name = self.places.provider().name();
-            warnings.push(format!("the provider {name} is not there yet; use offline"));
-        }
+        warnings.extend(self.places.warning.clone());
         warnings
     }
 
@@ -144,7 +150,8 @@ impl Config {
     }
 }
 
-fn show(duration: Duration) -> String {
+/// A duration as it is written in a configuration.
+pub fn shown(duration: Duration) -> String {
     match duration.as_millis() {
         milliseconds if milliseconds % 1_000 != 0 => format!("{milliseconds} ms"),
         milliseconds if milliseconds % 60_000 != 0 => format!("{} s", milliseconds / 1_000),

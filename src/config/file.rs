@@ -71,7 +71,12 @@ struct Places {
 pub(super) fn read(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
-    let file: File = toml::from_str(&text)
+    parse(&text, path)
+}
+
+/// Checks the text of a file; `path` is named where it can't be used.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let file: File = toml::from_str(text)
         .map_err(|error| ConfigError::Toml { path: path.to_owned(), reason: error.to_string() })?;
     check(&file)
 }

@@ -1,17 +1,22 @@
-//! What runs: a herd, checked. Read from a TOML file (the module `file`), overridden by the command line,
-//! and shown by `--check` (the module `drawing`).
+//! What runs: a herd, checked. Read from a TOML file (the module `file`), overridden by the command
+//! line, and shown by `--check` (the module `drawing`).
 
 mod drawing;
 mod file;
+mod places;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::args::Args;
 use crate::limits::Limits;
+use crate::places::key::Key;
 use crate::protocol::Dialect;
+
+pub use drawing::shown;
+pub use places::{KEY_VARIABLE, PlacesSettings, Provider};
 
 /// A whole herd, checked: every neighbour exists, every edge is known at both its ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,32 +55,6 @@ pub struct LinkSettings {
     pub refill: bool,
 }
 
-/// Who answers what lies around a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// Google's Nearby Search (legacy).
-    Google,
-    /// Google's Places API (New).
-    GoogleNew,
-    /// The embedded gazetteer.
-    Offline,
-}
-
-/// How places are asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlacesSettings {
-    /// None: the one that suits, see [`PlacesSettings::provider`].
-    pub chosen: Option<Provider>,
-    /// Whether an API key is given. The key itself is not kept here, so that nothing that shows
-    /// a configuration can show it.
-    pub has_key: bool,
-    /// Time for one query, all its steps together.
-    pub timeout: Duration,
-    pub in_flight: usize,
-    pub waiting: usize,
-    pub answer_bytes: usize,
-}
-
 /// A configuration that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -87,6 +66,8 @@ pub enum ConfigError {
     Value { key: String, value: String, expected: String },
     /// The servers don't make a herd.
     Herd(String),
+    /// The Places service can't be asked.
+    Places(String),
 }
 
 impl Config {
@@ -97,16 +78,29 @@ impl Config {
             None => Config::default(),
         };
         config.dialect = args.dialect.unwrap_or(config.dialect);
-        config.places.chosen = args.places.or(config.places.chosen);
-        let variable = std::env::var_os("HERD_PLACES_KEY").is_some_and(|key| !key.is_empty());
-        config.places.has_key = variable || args.places_key_file.is_some();
-        if let Some(path) = &args.places_key_file
-            && let Err(error) = std::fs::metadata(path)
-        {
-            let reason = error.to_string();
-            return Err(ConfigError::Read { path: path.clone(), reason });
-        }
+        config.places.complete(args)?;
         Ok(config)
+    }
+
+    /// A Places service of this program's own: a herd of one, that nobody is a neighbour of. Its clients
+    /// are visitors, who come by HTTPS.
+    pub fn places_service(key: Option<Key>) -> Config {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = ServerConfig {
+            name: PLACES_SERVICE.to_owned(),
+            listen: nowhere,
+            peers: nowhere,
+            dial: nowhere.to_string(),
+            neighbours: Vec::new(),
+        };
+        let places =
+            PlacesSettings { chosen: Some(Provider::Offline), key, ..PlacesSettings::default() };
+        Config { servers: vec![server], clients: 1, places, ..Config::default() }
+    }
+
+    /// The herd that a configuration's text describes.
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        file::parse(text, Path::new("the configuration"))
     }
 
     /// The place of the server with that name.
@@ -117,28 +111,6 @@ impl Config {
     /// The names of the servers, in order.
     pub fn names(&self) -> Vec<&str> {
         self.servers.iter().map(|server| server.name.as_str()).collect()
-    }
-}
-
-impl PlacesSettings {
-    /// Who answers: the one that was chosen, else the New API where a key is given (Google
-    /// enables the legacy one for no new project), else the gazetteer.
-    pub fn provider(&self) -> Provider {
-        self.chosen.unwrap_or(match self.has_key {
-            true => Provider::GoogleNew,
-            false => Provider::Offline,
-        })
-    }
-}
-
-impl Provider {
-    /// Its name in the configuration and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::Google => "google",
-            Provider::GoogleNew => "google-new",
-            Provider::Offline => "offline",
-        }
     }
 }
 
@@ -163,14 +135,7 @@ impl Default for Config {
             servers: REPORT.iter().map(server).collect(),
             limits: Limits::default(),
             link: LinkSettings { heartbeat: Duration::from_secs(5), refill: true },
-            places: PlacesSettings {
-                chosen: None,
-                has_key: false,
-                timeout: Duration::from_secs(5),
-                in_flight: 64,
-                waiting: 1_024,
-                answer_bytes: 4 * 1024 * 1024,
-            },
+            places: PlacesSettings::default(),
         }
     }
 }
@@ -196,13 +161,15 @@ impl fmt::Display for ConfigError {
             ConfigError::Value { key, value, expected } => {
                 write!(f, "{key} is {value}, and should be {expected}")
             }
-            ConfigError::Herd(text) => f.write_str(text),
+            ConfigError::Herd(text) | ConfigError::Places(text) => f.write_str(text),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
 
+/// What a Places service calls itself, and its log.
+pub const PLACES_SERVICE: &str = "Places";
 /// A server's port for neighbours lies so far above its port for clients, unless it is set.
 const PEERS_ABOVE_CLIENTS: u16 = 10_000;
 

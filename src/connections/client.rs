@@ -6,7 +6,6 @@ use super::places::Ask;
 use super::records::{self, Records};
 use super::{ConnectionId, Server, Verdict};
 use crate::herd::Moment;
-use crate::places::Query;
 use crate::protocol::{Line, Refused, Request, Whatsat, asks_for_http, write_refusal};
 
 /// A client's connection.
@@ -67,15 +66,8 @@ impl Server {
     ) -> Result<Verdict, Refused> {
         let entry = self.herd.table().get(whatsat.id).ok_or(Refused::UnknownClient)?;
         let location = entry.update.location().ok_or(Refused::UnknownClient)?;
-        let ask = Ask {
-            query: Query {
-                latitude: location.latitude.degrees(),
-                longitude: location.longitude.degrees(),
-                radius: whatsat.radius,
-            },
-            bound: whatsat.bound,
-        };
-        match self.places.ask(id, ask, now.elapsed) {
+        let ask = Ask { location: &location, radius: whatsat.radius, bound: whatsat.bound };
+        match self.places.ask(id, &ask, now.elapsed) {
             Some(body) => {
                 entry.update.get().write_at(self.dialect, out);
                 out.extend_from_slice(&body);

@@ -1,5 +1,5 @@
-//! What is on the other end of a connection: a client, a caller on the neighbours' port, or a
-//! neighbour that we dialled. One [`Server`] knows them all.
+//! What is on the other end of a connection: a client, a caller on the neighbours' port, a neighbour
+//! that we dialled, or the Places service. One [`Server`] knows them all.
 //!
 //! Never here: a socket, a poll, a thread, a file. A line comes in with the connection's name
 //! and [`Role`], the answer is appended to the output that the event loop lends, and a
@@ -10,7 +10,7 @@
 //!   clients' listener ----> Role::Client ----+
 //!   neighbours' listener -> Role::Caller ----+---> Server ---> herd, places
 //!   dial -----------------> Role::Link ------+       |
-//!                                                    +-------> Command: dial, close, deliver
+//!   query ----------------> Role::Places ----+       +-------> Command: dial, close, deliver
 //! ```
 
 mod caller;
@@ -18,17 +18,20 @@ mod client;
 mod link;
 mod places;
 mod records;
+mod visitor;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use client::Client;
-pub use places::Ask;
+pub use places::{Ask, QueryId};
+pub use visitor::Visitor;
 
 use crate::config::Config;
 use crate::herd::{Caller, Herd, Moment, NeighbourId, Output, Settings};
 use crate::limits::PEER_LINE_BYTES;
+use crate::places::key::Key;
 use crate::protocol::{Dialect, Epoch, Line};
 use places::Places;
 use records::Records;
@@ -50,6 +53,22 @@ pub enum Role {
     Caller(Caller),
     /// A neighbour that we dialled.
     Link(NeighbourId),
+    /// The Places service, that we dialled.
+    Places,
+    /// Came by the port of a Places service of our own.
+    Visitor(Box<Visitor>),
+}
+
+impl Role {
+    /// Whether what it sends are lines. What others send is handed on as it comes.
+    pub fn speaks_lines(&self) -> bool {
+        matches!(self, Role::Client(_) | Role::Caller(_) | Role::Link(_))
+    }
+
+    /// Whether it came to be served: such are limited in number, and let go when the server stops.
+    pub fn is_guest(&self) -> bool {
+        matches!(self, Role::Client(_) | Role::Visitor(_))
+    }
 }
 
 /// How a connection goes on after a line.
@@ -70,8 +89,16 @@ pub enum Command {
     Dial { neighbour: NeighbourId, address: String },
     /// Close a connection at once.
     Close(ConnectionId),
+    /// Close a connection in order.
+    Finish(ConnectionId),
     /// Unpack the gazetteer where it holds nobody up, then call [`Server::gazetteer_unpacked`].
     UnpackGazetteer,
+    /// Find out what the Places service's name stands for, then call [`Server::places_resolved`].
+    ResolvePlaces { host: String, port: u16 },
+    /// Connect to the Places service for a query, by TLS.
+    OpenPlaces { query: QueryId, address: SocketAddr },
+    /// Append bytes to a connection's output.
+    Send { to: ConnectionId, bytes: Vec<u8> },
     /// Append the end of an answer that a connection has waited for ([`Server::deliver`]).
     Deliver { to: ConnectionId, body: Vec<u8> },
 }
@@ -84,6 +111,8 @@ pub struct Server {
     dialect: Dialect,
     client_line_bytes: usize,
     places: Places,
+    /// What those must know who ask us by HTTP.
+    visitors_key: Option<Key>,
     neighbours: Vec<Neighbour>,
     commands: VecDeque<Command>,
 }
@@ -121,6 +150,7 @@ impl Server {
             dialect: config.dialect,
             client_line_bytes: config.limits.line_bytes,
             places: Places::new(&config.places),
+            visitors_key: config.places.key.clone(),
             neighbours: neighbours.map(Neighbour::new).collect(),
             commands: VecDeque::new(),
         }
@@ -140,7 +170,7 @@ impl Server {
     pub fn line_bytes(&self, role: &Role) -> usize {
         match role {
             Role::Client(_) => self.client_line_bytes,
-            Role::Caller(_) | Role::Link(_) => PEER_LINE_BYTES,
+            _ => PEER_LINE_BYTES,
         }
     }
 
@@ -156,13 +186,43 @@ impl Server {
             Role::Client(client) => self.client_line(on.id, client, on.peer, line, now, out),
             Role::Caller(caller) => self.caller_line(on.id, caller, on.peer, line, now, out),
             Role::Link(neighbour) => self.link_line(*neighbour, line, now),
+            Role::Places | Role::Visitor(_) => Verdict::Close, // They don't speak lines.
+        }
+    }
+
+    /// Handles bytes of a connection that does not speak lines, and appends what is to be said.
+    pub fn handle_bytes(
+        &mut self,
+        on: Connection<'_>,
+        bytes: &[u8],
+        now: Moment,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        match on.role {
+            Role::Places => self.places_bytes(on.id, bytes, now),
+            Role::Visitor(visitor) => self.visitor_bytes(visitor, on.peer, bytes, out),
+            Role::Client(_) | Role::Caller(_) | Role::Link(_) => Verdict::Close,
+        }
+    }
+
+    /// A connection that does not speak lines has ended, in order.
+    pub fn handle_end(&mut self, on: Connection<'_>, now: Moment) {
+        if let Role::Places = on.role {
+            self.places_ended(on.id, now);
         }
     }
 
     /// Forgets a connection that is closed.
     pub fn closed(&mut self, on: Connection<'_>, now: Moment) {
         match on.role {
-            Role::Client(_) => records::closed("Client", on.peer),
+            Role::Client(client) => {
+                records::closed("Client", on.peer);
+                if client.is_waiting() {
+                    self.places.forget(on.id);
+                }
+            }
+            Role::Visitor(_) => records::closed("Visitor", on.peer),
+            Role::Places => self.places_closed(on.id, now),
             Role::Caller(caller) => self.caller_closed(on.id, *caller, on.peer),
             Role::Link(neighbour) => self.link_closed(on.id, *neighbour, now),
         }
@@ -178,10 +238,7 @@ impl Server {
             };
             self.commands.extend(command);
         }
-        if self.places.must_unpack() {
-            self.commands.push_back(Command::UnpackGazetteer);
-        }
-        self.commands.pop_front()
+        self.commands.pop_front().or_else(|| self.places.poll_command())
     }
 
     /// When [`Server::handle_timeout`] must be called at the latest.
@@ -194,7 +251,7 @@ impl Server {
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Moment) {
         self.herd.handle_timeout(now, &mut Records(&self.own, &self.neighbours));
-        self.commands.extend(self.places.handle_timeout(now.elapsed));
+        self.places.handle_timeout(now.elapsed);
     }
 }
 
@@ -204,12 +261,12 @@ pub struct Connection<'a> {
     pub id: ConnectionId,
     pub role: &'a mut Role,
     /// The address at the other end.
-    pub peer: std::net::SocketAddr,
+    pub peer: SocketAddr,
 }
 
 impl Neighbour {
     fn new(server: &crate::config::ServerConfig) -> Neighbour {
-        let literal: Option<std::net::SocketAddr> = server.dial.parse().ok();
+        let literal: Option<SocketAddr> = server.dial.parse().ok();
         Neighbour {
             dial: server.dial.clone(),
             addresses: literal.map(|address| address.ip().to_canonical()).into_iter().collect(),

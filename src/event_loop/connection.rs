@@ -1,5 +1,5 @@
 //! One connection: bytes in, lines out; bytes queued, bytes flushed. The same code for clients,
-//! neighbours and links, whatever the transport: a mio stream here, a script in the tests.
+//! neighbours and links, whatever the transport: a TCP stream, TLS over one, a script in the tests.
 //!
 //! It knows what the kernel last said (`ready`) and what is to be done with the connection
 //! (`life`), and never mixes them up: only the kernel's word clears a ready flag.
@@ -9,25 +9,14 @@
 //!   Open --finish--> Flushing --all is out--> Lingering --end, or long enough--> Dead
 //! ```
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::buffers::Buffers;
+use super::transport::Transport;
 use crate::limits::LINGER_BYTES;
 use crate::protocol::{Line, LineBuffer};
-
-/// A byte stream that can be closed one way: a socket, or a test's script.
-pub trait Transport: Read + Write {
-    /// Tells the other side that nothing more will be written.
-    fn shut_down_writing(&mut self) -> io::Result<()>;
-}
-
-impl Transport for mio::net::TcpStream {
-    fn shut_down_writing(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
 
 /// How far a connection's life has come. It goes one way only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +106,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Reads once, as much as `scratch` holds. An error means that the connection is broken.
-    pub fn fill(&mut self, scratch: &mut [u8], buffers: &mut Buffers) -> io::Result<Fill> {
+    pub fn read(&mut self, scratch: &mut [u8]) -> io::Result<Fill> {
         match self.transport.read(scratch) {
             Ok(0) => {
                 self.ready.readable = false;
@@ -125,14 +114,7 @@ impl<T: Transport> Connection<T> {
                 Ok(Fill::End)
             }
             Ok(count) => {
-                let short = count < scratch.len();
-                if short && SHORT_MEANS_EMPTY && !self.ready.read_closed {
-                    self.ready.readable = false;
-                }
-                if self.input.wants_memory() {
-                    self.input.lend(buffers.lend());
-                }
-                self.input.push(&scratch[..count]);
+                self.note_short_read(count < scratch.len());
                 Ok(Fill::Bytes(count))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -141,6 +123,24 @@ impl<T: Transport> Connection<T> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Fill::Nothing),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Reads once, and keeps what came for [`Connection::next_line`].
+    pub fn fill(&mut self, scratch: &mut [u8], buffers: &mut Buffers) -> io::Result<Fill> {
+        let fill = self.read(scratch)?;
+        if let Fill::Bytes(count) = fill {
+            if self.input.wants_memory() {
+                self.input.lend(buffers.lend());
+            }
+            self.input.push(&scratch[..count]);
+        }
+        Ok(fill)
+    }
+
+    fn note_short_read(&mut self, is_short: bool) {
+        if is_short && self.transport.short_means_blocked() && !self.ready.read_closed {
+            self.ready.readable = false;
         }
     }
 
@@ -170,9 +170,9 @@ impl<T: Transport> Connection<T> {
         self.sent
     }
 
-    /// Bytes that wait to be sent.
+    /// Bytes that wait to be sent, here and in the transport.
     pub fn unsent(&self) -> usize {
-        self.output.len() - self.sent
+        self.output.len() - self.sent + self.transport.unsent()
     }
 
     /// Bytes that wait in both buffers.
@@ -186,8 +186,13 @@ impl<T: Transport> Connection<T> {
         if wanted == 0 || !self.ready.writable {
             return Ok(Flush { taken: 0, left: wanted });
         }
-        let taken = match self.transport.write(&self.output[self.sent..]) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+        let pending = self.output.len() - self.sent;
+        let moved = match pending {
+            0 => self.transport.flush().map(|()| 0),
+            _ => self.transport.write(&self.output[self.sent..]),
+        };
+        let taken = match moved {
+            Ok(0) if pending > 0 => return Err(ErrorKind::WriteZero.into()),
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready.writable = false;
@@ -197,7 +202,9 @@ impl<T: Transport> Connection<T> {
             Err(error) => return Err(error),
         };
         self.sent += taken;
-        if 0 < taken && taken < wanted && SHORT_MEANS_EMPTY {
+        let is_short = 0 < taken && taken < pending && self.transport.short_means_blocked();
+        // What the transport still holds, the kernel has refused.
+        if is_short || self.transport.unsent() > 0 {
             self.ready.writable = false;
         }
         // Moving what is left to the front costs as much as what is left, so only once the
@@ -206,7 +213,8 @@ impl<T: Transport> Connection<T> {
             self.output.drain(..self.sent);
             self.sent = 0;
         }
-        Ok(Flush { taken, left: self.unsent() })
+        let left = self.unsent();
+        Ok(Flush { taken: wanted.saturating_sub(left), left })
     }
 
     /// Gives memory back that has nothing in it: an idle connection holds none.
@@ -247,6 +255,10 @@ impl<T: Transport> Connection<T> {
     /// and linger unless it has nothing more to say.
     pub fn shut_down(&mut self) {
         let told = self.transport.shut_down_writing();
+        if matches!(&told, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            self.ready.writable = false; // Its last word waits like any other byte.
+            return;
+        }
         let over = told.is_err() || self.has_ended();
         self.life = if over { Life::Dead } else { Life::Lingering };
     }
@@ -256,9 +268,7 @@ impl<T: Transport> Connection<T> {
         match self.transport.read(scratch) {
             Ok(count) if count > 0 && self.dropped < LINGER_BYTES => {
                 self.dropped += count;
-                if count < scratch.len() && SHORT_MEANS_EMPTY && !self.ready.read_closed {
-                    self.ready.readable = false;
-                }
+                self.note_short_read(count < scratch.len());
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -266,17 +276,3 @@ impl<T: Transport> Connection<T> {
         }
     }
 }
-
-/// Where a read or write that moved less than it could says as much as `WouldBlock`: epoll and
-/// kqueue give a new edge for what comes after. It saves a third of the system calls at one
-/// request a turn. Elsewhere only `WouldBlock` will do.
-const SHORT_MEANS_EMPTY: bool = cfg!(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "macos",
-    target_os = "ios",
-    target_os = "freebsd",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-));

@@ -16,6 +16,7 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::connection::Life;
+use super::transport::Socket;
 use super::worker::Job;
 use super::{Entry, EventLoop};
 use crate::connections::{ConnectionId, Role};
@@ -65,7 +66,8 @@ impl EventLoop {
             match TcpStream::connect(address) {
                 Ok(stream) => {
                     self.dials[usize::from(neighbour.0)] = addresses;
-                    let id = self.add(stream, address, Role::Link(neighbour), Life::Connecting);
+                    let socket = Socket::Plain(stream);
+                    let id = self.add(socket, address, Role::Link(neighbour), Life::Connecting);
                     self.server.link_connecting(neighbour, id);
                     return;
                 }
@@ -77,32 +79,39 @@ impl EventLoop {
 
     /// Looks how a dial is doing, after an event for it.
     pub(super) fn check_dial(&mut self, id: ConnectionId) {
-        let Some(Entry { connection, role: Role::Link(neighbour) }) = self.slots.get_mut(id) else {
+        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
         };
-        let neighbour = *neighbour;
-        match progress(&connection.transport) {
+        match progress(connection.transport.stream()) {
             Progress::UnderWay => {}
             Progress::Connected => {
-                tune(&connection.transport);
+                tune(connection.transport.stream());
                 connection.life = Life::Open;
                 connection.ready.readable = true;
                 connection.ready.writable = true;
                 let output = connection.queue(&mut self.buffers);
-                self.server.link_connected(neighbour, self.now, output);
+                match role {
+                    Role::Link(to) => self.server.link_connected(*to, self.now, output),
+                    _ => self.server.places_connected(id, output),
+                }
                 self.queue_flush(id);
                 self.queue_serve(id);
             }
-            Progress::Failed(error) => {
-                connection.life = Life::Dead;
-                self.dead.push(id);
-                let rest = std::mem::take(&mut self.dials[usize::from(neighbour.0)]);
-                if rest.is_empty() {
-                    self.server.link_failed(neighbour, &error.to_string(), self.now);
-                } else {
-                    self.connect(neighbour, rest);
-                }
-            }
+            Progress::Failed(error) => self.dial_failed(id, &error),
+        }
+    }
+
+    fn dial_failed(&mut self, id: ConnectionId, error: &io::Error) {
+        self.kill(id);
+        let Some(Entry { role: Role::Link(neighbour), .. }) = self.slots.get_mut(id) else {
+            return self.server.places_lost(id, &error.to_string(), self.now);
+        };
+        let neighbour = *neighbour;
+        let rest = std::mem::take(&mut self.dials[usize::from(neighbour.0)]);
+        if rest.is_empty() {
+            self.server.link_failed(neighbour, &error.to_string(), self.now);
+        } else {
+            self.connect(neighbour, rest);
         }
     }
 }
@@ -125,7 +134,7 @@ fn progress(stream: &TcpStream) -> Progress {
 }
 
 /// Resolves a name. It blocks, for as long as it likes: not on the loop's thread.
-pub(super) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn resolve(address: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     Ok(address.to_socket_addrs()?.collect())
 }
 

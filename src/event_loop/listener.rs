@@ -9,12 +9,22 @@ use std::net::SocketAddr;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::tls::ServerTls;
 use crate::limits::BACKLOG;
 
+/// Who comes by a port.
+#[derive(Clone)]
+pub enum Door {
+    Clients,
+    Neighbours,
+    /// Visitors of a Places service, by TLS.
+    Visitors(ServerTls),
+}
+
 /// A port that connections come by.
-#[derive(Debug)]
 pub struct Listener {
     pub socket: TcpListener,
+    pub door: Door,
     /// Newcomers may be waiting.
     pub is_ready: bool,
     /// The kernel refused; until something changes there is no use in asking again.
@@ -34,7 +44,7 @@ pub enum Accepted {
 impl Listener {
     /// Binds and listens. `SO_REUSEADDR` lets a restarted server take its port at once and still
     /// reports one that is in use; `SO_REUSEPORT` would hide that, and is not set.
-    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+    pub fn bind(door: Door, address: SocketAddr) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
@@ -44,7 +54,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into());
-        Ok(Listener { socket, is_ready: false, is_paused: false })
+        Ok(Listener { socket, door, is_ready: false, is_paused: false })
     }
 
     /// Accepts one connection, if there is one. Newcomers that gave up meanwhile are passed over.

@@ -21,13 +21,15 @@ mod buffers;
 mod connection;
 mod dialling;
 mod listener;
-mod rarely;
+mod places;
 mod serve;
 mod signals;
 mod slots;
 mod start;
 mod stop;
 mod timers;
+mod tls;
+mod transport;
 mod worker;
 
 use std::io::{self, ErrorKind};
@@ -35,21 +37,21 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 pub use buffers::Buffers;
-pub use connection::{Connection, Fill, Flush, Life, Ready, Transport};
+pub use connection::{Connection, Fill, Flush, Life, Ready};
 pub use signals::LEASH;
-pub use start::{RunError, run};
+pub use start::{RunError, run, run_places};
+pub use tls::{Authorities, ClientTls, ServerTls, TlsError};
+pub use transport::{Socket, Transport};
 
 use crate::connections::{self, Command, ConnectionId, Role, Server};
 use crate::herd::{Moment, NeighbourId};
 use crate::limits::{LINK_OUTPUT_BYTES, Limits};
-use crate::logging::Log;
+use crate::logging::{Log, Rarely};
 use crate::protocol::Wall;
 use listener::Listener;
-use rarely::Rarely;
 use signals::{Wish, Wishes};
 use slots::Slots;
 use stop::Stopping;
@@ -59,7 +61,7 @@ use worker::{Done, Job, Worker};
 /// A connection, and what is on its other end.
 #[derive(Debug)]
 struct Entry {
-    connection: Connection<TcpStream>,
+    connection: Connection<Socket>,
     role: Role,
 }
 
@@ -72,10 +74,14 @@ pub struct EventLoop {
     buffers: Buffers,
     /// Where every read goes first; one for all connections.
     scratch: Vec<u8>,
-    /// The clients' listener and the neighbours'; none once the server stops.
-    listeners: Option<[Listener; 2]>,
+    /// None once the server stops.
+    listeners: Vec<Listener>,
+    /// How we speak with the Places service, where one is asked.
+    client_tls: Option<ClientTls>,
     wishes: Wishes,
     worker: Worker,
+    /// Looks up the Places service's name: that may hang, and no neighbour shall wait for it.
+    places_worker: Worker,
     server: Server,
     limits: Limits,
     log: Log,
@@ -90,9 +96,10 @@ pub struct EventLoop {
     dials: Vec<Vec<SocketAddr>>,
     /// Callers that have not said who they are, the longest waiting first.
     strangers: Vec<ConnectionId>,
-    clients: usize,
-    /// Clients that the descriptors of this process suffice for.
-    clients_at_most: usize,
+    /// Connections of those that are served: clients, or visitors of a Places service.
+    guests: usize,
+    /// Guests that the descriptors of this process suffice for.
+    guests_at_most: usize,
     /// Before this, no client has been silent long enough to make room.
     nobody_silent_before: Duration,
     /// Bytes in all connections' buffers.
@@ -139,7 +146,7 @@ impl EventLoop {
         !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.dead.is_empty()
-            || self.listeners.as_ref().is_some_and(|both| both.iter().any(accepting))
+            || self.listeners.iter().any(accepting)
     }
 
     /// Step 2. Notes what the kernel said, and does nothing else with it.
@@ -147,8 +154,7 @@ impl EventLoop {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token() {
-                CLIENTS => self.note_listener(0),
-                NEIGHBOURS => self.note_listener(1),
+                Token(which @ 0..LISTENERS) => self.note_listener(which),
                 WAKER => {}
                 SIGNALS => {
                     let wishes = self.wishes.signals();
@@ -165,8 +171,8 @@ impl EventLoop {
     }
 
     fn note_listener(&mut self, which: usize) {
-        if let Some(listeners) = &mut self.listeners {
-            listeners[which].is_ready = true;
+        if let Some(listener) = self.listeners.get_mut(which) {
+            listener.is_ready = true;
         }
     }
 
@@ -225,12 +231,10 @@ impl EventLoop {
         if self.server.poll_timeout().is_some_and(|at| at <= self.now.elapsed) {
             self.server.handle_timeout(self.now);
         }
-        while let Some(done) = self.worker.poll() {
+        while let Some(done) = self.worker.poll().or_else(|| self.places_worker.poll()) {
             self.handle_done(done);
         }
-        while let Some(command) = self.server.poll_command() {
-            self.obey(command);
-        }
+        self.obey_all();
         // What became due for a link, and what a full output kept from it, goes out next turn.
         for (_, id) in self.links_with_room() {
             self.queue_flush(id);
@@ -254,6 +258,10 @@ impl EventLoop {
         match done {
             Done::Resolved { neighbour, result } => self.resolved(neighbour, result),
             Done::Gazetteer(gazetteer) => self.server.gazetteer_unpacked(gazetteer),
+            Done::PlacesResolved(result) => self.places_resolved(result),
+            Done::Failed { job: Job::ResolvePlaces { .. }, error } => {
+                self.places_resolved(Err(error));
+            }
             Done::Failed { job: Job::Resolve { neighbour, .. }, error } => {
                 self.resolved(neighbour, Err(error));
             }
@@ -263,12 +271,25 @@ impl EventLoop {
         }
     }
 
-    /// Does what the server asked for.
+    /// Does all that the server asked for: after the lines, so that what it has to say to others goes
+    /// out with the same flush, and after the timers.
+    fn obey_all(&mut self) {
+        while let Some(command) = self.server.poll_command() {
+            self.obey(command);
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
             Command::Dial { neighbour, address } => self.dial(neighbour, address),
             Command::Close(id) => self.kill(id),
+            Command::Finish(id) => self.finish(id),
             Command::UnpackGazetteer => self.worker.start(Job::UnpackGazetteer),
+            Command::ResolvePlaces { host, port } => {
+                self.places_worker.start(Job::ResolvePlaces { host, port });
+            }
+            Command::OpenPlaces { query, address } => self.open_places(query, address),
+            Command::Send { to, bytes } => self.send(to, &bytes),
             Command::Deliver { to, body } => {
                 let Some(Entry { connection, role: Role::Client(client) }) = self.slots.get_mut(to)
                 else {
@@ -295,7 +316,7 @@ impl EventLoop {
             };
             self.timers.clear_all(id);
             self.buffered -= entry.connection.counted;
-            self.clients -= usize::from(matches!(entry.role, Role::Client(_)));
+            self.guests -= usize::from(entry.role.is_guest());
             let peer = entry.connection.peer;
             let on = connections::Connection { id, role: &mut entry.role, peer };
             self.server.closed(on, self.now);
@@ -322,6 +343,14 @@ impl EventLoop {
         }
     }
 
+    /// No further byte of a connection is handled; what is queued goes out, and then it is closed.
+    fn finish(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+            connection.finish();
+            self.queue_flush(id);
+        }
+    }
+
     /// Nothing more happens on a connection; its slot is given back at the end of the turn.
     fn kill(&mut self, id: ConnectionId) {
         if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
@@ -333,13 +362,13 @@ impl EventLoop {
     }
 
     /// Takes a socket in: gives it a slot and registers it, once and for all.
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr, role: Role, life: Life) -> ConnectionId {
-        let mut connection = Connection::new(stream, peer, life, self.now.elapsed);
+    fn add(&mut self, socket: Socket, peer: SocketAddr, role: Role, life: Life) -> ConnectionId {
+        let mut connection = Connection::new(socket, peer, life, self.now.elapsed);
         let id = self.slots.next_id();
         let both = Interest::READABLE | Interest::WRITABLE;
-        let stream = &mut connection.transport;
+        let stream = connection.transport.stream();
         let registered = self.poll.registry().register(stream, slots::token(id), both);
-        self.clients += usize::from(matches!(role, Role::Client(_)));
+        self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
         if let Err(error) = registered {
             log::error!("{peer} can't be watched, so it is disconnected: {error}");
@@ -358,9 +387,8 @@ fn moment(start: Instant) -> Moment {
     Moment { elapsed: start.elapsed(), wall: Wall(since_1970) }
 }
 
-/// Tokens of what is not a connection: their generation is 0.
-const CLIENTS: Token = Token(0);
-const NEIGHBOURS: Token = Token(1);
-const WAKER: Token = Token(2);
-const SIGNALS: Token = Token(3);
-const LEASH_PIPE: Token = Token(4);
+/// Tokens of what is not a connection: their generation is 0. The first ones are the listeners'.
+const LISTENERS: usize = 2;
+const WAKER: Token = Token(LISTENERS);
+const SIGNALS: Token = Token(LISTENERS + 1);
+const LEASH_PIPE: Token = Token(LISTENERS + 2);

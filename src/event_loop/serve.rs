@@ -2,47 +2,49 @@
 //! and answered within a budget, and what is queued is written. And the limits that end a
 //! connection (protocol, section 7): each costs only the one that reached it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
 use super::connection::{Fill, Life};
 use super::dialling::tune;
-use super::listener::Accepted;
+use super::listener::{Accepted, Door};
 use super::timers::Timer;
+use super::tls::explain;
+use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, Role, Verdict};
 use crate::herd::Caller;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_A_TURN, LINES_A_TURN, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
 };
-
-/// The clients' listener, and the neighbours'.
-const CLIENTS: usize = 0;
+use crate::logging::Escaped;
 
 impl EventLoop {
     /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
     pub(super) fn serve(&mut self) {
-        for which in [CLIENTS, 1] {
+        for which in 0..self.listeners.len() {
             self.accept(which);
         }
         for id in std::mem::take(&mut self.ready) {
-            let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+            let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
                 continue;
             };
             connection.is_queued = false;
             match connection.life {
                 Life::Connecting => self.check_dial(id),
-                Life::Open => self.serve_open(id),
+                Life::Open if role.speaks_lines() => self.serve_lines(id),
+                Life::Open => self.serve_bytes(id),
                 Life::Lingering => self.serve_lingering(id),
                 Life::Flushing | Life::Dead => {}
             }
         }
+        self.obey_all();
     }
 
     /// One read, and the lines that are there.
-    fn serve_open(&mut self, id: ConnectionId) {
+    fn serve_lines(&mut self, id: ConnectionId) {
         let is_stopping = self.stopping.is_some();
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
@@ -95,7 +97,7 @@ impl EventLoop {
     }
 
     /// Keeps the time of a begun line: from its first byte, however slowly the rest drips.
-    fn watch_begun_line(&mut self, id: ConnectionId, begun: bool, is_another: bool) {
+    pub(super) fn watch_begun_line(&mut self, id: ConnectionId, begun: bool, is_another: bool) {
         let timer = Timer::BegunLine(id);
         if !begun || is_another {
             self.timers.clear(timer);
@@ -179,20 +181,36 @@ impl EventLoop {
 
     /// Takes back empty buffers and counts the bytes of the others.
     fn count_buffers(&mut self, id: ConnectionId) {
-        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+        if let Some(Entry { connection, role }) = self.slots.get_mut(id) {
             connection.reclaim(&mut self.buffers);
-            let buffered = connection.buffered();
+            let buffered = connection.buffered()
+                + match role {
+                    Role::Places => self.server.places_buffered(id),
+                    Role::Visitor(visitor) => visitor.buffered(),
+                    _ => 0,
+                };
             self.buffered = self.buffered - connection.counted + buffered;
             connection.counted = buffered;
         }
     }
 
-    /// A connection that the kernel has given up.
-    fn broken(&mut self, id: ConnectionId, error: &io::Error) {
-        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
-            log::info!("The connection with {} is broken: {error}", connection.peer);
+    /// A connection that the kernel, or TLS, has given up. After an error in what came by TLS an alert
+    /// is to be sent, so that one is closed in order.
+    pub(super) fn broken(&mut self, id: ConnectionId, error: &io::Error) {
+        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
+            return;
+        };
+        // It may quote the other side's certificate.
+        let reason = explain(error, &connection.peer.to_string());
+        let reason = Escaped(reason.as_bytes());
+        log::info!("The connection with {} is broken: {reason}", connection.peer);
+        if let Role::Places = role {
+            self.places_broken(id, error);
         }
-        self.kill(id);
+        match error.kind() {
+            ErrorKind::InvalidData => self.finish(id),
+            _ => self.kill(id),
+        }
     }
 
     /// Ends a connection that has reached a limit.
@@ -222,20 +240,22 @@ impl EventLoop {
     /// Accepts newcomers while there are some, within a budget.
     fn accept(&mut self, which: usize) {
         for _ in 0..ACCEPTS_A_TURN {
-            let clients_fit = self.clients < self.clients_at_most;
-            let Some(listeners) = &mut self.listeners else {
+            let guests_fit = self.guests < self.guests_at_most;
+            let Some(listener) = self.listeners.get_mut(which) else {
                 return;
             };
-            let listener = &mut listeners[which];
             if !listener.is_ready || listener.is_paused {
                 return;
             }
-            if which == CLIENTS && !clients_fit {
+            if !guests_fit && !matches!(listener.door, Door::Neighbours) {
                 listener.is_paused = true;
                 return;
             }
             match listener.accept() {
-                Accepted::Newcomer(stream, peer) => self.welcome(which, stream, peer),
+                Accepted::Newcomer(stream, peer) => {
+                    let door = listener.door.clone();
+                    self.welcome(&door, stream, peer);
+                }
                 Accepted::Nobody => return,
                 Accepted::Refused(error) => {
                     listener.is_paused = true;
@@ -250,26 +270,43 @@ impl EventLoop {
 
     /// Something has changed since the kernel refused: asking again may help.
     pub(super) fn resume_accepting(&mut self) {
-        for listener in self.listeners.iter_mut().flatten() {
+        for listener in &mut self.listeners {
             listener.is_paused = false;
         }
     }
 
-    fn welcome(&mut self, which: usize, stream: TcpStream, peer: SocketAddr) {
+    fn welcome(&mut self, door: &Door, stream: TcpStream, peer: SocketAddr) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         tune(&stream);
-        if which == CLIENTS {
-            if self.clients >= self.limits.connections && !self.make_room() {
-                let reason = format!("{peer} is turned away: there are too many clients.");
-                return self.rarely.warn(self.now.elapsed, &reason);
-            }
-            log::info!("Client {peer} is connected.");
-            self.add(stream, peer, Role::Client(connections::Client::default()), Life::Open);
-            return;
+        if let Door::Neighbours = door {
+            return self.welcome_stranger(stream, peer);
         }
+        if self.guests >= self.limits.connections && !self.make_room() {
+            let reason = format!("{peer} is turned away: there are too many clients.");
+            return self.rarely.warn(self.now.elapsed, &reason);
+        }
+        let Door::Visitors(tls) = door else {
+            log::info!("Client {peer} is connected.");
+            let role = Role::Client(connections::Client::default());
+            self.add(Socket::Plain(stream), peer, role, Life::Open);
+            return;
+        };
+        match tls.begin(stream) {
+            Ok(tls) => {
+                log::info!("Visitor {peer} is connected.");
+                let role = Role::Visitor(Box::default());
+                let id = self.add(Socket::Tls(Box::new(tls)), peer, role, Life::Open);
+                self.watch_begun_line(id, true, false); // Its handshake is a line begun.
+            }
+            Err(error) => log::error!("No TLS with {peer}: {error}"),
+        }
+    }
+
+    fn welcome_stranger(&mut self, stream: TcpStream, peer: SocketAddr) {
         log::info!("Stranger {peer} is connected to the neighbours' port.");
         self.make_room_for_stranger();
-        let id = self.add(stream, peer, Role::Caller(Caller::Stranger), Life::Open);
+        let role = Role::Caller(Caller::Stranger);
+        let id = self.add(Socket::Plain(stream), peer, role, Life::Open);
         self.strangers.push(id);
         let patience = self.server.herd().settings().heartbeat;
         self.timers.set(Timer::Hello(id), self.now.elapsed + patience);
@@ -293,9 +330,10 @@ impl EventLoop {
         if self.now.elapsed < self.nobody_silent_before {
             return false; // It was looked for not long ago.
         }
-        let clients = self.slots.iter_mut().filter(|(_, entry)| {
-            matches!(entry.role, Role::Client(_)) && entry.connection.life != Life::Dead
-        });
+        let clients = self
+            .slots
+            .iter_mut()
+            .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life != Life::Dead);
         let Some((heard_at, id)) = clients.map(|(id, entry)| (entry.connection.heard_at, id)).min()
         else {
             return false;

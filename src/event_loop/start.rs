@@ -5,23 +5,25 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Waker};
+use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::buffers::Buffers;
-use super::listener::Listener;
-use super::rarely::Rarely;
+use super::listener::{Door, Listener};
 use super::signals::Wishes;
 use super::slots::Slots;
 use super::timers::Timers;
+use super::tls::{ClientTls, ServerTls, TlsError};
 use super::worker::Worker;
-use super::{CLIENTS, EventLoop, LEASH_PIPE, NEIGHBOURS, SIGNALS, WAKER, moment};
-use crate::config::Config;
+use super::{EventLoop, LEASH_PIPE, SIGNALS, WAKER, moment};
+use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
 use crate::limits::{EVENTS_A_TURN, READ_BYTES_A_TURN, STRANGERS};
-use crate::logging::Log;
+use crate::logging::{Log, Rarely};
+use crate::places::gazetteer::Gazetteer;
 use crate::protocol::Epoch;
 
 /// Why a server could not start, or had to end.
@@ -31,46 +33,81 @@ pub enum RunError {
     Bind { what: &'static str, address: SocketAddr, error: io::Error },
     /// The kernel refused what the loop can't do without.
     Kernel { what: &'static str, error: io::Error },
+    /// The Places service can't be spoken with.
+    Tls(TlsError),
 }
 
 /// Runs server number `server` of the configuration until it is told to stop.
 pub fn run(config: &Config, server: usize, log: Log) -> Result<(), RunError> {
-    let mut event_loop = EventLoop::new(config, server, log)?;
-    while !event_loop.is_over() {
-        event_loop.turn().map_err(kernel("wait for events"))?;
-    }
-    log::info!("{} has stopped.", event_loop.server.name());
-    event_loop.log.finish();
-    Ok(())
+    let own = &config.servers[server];
+    let clients = bind("clients", Door::Clients, own.listen)?;
+    let neighbours = bind("neighbours", Door::Neighbours, own.peers)?;
+    let listening = [&clients, &neighbours].map(|listener| listener.socket.local_addr());
+    let event_loop = EventLoop::new(config, server, vec![clients, neighbours], log)?;
+    let [clients, neighbours] = listening;
+    let (clients, neighbours) = (clients.unwrap_or(own.listen), neighbours.unwrap_or(own.peers));
+    announce(&format!("{} listens on {clients}, for neighbours on {neighbours}", own.name));
+    event_loop.run()
+}
+
+/// Runs a Places service at `address` until it is told to stop. `config` has one server, which has no
+/// neighbours and gives the service its name.
+pub fn run_places(
+    config: &Config,
+    address: SocketAddr,
+    tls: ServerTls,
+    log: Log,
+) -> Result<(), RunError> {
+    let visitors = bind("visitors", Door::Visitors(tls), address)?;
+    let listening = visitors.socket.local_addr().unwrap_or(address);
+    let mut event_loop = EventLoop::new(config, 0, vec![visitors], log)?;
+    // Before the first visitor comes: whoever starts a service of places will ask it for some.
+    event_loop.server.gazetteer_unpacked(Box::new(Gazetteer::unpack()));
+    announce(&format!("{} listens on {listening}", event_loop.server.name()));
+    event_loop.run()
 }
 
 impl EventLoop {
-    fn new(config: &Config, index: usize, log: Log) -> Result<EventLoop, RunError> {
+    fn run(mut self) -> Result<(), RunError> {
+        while !self.is_over() {
+            self.turn().map_err(kernel("wait for events"))?;
+        }
+        log::info!("{} has stopped.", self.server.name());
+        self.log.finish();
+        Ok(())
+    }
+
+    fn new(
+        config: &Config,
+        index: usize,
+        mut listeners: Vec<Listener>,
+        log: Log,
+    ) -> Result<EventLoop, RunError> {
         let own = &config.servers[index];
-        let mut clients = bind("clients", own.listen)?;
-        let mut neighbours = bind("neighbours", own.peers)?;
         let poll = Poll::new().map_err(kernel("make a poll"))?;
         let registry = poll.registry();
-        for (listener, token) in [(&mut clients, CLIENTS), (&mut neighbours, NEIGHBOURS)] {
-            let socket = &mut listener.socket;
-            registry.register(socket, token, Interest::READABLE).map_err(kernel("watch a port"))?;
+        for (which, listener) in listeners.iter_mut().enumerate() {
+            registry
+                .register(&mut listener.socket, Token(which), Interest::READABLE)
+                .map_err(kernel("watch a port"))?;
         }
-        let waker = Waker::new(registry, WAKER).map_err(kernel("make a waker"))?;
+        let waker = Arc::new(Waker::new(registry, WAKER).map_err(kernel("make a waker"))?);
         let wishes =
             Wishes::register(registry, SIGNALS, LEASH_PIPE).map_err(kernel("watch for signals"))?;
+        let client_tls = client_tls(&config.places).map_err(RunError::Tls)?;
         let start = Instant::now();
         let now = moment(start);
-        let listening = [clients.socket.local_addr(), neighbours.socket.local_addr()];
-        announce(&own.name, [own.listen, own.peers], listening);
         Ok(EventLoop {
             events: Events::with_capacity(EVENTS_A_TURN),
             slots: Slots::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
             scratch: vec![0; READ_BYTES_A_TURN],
-            listeners: Some([clients, neighbours]),
+            listeners,
+            client_tls,
             wishes,
-            worker: Worker::new(waker),
+            worker: Worker::new(Arc::clone(&waker)),
+            places_worker: Worker::new(waker),
             server: Server::new(config, index, epoch(), random(), now),
             limits: config.limits.clone(),
             log,
@@ -81,8 +118,8 @@ impl EventLoop {
             dead: Vec::new(),
             dials: vec![Vec::new(); own.neighbours.len()],
             strangers: Vec::new(),
-            clients: 0,
-            clients_at_most: clients_at_most(config.limits.connections, own.neighbours.len()),
+            guests: 0,
+            guests_at_most: guests_at_most(config, own.neighbours.len()),
             nobody_silent_before: Duration::ZERO,
             buffered: 0,
             rarely: Rarely::default(),
@@ -92,8 +129,16 @@ impl EventLoop {
     }
 }
 
-fn bind(what: &'static str, address: SocketAddr) -> Result<Listener, RunError> {
-    Listener::bind(address).map_err(|error| RunError::Bind { what, address, error })
+/// How we speak with the Places service, if one is asked.
+fn client_tls(places: &PlacesSettings) -> Result<Option<ClientTls>, TlsError> {
+    match places.provider() {
+        Provider::Offline => Ok(None),
+        _ => ClientTls::new(&places.endpoint.host, places.ca.as_ref()).map(Some),
+    }
+}
+
+fn bind(what: &'static str, door: Door, address: SocketAddr) -> Result<Listener, RunError> {
+    Listener::bind(door, address).map_err(|error| RunError::Bind { what, address, error })
 }
 
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
@@ -101,21 +146,22 @@ fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 }
 
 /// Says where the server listens: on standard error, for people and scripts that wait for it.
-fn announce(name: &str, wanted: [SocketAddr; 2], got: [io::Result<SocketAddr>; 2]) {
-    let [clients, neighbours] = got;
-    let clients = clients.unwrap_or(wanted[0]);
-    let neighbours = neighbours.unwrap_or(wanted[1]);
-    let text = format!("{name} listens on {clients}, for neighbours on {neighbours}");
+fn announce(text: &str) {
     log::info!("{text}.");
     // Nobody may be there to read it; that is no reason not to serve.
     let _ = io::Write::write_all(&mut io::stderr(), format!("{text}\n").as_bytes());
 }
 
-/// How many clients the descriptors of this process suffice for, once it has raised its own
-/// limit as far as it may. Neighbours, strangers, the log and the loop have theirs set aside, so
-/// that a crowd of clients can't cut the herd in pieces.
-fn clients_at_most(wanted: usize, neighbours: usize) -> usize {
-    let set_aside = OWN_DESCRIPTORS + STRANGERS + 4 * neighbours;
+/// How many guests the descriptors of this process suffice for, once it has raised its own
+/// limit as far as it may. Neighbours, strangers, connections with the Places service, the log and the
+/// loop have theirs set aside, so that a crowd of clients can't cut the herd in pieces.
+fn guests_at_most(config: &Config, neighbours: usize) -> usize {
+    let wanted = config.limits.connections;
+    let queries = match config.places.provider() {
+        Provider::Offline => 0,
+        _ => config.places.in_flight,
+    };
+    let set_aside = OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
     let needed = (wanted + set_aside) as u64;
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
@@ -161,6 +207,7 @@ impl fmt::Display for RunError {
                 write!(f, "can't listen for {what} on {address}: {error}; {remedy}")
             }
             RunError::Kernel { what, error } => write!(f, "can't {what}: {error}"),
+            RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
         }
     }
 }

@@ -9,7 +9,6 @@
 use super::EventLoop;
 use super::connection::Life;
 use super::timers::Timer;
-use crate::connections::Role;
 use crate::limits::GRACE;
 
 /// A server that stops.
@@ -27,13 +26,14 @@ impl EventLoop {
         }
         log::info!("{} stops.", self.server.name());
         self.stopping = Some(Stopping { is_over: false });
-        self.listeners = None;
+        self.listeners.clear();
         self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
-        let clients = self.slots.iter_mut().filter(|(_, entry)| {
-            matches!(entry.role, Role::Client(_)) && entry.connection.life == Life::Open
-        });
-        // What the kernel has received counts as received: each client is read until it is dry.
-        let ids: Vec<_> = clients
+        let guests = self
+            .slots
+            .iter_mut()
+            .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life == Life::Open);
+        // What the kernel has received counts as received: each guest is read until it is dry.
+        let ids: Vec<_> = guests
             .map(|(id, entry)| {
                 entry.connection.ready.readable = true;
                 id
@@ -55,8 +55,8 @@ impl EventLoop {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
-        let clients_are_gone = self.clients == 0;
-        stopping.is_over |= clients_are_gone && self.server.herd().is_settled();
+        let guests_are_gone = self.guests == 0;
+        stopping.is_over |= guests_are_gone && self.server.herd().is_settled();
     }
 
     /// Whether the loop is to be left.

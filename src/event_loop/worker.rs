@@ -1,7 +1,8 @@
 //! A thread for what would hold the loop up: looking names up and unpacking the gazetteer.
 //!
 //! One thread, started with the first job; jobs wait in its channel. There is never more than
-//! one look-up a neighbour under way, so the channel is bounded by the herd's shape. Results
+//! one look-up a neighbour under way, and one for the Places service, so the channel is bounded by
+//! the herd's shape. Results
 //! come back by another channel and a wake-up; wakes merge, so whoever is woken empties it. The
 //! thread is never joined: a look-up can't be cancelled, and must not delay the end.
 
@@ -21,6 +22,7 @@ use crate::places::gazetteer::Gazetteer;
 #[derive(Debug)]
 pub enum Job {
     Resolve { neighbour: NeighbourId, address: String },
+    ResolvePlaces { host: String, port: u16 },
     UnpackGazetteer,
 }
 
@@ -31,6 +33,7 @@ pub enum Done {
         neighbour: NeighbourId,
         result: io::Result<Vec<SocketAddr>>,
     },
+    PlacesResolved(io::Result<Vec<SocketAddr>>),
     Gazetteer(Box<Gazetteer>),
     /// The thread could not be started.
     Failed {
@@ -49,9 +52,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(waker: Waker) -> Worker {
+    pub fn new(waker: Arc<Waker>) -> Worker {
         let (report, results) = mpsc::channel();
-        Worker { jobs: None, results, report, waker: Arc::new(waker) }
+        Worker { jobs: None, results, report, waker }
     }
 
     /// Gives the thread a job.
@@ -100,8 +103,9 @@ impl Worker {
 fn work(job: Job) -> Done {
     match job {
         Job::Resolve { neighbour, address } => {
-            Done::Resolved { neighbour, result: resolve(&address) }
+            Done::Resolved { neighbour, result: resolve(address.as_str()) }
         }
+        Job::ResolvePlaces { host, port } => Done::PlacesResolved(resolve((host.as_str(), port))),
         Job::UnpackGazetteer => Done::Gazetteer(Box::new(Gazetteer::unpack())),
     }
 }

@@ -25,7 +25,7 @@ pub struct Record {
 }
 
 /// The log of changes, ascending by sequence number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Feed {
     records: VecDeque<Record>,
     end: Seq,
@@ -33,7 +33,7 @@ pub struct Feed {
 }
 
 /// A rewrite under way: readers use the old records, which are whole, until it is done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rewrite {
     fresh: VecDeque<Record>,
     /// How many of the old records have been looked at.

@@ -25,7 +25,7 @@ pub enum Caller {
 }
 
 /// A neighbour as it tells us things.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Introduced {
     /// The run that its latest HELLO named.
     epoch: Option<Epoch>,
@@ -36,7 +36,7 @@ pub struct Introduced {
 }
 
 /// A neighbour that is connected.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Present {
     heard_at: Duration,
     /// Since the last MARK.

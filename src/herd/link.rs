@@ -21,7 +21,7 @@ use crate::limits::{
 use crate::protocol::{Epoch, Seq, write_mark};
 
 /// Our link to one neighbour.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Link {
     neighbour: NeighbourId,
     state: State,
@@ -29,7 +29,7 @@ pub struct Link {
     backoff: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Not connected; it is dialled at `until`.
     Waiting { until: Duration },
@@ -42,7 +42,7 @@ enum State {
 }
 
 /// A link that is up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Up {
     /// The neighbour's run: what came from it is not told back.
     epoch: Epoch,

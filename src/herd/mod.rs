@@ -88,7 +88,7 @@ pub enum Verdict {
 }
 
 /// One server's part in the herd.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Herd {
     settings: Settings,
     table: Table,

@@ -16,7 +16,7 @@ use super::feed::{Feed, Record};
 use crate::protocol::{Epoch, Seq, Update, UpdateRef};
 
 /// What the server knows: one entry a client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     entries: Slab<Entry>,
     /// Slots of `entries` by the hash of the client's ID, which stands in the entry only.
@@ -32,7 +32,7 @@ pub struct Table {
 }
 
 /// What is known of one client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     pub update: Update,
     /// The neighbour it came from, in which run of it; none where a client told this server.

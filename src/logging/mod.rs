@@ -10,6 +10,7 @@
 //! ```
 
 mod escape;
+mod rarely;
 mod stamp;
 mod writer;
 
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use log::{Level, LevelFilter, Metadata, Record};
 
 pub use escape::Escaped;
+pub use rarely::Rarely;
 pub use writer::{Opener, Writer};
 
 use crate::limits::{LOG_FLUSH_WAIT, LOG_RECORD_BYTES, LOG_WAITING_BYTES};

@@ -1,10 +1,10 @@
 //! What lies around a point: the Places half of a WHATSAT (protocol, section 3), as values.
 //!
 //! ```text
-//!   Query ──> gazetteer::Gazetteer ──> offline::answer ──┐
-//!                                                        ├─ body ──> trim::trim ──> what the client gets
-//!   (a service over the network, elsewhere) ─────────────┘                 │
-//!                                                                          └ Unusable ──> failure
+//!   Query ──> gazetteer::Gazetteer ──> offline::answer ───────────────┐
+//!                                                                     ├─ body ──> trim::trim ──> client
+//!   Circle ──> google: request ──> (TLS, elsewhere) ──> http: answer ─┘               │
+//!                                                                                     └ failure ──> client
 //! ```
 //!
 //! Every answer, ours or a service's, takes the same way through [`trim::trim`], so the two can't
@@ -15,8 +15,14 @@
 //! whose thread does it, and when, is decided elsewhere.
 
 pub mod degrees;
+pub mod endpoint;
 pub mod gazetteer;
+pub mod google;
+pub mod http;
+pub mod key;
 pub mod offline;
+pub mod percent;
+pub mod serving;
 mod tree;
 pub mod trim;
 

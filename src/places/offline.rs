@@ -1,4 +1,5 @@
-//! The provider `offline`: the gazetteer's places in the words of Google's Nearby Search.
+//! The provider `offline`: the gazetteer's places in the words of Google's Nearby Search, and for the
+//! Places service of our own in those of the New API, too.
 //!
 //! Same keys, same indentation (three spaces, a space before the colon), so that a client can't tell
 //! by the form who answered; the attribution tells. It is the whole answer, as a service would send
@@ -29,6 +30,40 @@ pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
 "#
     )
     .into_bytes()
+}
+
+/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first. Where there
+/// are none, neither is the list.
+pub fn answer_new(gazetteer: &Gazetteer, query: &Query, most: usize) -> Vec<u8> {
+    let places = gazetteer.nearest(query, most.min(MOST_RESULTS));
+    let text = match places.iter().map(place).collect::<Vec<_>>().join(",\n") {
+        none if none.is_empty() => "{}\n".to_string(),
+        some => format!("{{\n  \"places\": [\n{some}\n  ]\n}}\n"),
+    };
+    text.into_bytes()
+}
+
+/// One element of `places`, indented as it stands there.
+fn place(place: &Place<'_>) -> String {
+    let Place { latitude, longitude, geonames_id, .. } = place;
+    let (name, address) = (json_string(place.name), json_string(place.country));
+    format!(
+        r#"    {{
+      "id": "geonames:{geonames_id}",
+      "types": [
+        "locality",
+        "political"
+      ],
+      "formattedAddress": {address},
+      "location": {{
+        "latitude": {latitude},
+        "longitude": {longitude}
+      }},
+      "displayName": {{
+        "text": {name}
+      }}
+    }}"#
+    )
 }
 
 /// One element of `results`, indented as it stands there. The vicinity is the country's code: more

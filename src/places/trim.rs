@@ -119,6 +119,11 @@ fn unusable(error: serde_json::Error) -> Unusable {
     Unusable::NotJson { line: error.line(), column: error.column() }
 }
 
+/// `body` as [`trim`] leaves one that has nothing too many.
+pub fn without_blank_lines_in(body: &[u8]) -> Vec<u8> {
+    without_blank_lines(body.to_vec())
+}
+
 /// Collapses runs of line ends, takes off those at both ends, and adds the blank line that ends an
 /// answer.
 fn without_blank_lines(text: Vec<u8>) -> Vec<u8> {

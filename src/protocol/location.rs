@@ -86,6 +86,20 @@ impl<'a> Angle<'a> {
         if self.negative { -value } else { value }
     }
 
+    /// Decimal degrees as text: the client's own digits where it wrote such, without a `+`.
+    pub fn decimal_degrees(&self) -> String {
+        if !self.minutes.is_empty() {
+            return format!("{:.8}", self.degrees()); // a millimetre
+        }
+        let mut text = String::from(if self.negative { "-" } else { "" });
+        text.extend(self.degrees.iter().map(|&digit| char::from(digit)));
+        if !self.fraction.is_empty() {
+            text.push('.');
+            text.extend(self.fraction.iter().map(|&digit| char::from(digit)));
+        }
+        text
+    }
+
     fn parse(text: &'a [u8], axis: &Axis) -> Result<(Angle<'a>, &'a [u8]), LocationError> {
         let (negative, unsigned) = match text {
             [b'+', rest @ ..] => (false, rest),

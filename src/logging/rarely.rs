@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Says something at most once in [`PAUSE`], and how often it was left unsaid.
+/// Says something at most once in ten seconds, and how often it was left unsaid.
 #[derive(Debug, Default)]
 pub struct Rarely {
     not_before: Duration,

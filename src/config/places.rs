@@ -1,0 +1,144 @@
+//! Who answers what lies around a client, and how it is asked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::ConfigError;
+use crate::args::Args;
+use crate::event_loop::Authorities;
+use crate::places::endpoint::Endpoint;
+use crate::places::google::Api;
+use crate::places::key::Key;
+
+/// Who answers what lies around a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Google's Nearby Search (legacy).
+    Google,
+    /// Google's Places API (New).
+    GoogleNew,
+    /// The embedded gazetteer.
+    Offline,
+}
+
+/// How places are asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacesSettings {
+    /// None: the one that suits, see [`PlacesSettings::provider`].
+    pub chosen: Option<Provider>,
+    /// Where a service is asked: the provider's own address unless another one is given.
+    pub endpoint: Endpoint,
+    /// Certificates that are trusted for it, instead of the built-in roots.
+    pub ca: Option<Authorities>,
+    /// The API key. It shows itself to nobody ([`Key`]).
+    pub key: Option<Key>,
+    /// What the operator should know of the key's file.
+    pub warning: Option<String>,
+    /// Time for one query, all its steps together.
+    pub timeout: Duration,
+    /// Queries that a service is asked at once, and so connections with it.
+    pub in_flight: usize,
+    /// Queries that wait for their turn.
+    pub waiting: usize,
+    /// The body of one answer.
+    pub answer_bytes: usize,
+}
+
+impl PlacesSettings {
+    /// Who answers: the one that was chosen, else the New API where a key is given (Google
+    /// enables the legacy one for no new project), else the gazetteer.
+    pub fn provider(&self) -> Provider {
+        self.chosen.unwrap_or(match self.key {
+            Some(_) => Provider::GoogleNew,
+            None => Provider::Offline,
+        })
+    }
+
+    /// Adds what was typed, and the key.
+    pub(super) fn complete(&mut self, args: &Args) -> Result<(), ConfigError> {
+        self.chosen = args.places.or(self.chosen);
+        self.key = match (&args.places_key, &args.places_key_file) {
+            (Some(key), _) => Some(key.clone()),
+            (None, Some(path)) => {
+                self.warning = readable_by_others(path);
+                Some(read_key(path)?)
+            }
+            (None, None) => key_in_environment()?,
+        };
+        if let Some(path) = &args.places_ca {
+            let unusable = |error: crate::event_loop::TlsError| ConfigError::Read {
+                path: path.clone(),
+                reason: error.to_string(),
+            };
+            self.ca = Some(Authorities::read(path).map_err(unusable)?);
+        }
+        let api = match self.provider() {
+            Provider::Offline => return Ok(()),
+            Provider::Google => Api::NearbySearch,
+            Provider::GoogleNew => Api::New,
+        };
+        if args.places_url.is_none() && self.key.is_none() {
+            let name = self.provider().name();
+            return Err(ConfigError::Places(format!(
+                "the places provider {name} needs an API key: give --places-key-file FILE or the \
+                 variable {KEY_VARIABLE}, or choose --places offline"
+            )));
+        }
+        self.endpoint = args.places_url.clone().unwrap_or_else(|| api.endpoint());
+        Ok(())
+    }
+}
+
+impl Default for PlacesSettings {
+    fn default() -> PlacesSettings {
+        PlacesSettings {
+            chosen: None,
+            endpoint: Api::New.endpoint(),
+            ca: None,
+            key: None,
+            warning: None,
+            timeout: Duration::from_secs(5),
+            in_flight: 64,
+            waiting: 1_024,
+            answer_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Provider {
+    /// Its name in the configuration and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Google => "google",
+            Provider::GoogleNew => "google-new",
+            Provider::Offline => "offline",
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<Key, ConfigError> {
+    let unusable = |reason: String| ConfigError::Read { path: path.to_owned(), reason };
+    let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    Key::parse(&text).ok_or_else(|| unusable(NO_KEY.to_owned()))
+}
+
+fn key_in_environment() -> Result<Option<Key>, ConfigError> {
+    let Some(text) = std::env::var_os(KEY_VARIABLE).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let no_key = || ConfigError::Places(format!("the variable {KEY_VARIABLE}: {NO_KEY}"));
+    Key::parse(text.as_encoded_bytes()).map(Some).ok_or_else(no_key)
+}
+
+/// A warning where the key's file can be read by more than its owner.
+fn readable_by_others(path: &Path) -> Option<String> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let path = path.display();
+    (mode & 0o077 != 0).then(|| format!("others can read the key's file {path}: chmod 600 {path}"))
+}
+
+/// Where the key may stand.
+pub const KEY_VARIABLE: &str = "HERD_PLACES_KEY";
+const NO_KEY: &str = "there is no API key in it (one word of visible ASCII)";

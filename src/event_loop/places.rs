@@ -1,0 +1,110 @@
+//! Connections that don't speak lines: ours with the Places service, and those of visitors to a Places
+//! service that we are. Their bytes go to the server as they come; it knows what HTTP is.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+
+use super::connection::{Fill, Life};
+use super::transport::Socket;
+use super::{Entry, EventLoop};
+use crate::connections::{self, ConnectionId, QueryId, Role, Verdict};
+
+impl EventLoop {
+    /// The Places service's name was looked up.
+    pub(super) fn places_resolved(&mut self, result: io::Result<Vec<SocketAddr>>) {
+        self.server.places_resolved(result.map_err(|error| error.to_string()), self.now);
+    }
+
+    /// Begins a connection with the Places service.
+    pub(super) fn open_places(&mut self, query: QueryId, address: SocketAddr) {
+        let socket = match &self.client_tls {
+            Some(tls) => TcpStream::connect(address).and_then(|stream| tls.begin(stream)),
+            // Without a service to be asked there are no queries for it.
+            None => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match socket {
+            Ok(tls) => {
+                let socket = Socket::Tls(Box::new(tls));
+                let id = self.add(socket, address, Role::Places, Life::Connecting);
+                self.server.places_connecting(query, id, address, self.now);
+            }
+            Err(error) => self.server.places_not_connecting(query, &error.to_string(), self.now),
+        }
+    }
+
+    /// Appends bytes to a connection's output.
+    pub(super) fn send(&mut self, to: ConnectionId, bytes: &[u8]) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(to)
+            && connection.life == Life::Open
+        {
+            connection.queue(&mut self.buffers).extend_from_slice(bytes);
+            self.queue_flush(to);
+        }
+    }
+
+    /// One read, and what comes of it. The counterpart of `serve_lines`.
+    pub(super) fn serve_bytes(&mut self, id: ConnectionId) {
+        let is_stopping = self.stopping.is_some();
+        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
+            return;
+        };
+        let has_more = matches!(role, Role::Visitor(visitor) if visitor.has_more());
+        if connection.unsent() > self.limits.unsent_bytes {
+            return; // It goes on once enough of it is sent.
+        }
+        let mut fill = Fill::Nothing;
+        if connection.ready.readable && !has_more {
+            match connection.read(&mut self.scratch) {
+                Ok(read) => fill = read,
+                Err(error) => return self.broken(id, &error),
+            }
+        }
+        if matches!(role, Role::Places) && !connection.transport.is_handshaking() {
+            self.server.places_secured(id);
+        }
+        let peer = connection.peer;
+        let count = if let Fill::Bytes(count) = fill { count } else { 0 };
+        let mut verdict = Verdict::Next;
+        if count > 0 || has_more {
+            connection.heard_at = self.now.elapsed;
+            let output = connection.queue(&mut self.buffers);
+            let on = connections::Connection { id, role, peer };
+            verdict = self.server.handle_bytes(on, &self.scratch[..count], self.now, output);
+        }
+        if fill == Fill::End {
+            self.server.handle_end(connections::Connection { id, role, peer }, self.now);
+            verdict = Verdict::Close;
+        }
+        // A visitor that doesn't finish its handshake is like one that doesn't finish its request. (Our
+        // own handshakes have their query's deadline.)
+        let (begun, more) = match role {
+            Role::Visitor(visitor) => {
+                let handshaking = connection.transport.is_handshaking();
+                (visitor.has_begun() || handshaking, visitor.has_more())
+            }
+            _ => (false, false),
+        };
+        let is_idle_guest = role.is_guest() && !connection.ready.readable && !more;
+        if verdict == Verdict::Close && !more || is_stopping && is_idle_guest {
+            connection.finish();
+        }
+        let again = connection.life == Life::Open && (connection.ready.readable || more);
+        let is_open = connection.life == Life::Open;
+        let was_answered = connection.unsent() > 0;
+        self.watch_begun_line(id, begun && is_open, was_answered && begun);
+        if again {
+            self.queue_serve(id);
+        }
+        self.queue_flush(id);
+    }
+
+    /// How a connection that failed is called to account: TLS may have an alert to send, which then
+    /// goes out in order.
+    pub(super) fn places_broken(&mut self, id: ConnectionId, error: &io::Error) {
+        let host = self.server.places_host();
+        let reason = super::tls::explain(error, host);
+        self.server.places_lost(id, &reason, self.now);
+    }
+}

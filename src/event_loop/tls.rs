@@ -1,0 +1,364 @@
+//! TLS by hand: every call to rustls stands in this file.
+//!
+//! rustls moves no bytes by itself. It is a machine between two pairs of buffers, and whoever holds
+//! the socket carries the bytes to and fro:
+//!
+//! ```text
+//!      the loop            rustls::Connection             this file            the kernel
+//!                       +-----------------------+
+//!   write(plain) -----> | writer()    write_tls | ----> records ----send----> socket
+//!                       |     \         ^       |
+//!                       |      handshake, alerts|
+//!                       |     /         v       |
+//!   read(plain) <------ | reader()     read_tls | <-------------------------- socket
+//!                       |   process_new_packets |
+//!                       +-----------------------+
+//! ```
+//!
+//! - Reading: plaintext that is there goes first, because `read_tls` refuses while some waits. Else
+//!   take what the kernel has (some 4 KiB a call), let rustls process it, and look again, until the
+//!   kernel says `WouldBlock`: one pass an event would leave the rest lying there, and no edge would
+//!   tell of it.
+//! - Both directions stir each other: what comes in can make something to be sent (a handshake's next
+//!   flight, an alert, a key update). So [`TlsStream::unsent`] counts what rustls wants to write, and
+//!   the loop flushes a connection after it has served it, whether or not it has answered anything.
+//! - An error in what came leaves an alert to be sent. It is sent; only then the error is told.
+//! - The end of the stream is an end in order only after `close_notify`; without it an answer may have
+//!   been cut by anyone on the way. `read` answers `Ok(0)` to the one and `UnexpectedEof` to the other.
+//!
+//! `complete_io` and `rustls::Stream` would do all this in one call. They are for blocking sockets: on
+//! others they spin, or wait for the wrong direction.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::path::Path;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
+    RootCertStore, ServerConfig, ServerConnection, crypto,
+};
+
+/// A TCP stream with TLS over it.
+pub struct TlsStream {
+    stream: TcpStream,
+    session: Connection,
+    /// Records that the kernel has not taken, from `sent` on.
+    records: Vec<u8>,
+    sent: usize,
+    /// Why nothing that comes can be understood any more.
+    failure: Option<Error>,
+    is_failure_told: bool,
+    is_drained: bool,
+}
+
+/// A stream that remembers whether it brought less than it could: how much rustls asks for is its
+/// own affair.
+struct Watched<'a> {
+    stream: &'a mut TcpStream,
+    was_short: bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(into)?;
+        self.was_short = count < into.len();
+        Ok(count)
+    }
+}
+
+impl TlsStream {
+    fn new(stream: TcpStream, mut session: Connection) -> TlsStream {
+        session.set_buffer_limit(Some(UNSENT_BYTES));
+        TlsStream {
+            stream,
+            session,
+            records: Vec::new(),
+            sent: 0,
+            failure: None,
+            is_failure_told: false,
+            is_drained: false,
+        }
+    }
+
+    /// What is below.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Whether the two sides have not agreed on keys yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Bytes that are to be sent; 1 for records that rustls has not made yet.
+    pub fn unsent(&self) -> usize {
+        self.records.len() - self.sent + usize::from(self.session.wants_write())
+    }
+
+    /// Says `close_notify`, and then that nothing more comes.
+    pub fn shut_down_writing(&mut self) -> io::Result<()> {
+        self.session.send_close_notify();
+        self.send()?;
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Whether nothing can be read before the kernel tells of something new.
+    pub fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// Takes what the kernel has into rustls, once. Whatever comes of it is found by `reader`.
+    fn receive(&mut self) -> io::Result<()> {
+        let mut watched = Watched { stream: &mut self.stream, was_short: false };
+        // 0 is the end of the stream; rustls keeps that in mind.
+        self.session.read_tls(&mut watched)?;
+        self.is_drained = watched.was_short;
+        match self.session.process_new_packets() {
+            // Its `close_notify` may have come together with the last plaintext: then an end is to be
+            // read behind that, which no event will tell of.
+            Ok(state) => self.is_drained &= !state.peer_has_closed(),
+            Err(error) => {
+                self.failure = Some(error);
+                self.is_drained = false;
+                // The alert that tells the other side why. If it can't go out now, the flush takes it.
+                let _ = self.send();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes until nothing is left or the kernel takes no more.
+    fn send(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            self.session.write_tls(&mut self.records)?;
+        }
+        while self.sent < self.records.len() {
+            match self.stream.write(&self.records[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(taken) => self.sent += taken,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Freed, not kept: most connections are idle most of the time.
+        self.records = Vec::new();
+        self.sent = 0;
+        Ok(())
+    }
+}
+
+impl Read for TlsStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.reader().read(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {} // no plaintext yet
+                plaintext_or_end => return plaintext_or_end,
+            }
+            match &self.failure {
+                Some(error) if !self.is_failure_told => {
+                    self.is_failure_told = true;
+                    return Err(io::Error::new(ErrorKind::InvalidData, error.clone()));
+                }
+                // What still comes is no more than noise, to be dropped until the other side closes.
+                Some(_) => return self.stream.read(into),
+                None => {}
+            }
+            match self.receive() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => received?,
+            }
+        }
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send()?; // What was taken before goes first.
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match self.session.writer().write(&bytes[taken..])? {
+                // Full. It can only be before the handshake is done, by more than any request has:
+                // after it, `send` below has emptied it.
+                0 => break,
+                more => taken += more,
+            }
+            match self.send() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                sent => sent?,
+            }
+        }
+        if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let handshaking = self.is_handshaking();
+        f.debug_struct("TlsStream").field("is_handshaking", &handshaking).finish_non_exhaustive()
+    }
+}
+
+/// How we speak TLS as the client of one host.
+#[derive(Clone)]
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    host: ServerName<'static>,
+}
+
+impl ClientTls {
+    /// Trusts `authorities`, or the built-in roots. Sessions are resumed.
+    pub fn new(host: &str, authorities: Option<&Authorities>) -> Result<ClientTls, TlsError> {
+        let bad_host = || TlsError::Host(host.to_owned());
+        let host = ServerName::try_from(host.to_owned()).map_err(|_| bad_host())?;
+        let roots = match authorities {
+            Some(authorities) => authorities.roots()?,
+            None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        };
+        let mut config =
+            ClientConfig::builder_with_provider(crypto::ring::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .map_err(TlsError::Setup)?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(ClientTls { config: Arc::new(config), host })
+    }
+
+    /// Begins TLS on a stream that is connected, or will be.
+    pub fn begin(&self, stream: TcpStream) -> io::Result<TlsStream> {
+        let session = ClientConnection::new(Arc::clone(&self.config), self.host.clone());
+        let session = session.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        Ok(TlsStream::new(stream, session.into()))
+    }
+}
+
+/// How we speak TLS as a server.
+#[derive(Clone)]
+pub struct ServerTls(Arc<ServerConfig>);
+
+impl ServerTls {
+    /// `chain` and `key` are PEM.
+    pub fn new(chain: &str, key: &str) -> Result<ServerTls, TlsError> {
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| TlsError::Pem(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+        let key = key.map_err(|error| TlsError::Pem(error.to_string()))?;
+        let mut config =
+            ServerConfig::builder_with_provider(crypto::ring::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .map_err(TlsError::Setup)?
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .map_err(TlsError::Setup)?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(ServerTls(Arc::new(config)))
+    }
+
+    /// Begins TLS on a stream that was accepted.
+    pub fn begin(&self, stream: TcpStream) -> io::Result<TlsStream> {
+        let session = ServerConnection::new(Arc::clone(&self.0));
+        let session = session.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        Ok(TlsStream::new(stream, session.into()))
+    }
+}
+
+/// Certificates that are trusted instead of the built-in roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities(Vec<CertificateDer<'static>>);
+
+impl Authorities {
+    /// Reads a PEM file. At least one certificate must be in it, and each must be usable.
+    pub fn read(path: &Path) -> Result<Authorities, TlsError> {
+        let unreadable = |error: &dyn fmt::Display| TlsError::Pem(error.to_string());
+        let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
+        let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+        let authorities = Authorities(certificates.map_err(|error| unreadable(&error))?);
+        authorities.roots()?;
+        Ok(authorities)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in &self.0 {
+            roots.add(certificate.clone()).map_err(TlsError::Setup)?;
+        }
+        if roots.is_empty() { Err(TlsError::Pem(NO_CERTIFICATE.to_owned())) } else { Ok(roots) }
+    }
+}
+
+/// Why TLS can't be spoken.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TlsError {
+    /// Neither a name nor an address.
+    Host(String),
+    /// A file is no PEM, or holds nothing that is needed.
+    Pem(String),
+    /// rustls refuses the certificate or key.
+    Setup(Error),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::Host(host) => write!(f, "{host:?} is neither a name nor an address"),
+            TlsError::Pem(reason) => f.write_str(reason),
+            TlsError::Setup(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// What a failed read or write means, for a person. `host` is who was dialled.
+pub fn explain(error: &io::Error, host: &str) -> String {
+    if error.kind() == ErrorKind::UnexpectedEof {
+        return "the connection was cut".to_owned();
+    }
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        return error.to_string();
+    };
+    match tls {
+        Error::InvalidCertificate(reason) => {
+            let why = match reason {
+                CertificateError::UnknownIssuer => {
+                    "no authority that is trusted here has issued it (see --places-ca)".to_owned()
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "it has expired".to_owned()
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    "it is not valid yet: is the clock right?".to_owned()
+                }
+                CertificateError::BadSignature => {
+                    "its signature is not that of the authority that it names".to_owned()
+                }
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => {
+                    "it is for another name".to_owned()
+                }
+                CertificateError::Other(other) => other.to_string(),
+                other => other.to_string(),
+            };
+            format!("the certificate of {host} is not trusted: {why}")
+        }
+        Error::AlertReceived(AlertDescription::CloseNotify) => "the connection was closed".into(),
+        Error::AlertReceived(alert) => format!("{host} ended TLS with the alert {alert:?}"),
+        other => format!("TLS with {host} failed: {other}"),
+    }
+}
+
+/// Plaintext and records that rustls holds for a connection, each. More waits in the connection's own
+/// output.
+const UNSENT_BYTES: usize = 64 * 1024;
+/// The only protocol that is spoken over TLS here (RFC 7301).
+const ALPN: &[u8] = b"http/1.1";
+const NO_CERTIFICATE: &str = "there is no certificate in it";

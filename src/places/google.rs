@@ -1,0 +1,353 @@
+//! Google's two ways of asking for places: the requests, and what an answer says.
+//!
+//! ```text
+//!                   Nearby Search (legacy)              Places API (New)
+//!   request    GET …?location=&radius=&key=        POST, key and fields in headers, JSON body
+//!   list       "results"                           "places", left out where it is empty
+//!   failure    HTTP 200, "status", "error_message"  HTTP 4xx, "error" {"status", "message"}
+//! ```
+//!
+//! What passes goes on byte for byte, only trimmed; nothing of an answer is printed again but the
+//! status and message of a failure.
+
+use serde::Deserialize;
+
+use super::endpoint::Endpoint;
+use super::http::Response;
+use super::key::Key;
+use super::trim::{self, Unusable};
+use super::{UNKNOWN_ERROR, failure, percent};
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// Nearby Search, which Google enables for no new project any more.
+    NearbySearch,
+    /// The Places API (New).
+    New,
+}
+
+/// The circle that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circle {
+    /// Decimal degrees, with the client's own digits where it gave such.
+    pub latitude: String,
+    pub longitude: String,
+    /// Metres; at least 1, because neither API takes 0.
+    pub radius: u32,
+}
+
+/// What an answer comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is passed on. Where the service says that it has refused, its status and message are here
+    /// for the log.
+    Places { refusal: Option<Failure> },
+    /// It is not.
+    Failed(Failure),
+}
+
+/// Why there are no places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The service's own, or [`UNKNOWN_ERROR`].
+    pub status: String,
+    /// In plain words.
+    pub message: String,
+}
+
+impl Api {
+    /// Where Google answers.
+    pub fn endpoint(self) -> Endpoint {
+        let host = match self {
+            Api::NearbySearch => "maps.googleapis.com",
+            Api::New => "places.googleapis.com",
+        };
+        Endpoint { host: host.to_owned(), port: 443, path: self.path().to_owned() }
+    }
+
+    /// The path of its URL there.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Api::NearbySearch => "/maps/api/place/nearbysearch/json",
+            Api::New => "/v1/places:searchNearby",
+        }
+    }
+
+    /// The whole request. `bound` is the greatest number of places that are wanted, where the API can
+    /// be told it.
+    pub fn request(
+        self,
+        endpoint: &Endpoint,
+        key: Option<&Key>,
+        circle: &Circle,
+        bound: usize,
+    ) -> Vec<u8> {
+        let Circle { latitude, longitude, radius } = circle;
+        let (host, path) = (endpoint.authority(), &endpoint.path);
+        let text = match self {
+            Api::NearbySearch => {
+                let key = key.map(|key| format!("&key={}", percent::encoded(key.expose())));
+                let key = key.unwrap_or_default();
+                format!(
+                    "GET {path}?location={latitude},{longitude}&radius={radius}{key} HTTP/1.1\r\n\
+                     Host: {host}\r\n{COMMON_HEADERS}\r\n"
+                )
+            }
+            Api::New => {
+                let key = key.map(|key| format!("X-Goog-Api-Key: {}\r\n", key.expose()));
+                let key = key.unwrap_or_default();
+                let body = new_body(circle, bound);
+                format!(
+                    "POST {path} HTTP/1.1\r\nHost: {host}\r\n{COMMON_HEADERS}{key}\
+                     X-Goog-FieldMask: {FIELDS}\r\nContent-Type: application/json\r\n\
+                     Content-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+            }
+        };
+        text.into_bytes()
+    }
+
+    /// What the service said.
+    pub fn read(self, response: &Response, key: Option<&Key>) -> Answer {
+        let body = &response.body;
+        if key.is_some_and(|key| key.is_in(body)) {
+            return Answer::unusable("the Places service's answer holds the API key");
+        }
+        let refusal = self.refusal(body);
+        match (response.status, refusal) {
+            (200, refusal) => match (self, trim::trim(body, self.list(), 0), refusal) {
+                (_, Ok(_), refusal) => Answer::Places { refusal },
+                (_, Err(Unusable::NoList { .. }), Some(refusal)) => Answer::Failed(refusal),
+                // The New API leaves an empty list out.
+                (Api::New, Err(Unusable::NoList { .. }), None) => Answer::Places { refusal: None },
+                (_, Err(reason), _) => Answer::unusable(&reason.to_string()),
+            },
+            (_, Some(refusal)) => Answer::Failed(refusal),
+            (status @ 300..=399, None) => {
+                let text = format!("HTTP status {status}, a redirect, which is not followed");
+                Answer::unusable(&text)
+            }
+            (status, None) => Answer::unusable(&format!("HTTP status {status}")),
+        }
+    }
+
+    /// The body of an answer that [`Api::read`] let pass, for a client that asked for `bound` places.
+    pub fn trim(self, body: &[u8], bound: usize) -> Vec<u8> {
+        match trim::trim(body, self.list(), bound) {
+            Ok(trimmed) => trimmed,
+            Err(Unusable::NoList { .. }) if self == Api::New => trim::without_blank_lines_in(body),
+            Err(reason) => failure(UNKNOWN_ERROR, &reason.to_string()),
+        }
+    }
+
+    fn list(self) -> &'static str {
+        match self {
+            Api::NearbySearch => "results",
+            Api::New => "places",
+        }
+    }
+
+    /// What the service says of a failure, if it says anything.
+    fn refusal(self, body: &[u8]) -> Option<Failure> {
+        let said: Said = serde_json::from_slice(body).ok()?;
+        let (status, message) = match self {
+            Api::NearbySearch => (said.status?, said.error_message),
+            Api::New => {
+                let error = said.error?;
+                (error.status?, error.message)
+            }
+        };
+        if status == "OK" || status == "ZERO_RESULTS" {
+            return None;
+        }
+        let message = message.unwrap_or_else(|| "the Places service gave no reason".to_owned());
+        Some(Failure { status: cut(status), message: cut(message) })
+    }
+}
+
+impl Answer {
+    fn unusable(message: &str) -> Answer {
+        Answer::Failed(Failure::unknown(message))
+    }
+}
+
+impl Failure {
+    /// A failure for which the service has no status of its own.
+    pub fn unknown(message: &str) -> Failure {
+        Failure { status: UNKNOWN_ERROR.to_owned(), message: message.to_owned() }
+    }
+
+    /// What the client gets.
+    pub fn body(&self) -> Vec<u8> {
+        failure(&self.status, &self.message)
+    }
+}
+
+/// The parts of an answer that tell of a failure, in either API.
+#[derive(Deserialize)]
+struct Said {
+    status: Option<String>,
+    error_message: Option<String>,
+    error: Option<SaidError>,
+}
+
+#[derive(Deserialize)]
+struct SaidError {
+    status: Option<String>,
+    message: Option<String>,
+}
+
+fn new_body(circle: &Circle, bound: usize) -> String {
+    let (latitude, longitude) = (json_number(&circle.latitude), json_number(&circle.longitude));
+    format!(
+        "{{\"maxResultCount\":{},\"locationRestriction\":{{\"circle\":{{\"center\":\
+         {{\"latitude\":{latitude},\"longitude\":{longitude}}},\"radius\":{}}}}}}}",
+        bound.max(1), // 0 would mean "as many as there are": one place is asked for, and none shown
+        circle.radius
+    )
+}
+
+/// A decimal number without the zeros in front that JSON does not allow.
+fn json_number(text: &str) -> String {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text),
+    };
+    let significant = digits.trim_start_matches('0');
+    let zero = if significant.is_empty() || significant.starts_with('.') { "0" } else { "" };
+    format!("{sign}{zero}{significant}")
+}
+
+/// A service's words, as many of them as a message needs.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MESSAGE_CHARACTERS) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// No coding, because the body goes on as it is; and the connection is kept, as HTTP/1.1 does.
+const COMMON_HEADERS: &str = concat!(
+    "Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: herd-mio/",
+    env!("CARGO_PKG_VERSION"),
+    "\r\n"
+);
+/// What the New API is asked to tell of each place.
+const FIELDS: &str =
+    "places.id,places.displayName,places.formattedAddress,places.location,places.types";
+const MESSAGE_CHARACTERS: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circle() -> Circle {
+        let (latitude, longitude) = ("-00.50".to_owned(), "118.445127".to_owned());
+        Circle { latitude, longitude, radius: 16_093 }
+    }
+
+    fn endpoint(api: Api) -> Endpoint {
+        Endpoint { host: "localhost".into(), port: 8443, path: api.path().into() }
+    }
+
+    fn read(api: Api, status: u16, body: &str) -> Answer {
+        let key = Key::parse(b"s/3cret").expect("a key");
+        let response = Response { status, body: body.as_bytes().to_vec(), may_reuse: true };
+        api.read(&response, Some(&key))
+    }
+
+    fn failed(status: &str, message: &str) -> Failure {
+        Failure { status: status.into(), message: message.into() }
+    }
+
+    #[test]
+    fn nearby_search_is_asked_with_the_clients_own_digits() {
+        let key = Key::parse(b"a+b").expect("a key");
+        let api = Api::NearbySearch;
+        let request = api.request(&endpoint(api), Some(&key), &circle(), 5);
+        let expected = concat!(
+            "GET /maps/api/place/nearbysearch/json?location=-00.50,118.445127&radius=16093&key=a%2Bb ",
+            "HTTP/1.1\r\nHost: localhost:8443\r\nAccept: application/json\r\n",
+            "Accept-Encoding: identity\r\nUser-Agent: herd-mio/",
+            env!("CARGO_PKG_VERSION"),
+            "\r\n\r\n",
+        );
+        assert_eq!(String::from_utf8_lossy(&request), expected);
+    }
+
+    #[test]
+    fn the_new_api_is_asked_by_post_with_the_key_in_a_header() {
+        let key = Key::parse(b"a+b").expect("a key");
+        for (bound, most) in [(0, 1), (5, 5)] {
+            let request = Api::New.request(&endpoint(Api::New), Some(&key), &circle(), bound);
+            let text = String::from_utf8(request).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+            assert!(
+                head.starts_with(
+                    "POST /v1/places:searchNearby HTTP/1.1\r\nHost: localhost:8443\r\n"
+                )
+            );
+            for header in ["X-Goog-Api-Key: a+b", "X-Goog-FieldMask: places.id,"] {
+                assert!(head.contains(&format!("\r\n{header}")), "{header}: {head}");
+            }
+            assert!(head.ends_with(&format!("\r\nContent-Length: {}", body.len())));
+            let expected = format!(
+                "{{\"maxResultCount\":{most},\"locationRestriction\":{{\"circle\":{{\"center\":\
+                 {{\"latitude\":-0.50,\"longitude\":118.445127}},\"radius\":16093}}}}}}"
+            );
+            assert_eq!(body, expected);
+        }
+        for (own, json) in [("00", "0"), ("-000.5", "-0.5"), ("-07", "-7"), ("10.0", "10.0")] {
+            assert_eq!(json_number(own), json);
+        }
+    }
+
+    #[test]
+    fn what_a_service_refuses_keeps_its_status() {
+        let denied = r#"{"results": [], "status": "REQUEST_DENIED", "error_message": "No."}"#;
+        let refusal = Some(failed("REQUEST_DENIED", "No."));
+        assert_eq!(read(Api::NearbySearch, 200, denied), Answer::Places { refusal });
+        let bare = r#"{"status": "OVER_QUERY_LIMIT"}"#;
+        let failure = failed("OVER_QUERY_LIMIT", "the Places service gave no reason");
+        assert_eq!(read(Api::NearbySearch, 200, bare), Answer::Failed(failure));
+        let error = r#"{"error": {"code": 403, "message": "No.", "status": "PERMISSION_DENIED"}}"#;
+        for status in [200, 403] {
+            let failure = failed("PERMISSION_DENIED", "No.");
+            assert_eq!(read(Api::New, status, error), Answer::Failed(failure));
+        }
+    }
+
+    #[test]
+    fn what_is_unusable_says_why() {
+        let body = r#"{"results": [], "status": "OK"}"#;
+        assert_eq!(read(Api::NearbySearch, 200, body), Answer::Places { refusal: None });
+        for (status, body, message) in [
+            (500, "oops", "HTTP status 500"),
+            (302, "", "HTTP status 302, a redirect, which is not followed"),
+            (204, "", "HTTP status 204"),
+            (
+                200,
+                "{",
+                "The Places service's answer is unusable: it is not JSON (line 1, column 1).",
+            ),
+            (200, "{}", "The Places service's answer is unusable: it has no \"results\"."),
+            (
+                200,
+                r#"{"results": ["s\/3\u0063ret"]}"#,
+                "the Places service's answer holds the API key",
+            ),
+        ] {
+            let failure = failed(UNKNOWN_ERROR, message);
+            assert_eq!(read(Api::NearbySearch, status, body), Answer::Failed(failure), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_new_api_may_leave_its_list_out() {
+        assert_eq!(read(Api::New, 200, "\n{}\n"), Answer::Places { refusal: None });
+        assert_eq!(Api::New.trim(b"\n{}\n", 3), b"{}\n\n");
+        assert_eq!(Api::New.trim(br#"{"places": [1, 2, 3]}"#, 2), b"{\"places\": [1, 2]}\n\n");
+    }
+}

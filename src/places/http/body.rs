@@ -1,0 +1,99 @@
+//! The body of a message, collected up to where the head said that it ends.
+
+use std::fmt;
+
+use super::append_within;
+use super::chunked::{Chunks, Step};
+use super::fault::Fault;
+
+/// A body that is coming in.
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    limit: usize,
+    until: Until,
+    has_begun: bool,
+}
+
+#[derive(Debug)]
+enum Until {
+    Length(usize),
+    LastChunk(Chunks),
+    Close,
+}
+
+impl Body {
+    /// Refuses at once what is announced to be longer than `limit` bytes. What is announced is not
+    /// reserved: memory grows with what comes.
+    pub(super) fn of_length(length: u64, limit: usize) -> Result<Body, Fault> {
+        match usize::try_from(length) {
+            Ok(length) if length <= limit => Ok(Body::new(Until::Length(length), limit)),
+            _ => Err(Fault::BodyTooLong { limit }),
+        }
+    }
+
+    pub(super) fn in_chunks(limit: usize) -> Body {
+        Body::new(Until::LastChunk(Chunks::new(limit)), limit)
+    }
+
+    pub(super) fn until_close(limit: usize) -> Body {
+        Body::new(Until::Close, limit)
+    }
+
+    fn new(until: Until, limit: usize) -> Body {
+        Body { bytes: Vec::new(), limit, until, has_begun: false }
+    }
+
+    /// Takes from the front of `rest` what belongs to the body; true once it is whole, which one
+    /// until close never is.
+    pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<bool, Fault> {
+        self.has_begun |= !rest.is_empty();
+        match &mut self.until {
+            Until::Length(length) => {
+                let (piece, after) = rest.split_at(rest.len().min(*length - self.bytes.len()));
+                *rest = after;
+                append_within(*length, &mut self.bytes, piece);
+                Ok(self.bytes.len() == *length)
+            }
+            Until::LastChunk(chunks) => loop {
+                match chunks.next(rest)? {
+                    Step::Data(piece) => append_within(self.limit, &mut self.bytes, piece),
+                    Step::More => return Ok(false),
+                    Step::Last => return Ok(true),
+                }
+            },
+            Until::Close => {
+                if rest.len() > self.limit - self.bytes.len() {
+                    return Err(Fault::BodyTooLong { limit: self.limit });
+                }
+                append_within(self.limit, &mut self.bytes, rest);
+                *rest = &[];
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether any byte of it has come, of its framing too.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Whether the end of the connection is the end of the body.
+    pub(super) fn is_until_close(&self) -> bool {
+        matches!(self.until, Until::Close)
+    }
+
+    /// Bytes reserved.
+    pub(super) fn buffered(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes, until {:?})", self.bytes.len(), self.until)
+    }
+}

@@ -1,0 +1,275 @@
+//! The chunked transfer coding (RFC 9112, section 7.1).
+//!
+//! ```text
+//!   5;name="va\"lue" CR LF hello CR LF   0 CR LF Field: value CR LF CR LF
+//!   │ └ Extension, Quoted  └ Data        │       └ TrailerName, TrailerValue
+//!   └ Size                               └ Size
+//! ```
+//!
+//! Works on each byte once and keeps none of them: data is handed on as slices of what came in,
+//! extensions and trailers are skipped. Their syntax is looked at all the same, as far as it decides
+//! where a line ends and whether a line is a field at all: a part of the next message must not pass
+//! for a trailer.
+
+use super::fault::Fault;
+use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES};
+
+/// Where in the chunks we are.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    state: State,
+    /// Of the present chunk: what its digits say, then what of it has not come yet; so 0 before the
+    /// next one's digits.
+    size: u64,
+    digits: u8,
+    /// Bytes so far of the line before a chunk, or of all trailers.
+    skipped: usize,
+    /// Bytes of data that all chunks to come may have.
+    room: u64,
+    limit: usize,
+}
+
+/// What was found at the front of the input.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    Data(&'a [u8]),
+    /// The input is used up.
+    More,
+    /// The body is whole; what is left of the input is not its.
+    Last,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Size,
+    /// Spaces behind the digits, which only an extension may follow.
+    SizeSpace,
+    Extension,
+    Quoted,
+    /// Behind a backslash between quotes.
+    Escaped,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the beginning of a field, or of the blank line that ends the body.
+    TrailerBegin,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    LastLf,
+    Done,
+}
+
+impl Chunks {
+    /// `limit` is for the data of all chunks together.
+    pub(super) fn new(limit: usize) -> Chunks {
+        let room = u64::try_from(limit).unwrap_or(u64::MAX);
+        Chunks { state: State::Size, size: 0, digits: 0, skipped: 0, room, limit }
+    }
+
+    /// Takes the next piece of data, or all there is before it.
+    pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Step<'a>, Fault> {
+        loop {
+            if matches!(self.state, State::Done) {
+                return Ok(Step::Last);
+            }
+            if rest.is_empty() {
+                return Ok(Step::More);
+            }
+            if matches!(self.state, State::Data) {
+                return Ok(Step::Data(self.data(rest)));
+            }
+            let (byte, after) = (rest[0], &rest[1..]);
+            *rest = after;
+            self.state = self.after(byte)?;
+        }
+    }
+
+    fn data<'a>(&mut self, rest: &mut &'a [u8]) -> &'a [u8] {
+        let length = usize::try_from(self.size).map_or(rest.len(), |size| size.min(rest.len()));
+        let (data, after) = rest.split_at(length);
+        *rest = after;
+        self.size -= length as u64;
+        if self.size == 0 {
+            self.state = State::DataCr;
+        }
+        data
+    }
+
+    /// The state behind a byte that is no data.
+    fn after(&mut self, byte: u8) -> Result<State, Fault> {
+        use State::*;
+        self.count()?;
+        Ok(match (self.state, byte) {
+            (Size, digit) if digit.is_ascii_hexdigit() => self.add_digit(digit)?,
+            (Size, b'\r') if self.digits > 0 => SizeLf,
+            (Size | SizeSpace, b' ' | b'\t') if self.digits > 0 => SizeSpace,
+            (Size | SizeSpace, b';') if self.digits > 0 => Extension,
+            (Extension, b'\r') => SizeLf,
+            (Extension, b'"') => Quoted,
+            (Quoted, b'"') => Extension,
+            (Quoted, b'\\') => Escaped,
+            (Extension, byte) if is_text(byte) => Extension,
+            (Quoted | Escaped, byte) if is_text(byte) => Quoted,
+            (SizeLf, b'\n') => self.begin_chunk()?,
+            (DataCr, b'\r') => DataLf,
+            (DataLf, b'\n') => {
+                self.digits = 0;
+                self.skipped = 0;
+                Size
+            }
+            (TrailerBegin, b'\r') => LastLf,
+            (TrailerBegin | TrailerName, byte) if is_token(byte) => TrailerName,
+            (TrailerName, b':') => TrailerValue,
+            (TrailerValue, b'\r') => TrailerLf,
+            (TrailerValue, byte) if is_text(byte) => TrailerValue,
+            (TrailerLf, b'\n') => TrailerBegin,
+            (LastLf, b'\n') => Done,
+            _ => return Err(Fault::BadChunk),
+        })
+    }
+
+    /// Counts a byte that is skipped.
+    fn count(&mut self) -> Result<(), Fault> {
+        use State::*;
+        self.skipped += 1;
+        match self.state {
+            TrailerBegin | TrailerName | TrailerValue | TrailerLf | LastLf => {
+                if self.skipped > HEAD_BYTES { Err(Fault::TrailersTooLong) } else { Ok(()) }
+            }
+            _ if self.skipped > CHUNK_LINE_BYTES => Err(Fault::ChunkLineTooLong),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sixteen digits are what 64 bits hold; more are refused even where they are zeros.
+    fn add_digit(&mut self, digit: u8) -> Result<State, Fault> {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => digit - b'A' + 10,
+        };
+        self.digits += 1;
+        if self.digits > 16 {
+            return Err(Fault::BadChunk);
+        }
+        let size = self.size.checked_mul(16).and_then(|size| size.checked_add(value.into()));
+        self.size = size.ok_or(Fault::BadChunk)?;
+        Ok(State::Size)
+    }
+
+    /// Refuses a chunk that would be too much before any of it comes.
+    fn begin_chunk(&mut self) -> Result<State, Fault> {
+        let room = self.room.checked_sub(self.size);
+        self.room = room.ok_or(Fault::BodyTooLong { limit: self.limit })?;
+        self.skipped = 0;
+        Ok(if self.size == 0 { State::TrailerBegin } else { State::Data })
+    }
+}
+
+/// What a field's value or an extension can hold: no control characters, but tabs.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
+/// What a field's name can hold (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data and what is left, or the fault; nothing where more is awaited.
+    fn decoded(text: &str, limit: usize) -> Result<Option<(String, String)>, Fault> {
+        let mut chunks = Chunks::new(limit);
+        let mut rest = text.as_bytes();
+        let mut data = Vec::new();
+        loop {
+            match chunks.next(&mut rest)? {
+                Step::Data(piece) => data.extend_from_slice(piece),
+                Step::More => return Ok(None),
+                Step::Last => break,
+            }
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Some((text(&data), text(rest))))
+    }
+
+    #[test]
+    fn extensions_and_trailers_are_skipped() {
+        let cases = [
+            ("0\r\n\r\n", ""),
+            ("00\r\n\r\n", ""),
+            ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+            ("0000000000000005\r\nhello\r\n0\r\n\r\n", "hello"),
+            (
+                "a\r\n0123456789\r\nA\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n",
+                "0123456789\r\n\r\n\r\n\r\n\r\n",
+            ),
+            ("1;a\r\nx\r\n0;b=c;d=\"e\"\r\n\r\n", "x"),
+            ("1 \t; a = \"0;\\\"\t\\\\\"\r\nx\r\n0\r\n\r\n", "x"),
+            ("1\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\n", "x"),
+        ];
+        for (text, data) in cases {
+            let expected = Ok(Some((data.to_string(), "rest".to_string())));
+            assert_eq!(decoded(&format!("{text}rest"), 20), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        let cases = [
+            "\r\n",
+            ";a\r\n",
+            " 5\r\n",
+            "+5\r\n",
+            "-5\r\n",
+            "0x5\r\n",
+            "5 \r\n",
+            "5\n",
+            "5\r\r\n",
+            "5;a\n",
+            "5;a=\"b\r\n",
+            "5;a\0\r\n",
+            "g\r\n",
+            "5 5\r\n",
+            "00000000000000005",
+            "5\r\nhelloworld",
+            "5\r\nhello\n",
+            "5\r\nhello\r\r",
+            "0\r\n\n",
+            "0\r\n A: b",
+            "0\r\nGET / HTTP/1.1\r\n",
+            "0\r\n: b\r\n",
+            "0\r\nA\r\n",
+            "0\r\nA: b\n",
+            "0\r\nA: b\r\r",
+            "0\r\nA: \0",
+        ];
+        for text in cases {
+            assert_eq!(decoded(text, 100), Err(Fault::BadChunk), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_for_all_chunks_together() {
+        let too_long = Err(Fault::BodyTooLong { limit: 9 });
+        assert_eq!(decoded("a\r\n", 9), too_long);
+        assert_eq!(decoded("ffffffffffffffff\r\n", 9), too_long);
+        assert_eq!(decoded("5\r\nhello\r\n5\r\n", 9), too_long);
+        assert_eq!(decoded("5\r\nhello\r\n4\r\n", 9), Ok(None));
+    }
+
+    #[test]
+    fn what_is_skipped_is_bounded() {
+        let line = |bytes: usize| format!("5;{}\r\n", "x".repeat(bytes - 4));
+        assert_eq!(decoded(&line(CHUNK_LINE_BYTES), 9), Ok(None));
+        assert_eq!(decoded(&line(CHUNK_LINE_BYTES + 1), 9), Err(Fault::ChunkLineTooLong));
+        let trailers = |bytes: usize| format!("0\r\nx:{}\r\n\r\n", "x".repeat(bytes - 6));
+        assert!(matches!(decoded(&trailers(HEAD_BYTES), 9), Ok(Some(_))));
+        assert_eq!(decoded(&trailers(HEAD_BYTES + 1), 9), Err(Fault::TrailersTooLong));
+    }
+}

@@ -1,0 +1,89 @@
+//! What is wrong with a message, be it an answer or a request.
+
+use std::fmt;
+
+use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES, HEAD_FIELDS};
+
+/// Why a message can't be read. Becomes text through the error that carries it, and quotes nothing
+/// of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The first line is none of HTTP/1.1 or HTTP/1.0.
+    NotHttp,
+    /// No blank line within [`HEAD_BYTES`].
+    HeadTooLong,
+    /// More fields than [`HEAD_FIELDS`].
+    TooManyFields,
+    /// A line of the head ends with LF alone.
+    BareLineFeed,
+    /// A field that is none, or that goes on in a second line.
+    BadField,
+    /// A Content-Length that is not digits alone, or does not fit into 64 bits.
+    BadLength,
+    /// Two values of Content-Length.
+    LengthsDiffer,
+    /// Content-Length and Transfer-Encoding.
+    LengthAndCoding,
+    /// A Transfer-Encoding, which HTTP/1.0 does not know.
+    CodingInHttp10,
+    /// Chunked is missing at the end of the transfer codings, or is there twice.
+    ChunkedNotLast,
+    /// A transfer coding other than chunked.
+    UnknownCoding,
+    /// The chunks are not what they should be: no size, no CR LF behind the data …
+    BadChunk,
+    /// A chunk's size and extensions take more than [`CHUNK_LINE_BYTES`].
+    ChunkLineTooLong,
+    /// The fields behind the last chunk take more than [`HEAD_BYTES`].
+    TrailersTooLong,
+    /// The body is longer than this, or announced to be.
+    BodyTooLong { limit: usize },
+}
+
+impl Fault {
+    /// Writes a sentence's beginning about `message`, which is "the answer" or "the request".
+    pub(super) fn describe(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHttp => write!(f, "{message} is no HTTP/1.1"),
+            Self::HeadTooLong => write!(f, "{message}'s head is over {HEAD_BYTES} bytes"),
+            Self::TooManyFields => write!(f, "{message}'s head has over {HEAD_FIELDS} fields"),
+            Self::BareLineFeed => {
+                write!(f, "{message}'s head has a line feed without a carriage return")
+            }
+            Self::BadField => write!(f, "{message}'s head has a malformed field"),
+            Self::BadLength => write!(f, "{message}'s Content-Length is no number of bytes"),
+            Self::LengthsDiffer => write!(f, "{message} has two different Content-Lengths"),
+            Self::LengthAndCoding => {
+                write!(f, "{message} has both a Content-Length and a Transfer-Encoding")
+            }
+            Self::CodingInHttp10 => {
+                write!(f, "{message} has a Transfer-Encoding, but is HTTP/1.0")
+            }
+            Self::ChunkedNotLast => {
+                write!(f, "{message}'s Transfer-Encoding does not end with one \"chunked\"")
+            }
+            Self::UnknownCoding => {
+                write!(f, "{message} has a Transfer-Encoding other than \"chunked\"")
+            }
+            Self::BadChunk => write!(f, "{message} has a malformed chunk"),
+            Self::ChunkLineTooLong => {
+                write!(f, "{message} has a chunk whose first line is over {CHUNK_LINE_BYTES} bytes")
+            }
+            Self::TrailersTooLong => {
+                write!(f, "{message}'s trailers are over {HEAD_BYTES} bytes")
+            }
+            Self::BodyTooLong { limit } => write!(f, "{message} is over {limit} bytes"),
+        }
+    }
+}
+
+impl From<httparse::Error> for Fault {
+    fn from(error: httparse::Error) -> Fault {
+        use httparse::Error;
+        match error {
+            Error::HeaderName | Error::HeaderValue => Fault::BadField,
+            Error::TooManyHeaders => Fault::TooManyFields,
+            Error::NewLine | Error::Status | Error::Token | Error::Version => Fault::NotHttp,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The head of a message: found in the stream, and what it says of where the body ends.
+//!
+//! ```text
+//!   HTTP/1.1 200 OK CR LF Content-Length: 5 CR LF CR LF hello
+//!   └─────────────────── head ────────────────────────┘└ body: left to the caller
+//! ```
+//!
+//! The head is looked through line by line as it comes, each byte once, and parsed when it is whole.
+//! To parse it anew with each piece, as `httparse` invites to, costs time in the square of its
+//! length for a sender who sends single bytes.
+
+use std::fmt;
+
+use httparse::Header;
+use memchr::memchr;
+
+use super::append_within;
+use super::fault::Fault;
+use crate::limits::HEAD_BYTES;
+
+/// Collects a head of at most [`HEAD_BYTES`], and nothing behind it.
+pub(super) struct HeadBuffer {
+    bytes: Vec<u8>,
+    /// What it must begin with. Noted with the first byte that differs, or else something that is no
+    /// HTTP at all and has no line ends would be waited for.
+    prefix: &'static [u8],
+    /// Whether one empty line may yet come before it.
+    may_skip_line: bool,
+}
+
+impl HeadBuffer {
+    pub(super) fn of_answer() -> HeadBuffer {
+        HeadBuffer { bytes: Vec::new(), prefix: b"HTTP/1.", may_skip_line: false }
+    }
+
+    /// A request may have an empty line before it: old clients sent one behind a body (RFC 9112,
+    /// section 2.2).
+    pub(super) fn of_request() -> HeadBuffer {
+        HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true }
+    }
+
+    /// Takes from the front of `rest` what belongs to the head: all there is, or up to its blank
+    /// line. Gives the head, blank line included, once it is whole.
+    pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<Option<&[u8]>, Fault> {
+        while !rest.is_empty() {
+            // Never 0: the buffer is full only where this has returned.
+            let room = (HEAD_BYTES - self.bytes.len()).min(rest.len());
+            let line_end = memchr(b'\n', &rest[..room]);
+            let (piece, after) = rest.split_at(line_end.map_or(room, |at| at + 1));
+            *rest = after;
+            append_within(HEAD_BYTES, &mut self.bytes, piece);
+
+            let compared = self.prefix.len().min(self.bytes.len());
+            if self.bytes[..compared] != self.prefix[..compared] {
+                return Err(Fault::NotHttp);
+            }
+            if line_end.is_some() && self.ends_head()? {
+                return Ok(Some(&self.bytes));
+            }
+            if self.bytes.len() == HEAD_BYTES {
+                return Err(Fault::HeadTooLong);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the line that has just ended is the empty one behind the fields.
+    fn ends_head(&mut self) -> Result<bool, Fault> {
+        let Some(line) = self.bytes.strip_suffix(b"\r\n") else {
+            return Err(Fault::BareLineFeed);
+        };
+        if !line.is_empty() {
+            return Ok(line.ends_with(b"\r\n"));
+        }
+        if !self.may_skip_line {
+            return Err(Fault::NotHttp);
+        }
+        self.may_skip_line = false;
+        self.bytes.clear();
+        Ok(false)
+    }
+
+    /// Forgets the head, for the next one of the same kind.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes reserved.
+    pub(super) fn buffered(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+/// Without the bytes: a request's head has the key.
+impl fmt::Debug for HeadBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeadBuffer({} bytes)", self.bytes.len())
+    }
+}
+
+/// What the fields say of the body's end, and of the connection's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Framing {
+    /// Content-Length, in bytes.
+    pub(super) length: Option<u64>,
+    /// Transfer-Encoding: chunked. Never with a length.
+    pub(super) is_chunked: bool,
+    /// Connection: close.
+    pub(super) closes: bool,
+}
+
+impl Framing {
+    /// `minor` is the 0 or 1 of HTTP/1.x. Refuses what RFC 9112, section 6, calls an error, or leaves
+    /// to us.
+    pub(super) fn read(minor: u8, fields: &[Header<'_>]) -> Result<Framing, Fault> {
+        let mut framing = Framing::default();
+        let mut codings = None;
+        for field in fields {
+            if is(field, "content-length") {
+                framing.add_length(field.value)?;
+            } else if is(field, "transfer-encoding") {
+                codings.get_or_insert_with(Codings::default).add(field.value);
+            } else if is(field, "connection") {
+                framing.closes |=
+                    elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+            }
+        }
+        if let Some(codings) = codings {
+            if minor == 0 {
+                return Err(Fault::CodingInHttp10);
+            }
+            if framing.length.is_some() {
+                return Err(Fault::LengthAndCoding);
+            }
+            codings.check()?;
+            framing.is_chunked = true;
+        }
+        Ok(framing)
+    }
+
+    /// Adds a field's value: a number, or, where something on the way joined repeated fields, a list
+    /// of the same number.
+    fn add_length(&mut self, value: &[u8]) -> Result<(), Fault> {
+        for element in elements(value) {
+            let length = number(element).ok_or(Fault::BadLength)?;
+            if self.length.is_some_and(|other| other != length) {
+                return Err(Fault::LengthsDiffer);
+            }
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+}
+
+/// The transfer codings, of all fields in their order.
+#[derive(Default)]
+struct Codings {
+    chunked: usize,
+    others: usize,
+    ends_with_chunked: bool,
+}
+
+impl Codings {
+    fn add(&mut self, value: &[u8]) {
+        for coding in elements(value) {
+            self.ends_with_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            if self.ends_with_chunked {
+                self.chunked += 1;
+            } else {
+                self.others += 1;
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        if self.chunked != 1 || !self.ends_with_chunked {
+            return Err(Fault::ChunkedNotLast);
+        }
+        if self.others > 0 {
+            return Err(Fault::UnknownCoding);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the field has this name.
+pub(super) fn is(field: &Header<'_>, name: &str) -> bool {
+    field.name.eq_ignore_ascii_case(name)
+}
+
+/// The elements of a list, empty ones too: what is allowed to be empty, the reader of the field says.
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Digits and nothing else: `str::parse` would take a sign.
+fn number(text: &[u8]) -> Option<u64> {
+    let mut number: Option<u64> = None;
+    for byte in text {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framing(fields: &[(&str, &str)]) -> Result<Framing, Fault> {
+        let fields: Vec<Header> =
+            fields.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
+        Framing::read(1, &fields)
+    }
+
+    #[test]
+    fn a_length_is_digits_alone() {
+        for good in ["5", "005", "5, 5", "5 ,\t5,05", "0", "18446744073709551615"] {
+            let length = good.split(',').next().expect("it has one").trim().parse().ok();
+            let expected = Framing { length, ..Framing::default() };
+            assert_eq!(framing(&[("Content-LENGTH", good)]), Ok(expected), "{good:?}");
+        }
+        let bad = ["", "+5", "-5", "5,", ",5", "5 5", "0x5", "5.0", "1e3", "18446744073709551616"];
+        for bad in bad {
+            assert_eq!(framing(&[("Content-Length", bad)]), Err(Fault::BadLength), "{bad:?}");
+        }
+        assert_eq!(framing(&[("Content-Length", "5, 6")]), Err(Fault::LengthsDiffer));
+        let twice = |second| framing(&[("Content-Length", "5"), ("content-length", second)]);
+        assert_eq!(twice("6"), Err(Fault::LengthsDiffer));
+        assert_eq!(twice("5").map(|framing| framing.length), Ok(Some(5)));
+    }
+
+    #[test]
+    fn chunked_is_the_one_coding_and_the_last() {
+        let chunked = Framing { is_chunked: true, ..Framing::default() };
+        assert_eq!(framing(&[("transfer-encoding", "Chunked")]), Ok(chunked));
+        let cases = [
+            ("", Fault::ChunkedNotLast),
+            ("identity", Fault::ChunkedNotLast),
+            ("xchunked", Fault::ChunkedNotLast),
+            ("chunked;q=1", Fault::ChunkedNotLast),
+            ("\"chunked\"", Fault::ChunkedNotLast),
+            ("chunked, gzip", Fault::ChunkedNotLast),
+            ("chunked, chunked", Fault::ChunkedNotLast),
+            ("chunked,", Fault::ChunkedNotLast),
+            (",chunked", Fault::UnknownCoding),
+            ("gzip, chunked", Fault::UnknownCoding),
+        ];
+        for (value, fault) in cases {
+            assert_eq!(framing(&[("Transfer-Encoding", value)]), Err(fault), "{value:?}");
+        }
+        let twice = [("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "identity")];
+        assert_eq!(framing(&twice), Err(Fault::ChunkedNotLast));
+        let both = [("Content-Length", "5"), ("Transfer-Encoding", "chunked")];
+        assert_eq!(framing(&both), Err(Fault::LengthAndCoding));
+    }
+
+    #[test]
+    fn a_head_byte_by_byte_takes_no_more_memory_than_its_limit() {
+        let mut head = HeadBuffer::of_answer();
+        let mut text: &[u8] = b"HTTP/1.1 200 OK\r\nx: ";
+        assert_eq!(head.take(&mut text), Ok(None));
+        for _ in 20..HEAD_BYTES - 1 {
+            assert_eq!(head.take(&mut &b"x"[..]), Ok(None));
+            assert!(head.buffered() <= HEAD_BYTES);
+        }
+        assert_eq!(head.take(&mut &b"x"[..]), Err(Fault::HeadTooLong));
+        assert!(head.buffered() <= HEAD_BYTES);
+    }
+}

@@ -1,0 +1,50 @@
+//! HTTP/1.1 as bytes: what came over a connection, cut anywhere, becomes an answer or requests.
+//!
+//! ```text
+//!   bytes ──> HeadBuffer ──> httparse ──> Framing ──> Body ──> Response, Request
+//!             up to the      once, on     where the   by length,
+//!             blank line     the whole    body ends   by chunks,
+//!                                                     until close
+//! ```
+//!
+//! Nothing here owns a socket, reads a clock or writes to the log; time limits belong to the owner
+//! of the connection. Nothing is decoded but the framing: a body is what the other side sent.
+//!
+//! Promises: what comes out depends on the bytes alone, never on how they were split; any input at
+//! all gives a result or an error; a reader of answers holds at most [`HEAD_BYTES`] and its body's
+//! limit, whatever lengths the other side announces; no error quotes what was received.
+//!
+//! The strictness is not pedantry. Where two readers of the same bytes disagree about where a body
+//! ends, one of them takes a part of the body for the next message ("request smuggling"), so
+//! whatever leaves room for two readings (both lengths, `+5`, a bare line feed, folded fields) is
+//! refused (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection with it.
+//!
+//! `httparse` reads the heads. It does not read chunk sizes here: its function for that takes an
+//! empty size for 0, so that a cut body passes for a whole one.
+
+mod body;
+mod chunked;
+mod fault;
+mod head;
+mod reply;
+mod request;
+mod response;
+
+pub use fault::Fault;
+pub use reply::{CONTINUE, write_response};
+pub use request::{BadRequest, Request, RequestReader};
+pub use response::{HttpError, Progress, Response, ResponseReader};
+
+#[cfg(doc)]
+use crate::limits::HEAD_BYTES;
+
+/// Appends without reserving more than `limit` bytes in all, other than a plain `extend_from_slice`,
+/// which doubles. `limit` must be no less than what `into` has in the end.
+fn append_within(limit: usize, into: &mut Vec<u8>, bytes: &[u8]) {
+    let length = into.len() + bytes.len();
+    if length > into.capacity() {
+        let wanted = length.max((2 * into.capacity()).min(limit));
+        into.reserve_exact(wanted - into.len());
+    }
+    into.extend_from_slice(bytes);
+}

@@ -1,0 +1,356 @@
+//! The server's side: requests, one after the other, from the bytes of a connection.
+//!
+//! ```text
+//!   push ──> [ input ] ──next_request──> Head ──> Body ──> Request, and Head again
+//!                                          └────────┴────> Refused, for good
+//! ```
+//!
+//! A client may send several requests without waiting (RFC 9112, section 9.3.2). They are handed
+//! out one by one; what is behind the present one waits in the input, which the owner bounds by not
+//! pushing while a request is unanswered.
+
+use std::fmt;
+
+use super::body::Body;
+use super::fault::Fault;
+use super::head::{Framing, HeadBuffer, is};
+use crate::limits::{HEAD_FIELDS, REQUEST_BODY_BYTES};
+
+/// Reads requests, one after the other, from a connection that may send several.
+///
+/// Where the last [`RequestReader::next_request`] gave none, it holds a head of
+/// [`HEAD_BYTES`](crate::limits::HEAD_BYTES), a body of [`REQUEST_BODY_BYTES`], and the room of one push
+/// at most.
+#[derive(Debug)]
+pub struct RequestReader {
+    input: Input,
+    stage: Stage,
+}
+
+/// A request that has come whole.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
+    /// As it came: methods are case-sensitive.
+    pub method: String,
+    /// As it came, the query included, which may hold a key.
+    pub target: String,
+    /// `X-Goog-Api-Key`; what is not UTF-8 in it is replaced, and so fits no key.
+    pub key: Option<String>,
+    /// Without its framing.
+    pub body: Vec<u8>,
+    /// The client may send another request on this connection: HTTP/1.1 and no `close`.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` was there. To answer it in time, see
+    /// [`RequestReader::wants_continue`].
+    pub expects_continue: bool,
+}
+
+/// Why a request is refused: to be answered with [`BadRequest::status`], then the connection is to
+/// be closed, for where the next request would begin is not known. Quotes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadRequest {
+    /// Another version than HTTP/1.1 or HTTP/1.0.
+    Version,
+    /// No Host, or several.
+    Host,
+    /// Several keys.
+    Keys,
+    /// A POST, PUT or PATCH that does not say how long it is.
+    NoLength,
+    /// It can't be read.
+    Unreadable(Fault),
+}
+
+enum Stage {
+    Head(HeadBuffer),
+    /// The request lacks its body.
+    Body {
+        request: Request,
+        body: Body,
+        wants_continue: bool,
+    },
+    Refused(BadRequest),
+}
+
+/// Bytes that came and were not looked at.
+#[derive(Default)]
+struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl RequestReader {
+    /// At the beginning of a connection.
+    pub fn new() -> RequestReader {
+        RequestReader { input: Input::default(), stage: Stage::Head(HeadBuffer::of_request()) }
+    }
+
+    /// Adds what was received. After a refusal it is dropped.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if !matches!(self.stage, Stage::Refused(_)) {
+            self.input.push(bytes);
+        }
+    }
+
+    /// The next whole request, if it is there; what is behind it stays for the next call. A refusal
+    /// is final, and is given again to whoever asks again.
+    pub fn next_request(&mut self) -> Result<Option<Request>, BadRequest> {
+        let mut rest = self.input.rest();
+        let next = self.stage.advance(&mut rest);
+        let left = rest.len();
+        self.input.keep_last(left);
+        if let Err(refusal) = &next {
+            self.stage = Stage::Refused(refusal.clone());
+            self.input = Input::default();
+        }
+        next
+    }
+
+    /// True once for a request whose head said `Expect: 100-continue` and whose body has not begun:
+    /// [`CONTINUE`](super::CONTINUE) is to be sent. To be asked where [`RequestReader::next_request`] gave none. A
+    /// client that is not answered sends its body after a while (curl: after a second).
+    pub fn wants_continue(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Body { body, wants_continue, .. } => {
+                std::mem::take(wants_continue) && !body.has_begun()
+            }
+            Stage::Head(_) | Stage::Refused(_) => false,
+        }
+    }
+
+    /// Whether a request is begun and not whole.
+    pub fn has_begun(&self) -> bool {
+        match &self.stage {
+            Stage::Head(head) => !head.is_empty() || !self.input.rest().is_empty(),
+            Stage::Body { .. } => true,
+            Stage::Refused(_) => false,
+        }
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn buffered(&self) -> usize {
+        let of_stage = match &self.stage {
+            Stage::Head(head) => head.buffered(),
+            Stage::Body { body, .. } => body.buffered(),
+            Stage::Refused(_) => 0,
+        };
+        self.input.bytes.capacity() + of_stage
+    }
+}
+
+impl Default for RequestReader {
+    fn default() -> RequestReader {
+        RequestReader::new()
+    }
+}
+
+impl Stage {
+    /// Takes from the front of `rest` what belongs to the next request, and gives it once it is whole.
+    fn advance(&mut self, rest: &mut &[u8]) -> Result<Option<Request>, BadRequest> {
+        loop {
+            match self {
+                Stage::Head(buffer) => {
+                    let Some(text) = buffer.take(rest)? else {
+                        return Ok(None);
+                    };
+                    *self = parse(text)?;
+                }
+                Stage::Body { body, .. } => {
+                    if !body.take(rest)? {
+                        return Ok(None);
+                    }
+                    let next = Stage::Head(HeadBuffer::of_request());
+                    return Ok(match std::mem::replace(self, next) {
+                        Stage::Body { request, body, .. } => {
+                            Some(Request { body: body.into_bytes(), ..request })
+                        }
+                        Stage::Head(_) | Stage::Refused(_) => None,
+                    });
+                }
+                Stage::Refused(refusal) => return Err(refusal.clone()),
+            }
+        }
+    }
+}
+
+/// Parses a head that is whole. What follows is always a body, if one of no bytes.
+fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
+    let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(text) {
+        Ok(httparse::Status::Complete(length)) if length == text.len() => {}
+        Ok(_) => return Err(Fault::NotHttp.into()),
+        Err(httparse::Error::Version) if names_http(text) => return Err(BadRequest::Version),
+        Err(error) => return Err(Fault::from(error).into()),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Fault::NotHttp.into());
+    };
+    let is_http_11 = minor == 1;
+    let framing = Framing::read(minor, parsed.headers)?;
+    let values = |name| parsed.headers.iter().filter(move |field| is(field, name));
+    let hosts = values("host").count();
+    if hosts > 1 || is_http_11 && hosts == 0 {
+        return Err(BadRequest::Host);
+    }
+    let mut keys = values("x-goog-api-key");
+    let key = keys.next().map(|field| String::from_utf8_lossy(field.value).into_owned());
+    if keys.next().is_some() {
+        return Err(BadRequest::Keys);
+    }
+    let expects_continue = is_http_11
+        && values("expect").any(|field| field.value.eq_ignore_ascii_case(b"100-continue"));
+    let body = if framing.is_chunked {
+        Body::in_chunks(REQUEST_BODY_BYTES)
+    } else if framing.length.is_none() && matches!(method, "POST" | "PUT" | "PATCH") {
+        // It would mean no body (RFC 9112, section 6.3), but what has a body by its nature and does
+        // not say so was sent by mistake.
+        return Err(BadRequest::NoLength);
+    } else {
+        Body::of_length(framing.length.unwrap_or(0), REQUEST_BODY_BYTES)?
+    };
+    let request = Request {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        key,
+        body: Vec::new(),
+        keep_alive: is_http_11 && !framing.closes,
+        expects_continue,
+    };
+    Ok(Stage::Body { request, body, wants_continue: expects_continue })
+}
+
+/// Whether the first line is one of HTTP, of whatever version.
+fn names_http(text: &[u8]) -> bool {
+    let line = text.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ').skip(2);
+    let (version, more) = (parts.next().unwrap_or_default(), parts.next());
+    let is_version = matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    is_version && more.is_none()
+}
+
+impl Input {
+    fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Lets go of all but the last `left` bytes, of which there are no more than before.
+    fn keep_last(&mut self, left: usize) {
+        self.start = self.bytes.len() - left;
+        if left == 0 {
+            self.bytes.clear();
+            self.start = 0;
+        }
+    }
+}
+
+impl BadRequest {
+    /// The status to answer with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Version => 505,
+            Self::NoLength => 411,
+            Self::Unreadable(Fault::HeadTooLong | Fault::TooManyFields) => 431,
+            Self::Unreadable(Fault::BodyTooLong { .. }) => 413,
+            Self::Unreadable(Fault::UnknownCoding) => 501,
+            Self::Host | Self::Keys | Self::Unreadable(_) => 400,
+        }
+    }
+}
+
+impl From<Fault> for BadRequest {
+    fn from(fault: Fault) -> BadRequest {
+        BadRequest::Unreadable(fault)
+    }
+}
+
+impl fmt::Display for BadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "the request is neither HTTP/1.1 nor HTTP/1.0",
+            Self::Host => "the request does not have one Host",
+            Self::Keys => "the request has several keys",
+            Self::NoLength => "the request does not say how long its body is",
+            Self::Unreadable(fault) => return fault.describe("the request", f),
+        })
+    }
+}
+
+impl std::error::Error for BadRequest {}
+
+/// Without what can hold a key: the field and the target's query.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.target.split('?').next().unwrap_or_default();
+        write!(f, "Request({} {path}, {} bytes)", self.method, self.body.len())
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stage::Head(head) => head.fmt(f),
+            Stage::Body { request, body, .. } => write!(f, "{request:?}, {body:?}"),
+            Stage::Refused(refusal) => write!(f, "Refused({refusal:?})"),
+        }
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Input({} bytes)", self.rest().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_waits_is_told_to_go_on_once() {
+        let mut reader = RequestReader::new();
+        reader.push(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n");
+        assert_eq!(reader.next_request(), Ok(None));
+        assert!(!reader.wants_continue(), "the head is not over");
+        reader.push(b"\r\n");
+        assert_eq!(reader.next_request(), Ok(None));
+        assert!(reader.wants_continue());
+        assert!(!reader.wants_continue(), "a second time");
+        reader.push(b"{}");
+        let request = reader.next_request().expect("it is well-formed").expect("it is whole");
+        assert!(request.expects_continue && request.body == b"{}");
+        assert!(!reader.wants_continue() && !reader.has_begun());
+    }
+
+    #[test]
+    fn a_client_that_does_not_wait_is_not_told_to_go_on() {
+        let mut reader = RequestReader::new();
+        reader.push(
+            b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{",
+        );
+        assert_eq!(reader.next_request(), Ok(None));
+        assert!(!reader.wants_continue());
+    }
+
+    #[test]
+    fn no_key_is_shown() {
+        let text = b"POST /a?key=secret HTTP/1.1\r\nHost: x\r\nX-Goog-Api-Key: secret\r\nContent-Length: 9\r\n\r\nsecret";
+        for length in 0..=text.len() {
+            let mut reader = RequestReader::new();
+            reader.push(&text[..length]);
+            assert!(!format!("{reader:?}").contains("secret"));
+            assert_eq!(reader.next_request(), Ok(None));
+            assert!(!format!("{reader:?}").contains("secret"));
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The client's side: one answer from the bytes of a connection.
+//!
+//! ```text
+//!            1xx: the next head
+//!              ┌────┐
+//!              v    │    final status             whole, or the end of the connection
+//!   new() ──> Head ─┴──────────────────> Body ──────────────────────────────────────> Over
+//!              └──────────── error ───────┴──────────────────────────────────────────> Over
+//! ```
+//!
+//! It is for answers to GET and POST: after HEAD or CONNECT a body is framed in other ways.
+
+use std::fmt;
+
+use super::body::Body;
+use super::fault::Fault;
+use super::head::{Framing, HeadBuffer, elements, is};
+use crate::limits::{HEAD_FIELDS, INTERIM_HEADS};
+
+/// Reads one response to a GET or POST, from bytes as they come.
+#[derive(Debug)]
+pub struct ResponseReader {
+    stage: Stage,
+    body_limit: usize,
+    has_begun: bool,
+    interim_heads: usize,
+}
+
+/// How far a response has come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Push what comes next.
+    More,
+    /// It is whole.
+    Done(Response),
+}
+
+/// A response that has come whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// From 200 to 599.
+    pub status: u16,
+    /// Without its framing; as long as the reader's limit at most.
+    pub body: Vec<u8>,
+    /// The connection may carry another request: both sides speak HTTP/1.1, none said `close`, and
+    /// no byte stood behind the end. One that comes later the reader can't see: an idle connection
+    /// on which anything comes is to be dropped.
+    pub may_reuse: bool,
+}
+
+/// Why there is no response. The connection is of no further use.
+///
+/// Its text is a sentence's beginning fit for an `error_message`, and quotes nothing of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpError {
+    /// The other side closed before the first byte: on a connection used before, it may have done so
+    /// before it saw the request.
+    NoAnswer,
+    /// The other side closed within the head, or behind one of status 1xx.
+    HeadCut,
+    /// The other side closed within the body.
+    BodyCut,
+    /// A status outside of 100 to 599.
+    BadStatus,
+    /// Status 101, although no other protocol was asked for.
+    SwitchesProtocols,
+    /// More than [`INTERIM_HEADS`] heads of status 1xx.
+    TooManyInterim,
+    /// A Content-Encoding other than identity, although no other was asked for.
+    ContentCoding,
+    /// The answer can't be read.
+    Unreadable(Fault),
+    /// A mistake of the caller: the reader gave its response, or an error, before.
+    AfterTheEnd,
+}
+
+enum Stage {
+    Head(HeadBuffer),
+    Body { status: u16, may_reuse: bool, body: Body },
+    Over,
+}
+
+impl ResponseReader {
+    /// Takes a body of at most `body_limit` bytes, and a head of at most
+    /// [`HEAD_BYTES`](crate::limits::HEAD_BYTES).
+    pub fn new(body_limit: usize) -> ResponseReader {
+        ResponseReader {
+            stage: Stage::Head(HeadBuffer::of_answer()),
+            body_limit,
+            has_begun: false,
+            interim_heads: 0,
+        }
+    }
+
+    /// Takes the next bytes. After [`Progress::Done`] or an error there is nothing to take, and the
+    /// answer is [`HttpError::AfterTheEnd`].
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, HttpError> {
+        self.has_begun |= !bytes.is_empty();
+        let mut rest = bytes;
+        match self.advance(&mut rest) {
+            Ok(false) => Ok(Progress::More),
+            Ok(true) => {
+                let mut response = self.finish()?;
+                response.may_reuse &= rest.is_empty();
+                Ok(Progress::Done(response))
+            }
+            Err(error) => {
+                self.stage = Stage::Over;
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that the other side has ended in order (`close_notify` or FIN): that completes a body
+    /// until close, and is an error for all else.
+    pub fn end(&mut self) -> Result<Response, HttpError> {
+        let error = match &self.stage {
+            Stage::Body { body, .. } if body.is_until_close() => return self.finish(),
+            Stage::Body { .. } => HttpError::BodyCut,
+            Stage::Head(_) if self.has_begun => HttpError::HeadCut,
+            Stage::Head(_) => HttpError::NoAnswer,
+            Stage::Over => HttpError::AfterTheEnd,
+        };
+        self.stage = Stage::Over;
+        Err(error)
+    }
+
+    /// Whether any byte of the answer has come.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Whether the head is over and the body is not.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.stage, Stage::Body { .. })
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn buffered(&self) -> usize {
+        match &self.stage {
+            Stage::Head(head) => head.buffered(),
+            Stage::Body { body, .. } => body.buffered(),
+            Stage::Over => 0,
+        }
+    }
+
+    /// Takes what belongs to the response; true once it is whole.
+    fn advance(&mut self, rest: &mut &[u8]) -> Result<bool, HttpError> {
+        loop {
+            match &mut self.stage {
+                Stage::Head(buffer) => {
+                    let Some(text) = buffer.take(rest)? else {
+                        return Ok(false);
+                    };
+                    let head = Head::parse(text)?;
+                    if head.status >= 200 {
+                        self.stage = head.into_stage(self.body_limit)?;
+                        continue;
+                    }
+                    buffer.clear();
+                    self.interim_heads += 1;
+                    if self.interim_heads > INTERIM_HEADS {
+                        return Err(HttpError::TooManyInterim);
+                    }
+                }
+                Stage::Body { body, .. } => return Ok(body.take(rest)?),
+                Stage::Over => return Err(HttpError::AfterTheEnd),
+            }
+        }
+    }
+
+    /// Hands out what the body has so far as the whole.
+    fn finish(&mut self) -> Result<Response, HttpError> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Body { status, may_reuse, body } => {
+                Ok(Response { status, body: body.into_bytes(), may_reuse })
+            }
+            Stage::Head(_) | Stage::Over => Err(HttpError::AfterTheEnd),
+        }
+    }
+}
+
+/// What a head says, as far as anything here depends on it.
+struct Head {
+    status: u16,
+    is_http_11: bool,
+    framing: Framing,
+}
+
+impl Head {
+    /// Parses a head that is whole.
+    fn parse(text: &[u8]) -> Result<Head, HttpError> {
+        let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
+        let mut parsed = httparse::Response::new(&mut fields);
+        // Anything but the whole of it, blank line included, is not what its lines looked like.
+        if parsed.parse(text).map_err(Fault::from)? != httparse::Status::Complete(text.len()) {
+            return Err(Fault::NotHttp.into());
+        }
+        let (Some(minor), Some(status)) = (parsed.version, parsed.code) else {
+            return Err(Fault::NotHttp.into());
+        };
+        let is_http_11 = minor == 1;
+        match status {
+            101 => return Err(HttpError::SwitchesProtocols),
+            // No body follows, whatever the fields say.
+            100..200 => return Ok(Head { status, is_http_11, framing: Framing::default() }),
+            200..600 => {}
+            _ => return Err(HttpError::BadStatus),
+        }
+        let framing = Framing::read(minor, parsed.headers)?;
+        let mut codings = parsed
+            .headers
+            .iter()
+            .filter(|field| is(field, "content-encoding"))
+            .flat_map(|field| elements(field.value));
+        if !codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")) {
+            return Err(HttpError::ContentCoding);
+        }
+        Ok(Head { status, is_http_11, framing })
+    }
+
+    /// Where the body ends, in the order of RFC 9112, section 6.3.
+    fn into_stage(self, limit: usize) -> Result<Stage, HttpError> {
+        let Framing { length, is_chunked, closes } = self.framing;
+        let mut may_reuse = self.is_http_11 && !closes;
+        let body = if matches!(self.status, 204 | 304) {
+            // A 304 may say how long the body would have been. A 204 that has a length, and may
+            // think that it has a body, too, is not to be trusted with where the next answer begins.
+            may_reuse &= !is_chunked && (self.status == 304 || length.unwrap_or(0) == 0);
+            Body::of_length(0, limit)?
+        } else if is_chunked {
+            Body::in_chunks(limit)
+        } else if let Some(length) = length {
+            Body::of_length(length, limit)?
+        } else {
+            may_reuse = false;
+            Body::until_close(limit)
+        };
+        Ok(Stage::Body { status: self.status, may_reuse, body })
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stage::Head(head) => head.fmt(f),
+            Stage::Body { status, body, .. } => write!(f, "{status}, {body:?}"),
+            Stage::Over => f.write_str("Over"),
+        }
+    }
+}
+
+impl From<Fault> for HttpError {
+    fn from(fault: Fault) -> HttpError {
+        HttpError::Unreadable(fault)
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAnswer => "the connection was closed before any answer came",
+            Self::HeadCut => "the answer's head was cut",
+            Self::BodyCut => "the answer's body was cut",
+            Self::BadStatus => "the answer's status is not within 100 and 599",
+            Self::SwitchesProtocols => "the answer wants to switch to another protocol",
+            Self::TooManyInterim => {
+                return write!(f, "over {INTERIM_HEADS} answers of status 1xx came");
+            }
+            Self::ContentCoding => "the answer's body is compressed, although it should not be",
+            Self::Unreadable(fault) => return fault.describe("the answer", f),
+            Self::AfterTheEnd => "the answer was over before",
+        })
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Progress, HttpError> {
+        ResponseReader::new(100).push(text.as_bytes())
+    }
+
+    #[test]
+    fn a_reader_that_is_over_says_so_and_holds_nothing() {
+        let mut done = ResponseReader::new(100);
+        let response = Response { status: 200, body: b"hi".to_vec(), may_reuse: true };
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        assert_eq!(done.push(text), Ok(Progress::Done(response)));
+        let mut failed = ResponseReader::new(100);
+        assert_eq!(failed.push(b"SSH-2.0-x"), Err(Fault::NotHttp.into()));
+        for mut reader in [done, failed] {
+            assert_eq!(reader.push(b"x"), Err(HttpError::AfterTheEnd));
+            assert_eq!(reader.push(b""), Err(HttpError::AfterTheEnd));
+            assert_eq!(reader.end(), Err(HttpError::AfterTheEnd));
+            assert_eq!(reader.buffered(), 0);
+            assert!(reader.has_begun() && !reader.is_in_body());
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_in_plain_words() {
+        let cases = [
+            ("SSH", "the answer is no HTTP/1.1"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n", "the answer is over 100 bytes"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "the answer has both a Content-Length and a Transfer-Encoding",
+            ),
+        ];
+        for (text, words) in cases {
+            assert_eq!(read(text).map_err(|error| error.to_string()), Err(words.to_string()));
+        }
+        let long = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(20_000));
+        let words = read(&long).map_err(|error| error.to_string());
+        assert_eq!(words, Err("the answer's head is over 16384 bytes".to_string()));
+    }
+
+    #[test]
+    fn debug_shows_lengths_and_no_content() {
+        let mut reader = ResponseReader::new(100);
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsecret";
+        assert_eq!(reader.push(text), Ok(Progress::More));
+        let shown = format!("{reader:?}");
+        assert!(shown.contains("6 bytes") && !shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The API key. It is asked with and otherwise kept to itself: it has no `Display`, its `Debug` hides
+//! it, and an answer that holds it, however written, is told apart (protocol, section 3).
+
+use std::fmt;
+
+use memchr::memmem;
+
+use super::percent;
+
+/// A key that a service of places asks for: visible ASCII, so that it fits into a header and can't
+/// end one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// The key in `text`; white space around it, as a file's last line end, is no part of it.
+    /// None for one that is empty, too long or has a byte that no key has.
+    pub fn parse(text: &[u8]) -> Option<Key> {
+        let key = text.trim_ascii();
+        let fits = (1..=MAX_BYTES).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+        // Visible ASCII is UTF-8.
+        fits.then(|| Key(String::from_utf8_lossy(key).into_owned()))
+    }
+
+    /// The key itself, for a request. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `bytes` hold the key: as it is, in JSON's escapes, percent-encoded, or both.
+    pub fn is_in(&self, bytes: &[u8]) -> bool {
+        let holds = |bytes: &[u8]| memmem::find(bytes, self.0.as_bytes()).is_some();
+        if holds(bytes) {
+            return true;
+        }
+        let unescaped = without_escapes(bytes);
+        holds(&unescaped) || holds(&percent::decoded(&unescaped))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(hidden)")
+    }
+}
+
+/// JSON's escapes of ASCII characters undone, wherever a backslash stands.
+fn without_escapes(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        rest = match rest {
+            [b'u', b'0', b'0', high, low, after @ ..] => match percent::hex(*high, *low) {
+                Some(byte) => {
+                    out.push(byte);
+                    after
+                }
+                None => rest,
+            },
+            [escaped, after @ ..] => {
+                out.push(*escaped);
+                after
+            }
+            [] => rest,
+        };
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Far more than any service's keys have.
+const MAX_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::parse(text.as_bytes()).expect("a key")
+    }
+
+    #[test]
+    fn a_key_is_visible_ascii_and_nothing_around_it() {
+        assert_eq!(key(" AIza-Sy_x\r\n").expose(), "AIza-Sy_x");
+        for text in ["", " \n", "a b", "a\r\nHost: evil", "ключ", &"k".repeat(MAX_BYTES + 1)] {
+            assert_eq!(Key::parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(format!("{:?}", key("secret")), "Key(hidden)");
+    }
+
+    #[test]
+    fn a_key_is_found_however_it_is_written() {
+        let key = key("se/cret+1");
+        for holding in [
+            "{\"m\":\"se/cret+1\"}",
+            "se\\/cret+1",
+            "\\u0073e/cret\\u002b1",
+            "https://x/?key=se%2fcret%2B1&y",
+            "se\\u00252Fcret%2B1",
+        ] {
+            assert!(key.is_in(holding.as_bytes()), "{holding}");
+        }
+        for innocent in ["", "secret", "se/cret+", "\\", "\\u00", "%", "%2", "se%2Gcret+1"] {
+            assert!(!key.is_in(innocent.as_bytes()), "{innocent}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A Places service of our own: what it answers to a request, in the words of Google's two APIs.
+//!
+//! It is there for demonstrations, tests and benches, so that all of the way over HTTPS can be walked
+//! without a key and without the internet. It looks at what our own client sends and at what a careful
+//! person would try with curl, and at nothing more.
+
+use serde::Deserialize;
+
+use super::gazetteer::Gazetteer;
+use super::google::Api;
+use super::http::Request;
+use super::key::Key;
+use super::{Query, failure, offline, percent};
+
+/// An answer: the HTTP status and the body.
+pub type Reply = (u16, Vec<u8>);
+
+/// Answers a request. Where `key` is given, the request must name it.
+pub fn reply(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) -> Reply {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    match (request.method.as_str(), path) {
+        ("GET", NEARBY_SEARCH) => (200, nearby_search(query, gazetteer, key)),
+        ("POST", NEW) => search_nearby(request, gazetteer, key),
+        (_, NEARBY_SEARCH | NEW) => refused(405, "METHOD_NOT_ALLOWED", "the method is wrong"),
+        _ => refused(404, "NOT_FOUND", "there is nothing here"),
+    }
+}
+
+/// The request's first words without what it says of the key, for the log.
+pub fn first_words(request: &Request) -> String {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let shown: Vec<_> = query.split('&').filter(|field| !field.starts_with("key=")).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{} {path}{mark}{}", request.method, shown.join("&"))
+}
+
+fn nearby_search(query: &str, gazetteer: &Gazetteer, key: Option<&Key>) -> Vec<u8> {
+    let field = |name: &str| {
+        let fields = query.split('&').filter_map(|field| field.split_once('='));
+        let value = fields.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
+        String::from_utf8(percent::decoded(value.as_bytes())).ok()
+    };
+    if key.is_some_and(|key| field("key").as_deref() != Some(key.expose())) {
+        return failure("REQUEST_DENIED", "The provided API key is invalid.");
+    }
+    let asked = || {
+        let location = field("location")?;
+        let (latitude, longitude) = location.split_once(',')?;
+        let radius = field("radius")?.parse().ok()?;
+        circle(latitude.parse().ok()?, longitude.parse().ok()?, radius)
+    };
+    match asked() {
+        Some(query) => offline::answer(gazetteer, &query),
+        None => {
+            failure("INVALID_REQUEST", "Give location=latitude,longitude and radius in metres.")
+        }
+    }
+}
+
+fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) -> Reply {
+    if key.is_some_and(|key| request.key.as_deref() != Some(key.expose())) {
+        return refused(403, "PERMISSION_DENIED", "The X-Goog-Api-Key is invalid.");
+    }
+    let asked = || {
+        let asked: Search = serde_json::from_slice(&request.body).ok()?;
+        let Circle { center, radius } = asked.restriction.circle;
+        let most = asked.most.unwrap_or(offline::MOST_RESULTS);
+        let query = circle(center.latitude, center.longitude, radius)?;
+        (1..=offline::MOST_RESULTS).contains(&most).then_some((query, most))
+    };
+    match asked() {
+        Some((query, most)) => (200, offline::answer_new(gazetteer, &query, most)),
+        None => refused(400, "INVALID_ARGUMENT", "The body is no search in a circle."),
+    }
+}
+
+/// A query within the bounds that Google sets, too.
+fn circle(latitude: f64, longitude: f64, radius: f64) -> Option<Query> {
+    let fits = latitude.abs() <= 90.0
+        && longitude.abs() <= 180.0
+        && (0.0..=GREATEST_RADIUS).contains(&radius);
+    fits.then_some(Query { latitude, longitude, radius })
+}
+
+/// A refusal as the New API writes it.
+fn refused(code: u16, status: &str, message: &str) -> Reply {
+    let body = format!(
+        "{{\n  \"error\": {{\n    \"code\": {code},\n    \"message\": \"{message}\",\n    \
+         \"status\": \"{status}\"\n  }}\n}}\n"
+    );
+    (code, body.into_bytes())
+}
+
+/// The New API's question.
+#[derive(Deserialize)]
+struct Search {
+    #[serde(rename = "maxResultCount")]
+    most: Option<usize>,
+    #[serde(rename = "locationRestriction")]
+    restriction: Restriction,
+}
+
+#[derive(Deserialize)]
+struct Restriction {
+    circle: Circle,
+}
+
+#[derive(Deserialize)]
+struct Circle {
+    center: Center,
+    radius: f64,
+}
+
+#[derive(Deserialize)]
+struct Center {
+    latitude: f64,
+    longitude: f64,
+}
+
+/// The path of Google's Nearby Search, after which ours is named.
+const NEARBY_SEARCH: &str = Api::NearbySearch.path();
+const NEW: &str = Api::New.path();
+/// Metres.
+const GREATEST_RADIUS: f64 = 50_000.0;
