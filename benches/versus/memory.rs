@@ -18,9 +18,8 @@ pub struct Footprint {
     pub peer: Peer,
     /// Resident before anybody has come.
     pub at_start: u64,
-    /// Resident for each of [`Footprint::idle`] connections that said one line and then nothing.
+    /// Resident for each of thousands of connections that said one line and then nothing.
     pub a_connection: Option<f64>,
-    pub idle: usize,
     /// Resident for each of a million clients in the table.
     pub a_client: Option<f64>,
 }
@@ -39,7 +38,7 @@ pub fn measure(workshop: &Workshop, peer: Peer, idle: usize) -> Result<Footprint
             or_say(peer, clients(server.clients, server.id()))
         }
     };
-    Ok(Footprint { peer, at_start, a_connection, idle, a_client })
+    Ok(Footprint { peer, at_start, a_connection, a_client })
 }
 
 /// The median time from the start of the process until it accepts connections.
