@@ -74,10 +74,15 @@ impl Skew {
     pub fn write(self, out: &mut Vec<u8>) {
         out.push(if self.0 < 0 { b'-' } else { b'+' });
         let nanos = self.0.unsigned_abs();
-        // Its seconds have 18 digits at most, see `parse`, so both parts fit.
-        write_integer((nanos / BILLION) as u64, 1, out);
+        let (seconds, below) = match u64::try_from(nanos) {
+            // Less than 584 years, as nearly all are: dividing 128 bits costs ten times as much.
+            Ok(nanos) => (nanos / BILLION as u64, nanos % BILLION as u64),
+            // Its seconds have 18 digits at most, see `parse`, so both parts fit.
+            Err(_) => ((nanos / BILLION) as u64, (nanos % BILLION) as u64),
+        };
+        write_integer(seconds, 1, out);
         out.push(b'.');
-        write_integer((nanos % BILLION) as u64, 9, out);
+        write_integer(below, 9, out);
     }
 }
 
@@ -86,20 +91,22 @@ pub(super) fn write_integer(value: u64, width: usize, out: &mut Vec<u8>) {
     let mut digits = [b'0'; 20];
     let mut begin = digits.len();
     let mut rest = value;
-    while rest > 0 || digits.len() - begin < width {
+    for digit in digits.iter_mut().rev() {
+        if rest == 0 {
+            break;
+        }
         begin -= 1;
-        digits[begin] = b'0' + (rest % 10) as u8;
+        *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
+    let begin = begin.min(digits.len() - width);
     out.extend_from_slice(&digits[begin..]);
 }
 
 /// The value in nanoseconds, finer digits cut; its whole part has 18 digits at most.
 fn nanoseconds(number: &Decimal<'_>) -> i128 {
-    let mut nanos = 0;
-    for place in 0..9 {
-        nanos = nanos * 10 + u64::from(number.fraction.get(place).map_or(0, |digit| digit - b'0'));
-    }
+    let kept = &number.fraction[..number.fraction.len().min(9)];
+    let nanos = integer(kept) * 10u64.pow(9 - kept.len() as u32);
     i128::from(integer(number.whole)) * BILLION as i128 + i128::from(nanos)
 }
 
