@@ -101,13 +101,13 @@ impl Table {
     /// What is known of a client.
     pub fn get(&self, id: &[u8]) -> Option<&Entry> {
         let slot = self.find(self.hash(id), id)?;
-        Some(&self.entries[slot as usize]).filter(|entry| self.is_above_floor(&entry.update.get()))
+        Some(&self.entries[slot as usize]).filter(|entry| is_in_sight(&self.floor, entry))
     }
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.iter().map(|(_, entry)| entry);
-        entries.filter(|entry| self.is_above_floor(&entry.update.get()))
+        entries.filter(|entry| is_in_sight(&self.floor, entry))
     }
 
     /// The records behind `cursor`, each with its entry unless the record is dead.
@@ -128,23 +128,23 @@ impl Table {
         }
         let hash = self.hash(update.id);
         let found = self.find(hash, update.id);
-        let known = found.filter(|&slot| {
-            let entry = &self.entries[slot as usize];
-            self.is_above_floor(&entry.update.get())
-        });
-        if let Some(slot) = known {
-            let stored = self.entries[slot as usize].update.get();
-            if update.newness(&stored).is_le() {
+        let known = found.filter(|&slot| is_in_sight(&self.floor, &self.entries[slot as usize]));
+        let slot = if let Some(slot) = known {
+            let entry = &mut self.entries[slot as usize];
+            if update.newness(&entry.update.get()).is_le() {
                 return Offer::Stale;
             }
+            entry.update.assign(update);
+            entry.origin = origin;
+            slot
         } else {
             if self.len == self.bound && !self.raise_floor(update) {
                 return Offer::BelowFloor;
             }
             self.len += 1;
-        }
-        // Raising the floor may have swept the slot that was found below it.
-        let slot = self.put(hash, update, origin);
+            // Raising the floor may have swept the slot that was found below it.
+            self.put(hash, update, origin)
+        };
         let seq = self.feed.append(slot);
         self.entries[slot as usize].seq = seq;
         self.tidy_up();
@@ -212,9 +212,7 @@ impl Table {
         let (entries, floor) = (&self.entries, &self.floor);
         let is_alive = |record: Record| {
             let entry = entries.get(record.slot as usize);
-            entry.is_some_and(|entry| {
-                entry.seq == record.seq && is_above(floor, &entry.update.get())
-            })
+            entry.is_some_and(|entry| entry.seq == record.seq && is_in_sight(floor, entry))
         };
         self.feed.compact(self.len, is_alive);
     }
@@ -243,7 +241,7 @@ impl Table {
 
     fn entry_of(&self, record: Record) -> Option<&Entry> {
         let entry = self.entries.get(record.slot as usize)?;
-        let alive = entry.seq == record.seq && self.is_above_floor(&entry.update.get());
+        let alive = entry.seq == record.seq && is_in_sight(&self.floor, entry);
         alive.then_some(entry)
     }
 
@@ -259,6 +257,11 @@ impl Table {
     fn is_above_floor(&self, update: &UpdateRef<'_>) -> bool {
         is_above(&self.floor, update)
     }
+}
+
+/// Whether the floor has not risen past an entry. Mostly there is no floor, and nothing to read.
+fn is_in_sight(floor: &Option<AgeKey>, entry: &Entry) -> bool {
+    floor.is_none() || is_above(floor, &entry.update.get())
 }
 
 fn is_above(floor: &Option<AgeKey>, update: &UpdateRef<'_>) -> bool {

@@ -22,16 +22,23 @@ impl<'a> Fields<'a> {
 /// Splits a line, given without its ending, into its fields.
 pub fn split(line: &[u8]) -> Fields<'_> {
     let mut fields = Fields { fields: [b""; MOST], count: 0 };
-    for field in line.split(|&byte| is_white_space(byte)).filter(|field| !field.is_empty()) {
-        if fields.count == MOST {
+    let mut rest = line;
+    while fields.count < MOST {
+        let begin = rest.iter().position(|&byte| !is_white_space(byte));
+        let Some(begin) = begin else {
             break;
-        }
+        };
+        let field = &rest[begin..];
+        let end = field.iter().position(|&byte| is_white_space(byte)).unwrap_or(field.len());
+        let (field, behind) = field.split_at(end);
         fields.fields[fields.count] = field;
         fields.count += 1;
+        rest = behind;
     }
     fields
 }
 
 fn is_white_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\x0c' | b'\x0b')
+    // One comparison settles it for nearly every byte of a line.
+    byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\x0c' | b'\x0b')
 }
