@@ -41,3 +41,11 @@ ci:
 # Let the fuzzer look for bytes that break a claim of tests/fuzz/checks.rs (needs cargo-fuzz).
 fuzz target seconds="600":
     mkdir -p tests/fuzz/corpus/{{target}} && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz {{target}} tests/fuzz/corpus/{{target}} tests/fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -max_len=4096
+
+# Let the simulator look for a schedule that parts a herd.
+simulate schedules="100000":
+    cargo run --release --example simulate -- --schedules {{schedules}}
+
+# Break the core in each of the known ways, and see the simulator catch it.
+mutations:
+    tests/simulation/mutations.sh

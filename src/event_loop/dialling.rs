@@ -36,12 +36,16 @@ impl EventLoop {
     pub(super) fn dial(&mut self, neighbour: NeighbourId, address: String) {
         match address.parse::<SocketAddr>() {
             Ok(address) => self.connect(neighbour, vec![address]),
+            // An earlier look-up may still be under way, and answers for this dial, too.
+            Err(_) if std::mem::replace(&mut self.is_resolving[usize::from(neighbour.0)], true) => {
+            }
             Err(_) => self.worker.start(Job::Resolve { neighbour, address }),
         }
     }
 
     /// The addresses of a neighbour's name are known.
     pub(super) fn resolved(&mut self, neighbour: NeighbourId, result: io::Result<Vec<SocketAddr>>) {
+        self.is_resolving[usize::from(neighbour.0)] = false;
         if let Ok(addresses) = &result {
             let ips = addresses.iter().map(|address| address.ip().to_canonical());
             self.server.resolved(neighbour, ips.collect());

@@ -80,7 +80,8 @@ pub struct EventLoop {
     client_tls: Option<ClientTls>,
     wishes: Wishes,
     worker: Worker,
-    /// Looks up the Places service's name: that may hang, and no neighbour shall wait for it.
+    /// Looks up the Places service's name, or unpacks the gazetteer: a name may hang, and neither shall
+    /// wait for the other's.
     places_worker: Worker,
     server: Server,
     limits: Limits,
@@ -94,6 +95,8 @@ pub struct EventLoop {
     dead: Vec<ConnectionId>,
     /// Addresses of each neighbour that are left to try.
     dials: Vec<Vec<SocketAddr>>,
+    /// Whether each neighbour's name is being looked up: one look-up a neighbour is enough.
+    is_resolving: Vec<bool>,
     /// Callers that have not said who they are, the longest waiting first.
     strangers: Vec<ConnectionId>,
     /// Connections of those that are served: clients, or visitors of a Places service.
@@ -128,7 +131,7 @@ impl EventLoop {
             Some(Duration::ZERO)
         } else {
             let deadlines = self.timers.next().into_iter().chain(self.server.poll_timeout());
-            deadlines.min().map(|at| at.saturating_sub(self.start.elapsed()))
+            deadlines.min().map(|at| at.saturating_sub(self.start.elapsed()).min(LONGEST_WAIT))
         };
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -284,7 +287,7 @@ impl EventLoop {
             Command::Dial { neighbour, address } => self.dial(neighbour, address),
             Command::Close(id) => self.kill(id),
             Command::Finish(id) => self.finish(id),
-            Command::UnpackGazetteer => self.worker.start(Job::UnpackGazetteer),
+            Command::UnpackGazetteer => self.places_worker.start(Job::UnpackGazetteer),
             Command::ResolvePlaces { host, port } => {
                 self.places_worker.start(Job::ResolvePlaces { host, port });
             }
@@ -387,6 +390,8 @@ fn moment(start: Instant) -> Moment {
     Moment { elapsed: start.elapsed(), wall: Wall(since_1970) }
 }
 
+/// The kernel counts a wait's milliseconds in 32 bits.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 /// Tokens of what is not a connection: their generation is 0. The first ones are the listeners'.
 const LISTENERS: usize = 2;
 const WAKER: Token = Token(LISTENERS);

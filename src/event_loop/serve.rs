@@ -43,25 +43,22 @@ impl EventLoop {
         self.obey_all();
     }
 
-    /// One read, and the lines that are there.
+    /// The lines that are there, and one read once there are none: what is left over from the turn
+    /// before is handled before more is taken in, so that nobody's input grows.
     fn serve_lines(&mut self, id: ConnectionId) {
         let is_stopping = self.stopping.is_some();
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
         };
-        let may_handle = |role: &Role, unsent: usize| {
-            let waits = matches!(role, Role::Client(client) if client.is_waiting());
-            !waits && unsent <= self.limits.unsent_bytes
+        let may_handle = |role: &Role, unsent: usize| match role {
+            Role::Client(client) if client.is_waiting() => false,
+            // Its lines are ACKs, which nothing answers: not to hear them would break the link.
+            Role::Link(_) => true,
+            _ => unsent <= self.limits.unsent_bytes,
         };
         let mut lines = 0;
+        let mut may_read = true;
         let mut verdict = Verdict::Next;
-        if connection.ready.readable && may_handle(role, connection.unsent()) {
-            match connection.fill(&mut self.scratch, &mut self.buffers) {
-                Ok(Fill::Bytes(_)) => connection.heard_at = self.now.elapsed,
-                Ok(Fill::Nothing | Fill::End) => {}
-                Err(error) => return self.broken(id, &error),
-            }
-        }
         while lines < LINES_A_TURN
             && verdict == Verdict::Next
             && may_handle(role, connection.unsent())
@@ -69,7 +66,15 @@ impl EventLoop {
             let limit = self.server.line_bytes(role);
             let peer = connection.peer;
             let Some((line, output)) = connection.next_line(limit, &mut self.buffers) else {
-                break;
+                if !connection.ready.readable || !std::mem::take(&mut may_read) {
+                    break;
+                }
+                match connection.fill(&mut self.scratch, &mut self.buffers) {
+                    Ok(Fill::Bytes(_)) => connection.heard_at = self.now.elapsed,
+                    Ok(Fill::Nothing | Fill::End) => {}
+                    Err(error) => return self.broken(id, &error),
+                }
+                continue;
             };
             let on = connections::Connection { id, role, peer };
             verdict = self.server.handle_line(on, line, self.now, output);
@@ -249,6 +254,10 @@ impl EventLoop {
             }
             if !guests_fit && !matches!(listener.door, Door::Neighbours) {
                 listener.is_paused = true;
+                // Its descriptor is free at the turn's end; else somebody may have been silent for long
+                // enough when this is tried again.
+                self.make_room();
+                self.timers.set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
                 return;
             }
             match listener.accept() {

@@ -69,6 +69,7 @@ pub fn run_places(
 
 impl EventLoop {
     fn run(mut self) -> Result<(), RunError> {
+        self.log.hand_over(); // What the start has recorded; the first wait may be long.
         while !self.is_over() {
             self.turn().map_err(kernel("wait for events"))?;
         }
@@ -117,6 +118,7 @@ impl EventLoop {
             dirty: Vec::new(),
             dead: Vec::new(),
             dials: vec![Vec::new(); own.neighbours.len()],
+            is_resolving: vec![false; own.neighbours.len()],
             strangers: Vec::new(),
             guests: 0,
             guests_at_most: guests_at_most(config, own.neighbours.len()),

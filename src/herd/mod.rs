@@ -307,7 +307,9 @@ impl Herd {
         let heartbeat = self.settings.heartbeat;
         let links = self.links.iter().map(|link| link.poll_timeout(heartbeat));
         let callers = self.introduced.iter().filter_map(|one| one.silent_at(3 * heartbeat));
-        links.chain(callers).min()
+        // Without neighbours nothing is missing, and nothing else would say so.
+        let filled = (self.filling.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
+        links.chain(callers).chain(filled).min()
     }
 
     /// Does what is due by now.

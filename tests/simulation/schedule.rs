@@ -68,11 +68,12 @@ impl Schedule {
         let most = schedule.heartbeat as usize / 2;
         schedule.slow = slow.iter().map(|&it| (it, random.between(1, most) as u64)).collect();
         // Now and then so many that the feed is rewritten.
-        let most = if random.percent(10) { 400 } else { 40 };
-        for _ in 0..random.between(1, most) {
+        let is_busy = random.percent(10);
+        for _ in 0..random.between(1, if is_busy { 600 } else { 40 }) {
             let server = random.below(servers);
-            let text = schedule.words(clients, &mut random);
             let at = random.below(healed as usize) as u64;
+            let times = if is_busy { 1 + at as usize / 20 } else { 0 };
+            let text = schedule.words(clients, times, &mut random);
             schedule.events.push((at, Event::Tell { server, text }));
         }
         for _ in 0..random.below(12) {
@@ -84,10 +85,11 @@ impl Schedule {
         schedule
     }
 
-    /// A client, a place and a time: few enough of each that updates meet, and are often equal.
-    fn words(&self, clients: usize, random: &mut Random) -> String {
+    /// A client, a place and a time: few enough of each that updates meet, and are often equal. With
+    /// time going on `later`, nearly each is a change.
+    fn words(&self, clients: usize, later: usize, random: &mut Random) -> String {
         let id = random.below(clients);
-        let timestamp = 1_000 + random.below(8);
+        let timestamp = 1_000 + later + random.below(8);
         let fraction = ["", ".0", ".5", ".50", ".500000000", ".5000000001"][random.below(6)];
         let location = ["+1.0-2.0", "+1.0-2.00", "+3.0+4.0/", "-5-6"][random.below(4)];
         format!("c{id} {location} {timestamp}{fraction}")

@@ -1,0 +1,158 @@
+//! Claim: the loop does not fall into the traps of event loops that `docs/the-loop.md` tells of and no other test shows.
+
+mod common;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use rustix::process::Signal;
+
+use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
+
+const IAMAT: &str = "IAMAT a +1.0+2.0 10";
+const AT: &str = "AT AT a +1.0+2.0 10";
+
+/// All of it is there before the server looks, so there is one edge, and far more than one turn handles.
+#[test]
+fn what_a_budget_left_over_is_handled_without_another_event() {
+    let setup = Setup::alone();
+    let server = setup.start_with("Goloman", &["--log-level", "warning"]);
+    let mut client = server.client();
+    assert_eq!(client.ask(IAMAT), AT);
+    hold(&server);
+    let lines = 60_000;
+    client.send("\n".repeat(lines));
+    client.half_close();
+    server.signal(Signal::CONT);
+    let answers = client.rest();
+    assert!(answers == "? \n".repeat(lines).as_bytes(), "{} bytes", answers.len());
+}
+
+/// mio and the standard library ask for 128.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_crowd_that_comes_at_once_waits_in_the_backlog() {
+    let crowd = 400;
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    if most.trim().parse::<usize>().is_ok_and(|most| most < crowd) {
+        println!("skipped: the kernel allows a backlog of {} only", most.trim());
+        return;
+    }
+    let setup = Setup::alone();
+    let server = setup.start("Goloman");
+    hold(&server);
+    let connect = |_| Client::try_connect(server.clients).expect("room in the backlog");
+    let mut clients: Vec<Client> = (0..crowd).map(connect).collect();
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.ask(IAMAT), AT);
+    }
+}
+
+/// A process that was stopped and goes on finds its wait interrupted (Linux, signal(7)).
+#[test]
+#[cfg(target_os = "linux")]
+fn an_interrupted_wait_loses_neither_a_client_nor_a_deadline() {
+    let setup = Setup::alone().section("[limits]\nbegun_line = \"500ms\"");
+    let server = setup.start("Goloman");
+    let mut idle = server.client();
+    assert_eq!(idle.ask(IAMAT), AT);
+    let mut begun = server.client();
+    begun.send("IAM");
+    for _ in 0..20 {
+        hold(&server);
+        server.signal(Signal::CONT);
+        assert_eq!(idle.ask(IAMAT), AT);
+    }
+    assert!(begun.is_closed_within(LIMIT), "its deadline was kept");
+    assert_eq!(idle.ask(IAMAT), AT);
+}
+
+/// With both families on one socket, IPv4 clients come as `::ffff:127.0.0.1`.
+#[test]
+fn a_client_has_its_own_address_on_a_listener_for_both_families() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let setup = Setup::alone();
+    let path = setup.folder.path().join("Goloman.toml");
+    let toml = "[[server]]\nname = \"Goloman\"\nlisten = \"[::]:0\"\npeers = \"127.0.0.1:0\"\n";
+    let command = setup.command("Goloman"); // writes a configuration, which this one replaces
+    std::fs::write(&path, toml).expect("the temporary folder can be written");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.clients.port()));
+    let mut client = Client::connect(address);
+    assert_eq!(client.ask(IAMAT), AT);
+    let own = client.stream.local_addr().expect("it is connected");
+    server.wait_for_log(&format!("Client {own} is connected."));
+    assert!(!server.log().contains("ffff"), "{}", server.log());
+}
+
+/// A name takes a look-up, on a thread, and a wake-up that brings the addresses.
+#[test]
+fn a_neighbour_is_dialled_by_its_name() {
+    let setup = Setup::star(&["Hands"]);
+    let hands = setup.play("Hands");
+    let port = setup.peers_address("Hands").port();
+    let toml = setup.toml("Goloman");
+    let section = "name = \"Hands\"\n";
+    let named = toml.replace(section, &format!("{section}dial = \"localhost:{port}\"\n"));
+    assert_ne!(named, toml);
+    let command = setup.command("Goloman");
+    let path = setup.folder.path().join("Goloman.toml");
+    std::fs::write(path, named).expect("the temporary folder can be written");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let mut link = hands.greet_empty("00000000000000bb");
+    assert_eq!(server.client().ask(IAMAT), AT);
+    let (updates, _) = link.until_updates(1);
+    assert!(updates[0].starts_with("UPDATELOC a "), "{updates:?}");
+}
+
+/// What was accepted is a client although it has left already; its address was known at accept.
+#[test]
+fn who_left_before_it_was_accepted_does_no_harm() {
+    let setup = Setup::alone();
+    let server = setup.start("Goloman");
+    hold(&server);
+    for _ in 0..20 {
+        server.client().reset();
+    }
+    let mut stayed = server.client();
+    server.signal(Signal::CONT);
+    assert_eq!(stayed.ask(IAMAT), AT);
+}
+
+/// More is there than one read takes, so the server closes with input that it has not read.
+#[test]
+fn an_answer_is_not_overtaken_by_a_reset() {
+    let setup = Setup::alone();
+    let server = setup.start("Goloman");
+    let mut client = server.client();
+    hold(&server);
+    client.send("x".repeat(100_000));
+    server.signal(Signal::CONT);
+    let answer = format!("? {}\n", "x".repeat(256));
+    assert_eq!(String::from_utf8_lossy(&client.rest()), answer); // a reset would fail it
+}
+
+/// A time zone that nobody knows means UTC. That is said, and not guessed at from wrong times.
+#[test]
+fn an_unknown_time_zone_is_said_in_the_log() {
+    let setup = Setup::alone();
+    let mut command = setup.command("Goloman");
+    command.env("TZ", "No/Where");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    assert_eq!(server.client().ask(IAMAT), AT);
+    server.wait_for_log("the local time zone is unknown, so times are UTC");
+}
+
+/// Stops the process, and waits until it stands.
+fn hold(server: &ServerProcess) {
+    server.signal(Signal::STOP);
+    wait_until(LIMIT, "the server stands", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid()));
+        let stat = stat.expect("the process runs");
+        // The state follows the name in parentheses, which may hold anything.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    });
+}
