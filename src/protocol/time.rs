@@ -60,7 +60,7 @@ impl Skew {
             _ => return None,
         };
         let number = Decimal::parse(unsigned)?;
-        if number.whole.len() > MAX_DIGITS || number.fraction.len() != 9 {
+        if number.whole.len() > MAX_DIGITS || number.fraction.len() != DECIMALS {
             return None;
         }
         match (negative, nanoseconds(&number)) {
@@ -73,16 +73,28 @@ impl Skew {
     /// Appends it with its sign and nine decimals: `+0.263873386`.
     pub fn write(self, out: &mut Vec<u8>) {
         out.push(if self.0 < 0 { b'-' } else { b'+' });
+        let (seconds, below) = self.parts();
+        write_integer(seconds, 1, out);
+        out.push(b'.');
+        write_integer(below, DECIMALS, out);
+    }
+
+    /// How many bytes [`Skew::write`] appends.
+    pub(super) fn text_bytes(self) -> usize {
+        let (seconds, _) = self.parts();
+        let digits = seconds.checked_ilog10().map_or(1, |power| power as usize + 1);
+        digits + "+.".len() + DECIMALS
+    }
+
+    /// Whole seconds, and the nanoseconds below, without the sign.
+    fn parts(self) -> (u64, u64) {
         let nanos = self.0.unsigned_abs();
-        let (seconds, below) = match u64::try_from(nanos) {
+        match u64::try_from(nanos) {
             // Less than 584 years, as nearly all are: dividing 128 bits costs ten times as much.
             Ok(nanos) => (nanos / BILLION as u64, nanos % BILLION as u64),
             // Its seconds have 18 digits at most, see `parse`, so both parts fit.
             Err(_) => ((nanos / BILLION) as u64, (nanos % BILLION) as u64),
-        };
-        write_integer(seconds, 1, out);
-        out.push(b'.');
-        write_integer(below, 9, out);
+        }
     }
 }
 
@@ -105,8 +117,8 @@ pub(super) fn write_integer(value: u64, width: usize, out: &mut Vec<u8>) {
 
 /// The value in nanoseconds, finer digits cut; its whole part has 18 digits at most.
 fn nanoseconds(number: &Decimal<'_>) -> i128 {
-    let kept = &number.fraction[..number.fraction.len().min(9)];
-    let nanos = integer(kept) * 10u64.pow(9 - kept.len() as u32);
+    let kept = &number.fraction[..number.fraction.len().min(DECIMALS)];
+    let nanos = integer(kept) * 10u64.pow((DECIMALS - kept.len()) as u32);
     i128::from(integer(number.whole)) * BILLION as i128 + i128::from(nanos)
 }
 
@@ -129,6 +141,8 @@ const MAX_BYTES: usize = 40;
 /// Digits before the point, at most (section 3).
 const MAX_DIGITS: usize = 18;
 /// Nanoseconds in a second.
+/// Decimals of a skew, and those of a timestamp that count.
+const DECIMALS: usize = 9;
 const BILLION: u128 = 1_000_000_000;
 
 #[cfg(test)]
@@ -150,7 +164,9 @@ mod tests {
             ["+0.263873386", "-0.000012000", "+0.000000000", "-999999999999999999.999999999"]
         {
             let mut out = Vec::new();
-            Skew::parse(text.as_bytes()).expect(text).write(&mut out);
+            let skew = Skew::parse(text.as_bytes()).expect(text);
+            skew.write(&mut out);
+            assert_eq!(skew.text_bytes(), text.len(), "{text}");
             assert_eq!(String::from_utf8(out).expect("ASCII"), text);
         }
         for text in ["-0.000000000", "0.000000000", "+0.1", "+.000000000", "+1", "+0.0000000001"] {

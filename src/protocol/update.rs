@@ -79,15 +79,16 @@ pub struct Update {
 impl Update {
     /// Takes a copy of `update`.
     pub fn new(update: &UpdateRef<'_>) -> Update {
-        let mut line = Vec::with_capacity(COMMAND.len() + update.text_bytes() + SKEW_TYPICAL_BYTES);
+        let mut line = Vec::with_capacity(update.line_bytes());
         update.write_updateloc(&mut line);
-        line.shrink_to_fit();
         Update { line, ends: update.ends(), timestamp: update.timestamp.nanos, skew: update.skew }
     }
 
     /// Becomes a copy of `update`, in the memory it has.
     pub fn assign(&mut self, update: &UpdateRef<'_>) {
         self.line.clear();
+        // Exactly: growing by itself it would double, and a million lines are many.
+        self.line.reserve_exact(update.line_bytes());
         update.write_updateloc(&mut self.line);
         self.ends = update.ends();
         self.timestamp = update.timestamp.nanos;
@@ -136,9 +137,10 @@ impl Update {
 }
 
 impl UpdateRef<'_> {
-    fn text_bytes(&self) -> usize {
-        let texts = [self.id, self.location, self.timestamp.text, self.server];
-        texts.iter().map(|text| text.len() + 1).sum()
+    /// The length of the UPDATELOC line with its LF.
+    fn line_bytes(&self) -> usize {
+        let texts = [COMMAND, self.id, self.location, self.timestamp.text, self.server];
+        texts.iter().map(|text| text.len() + 1).sum::<usize>() + self.skew.text_bytes() + 1
     }
 
     /// Where the first four fields end in the UPDATELOC line. Each has been read by the parsers
@@ -154,5 +156,3 @@ impl UpdateRef<'_> {
 
 /// The first word of an update between servers.
 pub(super) const COMMAND: &[u8] = b"UPDATELOC";
-/// Sign, one digit, point, nine decimals, LF: what most skews take.
-const SKEW_TYPICAL_BYTES: usize = 14;
