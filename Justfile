@@ -26,6 +26,14 @@ doc:
 bench:
     cargo bench --bench latency --bench https
 
+# The same job on seven runtimes, measured side by side: `just versus --help`.
+versus *options:
+    cargo bench --bench versus -- {{options}}
+
+# A flame graph of 20 seconds of one server's work, into target/flame.svg (perf, and cargo install inferno).
+profile pid:
+    perf record -F 997 --call-graph dwarf,16384 -p {{pid}} -o target/perf.data -- sleep 20 && perf script -i target/perf.data | inferno-collapse-perf | inferno-flamegraph > target/flame.svg
+
 # All that a reviewer would run.
 ci:
     .ci/run

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::Failure;
 use crate::cores::resident_bytes;
@@ -82,8 +82,10 @@ fn clients(server: SocketAddr, process: u32) -> Result<f64, Failure> {
     let stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let before = resident_bytes(process);
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     for batch in 0..CLIENTS / BATCH {
-        let lines: String = (batch * BATCH..(batch + 1) * BATCH).map(iamat).collect();
+        let numbers = batch * BATCH..(batch + 1) * BATCH;
+        let lines: String = numbers.map(|number| iamat(number, seconds)).collect();
         (&stream).write_all(lines.as_bytes())?;
         let mut answers = vec![0; lines.len()];
         (&stream).read_exact(&mut answers)?;
@@ -95,9 +97,9 @@ fn clients(server: SocketAddr, process: u32) -> Result<f64, Failure> {
     Ok((resident_bytes(process).saturating_sub(before)) as f64 / CLIENTS as f64)
 }
 
-/// 24 bytes of id, 21 of location, 20 of timestamp.
-fn iamat(number: usize) -> String {
-    format!("IAMAT host-{number:07}.cs.ucla.edu +34.068930-118.445127 1559865055.918963997\n")
+/// 23 bytes of id, 21 of location, 20 of timestamp.
+fn iamat(number: usize, seconds: u64) -> String {
+    format!("IAMAT host-{number:07}.cs.ucla.edu +34.068930-118.445127 {seconds}.918963997\n")
 }
 
 const CLIENTS: usize = 1_000_000;

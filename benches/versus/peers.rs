@@ -180,7 +180,7 @@ impl Workshop {
         Some(format!("tokio {}", after.split('"').next()?))
     }
 
-    /// The size of what is shipped, where that is one file.
+    /// The size of what is shipped, stripped, where that is one file.
     pub fn size(&self, peer: Peer) -> Option<u64> {
         let file = match peer {
             Peer::Ours => self.ours(),
@@ -188,7 +188,10 @@ impl Workshop {
             Peer::TokioLines | Peer::TokioBatched => self.built.join("tokio/release/versus-tokio"),
             _ => return None,
         };
-        Some(fs::metadata(file).ok()?.len())
+        // Without what only debuggers read.
+        let stripped = self.scratch.path().join("stripped");
+        run(Command::new("strip").arg("-o").arg(&stripped).arg(&file)).ok()?;
+        Some(fs::metadata(stripped).ok()?.len())
     }
 
     /// Starts a server and waits until it accepts connections.
