@@ -1,5 +1,5 @@
 //! Claim: in the steady state no line allocates, from the bytes of a read to the answer in the output; only the feed's
-//! rewrite does, which comes once in a hundred changes.
+//! rewrite does, which comes once in some sixty changes of a small table, and rarer in a large one.
 //!
 //! What is counted is the way of a line without its socket: framing, parsing, the table, the answer. The log is off, as
 //! it is in a process that did not start one.
@@ -91,9 +91,9 @@ fn an_update_that_moves_a_known_client_allocates_only_where_the_feed_is_rewritte
         world.ask(&request, &answer);
         lines_that_allocate += usize::from(allocations() > before);
     }
-    // A rewrite makes new room for the feed's records, and that room grows a few times.
+    // A rewrite makes new room for the feed's records, one time in sixty.
     assert!(lines_that_allocate > 0, "the feed was never rewritten: the test has lost its sense");
-    assert!(lines_that_allocate * 20 < LINES, "{lines_that_allocate} of {LINES} lines allocate");
+    assert!(lines_that_allocate * 50 < LINES, "{lines_that_allocate} of {LINES} lines allocate");
 }
 
 /// One client of one server, and the memory that the loop would lend.

@@ -74,7 +74,9 @@ impl Feed {
     pub fn compact(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
         let outweighed = self.records.len() > 2 * live + SMALLEST_REWRITE;
         if self.rewrite.is_none() && outweighed {
-            self.rewrite = Some(Rewrite { fresh: VecDeque::with_capacity(live), looked_at: 0 });
+            // With room for what a small table's feed will hold before the next rewrite.
+            let fresh = VecDeque::with_capacity(live + 2 * SMALLEST_REWRITE);
+            self.rewrite = Some(Rewrite { fresh, looked_at: 0 });
         }
         let Some(rewrite) = &mut self.rewrite else {
             return;
