@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # A simulator that finds nothing in broken code is worth nothing. Applies each of mutations/*.patch to a
-# copy of the sources, builds the simulator and runs schedules until one fails; says after how many.
+# copy of the sources, builds the simulator and runs schedules until one fails; says after how many. Usage: mutations.sh [schedules [beginning of a name]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 schedules=${1:-5000}
+which=${2:-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
 export CARGO_TARGET_DIR="$PWD/target/mutations"
 survivors=0
-for patch in tests/simulation/mutations/*.patch; do
+for patch in tests/simulation/mutations/"$which"*.patch; do
     name=$(basename "$patch" .patch)
     patch -s -p1 -d "$copy" <"$patch"
     cargo build -q --release --example simulate --manifest-path "$copy/Cargo.toml" 2>/dev/null

@@ -72,7 +72,7 @@ impl Schedule {
         for _ in 0..random.between(1, if is_busy { 600 } else { 40 }) {
             let server = random.below(servers);
             let at = random.below(healed as usize) as u64;
-            let times = if is_busy { 1 + at as usize / 20 } else { 0 };
+            let times = if is_busy { 1 + at as usize / 80 } else { 0 };
             let text = schedule.words(clients, times, &mut random);
             schedule.events.push((at, Event::Tell { server, text }));
         }
