@@ -400,8 +400,7 @@ impl<'s> World<'s> {
             return Ok(());
         }
         wire.framed[way].push(bytes);
-        loop {
-            let Some(wire) = self.wires.get_mut(&id) else { break };
+        while let Some(wire) = self.wires.get_mut(&id) {
             let Some(Line::Whole(line)) = wire.framed[way].next_line(65_536) else { break };
             let line = line.to_vec();
             let verdict = match way {
