@@ -40,4 +40,4 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// Schedules in `cargo test`.
-const SCHEDULES: u64 = 500;
+const SCHEDULES: u64 = 2_000;
