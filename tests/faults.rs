@@ -13,6 +13,8 @@ use std::thread;
 use std::time::Instant;
 
 use common::client::Next;
+use common::process::installed;
+use common::random::next;
 use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 use rustix::process::Signal;
 
@@ -177,14 +179,6 @@ fn wait_for<'a>(herd: impl IntoIterator<Item = &'a ServerProcess>, id: &str, wan
     }
 }
 
-/// A number that looks random and is the same each time.
-fn next(state: &mut u64) -> usize {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 16) as usize
-}
-
 /// Three hosts, each a network namespace, on one bridge; their names are those of this process.
 struct Hosts {
     bridge: String,
@@ -286,9 +280,8 @@ fn ip(words: &[&str]) -> bool {
 
 #[test]
 fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told() {
-    let has_nc = Command::new("sh").args(["-c", "command -v nc"]).output();
-    if !has_nc.is_ok_and(|output| output.status.success()) {
-        return eprintln!("nc is not installed: this test is skipped");
+    if installed("nc").is_none() {
+        return;
     }
     let Some(hosts) = Hosts::new(3) else { return };
     let setup = Setup::alone(); // For its folder.

@@ -17,10 +17,7 @@ const BODY: &str =
 
 /// A server that asks this service, with these settings of `[places]`, and a client that said IAMAT.
 fn server(service: &Service, places: &str) -> (Setup, ServerProcess, Client) {
-    let setup = Setup::alone().any_port().section(&format!("[places]\n{places}"));
-    let mut command = setup.command("Goloman");
-    command.args(service.arguments()).arg("--log-level=trace").env("HERD_PLACES_KEY", KEY);
-    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let (setup, server) = service.asked_by_goloman(KEY, places, &["--log-level=trace"]);
     let mut client = server.client();
     assert_eq!(client.ask(IAMAT), AT);
     (setup, server, client)

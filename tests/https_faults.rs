@@ -11,11 +11,9 @@ const IAMAT: &str = "IAMAT kiwi +34.068930-118.445127 1559865055.5";
 const AT: &str = "AT AT kiwi +34.068930-118.445127 1559865055.5";
 const BODY: &str = "{\"results\" : [ 1, 2 ], \"status\" : \"OK\"}";
 
+/// A server that asks this service, with these settings of `[places]`, and a client that said IAMAT.
 fn server(service: &Service, places: &str) -> (Setup, ServerProcess, Client) {
-    let setup = Setup::alone().any_port().section(&format!("[places]\n{places}"));
-    let mut command = setup.command("Goloman");
-    command.args(service.arguments()).env("HERD_PLACES_KEY", KEY);
-    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let (setup, server) = service.asked_by_goloman(KEY, places, &[]);
     let mut client = server.client();
     assert_eq!(client.ask(IAMAT), AT);
     (setup, server, client)

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use common::process::follow;
+use common::process::{follow, installed};
 use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 use tempfile::TempDir;
 
@@ -68,16 +68,6 @@ impl Drop for PlacesServer {
         _ = self.child.kill();
         _ = self.child.wait();
     }
-}
-
-/// A program from elsewhere, if it is there.
-fn installed(program: &str) -> Option<Command> {
-    let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    if there.is_ok_and(|output| output.status.success()) {
-        return Some(Command::new(program));
-    }
-    eprintln!("{program} is not installed: this part is skipped");
-    None
 }
 
 fn text(bytes: &[u8]) -> String {

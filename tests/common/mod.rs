@@ -10,6 +10,7 @@ pub mod neighbour;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod service;
 pub mod setup;
 pub mod sockets;

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned, version};
 use tempfile::TempDir;
 
-use super::{LIMIT, wait_until};
+use super::{LIMIT, ServerProcess, Setup, wait_until};
 
 /// One thing that the service does with a request.
 #[derive(Clone, Debug)]
@@ -126,6 +126,20 @@ impl Service {
             format!("--places-url=https://localhost:{}{path}", self.port),
             format!("--places-ca={}", self.folder.path().join("ca.pem").display()),
         ]
+    }
+
+    /// Goloman alone, asking this service, with these settings of `[places]` and more arguments.
+    pub fn asked_by_goloman(
+        &self,
+        key: &str,
+        places: &str,
+        more: &[&str],
+    ) -> (Setup, ServerProcess) {
+        let setup = Setup::alone().any_port().section(&format!("[places]\n{places}"));
+        let mut command = setup.command("Goloman");
+        command.args(self.arguments()).args(more).env("HERD_PLACES_KEY", key);
+        let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+        (setup, server)
     }
 
     pub fn requests(&self) -> Vec<Seen> {

@@ -2,8 +2,12 @@
 //! some thousands made of them. The fuzzer itself is run by `just fuzz`.
 
 mod checks;
+#[path = "../common/random.rs"]
+mod random;
 
 use std::path::{Path, PathBuf};
+
+use random::next;
 
 /// The inputs of a target: those that were written by hand, and those that the fuzzer has found.
 fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -16,14 +20,6 @@ fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).expect("an input"))).collect()
-}
-
-/// A number that looks random and is the same each time.
-fn next(state: &mut u64) -> usize {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 16) as usize
 }
 
 /// A few bytes changed, left out, doubled, or taken from another input.
