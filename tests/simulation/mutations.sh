@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A simulator that finds nothing in broken code is worth nothing. Applies each of mutations/*.patch to a
-# copy of the sources, builds the simulator and runs schedules until one fails; says after how many. Usage: mutations.sh [schedules [beginning of a name]]
+# copy of the sources, builds the simulator and runs schedules until one fails; says after how many.
+# Usage: mutations.sh [schedules [beginning of a name]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 schedules=${1:-5000}

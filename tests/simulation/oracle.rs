@@ -18,7 +18,27 @@ pub struct Told {
 }
 
 impl Told {
-    fn of(update: &UpdateRef<'_>) -> Told {
+    /// What a client says to a server at a time (nanoseconds) of that server's clock.
+    pub fn by_client(text: &str, server: &str, wall: i128) -> Told {
+        let mut fields = text.split(' ').skip(1);
+        let mut next = || fields.next().unwrap_or_default().as_bytes().to_vec();
+        let (location, timestamp) = (next(), next());
+        let nanos = nanos(&timestamp);
+        Told { nanos, location, skew: wall - nanos, server: server.as_bytes().to_vec(), timestamp }
+    }
+
+    /// Whether its time was further ahead of its server's clock than so many milliseconds.
+    pub fn is_ahead_by_more_than(&self, millis: u64) -> bool {
+        -self.skew > i128::from(millis) * 1_000_000
+    }
+
+    /// Whether it is this update, to the letter.
+    pub fn is(&self, update: &UpdateRef<'_>) -> bool {
+        (&self.location[..], self.skew) == (update.location, update.skew.0)
+            && (&self.server[..], &self.timestamp[..]) == (update.server, update.timestamp.text)
+    }
+
+    pub fn of(update: &UpdateRef<'_>) -> Told {
         Told {
             nanos: nanos(update.timestamp.text),
             location: update.location.to_vec(),

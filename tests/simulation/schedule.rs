@@ -11,6 +11,8 @@ pub struct Schedule {
     pub seed: u64,
     pub servers: usize,
     pub edges: Vec<(usize, usize)>,
+    /// Clients that tell, a crowd not counted.
+    pub clients: usize,
     /// Clients that a table holds.
     pub bound: usize,
     /// Whether more clients are about than that.
@@ -20,8 +22,14 @@ pub struct Schedule {
     pub delay: u64,
     /// Servers that take this much longer.
     pub slow: Vec<(usize, u64)>,
+    /// Who takes no more than so many bytes a millisecond from whom, in both directions.
+    pub narrow: Vec<((usize, usize), usize)>,
     /// Bytes that a link writes ahead at most.
     pub room: usize,
+    /// Bytes that ids are longer by.
+    pub padding: usize,
+    /// Milliseconds that a timestamp may be ahead of a server's clock.
+    pub ahead: u64,
     pub events: Vec<(u64, Event)>,
     /// When the last fault is over.
     pub healed: u64,
@@ -32,12 +40,16 @@ pub struct Schedule {
 pub enum Event {
     /// A client says IAMAT with this text behind it.
     Tell { server: usize, text: String },
+    /// So many clients, each with an id of its own, say so at once.
+    Crowd { server: usize, clients: usize },
     /// The connections between two servers break, in the middle of whatever is on them.
     Break { one: usize, other: usize },
     /// Nothing passes from one to the other; nobody is told.
     Silence { from: usize, to: usize, until: u64 },
     /// A server loses all it knows, and is back then.
     Crash { server: usize, until: u64 },
+    /// A server stands still, and its connections with it.
+    Pause { server: usize, until: u64 },
     /// A server's clock jumps by so many milliseconds.
     Jump { server: usize, by: i64 },
 }
@@ -47,7 +59,9 @@ impl Schedule {
         let mut random = Random::new(seed);
         let servers = servers.unwrap_or_else(|| random.between(2, 6));
         let edges = edges(servers, &mut random);
-        let clients = random.between(1, 12);
+        // So long that their updates fill a batch with bytes.
+        let is_long = random.percent(5);
+        let clients = random.between(1, if is_long { 400 } else { 12 });
         let is_crowded = random.percent(15) && clients > 2;
         let healed = random.between(2_000, 20_000) as u64;
         let slow = (0..servers).filter(|_| random.percent(10)).collect::<Vec<_>>();
@@ -55,26 +69,44 @@ impl Schedule {
             seed,
             servers,
             edges,
-            bound: if is_crowded { random.between(1, clients - 1) } else { 1_000 },
+            clients,
+            bound: if is_crowded { random.between(1, clients - 1) } else { 10_000 },
             is_crowded,
             heartbeat: random.between(400, 2_000) as u64,
             delay: random.between(1, 80) as u64,
             slow: Vec::new(),
-            room: [100, 300, 4_000][random.below(3)],
+            narrow: Vec::new(),
+            room: [100, 300, 4_000, 256 * 1024][random.between(if is_long { 2 } else { 0 }, 3)],
+            padding: if is_long { random.between(100, 250) } else { 0 },
+            ahead: [2_000, 300_000][random.below(2)],
             events: Vec::new(),
             healed,
         };
         // Within what three heartbeats allow: a link that is slower than that never comes up.
         let most = schedule.heartbeat as usize / 2;
         schedule.slow = slow.iter().map(|&it| (it, random.between(1, most) as u64)).collect();
-        // Now and then so many that the feed is rewritten.
-        let is_busy = random.percent(10);
+        let batch = (schedule.room + schedule.longest_line()).min(66_000);
+        let least = (2 * batch).div_ceil(schedule.heartbeat as usize);
+        for edge in schedule.edges.clone() {
+            if random.percent(10) {
+                schedule.narrow.push((edge, random.between(least, 4 * least)));
+            }
+        }
+        // Now and then so many that the feed is rewritten, or that a link needs several turns.
+        let is_busy = is_long || random.percent(10);
         for _ in 0..random.between(1, if is_busy { 600 } else { 40 }) {
             let server = random.below(servers);
             let at = random.below(healed as usize) as u64;
             let times = if is_busy { 1 + at as usize / 80 } else { 0 };
             let text = schedule.words(clients, times, &mut random);
             schedule.events.push((at, Event::Tell { server, text }));
+        }
+        if random.below(400) == 0 && !is_crowded {
+            (schedule.room, schedule.narrow) = (256 * 1024, Vec::new());
+            let (server, clients) = (random.below(servers), random.between(1_100, 5_000));
+            schedule
+                .events
+                .push((random.below(healed as usize) as u64, Event::Crowd { server, clients }));
         }
         for _ in 0..random.below(12) {
             let at = random.below(healed as usize) as u64;
@@ -85,6 +117,59 @@ impl Schedule {
         schedule
     }
 
+    /// A herd to which nothing happens.
+    pub fn quiet(
+        servers: usize,
+        edges: Vec<(usize, usize)>,
+        delay: u64,
+        heartbeat: u64,
+        bound: usize,
+    ) -> Schedule {
+        Schedule {
+            seed: 1,
+            servers,
+            edges,
+            clients: bound,
+            bound,
+            is_crowded: false,
+            heartbeat,
+            delay,
+            slow: Vec::new(),
+            narrow: Vec::new(),
+            room: 256 * 1024,
+            padding: 0,
+            ahead: 300_000,
+            events: Vec::new(),
+            healed: 0,
+        }
+    }
+
+    /// Bytes that pass between two servers in a millisecond, where that is limited.
+    pub fn bytes_a_ms(&self, one: usize, other: usize) -> Option<usize> {
+        let edge = (one.min(other), one.max(other));
+        self.narrow.iter().find(|(narrow, _)| *narrow == edge).map(|(_, rate)| *rate)
+    }
+
+    /// An update, and a MARK behind it.
+    pub fn longest_line(&self) -> usize {
+        256 + self.padding
+    }
+
+    /// Time for links to notice that all is well, to be dialled anew, and to pass all on, hop by hop, a
+    /// room at a time.
+    pub fn patience(&self) -> u64 {
+        let all = (self.clients * self.longest_line()) as u64;
+        let slowest = self.narrow.iter().map(|(_, rate)| *rate as u64).min();
+        let delay = self.delay + self.slow.iter().map(|(_, by)| *by).max().unwrap_or(0);
+        let hop = 500 + all / self.room as u64 * delay + slowest.map_or(0, |rate| all / rate);
+        5 * self.heartbeat + 12_000 + self.servers as u64 * hop
+    }
+
+    /// More than it takes to come to rest.
+    pub fn most_steps(&self) -> u64 {
+        400_000.max(50_000 * self.servers as u64)
+    }
+
     /// A client, a place and a time: few enough of each that updates meet, and are often equal. With
     /// time going on `later`, nearly each is a change.
     fn words(&self, clients: usize, later: usize, random: &mut Random) -> String {
@@ -92,7 +177,8 @@ impl Schedule {
         let timestamp = 1_000 + later + random.below(8);
         let fraction = ["", ".0", ".5", ".50", ".500000000", ".5000000001"][random.below(6)];
         let location = ["+1.0-2.0", "+1.0-2.00", "+3.0+4.0/", "-5-6"][random.below(4)];
-        format!("c{id} {location} {timestamp}{fraction}")
+        let padding = "x".repeat(self.padding);
+        format!("c{id}{padding} {location} {timestamp}{fraction}")
     }
 
     fn fault(&self, at: u64, random: &mut Random) -> Event {
@@ -100,10 +186,11 @@ impl Schedule {
         let (from, to) = if random.percent(50) { (one, other) } else { (other, one) };
         let until = at + random.between(1, 3 * self.heartbeat as usize + 2_000) as u64;
         let until = until.min(self.healed);
-        match random.below(10) {
+        match random.below(12) {
             0..=3 => Event::Break { one, other },
             4..=5 => Event::Silence { from, to, until },
             6..=8 => Event::Crash { server: from, until },
+            9..=10 => Event::Pause { server: from, until },
             _ => Event::Jump { server: from, by: random.between(0, 4_000) as i64 - 2_000 },
         }
     }
@@ -135,8 +222,13 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Schedule { seed, servers, edges, bound, heartbeat, delay, slow, room, healed, .. } =
             self;
+        let Schedule { narrow, padding, ahead, .. } = self;
         writeln!(f, "seed {seed}: {servers} servers, edges {edges:?}, tables of {bound},")?;
         writeln!(f, "heartbeat {heartbeat} ms, delays to {delay} ms, slow {slow:?}, room {room},")?;
+        writeln!(
+            f,
+            "narrow {narrow:?} bytes/ms, ids longer by {padding}, {ahead} ms ahead allowed,"
+        )?;
         writeln!(f, "healed at {healed} ms")?;
         for (at, event) in &self.events {
             writeln!(f, "  {at:6} ms  {event:?}")?;

@@ -1,0 +1,355 @@
+//! The virtual network: connections that carry bytes in order, cut anywhere, late, slowly, or not at
+//! all; and what each end's server makes of them.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use herd_mio::herd::{Caller, NeighbourId, Verdict};
+use herd_mio::protocol::{Line, LineBuffer};
+
+use crate::judge;
+use crate::world::{Due, World, Wrong};
+
+/// All connections.
+#[derive(Default)]
+pub struct Network {
+    wires: BTreeMap<u64, Wire>,
+    /// Their numbers by who dialled whom, the oldest first.
+    by_ends: BTreeMap<(usize, usize), Vec<u64>>,
+    /// Nothing passes from one to the other before this time.
+    silences: Vec<(usize, usize, u64)>,
+    /// Bytes that were sent, by all.
+    pub bytes_sent: u64,
+}
+
+/// A connection, from the one who dialled to the one who accepted.
+pub struct Wire {
+    from: usize,
+    to: usize,
+    /// In which run of each it was made.
+    runs: [u64; 2],
+    caller: Caller,
+    /// Bytes that wait to be framed at the acceptor, and at the dialler.
+    framed: [LineBuffer; 2],
+    /// Whether each end believes in it: the dialler, the acceptor.
+    is_open: [bool; 2],
+    /// When the last bytes arrive, each way: TCP keeps their order.
+    arrival: [u64; 2],
+    /// Bytes that the dialler has written and the acceptor has not read.
+    under_way: usize,
+    /// It is broken: nothing more gets through, and neither end may know yet.
+    is_torn: bool,
+}
+
+/// The directions of a wire, and the ends that they begin at.
+const OUT: usize = 0;
+const BACK: usize = 1;
+
+impl Network {
+    /// The two ends of a wire: who dialled, and who accepted.
+    pub fn ends(&self, wire: u64) -> Option<[usize; 2]> {
+        self.wires.get(&wire).map(|wire| [wire.from, wire.to])
+    }
+
+    pub fn silence(&mut self, from: usize, to: usize, until: u64) {
+        self.silences.push((from, to, until));
+    }
+
+    /// Until when nothing passes from one to the other.
+    fn silent_until(&self, from: usize, to: usize, now: u64) -> Option<u64> {
+        let silences = self.silences.iter().filter(|(one, other, _)| (*one, *other) == (from, to));
+        silences.map(|(.., until)| *until).filter(|until| *until > now).max()
+    }
+
+    /// The wires from one to the other that one end (of `OUT` and `BACK`) believes in.
+    fn open(&self, from: usize, to: usize, end: usize) -> Vec<u64> {
+        let all = self.by_ends.get(&(from, to)).into_iter().flatten().copied();
+        all.filter(|id| self.wires[id].is_open[end]).collect()
+    }
+
+    fn insert(&mut self, id: u64, wire: Wire) {
+        self.by_ends.entry((wire.from, wire.to)).or_default().push(id);
+        self.wires.insert(id, wire);
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Some(wire) = self.wires.remove(&id)
+            && let Some(ids) = self.by_ends.get_mut(&(wire.from, wire.to))
+        {
+            ids.retain(|&other| other != id);
+        }
+    }
+}
+
+impl World<'_> {
+    /// A dial reaches the other side, or doesn't.
+    pub fn connect(&mut self, from: usize, run: u64, to: usize) -> Result<(), Wrong> {
+        let neighbour = self.neighbour(from, to);
+        let is_stale = self.servers[from].run != run || self.servers[from].is_down;
+        if is_stale || !self.servers[from].herd.link_is_dialling(neighbour) {
+            return Ok(());
+        }
+        let is_silent = |one, other| self.network.silent_until(one, other, self.now).is_some();
+        if is_silent(from, to) || is_silent(to, from) {
+            return Ok(()); // Nobody answers; the core's own patience ends it.
+        }
+        let moment = self.moment(from);
+        if self.servers[to].is_down {
+            let server = &mut self.servers[from];
+            server.herd.link_closed(neighbour, moment, &mut server.shadow);
+            return self.settle(from);
+        }
+        let mut hello = Vec::new();
+        self.servers[from].herd.link_connected(neighbour, moment, &mut hello);
+        let id = self.number();
+        let wire = Wire {
+            from,
+            to,
+            runs: [run, self.servers[to].run],
+            caller: Caller::Stranger,
+            framed: [LineBuffer::default(), LineBuffer::default()],
+            is_open: [true, true],
+            arrival: [self.now, self.now],
+            under_way: 0,
+            is_torn: false,
+        };
+        self.network.insert(id, wire);
+        self.send(id, OUT, &hello);
+        self.settle(from)
+    }
+
+    /// A link copies from the feed what it has room for.
+    pub fn write(&mut self, from: usize, neighbour: NeighbourId) -> Result<(), Wrong> {
+        if !self.servers[from].herd.link_lags(neighbour) {
+            return Ok(());
+        }
+        let to = self.servers[from].neighbours[usize::from(neighbour.0)];
+        let Some(id) = self.network.open(from, to, OUT).last().copied() else { return Ok(()) };
+        let wire = &self.network.wires[&id];
+        let (room, run) = (self.schedule.room, wire.runs[BACK]);
+        if wire.under_way >= room {
+            return Ok(());
+        }
+        let moment = self.moment(from);
+        let server = &mut self.servers[from];
+        let mut out = Vec::new();
+        server.herd.poll_link(neighbour, room, moment, &mut out, &mut server.shadow);
+        if out.len() > room + self.schedule.longest_line() {
+            return Err(format!("server {from} wrote {} bytes into a room of {room}", out.len()));
+        }
+        judge::check_sent(&self.servers[from], neighbour, (to, run), &out)
+            .map_err(|wrong| format!("server {from} tells {to} {wrong}"))?;
+        self.send(id, OUT, &out);
+        Ok(())
+    }
+
+    /// Puts bytes on a wire, in pieces of any size.
+    fn send(&mut self, id: u64, way: usize, mut bytes: &[u8]) {
+        let Some(ends) = self.network.ends(id) else { return };
+        let (from, to) = (ends[way], ends[1 - way]);
+        self.network.bytes_sent += bytes.len() as u64;
+        let rate = self.schedule.bytes_a_ms(from, to);
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(self.random.between(1, bytes.len()));
+            bytes = rest;
+            let begin = self.network.silent_until(from, to, self.now).unwrap_or(self.now);
+            let at = begin + self.delay(from, to);
+            let Some(wire) = self.network.wires.get_mut(&id).filter(|wire| !wire.is_torn) else {
+                return;
+            };
+            let lasts = rate.map_or(0, |rate| piece.len().div_ceil(rate) as u64);
+            let at = at.max(wire.arrival[way]) + lasts;
+            wire.arrival[way] = at;
+            if way == OUT {
+                wire.under_way += piece.len();
+            }
+            self.plan(at, Due::Arrive { wire: id, way, bytes: piece.to_vec() });
+        }
+    }
+
+    pub fn delay(&mut self, from: usize, to: usize) -> u64 {
+        let slow = self.schedule.slow.iter().filter(|(server, _)| *server == from || *server == to);
+        let most = self.schedule.delay + slow.map(|(_, by)| *by).max().unwrap_or(0);
+        self.random.between(0, most as usize) as u64
+    }
+
+    /// Bytes arrive, are framed and handled, whatever they were cut into.
+    pub fn arrive(&mut self, id: u64, way: usize, bytes: &[u8]) -> Result<(), Wrong> {
+        let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(()) };
+        if way == OUT {
+            wire.under_way -= bytes.len().min(wire.under_way);
+        }
+        let ends = [wire.from, wire.to];
+        if !wire.is_open[1 - way] {
+            return Ok(());
+        }
+        wire.framed[way].push(bytes);
+        while let Some(wire) = self.network.wires.get_mut(&id) {
+            let Some(Line::Whole(line)) = wire.framed[way].next_line(65_536) else { break };
+            let line = line.to_vec();
+            let verdict = match way {
+                OUT => self.called(id, &line)?,
+                _ => self.answered(ends[OUT], ends[BACK], &line),
+            };
+            if verdict == Verdict::Close {
+                self.close(id, 1 - way);
+                break;
+            }
+        }
+        self.settle(ends[1 - way])?;
+        self.settle(ends[way])
+    }
+
+    /// A line of a dialler reaches the acceptor.
+    fn called(&mut self, id: u64, line: &[u8]) -> Result<Verdict, Wrong> {
+        let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(Verdict::Close) };
+        let (from, to, run) = (wire.from, wire.to, wire.runs[OUT]);
+        let moment = self.servers[to].moment(self.now);
+        let server = &mut self.servers[to];
+        server.shadow.source = Some((from, run));
+        let mut answer = Vec::new();
+        let verdict = server.herd.handle_caller(
+            &mut wire.caller,
+            line,
+            &|_| true,
+            moment,
+            &mut answer,
+            &mut server.shadow,
+        );
+        // What a run says of its feed can be compared with it only while that run lives.
+        let is_comparable = self.servers[from].run == run && !self.schedule.is_crowded;
+        let is_its_turn = judge::is_its_turn(&self.servers[from], self.report.steps);
+        if verdict == Verdict::Next && is_comparable && is_its_turn {
+            judge::check_applied(&self.servers[from], &self.servers[to], line, &answer)
+                .map_err(|wrong| format!("server {to}, told by {from}, {wrong}"))?;
+        }
+        self.send(id, BACK, &answer);
+        Ok(verdict)
+    }
+
+    /// A line of an acceptor reaches the dialler.
+    fn answered(&mut self, from: usize, to: usize, line: &[u8]) -> Verdict {
+        let (neighbour, moment) = (self.neighbour(from, to), self.moment(from));
+        let server = &mut self.servers[from];
+        server.herd.handle_answer(neighbour, line, moment, &mut server.shadow)
+    }
+
+    /// A server wants its link to another one closed; its core knows already.
+    pub fn hang_up(&mut self, from: usize, to: usize) {
+        for id in self.network.open(from, to, OUT) {
+            if let Some(wire) = self.network.wires.get_mut(&id) {
+                wire.is_open[OUT] = false;
+                let at = wire.arrival[OUT].max(self.now) + 1;
+                self.plan(at, Due::Closed { wire: id, way: OUT });
+            }
+        }
+    }
+
+    /// A server wants the connection closed by which another one came.
+    pub fn send_away(&mut self, from: usize, to: usize) {
+        for id in self.network.open(from, to, BACK) {
+            self.close(id, BACK);
+        }
+    }
+
+    /// An end closes its side; the other learns of it behind what is under way.
+    fn close(&mut self, id: u64, end: usize) {
+        let Some(wire) = self.network.wires.get_mut(&id) else { return };
+        if !std::mem::replace(&mut wire.is_open[end], false) {
+            return;
+        }
+        let at = wire.arrival[end].max(self.now) + 1;
+        self.left(id, end);
+        self.plan(at, Due::Closed { wire: id, way: end });
+    }
+
+    /// The end that is not `way`'s learns that the other has closed.
+    pub fn closed(&mut self, id: u64, way: usize) -> Result<(), Wrong> {
+        let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(()) };
+        let end = 1 - way;
+        let (from, to) = (wire.from, wire.to);
+        if std::mem::replace(&mut wire.is_open[end], false) {
+            self.left(id, end);
+        }
+        if self.network.wires.get(&id).is_some_and(|wire| wire.is_open == [false, false]) {
+            self.network.remove(id);
+        }
+        self.settle(from)?;
+        self.settle(to)
+    }
+
+    /// An end tells its core that a connection has gone.
+    fn left(&mut self, id: u64, end: usize) {
+        let Some(wire) = self.network.wires.get(&id) else { return };
+        let (from, to, caller) = (wire.from, wire.to, wire.caller);
+        if end == BACK {
+            return self.servers[to].herd.caller_left(caller);
+        }
+        // A later connection of the same link is not concerned.
+        let is_latest = self.network.by_ends[&(from, to)].last() == Some(&id);
+        let neighbour = self.neighbour(from, to);
+        let moment = self.moment(from);
+        let server = &mut self.servers[from];
+        if is_latest && !server.is_down {
+            server.herd.link_closed(neighbour, moment, &mut server.shadow);
+        }
+    }
+
+    /// A server has died: its ends of all wires are gone.
+    pub fn drop_ends(&mut self, number: usize) {
+        let all: Vec<u64> = self.network.wires.keys().copied().collect();
+        for id in all {
+            let Some(wire) = self.network.wires.get_mut(&id) else { continue };
+            if wire.from != number && wire.to != number {
+                continue;
+            }
+            let end = if wire.from == number { OUT } else { BACK };
+            wire.is_open[end] = false;
+            // A process that dies is reset by its kernel; a host that dies says nothing.
+            if self.random.percent(70) {
+                let at = self.now + self.random.below(50) as u64;
+                self.plan(at, Due::Closed { wire: id, way: end });
+            }
+        }
+    }
+
+    /// All wires between two servers break.
+    pub fn tear_between(&mut self, one: usize, other: usize) {
+        for ends in [(one, other), (other, one)] {
+            for id in self.network.by_ends.get(&ends).cloned().unwrap_or_default() {
+                self.tear(id);
+            }
+        }
+    }
+
+    /// A wire breaks: of what is on it a part may still arrive, and each end learns of it, sooner or
+    /// later.
+    fn tear(&mut self, id: u64) {
+        let Some(wire) = self.network.wires.get_mut(&id) else { return };
+        wire.is_torn = true;
+        let arrival = wire.arrival;
+        let mut all = std::mem::take(&mut self.due).into_vec();
+        all.sort_unstable_by_key(|Reverse((_, number, _))| *number); // In the order of sending.
+        let mut whole = [self.random.below(8), self.random.below(8)];
+        all.retain_mut(|Reverse((_, _, due))| match due {
+            Due::Arrive { wire, way, bytes } if *wire == id => match &mut whole[*way] {
+                0 => false,
+                1 => {
+                    bytes.truncate(self.random.below(bytes.len() + 1));
+                    whole[*way] = 0;
+                    true
+                }
+                more => {
+                    *more -= 1;
+                    true
+                }
+            },
+            _ => true,
+        });
+        self.due = all.into();
+        for way in [OUT, BACK] {
+            let at = arrival[way].max(self.now) + self.random.below(200) as u64;
+            self.plan(at, Due::Closed { wire: id, way });
+        }
+    }
+}
