@@ -189,7 +189,9 @@ impl Schedule {
         match random.below(12) {
             0..=3 => Event::Break { one, other },
             4..=5 => Event::Silence { from, to, until },
-            6..=8 => Event::Crash { server: from, until },
+            // Back so soon that what it said before is still under way.
+            6 => Event::Crash { server: from, until: at + random.below(50) as u64 },
+            7..=8 => Event::Crash { server: from, until },
             9..=10 => Event::Pause { server: from, until },
             _ => Event::Jump { server: from, by: random.between(0, 4_000) as i64 - 2_000 },
         }

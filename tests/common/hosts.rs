@@ -1,0 +1,181 @@
+//! Hosts of a test: each a network namespace, all on one bridge, and cables and weather between them.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{LIMIT, Setup, wait_until};
+
+/// Hosts on one bridge. The names of the namespaces are those of this process.
+pub struct Hosts {
+    bridge: String,
+    names: Vec<String>,
+}
+
+impl Hosts {
+    /// None where namespaces are not permitted.
+    pub fn new(count: usize) -> Option<Hosts> {
+        // Tests of one process run side by side.
+        static HERDS: AtomicUsize = AtomicUsize::new(0);
+        let tag = format!("{}.{}", std::process::id(), HERDS.fetch_add(1, Ordering::SeqCst));
+        let bridge = format!("herdbr{tag}");
+        let names = (0..count).map(|number| format!("herd{tag}.{number}")).collect();
+        let hosts = Hosts { bridge, names };
+        let hub = &hosts.bridge;
+        let mut fine = ip(&["netns", "add", hub])
+            && ip(&["-n", hub, "link", "add", "br0", "type", "bridge"])
+            && ip(&["-n", hub, "link", "set", "br0", "up"]);
+        for (number, name) in hosts.names.iter().enumerate() {
+            let port = format!("port{number}");
+            let address = format!("10.77.0.{}/24", number + 1);
+            let pair = ["link", "add", "eth0", "netns", name, "type", "veth", "peer", "name"];
+            fine = fine
+                && ip(&["netns", "add", name])
+                && ip(&[&pair[..], &[&port, "netns", hub]].concat())
+                && ip(&["-n", hub, "link", "set", &port, "master", "br0", "up"])
+                && ip(&["-n", name, "addr", "add", &address, "dev", "eth0"])
+                && ip(&["-n", name, "link", "set", "lo", "up"])
+                && ip(&["-n", name, "link", "set", "eth0", "up"]);
+        }
+        if !fine {
+            eprintln!("network namespaces are not permitted here: this test is skipped");
+        }
+        fine.then_some(hosts)
+    }
+
+    /// A configuration of three servers in a line, H1 to H3, each on its host.
+    pub fn line(setup: &Setup, heartbeat: &str) -> String {
+        let server = |number: usize, neighbours: &str| {
+            format!(
+                "[[server]]\nname = \"H{number}\"\nlisten = \"10.77.0.{number}:4000\"\n\
+                 peers = \"10.77.0.{number}:14000\"\nneighbours = [{neighbours}]\n"
+            )
+        };
+        let config = [server(1, "\"H2\""), server(2, "\"H3\""), server(3, "")].concat();
+        let path = setup.folder.path().join("hosts.toml");
+        let text = format!("{config}[link]\nheartbeat = \"{heartbeat}\"\n");
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("text").to_owned()
+    }
+
+    /// Waits until each host's server answers so about a client.
+    pub fn wait_for(&self, id: &str, line: &str) {
+        for number in 0..self.names.len() {
+            let what = format!("host {} knows {line}", number + 1);
+            wait_until(LIMIT, &what, || self.knows(number, id) == line);
+        }
+    }
+
+    /// Runs a server of the configuration on its host.
+    pub fn start(&self, setup: &Setup, number: usize, config: &str) -> HostProcess {
+        let name = format!("H{}", number + 1);
+        let log = setup.folder.path().join(format!("{name}_log.txt"));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[number], env!("CARGO_BIN_EXE_herd-mio")]);
+        command.args(["--server", &name, "--config", config, "--log-dir"]);
+        command.arg(setup.folder.path()).stderr(Stdio::null());
+        let process = HostProcess { child: command.spawn().expect("ip runs"), log };
+        wait_until(LIMIT, &format!("{name} listens"), || process.log().contains("listens on"));
+        process
+    }
+
+    /// Says a line to the server of a host, from that host, with Debian's nc.
+    pub fn say(&self, number: usize, line: &str) -> String {
+        let script = format!("printf '{line}\\n' | nc -N -w 5 10.77.0.{} 4000", number + 1);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[number], "sh", "-c", &script]);
+        let output = command.output().expect("ip runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn knows(&self, number: usize, id: &str) -> String {
+        let answer = self.say(number, &format!("WHATSAT {id} 0 0"));
+        answer.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Between all hosts packets take 200 ms and one in twenty is lost, or, where the kernel has no netem,
+    /// one in twenty is lost and the rest wait for a line of 256 kbit/s. Says what it is; none where
+    /// neither is there.
+    pub fn storm(&self) -> Option<&'static str> {
+        let ports = || (0..self.names.len()).map(|number| format!("port{number}"));
+        let qdisc = |port: &str, how: &[&str]| {
+            let words = ["-n", &self.bridge, "qdisc", "replace", "dev", port, "root"];
+            run("tc", &[&words[..], how].concat())
+        };
+        if ports().all(|port| qdisc(&port, &["netem", "delay", "200ms", "loss", "5%"])) {
+            return Some("netem");
+        }
+        let slow = ["tbf", "rate", "256kbit", "burst", "4kb", "latency", "400ms"];
+        let lossy = "table inet storm { chain in { type filter hook input priority 0; \
+                     numgen random mod 100 < 5 counter drop; }; }";
+        let is_there = ports().all(|port| qdisc(&port, &slow))
+            && self.names.iter().all(|name| ip(&["netns", "exec", name, "nft", lossy]));
+        if !is_there {
+            eprintln!("neither netem nor nft with tbf is there: this test is skipped");
+        }
+        is_there.then_some("nft and tbf")
+    }
+
+    /// Packets that the storm has dropped.
+    pub fn dropped(&self) -> u64 {
+        let of_qdiscs = output("tc", &["-n", &self.bridge, "-s", "qdisc", "show"]);
+        let rules =
+            |name: &String| output("ip", &["netns", "exec", name, "nft", "list", "ruleset"]);
+        let all = self.names.iter().map(rules).fold(of_qdiscs, |all, one| all + &one);
+        ["dropped ", "counter packets "].iter().map(|word| sum_behind(&all, word)).sum()
+    }
+
+    pub fn cable(&self, number: usize, state: &str) {
+        assert!(ip(&["-n", &self.bridge, "link", "set", &format!("port{number}"), state]));
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for name in self.names.iter().chain([&self.bridge]) {
+            ip(&["netns", "del", name]);
+        }
+    }
+}
+
+pub struct HostProcess {
+    child: Child,
+    log: PathBuf,
+}
+
+impl HostProcess {
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn ip(words: &[&str]) -> bool {
+    run("ip", words)
+}
+
+fn run(program: &str, words: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(words).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn output(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).stderr(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// The sum of the numbers that stand behind a word.
+fn sum_behind(text: &str, word: &str) -> u64 {
+    let numbers = text
+        .split(word)
+        .skip(1)
+        .filter_map(|rest| rest.split(|it: char| !it.is_ascii_digit()).next()?.parse::<u64>().ok());
+    numbers.sum()
+}

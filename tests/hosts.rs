@@ -1,0 +1,68 @@
+//! Claim: hosts that lose sight of each other without a word, packets that are late or lost, and a host
+//! that comes back with the same address and an empty memory end with equal tables.
+
+mod common;
+
+use common::hosts::Hosts;
+use common::process::installed;
+use common::{LIMIT, Setup, wait_until};
+
+#[test]
+fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told() {
+    if installed("nc").is_none() {
+        return;
+    }
+    let Some(hosts) = Hosts::new(3) else { return };
+    let setup = Setup::alone(); // For its folder.
+    let path = Hosts::line(&setup, "300ms");
+    let mut servers: Vec<_> = (0..3).map(|number| hosts.start(&setup, number, &path)).collect();
+    assert_eq!(hosts.say(0, "IAMAT kiwi +1.0-2.0 1"), "AT AT kiwi +1.0-2.0 1\n");
+    hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 1");
+
+    // The host in the middle is cut off: no FIN, no reset.
+    hosts.cable(1, "down");
+    wait_until(LIMIT, "the link is given up", || servers[0].log().contains("H2 is given up"));
+    hosts.say(0, "IAMAT kiwi +1.0-2.0 2");
+    hosts.say(2, "IAMAT plum +3.0-4.0 2");
+    hosts.say(1, "IAMAT pear +5.0-6.0 2");
+    assert_eq!(hosts.knows(1, "kiwi"), "AT AT kiwi +1.0-2.0 1");
+    hosts.cable(1, "up");
+    hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 2");
+    hosts.wait_for("plum", "AT AT plum +3.0-4.0 2");
+    hosts.wait_for("pear", "AT AT pear +5.0-6.0 2");
+
+    // It is switched off and on again, with the same address and an empty memory, while nobody can
+    // hear its connections end.
+    hosts.cable(1, "down");
+    servers.remove(1);
+    hosts.say(0, "IAMAT kiwi +1.0-2.0 3");
+    servers.insert(1, hosts.start(&setup, 1, &path));
+    hosts.cable(1, "up");
+    hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 3");
+    hosts.wait_for("pear", "AT AT pear +5.0-6.0 2");
+}
+
+#[test]
+fn late_and_lost_packets_delay_updates_and_lose_none() {
+    if installed("nc").is_none() {
+        return;
+    }
+    let Some(hosts) = Hosts::new(3) else { return };
+    let Some(weather) = hosts.storm() else { return };
+    let setup = Setup::alone(); // For its folder.
+    let path = Hosts::line(&setup, "2s");
+    let _servers: Vec<_> = (0..3).map(|number| hosts.start(&setup, number, &path)).collect();
+    for round in 1..=5 {
+        let told = |name: &str| {
+            let line = |client| format!("IAMAT {name}{client} +1.0-2.0 {round}");
+            (0..100).map(line).collect::<Vec<_>>().join("\\n")
+        };
+        assert_eq!(hosts.say(0, &told("a")).lines().count(), 100);
+        assert_eq!(hosts.say(2, &told("b")).lines().count(), 100);
+        assert_eq!(hosts.say(1, &format!("IAMAT kiwi +1.0-2.0 {round}")).lines().count(), 1);
+    }
+    for id in ["a0", "a50", "a99", "b0", "b50", "b99", "kiwi"] {
+        hosts.wait_for(id, &format!("AT AT {id} +1.0-2.0 5"));
+    }
+    assert!(hosts.dropped() > 0, "{weather} dropped nothing");
+}
