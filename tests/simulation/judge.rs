@@ -90,19 +90,26 @@ pub fn check_sent(
     Ok(())
 }
 
-/// Whoever is told MARK has all that the other one's feed has up to there, or what is newer; and whoever
-/// answers HELLO doesn't ask for what is past the feed's end.
-pub fn check_applied(from: &Server, to: &Server, line: &[u8], answer: &[u8]) -> Result<(), Wrong> {
-    if let Some(seq) = line.strip_prefix(b"MARK ").and_then(number) {
-        for (_, entry) in from.herd.table().changes_after(Seq(0)).take_while(|(at, _)| at.0 <= seq)
-        {
+/// Whoever is told MARK has all that the other one's feed has up to there, or what is newer (looked at
+/// from the last MARK on); and whoever answers HELLO doesn't ask for what is past the feed's end.
+pub fn check_applied(
+    from: &Server,
+    to: &Server,
+    marked: &mut Seq,
+    line: &[u8],
+    answer: &[u8],
+) -> Result<(), Wrong> {
+    if let Some(seq) = line.strip_prefix(b"MARK ").and_then(number).map(Seq) {
+        let changes = from.herd.table().changes_after(*marked);
+        for (_, entry) in changes.take_while(|(at, _)| *at <= seq) {
             let Some(entry) = entry else { continue };
             let update = entry.update.get();
             let known = to.shadow.table.get(update.id).map(|(known, _)| known);
             if known.is_none_or(|known| !known.is(&update) && *known < Told::of(&update)) {
-                return Err(format!("has {known:?} at MARK {seq}, not {update:?}"));
+                return Err(format!("has {known:?} at {seq:?}, not {update:?}"));
             }
         }
+        *marked = seq;
     }
     let fields: Vec<&[u8]> = answer.split(|&byte| byte == b' ').collect();
     if let [b"RESUME", _, seq, ..] = fields[..] {

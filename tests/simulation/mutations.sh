@@ -4,7 +4,7 @@
 # Usage: mutations.sh [schedules [beginning of a name]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-schedules=${1:-5000}
+schedules=${1:-20000}
 which=${2:-}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use herd_mio::herd::{Caller, NeighbourId, Verdict};
-use herd_mio::protocol::{Line, LineBuffer};
+use herd_mio::protocol::{Line, LineBuffer, Seq};
 
 use crate::judge;
 use crate::world::{Due, World, Wrong};
@@ -35,6 +35,8 @@ pub struct Wire {
     is_open: [bool; 2],
     /// When the last bytes arrive, each way: TCP keeps their order.
     arrival: [u64; 2],
+    /// Up to where the acceptor was found to have what the dialler has.
+    marked: Seq,
     /// Bytes that the dialler has written and the acceptor has not read.
     under_way: usize,
     /// It is broken: nothing more gets through, and neither end may know yet.
@@ -110,6 +112,7 @@ impl World<'_> {
             framed: [LineBuffer::default(), LineBuffer::default()],
             is_open: [true, true],
             arrival: [self.now, self.now],
+            marked: Seq(0),
             under_way: 0,
             is_torn: false,
         };
@@ -218,10 +221,10 @@ impl World<'_> {
         );
         // What a run says of its feed can be compared with it only while that run lives.
         let is_comparable = self.servers[from].run == run && !self.schedule.is_crowded;
-        let is_its_turn = judge::is_its_turn(&self.servers[from], self.report.steps);
-        if verdict == Verdict::Next && is_comparable && is_its_turn {
-            judge::check_applied(&self.servers[from], &self.servers[to], line, &answer)
-                .map_err(|wrong| format!("server {to}, told by {from}, {wrong}"))?;
+        if verdict == Verdict::Next && is_comparable {
+            let (from, to) = (&self.servers[from], &self.servers[to]);
+            judge::check_applied(from, to, &mut wire.marked, line, &answer)
+                .map_err(|wrong| format!("{wrong}, on a wire from {} to {}", wire.from, wire.to))?;
         }
         self.send(id, BACK, &answer);
         Ok(verdict)
@@ -305,10 +308,14 @@ impl World<'_> {
             }
             let end = if wire.from == number { OUT } else { BACK };
             wire.is_open[end] = false;
-            // A process that dies is reset by its kernel; a host that dies says nothing.
-            if self.random.percent(70) {
-                let at = self.now + self.random.below(50) as u64;
-                self.plan(at, Due::Closed { wire: id, way: end });
+            // The kernel of a process that dies sends what it was given and closes, or it resets; a host
+            // that dies says nothing.
+            let (sent, at) =
+                (wire.arrival[end].max(self.now), self.now + self.random.below(50) as u64);
+            match self.random.below(3) {
+                0 => self.plan(sent + 1, Due::Closed { wire: id, way: end }),
+                1 => self.plan(at, Due::Closed { wire: id, way: end }),
+                _ => {}
             }
         }
     }
