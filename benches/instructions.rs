@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         println!("skipped: valgrind is not installed");
         return ExitCode::SUCCESS;
     }
-    let word = arguments.last().filter(|word| !word.starts_with('-'));
+    let word = arguments.iter().find(|word| !word.starts_with('-')); // Cargo says `--bench`.
     println!("{:>12}  function", "instructions");
     for case in CASES.iter().filter(|case| word.is_none_or(|word| case.name.contains(&word[..]))) {
         match count(case) {

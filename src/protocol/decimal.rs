@@ -21,6 +21,7 @@ impl<'a> Decimal<'a> {
     }
 
     /// Reads the longest number that `text` begins with, and returns what follows it.
+    #[inline]
     pub fn parse_prefix(text: &'a [u8]) -> Option<(Decimal<'a>, &'a [u8])> {
         let (whole, rest) = digits(text);
         if whole.is_empty() {
@@ -48,7 +49,18 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// The value of at most 19 digits; the caller has seen to both.
 pub(super) fn integer(digits: &[u8]) -> u64 {
-    digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+    // Eight at a time: digit by digit a timestamp takes 68 instructions more, 2 % of an IAMAT's way.
+    let (words, rest) = digits.as_chunks();
+    let value = words.iter().fold(0, |value, &word| value * 100_000_000 + eight_digits(word));
+    rest.iter().fold(value, |value, digit| value * 10 + u64::from(digit - b'0'))
+}
+
+/// The value of eight digits: neighbours are put together to pairs, these to fours, these to one.
+fn eight_digits(word: [u8; 8]) -> u64 {
+    let ones = u64::from_le_bytes(word) - EACH_BYTE * b'0' as u64;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }
 
 pub(super) fn trim_zeros_before(digits: &[u8]) -> &[u8] {
@@ -86,6 +98,9 @@ impl PartialEq for Decimal<'_> {
 }
 
 impl Eq for Decimal<'_> {}
+
+/// A 1 in each byte of a word.
+const EACH_BYTE: u64 = u64::from_le_bytes([1; 8]);
 
 #[cfg(test)]
 mod tests {
