@@ -21,7 +21,6 @@ impl<'a> Decimal<'a> {
     }
 
     /// Reads the longest number that `text` begins with, and returns what follows it.
-    #[inline]
     pub fn parse_prefix(text: &'a [u8]) -> Option<(Decimal<'a>, &'a [u8])> {
         let (whole, rest) = digits(text);
         if whole.is_empty() {

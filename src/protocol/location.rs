@@ -99,6 +99,7 @@ impl<'a> Angle<'a> {
         text
     }
 
+    #[inline(always)]
     fn parse(text: &'a [u8], axis: &Axis) -> Result<(Angle<'a>, &'a [u8]), LocationError> {
         let (negative, unsigned) = match text {
             [b'+', rest @ ..] => (false, rest),
