@@ -347,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn one_look_serves_every_bound_up_to_the_one_it_was_for() {
+        for body in ["\n{\"results\" : [ 1,\n\n{} , [3] ],\"x\":0}", "{\"results\":[]}"] {
+            let usable = Usable::read(body.as_bytes(), "results", 2).expect("usable");
+            for bound in 0..=2 {
+                let alone = trim(body.as_bytes(), "results", bound);
+                assert_eq!(alone, Ok(usable.trim(bound)), "{bound}: {body}");
+            }
+        }
+        let usable = Usable::read(b"{\"results\":[1 , 2 , 3 ]}", "results", 20).expect("usable");
+        let trimmed = [0, 1, 2, 3].map(|bound| usable.trim(bound));
+        let expected = ["[]", "[1 ]", "[1 , 2 ]", "[1 , 2 , 3 ]"];
+        assert_eq!(
+            trimmed,
+            expected.map(|list| format!("{{\"results\":{list}}}\n\n").into_bytes())
+        );
+    }
+
+    #[test]
     fn depth_costs_no_stack() {
         let depth = 1_000_000;
         let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));

@@ -83,7 +83,7 @@ impl NumberText {
     /// Puts `value` in front, in at least `width` digits.
     pub(super) fn put_integer(&mut self, value: u64, width: usize) {
         let (mut begin, mut rest) = (self.begin, value);
-        // Two digits at a time: one by one an update takes 95 instructions more, 3 % of its way.
+        // Two digits at a time: one by one an update takes 130 instructions more, 5 % of its way.
         while rest >= 10 {
             begin -= 2;
             self.bytes[begin..begin + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);

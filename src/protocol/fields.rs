@@ -66,3 +66,32 @@ fn up_to_space(word: u64) -> u64 {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     word.wrapping_sub(EACH * (b' ' as u64 + 1)) & !word & (EACH << 7)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_at_every_place_of_a_word_separates_or_does_not() {
+        let pairs = (0..=255).flat_map(|byte| [(byte, b'!'), (byte, b' ')]);
+        for (place, (byte, other)) in pairs.flat_map(|pair| (0..20).map(move |at| (at, pair))) {
+            let mut line = [b'x'; 21];
+            (line[place], line[place + 1]) = (byte, other);
+            check(&line);
+            line.swap(place, place + 1); // Behind a space the subtraction borrows.
+            check(&line);
+        }
+    }
+
+    fn check(line: &[u8]) {
+        let expected = line.split(|byte| b" \t\r\x0c\x0b".contains(byte));
+        let expected: Vec<&[u8]> = expected.filter(|field| !field.is_empty()).collect();
+        assert_eq!(split(line).as_slice(), expected, "{line:?}");
+    }
+
+    #[test]
+    fn of_more_than_eight_fields_the_first_eight_are_shown() {
+        assert_eq!(split(b" a b c d e f g h i j ").as_slice().concat(), b"abcdefgh");
+        assert!(split(b" \t\r\x0c\x0b \t\r\x0c\x0b ").as_slice().is_empty());
+    }
+}

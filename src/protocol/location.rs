@@ -99,6 +99,8 @@ impl<'a> Angle<'a> {
         text
     }
 
+    // Inline, because its result is large: returned, a location takes 100 instructions more, 4 % of an
+    // IAMAT's way.
     #[inline(always)]
     fn parse(text: &'a [u8], axis: &Axis) -> Result<(Angle<'a>, &'a [u8]), LocationError> {
         let (negative, unsigned) = match text {
