@@ -126,6 +126,8 @@ impl<'a> Angle<'a> {
         [degrees, minutes, seconds]
     }
 
+    // Inline like its caller: called, an IAMAT takes 60 instructions more, 2 % of its way.
+    #[inline(always)]
     fn check(&self, axis: &Axis) -> Result<(), LocationError> {
         let [degrees, minutes, seconds] = self.parts();
         if let [b'6'..=b'9', _] = minutes {
