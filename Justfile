@@ -26,6 +26,10 @@ doc:
 bench:
     cargo bench --bench latency --bench https
 
+# Instructions of the hot functions, the same on a busy machine; a word picks some (needs valgrind).
+instructions *word:
+    cargo bench --bench instructions -- {{word}}
+
 # The same job on seven runtimes, measured side by side: `just versus --help`.
 versus *options:
     cargo bench --bench versus -- {{options}}

@@ -16,6 +16,9 @@ pub(super) fn received(from: impl Display, line: &[u8]) {
 
 /// An answer that goes out: its first line, and the size of what follows.
 pub(super) fn sent(to: impl Display, answer: &[u8]) {
+    if !log::log_enabled!(log::Level::Info) {
+        return; // before the answer is searched for its first line's end
+    }
     let end = memchr(b'\n', answer).unwrap_or(answer.len());
     match answer.len() - end {
         0 if answer.is_empty() => {}

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::endpoint::Endpoint;
 use super::http::Response;
 use super::key::Key;
-use super::trim::{self, Unusable};
+use super::trim::{Unusable, Usable};
 use super::{UNKNOWN_ERROR, failure, percent};
 
 /// One of the two.
@@ -39,10 +39,10 @@ pub struct Circle {
 
 /// What an answer comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is passed on. Where the service says that it has refused, its status and message are here
-    /// for the log.
-    Places { refusal: Option<Failure> },
+pub enum Answer<'b> {
+    /// It is passed on, trimmed. Where the service says that it has refused, its status and message
+    /// are here for the log.
+    Places { usable: Usable<'b>, refusal: Option<Failure> },
     /// It is not.
     Failed(Failure),
 }
@@ -109,19 +109,21 @@ impl Api {
         text.into_bytes()
     }
 
-    /// What the service said.
-    pub fn read(self, response: &Response, key: Option<&Key>) -> Answer {
+    /// What the service said, to clients that asked for `most` places at most.
+    pub fn read<'b>(self, response: &'b Response, key: Option<&Key>, most: usize) -> Answer<'b> {
         let body = &response.body;
         if key.is_some_and(|key| key.is_in(body)) {
             return Answer::unusable("the Places service's answer holds the API key");
         }
         let refusal = self.refusal(body);
         match (response.status, refusal) {
-            (200, refusal) => match (self, trim::trim(body, self.list(), 0), refusal) {
-                (_, Ok(_), refusal) => Answer::Places { refusal },
+            (200, refusal) => match (self, Usable::read(body, self.list(), most), refusal) {
+                (_, Ok(usable), refusal) => Answer::Places { usable, refusal },
                 (_, Err(Unusable::NoList { .. }), Some(refusal)) => Answer::Failed(refusal),
                 // The New API leaves an empty list out.
-                (Api::New, Err(Unusable::NoList { .. }), None) => Answer::Places { refusal: None },
+                (Api::New, Err(Unusable::NoList { .. }), None) => {
+                    Answer::Places { usable: Usable::without_list(body), refusal: None }
+                }
                 (_, Err(reason), _) => Answer::unusable(&reason.to_string()),
             },
             (_, Some(refusal)) => Answer::Failed(refusal),
@@ -130,15 +132,6 @@ impl Api {
                 Answer::unusable(&text)
             }
             (status, None) => Answer::unusable(&format!("HTTP status {status}")),
-        }
-    }
-
-    /// The body of an answer that [`Api::read`] let pass, for a client that asked for `bound` places.
-    pub fn trim(self, body: &[u8], bound: usize) -> Vec<u8> {
-        match trim::trim(body, self.list(), bound) {
-            Ok(trimmed) => trimmed,
-            Err(Unusable::NoList { .. }) if self == Api::New => trim::without_blank_lines_in(body),
-            Err(reason) => failure(UNKNOWN_ERROR, &reason.to_string()),
         }
     }
 
@@ -167,8 +160,8 @@ impl Api {
     }
 }
 
-impl Answer {
-    fn unusable(message: &str) -> Answer {
+impl Answer<'_> {
+    fn unusable(message: &str) -> Self {
         Answer::Failed(Failure::unknown(message))
     }
 }
@@ -252,10 +245,16 @@ mod tests {
         Endpoint { host: "localhost".into(), port: 8443, path: api.path().into() }
     }
 
-    fn read(api: Api, status: u16, body: &str) -> Answer {
+    /// What a client gets that asked for two places, and what is told of a failure.
+    fn read(api: Api, status: u16, body: &str) -> (Option<String>, Option<Failure>) {
         let key = Key::parse(b"s/3cret").expect("a key");
         let response = Response { status, body: body.as_bytes().to_vec(), may_reuse: true };
-        api.read(&response, Some(&key))
+        match api.read(&response, Some(&key), 2) {
+            Answer::Places { usable, refusal } => {
+                (Some(String::from_utf8(usable.trim(2)).expect("text")), refusal)
+            }
+            Answer::Failed(failure) => (None, Some(failure)),
+        }
     }
 
     fn failed(status: &str, message: &str) -> Failure {
@@ -308,21 +307,22 @@ mod tests {
     fn what_a_service_refuses_keeps_its_status() {
         let denied = r#"{"results": [], "status": "REQUEST_DENIED", "error_message": "No."}"#;
         let refusal = Some(failed("REQUEST_DENIED", "No."));
-        assert_eq!(read(Api::NearbySearch, 200, denied), Answer::Places { refusal });
+        let passed_on = Some(format!("{denied}\n\n"));
+        assert_eq!(read(Api::NearbySearch, 200, denied), (passed_on, refusal));
         let bare = r#"{"status": "OVER_QUERY_LIMIT"}"#;
         let failure = failed("OVER_QUERY_LIMIT", "the Places service gave no reason");
-        assert_eq!(read(Api::NearbySearch, 200, bare), Answer::Failed(failure));
+        assert_eq!(read(Api::NearbySearch, 200, bare), (None, Some(failure)));
         let error = r#"{"error": {"code": 403, "message": "No.", "status": "PERMISSION_DENIED"}}"#;
         for status in [200, 403] {
             let failure = failed("PERMISSION_DENIED", "No.");
-            assert_eq!(read(Api::New, status, error), Answer::Failed(failure));
+            assert_eq!(read(Api::New, status, error), (None, Some(failure)));
         }
     }
 
     #[test]
     fn what_is_unusable_says_why() {
         let body = r#"{"results": [], "status": "OK"}"#;
-        assert_eq!(read(Api::NearbySearch, 200, body), Answer::Places { refusal: None });
+        assert_eq!(read(Api::NearbySearch, 200, body), (Some(format!("{body}\n\n")), None));
         for (status, body, message) in [
             (500, "oops", "HTTP status 500"),
             (302, "", "HTTP status 302, a redirect, which is not followed"),
@@ -340,14 +340,15 @@ mod tests {
             ),
         ] {
             let failure = failed(UNKNOWN_ERROR, message);
-            assert_eq!(read(Api::NearbySearch, status, body), Answer::Failed(failure), "{body}");
+            assert_eq!(read(Api::NearbySearch, status, body), (None, Some(failure)), "{body}");
         }
     }
 
     #[test]
     fn the_new_api_may_leave_its_list_out() {
-        assert_eq!(read(Api::New, 200, "\n{}\n"), Answer::Places { refusal: None });
-        assert_eq!(Api::New.trim(b"\n{}\n", 3), b"{}\n\n");
-        assert_eq!(Api::New.trim(br#"{"places": [1, 2, 3]}"#, 2), b"{\"places\": [1, 2]}\n\n");
+        let passed_on = |text: &str| (Some(text.to_owned()), None);
+        assert_eq!(read(Api::New, 200, "\n{}\n"), passed_on("{}\n\n"));
+        let list = r#"{"places": [1, 2, 3]}"#;
+        assert_eq!(read(Api::New, 200, list), passed_on("{\"places\": [1, 2]}\n\n"));
     }
 }

@@ -7,7 +7,7 @@
 //!                                                                                     └ failure ──> client
 //! ```
 //!
-//! Every answer, ours or a service's, takes the same way through [`trim::trim`], so the two can't
+//! Every answer, ours or a service's, takes the same way through [`trim`], so the two can't
 //! differ in how they are cut.
 //!
 //! Nothing here opens a file or a socket, starts a thread, reads a clock or writes to the log.

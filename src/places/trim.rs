@@ -13,8 +13,8 @@
 //!
 //! Promises: what stays is the service's bytes; a blank line stands at the end of the result and
 //! nowhere before it; any input at all gives a result or an [`Unusable`], and takes time linear in
-//! its length, no stack that grows with its depth, and memory for its own bytes and the keys of its
-//! top level.
+//! its length, no stack that grows with its depth, and memory for its own bytes, the keys of its top
+//! level and the places where a client may want it cut.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -64,50 +64,84 @@ impl std::error::Error for Unusable {}
 /// more line ends (LF or CR LF) made one LF, without line ends at its beginning and end, and with two
 /// newlines after it.
 pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, Unusable> {
-    // On the whole body first: the parser does not look at the text of values it only passes over.
-    let body = std::str::from_utf8(body).map_err(|_| Unusable::NotText)?;
-    let (head, tail) = cut(body, list, bound)?;
-    Ok(without_blank_lines([head.as_bytes(), tail.as_bytes()].concat()))
+    Usable::read(body, list, bound).map(|usable| usable.trim(bound))
 }
 
-/// The two parts of `body` that stay.
-fn cut<'b>(body: &'b str, list: &str, bound: usize) -> Result<(&'b str, &'b str), Unusable> {
-    let mut parser = serde_json::Deserializer::from_str(body);
-    let top = TopLevel { list }
-        .deserialize(&mut parser)
-        .and_then(|top| parser.end().map(|()| top))
-        .map_err(unusable)?;
-    if top.repeated_key {
-        return Err(Unusable::RepeatedKey);
-    }
-    let list = || list.to_string();
-    let array = top.found.ok_or_else(|| Unusable::NoList { list: list() })?;
-    if !array.get().starts_with('[') {
-        return Err(Unusable::NotAList { list: list() });
-    }
-    let ends = Elements { bound }
-        .deserialize(&mut serde_json::Deserializer::from_str(array.get()))
-        .map_err(unusable)?;
+/// An answer that was looked through once, to be trimmed for several clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usable<'b> {
+    body: &'b [u8],
+    list: Option<List>,
+}
 
-    let whole = body.split_at(body.len());
-    let (Some(last), true) = (ends.last, ends.count > bound) else {
-        return Ok(whole); // nothing too many: also the spaces in an empty array stay
-    };
-    let array_at = offset(body, array.get());
-    Ok(match ends.last_kept {
-        Some(kept) => (&body[..end(body, kept.get())], &body[end(body, last.get())..]),
-        // No element stays, so neither does the white space around them.
-        None => (&body[..array_at + "[".len()], &body[array_at + array.get().len() - "]".len()..]),
-    })
+/// Where an array may be cut, in bytes from the body's beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct List {
+    elements: usize,
+    /// Behind the array's bracket, and behind each of its first elements.
+    after: Vec<usize>,
+    after_last: usize,
+    closing_bracket: usize,
+}
+
+impl<'b> Usable<'b> {
+    /// Looks through `body`. Of its top-level array `list` nobody will want more than the first `most`
+    /// elements.
+    pub fn read(body: &'b [u8], list: &str, most: usize) -> Result<Usable<'b>, Unusable> {
+        // On the whole body first: the parser does not look at the text of values it passes over.
+        let text = std::str::from_utf8(body).map_err(|_| Unusable::NotText)?;
+        let list = List::find(text, list, most)?;
+        Ok(Usable { body, list: Some(list) })
+    }
+
+    /// One in which there is no list, so that it stays whole.
+    pub fn without_list(body: &'b [u8]) -> Usable<'b> {
+        Usable { body, list: None }
+    }
+
+    /// The body as [`trim`] leaves it.
+    pub fn trim(&self, bound: usize) -> Vec<u8> {
+        let (head, tail) = match &self.list {
+            Some(list) if list.elements > bound => {
+                let kept = bound.min(list.after.len() - 1);
+                // Where no element stays, neither does the white space around them.
+                let behind = if kept == 0 { list.closing_bracket } else { list.after_last };
+                (&self.body[..list.after[kept]], &self.body[behind..])
+            }
+            _ => (self.body, &b""[..]), // nothing too many: also the spaces in an empty array stay
+        };
+        without_blank_lines([head, tail].concat())
+    }
+}
+
+impl List {
+    fn find(body: &str, list: &str, most: usize) -> Result<List, Unusable> {
+        let mut parser = serde_json::Deserializer::from_str(body);
+        let top = TopLevel { list }
+            .deserialize(&mut parser)
+            .and_then(|top| parser.end().map(|()| top))
+            .map_err(unusable)?;
+        if top.repeated_key {
+            return Err(Unusable::RepeatedKey);
+        }
+        let list = || list.to_string();
+        let array = top.found.ok_or_else(|| Unusable::NoList { list: list() })?.get();
+        if !array.starts_with('[') {
+            return Err(Unusable::NotAList { list: list() });
+        }
+        let bracket = offset(body, array);
+        let elements = Elements { body, most, after: vec![bracket + "[".len()] };
+        let (elements, after, after_last) = elements
+            .deserialize(&mut serde_json::Deserializer::from_str(array))
+            .map_err(unusable)?;
+        let closing_bracket = bracket + array.len() - "]".len();
+        Ok(List { elements, after, after_last, closing_bracket })
+    }
 }
 
 /// Where `part`, a slice borrowed from `body`, begins in it.
 fn offset(body: &str, part: &str) -> usize {
     part.as_ptr() as usize - body.as_ptr() as usize
-}
-
-fn end(body: &str, part: &str) -> usize {
-    offset(body, part) + part.len()
 }
 
 /// The parser's error as ours. The visitors below raise none of their own, so what is no error of
@@ -117,11 +151,6 @@ fn unusable(error: serde_json::Error) -> Unusable {
         return Unusable::NotAnObject;
     }
     Unusable::NotJson { line: error.line(), column: error.column() }
-}
-
-/// `body` as [`trim`] leaves one that has nothing too many.
-pub fn without_blank_lines_in(body: &[u8]) -> Vec<u8> {
-    without_blank_lines(body.to_vec())
 }
 
 /// Collapses runs of line ends, takes off those at both ends, and adds the blank line that ends an
@@ -210,44 +239,40 @@ impl<'b> Visitor<'b> for TopLevel<'_> {
 #[derive(serde::Deserialize)]
 struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
 
-/// Finds the elements of an array at which it is cut. A vector of all of them would cost eight times
+/// Finds the places at which an array may be cut. A vector of all of them would cost several times
 /// the memory of an array of digits.
-struct Elements {
-    bound: usize,
+struct Elements<'b> {
+    body: &'b str,
+    most: usize,
+    after: Vec<usize>,
 }
 
-#[derive(Default)]
-struct Ends<'b> {
-    count: usize,
-    last_kept: Option<&'b RawValue>,
-    last: Option<&'b RawValue>,
-}
+impl<'b> DeserializeSeed<'b> for Elements<'b> {
+    /// As in [`List`]: `elements`, `after`, `after_last`.
+    type Value = (usize, Vec<usize>, usize);
 
-impl<'b> DeserializeSeed<'b> for Elements {
-    type Value = Ends<'b>;
-
-    fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<Ends<'b>, D::Error> {
+    fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<Self::Value, D::Error> {
         parser.deserialize_seq(self)
     }
 }
 
-impl<'b> Visitor<'b> for Elements {
-    type Value = Ends<'b>;
+impl<'b> Visitor<'b> for Elements<'b> {
+    type Value = (usize, Vec<usize>, usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'b>>(self, mut array: A) -> Result<Ends<'b>, A::Error> {
-        let mut ends = Ends::default();
+    fn visit_seq<A: SeqAccess<'b>>(mut self, mut array: A) -> Result<Self::Value, A::Error> {
+        let (mut elements, mut after_last) = (0, 0);
         while let Some(element) = array.next_element::<&RawValue>()? {
-            ends.last = Some(element);
-            if ends.count < self.bound {
-                ends.last_kept = Some(element);
+            after_last = offset(self.body, element.get()) + element.get().len();
+            if elements < self.most {
+                self.after.push(after_last);
             }
-            ends.count += 1;
+            elements += 1;
         }
-        Ok(ends)
+        Ok((elements, self.after, after_last))
     }
 }
 
@@ -319,6 +344,24 @@ mod tests {
             let answer = Ok("{\"results\": [ \t ]}\n\n".to_string());
             assert_eq!(trimmed("{\"results\": [ \t ]}", bound), answer);
         }
+    }
+
+    #[test]
+    fn one_look_serves_every_bound_up_to_the_one_it_was_for() {
+        for body in ["\n{\"results\" : [ 1,\n\n{} , [3] ],\"x\":0}", "{\"results\":[]}"] {
+            let usable = Usable::read(body.as_bytes(), "results", 2).expect("usable");
+            for bound in 0..=2 {
+                let alone = trim(body.as_bytes(), "results", bound);
+                assert_eq!(alone, Ok(usable.trim(bound)), "{bound}: {body}");
+            }
+        }
+        let usable = Usable::read(b"{\"results\":[1 , 2 , 3 ]}", "results", 20).expect("usable");
+        let trimmed = [0, 1, 2, 3].map(|bound| usable.trim(bound));
+        let expected = ["[]", "[1 ]", "[1 , 2 ]", "[1 , 2 , 3 ]"];
+        assert_eq!(
+            trimmed,
+            expected.map(|list| format!("{{\"results\":{list}}}\n\n").into_bytes())
+        );
     }
 
     #[test]

@@ -48,7 +48,57 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// The value of at most 19 digits; the caller has seen to both.
 pub(super) fn integer(digits: &[u8]) -> u64 {
-    digits.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))
+    // Eight at a time: digit by digit a timestamp takes 68 instructions more, 2 % of an IAMAT's way.
+    let (words, rest) = digits.as_chunks();
+    let value = words.iter().fold(0, |value, &word| value * 100_000_000 + eight_digits(word));
+    rest.iter().fold(value, |value, digit| value * 10 + u64::from(digit - b'0'))
+}
+
+/// The value of eight digits: neighbours are put together to pairs, these to fours, these to one.
+fn eight_digits(word: [u8; 8]) -> u64 {
+    let ones = u64::from_le_bytes(word) - EACH_BYTE * b'0' as u64;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
+}
+
+/// A number's text, made from its end to its beginning.
+pub(super) struct NumberText {
+    bytes: [u8; NUMBER_BYTES],
+    begin: usize,
+}
+
+impl NumberText {
+    /// Nothing yet.
+    pub(super) fn new() -> NumberText {
+        NumberText { bytes: [b'0'; NUMBER_BYTES], begin: NUMBER_BYTES }
+    }
+
+    /// Puts one byte in front.
+    pub(super) fn put(&mut self, byte: u8) {
+        self.begin -= 1;
+        self.bytes[self.begin] = byte;
+    }
+
+    /// Puts `value` in front, in at least `width` digits.
+    pub(super) fn put_integer(&mut self, value: u64, width: usize) {
+        let (mut begin, mut rest) = (self.begin, value);
+        // Two digits at a time: one by one an update takes 130 instructions more, 5 % of its way.
+        while rest >= 10 {
+            begin -= 2;
+            self.bytes[begin..begin + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+            rest /= 100;
+        }
+        if rest > 0 {
+            begin -= 1;
+            self.bytes[begin] = b'0' + rest as u8;
+        }
+        self.begin = begin.min(self.begin - width); // All in front are zeros.
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.begin..]
+    }
 }
 
 pub(super) fn trim_zeros_before(digits: &[u8]) -> &[u8] {
@@ -87,6 +137,21 @@ impl PartialEq for Decimal<'_> {
 
 impl Eq for Decimal<'_> {}
 
+/// Room for a skew of whatever two clocks.
+const NUMBER_BYTES: usize = 32;
+/// 00 to 99.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut value = 0;
+    while value < pairs.len() {
+        pairs[value] = [b'0' + value as u8 / 10, b'0' + value as u8 % 10];
+        value += 1;
+    }
+    pairs
+};
+/// A 1 in each byte of a word.
+const EACH_BYTE: u64 = u64::from_le_bytes([1; 8]);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +161,27 @@ mod tests {
         for text in ["", ".", ".5", "5.", "1e9", "+1", "-1", "1_0", " 1", "1.2.3", "nan"] {
             assert!(Decimal::parse(text.as_bytes()).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn integers_print_as_they_were_read() {
+        let mut values = vec![0, 1, u64::MAX];
+        for power in (0..20).map(|digits| 10u64.pow(digits)) {
+            values.extend([power - 1, power, power + 1, power.wrapping_mul(7) + power / 3]);
+        }
+        for value in values {
+            let mut text = NumberText::new();
+            text.put_integer(value, 1);
+            assert_eq!(text.as_slice(), value.to_string().as_bytes());
+            if value < 10u64.pow(19) {
+                assert_eq!(integer(text.as_slice()), value);
+            }
+        }
+        let mut text = NumberText::new();
+        text.put_integer(u64::MAX, 9);
+        text.put(b'.');
+        text.put_integer(12, 9);
+        assert_eq!(text.as_slice(), b"000000012.18446744073709551615");
     }
 
     #[test]

@@ -23,16 +23,14 @@ pub struct Location<'a> {
     pub longitude: Angle<'a>,
 }
 
-/// A latitude or a longitude: its sign and the digits of its parts.
+/// A latitude or a longitude.
 #[derive(Clone, Copy, Debug)]
 pub struct Angle<'a> {
     negative: bool,
-    degrees: &'a [u8],
-    /// Two digits each, or none.
-    minutes: &'a [u8],
-    seconds: &'a [u8],
-    /// Of the last part that is there.
-    fraction: &'a [u8],
+    /// The digits of its parts before the point; behind it those of the last part's fraction.
+    number: Decimal<'a>,
+    /// How many digits the degrees have where minutes follow.
+    degree_digits: usize,
 }
 
 /// What is wrong with a location.
@@ -69,17 +67,17 @@ impl<'a> Location<'a> {
 impl<'a> Angle<'a> {
     /// Decimal degrees, to be calculated with; what is compared or sent is the text.
     pub fn degrees(&self) -> f64 {
-        let part = |digits: &[u8]| integer(digits) as f64;
         let fraction = self
+            .number
             .fraction
             .iter()
             .rev()
             .fold(0.0, |sum, digit| (sum + f64::from(digit - b'0')) / 10.0);
-        let (mut minutes, mut seconds) = (part(self.minutes), part(self.seconds));
-        let mut degrees = part(self.degrees);
-        match (self.minutes, self.seconds) {
-            ([], _) => degrees += fraction,
-            (_, []) => minutes += fraction,
+        let parts = self.parts();
+        let [mut degrees, mut minutes, mut seconds] = parts.map(|part| integer(part) as f64);
+        match parts {
+            [_, [], _] => degrees += fraction,
+            [_, _, []] => minutes += fraction,
             _ => seconds += fraction,
         }
         let value = degrees + minutes / 60.0 + seconds / 3600.0;
@@ -88,18 +86,22 @@ impl<'a> Angle<'a> {
 
     /// Decimal degrees as text: the client's own digits where it wrote such, without a `+`.
     pub fn decimal_degrees(&self) -> String {
-        if !self.minutes.is_empty() {
+        let Decimal { whole, fraction } = self.number;
+        if whole.len() > self.degree_digits {
             return format!("{:.8}", self.degrees()); // a millimetre
         }
         let mut text = String::from(if self.negative { "-" } else { "" });
-        text.extend(self.degrees.iter().map(|&digit| char::from(digit)));
-        if !self.fraction.is_empty() {
+        text.extend(whole.iter().map(|&digit| char::from(digit)));
+        if !fraction.is_empty() {
             text.push('.');
-            text.extend(self.fraction.iter().map(|&digit| char::from(digit)));
+            text.extend(fraction.iter().map(|&digit| char::from(digit)));
         }
         text
     }
 
+    // Inline, because its result is large: returned, a location takes 100 instructions more, 4 % of an
+    // IAMAT's way.
+    #[inline(always)]
     fn parse(text: &'a [u8], axis: &Axis) -> Result<(Angle<'a>, &'a [u8]), LocationError> {
         let (negative, unsigned) = match text {
             [b'+', rest @ ..] => (false, rest),
@@ -107,30 +109,37 @@ impl<'a> Angle<'a> {
             _ => return Err(axis.malformed),
         };
         let (number, rest) = Decimal::parse_prefix(unsigned).ok_or(axis.malformed)?;
-        let width = axis.degree_digits;
-        let digits = number.whole.len();
-        let (degrees, parts) = match digits {
-            _ if digits <= width => (number.whole, &b""[..]),
-            _ if digits == width + 2 || digits == width + 4 => number.whole.split_at(width),
-            _ => return Err(axis.malformed),
-        };
-        let (minutes, seconds) = parts.split_at(parts.len().min(2));
-        let angle = Angle { negative, degrees, minutes, seconds, fraction: number.fraction };
+        let (digits, degree_digits) = (number.whole.len(), axis.degree_digits);
+        if digits > degree_digits && digits != degree_digits + 2 && digits != degree_digits + 4 {
+            return Err(axis.malformed);
+        }
+        let angle = Angle { negative, number, degree_digits };
         angle.check(axis)?;
         Ok((angle, rest))
     }
 
+    /// The digits of its degrees, minutes and seconds; none of what was left out.
+    fn parts(&self) -> [&'a [u8]; 3] {
+        let digits = self.number.whole;
+        let (degrees, rest) = digits.split_at(digits.len().min(self.degree_digits));
+        let (minutes, seconds) = rest.split_at(rest.len().min(2));
+        [degrees, minutes, seconds]
+    }
+
+    // Inline like its caller: called, an IAMAT takes 60 instructions more, 2 % of its way.
+    #[inline(always)]
     fn check(&self, axis: &Axis) -> Result<(), LocationError> {
-        if integer(self.minutes) >= 60 {
+        let [degrees, minutes, seconds] = self.parts();
+        if let [b'6'..=b'9', _] = minutes {
             return Err(LocationError::SixtyMinutes);
         }
-        if integer(self.seconds) >= 60 {
+        if let [b'6'..=b'9', _] = seconds {
             return Err(LocationError::SixtySeconds);
         }
         let zero = |digits: &[u8]| digits.iter().all(|&digit| digit == b'0');
-        let exact = zero(self.minutes) && zero(self.seconds) && zero(self.fraction);
-        match integer(self.degrees) {
-            degrees if degrees < axis.greatest || degrees == axis.greatest && exact => Ok(()),
+        let exact = || zero(minutes) && zero(seconds) && zero(self.number.fraction);
+        match integer(degrees) {
+            degrees if degrees < axis.greatest || degrees == axis.greatest && exact() => Ok(()),
             _ => Err(axis.out_of_range),
         }
     }

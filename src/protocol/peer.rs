@@ -11,12 +11,12 @@
 
 use std::fmt;
 
-use super::decimal::{integer, trim_zeros_before};
+use super::decimal::{NumberText, integer, trim_zeros_before};
 use super::fields::split;
 use super::is_server_name;
 use super::location::{Location, LocationError};
 use super::request::ID_BYTES;
-use super::time::{Skew, Timestamp, TimestampError, write_integer};
+use super::time::{Skew, Timestamp, TimestampError};
 use super::update::{COMMAND, UpdateRef};
 
 /// One run of a server, and so its feed: a random number, new at each start.
@@ -168,6 +168,14 @@ impl Seq {
     }
 }
 
+impl Seq {
+    fn write(self, out: &mut Vec<u8>) {
+        let mut text = NumberText::new();
+        text.put_integer(self.0, 1);
+        out.extend_from_slice(text.as_slice());
+    }
+}
+
 /// Appends `HELLO herd/1 <server> <epoch>`.
 pub fn write_hello(server: &[u8], epoch: Epoch, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HELLO herd/1 ");
@@ -185,7 +193,7 @@ pub fn write_resume(mark: Option<(Epoch, Seq)>, own: Epoch, name: &[u8], out: &m
         Some((epoch, seq)) => {
             epoch.write(out);
             out.push(b' ');
-            write_integer(seq.0, 1, out);
+            seq.write(out);
         }
     }
     out.push(b' ');
@@ -207,7 +215,7 @@ pub fn write_ack(seq: Seq, out: &mut Vec<u8>) {
 
 fn write_numbered(word: &[u8], seq: Seq, out: &mut Vec<u8>) {
     out.extend_from_slice(word);
-    write_integer(seq.0, 1, out);
+    seq.write(out);
     out.push(b'\n');
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::decimal::{Decimal, integer};
+use super::decimal::{Decimal, NumberText, integer};
 
 /// A server's clock: nanoseconds since 1970, UTC. An argument everywhere; nothing here asks one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,18 +72,18 @@ impl Skew {
 
     /// Appends it with its sign and nine decimals: `+0.263873386`.
     pub fn write(self, out: &mut Vec<u8>) {
-        out.push(if self.0 < 0 { b'-' } else { b'+' });
-        let (seconds, below) = self.parts();
-        write_integer(seconds, 1, out);
-        out.push(b'.');
-        write_integer(below, DECIMALS, out);
+        out.extend_from_slice(self.text().as_slice());
     }
 
-    /// How many bytes [`Skew::write`] appends.
-    pub(super) fn text_bytes(self) -> usize {
-        let (seconds, _) = self.parts();
-        let digits = seconds.checked_ilog10().map_or(1, |power| power as usize + 1);
-        digits + "+.".len() + DECIMALS
+    /// What [`Skew::write`] appends.
+    pub(super) fn text(self) -> NumberText {
+        let (seconds, below) = self.parts();
+        let mut text = NumberText::new();
+        text.put_integer(below, DECIMALS);
+        text.put(b'.');
+        text.put_integer(seconds, 1);
+        text.put(if self.0 < 0 { b'-' } else { b'+' });
+        text
     }
 
     /// Whole seconds, and the nanoseconds below, without the sign.
@@ -96,23 +96,6 @@ impl Skew {
             Err(_) => ((nanos / BILLION) as u64, (nanos % BILLION) as u64),
         }
     }
-}
-
-/// Appends `value` in at least `width` digits.
-pub(super) fn write_integer(value: u64, width: usize, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
-    let mut begin = digits.len();
-    let mut rest = value;
-    for digit in digits.iter_mut().rev() {
-        if rest == 0 {
-            break;
-        }
-        begin -= 1;
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let begin = begin.min(digits.len() - width);
-    out.extend_from_slice(&digits[begin..]);
 }
 
 /// The value in nanoseconds, finer digits cut; its whole part has 18 digits at most.
@@ -140,9 +123,9 @@ impl fmt::Display for TimestampError {
 const MAX_BYTES: usize = 40;
 /// Digits before the point, at most (section 3).
 const MAX_DIGITS: usize = 18;
-/// Nanoseconds in a second.
 /// Decimals of a skew, and those of a timestamp that count.
 const DECIMALS: usize = 9;
+/// Nanoseconds in a second.
 const BILLION: u128 = 1_000_000_000;
 
 #[cfg(test)]
@@ -166,7 +149,6 @@ mod tests {
             let mut out = Vec::new();
             let skew = Skew::parse(text.as_bytes()).expect(text);
             skew.write(&mut out);
-            assert_eq!(skew.text_bytes(), text.len(), "{text}");
             assert_eq!(String::from_utf8(out).expect("ASCII"), text);
         }
         for text in ["-0.000000000", "0.000000000", "+0.1", "+.000000000", "+1", "+0.0000000001"] {

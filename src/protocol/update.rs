@@ -39,11 +39,16 @@ impl UpdateRef<'_> {
 
     /// Appends the line that tells a neighbour (section 4).
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
-        for field in [COMMAND, self.id, self.location, self.timestamp.text, self.server] {
+        let skew = self.skew.text();
+        let texts = [COMMAND, self.id, self.location, self.timestamp.text, self.server];
+        // Exactly: growing by itself it would double, and a million lines are many.
+        let bytes = texts.iter().map(|text| text.len() + 1).sum::<usize>();
+        out.reserve_exact(bytes + skew.as_slice().len() + 1);
+        for field in texts {
             out.extend_from_slice(field);
             out.push(b' ');
         }
-        self.skew.write(out);
+        out.extend_from_slice(skew.as_slice());
         out.push(b'\n');
     }
 
@@ -79,7 +84,7 @@ pub struct Update {
 impl Update {
     /// Takes a copy of `update`.
     pub fn new(update: &UpdateRef<'_>) -> Update {
-        let mut line = Vec::with_capacity(update.line_bytes());
+        let mut line = Vec::new();
         update.write_updateloc(&mut line);
         Update { line, ends: update.ends(), timestamp: update.timestamp.nanos, skew: update.skew }
     }
@@ -87,8 +92,6 @@ impl Update {
     /// Becomes a copy of `update`, in the memory it has.
     pub fn assign(&mut self, update: &UpdateRef<'_>) {
         self.line.clear();
-        // Exactly: growing by itself it would double, and a million lines are many.
-        self.line.reserve_exact(update.line_bytes());
         update.write_updateloc(&mut self.line);
         self.ends = update.ends();
         self.timestamp = update.timestamp.nanos;
@@ -137,12 +140,6 @@ impl Update {
 }
 
 impl UpdateRef<'_> {
-    /// The length of the UPDATELOC line with its LF.
-    fn line_bytes(&self) -> usize {
-        let texts = [COMMAND, self.id, self.location, self.timestamp.text, self.server];
-        texts.iter().map(|text| text.len() + 1).sum::<usize>() + self.skew.text_bytes() + 1
-    }
-
     /// Where the first four fields end in the UPDATELOC line. Each has been read by the parsers
     /// here, which bound them to 256, 64, 40 and 64 bytes, so the sums fit.
     fn ends(&self) -> [u16; 4] {

@@ -339,19 +339,22 @@ impl Service {
     }
 
     fn deliver(&mut self, query: Query, response: &Response) {
-        let failed = match self.api.read(response, self.key.as_ref()) {
+        let most = query.askers.iter().map(|asker| asker.bound).max().unwrap_or(0);
+        let places = match self.api.read(response, self.key.as_ref(), most) {
             Answer::Failed(failure) => {
                 self.record(&failure);
-                Some(failure.body())
+                Err(failure.body())
             }
-            Answer::Places { refusal } => {
+            Answer::Places { usable, refusal } => {
                 refusal.iter().for_each(|refusal| self.record(refusal));
-                None
+                Ok(usable)
             }
         };
         for Asker { who, bound } in query.askers {
-            let places = || self.api.trim(&response.body, bound);
-            let body = failed.clone().unwrap_or_else(places);
+            let body = match &places {
+                Ok(usable) => usable.trim(bound),
+                Err(failed) => failed.clone(),
+            };
             self.commands.push_back(Command::Deliver { to: who, body });
         }
     }

@@ -1,0 +1,305 @@
+//! How many instructions the hot functions take, counted by callgrind. A count is the same on a
+//! busy machine and on a quiet one, so a change of one part in a hundred can be seen, where a
+//! clock would show the neighbours' work. It says nothing of caches, branches and the kernel: for
+//! time see `latency` and `versus`.
+//!
+//! This program runs itself under valgrind once for each function, which then counts only what
+//! happens inside [`measured`]. A word at the end of the command line picks the functions that
+//! have it in their names: `just instructions IAMAT`.
+
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use herd_mio::config::Config;
+use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
+use herd_mio::event_loop::Buffers;
+use herd_mio::herd::{Caller, Moment, NeighbourId};
+use herd_mio::places::google::{Answer, Api};
+use herd_mio::places::http::{Progress, Response, ResponseReader};
+use herd_mio::places::trim::trim;
+use herd_mio::protocol::{Dialect, Epoch, FromDialler, Line, LineBuffer, Location, Request};
+use herd_mio::protocol::{Skew, Timestamp, Wall, split};
+
+/// A function, and by how many its count is divided: lines or calls of one round.
+struct Case {
+    name: &'static str,
+    parts: u64,
+    run: fn(),
+}
+
+const CASES: &[Case] = &[
+    Case { name: "split an IAMAT into fields", parts: 1, run: fields },
+    Case { name: "parse a location", parts: 1, run: location },
+    Case { name: "parse a timestamp", parts: 1, run: timestamp },
+    Case { name: "parse an IAMAT", parts: 1, run: iamat },
+    Case { name: "parse an UPDATELOC", parts: 1, run: update },
+    Case { name: "write a skew", parts: 1, run: skew },
+    Case { name: "frame one of 16 lines", parts: BATCH, run: framing },
+    Case { name: "an IAMAT, no neighbours", parts: 1, run: || iamats::<1>(0) },
+    Case { name: "an IAMAT of 16, no neighbours", parts: BATCH, run: || iamats::<16>(0) },
+    Case { name: "an IAMAT of 16, one neighbour down", parts: BATCH, run: || iamats::<16>(1) },
+    Case { name: "tell a neighbour one update of 16", parts: BATCH, run: tell },
+    Case { name: "be told one update of 16", parts: BATCH, run: be_told },
+    Case { name: "an HTTP answer of 20 places", parts: 1, run: http_answer },
+    Case { name: "trim it to 5 places", parts: 1, run: trim_places },
+    Case { name: "judge it, and trim it for one asker", parts: 1, run: judge_and_trim },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, name] = &arguments[..]
+        && flag == "--under-valgrind"
+    {
+        CASES.iter().filter(|case| case.name == name).for_each(|case| (case.run)());
+        return ExitCode::SUCCESS;
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("skipped: valgrind is not installed");
+        return ExitCode::SUCCESS;
+    }
+    let word = arguments.iter().find(|word| !word.starts_with('-')); // Cargo says `--bench`.
+    println!("{:>12}  function", "instructions");
+    for case in CASES.iter().filter(|case| word.is_none_or(|word| case.name.contains(&word[..]))) {
+        match count(case) {
+            Ok(total) => println!("{:>12}  {}", total / (ROUNDS * case.parts), case.name),
+            Err(reason) => {
+                eprintln!("{}: {reason}", case.name);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs this program under callgrind for one function, and reads the count.
+fn count(case: &Case) -> Result<u64, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg("--toggle-collect=instructions::measured*")
+        .arg(own)
+        .args(["--under-valgrind", case.name])
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said.lines().find_map(|line| line.split("Collected : ").nth(1));
+    match collected.and_then(|count| count.trim().parse().ok()) {
+        Some(count) if count > 0 && output.status.success() => Ok(count),
+        _ => Err(format!("valgrind counted nothing:\n{said}")),
+    }
+}
+
+/// What is counted, and nothing else. Valgrind knows it by this name.
+#[inline(never)]
+fn measured(work: &mut dyn FnMut()) {
+    work();
+}
+
+/// A few rounds that are not counted, until all memory is there, then those that are. `prepare`
+/// is never counted.
+fn rounds<S, P>(
+    mut state: S,
+    mut prepare: impl FnMut(&mut S, usize) -> P,
+    mut work: impl FnMut(&mut S, &mut P),
+) {
+    for round in 0..WARM_UP + ROUNDS as usize {
+        let mut prepared = prepare(&mut state, round);
+        match round {
+            0..WARM_UP => work(&mut state, &mut prepared),
+            _ => measured(&mut || work(&mut state, &mut prepared)),
+        }
+    }
+}
+
+/// Rounds of a function without state on one input.
+fn pure<R>(input: &'static [u8], function: impl Fn(&'static [u8]) -> R) {
+    rounds((), |_, _| input, |_, input| drop(black_box(function(black_box(input)))));
+}
+
+fn fields() {
+    pure(IAMAT, |line| split(line).as_slice().len());
+}
+
+fn location() {
+    pure(b"+34.068930-118.445127", |text| Location::parse(text).is_ok());
+}
+
+fn timestamp() {
+    pure(b"1559865055.918963997", |text| Timestamp::parse(text).is_ok());
+}
+
+fn iamat() {
+    pure(IAMAT, |line| Request::parse(line, Dialect::Report).is_ok());
+}
+
+fn update() {
+    pure(UPDATELOC, |line| FromDialler::parse(line).is_ok());
+}
+
+fn skew() {
+    let out = Vec::with_capacity(64);
+    let write = |out: &mut Vec<u8>| {
+        out.clear();
+        black_box(Skew(263_873_386)).write(out);
+    };
+    rounds(out, |_, _| (), |out, ()| write(out));
+}
+
+fn framing() {
+    let work = |input: &mut LineBuffer, bytes: &mut Vec<u8>| {
+        input.push(bytes);
+        while let Some(line) = input.next_line(4_096) {
+            black_box(line);
+        }
+    };
+    rounds(LineBuffer::default(), |_, round| batch(16, round), work);
+}
+
+/// Clients that move, from the bytes of a read to the answers.
+fn iamats<const LINES: usize>(neighbours: usize) {
+    let server = Peer::new(neighbours, Role::Client(Client::default()));
+    rounds(server, |_, round| batch(LINES, round), |server, bytes| server.receive(bytes));
+}
+
+/// From the feed to the output of a link that is up.
+fn tell() {
+    let prepare = |server: &mut Peer, round| server.receive(&batch(16, round));
+    rounds(linked(), prepare, |server, ()| {
+        server.output.clear();
+        server.server.poll_link(NeighbourId(0), usize::MAX, NOW, &mut server.output);
+    });
+}
+
+/// From the bytes that a neighbour sent to the table.
+fn be_told() {
+    let mut peer = Peer::new(1, Role::Caller(Caller::Stranger));
+    peer.receive(b"HELLO herd/1 B 0000000000000002\nMARK 0\n");
+    rounds((linked(), peer), lines_to_tell, |(_, told), bytes| told.receive(bytes));
+}
+
+/// What a server tells of a batch of IAMATs.
+fn lines_to_tell((teller, _): &mut (Peer, Peer), round: usize) -> Vec<u8> {
+    teller.receive(&batch(16, round));
+    teller.output.clear();
+    teller.server.poll_link(NeighbourId(0), usize::MAX, NOW, &mut teller.output);
+    teller.output.clone()
+}
+
+fn http_answer() {
+    let mut answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n".to_vec();
+    let body = places();
+    answer.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
+    answer.extend(body);
+    let read = |answer: &mut Vec<u8>| ResponseReader::new(1 << 20).push(answer);
+    rounds(answer, |_, _| (), |answer, ()| assert!(matches!(read(answer), Ok(Progress::Done(_)))));
+}
+
+fn trim_places() {
+    rounds(places(), |_, _| (), |body, ()| assert!(trim(body, "results", 5).is_ok()));
+}
+
+fn judge_and_trim() {
+    let response = Response { status: 200, body: places(), may_reuse: true };
+    rounds(
+        response,
+        |_, _| (),
+        |response, ()| {
+            let answer = Api::NearbySearch.read(response, None, 5);
+            let Answer::Places { usable, .. } = answer else {
+                panic!("the body is usable");
+            };
+            drop(black_box(usable.trim(5)));
+        },
+    );
+}
+
+/// A server and one connection to it, with the memory that the loop would lend.
+struct Peer {
+    server: Server,
+    role: Role,
+    buffers: Buffers,
+    input: LineBuffer,
+    output: Vec<u8>,
+}
+
+impl Peer {
+    fn new(neighbours: usize, role: Role) -> Peer {
+        let mut config = Config::default();
+        config.servers.truncate(2);
+        for (index, server) in config.servers.iter_mut().enumerate() {
+            server.name = ["A", "B"][index].to_owned();
+            server.neighbours = vec![1 - index; neighbours];
+        }
+        Peer {
+            server: Server::new(&config, 0, Epoch(1), 1, NOW),
+            role,
+            buffers: Buffers::default(),
+            input: LineBuffer::default(),
+            output: Vec::new(),
+        }
+    }
+
+    /// Handles what one read brought, as the loop does.
+    fn receive(&mut self, bytes: &[u8]) {
+        self.buffers.reclaim(std::mem::take(&mut self.output));
+        self.input.lend(self.buffers.lend());
+        self.input.push(bytes);
+        self.output = self.buffers.lend();
+        let limit = self.server.line_bytes(&self.role);
+        while let Some(line) = self.input.next_line(limit) {
+            let id = ConnectionId { slot: 0, generation: 1 };
+            let peer = ([127, 0, 0, 1], 1).into();
+            let on = Connection { id, role: &mut self.role, peer };
+            let verdict = self.server.handle_line(on, line, NOW, &mut self.output);
+            assert_eq!(verdict, Verdict::Next);
+        }
+        self.input.reclaim().into_iter().for_each(|memory| self.buffers.reclaim(memory));
+    }
+}
+
+/// A server with a client on it, whose link to its one neighbour is up.
+fn linked() -> Peer {
+    let mut peer = Peer::new(1, Role::Client(Client::default()));
+    let neighbour = NeighbourId(0);
+    peer.server.link_connected(neighbour, NOW, &mut Vec::new());
+    let on = Connection {
+        id: ConnectionId { slot: 1, generation: 1 },
+        role: &mut Role::Link(neighbour),
+        peer: ([127, 0, 0, 1], 2).into(),
+    };
+    let resume = Line::Whole(b"RESUME 0 0 0000000000000002 B");
+    peer.server.handle_line(on, resume, NOW, &mut Vec::new());
+    peer.server.poll_link(neighbour, usize::MAX, NOW, &mut Vec::new()); // It has missed nothing.
+    peer
+}
+
+/// IAMATs of so many clients; each moves with every round.
+fn batch(lines: usize, round: usize) -> Vec<u8> {
+    let line = |client| {
+        format!(
+            "IAMAT client-{client:02}.ucla.edu +34.{round:06}-118.445127 1559865055.{round:09}\n"
+        )
+    };
+    (0..lines).map(line).collect::<String>().into_bytes()
+}
+
+/// A body as Google's, of some 19 KiB.
+fn places() -> Vec<u8> {
+    let place = |index| {
+        let filler =
+            "            \"open_now\" : true, \"types\" : [ \"cafe\", \"food\" ],\n".repeat(14);
+        format!("      {{\n{filler}            \"name\" : \"Place {index}\"\n      }}")
+    };
+    let list: Vec<String> = (0..20).map(place).collect();
+    let list = list.join(",\n");
+    format!("{{\n   \"results\" : [\n{list}\n   ],\n   \"status\" : \"OK\"\n}}\n").into_bytes()
+}
+
+const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
+const UPDATELOC: &[u8] =
+    b"UPDATELOC kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997 Goloman +0.263873386";
+const BATCH: u64 = 16;
+const ROUNDS: u64 = 200;
+const WARM_UP: usize = 20;
+const NOW: Moment = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
