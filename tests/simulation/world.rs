@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use herd_mio::herd::{Herd, Moment, NeighbourId, Output, Settings};
+use herd_mio::herd::{Entry, Herd, Moment, NeighbourId, Output, Settings};
 use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Wall};
 
 use crate::judge::{check_table, is_its_turn, union};
@@ -250,6 +250,13 @@ impl<'s> World<'s> {
         };
         if !is_right {
             return Err(format!("{line} is answered {result:?} {}", answer.escape_ascii()));
+        }
+        let known = server.herd.table().get(iamat.id);
+        if !is_refused && !self.schedule.is_crowded {
+            let is_there = |entry: &Entry| told <= Told::of(&entry.update.get());
+            if !known.is_some_and(is_there) {
+                return Err(format!("{line} is answered and not stored"));
+            }
         }
         if !is_refused {
             self.told.entry(iamat.id.to_vec()).or_default().push(told);
