@@ -53,13 +53,13 @@ pub struct Seen {
 }
 
 impl Load {
-    /// Opens `count` connections.
-    pub fn connect(server: SocketAddr, count: usize) -> Result<Load, Failure> {
+    /// Opens `count` connections, to these servers in turn.
+    pub fn connect(servers: &[SocketAddr], count: usize) -> Result<Load, Failure> {
         let poll = Poll::new()?;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
-            let mut stream = TcpStream::from_std(connect(server, index)?);
+            let mut stream = TcpStream::from_std(connect(servers[index % servers.len()], index)?);
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut stream, Token(index), both)?;
             connections.push(Connection {
@@ -81,6 +81,12 @@ impl Load {
             answered: 0,
             outstanding: 0,
         })
+    }
+
+    /// From now on each request is of another client than the thousand before on its connection, as if
+    /// the connections were those of proxies.
+    pub fn mix_clients(&mut self) {
+        self.connections.iter_mut().for_each(|connection| connection.request.is_mixed = true);
     }
 
     /// The closed loop, for so long: each connection keeps `depth` requests outstanding.
@@ -270,6 +276,8 @@ impl Connection {
 /// A line that is sent again and again with a newer timestamp, its length always the same.
 struct Request {
     line: Vec<u8>,
+    /// Whether the client's number changes, too.
+    is_mixed: bool,
 }
 
 impl Request {
@@ -277,19 +285,29 @@ impl Request {
         let line = format!(
             "IAMAT client-{index:05}.cs.ucla.edu +34.068930-118.445127 {seconds}.000000000\n"
         );
-        Request { line: line.into_bytes() }
+        Request { line: line.into_bytes(), is_mixed: false }
     }
 
     fn next(&mut self) -> &[u8] {
         let end = self.line.len() - 1;
-        for digit in self.line[end - 9..end].iter_mut().rev() {
-            if *digit < b'9' {
-                *digit += 1;
-                break;
-            }
-            *digit = b'0';
+        count_up(&mut self.line[end - 9..end]);
+        if self.is_mixed {
+            // The connection's number is below 100 and stays; what is before it counts.
+            let number = b"IAMAT client-".len();
+            count_up(&mut self.line[number..number + 3]);
         }
         &self.line
+    }
+}
+
+/// The next number of as many digits.
+fn count_up(digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        if *digit < b'9' {
+            *digit += 1;
+            break;
+        }
+        *digit = b'0';
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   peers    builds and starts the servers    rules    what each must answer first
 //!   load     asks and compares                shapes   how much, in rounds
-//!   flood, memory, places                     parts that are no load
+//!   flood, memory, places, loops              parts that are no load
 //!   report, plot, goals                       docs/measurements.md and its pictures
 //! ```
 
@@ -11,6 +11,7 @@ mod cores;
 mod flood;
 mod goals;
 mod load;
+mod loops;
 mod memory;
 mod options;
 mod peers;
@@ -107,6 +108,12 @@ fn other_parts(
         match places::measure(workshop, options.measured) {
             Ok(places) => findings.places = places,
             Err(error) => eprintln!("WHATSAT is left out: {error}"),
+        }
+    }
+    if options.wants_part("loops") && present.contains(&Peer::Ours) {
+        match loops::measure(workshop, options.measured, options.rounds) {
+            Ok(loops) => findings.loops = loops,
+            Err(error) => eprintln!("two loops are left out: {error}"),
         }
     }
     for &peer in present {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::flood::Flood;
 use crate::goals::{self, Goal};
+use crate::loops::Loops;
 use crate::memory::Footprint;
 use crate::peers::Peer;
 use crate::places::Places;
@@ -30,6 +31,7 @@ pub struct Findings {
     /// Time to start, and the size of the file where it is one.
     pub starts: Vec<(Peer, Duration, Option<u64>)>,
     pub places: Vec<Places>,
+    pub loops: Vec<Loops>,
 }
 
 impl Findings {
@@ -54,6 +56,7 @@ impl Findings {
         }
         self.flood(&mut text);
         self.whatsat(&mut text);
+        self.loops(&mut text);
         self.footprint(&mut text);
         text
     }
@@ -130,6 +133,21 @@ impl Findings {
         text.push_str("| server | requests a second | p50 us | p99 us |\n|---|---|---|---|\n");
         for Places { title, rate, p50, p99 } in &self.places {
             _ = writeln!(text, "| {title} | {} | {p50:.0} | {p99:.0} |", thousands(*rate));
+        }
+    }
+
+    fn loops(&self, text: &mut String) {
+        if self.loops.is_empty() {
+            return;
+        }
+        text.push_str("\n### More than one loop, 64 × 16\n\n");
+        text.push_str("| loops | CPU us a request, all together | times one loop, a core each |\n|---|---|---|\n");
+        let mut one = f64::NAN;
+        for Loops { title, loops, cpu } in &self.loops {
+            if *loops == 1 {
+                one = *cpu;
+            }
+            _ = writeln!(text, "| {title} | {cpu:.2} | {:.2} |", *loops as f64 * one / cpu);
         }
     }
 
