@@ -3,7 +3,7 @@
 
 use crate::peers::Peer;
 use crate::report::Findings;
-use crate::shapes::{Cell, Round};
+use crate::shapes::{Cell, Round, median};
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -62,12 +62,17 @@ pub fn all(findings: &Findings) -> Vec<Goal> {
 fn rate(findings: &Findings, shape: &str, log: bool, other: Peer, bound: f64) -> Option<Goal> {
     let ours = findings.cell(Peer::Ours, shape, log)?;
     let theirs = findings.cell(other, shape, log)?;
-    let ratio = |of: fn(&Round) -> f64, of_cell: &Cell| of_cell.median(of);
-    let seen = ratio(|round| round.rate, ours) / ratio(|round| round.rate, theirs);
-    let by_cpu = ratio(|round| round.cpu, theirs) / ratio(|round| round.cpu, ours);
+    let seen = in_pairs(ours, theirs, |ours, theirs| ours.rate / theirs.rate);
+    let by_cpu = in_pairs(ours, theirs, |ours, theirs| theirs.cpu / ours.cpu);
     let log = if log { ", log at INFO" } else { "" };
     let what = format!("{shape}{log}, requests a second, to {}", other.title());
     Some(Goal { by_cpu: Some(by_cpu), ..at_least(&what, seen, bound) })
+}
+
+/// The median of the ratios within each round: what slows the machine down for a second slows both.
+fn in_pairs(ours: &Cell, theirs: &Cell, ratio: fn(&Round, &Round) -> f64) -> f64 {
+    let pairs = ours.rounds.iter().zip(&theirs.rounds);
+    median(pairs.map(|(ours, theirs)| ratio(ours, theirs)).collect())
 }
 
 fn at_least(what: &str, ratio: f64, bound: f64) -> Goal {

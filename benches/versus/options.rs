@@ -25,8 +25,8 @@ pub struct Options {
 pub const HELP: &str = "\
 cargo bench --bench versus -- [options]
 
-    --seconds N     measured time of each server, shape and round [2]
-    --rounds N      rounds, interleaved; medians are taken over them [3]
+    --seconds N     measured time of each server, shape and round [0.4]
+    --rounds N      rounds, interleaved; medians are taken over them [11]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
     --part A,B      measure only these parts: load, flood, memory, start, places,
@@ -42,8 +42,8 @@ impl Options {
     /// Reads the command line. `Err` is a text to print: the help, or what is wrong.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
-            measured: Duration::from_secs(2),
-            rounds: 3,
+            measured: Duration::from_millis(400),
+            rounds: 11,
             only: Vec::new(),
             shapes: Vec::new(),
             idle: None,

@@ -198,8 +198,12 @@ impl EventLoop {
         ready.readable |= event.is_readable() || event.is_read_closed() || broken;
         ready.read_closed |= event.is_read_closed() || broken;
         ready.writable |= event.is_writable() || event.is_write_closed() || broken;
+        let is_flushed_when_served =
+            matches!(entry.role, Role::Client(_)) && entry.connection.life == Life::Open;
         self.queue_serve(id);
-        self.queue_flush(id);
+        if !is_flushed_when_served {
+            self.queue_flush(id);
+        }
     }
 
     /// Step 4. Each link that lags behind the feed copies from it while it has room.

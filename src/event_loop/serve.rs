@@ -98,7 +98,11 @@ impl EventLoop {
         if again {
             self.queue_serve(id);
         }
-        self.queue_flush(id);
+        match is_client {
+            // At once, while its socket is in the cache, and not behind a thousand others' reads.
+            true => self.flush_connection(id),
+            false => self.queue_flush(id),
+        }
     }
 
     /// Keeps the time of a begun line: from its first byte, however slowly the rest drips.
@@ -129,15 +133,19 @@ impl EventLoop {
     /// for its next writable event.
     pub(super) fn flush(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
-            let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
-                continue;
-            };
-            connection.is_dirty = false;
-            if matches!(connection.life, Life::Open | Life::Flushing) {
-                self.flush_one(id);
-            }
-            self.count_buffers(id);
+            self.flush_connection(id);
         }
+    }
+
+    fn flush_connection(&mut self, id: ConnectionId) {
+        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+            return;
+        };
+        connection.is_dirty = false;
+        if matches!(connection.life, Life::Open | Life::Flushing) {
+            self.flush_one(id);
+        }
+        self.count_buffers(id);
     }
 
     fn flush_one(&mut self, id: ConnectionId) {
