@@ -1,0 +1,556 @@
+//! Claim: on a link the core says what section 4 demands and nothing else, to the letter and to the
+//! millisecond: whom it resumes from where, what it accepts as an answer, when it beats, gives up and dials
+//! again; and it tells its witness what happens.
+//!
+//! `links.rs` shows the same of the whole server, over sockets; here every border is met exactly.
+
+use std::time::Duration;
+
+use herd_mio::herd::{
+    Caller, Event, Feed, Herd, Moment, NeighbourId, Output, Record, Settings, Verdict, Witness,
+};
+use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Seq, Wall};
+
+const HEARTBEAT: u64 = 1_000;
+const AHEAD: u64 = 300_000;
+/// Of the core under test.
+const OWN: Epoch = Epoch(0xaa);
+
+/// A core whose neighbours are A, B, …, a clock, and what its witness was told.
+struct Bench {
+    herd: Herd,
+    now: u64,
+    said: Said,
+}
+
+/// The names of the events, and what identifies them.
+#[derive(Default)]
+struct Said(Vec<String>);
+
+impl Witness for Said {
+    fn note(&mut self, event: Event<'_>) {
+        match event {
+            Event::CannotSend { neighbour, .. } => {
+                self.0.push(format!("cannot send {}", neighbour.0))
+            }
+            Event::Sending { neighbour, .. } => self.0.push(format!("sending {}", neighbour.0)),
+            Event::LinkUp { neighbour, from, behind } => {
+                self.0.push(format!("up {} from {} behind {behind}", neighbour.0, from.0));
+            }
+            Event::ToldAll { neighbour, updates } => {
+                self.0.push(format!("told {} all {updates}", neighbour.0));
+            }
+            Event::CaughtUp { neighbour, updates } => {
+                self.0.push(format!("caught up with {} by {updates}", neighbour.0));
+            }
+            Event::WrongName { .. } => self.0.push("wrong name".into()),
+            Event::AnswerRefused { .. } => self.0.push("refused".into()),
+            Event::HungUp { reason, .. } => self.0.push(reason.into()),
+            Event::Silent { neighbour } => self.0.push(format!("silent {}", neighbour.0)),
+            Event::Filled => self.0.push("filled".into()),
+            _ => {}
+        }
+    }
+}
+
+impl Said {
+    fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Bench {
+    fn new(neighbours: usize) -> Bench {
+        Bench::with(neighbours, true, 1)
+    }
+
+    fn with(neighbours: usize, refill: bool, seed: u64) -> Bench {
+        let settings = Settings {
+            name: "Own".into(),
+            neighbours: ["A", "B", "C"][..neighbours].iter().map(|name| (*name).into()).collect(),
+            dialect: Dialect::Report,
+            clients: 1_000_000,
+            ahead: Duration::from_millis(AHEAD),
+            heartbeat: Duration::from_millis(HEARTBEAT),
+            refill,
+            epoch: OWN,
+            seed,
+        };
+        Bench { herd: Herd::new(settings, moment(0)), now: 0, said: Said::default() }
+    }
+
+    fn tell(&mut self, id: &str) -> Result<(), Refused> {
+        self.tell_at(id, "500")
+    }
+
+    fn tell_at(&mut self, id: &str, timestamp: &str) -> Result<(), Refused> {
+        let line = format!("IAMAT {id} +1-2 {timestamp}");
+        let Ok(Request::Iamat(iamat)) = Request::parse(line.as_bytes(), Dialect::Report) else {
+            panic!("{line}");
+        };
+        self.herd.handle_iamat(&iamat, moment(self.now), &mut Vec::new(), &mut self.said)
+    }
+
+    /// Lets the time come, and returns what is to be done.
+    fn at(&mut self, now: u64) -> Vec<Output> {
+        self.now = now;
+        self.herd.handle_timeout(moment(now), &mut self.said);
+        std::iter::from_fn(|| self.herd.poll_output()).collect()
+    }
+
+    fn due(&self) -> Option<u64> {
+        self.herd.poll_timeout().map(|at| at.as_nanos().div_ceil(1_000_000) as u64)
+    }
+
+    /// Connects a link that was asked for; returns the HELLO.
+    fn connected(&mut self, neighbour: u16) -> String {
+        let mut out = Vec::new();
+        self.herd.link_connected(NeighbourId(neighbour), moment(self.now), &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn answer(&mut self, neighbour: u16, line: &str) -> Verdict {
+        let to = NeighbourId(neighbour);
+        self.herd.handle_answer(to, line.as_bytes(), moment(self.now), &mut self.said)
+    }
+
+    /// What a link says next.
+    fn says(&mut self, neighbour: u16) -> Vec<String> {
+        let mut out = Vec::new();
+        let to = NeighbourId(neighbour);
+        self.herd.poll_link(to, 1 << 20, moment(self.now), &mut out, &mut self.said);
+        String::from_utf8(out).expect("text").lines().map(str::to_owned).collect()
+    }
+
+    /// Brings link 0 up, from a mark of this run.
+    fn up(&mut self, mark: u64) {
+        assert!(self.at(self.now).contains(&Output::Dial(NeighbourId(0))));
+        self.connected(0);
+        assert_eq!(self.answer(0, &resume(OWN, mark)), Verdict::Next);
+    }
+}
+
+fn moment(now: u64) -> Moment {
+    let wall = Wall((1_000_000 + i128::from(now)) * 1_000_000);
+    Moment { elapsed: Duration::from_millis(now), wall }
+}
+
+fn resume(epoch: Epoch, mark: u64) -> String {
+    format!("RESUME {:016x} {mark} 00000000000000bb A", epoch.0)
+}
+
+#[test]
+fn a_link_resumes_from_a_mark_of_this_run_that_is_not_past_the_end() {
+    for (line, from) in [
+        (resume(OWN, 0), 0),
+        (resume(OWN, 2), 2),
+        (resume(OWN, 3), 3),
+        (resume(OWN, 4), 0),
+        (resume(Epoch(0xab), 2), 0),
+        ("RESUME 0 0 00000000000000bb A".into(), 0),
+    ] {
+        let mut bench = Bench::new(1);
+        ["a", "b", "c"].into_iter().for_each(|id| bench.tell(id).expect("stored"));
+        bench.at(0);
+        assert_eq!(bench.connected(0), "HELLO herd/1 Own 00000000000000aa\n");
+        bench.said.take();
+        assert_eq!(bench.answer(0, &line), Verdict::Next, "{line}");
+        let behind = 3 - from;
+        assert_eq!(bench.said.take(), [format!("up 0 from {from} behind {behind}")], "{line}");
+        let said = bench.says(0);
+        assert_eq!(said.len() as u64, behind + 1, "{line}: {said:?}");
+        assert_eq!(said.last().map(String::as_str), Some("MARK 3"));
+        assert_eq!(bench.said.take(), [format!("told 0 all {behind}")]);
+    }
+}
+
+#[test]
+fn without_refill_a_link_begins_at_the_end() {
+    let mut bench = Bench::with(1, false, 1);
+    bench.tell("a").expect("stored");
+    bench.up(0);
+    assert_eq!(bench.says(0), ["MARK 1"]);
+    bench.tell("b").expect("stored");
+    assert_eq!(bench.says(0).len(), 2);
+}
+
+#[test]
+fn before_resume_only_resume_counts_and_after_it_only_ack() {
+    let mut bench = Bench::new(1);
+    bench.at(0);
+    bench.connected(0);
+    assert_eq!(bench.answer(0, "ACK 0"), Verdict::Close);
+    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000bb B"), Verdict::Close);
+    assert_eq!(bench.said.take(), ["refused", "wrong name"]);
+    assert_eq!(bench.answer(0, &resume(OWN, 0)), Verdict::Next);
+    bench.said.take();
+    assert_eq!(bench.answer(0, &resume(OWN, 0)), Verdict::Close);
+    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000bb B"), Verdict::Close);
+    assert_eq!(bench.answer(0, "OK"), Verdict::Close);
+    assert_eq!(bench.said.take(), ["refused", "refused", "refused"]);
+    assert_eq!(bench.answer(0, "ACK 0"), Verdict::Next);
+}
+
+#[test]
+fn what_a_link_is_can_be_asked() {
+    let mut bench = Bench::new(1);
+    let link = NeighbourId(0);
+    let ask = |bench: &Bench| {
+        let herd = &bench.herd;
+        (
+            herd.link_is_dialling(link),
+            herd.link_is_up(link),
+            herd.link_lags(link),
+            herd.is_settled(),
+        )
+    };
+    assert_eq!(ask(&bench), (false, false, false, true), "nobody to tell");
+    bench.at(0);
+    assert_eq!(ask(&bench), (true, false, false, true));
+    bench.connected(0);
+    assert_eq!(ask(&bench), (false, false, false, true));
+    bench.answer(0, &resume(OWN, 0));
+    assert_eq!(ask(&bench), (false, true, true, false), "it owes a MARK");
+    bench.says(0);
+    assert_eq!(ask(&bench), (false, true, false, false), "the MARK waits for its ACK");
+    bench.answer(0, "ACK 0");
+    assert_eq!(ask(&bench), (false, true, false, true));
+    bench.tell("a").expect("stored");
+    assert_eq!(ask(&bench), (false, true, true, false));
+    bench.says(0);
+    bench.answer(0, "ACK 0");
+    assert_eq!(ask(&bench), (false, true, false, false), "of an older MARK");
+    bench.answer(0, "ACK 1");
+    assert_eq!(ask(&bench), (false, true, false, true));
+}
+
+#[test]
+fn an_update_that_a_neighbour_misses_is_told_to_the_witness() {
+    let mut bench = Bench::new(2);
+    bench.at(0);
+    bench.said.take();
+    bench.tell("a").expect("stored");
+    assert_eq!(bench.said.take(), ["cannot send 0", "cannot send 1"]);
+    bench.tell("a").expect("stale");
+    assert!(bench.said.take().is_empty(), "what is not news is not sent");
+    // B tells: it is not one of those who miss it. A is up, and will be told.
+    bench.connected(0);
+    bench.answer(0, &resume(OWN, 1));
+    bench.says(0);
+    bench.said.take();
+    let mut caller = Caller::Stranger;
+    for line in [
+        "HELLO herd/1 B 00000000000000cc",
+        "UPDATELOC b +1-2 500 B +0.000000000",
+        "UPDATELOC b +1-2 500 B +0.000000000",
+    ] {
+        let mut out = Vec::new();
+        let (now, said) = (moment(0), &mut bench.said);
+        bench.herd.handle_caller(&mut caller, line.as_bytes(), &|_| true, now, &mut out, said);
+    }
+    assert!(bench.said.take().is_empty());
+    assert_eq!(bench.says(0)[0], "UPDATELOC b +1-2 500 B +0.000000000");
+    assert_eq!(bench.said.take(), ["sending 0"]);
+}
+
+#[test]
+fn a_timestamp_may_be_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
+    let mut bench = Bench::new(0);
+    assert_eq!(bench.tell_at("a", "1300"), Ok(()));
+    assert_eq!(bench.tell_at("a", "1300.000000001"), Err(Refused::Future));
+    assert_eq!(bench.tell_at("a", "1300.0000000009"), Ok(()), "ten decimals are cut to nine");
+}
+
+#[test]
+fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
+    let mut alone = Bench::new(0);
+    assert_eq!(alone.due(), Some(0));
+    alone.at(0);
+    assert_eq!((alone.said.take(), alone.due()), (vec!["filled".to_owned()], None));
+
+    let mut bench = Bench::new(2);
+    bench.at(0);
+    bench.herd.link_closed(NeighbourId(0), moment(0), &mut bench.said);
+    assert!(bench.said.take().is_empty(), "B may have something");
+    let mut caller = Caller::Stranger;
+    for (line, said) in [
+        ("HELLO herd/1 B 00000000000000cc", &[][..]),
+        ("UPDATELOC b +1-2 500 B +0.000000000", &["cannot send 0"][..]),
+        ("MARK 7", &["caught up with 1 by 1", "filled"][..]),
+        ("MARK 7", &[][..]),
+    ] {
+        let mut out = Vec::new();
+        let now = moment(0);
+        bench.herd.handle_caller(
+            &mut caller,
+            line.as_bytes(),
+            &|_| true,
+            now,
+            &mut out,
+            &mut bench.said,
+        );
+        assert_eq!(bench.said.take(), said, "{line}");
+    }
+}
+
+#[test]
+fn a_link_beats_and_is_given_up_to_the_millisecond() {
+    let mut bench = Bench::new(1);
+    bench.up(0);
+    assert_eq!(bench.says(0), ["MARK 0"]);
+    assert_eq!(bench.due(), Some(HEARTBEAT));
+    bench.at(HEARTBEAT - 1);
+    assert!(bench.says(0).is_empty());
+    bench.at(HEARTBEAT);
+    assert_eq!(bench.says(0), ["MARK 0"], "a beat, though the first one was not acknowledged");
+    assert_eq!(bench.due(), Some(2 * HEARTBEAT));
+    bench.at(2 * HEARTBEAT);
+    bench.said.take();
+    assert!(bench.at(3 * HEARTBEAT - 1).is_empty());
+    assert_eq!(bench.at(3 * HEARTBEAT), [Output::HangUp(NeighbourId(0))]);
+    let said = bench.said.take();
+    assert_eq!(said[0], "it acknowledged nothing for three heartbeats");
+    // It is dialled again after half of 100 ms and up to all of it.
+    let pause = bench.due().expect("a dial") - 3 * HEARTBEAT;
+    assert!((50..=100).contains(&pause), "{pause} ms");
+}
+
+#[test]
+fn an_ack_for_an_older_mark_shows_life_and_the_wait_begins_anew() {
+    let mut bench = Bench::new(1);
+    bench.up(0);
+    bench.says(0);
+    bench.now = 2_000;
+    bench.tell("a").expect("stored");
+    bench.says(0);
+    assert_eq!(bench.answer(0, "ACK 0"), Verdict::Next);
+    bench.at(4_000);
+    assert!(bench.at(4_999).is_empty());
+    assert_eq!(bench.at(5_000), [Output::HangUp(NeighbourId(0))]);
+}
+
+#[test]
+fn pauses_double_up_to_five_seconds_each_with_jitter_of_its_own() {
+    let mut bench = Bench::new(1);
+    let mut most: f64 = 100.0;
+    let mut shares = Vec::new();
+    for _ in 0..200 {
+        let now = bench.due().expect("a dial");
+        assert_eq!(bench.at(now), [Output::Dial(NeighbourId(0))]);
+        bench.herd.link_closed(NeighbourId(0), moment(now), &mut bench.said);
+        let pause = (bench.due().expect("a dial") - now) as f64;
+        assert!((most / 2.0..=most + 1.0).contains(&pause), "{pause} of {most} ms");
+        shares.push(pause / most);
+        most = (2.0 * most).min(5_000.0);
+    }
+    // All over the upper half, evenly enough for anyone.
+    for quarter in [0.5, 0.625, 0.75, 0.875] {
+        let count = shares.iter().filter(|&&it| (quarter..quarter + 0.125).contains(&it)).count();
+        assert!((25..=75).contains(&count), "{count} of 200 from {quarter}");
+    }
+    let other = |seed: u64| {
+        let mut bench = Bench::with(1, true, seed);
+        bench.at(0);
+        bench.herd.link_closed(NeighbourId(0), moment(0), &mut bench.said);
+        bench.herd.poll_timeout()
+    };
+    assert_eq!(other(5), other(5));
+    assert_ne!(other(5), other(6));
+}
+
+#[test]
+fn a_link_that_was_up_for_ten_seconds_and_acknowledged_is_dialled_soon_again() {
+    for (acks, up_for, pause) in [(true, 10_000, 100), (true, 9_999, 200), (false, 10_000, 200)] {
+        let mut bench = Bench::new(1);
+        bench.at(0);
+        bench.herd.link_closed(NeighbourId(0), moment(0), &mut bench.said);
+        let now = bench.due().expect("a dial");
+        bench.now = now;
+        bench.up(0);
+        bench.says(0);
+        if acks {
+            bench.answer(0, "ACK 0");
+        }
+        let end = now + up_for;
+        bench.herd.link_closed(NeighbourId(0), moment(end), &mut bench.said);
+        let took = bench.due().expect("a dial") - end;
+        assert!((pause / 2..=pause).contains(&took), "{took} ms of {pause}: {acks}, {up_for}");
+    }
+}
+
+#[test]
+fn a_feed_is_rewritten_once_dead_records_outweigh_live_ones_and_sixty_four() {
+    let mut feed = Feed::default();
+    assert_eq!((feed.len(), feed.is_empty()), (0, true));
+    let is_alive = |record: Record| record.slot == 1;
+    // One live entry: up to 66 records nothing is rewritten, however many are dead.
+    feed.append(1);
+    for length in 2..=66 {
+        feed.append(0);
+        feed.compact(1, is_alive);
+        assert_eq!((feed.len(), feed.is_empty()), (length, false));
+    }
+    // The 67th begins a rewrite, which looks at eight records each time until it has caught up.
+    for length in 67..=75 {
+        feed.append(0);
+        feed.compact(1, is_alive);
+        assert_eq!(feed.len(), length);
+    }
+    feed.append(0);
+    feed.compact(1, is_alive);
+    assert_eq!(feed.len(), 1);
+    assert_eq!(feed.after(Seq(0)).collect::<Vec<_>>(), [Record { seq: Seq(1), slot: 1 }]);
+    assert_eq!(feed.end(), Seq(76));
+}
+
+/// A neighbour that tells the core.
+struct Teller {
+    caller: Caller,
+}
+
+impl Teller {
+    /// A connection on which B has said HELLO; and the RESUME.
+    fn hello(bench: &mut Bench, epoch: u64) -> (Teller, String) {
+        let mut teller = Teller { caller: Caller::Stranger };
+        let (verdict, answer) = teller.say(bench, &format!("HELLO herd/1 B {epoch:016x}"));
+        assert_eq!(verdict, Verdict::Next);
+        (teller, answer)
+    }
+
+    fn say(&mut self, bench: &mut Bench, line: &str) -> (Verdict, String) {
+        let mut out = Vec::new();
+        let (now, said) = (moment(bench.now), &mut bench.said);
+        let caller = &mut self.caller;
+        let verdict =
+            bench.herd.handle_caller(caller, line.as_bytes(), &|_| true, now, &mut out, said);
+        (verdict, String::from_utf8(out).expect("text"))
+    }
+}
+
+fn update(number: usize, bytes: usize) -> String {
+    let line = format!("UPDATELOC {number:05} +1-2 500 B +0.000000000");
+    let padding = "x".repeat(bytes - line.len());
+    line.replacen(' ', &format!(" {padding}"), 1)
+}
+
+#[test]
+fn a_neighbour_is_asked_to_go_on_from_the_last_mark_of_its_run() {
+    let mut bench = Bench::new(2);
+    let nothing = "RESUME 0 0 00000000000000aa Own\n";
+    let (mut first, answer) = Teller::hello(&mut bench, 0xcc);
+    assert_eq!(answer, nothing);
+    assert_eq!(first.say(&mut bench, "MARK 9"), (Verdict::Next, "ACK 9\n".into()));
+    let (mut second, answer) = Teller::hello(&mut bench, 0xcc);
+    assert_eq!(answer, "RESUME 00000000000000cc 9 00000000000000aa Own\n");
+    // The second replaces the first.
+    assert_eq!(first.say(&mut bench, "MARK 10"), (Verdict::Close, String::new()));
+    bench.herd.caller_left(first.caller);
+    assert_eq!(second.say(&mut bench, "MARK 5"), (Verdict::Next, "ACK 5\n".into()), "downwards");
+    bench.herd.caller_left(second.caller);
+    assert_eq!(second.say(&mut bench, "MARK 6").0, Verdict::Close, "it has left");
+    assert_eq!(
+        Teller::hello(&mut bench, 0xcc).1,
+        "RESUME 00000000000000cc 5 00000000000000aa Own\n"
+    );
+    assert_eq!(Teller::hello(&mut bench, 0xcd).1, nothing, "another run");
+    assert_eq!(Teller::hello(&mut bench, 0xcc).1, nothing, "the mark is forgotten");
+}
+
+#[test]
+fn a_silent_neighbour_is_sent_away_after_three_heartbeats_and_heard_no_more() {
+    let mut bench = Bench::new(2);
+    for link in [0, 1] {
+        // The links' own deadlines are not in the way.
+        bench.at(0);
+        bench.connected(link);
+        bench.answer(link, &resume(OWN, 0).replace(" A", if link == 0 { " A" } else { " B" }));
+    }
+    let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+    bench.now = 500;
+    teller.say(&mut bench, "MARK 1");
+    bench.said.take();
+    let sent_away = Output::SendAway(NeighbourId(1));
+    bench.at(1_000);
+    assert!(!bench.at(3_499).contains(&sent_away));
+    assert_eq!(bench.due(), Some(3_500));
+    assert!(bench.at(3_500).contains(&sent_away));
+    assert!(bench.said.take().contains(&"silent 1".to_owned()));
+    assert_eq!(teller.say(&mut bench, "MARK 2"), (Verdict::Close, String::new()));
+    assert!(!bench.at(9_000).contains(&sent_away), "once is enough");
+}
+
+#[test]
+fn catching_up_ends_with_the_first_mark_that_has_no_full_batch_before_it() {
+    // A batch of 1,000 updates, one more, and the end.
+    let marks = |batches: &[(usize, usize)]| {
+        let mut bench = Bench::new(2);
+        let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+        let mut number = 0;
+        let mut events = Vec::new();
+        for &(updates, bytes) in batches {
+            for _ in 0..updates {
+                number += 1;
+                teller.say(&mut bench, &update(number, bytes));
+            }
+            bench.said.take();
+            teller.say(&mut bench, "MARK 1");
+            let said = bench.said.take();
+            events.push(said.into_iter().find(|it| it.starts_with("caught up")));
+        }
+        events
+    };
+    let caught_up = |updates: usize| Some(format!("caught up with 1 by {updates}"));
+    assert_eq!(marks(&[(999, 50), (1, 50)]), [caught_up(999), None]);
+    assert_eq!(marks(&[(1_000, 50), (1, 50), (1, 50)]), [None, caught_up(1_001), None]);
+    assert_eq!(marks(&[(0, 50)]), [caught_up(0)]);
+    // 64 KiB with the LFs: 256 lines of 255 bytes are just that.
+    assert_eq!(marks(&[(256, 255), (1, 50)]), [None, caught_up(257)]);
+    assert_eq!(marks(&[(256, 254)]), [caught_up(256)]);
+}
+
+#[test]
+fn batches_end_after_a_thousand_updates_or_64_kib() {
+    for (updates, bytes, marks) in
+        [(1_000, 60, vec!["MARK 1000"]), (1_001, 60, vec!["MARK 1000", "MARK 1001"])]
+    {
+        let mut bench = Bench::new(2);
+        let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+        (0..updates).for_each(|number| drop(teller.say(&mut bench, &update(number, bytes))));
+        bench.up(0);
+        let said = bench.says(0);
+        let seen: Vec<&String> = said.iter().filter(|line| line.starts_with("MARK")).collect();
+        assert_eq!(seen, marks);
+    }
+    // 65,536 bytes of lines with their LFs: 256 of 256.
+    let mut bench = Bench::new(2);
+    let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+    (0..300).for_each(|number| drop(teller.say(&mut bench, &update(number, 255))));
+    bench.up(0);
+    let said = bench.says(0);
+    assert_eq!((said[256].as_str(), said[301].as_str(), said.len()), ("MARK 256", "MARK 300", 302));
+}
+
+#[test]
+fn a_full_output_takes_nothing_more_and_goes_on_later() {
+    let mut bench = Bench::new(2);
+    let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+    (0..3).for_each(|number| drop(teller.say(&mut bench, &update(number, 99))));
+    bench.up(0);
+    let mut out = Vec::new();
+    let link = NeighbourId(0);
+    let poll = |bench: &mut Bench, full: usize, out: &mut Vec<u8>| {
+        bench.herd.poll_link(link, full, moment(0), out, &mut bench.said);
+    };
+    poll(&mut bench, 100, &mut out);
+    assert_eq!(out.len(), 100, "one update fills it");
+    poll(&mut bench, 100, &mut out);
+    assert_eq!(out.len(), 100, "it is full");
+    poll(&mut bench, 101, &mut out);
+    assert_eq!(out.len(), 200, "one byte of room is room for a line");
+    poll(&mut bench, 300, &mut out);
+    assert_eq!(out.len(), 300, "three updates, and no room for a MARK");
+    assert!(bench.herd.link_lags(link));
+    poll(&mut bench, 301, &mut out);
+    assert!(out.ends_with(b"\nMARK 3\n"));
+    assert!(!bench.herd.link_lags(link));
+}
