@@ -554,3 +554,146 @@ fn a_full_output_takes_nothing_more_and_goes_on_later() {
     assert!(out.ends_with(b"\nMARK 3\n"));
     assert!(!bench.herd.link_lags(link));
 }
+
+/// Each deadline of a link is met by itself, not when something else of the server is due.
+#[test]
+fn nothing_of_a_link_is_due_because_something_else_is() {
+    let mut bench = Bench::new(1);
+    let link = NeighbourId(0);
+    let hang_up = [Output::HangUp(link)];
+    let fails = |bench: &mut Bench, reason: &str| {
+        let due = bench.due().expect("the end of patience");
+        assert!(bench.at(due - 1).is_empty());
+        bench.said.take();
+        assert_eq!(bench.at(due), hang_up);
+        assert_eq!(bench.said.take()[0], reason);
+    };
+    assert_eq!(bench.at(0), [Output::Dial(link)]);
+    fails(&mut bench, "it could not be reached in time");
+    let due = bench.due().expect("a dial");
+    assert!(bench.at(due - 1).is_empty(), "it waits");
+    assert_eq!(bench.at(due), [Output::Dial(link)]);
+    bench.connected(0);
+    fails(&mut bench, "it said no RESUME in time");
+}
+
+#[test]
+fn the_wait_for_an_ack_begins_with_the_first_mark_that_has_none() {
+    let mut bench = Bench::new(1);
+    bench.up(0);
+    bench.says(0);
+    bench.now = 500;
+    bench.answer(0, "ACK 0");
+    assert!(bench.at(HEARTBEAT).is_empty());
+    assert!(bench.herd.link_lags(NeighbourId(0)), "a beat is due");
+    assert_eq!(bench.says(0), ["MARK 0"]);
+    assert!(!bench.herd.link_lags(NeighbourId(0)));
+    // It is beaten on, unanswered, and given up three heartbeats after the first beat.
+    for beat in [2 * HEARTBEAT, 3 * HEARTBEAT, 4 * HEARTBEAT - 1] {
+        assert!(bench.at(beat).is_empty());
+        bench.says(0);
+    }
+    assert_eq!(bench.at(4 * HEARTBEAT), [Output::HangUp(NeighbourId(0))]);
+}
+
+#[test]
+fn a_mark_is_owed_after_updates_that_left_no_room_for_it() {
+    let mut bench = Bench::new(1);
+    bench.up(0);
+    bench.says(0);
+    bench.tell("a").expect("stored");
+    let mut out = Vec::new();
+    let link = NeighbourId(0);
+    bench.herd.poll_link(link, 1, moment(0), &mut out, &mut bench.said);
+    assert!(out.starts_with(b"UPDATELOC a ") && !out.windows(4).any(|four| four == b"MARK"));
+    assert!(bench.herd.link_lags(link));
+    assert!(!bench.herd.is_settled());
+    assert_eq!(bench.says(0), ["MARK 1"]);
+}
+
+/// What came from this very run of a neighbour is not told back; what came from another run of it, or from
+/// another neighbour, is told.
+#[test]
+fn a_neighbour_is_not_told_what_this_run_of_it_told() {
+    // The link's neighbour A runs as bb.
+    for (teller, epoch, told) in [("A", 0xbb, false), ("A", 0xbc, true), ("B", 0xbb, true)] {
+        let mut bench = Bench::new(2);
+        let mut caller = Caller::Stranger;
+        let hello = format!("HELLO herd/1 {teller} {epoch:016x}");
+        for line in [hello.as_str(), "UPDATELOC b +1-2 500 C +0.000000000", "MARK 1"] {
+            let (now, said) = (moment(0), &mut bench.said);
+            let line = line.as_bytes();
+            bench.herd.handle_caller(&mut caller, line, &|_| true, now, &mut Vec::new(), said);
+        }
+        bench.up(0);
+        let said = bench.says(0);
+        assert_eq!(said.len(), 1 + usize::from(told), "{teller} {epoch:x}: {said:?}");
+    }
+}
+
+#[test]
+fn a_caller_is_heard_only_from_an_address_of_its_name() {
+    let mut bench = Bench::new(2);
+    for (line, admitted, verdict, answer) in [
+        ("HELLO herd/1 B 00000000000000cc", NeighbourId(0), Verdict::Close, "? HELLO"),
+        ("HELLO herd/1 B 00000000000000cc", NeighbourId(1), Verdict::Next, "RESUME"),
+        ("HELLO herd/1 D 00000000000000cc", NeighbourId(0), Verdict::Close, "? HELLO"),
+        ("HELLO herd/2 B 00000000000000cc", NeighbourId(1), Verdict::Close, "? HELLO"),
+        ("MARK 1", NeighbourId(1), Verdict::Close, "? MARK"),
+    ] {
+        let (mut out, mut caller) = (Vec::new(), Caller::Stranger);
+        let (now, said) = (moment(0), &mut bench.said);
+        let admits = |neighbour| neighbour == admitted;
+        let line = line.as_bytes();
+        let got = bench.herd.handle_caller(&mut caller, line, &admits, now, &mut out, said);
+        assert_eq!(got, verdict);
+        assert!(out.starts_with(answer.as_bytes()), "{}", out.escape_ascii());
+    }
+}
+
+#[test]
+fn catching_up_can_be_asked() {
+    let mut bench = Bench::new(2);
+    let ask = |bench: &Bench| [0, 1].map(|at| bench.herd.is_catching_up(NeighbourId(at)));
+    assert_eq!(ask(&bench), [false, false], "nobody is there");
+    let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+    assert_eq!(ask(&bench), [false, true]);
+    teller.say(&mut bench, &update(1, 60));
+    assert_eq!(ask(&bench), [false, true]);
+    teller.say(&mut bench, "MARK 1");
+    assert_eq!(ask(&bench), [false, false]);
+}
+
+/// A neighbour is held to the same border as a client, by what it says of when the update was told.
+#[test]
+fn an_update_may_have_been_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
+    let mut bench = Bench::new(2);
+    let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+    for (skew, stored) in [("-300.000000000", true), ("-300.000000001", false)] {
+        let id = if stored { "a" } else { "b" };
+        let line = format!("UPDATELOC {id} +1-2 500 B {skew}");
+        assert_eq!(teller.say(&mut bench, &line).0, Verdict::Next);
+        assert_eq!(bench.herd.table().get(id.as_bytes()).is_some(), stored, "{skew}");
+    }
+}
+
+#[test]
+fn a_feed_of_many_live_records_is_rewritten_no_sooner_than_it_is_half_dead() {
+    let mut feed = Feed::default();
+    while feed.len() < 100 {
+        feed.append(1);
+    }
+    let live = feed.len();
+    // Twice as many as are alive, and the sixty-four that are not worth it.
+    while feed.len() < 2 * live + 64 {
+        let before = feed.len();
+        feed.append(0);
+        feed.compact(live, |record| record.slot == 1);
+        assert_eq!(feed.len(), before + 1);
+    }
+    (0..100).for_each(|_| {
+        feed.append(0);
+        feed.compact(live, |record| record.slot == 1);
+    });
+    assert!(feed.len() < 2 * live, "{} records", feed.len());
+}

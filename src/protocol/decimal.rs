@@ -32,12 +32,6 @@ impl<'a> Decimal<'a> {
         let (fraction, rest) = digits(behind);
         (!fraction.is_empty()).then_some((Decimal { whole, fraction }, rest))
     }
-
-    /// Whether every digit is 0.
-    pub fn is_zero(&self) -> bool {
-        let zero = |digits: &[u8]| digits.iter().all(|&digit| digit == b'0');
-        zero(self.whole) && zero(self.fraction)
-    }
 }
 
 /// The digits that `text` begins with, and the rest.

@@ -156,13 +156,6 @@ fn altitude(text: &[u8]) -> Result<&[u8], LocationError> {
     }
 }
 
-/// By value of the text.
-impl PartialEq for Location<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
 impl fmt::Display for LocationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

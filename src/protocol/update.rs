@@ -111,7 +111,7 @@ impl Update {
 
     /// See [`UpdateRef::age`].
     pub fn age(&self) -> i128 {
-        self.timestamp.min(self.timestamp + self.skew.0)
+        self.get().age()
     }
 
     /// The client.
