@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::endpoint::Endpoint;
 use super::http::Response;
 use super::key::Key;
-use super::trim::{Unusable, Usable};
+use super::trim::{Body, Unusable, Usable};
 use super::{UNKNOWN_ERROR, failure, percent};
 
 /// One of the two.
@@ -115,9 +115,10 @@ impl Api {
         if key.is_some_and(|key| key.is_in(body)) {
             return Answer::unusable("the Places service's answer holds the API key");
         }
-        let refusal = self.refusal(body);
+        let read = Body::read(body, self.list(), most);
+        let refusal = read.as_ref().ok().and_then(|body| self.refusal(body));
         match (response.status, refusal) {
-            (200, refusal) => match (self, Usable::read(body, self.list(), most), refusal) {
+            (200, refusal) => match (self, read.and_then(Body::usable), refusal) {
                 (_, Ok(usable), refusal) => Answer::Places { usable, refusal },
                 (_, Err(Unusable::NoList { .. }), Some(refusal)) => Answer::Failed(refusal),
                 // The New API leaves an empty list out.
@@ -143,13 +144,12 @@ impl Api {
     }
 
     /// What the service says of a failure, if it says anything.
-    fn refusal(self, body: &[u8]) -> Option<Failure> {
-        let said: Said = serde_json::from_slice(body).ok()?;
+    fn refusal(self, body: &Body<'_>) -> Option<Failure> {
         let (status, message) = match self {
-            Api::NearbySearch => (said.status?, said.error_message),
+            Api::NearbySearch => (body.member("status")?, body.member("error_message")),
             Api::New => {
-                let error = said.error?;
-                (error.status?, error.message)
+                let Said { status, message } = body.member("error")?;
+                (status?, message)
             }
         };
         if status == "OK" || status == "ZERO_RESULTS" {
@@ -178,16 +178,9 @@ impl Failure {
     }
 }
 
-/// The parts of an answer that tell of a failure, in either API.
+/// What the New API says of a failure.
 #[derive(Deserialize)]
 struct Said {
-    status: Option<String>,
-    error_message: Option<String>,
-    error: Option<SaidError>,
-}
-
-#[derive(Deserialize)]
-struct SaidError {
     status: Option<String>,
     message: Option<String>,
 }

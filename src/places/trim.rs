@@ -14,12 +14,13 @@
 //! Promises: what stays is the service's bytes; a blank line stands at the end of the result and
 //! nowhere before it; any input at all gives a result or an [`Unusable`], and takes time linear in
 //! its length, no stack that grows with its depth, and memory for its own bytes, the keys of its top
-//! level and the places where a client may want it cut.
+//! level and the places where a client may want it cut. The service's JSON is gone through once.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -64,10 +65,19 @@ impl std::error::Error for Unusable {}
 /// more line ends (LF or CR LF) made one LF, without line ends at its beginning and end, and with two
 /// newlines after it.
 pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, Unusable> {
-    Usable::read(body, list, bound).map(|usable| usable.trim(bound))
+    Ok(Body::read(body, list, bound)?.usable()?.trim(bound))
 }
 
-/// An answer that was looked through once, to be trimmed for several clients.
+/// A service's answer, looked through once.
+#[derive(Clone, Debug)]
+pub struct Body<'b> {
+    bytes: &'b [u8],
+    /// All of the object's but the list.
+    members: HashMap<Cow<'b, str>, &'b RawValue>,
+    list: Result<List, Unusable>,
+}
+
+/// An answer that can be trimmed, for several clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usable<'b> {
     body: &'b [u8],
@@ -75,25 +85,45 @@ pub struct Usable<'b> {
 }
 
 /// Where an array may be cut, in bytes from the body's beginning.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct List {
     elements: usize,
-    /// Behind the array's bracket, and behind each of its first elements.
+    /// Behind the array's bracket, and behind each of its first elements; nothing where it has none.
     after: Vec<usize>,
     after_last: usize,
     closing_bracket: usize,
 }
 
-impl<'b> Usable<'b> {
-    /// Looks through `body`. Of its top-level array `list` nobody will want more than the first `most`
+impl<'b> Body<'b> {
+    /// Looks through `bytes`. Of its top-level array `list` nobody will want more than the first `most`
     /// elements.
-    pub fn read(body: &'b [u8], list: &str, most: usize) -> Result<Usable<'b>, Unusable> {
+    pub fn read(bytes: &'b [u8], list: &str, most: usize) -> Result<Body<'b>, Unusable> {
         // On the whole body first: the parser does not look at the text of values it passes over.
-        let text = std::str::from_utf8(body).map_err(|_| Unusable::NotText)?;
-        let list = List::find(text, list, most)?;
-        Ok(Usable { body, list: Some(list) })
+        let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotText)?;
+        let mut parser = serde_json::Deserializer::from_str(text);
+        let top = TopLevel { text, list, most }
+            .deserialize(&mut parser)
+            .and_then(|top| parser.end().map(|()| top))
+            .map_err(|error| unusable(error, text, list))?;
+        if top.repeated_key {
+            return Err(Unusable::RepeatedKey);
+        }
+        let list = top.list.ok_or_else(|| Unusable::NoList { list: list.to_owned() });
+        Ok(Body { bytes, members: top.members, list })
     }
 
+    /// The value of a top-level key that is not the list, if it is of that type.
+    pub fn member<T: Deserialize<'b>>(&self, key: &str) -> Option<T> {
+        serde_json::from_str(self.members.get(key)?.get()).ok()
+    }
+
+    /// As what can be trimmed, which it is if the list is there.
+    pub fn usable(self) -> Result<Usable<'b>, Unusable> {
+        Ok(Usable { body: self.bytes, list: Some(self.list?) })
+    }
+}
+
+impl<'b> Usable<'b> {
     /// One in which there is no list, so that it stays whole.
     pub fn without_list(body: &'b [u8]) -> Usable<'b> {
         Usable { body, list: None }
@@ -114,43 +144,25 @@ impl<'b> Usable<'b> {
     }
 }
 
-impl List {
-    fn find(body: &str, list: &str, most: usize) -> Result<List, Unusable> {
-        let mut parser = serde_json::Deserializer::from_str(body);
-        let top = TopLevel { list }
-            .deserialize(&mut parser)
-            .and_then(|top| parser.end().map(|()| top))
-            .map_err(unusable)?;
-        if top.repeated_key {
-            return Err(Unusable::RepeatedKey);
-        }
-        let list = || list.to_string();
-        let array = top.found.ok_or_else(|| Unusable::NoList { list: list() })?.get();
-        if !array.starts_with('[') {
-            return Err(Unusable::NotAList { list: list() });
-        }
-        let bracket = offset(body, array);
-        let elements = Elements { body, most, after: vec![bracket + "[".len()] };
-        let (elements, after, after_last) = elements
-            .deserialize(&mut serde_json::Deserializer::from_str(array))
-            .map_err(unusable)?;
-        let closing_bracket = bracket + array.len() - "]".len();
-        Ok(List { elements, after, after_last, closing_bracket })
-    }
-}
-
 /// Where `part`, a slice borrowed from `body`, begins in it.
 fn offset(body: &str, part: &str) -> usize {
     part.as_ptr() as usize - body.as_ptr() as usize
 }
 
 /// The parser's error as ours. The visitors below raise none of their own, so what is no error of
-/// syntax is a top level of another type.
-fn unusable(error: serde_json::Error) -> Unusable {
-    if error.is_data() {
-        return Unusable::NotAnObject;
+/// syntax is a value of another type, and the parser has not looked at what follows it: that the rest
+/// is no JSON is the worse fault.
+fn unusable(error: serde_json::Error, text: &str, list: &str) -> Unusable {
+    let not_json =
+        |error: serde_json::Error| Unusable::NotJson { line: error.line(), column: error.column() };
+    if !error.is_data() {
+        return not_json(error);
     }
-    Unusable::NotJson { line: error.line(), column: error.column() }
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(value) if value.get().starts_with('{') => Unusable::NotAList { list: list.to_owned() },
+        Ok(_) => Unusable::NotAnObject,
+        Err(error) => not_json(error),
+    }
 }
 
 /// Collapses runs of line ends, takes off those at both ends, and adds the blank line that ends an
@@ -195,17 +207,21 @@ fn line_end(text: &[u8]) -> Option<usize> {
     (text.get(returns) == Some(&b'\n')).then_some(returns + 1)
 }
 
-/// Finds one key's value in an object, and whether any key stands there twice.
-struct TopLevel<'l> {
+/// Takes an object apart, and finds out whether a key stands there twice.
+struct TopLevel<'b, 'l> {
+    text: &'b str,
     list: &'l str,
+    most: usize,
 }
 
+#[derive(Default)]
 struct Top<'b> {
-    found: Option<&'b RawValue>,
+    members: HashMap<Cow<'b, str>, &'b RawValue>,
+    list: Option<List>,
     repeated_key: bool,
 }
 
-impl<'b> DeserializeSeed<'b> for TopLevel<'_> {
+impl<'b> DeserializeSeed<'b> for TopLevel<'b, '_> {
     type Value = Top<'b>;
 
     fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<Top<'b>, D::Error> {
@@ -213,7 +229,7 @@ impl<'b> DeserializeSeed<'b> for TopLevel<'_> {
     }
 }
 
-impl<'b> Visitor<'b> for TopLevel<'_> {
+impl<'b> Visitor<'b> for TopLevel<'b, '_> {
     type Value = Top<'b>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,58 +237,62 @@ impl<'b> Visitor<'b> for TopLevel<'_> {
     }
 
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Top<'b>, A::Error> {
-        let mut top = Top { found: None, repeated_key: false };
-        let mut seen = HashSet::new();
+        let mut top = Top::default();
         while let Some(Key(key)) = object.next_key()? {
-            let value: &RawValue = object.next_value()?;
-            if key == self.list {
-                top.found = Some(value);
-            }
             // Read on all the same: that the rest is no JSON is the worse fault.
-            top.repeated_key |= !seen.insert(key);
+            top.repeated_key |= if key == self.list {
+                let elements = Elements { text: self.text, most: self.most };
+                top.list.replace(object.next_value_seed(elements)?).is_some()
+            } else {
+                top.members.insert(key, object.next_value()?).is_some()
+            };
         }
         Ok(top)
     }
 }
 
 /// A key, borrowed unless it has escapes. (A bare `Cow` would always be copied.)
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// Finds the places at which an array may be cut. A vector of all of them would cost several times
 /// the memory of an array of digits.
 struct Elements<'b> {
-    body: &'b str,
+    text: &'b str,
     most: usize,
-    after: Vec<usize>,
 }
 
 impl<'b> DeserializeSeed<'b> for Elements<'b> {
-    /// As in [`List`]: `elements`, `after`, `after_last`.
-    type Value = (usize, Vec<usize>, usize);
+    type Value = List;
 
-    fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'b>>(self, parser: D) -> Result<List, D::Error> {
         parser.deserialize_seq(self)
     }
 }
 
 impl<'b> Visitor<'b> for Elements<'b> {
-    type Value = (usize, Vec<usize>, usize);
+    type Value = List;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'b>>(mut self, mut array: A) -> Result<Self::Value, A::Error> {
-        let (mut elements, mut after_last) = (0, 0);
+    fn visit_seq<A: SeqAccess<'b>>(self, mut array: A) -> Result<List, A::Error> {
+        let mut list = List::default();
         while let Some(element) = array.next_element::<&RawValue>()? {
-            after_last = offset(self.body, element.get()) + element.get().len();
-            if elements < self.most {
-                self.after.push(after_last);
+            let begin = offset(self.text, element.get());
+            if list.elements == 0 {
+                list.after.push(self.text[..begin].trim_ascii_end().len());
             }
-            elements += 1;
+            list.after_last = begin + element.get().len();
+            if list.elements < self.most {
+                list.after.push(list.after_last);
+            }
+            list.elements += 1;
         }
-        Ok((elements, self.after, after_last))
+        let behind = &self.text[list.after_last..];
+        list.closing_bracket = list.after_last + behind.len() - behind.trim_ascii_start().len();
+        Ok(list)
     }
 }
 
@@ -346,16 +366,21 @@ mod tests {
         }
     }
 
+    fn usable(body: &str, most: usize) -> Usable<'_> {
+        let body = Body::read(body.as_bytes(), "results", most).expect("a body");
+        body.usable().expect("usable")
+    }
+
     #[test]
     fn one_look_serves_every_bound_up_to_the_one_it_was_for() {
         for body in ["\n{\"results\" : [ 1,\n\n{} , [3] ],\"x\":0}", "{\"results\":[]}"] {
-            let usable = Usable::read(body.as_bytes(), "results", 2).expect("usable");
+            let usable = usable(body, 2);
             for bound in 0..=2 {
                 let alone = trim(body.as_bytes(), "results", bound);
                 assert_eq!(alone, Ok(usable.trim(bound)), "{bound}: {body}");
             }
         }
-        let usable = Usable::read(b"{\"results\":[1 , 2 , 3 ]}", "results", 20).expect("usable");
+        let usable = usable("{\"results\":[1 , 2 , 3 ]}", 20);
         let trimmed = [0, 1, 2, 3].map(|bound| usable.trim(bound));
         let expected = ["[]", "[1 ]", "[1 , 2 ]", "[1 , 2 , 3 ]"];
         assert_eq!(
