@@ -3,7 +3,7 @@
 
 use herd_mio::protocol::{
     Decimal, Dialect, Epoch, FromAcceptor, FromDialler, LineBuffer, Location, Request, Seq,
-    is_server_name,
+    Timestamp, Update, Wall, is_server_name,
 };
 
 const ID_BYTES: usize = 256;
@@ -85,6 +85,8 @@ fn a_client_may_say_as_much_as_is_permitted() {
         ("WHATSAT a -1 5".into(), "the radius is no decimal number from 0 to 50 km"),
         ("WHATSAT a 1 21".into(), "the bound is no integer from 0 to 20"),
         ("WHATSAT a 1 100".into(), "the bound is no integer from 0 to 20"),
+        // One that 64 bits would take for 5.
+        ("WHATSAT a 1 18446744073709551621".into(), "the bound is no integer from 0 to 20"),
         ("WHATSAT a 1 5.0".into(), "the bound is no integer from 0 to 20"),
     ] {
         assert_eq!(judged(&line), reason, "{line}");
@@ -182,6 +184,30 @@ fn decimals_are_equal_by_value_only() {
     let number = |text: &'static str| Decimal::parse(text.as_bytes()).expect(text);
     assert_eq!(number("1"), number("01.0"));
     assert_ne!(number("1"), number("1.000000000000000000001"));
+}
+
+#[test]
+fn the_skew_is_how_far_the_servers_clock_is_ahead() {
+    let timestamp = Timestamp::parse(b"10.5").expect("a timestamp");
+    for (wall, text) in
+        [(12_250_000_000, "+1.750000000"), (10_500_000_000, "+0.000000000"), (0, "-10.500000000")]
+    {
+        let mut out = Vec::new();
+        Wall(wall).skew(&timestamp).write(&mut out);
+        assert_eq!(String::from_utf8_lossy(&out), text);
+    }
+}
+
+#[test]
+fn an_update_knows_where_its_client_is() {
+    let Ok(FromDialler::Update(update)) =
+        FromDialler::parse(b"UPDATELOC a +34.5-118 10 A +0.000000000")
+    else {
+        panic!("it is an update");
+    };
+    let update = Update::new(&update);
+    let location = update.location().map(|location| location.text);
+    assert_eq!(location, Some(&b"+34.5-118"[..]));
 }
 
 /// What a buffer of lines tells its owner, who lends it memory and takes it back.
