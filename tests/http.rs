@@ -114,6 +114,20 @@ fn the_head_is_bounded_and_so_is_the_body() {
 }
 
 #[test]
+fn what_has_come_of_an_answer_is_counted() {
+    for (text, least) in [
+        ("HTTP/1.1 200 OK\r\nContent-", 25),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n0123456789", 10),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n0123456789", 10),
+        ("HTTP/1.1 200 OK\r\n\r\n0123456789", 10),
+    ] {
+        let mut reader = ResponseReader::new(BODY_LIMIT);
+        assert_eq!(reader.push(text.as_bytes()), Ok(Progress::More), "{text}");
+        assert!(reader.buffered() >= least, "{text}: {} bytes", reader.buffered());
+    }
+}
+
+#[test]
 fn interim_answers_are_skipped_up_to_a_bound() {
     let interim = "HTTP/1.1 102 Processing\r\nContent-Length: 7\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

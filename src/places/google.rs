@@ -313,6 +313,12 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_told_to_the_client() {
+        let body = String::from_utf8(failed("OVER_QUERY_LIMIT", "No.").body()).expect("text");
+        assert!(body.contains("\"OVER_QUERY_LIMIT\"") && body.contains("\"No.\""), "{body}");
+    }
+
+    #[test]
     fn what_is_unusable_says_why() {
         let body = r#"{"results": [], "status": "OK"}"#;
         assert_eq!(read(Api::NearbySearch, 200, body), (Some(format!("{body}\n\n")), None));

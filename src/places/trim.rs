@@ -381,6 +381,11 @@ mod tests {
             }
         }
         let usable = usable("{\"results\":[1 , 2 , 3 ]}", 20);
+        // Nobody asks for more than it was for; if somebody does, he gets what is there.
+        assert_eq!(
+            self::usable("{\"results\":[1 , 2 , 3 ]}", 1).trim(2),
+            b"{\"results\":[1 ]}\n\n"
+        );
         let trimmed = [0, 1, 2, 3].map(|bound| usable.trim(bound));
         let expected = ["[]", "[1 ]", "[1 , 2 ]", "[1 , 2 , 3 ]"];
         assert_eq!(

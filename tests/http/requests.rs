@@ -159,6 +159,20 @@ fn a_refusal_is_final() {
 }
 
 #[test]
+fn what_has_come_of_a_request_is_counted_and_shown_to_nobody() {
+    let mut reader = RequestReader::new();
+    for text in
+        ["GET /?key=s3cret HTTP/1.1\r\nContent-Length: 20\r\nHost: a\r\n", "\r\nmore s3cret"]
+    {
+        reader.push(text.as_bytes());
+        assert_eq!(reader.next_request(), Ok(None));
+        assert!(reader.buffered() >= 11, "{} bytes", reader.buffered());
+        let shown = format!("{reader:?}");
+        assert!(shown.contains(" bytes") && !shown.contains("s3cret"), "{shown}");
+    }
+}
+
+#[test]
 fn the_head_of_a_request_is_bounded_and_so_is_its_body() {
     let head = |bytes: usize| {
         let text = "GET / HTTP/1.1\r\nHost: \r\n\r\n";

@@ -104,7 +104,7 @@ impl Chunks {
         Ok(match (self.state, byte) {
             (Size, digit) if digit.is_ascii_hexdigit() => self.add_digit(digit)?,
             (Size, b'\r') if self.digits > 0 => SizeLf,
-            (Size | SizeSpace, b' ' | b'\t') if self.digits > 0 => SizeSpace,
+            (Size | SizeSpace, b' ' | b'\t') => SizeSpace,
             (Size | SizeSpace, b';') if self.digits > 0 => Extension,
             (Extension, b'\r') => SizeLf,
             (Extension, b'"') => Quoted,

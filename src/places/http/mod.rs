@@ -48,3 +48,22 @@ fn append_within(limit: usize, into: &mut Vec<u8>, bytes: &[u8]) {
     }
     into.extend_from_slice(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_doubles_up_to_the_limit_and_only_where_it_must() {
+        let mut bytes = Vec::with_capacity(8);
+        let pointer = bytes.as_ptr();
+        append_within(100, &mut bytes, &[0; 8]);
+        assert_eq!((bytes.capacity(), bytes.as_ptr()), (8, pointer), "there is just room enough");
+        append_within(100, &mut bytes, &[0; 1]);
+        assert_eq!((bytes.len(), bytes.capacity()), (9, 16));
+        append_within(100, &mut bytes, &[0; 51]);
+        assert_eq!(bytes.capacity(), 60);
+        append_within(100, &mut bytes, &[0; 1]);
+        assert_eq!(bytes.capacity(), 100);
+    }
+}
