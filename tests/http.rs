@@ -124,6 +124,7 @@ fn what_has_come_of_an_answer_is_counted() {
         let mut reader = ResponseReader::new(BODY_LIMIT);
         assert_eq!(reader.push(text.as_bytes()), Ok(Progress::More), "{text}");
         assert!(reader.buffered() >= least, "{text}: {} bytes", reader.buffered());
+        assert_eq!(reader.is_in_body(), text.contains("\r\n\r\n"));
     }
 }
 

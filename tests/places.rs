@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use herd_mio::places::gazetteer::Gazetteer;
+use herd_mio::places::http::Request;
+use herd_mio::places::key::Key;
 use herd_mio::places::offline::{self, MOST_RESULTS};
+use herd_mio::places::serving::{first_words, reply};
 use herd_mio::places::trim::trim;
 use herd_mio::places::{Query, failure};
 use proptest::prelude::*;
@@ -56,9 +59,83 @@ fn around_westwood_lie_28_places_and_the_nearest_come_first() {
     assert_eq!(trimmed.matches("place_id").count(), 3);
 }
 
+/// What lies just at the edge counts, and so does rounding.
+#[test]
+fn a_place_is_within_its_own_distance() {
+    let mut query =
+        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_A_MILE };
+    for (before, place) in GAZETTEER.nearest(&query, 28).iter().enumerate() {
+        query.radius = place.distance;
+        assert_eq!(GAZETTEER.nearest(&query, 28).len(), before + 1, "{}", place.name);
+    }
+}
+
+/// The service that stands in for Google's takes what that takes, and refuses in its words.
+#[test]
+fn the_service_refuses_what_it_can_not_answer() {
+    const SEARCH: &str = "/maps/api/place/nearbysearch/json";
+    const NEW: &str = "/v1/places:searchNearby";
+    let key = Key::parse(b"sesame").expect("a key");
+    let ask = |method: &str, target: &str, named: Option<&str>, body: &str| {
+        let request = Request {
+            method: method.into(),
+            target: target.into(),
+            key: named.map(str::to_owned),
+            body: body.into(),
+            keep_alive: true,
+            expects_continue: false,
+        };
+        assert!(!first_words(&request).contains("sesame"));
+        let (status, body) = reply(&request, &GAZETTEER, Some(&key));
+        (status, text(&body))
+    };
+    let get = |query: &str| ask("GET", &format!("{SEARCH}?{query}"), None, "");
+    for (query, status) in [
+        ("location=34.06893,-118.445127&radius=16093&key=sesame", "OK"),
+        ("location=34.06893%2C-118.445127&radius=16093&key=ses%61me", "OK"),
+        ("location=90,180&radius=50000&key=sesame", "ZERO_RESULTS"),
+        ("location=34,-118&radius=1", "REQUEST_DENIED"),
+        ("location=34,-118&radius=1&key=open", "REQUEST_DENIED"),
+        ("location=34,-118&key=sesame", "INVALID_REQUEST"),
+        ("location=90.1,-118&radius=1&key=sesame", "INVALID_REQUEST"),
+        ("location=34,180.1&radius=1&key=sesame", "INVALID_REQUEST"),
+        ("location=34,-118&radius=50001&key=sesame", "INVALID_REQUEST"),
+        ("location=34,-118&radius=-1&key=sesame", "INVALID_REQUEST"),
+        ("location=NaN,-118&radius=1&key=sesame", "INVALID_REQUEST"),
+    ] {
+        let (code, body) = get(query);
+        assert_eq!(code, 200, "{query}");
+        assert!(body.contains(&format!("\"status\" : \"{status}\"")), "{query}: {body}");
+    }
+    let circle = |most: usize, latitude: f64| {
+        format!(
+            "{{\"maxResultCount\":{most},\"locationRestriction\":{{\"circle\":{{\"center\":\
+             {{\"latitude\":{latitude},\"longitude\":0}},\"radius\":1}}}}}}"
+        )
+    };
+    for (method, target, named, body, code) in [
+        ("POST", NEW, Some("sesame"), circle(20, 90.0), 200),
+        ("POST", NEW, Some("sesame"), circle(21, 90.0), 400),
+        ("POST", NEW, Some("sesame"), circle(0, 90.0), 400),
+        ("POST", NEW, Some("sesame"), circle(1, 90.1), 400),
+        ("POST", NEW, Some("open"), circle(1, 90.0), 403),
+        ("POST", NEW, None, circle(1, 90.0), 403),
+        ("GET", NEW, Some("sesame"), circle(1, 90.0), 405),
+        ("POST", SEARCH, Some("sesame"), circle(1, 90.0), 405),
+        ("GET", "/", Some("sesame"), String::new(), 404),
+    ] {
+        let (got, answer) = ask(method, target, named, &body);
+        assert_eq!(got, code, "{method} {target} {named:?} {body}");
+        match code {
+            200 => assert_eq!(answer, "{}\n", "nobody lives at the pole"),
+            _ => assert!(answer.contains(&format!("\"code\": {code}")), "{answer}"),
+        }
+    }
+}
+
 #[test]
 fn every_line_of_the_data_is_a_place() {
-    assert_eq!(GAZETTEER.len(), 170_391);
+    assert_eq!((GAZETTEER.len(), GAZETTEER.is_empty()), (170_391, false));
     let everywhere = Query { latitude: 0.0, longitude: 0.0, radius: 1e9 };
     let places = GAZETTEER.nearest(&everywhere, usize::MAX);
     assert_eq!(places.len(), GAZETTEER.len());

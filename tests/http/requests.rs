@@ -141,7 +141,10 @@ fn a_bad_request_is_refused_with_its_status_however_it_is_split() {
             let (requests, refusal) = read(&pieces);
             let shown = text.escape_ascii();
             assert_eq!(requests, expected()[..1], "{shown}");
-            assert_eq!(refusal.map(|it| it.status()), Some(status), "{shown}");
+            assert_eq!(refusal.as_ref().map(|it| it.status()), Some(status), "{shown}");
+            // In words, which quote nothing.
+            let reason = refusal.map(|it| it.to_string()).unwrap_or_default();
+            assert!(reason.starts_with("the request"), "{shown}: {reason}");
         }
     }
 }
