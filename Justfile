@@ -53,3 +53,7 @@ simulate schedules="100000":
 # Break the core in each of the known ways, and see the simulator catch it.
 mutations:
     tests/simulation/mutations.sh
+
+# Change each expression of a layer in turn, and see a test fail (needs cargo-mutants; half an hour).
+mutants folder="herd":
+    PROPTEST_FAILURE_PERSISTENCE=off cargo mutants --baseline skip --timeout 60 -f 'src/{{folder}}/**' -o target -C=--lib -C=--test=laws -C=--test=link_core -C=--test=core -C=--test=borders -C=--test=places -C=--test=http

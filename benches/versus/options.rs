@@ -26,7 +26,7 @@ pub const HELP: &str = "\
 cargo bench --bench versus -- [options]
 
     --seconds N     measured time of each server, shape and round [0.4]
-    --rounds N      rounds, interleaved; medians are taken over them [11]
+    --rounds N      rounds, interleaved; medians are taken over them [7]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
     --part A,B      measure only these parts: load, flood, memory, start, places,
@@ -43,7 +43,7 @@ impl Options {
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
             measured: Duration::from_millis(400),
-            rounds: 11,
+            rounds: 7,
             only: Vec::new(),
             shapes: Vec::new(),
             idle: None,
