@@ -70,6 +70,7 @@ impl Config {
             ("dialect", dialect.to_owned()),
             ("clients", format!("{} at most", self.clients)),
             ("ahead", format!("{} at most", shown(self.ahead))),
+            ("loops", format!("{} in each server", self.loops)),
             (
                 "heartbeat",
                 format!("{}; a new link starts with {refill}", shown(self.link.heartbeat)),

@@ -19,6 +19,7 @@ struct File {
     dialect: Option<String>,
     clients: Option<usize>,
     ahead: Option<String>,
+    loops: Option<usize>,
     server: Vec<Server>,
     #[serde(default)]
     limits: Limits,
@@ -115,6 +116,7 @@ fn check(file: &File) -> Result<Config, ConfigError> {
     ] {
         count(key, given, 1, most, setting)?;
     }
+    count("loops", file.loops, 1, LOOPS_MOST, &mut config.loops)?;
     count("places.waiting", file.places.waiting, 0, CONNECTIONS_MOST, &mut places.waiting)?;
     config.link.refill = file.link.refill.unwrap_or(config.link.refill);
     Ok(config)
@@ -279,6 +281,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
 const DURATION_MOST: Duration = Duration::from_secs(8_760 * 3_600);
 /// Slots of the table are numbered with 32 bits.
 const CLIENTS_MOST: usize = 1_000_000_000;
+/// More would share few clients each, and each has a table of all of them.
+const LOOPS_MOST: usize = 64;
 /// More than any machine has descriptors.
 const CONNECTIONS_MOST: usize = 10_000_000;
 /// A tebibyte, more than any machine of today has for buffers.

@@ -26,6 +26,8 @@ pub struct Config {
     pub clients: usize,
     /// How far ahead of a server's clock a client's timestamp may lie; one for the herd.
     pub ahead: Duration,
+    /// Loops in each server, at least one, each on a thread of its own.
+    pub loops: usize,
     pub servers: Vec<ServerConfig>,
     pub limits: Limits,
     pub link: LinkSettings,
@@ -132,6 +134,7 @@ impl Default for Config {
             dialect: Dialect::Report,
             clients: 1_000_000,
             ahead: Duration::from_secs(300),
+            loops: 1,
             servers: REPORT.iter().map(server).collect(),
             limits: Limits::default(),
             link: LinkSettings { heartbeat: Duration::from_secs(5), refill: true },

@@ -34,16 +34,16 @@ impl Server {
         let admits = |neighbour: NeighbourId| {
             neighbours[usize::from(neighbour.0)].addresses.contains(&address)
         };
-        let was_stranger = matches!(caller, Caller::Stranger);
-        let witness = &mut Records(&self.own, neighbours);
+        let was_introduced = matches!(caller, Caller::Introduced { .. });
+        let witness = &mut Records(&self.title, neighbours);
         let verdict = self.herd.handle_caller(caller, line, &admits, now, out, witness);
-        if was_stranger && let Caller::Introduced { neighbour, .. } = *caller {
+        if !was_introduced && let Caller::Introduced { neighbour, .. } = *caller {
             self.replace_caller(neighbour, id);
         }
         match caller {
             Caller::Stranger => records::sent(peer, &out[before..]),
-            Caller::Introduced { neighbour, .. } => {
-                records::sent(self.herd.name(*neighbour), &out[before..]);
+            Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
+                records::sent(self.known_as(*neighbour), &out[before..]);
             }
         }
         match verdict {
@@ -57,8 +57,8 @@ impl Server {
         match caller {
             Caller::Stranger => records::received(peer, line),
             Caller::Introduced { neighbour, .. } if self.herd.is_catching_up(*neighbour) => {}
-            Caller::Introduced { neighbour, .. } => {
-                records::received(self.herd.name(*neighbour), line);
+            Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
+                records::received(self.known_as(*neighbour), line);
             }
         }
     }
@@ -81,7 +81,7 @@ impl Server {
         let Caller::Introduced { neighbour, .. } = caller else {
             return records::closed("Stranger", peer);
         };
-        records::closed(self.herd.name(neighbour), peer);
+        records::closed(self.known_as(neighbour), peer);
         let current = &mut self.neighbours[usize::from(neighbour.0)].caller;
         if *current == Some(id) {
             *current = None;

@@ -46,7 +46,7 @@ impl Server {
         records::received(peer, line);
         let verdict = Request::parse(line, self.dialect).and_then(|request| match request {
             Request::Iamat(iamat) => {
-                let witness = &mut Records(&self.own, &self.neighbours);
+                let witness = &mut Records(&self.title, &self.neighbours);
                 self.herd.handle_iamat(&iamat, now, out, witness).map(|()| Verdict::Next)
             }
             Request::Whatsat(whatsat) => self.whatsat(id, client, &whatsat, now, out),

@@ -10,7 +10,7 @@ use crate::protocol::Line;
 impl Server {
     pub(super) fn dial(&mut self, neighbour: NeighbourId) -> Command {
         let address = self.neighbours[usize::from(neighbour.0)].dial.clone();
-        log::debug!("Dialling {} at {address}.", self.herd.name(neighbour));
+        log::debug!("Dialling {} at {address}.", self.known_as(neighbour));
         Command::Dial { neighbour, address }
     }
 
@@ -35,15 +35,15 @@ impl Server {
     pub fn link_connected(&mut self, neighbour: NeighbourId, now: Moment, out: &mut Vec<u8>) {
         let before = out.len();
         self.herd.link_connected(neighbour, now, out);
-        log::info!("Connected to {}.", self.herd.name(neighbour));
-        records::sent(self.herd.name(neighbour), &out[before..]);
+        log::info!("Connected to {}.", self.known_as(neighbour));
+        records::sent(self.known_as(neighbour), &out[before..]);
     }
 
     /// A neighbour could not be reached, for this reason.
     pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Moment) {
-        log::debug!("{} could not be reached: {reason}", self.herd.name(neighbour));
+        log::debug!("{} could not be reached: {reason}", self.known_as(neighbour));
         self.neighbours[usize::from(neighbour.0)].link = None;
-        self.herd.link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
+        self.herd.link_closed(neighbour, now, &mut Records(&self.title, &self.neighbours));
     }
 
     pub(super) fn link_line(
@@ -56,12 +56,12 @@ impl Server {
             Line::Whole(line) => line,
             Line::Unfinished(_) => return Verdict::Close,
             Line::TooLong(beginning) => {
-                records::refused(self.herd.name(neighbour), "the line is too long");
+                records::refused(self.known_as(neighbour), "the line is too long");
                 beginning
             }
         };
-        records::received(self.herd.name(neighbour), line);
-        let witness = &mut Records(&self.own, &self.neighbours);
+        records::received(self.known_as(neighbour), line);
+        let witness = &mut Records(&self.title, &self.neighbours);
         match self.herd.handle_answer(neighbour, line, now, witness) {
             HerdVerdict::Next => Verdict::Next,
             HerdVerdict::Close => Verdict::Close,
@@ -85,7 +85,7 @@ impl Server {
         now: Moment,
         out: &mut Vec<u8>,
     ) {
-        let witness = &mut Records(&self.own, &self.neighbours);
+        let witness = &mut Records(&self.title, &self.neighbours);
         self.herd.poll_link(neighbour, full, now, out, witness);
     }
 
@@ -99,8 +99,8 @@ impl Server {
         // One that was hung up is gone from the herd's view already.
         if *link == Some(id) {
             *link = None;
-            log::info!("The link to {} is closed.", self.herd.name(neighbour));
-            self.herd.link_closed(neighbour, now, &mut Records(&self.own, &self.neighbours));
+            log::info!("The link to {} is closed.", self.known_as(neighbour));
+            self.herd.link_closed(neighbour, now, &mut Records(&self.title, &self.neighbours));
         }
     }
 }

@@ -28,7 +28,7 @@ pub use client::Client;
 pub use places::{Ask, QueryId};
 pub use visitor::Visitor;
 
-use crate::config::Config;
+use crate::config::{Config, ServerConfig};
 use crate::herd::{Caller, Herd, Moment, NeighbourId, Output, Settings};
 use crate::limits::PEER_LINE_BYTES;
 use crate::places::key::Key;
@@ -106,7 +106,8 @@ pub enum Command {
 /// One server of the herd, without its sockets.
 #[derive(Debug)]
 pub struct Server {
-    own: String,
+    /// What the log calls it.
+    title: String,
     herd: Herd,
     dialect: Dialect,
     client_line_bytes: usize,
@@ -125,7 +126,8 @@ struct Neighbour {
     addresses: Vec<IpAddr>,
     link: Option<ConnectionId>,
     caller: Option<ConnectionId>,
-    name: String,
+    /// What the log calls it.
+    title: String,
 }
 
 impl Server {
@@ -145,20 +147,30 @@ impl Server {
             seed,
         };
         Server {
-            own: own.name.clone(),
+            title: own.name.clone(),
             herd: Herd::new(settings, now),
             dialect: config.dialect,
             client_line_bytes: config.limits.line_bytes,
             places: Places::new(&config.places),
             visitors_key: config.places.key.clone(),
-            neighbours: neighbours.map(Neighbour::new).collect(),
+            neighbours: neighbours.map(|server| Neighbour::new(own, server)).collect(),
             commands: VecDeque::new(),
         }
     }
 
-    /// The name that it bears in the herd.
-    pub fn name(&self) -> &str {
-        &self.own
+    /// From now on the log knows it by that name. In the herd it keeps its own.
+    pub fn call_in_log(&mut self, title: &str) {
+        self.title = title.to_owned();
+    }
+
+    /// What the log calls it: by the name that it bears in the herd, unless told otherwise.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// What the log calls a neighbour.
+    fn known_as(&self, neighbour: NeighbourId) -> &str {
+        &self.neighbours[usize::from(neighbour.0)].title
     }
 
     /// Its core.
@@ -250,7 +262,7 @@ impl Server {
 
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Moment) {
-        self.herd.handle_timeout(now, &mut Records(&self.own, &self.neighbours));
+        self.herd.handle_timeout(now, &mut Records(&self.title, &self.neighbours));
         self.places.handle_timeout(now.elapsed);
     }
 }
@@ -265,14 +277,16 @@ pub struct Connection<'a> {
 }
 
 impl Neighbour {
-    fn new(server: &crate::config::ServerConfig) -> Neighbour {
+    fn new(own: &ServerConfig, server: &ServerConfig) -> Neighbour {
+        // One of our own name is another loop of this server, and dialled by what tells it apart.
+        let title = if server.name == own.name { &server.dial } else { &server.name };
         let literal: Option<SocketAddr> = server.dial.parse().ok();
         Neighbour {
             dial: server.dial.clone(),
             addresses: literal.map(|address| address.ip().to_canonical()).into_iter().collect(),
             link: None,
             caller: None,
-            name: server.name.clone(),
+            title: title.clone(),
         }
     }
 }

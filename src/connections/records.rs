@@ -42,7 +42,7 @@ pub(super) struct Records<'a>(pub(super) &'a str, pub(super) &'a [Neighbour]);
 
 impl Records<'_> {
     fn name(&self, neighbour: NeighbourId) -> &str {
-        &self.1[usize::from(neighbour.0)].name
+        &self.1[usize::from(neighbour.0)].title
     }
 }
 

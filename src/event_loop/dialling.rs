@@ -34,6 +34,9 @@ enum Progress {
 impl EventLoop {
     /// Begins to dial a neighbour.
     pub(super) fn dial(&mut self, neighbour: NeighbourId, address: String) {
+        if let Some(post) = self.siblings.post(neighbour) {
+            return self.dial_sibling(neighbour, &post);
+        }
         match address.parse::<SocketAddr>() {
             Ok(address) => self.connect(neighbour, vec![address]),
             // An earlier look-up may still be under way, and answers for this dial, too.
@@ -86,10 +89,13 @@ impl EventLoop {
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
         };
-        match progress(connection.transport.stream()) {
+        let tcp = connection.transport.tcp();
+        match tcp.map_or(Progress::Connected, |stream| progress(stream)) {
             Progress::UnderWay => {}
             Progress::Connected => {
-                tune(connection.transport.stream());
+                if let Some(stream) = connection.transport.tcp() {
+                    tune(stream);
+                }
                 connection.life = Life::Open;
                 connection.ready.readable = true;
                 connection.ready.writable = true;

@@ -43,10 +43,15 @@ pub enum Accepted {
 
 impl Listener {
     /// Binds and listens. `SO_REUSEADDR` lets a restarted server take its port at once and still
-    /// reports one that is in use; `SO_REUSEPORT` would hide that, and is not set.
-    pub fn bind(door: Door, address: SocketAddr) -> io::Result<Listener> {
+    /// reports one that is in use. `SO_REUSEPORT` would hide that, and is set only where several loops
+    /// of a server share a port: the kernel then spreads newcomers over their listeners. (The server's
+    /// second start still fails: its port for neighbours is one loop's.)
+    pub fn bind(door: Door, address: SocketAddr, is_shared: bool) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        if is_shared {
+            socket.set_reuse_port(true)?;
+        }
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
         }

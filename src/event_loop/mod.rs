@@ -23,6 +23,7 @@ mod dialling;
 mod listener;
 mod places;
 mod serve;
+mod siblings;
 mod signals;
 mod slots;
 mod start;
@@ -52,6 +53,7 @@ use crate::limits::{LINK_OUTPUT_BYTES, Limits};
 use crate::logging::{Log, Rarely};
 use crate::protocol::Wall;
 use listener::Listener;
+use siblings::Siblings;
 use signals::{Wish, Wishes};
 use slots::Slots;
 use stop::Stopping;
@@ -78,11 +80,14 @@ pub struct EventLoop {
     listeners: Vec<Listener>,
     /// How we speak with the Places service, where one is asked.
     client_tls: Option<ClientTls>,
-    wishes: Wishes,
+    /// Of the operator; they come to one loop of a server.
+    wishes: Option<Wishes>,
     worker: Worker,
     /// Looks up the Places service's name, or unpacks the gazetteer: a name may hang, and neither shall
     /// wait for the other's.
     places_worker: Worker,
+    /// Other loops of the same server.
+    siblings: Siblings,
     server: Server,
     limits: Limits,
     log: Log,
@@ -159,14 +164,8 @@ impl EventLoop {
             match event.token() {
                 Token(which @ 0..LISTENERS) => self.note_listener(which),
                 WAKER => {}
-                SIGNALS => {
-                    let wishes = self.wishes.signals();
-                    self.note_wishes(&wishes);
-                }
-                LEASH_PIPE => {
-                    let wishes = self.wishes.leash();
-                    self.note_wishes(&wishes);
-                }
+                SIGNALS => self.note_wishes(Wishes::signals),
+                LEASH_PIPE => self.note_wishes(Wishes::leash),
                 token => self.note_connection(slots::connection(token), event),
             }
         }
@@ -179,8 +178,8 @@ impl EventLoop {
         }
     }
 
-    fn note_wishes(&mut self, wishes: &[Wish]) {
-        for wish in wishes {
+    fn note_wishes(&mut self, pending: impl Fn(&mut Wishes) -> Vec<Wish>) {
+        for wish in self.wishes.as_mut().map(pending).unwrap_or_default() {
             match wish {
                 Wish::ReopenLog => self.log.reopen(),
                 Wish::Stop => self.stop(),
@@ -240,6 +239,9 @@ impl EventLoop {
         }
         while let Some(done) = self.worker.poll().or_else(|| self.places_worker.poll()) {
             self.handle_done(done);
+        }
+        while let Some(mail) = self.siblings.poll() {
+            self.handle_mail(mail);
         }
         self.obey_all();
         // What became due for a link, and what a full output kept from it, goes out next turn.
@@ -373,8 +375,8 @@ impl EventLoop {
         let mut connection = Connection::new(socket, peer, life, self.now.elapsed);
         let id = self.slots.next_id();
         let both = Interest::READABLE | Interest::WRITABLE;
-        let stream = connection.transport.stream();
-        let registered = self.poll.registry().register(stream, slots::token(id), both);
+        let source = connection.transport.source();
+        let registered = self.poll.registry().register(source, slots::token(id), both);
         self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
         if let Err(error) = registered {

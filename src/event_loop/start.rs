@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::buffers::Buffers;
 use super::listener::{Door, Listener};
+use super::siblings::{self, Siblings};
 use super::signals::Wishes;
 use super::slots::Slots;
 use super::timers::Timers;
@@ -40,14 +41,28 @@ pub enum RunError {
 /// Runs server number `server` of the configuration until it is told to stop.
 pub fn run(config: &Config, server: usize, log: Log) -> Result<(), RunError> {
     let own = &config.servers[server];
-    let clients = bind("clients", Door::Clients, own.listen)?;
-    let neighbours = bind("neighbours", Door::Neighbours, own.peers)?;
+    let has_siblings = config.loops > 1;
+    // The neighbours' port first: it is never shared, so the server's second start ends here.
+    let neighbours = bind("neighbours", Door::Neighbours, own.peers, false)?;
+    let clients = bind("clients", Door::Clients, own.listen, has_siblings)?;
     let listening = [&clients, &neighbours].map(|listener| listener.socket.local_addr());
-    let event_loop = EventLoop::new(config, server, vec![clients, neighbours], log)?;
-    let [clients, neighbours] = listening;
-    let (clients, neighbours) = (clients.unwrap_or(own.listen), neighbours.unwrap_or(own.peers));
-    announce(&format!("{} listens on {clients}, for neighbours on {neighbours}", own.name));
-    event_loop.run()
+    let [listen, peers] = listening;
+    let (listen, peers) = (listen.unwrap_or(own.listen), peers.unwrap_or(own.peers));
+    let guests = guests_at_most(config, own.neighbours.len()).div_ceil(config.loops);
+    let told = siblings::told(config, server, 1);
+    let mut first = EventLoop::new(&told, server, vec![clients, neighbours], guests, log.clone())?;
+    first.hear_wishes()?;
+    let mut further = Vec::new();
+    for number in 2..=config.loops {
+        let clients = bind("clients", Door::Clients, listen, has_siblings)?;
+        let told = siblings::told(config, server, number);
+        let mut event_loop = EventLoop::new(&told, server, vec![clients], guests, log.clone())?;
+        event_loop.server.call_in_log(&siblings::title(&own.name, number));
+        further.push(event_loop);
+    }
+    first.look_after(own.neighbours.len(), further)?;
+    announce(&format!("{} listens on {listen}, for neighbours on {peers}", own.name));
+    first.run()
 }
 
 /// Runs a Places service at `address` until it is told to stop. `config` has one server, which has no
@@ -58,22 +73,28 @@ pub fn run_places(
     tls: ServerTls,
     log: Log,
 ) -> Result<(), RunError> {
-    let visitors = bind("visitors", Door::Visitors(tls), address)?;
+    let visitors = bind("visitors", Door::Visitors(tls), address, false)?;
     let listening = visitors.socket.local_addr().unwrap_or(address);
-    let mut event_loop = EventLoop::new(config, 0, vec![visitors], log)?;
+    let guests = guests_at_most(config, 0);
+    let mut event_loop = EventLoop::new(config, 0, vec![visitors], guests, log)?;
+    event_loop.hear_wishes()?;
     // Before the first visitor comes: whoever starts a service of places will ask it for some.
     event_loop.server.gazetteer_unpacked(Box::new(Gazetteer::unpack()));
-    announce(&format!("{} listens on {listening}", event_loop.server.name()));
+    announce(&format!("{} listens on {listening}", event_loop.server.title()));
     event_loop.run()
 }
 
 impl EventLoop {
-    fn run(mut self) -> Result<(), RunError> {
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) -> Result<(), RunError> {
         self.log.hand_over(); // What the start has recorded; the first wait may be long.
         while !self.is_over() {
             self.turn().map_err(kernel("wait for events"))?;
+            if let Some(failure) = self.siblings.take_failure() {
+                return Err(failure);
+            }
         }
-        log::info!("{} has stopped.", self.server.name());
+        log::info!("{} has stopped.", self.server.title());
         self.log.finish();
         Ok(())
     }
@@ -82,6 +103,7 @@ impl EventLoop {
         config: &Config,
         index: usize,
         mut listeners: Vec<Listener>,
+        guests_at_most: usize,
         log: Log,
     ) -> Result<EventLoop, RunError> {
         let own = &config.servers[index];
@@ -93,8 +115,6 @@ impl EventLoop {
                 .map_err(kernel("watch a port"))?;
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(kernel("make a waker"))?);
-        let wishes =
-            Wishes::register(registry, SIGNALS, LEASH_PIPE).map_err(kernel("watch for signals"))?;
         let client_tls = client_tls(&config.places).map_err(RunError::Tls)?;
         let start = Instant::now();
         let now = moment(start);
@@ -106,9 +126,10 @@ impl EventLoop {
             scratch: vec![0; READ_BYTES_A_TURN],
             listeners,
             client_tls,
-            wishes,
+            wishes: None,
             worker: Worker::new(Arc::clone(&waker)),
-            places_worker: Worker::new(waker),
+            places_worker: Worker::new(Arc::clone(&waker)),
+            siblings: Siblings::none(waker),
             server: Server::new(config, index, epoch(), random(), now),
             limits: config.limits.clone(),
             log,
@@ -121,13 +142,20 @@ impl EventLoop {
             is_resolving: vec![false; own.neighbours.len()],
             strangers: Vec::new(),
             guests: 0,
-            guests_at_most: guests_at_most(config, own.neighbours.len()),
+            guests_at_most,
             nobody_silent_before: Duration::ZERO,
             buffered: 0,
             rarely: Rarely::default(),
             stopping: None,
             poll,
         })
+    }
+
+    /// From now on signals and the supervisor's leash are this loop's to obey.
+    fn hear_wishes(&mut self) -> Result<(), RunError> {
+        let wishes = Wishes::register(self.poll.registry(), SIGNALS, LEASH_PIPE);
+        self.wishes = Some(wishes.map_err(kernel("watch for signals"))?);
+        Ok(())
     }
 }
 
@@ -139,11 +167,20 @@ fn client_tls(places: &PlacesSettings) -> Result<Option<ClientTls>, TlsError> {
     }
 }
 
-fn bind(what: &'static str, door: Door, address: SocketAddr) -> Result<Listener, RunError> {
-    Listener::bind(door, address).map_err(|error| RunError::Bind { what, address, error })
+fn bind(
+    what: &'static str,
+    door: Door,
+    address: SocketAddr,
+    is_shared: bool,
+) -> Result<Listener, RunError> {
+    Listener::bind(door, address, is_shared).map_err(|error| RunError::Bind {
+        what,
+        address,
+        error,
+    })
 }
 
-fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |error| RunError::Kernel { what, error }
 }
 
@@ -154,7 +191,7 @@ fn announce(text: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), format!("{text}\n").as_bytes());
 }
 
-/// How many guests the descriptors of this process suffice for, once it has raised its own
+/// How many guests the descriptors of this process suffice for in all its loops, once it has raised its own
 /// limit as far as it may. Neighbours, strangers, connections with the Places service, the log and the
 /// loop have theirs set aside, so that a crowd of clients can't cut the herd in pieces.
 fn guests_at_most(config: &Config, neighbours: usize) -> usize {
@@ -163,7 +200,7 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
         Provider::Offline => 0,
         _ => config.places.in_flight,
     };
-    let set_aside = OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
+    let set_aside = config.loops * OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
     let needed = (wanted + set_aside) as u64;
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
@@ -216,5 +253,6 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Standard streams, poll, waker, signals, listeners, log, a look-up, and some to spare.
+/// Of each loop: standard streams, poll, waker, signals, listeners, log, a look-up, links to other
+/// loops, and some to spare.
 const OWN_DESCRIPTORS: usize = 24;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   stop: listeners closed, every client read once more -> clients answered and closed
-//!         -> links settled (the last MARK acknowledged) -> the loop is left
+//!         -> siblings have ended, links settled (the last MARK acknowledged) -> the loop is left
 //!   ... or the grace time is over.
 //! ```
 
@@ -24,9 +24,10 @@ impl EventLoop {
         if self.stopping.is_some() {
             return;
         }
-        log::info!("{} stops.", self.server.name());
+        log::info!("{} stops.", self.server.title());
         self.stopping = Some(Stopping { is_over: false });
         self.listeners.clear();
+        self.siblings.stop();
         self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
         let guests = self
             .slots
@@ -46,7 +47,7 @@ impl EventLoop {
 
     /// Who is not answered by now will not be.
     pub(super) fn end_grace(&mut self) {
-        log::warn!("{} leaves, although not all is answered or acknowledged.", self.server.name());
+        log::warn!("{} leaves, although not all is answered or acknowledged.", self.server.title());
         self.stopping = Some(Stopping { is_over: true });
     }
 
@@ -55,8 +56,8 @@ impl EventLoop {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
-        let guests_are_gone = self.guests == 0;
-        stopping.is_over |= guests_are_gone && self.server.herd().is_settled();
+        let others_are_gone = self.guests == 0 && self.siblings.have_ended();
+        stopping.is_over |= others_are_gone && self.server.herd().is_settled();
     }
 
     /// Whether the loop is to be left.

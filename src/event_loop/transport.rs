@@ -1,10 +1,11 @@
-//! What moves a connection's bytes: a TCP stream as it is, or TLS over one. The layers above can't
-//! tell which.
+//! What moves a connection's bytes: a TCP stream as it is, TLS over one, or a pair of sockets within the
+//! process. The layers above can't tell which.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
 
 use super::tls::TlsStream;
 
@@ -37,21 +38,33 @@ pub enum Socket {
     Plain(TcpStream),
     /// As client or as server.
     Tls(Box<TlsStream>),
+    /// To another loop of this server.
+    Pair(UnixStream),
 }
 
 impl Socket {
     /// What the loop registers.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn source(&mut self) -> &mut dyn Source {
         match self {
             Socket::Plain(stream) => stream,
             Socket::Tls(tls) => tls.stream(),
+            Socket::Pair(stream) => stream,
+        }
+    }
+
+    /// The TCP stream that carries it. A pair has none: it is connected from the begin.
+    pub fn tcp(&mut self) -> Option<&mut TcpStream> {
+        match self {
+            Socket::Plain(stream) => Some(stream),
+            Socket::Tls(tls) => Some(tls.stream()),
+            Socket::Pair(_) => None,
         }
     }
 
     /// Whether a handshake is under way.
     pub fn is_handshaking(&self) -> bool {
         match self {
-            Socket::Plain(_) => false,
+            Socket::Plain(_) | Socket::Pair(_) => false,
             Socket::Tls(tls) => tls.is_handshaking(),
         }
     }
@@ -62,6 +75,7 @@ impl Read for Socket {
         match self {
             Socket::Plain(stream) => stream.read(into),
             Socket::Tls(tls) => tls.read(into),
+            Socket::Pair(stream) => stream.read(into),
         }
     }
 }
@@ -71,12 +85,13 @@ impl Write for Socket {
         match self {
             Socket::Plain(stream) => stream.write(bytes),
             Socket::Tls(tls) => tls.write(bytes),
+            Socket::Pair(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Socket::Plain(_) => Ok(()), // It holds nothing.
+            Socket::Plain(_) | Socket::Pair(_) => Ok(()), // They hold nothing.
             Socket::Tls(tls) => tls.flush(),
         }
     }
@@ -87,12 +102,13 @@ impl Transport for Socket {
         match self {
             Socket::Plain(stream) => stream.shutdown(Shutdown::Write),
             Socket::Tls(tls) => tls.shut_down_writing(),
+            Socket::Pair(stream) => stream.shutdown(Shutdown::Write),
         }
     }
 
     fn short_means_blocked(&self) -> bool {
         match self {
-            Socket::Plain(_) => SHORT_MEANS_BLOCKED,
+            Socket::Plain(_) | Socket::Pair(_) => SHORT_MEANS_BLOCKED,
             // It gave all its plaintext, and the kernel all its records.
             Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.is_drained(),
         }
@@ -100,7 +116,7 @@ impl Transport for Socket {
 
     fn unsent(&self) -> usize {
         match self {
-            Socket::Plain(_) => 0,
+            Socket::Plain(_) | Socket::Pair(_) => 0,
             Socket::Tls(tls) => tls.unsent(),
         }
     }

@@ -15,11 +15,13 @@ use crate::protocol::{write_ack, write_refusal, write_resume};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visit(u64);
 
-/// Who is on a connection that came by the neighbours' port.
+/// Who is on a connection that a neighbour tells us things by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Nobody yet: the first line must be a HELLO.
     Stranger,
+    /// Nobody yet, but on this connection it can only be that neighbour, whatever name it says.
+    Expected(NeighbourId),
     /// A neighbour.
     Introduced { neighbour: NeighbourId, visit: Visit },
 }
@@ -147,8 +149,14 @@ impl Herd {
                     None => "no neighbour has that name",
                 }
             }
-            (Caller::Stranger, Err(PeerError::Version)) => "this server speaks herd/1 only",
-            (Caller::Stranger, _) => "the first line here is a HELLO",
+            (Caller::Expected(neighbour), Ok(FromDialler::Hello { epoch, .. })) => {
+                *caller = self.hello(neighbour, epoch, now, out, witness);
+                return Verdict::Next;
+            }
+            (Caller::Stranger | Caller::Expected(_), Err(PeerError::Version)) => {
+                "this server speaks herd/1 only"
+            }
+            (Caller::Stranger | Caller::Expected(_), _) => "the first line here is a HELLO",
             (Caller::Introduced { neighbour, .. }, Ok(FromDialler::Update(update))) => {
                 self.heard(neighbour, line, true, now);
                 self.handle_update(neighbour, &update, line, witness);

@@ -1,0 +1,128 @@
+//! Claim: several loops in one server (`loops`) are one server to everybody: what one is told all come to know, neighbours
+//! hear it once, and a stop loses nothing.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use common::{Client, LIMIT, ServerProcess, Setup, run_to_end, wait_until};
+
+/// Connections enough that the kernel leaves no loop out: of three with a chance of 2⁻³⁷ at most.
+const CROWD: usize = 64;
+
+#[test]
+fn what_one_loop_is_told_all_come_to_know() {
+    let setup = Setup::alone().top("loops = 3").any_port();
+    let server = setup.start("Goloman");
+    let mut crowd = crowd(&server);
+    tell(&mut crowd, 1);
+    for client in &mut crowd {
+        wait_until_known(client, 1);
+    }
+    for sibling in ["Goloman/2", "Goloman/3"] {
+        server.wait_for_log(&format!("Received from {sibling}: UPDATELOC client."));
+        server.wait_for_log(&format!("location at +1.0+2.0 to {sibling}."));
+    }
+    assert!(server.stop().success());
+}
+
+#[test]
+fn loops_that_gave_each_other_up_find_together_again() {
+    let setup = Setup::alone().top("loops = 2").heartbeat("100ms").any_port();
+    let server = setup.start("Goloman");
+    let mut crowd = crowd(&server);
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_millis(500)); // Longer than three heartbeats.
+    server.signal(Signal::CONT);
+    tell(&mut crowd, 1);
+    for client in &mut crowd {
+        wait_until_known(client, 1);
+    }
+}
+
+#[test]
+fn neighbours_meet_one_server_and_hear_each_update_once() {
+    let setup = Setup::star(&["Hands", "Holiday"]).top("loops = 2");
+    let holiday = setup.play("Holiday");
+    let goloman = setup.start("Goloman");
+    let hands = setup.start("Hands");
+    let mut link = holiday.greet_empty("00000000000000aa");
+    assert_eq!(link.from, "Goloman");
+    tell(&mut crowd(&goloman), 1);
+    let (updates, _) = link.until_updates(CROWD);
+    let ids: BTreeSet<_> = updates.iter().map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!((ids.len(), updates.len()), (CROWD, CROWD), "each once: {updates:#?}");
+    assert!(updates.iter().all(|line| line.split(' ').nth(4) == Some("Goloman")), "{updates:#?}");
+    assert!(holiday.accept_within(Duration::from_millis(100)).is_none(), "one link is enough");
+    for client in &mut crowd(&hands) {
+        wait_until_known(client, 1);
+    }
+}
+
+#[test]
+fn a_stop_loses_nothing_that_any_loop_has_answered() {
+    let setup = Setup::star(&["Hands"]).top("loops = 2");
+    let hands = setup.start("Hands");
+    let goloman = setup.start("Goloman");
+    goloman.wait_for_log("The link to Hands is up");
+    let mut crowd = crowd(&goloman);
+    for timestamp in 1..=50 {
+        tell(&mut crowd, timestamp);
+    }
+    assert!(goloman.stop().success());
+    for client in &mut self::crowd(&hands) {
+        wait_until_known(client, 50);
+    }
+}
+
+#[test]
+fn what_stands_unread_when_the_server_stops_is_answered_by_every_loop() {
+    let setup = Setup::alone().top("loops = 2").any_port();
+    let server = setup.start("Goloman");
+    let mut crowd = crowd(&server);
+    tell(&mut crowd, 1);
+    for (place, client) in crowd.iter_mut().enumerate() {
+        client.send(format!("IAMAT client.{place} +3.0+4.0 2\n"));
+    }
+    assert!(server.stop().success());
+    for (place, client) in crowd.iter_mut().enumerate() {
+        assert_eq!(client.line(), format!("AT AT client.{place} +3.0+4.0 2"));
+        client.expect_end();
+    }
+}
+
+#[test]
+fn ports_of_a_server_that_runs_are_not_taken_by_another() {
+    let setup = Setup::alone().top("loops = 2");
+    let server = setup.start("Goloman");
+    let second = run_to_end(setup.command("Goloman"));
+    assert_eq!(second.code, Some(1), "{}", second.stderr);
+    assert!(second.stderr.contains("can't listen for neighbours on"), "{}", second.stderr);
+    for client in &mut crowd(&server) {
+        assert_eq!(client.ask("IAMAT still.here +1.0+2.0 1"), "AT AT still.here +1.0+2.0 1");
+    }
+}
+
+fn crowd(server: &ServerProcess) -> Vec<Client> {
+    (0..CROWD).map(|_| server.client()).collect()
+}
+
+/// Each client tells where it is.
+fn tell(crowd: &mut [Client], timestamp: u32) {
+    for (place, client) in crowd.iter_mut().enumerate() {
+        let place = format!("client.{place} +1.0+2.0 {timestamp}");
+        assert_eq!(client.ask(&format!("IAMAT {place}")), format!("AT AT {place}"));
+    }
+}
+
+/// Waits until all that was told at this time is known to whichever loop serves this client.
+fn wait_until_known(client: &mut Client, timestamp: u32) {
+    for place in 0..CROWD {
+        let id = format!("client.{place}");
+        let line = format!("AT AT {id} +1.0+2.0 {timestamp}");
+        wait_until(LIMIT, &line, || client.whatsat(&id, "1", "1").first == line);
+    }
+}
