@@ -57,7 +57,8 @@ fn a_thousand_deaths_at_random() {
 struct Answered {
     timestamp: u64,
     by: usize,
-    at: Instant,
+    /// Before it was sent: an answer may be read long after the server that gave it has died.
+    sent_at: Instant,
 }
 
 /// What the clients of one storm have to tell.
@@ -90,9 +91,9 @@ fn storm(kills: usize) {
         wait_until(LIMIT, what, || story.answers.load(Ordering::SeqCst) > before + some);
         let victim = next(&mut state) % herd.len();
         let name = herd[victim].name.clone();
-        deaths.push((victim, Instant::now()));
         let dead = herd.remove(victim);
         dead.kill();
+        deaths.push((victim, Instant::now()));
         herd.insert(victim, setup.start(&name));
     }
     story.is_over.store(true, Ordering::SeqCst);
@@ -104,12 +105,12 @@ fn storm(kills: usize) {
     for (id, (answered, sent)) in &told {
         let known = agreed(&herd, id);
         assert!(known.is_none_or(|known| known <= *sent), "{id}: nobody said {known:?}");
-        let Some(Answered { timestamp, by, at }) = answered else { continue };
+        let Some(Answered { timestamp, by, sent_at }) = answered else { continue };
         if known.is_some_and(|known| known >= *timestamp) {
             continue;
         }
         lost += 1;
-        let died = deaths.iter().any(|(victim, death)| victim == by && death >= at);
+        let died = deaths.iter().any(|(victim, death)| victim == by && death >= sent_at);
         assert!(died, "{id} {timestamp} is lost, and server {by}, which answered it, still lives");
     }
     let answers = story.answers.load(Ordering::SeqCst);
@@ -132,6 +133,7 @@ fn write(number: usize, story: &Story, addresses: &[SocketAddr]) {
             let id = format!("w{number}.c{}", next(&mut state) % 50);
             let text = format!("{id} +{}.5-{}.25 {timestamp}", timestamp % 90, timestamp % 180);
             story.told.lock().expect("a map").entry(id.clone()).or_default().1 = timestamp;
+            let sent_at = Instant::now();
             if client.try_send(format!("IAMAT {text}\n")).is_err() {
                 break;
             }
@@ -140,7 +142,7 @@ fn write(number: usize, story: &Story, addresses: &[SocketAddr]) {
                 Next::Silence => panic!("server {by} is silent"),
                 _ => break, // It died.
             }
-            let answered = Answered { timestamp, by, at: Instant::now() };
+            let answered = Answered { timestamp, by, sent_at };
             story.told.lock().expect("a map").entry(id).or_default().0 = Some(answered);
             story.answers.fetch_add(1, Ordering::SeqCst);
         }

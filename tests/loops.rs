@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use common::{Client, LIMIT, ServerProcess, Setup, run_to_end, wait_until};
+use common::{Client, LIMIT, Next, ServerProcess, Setup, run_to_end, wait_until};
 
 /// Connections enough that the kernel leaves no loop out: of three with a chance of 2⁻³⁷ at most.
 const CROWD: usize = 64;
@@ -92,6 +92,20 @@ fn what_stands_unread_when_the_server_stops_is_answered_by_every_loop() {
         assert_eq!(client.line(), format!("AT AT client.{place} +3.0+4.0 2"));
         client.expect_end();
     }
+}
+
+#[test]
+fn loops_share_what_the_limit_of_connections_allows() {
+    let limits = "[limits]\nconnections = 4";
+    let setup = Setup::alone().top("loops = 2").section(limits).any_port();
+    let server = setup.start("Goloman");
+    let mut crowd = crowd(&server);
+    for client in &mut crowd {
+        // One that was turned away may be found out by the write.
+        let _ = client.try_send("IAMAT who.fits +1.0+2.0 1\n");
+    }
+    let fits = |client: &mut Client| matches!(client.next(LIMIT), Next::Line(_));
+    assert_eq!(crowd.iter_mut().map(fits).filter(|&fits| fits).count(), 4);
 }
 
 #[test]

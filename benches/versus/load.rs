@@ -53,13 +53,13 @@ pub struct Seen {
 }
 
 impl Load {
-    /// Opens `count` connections, to these servers in turn.
-    pub fn connect(servers: &[SocketAddr], count: usize) -> Result<Load, Failure> {
+    /// Opens `count` connections.
+    pub fn connect(server: SocketAddr, count: usize) -> Result<Load, Failure> {
         let poll = Poll::new()?;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
-            let mut stream = TcpStream::from_std(connect(servers[index % servers.len()], index)?);
+            let mut stream = TcpStream::from_std(connect(server, index)?);
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut stream, Token(index), both)?;
             connections.push(Connection {

@@ -1,6 +1,5 @@
-//! Whether a second loop in one server would pay: two servers stand for its two loops, since loops that
-//! share nothing but the feed are what two servers are. By CPU a request, because loops and load want
-//! the same two cores.
+//! Whether a second loop in one server pays (`loops` in the configuration). By CPU a request, because the
+//! loops and the load want the same two cores.
 
 use std::time::Duration;
 
@@ -22,64 +21,46 @@ pub struct Loops {
 
 pub fn measure(workshop: &Workshop, time: Duration, rounds: usize) -> Result<Vec<Loops>, Failure> {
     let ways = [
-        ("one loop", 1, false, false),
-        ("two loops that know nothing of each other", 2, false, false),
-        ("two loops, each told what the other is told", 2, true, false),
-        ("one loop, each request of another client", 1, false, true),
-        (
-            "two loops, each told what the other is told, each request of another client",
-            2,
-            true,
-            true,
-        ),
+        ("one loop", 1, false),
+        ("two loops", 2, false),
+        ("one loop, each request of another client", 1, true),
+        ("two loops, each request of another client", 2, true),
     ];
     let mut running = Vec::new();
-    for (_, loops, are_linked, _) in ways {
-        running.push(start(workshop, loops, are_linked)?);
+    for (_, loops, _) in ways {
+        running.push(start(workshop, loops)?);
     }
     let mut cpu = vec![Vec::new(); ways.len()];
     for _ in 0..rounds {
-        for ((servers, cpu), (.., is_mixed)) in running.iter().zip(&mut cpu).zip(ways) {
-            cpu.push(one(servers, is_mixed, time)?);
+        for ((server, cpu), (.., is_mixed)) in running.iter().zip(&mut cpu).zip(ways) {
+            cpu.push(one(server, is_mixed, time)?);
         }
     }
     let rows = ways.into_iter().zip(cpu);
     Ok(rows.map(|((title, loops, ..), cpu)| Loops { title, loops, cpu: median(cpu) }).collect())
 }
 
-fn start(workshop: &Workshop, loops: usize, are_linked: bool) -> Result<Vec<Running>, Failure> {
-    let mut text = String::new();
-    let mut ports = Vec::new();
-    for number in 0..loops {
-        let (port, peers) = (free_port()?, free_port()?);
-        let other = if are_linked { format!("\"Loop_{}\"", 1 - number) } else { String::new() };
-        text += &format!(
-            "[[server]]\nname = \"Loop_{number}\"\nlisten = \"127.0.0.1:{port}\"\n\
-             peers = \"127.0.0.1:{peers}\"\nneighbours = [{other}]\n"
-        );
-        ports.push(port);
-    }
-    let config = workshop.scratch.path().join(format!("loops_{}.toml", ports[0]));
+fn start(workshop: &Workshop, loops: usize) -> Result<Running, Failure> {
+    let (port, peers) = (free_port()?, free_port()?);
+    let config = workshop.scratch.path().join(format!("loops_{port}.toml"));
+    let text = format!(
+        "loops = {loops}\n[[server]]\nname = \"Loops\"\n\
+         listen = \"127.0.0.1:{port}\"\npeers = \"127.0.0.1:{peers}\"\n"
+    );
     std::fs::write(&config, text)?;
-    let start = |(number, &port): (usize, &u16)| {
-        let command = workshop.our_command(&format!("Loop_{number}"), &config, false);
-        workshop.start_command(command, port, None)
-    };
-    ports.iter().enumerate().map(start).collect()
+    workshop.start_command(workshop.our_command("Loops", &config, false), port, None)
 }
 
 /// Microseconds of CPU a request.
-fn one(servers: &[Running], is_mixed: bool, time: Duration) -> Result<f64, Failure> {
-    let addresses: Vec<_> = servers.iter().map(|server| server.clients).collect();
-    let mut load = Load::connect(&addresses, 64)?;
+fn one(server: &Running, is_mixed: bool, time: Duration) -> Result<f64, Failure> {
+    let mut load = Load::connect(server.clients, 64)?;
     if is_mixed {
         load.mix_clients();
     }
     load.closed(16, time / 5)?;
-    let used = || servers.iter().map(|server| cpu_time(server.id())).sum::<Duration>();
-    let before = used();
+    let before = cpu_time(server.id());
     let seen = load.closed(16, time)?;
-    let cpu = used() - before;
+    let cpu = cpu_time(server.id()) - before;
     load.drain()?;
     Ok(cpu.as_secs_f64() * 1e6 / seen.requests as f64)
 }

@@ -135,7 +135,7 @@ fn one(server: &Running, shape: Shape, options: &Options, idle: usize) -> Result
             crowd.push(connect(server.clients, index)?);
         }
     }
-    let mut load = Load::connect(&[server.clients], shape.connections)?;
+    let mut load = Load::connect(server.clients, shape.connections)?;
     let run = |load: &mut Load, time: Duration| match shape.is_open {
         true => load.open(options.rate, time),
         false => load.closed(shape.depth, time),
