@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use cores::Cores;
 use flood::Kind;
-use options::Options;
+use options::{HELP, Options};
 use peers::{Peer, Workshop};
 use report::Findings;
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(text) => {
             eprint!("{text}");
-            return ExitCode::from(2);
+            return if text == HELP { ExitCode::SUCCESS } else { ExitCode::from(2) };
         }
     };
     match run(&options) {
