@@ -14,7 +14,8 @@ survivors=0
 for patch in tests/simulation/mutations/"$which"*.patch; do
     name=$(basename "$patch" .patch)
     patch -s -p1 -d "$copy" <"$patch"
-    cargo build -q --release --example simulate --manifest-path "$copy/Cargo.toml" 2>/dev/null
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo build -q --release --example simulate --manifest-path "$copy/Cargo.toml" 2>/dev/null
     said=$(timeout 120 "$CARGO_TARGET_DIR/release/examples/simulate" --schedules "$schedules" --as-it-is 2>/dev/null || true)
     caught=$(sed -n 's/^caught after \([0-9]*\) schedules: .*/\1/p' <<<"$said")
     if [ -z "$caught" ]; then
