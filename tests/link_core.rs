@@ -294,6 +294,29 @@ fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
 }
 
 #[test]
+fn who_is_expected_is_introduced_by_whatever_name_and_must_say_hello_all_the_same() {
+    let mut bench = Bench::new(2);
+    let mut said = |caller: &mut Caller, line: &str| {
+        let (mut out, now) = (Vec::new(), moment(0));
+        let nobody = |_| false; // An address is not asked for.
+        let line = line.as_bytes();
+        let verdict =
+            bench.herd.handle_caller(caller, line, &nobody, now, &mut out, &mut bench.said);
+        (verdict, String::from_utf8(out).expect("text"))
+    };
+    for line in ["MARK 7", "HELLO herd/2 A 00000000000000cc", ""] {
+        let mut caller = Caller::Expected(NeighbourId(1));
+        assert_eq!(said(&mut caller, line), (Verdict::Close, format!("? {line}\n")));
+        assert_eq!(caller, Caller::Expected(NeighbourId(1)));
+    }
+    let mut caller = Caller::Expected(NeighbourId(1));
+    let (verdict, answer) = said(&mut caller, "HELLO herd/1 A 00000000000000cc");
+    assert_eq!(verdict, Verdict::Next);
+    assert!(answer.starts_with("RESUME 0 0 "), "{answer}");
+    assert!(matches!(caller, Caller::Introduced { neighbour: NeighbourId(1), .. }), "{caller:?}");
+}
+
+#[test]
 fn a_link_beats_and_is_given_up_to_the_millisecond() {
     let mut bench = Bench::new(1);
     bench.up(0);
