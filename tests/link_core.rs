@@ -238,15 +238,13 @@ fn an_update_that_a_neighbour_misses_is_told_to_the_witness() {
     bench.answer(0, &resume(OWN, 1));
     bench.says(0);
     bench.said.take();
-    let mut caller = Caller::Stranger;
+    let mut teller = Teller::stranger();
     for line in [
         "HELLO herd/1 B 00000000000000cc",
         "UPDATELOC b +1-2 500 B +0.000000000",
         "UPDATELOC b +1-2 500 B +0.000000000",
     ] {
-        let mut out = Vec::new();
-        let (now, said) = (moment(0), &mut bench.said);
-        bench.herd.handle_caller(&mut caller, line.as_bytes(), &|_| true, now, &mut out, said);
+        teller.say(&mut bench, line);
     }
     assert!(bench.said.take().is_empty());
     assert_eq!(bench.says(0)[0], "UPDATELOC b +1-2 500 B +0.000000000");
@@ -272,23 +270,14 @@ fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
     bench.at(0);
     bench.herd.link_closed(NeighbourId(0), moment(0), &mut bench.said);
     assert!(bench.said.take().is_empty(), "B may have something");
-    let mut caller = Caller::Stranger;
+    let mut teller = Teller::stranger();
     for (line, said) in [
         ("HELLO herd/1 B 00000000000000cc", &[][..]),
         ("UPDATELOC b +1-2 500 B +0.000000000", &["cannot send 0"][..]),
         ("MARK 7", &["caught up with 1 by 1", "filled"][..]),
         ("MARK 7", &[][..]),
     ] {
-        let mut out = Vec::new();
-        let now = moment(0);
-        bench.herd.handle_caller(
-            &mut caller,
-            line.as_bytes(),
-            &|_| true,
-            now,
-            &mut out,
-            &mut bench.said,
-        );
+        teller.say(&mut bench, line);
         assert_eq!(bench.said.take(), said, "{line}");
     }
 }
@@ -296,23 +285,20 @@ fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
 #[test]
 fn who_is_expected_is_introduced_by_whatever_name_and_must_say_hello_all_the_same() {
     let mut bench = Bench::new(2);
-    let mut said = |caller: &mut Caller, line: &str| {
-        let (mut out, now) = (Vec::new(), moment(0));
-        let nobody = |_| false; // An address is not asked for.
-        let line = line.as_bytes();
-        let verdict =
-            bench.herd.handle_caller(caller, line, &nobody, now, &mut out, &mut bench.said);
-        (verdict, String::from_utf8(out).expect("text"))
-    };
+    let nobody = |_| false; // An address is not asked for.
+    let expected = || Teller { caller: Caller::Expected(NeighbourId(1)) };
     for line in ["MARK 7", "HELLO herd/2 A 00000000000000cc", ""] {
-        let mut caller = Caller::Expected(NeighbourId(1));
-        assert_eq!(said(&mut caller, line), (Verdict::Close, format!("? {line}\n")));
-        assert_eq!(caller, Caller::Expected(NeighbourId(1)));
+        let mut teller = expected();
+        let said = teller.say_from(&mut bench, line, &nobody);
+        assert_eq!(said, (Verdict::Close, format!("? {line}\n")));
+        assert_eq!(teller.caller, Caller::Expected(NeighbourId(1)));
     }
-    let mut caller = Caller::Expected(NeighbourId(1));
-    let (verdict, answer) = said(&mut caller, "HELLO herd/1 A 00000000000000cc");
+    let mut teller = expected();
+    let hello = "HELLO herd/1 A 00000000000000cc";
+    let (verdict, answer) = teller.say_from(&mut bench, hello, &nobody);
     assert_eq!(verdict, Verdict::Next);
     assert!(answer.starts_with("RESUME 0 0 "), "{answer}");
+    let caller = teller.caller;
     assert!(matches!(caller, Caller::Introduced { neighbour: NeighbourId(1), .. }), "{caller:?}");
 }
 
@@ -432,20 +418,35 @@ struct Teller {
 }
 
 impl Teller {
+    /// A connection on which nothing has been said.
+    fn stranger() -> Teller {
+        Teller { caller: Caller::Stranger }
+    }
+
     /// A connection on which B has said HELLO; and the RESUME.
     fn hello(bench: &mut Bench, epoch: u64) -> (Teller, String) {
-        let mut teller = Teller { caller: Caller::Stranger };
+        let mut teller = Teller::stranger();
         let (verdict, answer) = teller.say(bench, &format!("HELLO herd/1 B {epoch:016x}"));
         assert_eq!(verdict, Verdict::Next);
         (teller, answer)
     }
 
     fn say(&mut self, bench: &mut Bench, line: &str) -> (Verdict, String) {
+        self.say_from(bench, line, &|_| true)
+    }
+
+    /// From an address that only some neighbours may call from.
+    fn say_from(
+        &mut self,
+        bench: &mut Bench,
+        line: &str,
+        admits: &dyn Fn(NeighbourId) -> bool,
+    ) -> (Verdict, String) {
         let mut out = Vec::new();
         let (now, said) = (moment(bench.now), &mut bench.said);
         let caller = &mut self.caller;
         let verdict =
-            bench.herd.handle_caller(caller, line.as_bytes(), &|_| true, now, &mut out, said);
+            bench.herd.handle_caller(caller, line.as_bytes(), admits, now, &mut out, said);
         (verdict, String::from_utf8(out).expect("text"))
     }
 }
@@ -641,12 +642,10 @@ fn a_neighbour_is_not_told_what_this_run_of_it_told() {
     // The link's neighbour A runs as bb.
     for (teller, epoch, told) in [("A", 0xbb, false), ("A", 0xbc, true), ("B", 0xbb, true)] {
         let mut bench = Bench::new(2);
-        let mut caller = Caller::Stranger;
+        let mut caller = Teller::stranger();
         let hello = format!("HELLO herd/1 {teller} {epoch:016x}");
         for line in [hello.as_str(), "UPDATELOC b +1-2 500 C +0.000000000", "MARK 1"] {
-            let (now, said) = (moment(0), &mut bench.said);
-            let line = line.as_bytes();
-            bench.herd.handle_caller(&mut caller, line, &|_| true, now, &mut Vec::new(), said);
+            caller.say(&mut bench, line);
         }
         bench.up(0);
         let said = bench.says(0);
@@ -664,13 +663,10 @@ fn a_caller_is_heard_only_from_an_address_of_its_name() {
         ("HELLO herd/2 B 00000000000000cc", NeighbourId(1), Verdict::Close, "? HELLO"),
         ("MARK 1", NeighbourId(1), Verdict::Close, "? MARK"),
     ] {
-        let (mut out, mut caller) = (Vec::new(), Caller::Stranger);
-        let (now, said) = (moment(0), &mut bench.said);
         let admits = |neighbour| neighbour == admitted;
-        let line = line.as_bytes();
-        let got = bench.herd.handle_caller(&mut caller, line, &admits, now, &mut out, said);
+        let (got, said) = Teller::stranger().say_from(&mut bench, line, &admits);
         assert_eq!(got, verdict);
-        assert!(out.starts_with(answer.as_bytes()), "{}", out.escape_ascii());
+        assert!(said.starts_with(answer), "{said}");
     }
 }
 

@@ -19,9 +19,7 @@ fn what_one_loop_is_told_all_come_to_know() {
     let server = setup.start("Goloman");
     let mut crowd = crowd(&server);
     tell(&mut crowd, 1);
-    for client in &mut crowd {
-        wait_until_known(client, 1);
-    }
+    wait_until_known(&mut crowd, 1);
     for sibling in ["Goloman/2", "Goloman/3"] {
         server.wait_for_log(&format!("Received from {sibling}: UPDATELOC client."));
         server.wait_for_log(&format!("location at +1.0+2.0 to {sibling}."));
@@ -38,9 +36,7 @@ fn loops_that_gave_each_other_up_find_together_again() {
     std::thread::sleep(Duration::from_millis(500)); // Longer than three heartbeats.
     server.signal(Signal::CONT);
     tell(&mut crowd, 1);
-    for client in &mut crowd {
-        wait_until_known(client, 1);
-    }
+    wait_until_known(&mut crowd, 1);
 }
 
 #[test]
@@ -57,9 +53,7 @@ fn neighbours_meet_one_server_and_hear_each_update_once() {
     assert_eq!((ids.len(), updates.len()), (CROWD, CROWD), "each once: {updates:#?}");
     assert!(updates.iter().all(|line| line.split(' ').nth(4) == Some("Goloman")), "{updates:#?}");
     assert!(holiday.accept_within(Duration::from_millis(100)).is_none(), "one link is enough");
-    for client in &mut crowd(&hands) {
-        wait_until_known(client, 1);
-    }
+    wait_until_known(&mut crowd(&hands), 1);
 }
 
 #[test]
@@ -73,9 +67,7 @@ fn a_stop_loses_nothing_that_any_loop_has_answered() {
         tell(&mut crowd, timestamp);
     }
     assert!(goloman.stop().success());
-    for client in &mut self::crowd(&hands) {
-        wait_until_known(client, 50);
-    }
+    wait_until_known(&mut self::crowd(&hands), 50);
 }
 
 #[test]
@@ -132,11 +124,13 @@ fn tell(crowd: &mut [Client], timestamp: u32) {
     }
 }
 
-/// Waits until all that was told at this time is known to whichever loop serves this client.
-fn wait_until_known(client: &mut Client, timestamp: u32) {
-    for place in 0..CROWD {
-        let id = format!("client.{place}");
-        let line = format!("AT AT {id} +1.0+2.0 {timestamp}");
-        wait_until(LIMIT, &line, || client.whatsat(&id, "1", "1").first == line);
+/// Waits until all that was told at this time is known to whichever loops serve these clients.
+fn wait_until_known(crowd: &mut [Client], timestamp: u32) {
+    for client in crowd {
+        for place in 0..CROWD {
+            let id = format!("client.{place}");
+            let line = format!("AT AT {id} +1.0+2.0 {timestamp}");
+            wait_until(LIMIT, &line, || client.whatsat(&id, "1", "1").first == line);
+        }
     }
 }

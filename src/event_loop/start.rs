@@ -191,9 +191,9 @@ fn announce(text: &str) {
     let _ = io::Write::write_all(&mut io::stderr(), format!("{text}\n").as_bytes());
 }
 
-/// How many guests the descriptors of this process suffice for in all its loops, once it has raised its own
-/// limit as far as it may. Neighbours, strangers, connections with the Places service, the log and the
-/// loop have theirs set aside, so that a crowd of clients can't cut the herd in pieces.
+/// How many guests the descriptors of this process suffice for in all its loops, once it has raised its
+/// own limit as far as it may. Neighbours, strangers, connections with the Places service, the log and
+/// the loops have theirs set aside, so that a crowd of clients can't cut the herd in pieces.
 fn guests_at_most(config: &Config, neighbours: usize) -> usize {
     let wanted = config.limits.connections;
     let queries = match config.places.provider() {
