@@ -28,7 +28,7 @@ pub fn measure(workshop: &Workshop, time: Duration, rounds: usize) -> Result<Vec
     ];
     let mut running = Vec::new();
     for (_, loops, _) in ways {
-        running.push(start(workshop, loops)?);
+        running.push(workshop.start_ours(free_port()?, loops, false)?);
     }
     let mut cpu = vec![Vec::new(); ways.len()];
     for _ in 0..rounds {
@@ -38,17 +38,6 @@ pub fn measure(workshop: &Workshop, time: Duration, rounds: usize) -> Result<Vec
     }
     let rows = ways.into_iter().zip(cpu);
     Ok(rows.map(|((title, loops, ..), cpu)| Loops { title, loops, cpu: median(cpu) }).collect())
-}
-
-fn start(workshop: &Workshop, loops: usize) -> Result<Running, Failure> {
-    let (port, peers) = (free_port()?, free_port()?);
-    let config = workshop.scratch.path().join(format!("loops_{port}.toml"));
-    let text = format!(
-        "loops = {loops}\n[[server]]\nname = \"Loops\"\n\
-         listen = \"127.0.0.1:{port}\"\npeers = \"127.0.0.1:{peers}\"\n"
-    );
-    std::fs::write(&config, text)?;
-    workshop.start_command(workshop.our_command("Loops", &config, false), port, None)
 }
 
 /// Microseconds of CPU a request.

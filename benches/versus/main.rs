@@ -37,11 +37,15 @@ fn main() -> ExitCode {
     if !std::env::args().any(|word| word == "--bench") {
         return ExitCode::SUCCESS;
     }
+    if std::env::args().any(|word| word == "--help") {
+        eprint!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(text) => {
             eprint!("{text}");
-            return if text == HELP { ExitCode::SUCCESS } else { ExitCode::from(2) };
+            return ExitCode::from(2);
         }
     };
     match run(&options) {

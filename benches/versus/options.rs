@@ -39,7 +39,7 @@ Without --only, --shape and --part everything is measured and docs/measurements.
 ";
 
 impl Options {
-    /// Reads the command line. `Err` is a text to print: the help, or what is wrong.
+    /// Reads the command line. `Err` says what is wrong.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
             measured: Duration::from_millis(400),
@@ -64,7 +64,6 @@ impl Options {
                 "--idle" => options.idle = Some(number(&value()?)?),
                 "--rate" => options.rate = number::<u32>(&value()?)?.max(1),
                 "--write" => options.write = true,
-                "--help" => return Err(HELP.to_owned()),
                 _ => return Err(format!("unknown option {name}\n\n{HELP}")),
             }
         }

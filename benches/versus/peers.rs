@@ -202,7 +202,7 @@ impl Workshop {
         let word = log.as_ref().map_or("off".into(), |path| path.display().to_string());
         let port_text = port.to_string();
         let command = match peer {
-            Peer::Ours => return self.start_ours(port, log.is_some()),
+            Peer::Ours => return self.start_ours(port, 1, log.is_some()),
             Peer::Floor => with(Command::new(self.built.join("epoll")), &[&port_text]),
             Peer::TokioLines | Peer::TokioBatched => {
                 let style = if peer == Peer::TokioLines { "lines" } else { "batched" };
@@ -226,10 +226,11 @@ impl Workshop {
         self.start_command(command, port, log)
     }
 
-    fn start_ours(&self, port: u16, log: bool) -> Result<Running, Failure> {
+    /// Starts a server of ours with so many loops.
+    pub fn start_ours(&self, port: u16, loops: usize, log: bool) -> Result<Running, Failure> {
         let peers = free_port()?;
         let text = format!(
-            "[[server]]\nname = \"Ours_{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
+            "loops = {loops}\n[[server]]\nname = \"Ours_{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
              peers = \"127.0.0.1:{peers}\"\n[limits]\nconnections = 30000\n"
         );
         let file = self.scratch.path().join(format!("ours_{port}.toml"));
