@@ -88,6 +88,14 @@ pub const GRACE: Duration = Duration::from_secs(5);
 pub const LOG_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// One record of the log; the rest of a longer one is cut.
 pub const LOG_RECORD_BYTES: usize = 16 * 1024;
+/// The time between a warning of what lasts (a neighbour that can't be reached) and the next one. Each
+/// further one is twice as long.
+pub const LASTING_SAID_FIRST: Duration = Duration::from_secs(60);
+/// The longest of these times: who reads the last few hours of a log finds it there.
+pub const LASTING_SAID_LONGEST: Duration = Duration::from_secs(3_600);
+/// What was well for that long is said at once when it goes wrong again. A problem that comes and goes
+/// faster is one that lasts.
+pub const LASTING_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// How long the end of the program waits for the log to be written.
 pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(5);
 /// The head of an HTTP request or answer, its blank line included: services send about 1 KiB, and

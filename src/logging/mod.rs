@@ -10,6 +10,7 @@
 //! ```
 
 mod escape;
+mod lasting;
 mod rarely;
 mod stamp;
 mod writer;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use log::{Level, LevelFilter, Metadata, Record};
 
 pub use escape::Escaped;
+pub use lasting::{Lasting, LastingProblem};
 pub use rarely::Rarely;
 pub use writer::{Opener, Writer};
 

@@ -1,0 +1,148 @@
+//! Warnings of what lasts: said once, then at growing intervals, and once more when it is over.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::limits::{LASTING_FORGOTTEN_AFTER, LASTING_SAID_FIRST, LASTING_SAID_LONGEST};
+
+/// One thing that may go wrong and stay so: a neighbour that can't be reached, say. It only judges
+/// when there is something to say; who asks it writes the record.
+#[derive(Clone, Debug)]
+pub struct LastingProblem {
+    /// What is over sooner is never said.
+    patience: Duration,
+    state: State,
+    /// Before this, it is not said again.
+    not_before: Duration,
+    /// The time between the next record and the one behind it.
+    interval: Duration,
+    unsaid: u64,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// All is well, since then if it ever was otherwise.
+    Well { since: Option<Duration> },
+    /// It lasts.
+    Lasting { since: Duration, is_said: bool },
+}
+
+/// What to add to a record of a problem: as text, nothing to the first one, then for how long it has
+/// been so and how often that was left unsaid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    pub time: Duration,
+    pub unsaid: u64,
+}
+
+impl LastingProblem {
+    /// A problem that is said once it has lasted for `patience`; with 0, at once.
+    pub fn new(patience: Duration) -> LastingProblem {
+        LastingProblem {
+            patience,
+            state: State::Well { since: None },
+            not_before: Duration::ZERO,
+            interval: LASTING_SAID_FIRST,
+            unsaid: 0,
+        }
+    }
+
+    /// It is so, or still so. Returns what to add to the record where it is to be said now.
+    pub fn occurs(&mut self, now: Duration) -> Option<Lasting> {
+        if let State::Well { since } = self.state {
+            if since.is_none_or(|since| now >= since + LASTING_FORGOTTEN_AFTER) {
+                *self = LastingProblem::new(self.patience);
+            }
+            self.state = State::Lasting { since: now, is_said: false };
+        }
+        let State::Lasting { since, is_said } = &mut self.state else {
+            return None;
+        };
+        if now < *since + self.patience || now < self.not_before {
+            self.unsaid += 1;
+            return None;
+        }
+        *is_said = true;
+        self.not_before = now + self.interval;
+        self.interval = (self.interval * 2).min(LASTING_SAID_LONGEST);
+        let unsaid = std::mem::take(&mut self.unsaid);
+        Some(Lasting { time: now - *since, unsaid })
+    }
+
+    /// It is over. Returns how long it lasted where that is to be said: where it was said that it lasts.
+    pub fn is_over(&mut self, now: Duration) -> Option<Duration> {
+        let State::Lasting { since, is_said } = self.state else {
+            return None;
+        };
+        self.state = State::Well { since: Some(now) };
+        is_said.then(|| now - since)
+    }
+}
+
+impl fmt::Display for Lasting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.time.as_secs(), self.unsaid) {
+            (0, _) | (_, 0) => Ok(()),
+            (seconds, unsaid) => {
+                write!(f, " (for {seconds} s now, and {unsaid} times more than was said)")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The seconds at which a problem that occurs each second is said.
+    fn said(problem: &mut LastingProblem, from: u64, to: u64) -> Vec<u64> {
+        (from..to).filter(|second| problem.occurs(at(*second)).is_some()).collect()
+    }
+
+    #[test]
+    fn a_problem_is_said_once_then_at_growing_intervals_and_when_it_is_over() {
+        let mut problem = LastingProblem::new(Duration::ZERO);
+        assert_eq!(problem.is_over(at(0)), None);
+        assert_eq!(said(&mut problem, 5, 1_000), [5, 65, 185, 425, 905]);
+        assert_eq!(problem.occurs(at(1_865)), Some(Lasting { time: at(1_860), unsaid: 94 }));
+        assert_eq!(problem.is_over(at(2_000)), Some(at(1_995)));
+        assert_eq!(problem.is_over(at(2_000)), None);
+        // It is said once an hour at least.
+        let mut problem = LastingProblem::new(Duration::ZERO);
+        let times = said(&mut problem, 0, 100_000);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 3_600), "{times:?}");
+        assert!(times.len() < 40, "{times:?}");
+    }
+
+    #[test]
+    fn what_is_over_soon_is_not_said_at_all() {
+        let mut problem = LastingProblem::new(at(3));
+        assert!(said(&mut problem, 10, 13).is_empty());
+        assert_eq!(problem.is_over(at(13)), None);
+        assert_eq!(said(&mut problem, 20, 30), [23]);
+        assert_eq!(problem.is_over(at(30)), Some(at(10)));
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_not_said_each_time_and_said_at_once_after_a_pause() {
+        let mut problem = LastingProblem::new(Duration::ZERO);
+        let mut records = 0;
+        for second in (0..86_400).step_by(4) {
+            records += usize::from(problem.occurs(at(second)).is_some());
+            records += usize::from(problem.is_over(at(second + 2)).is_some());
+        }
+        assert!((20..80).contains(&records), "{records} records in a day");
+        assert_eq!(said(&mut problem, 90_000, 90_002), [90_000]);
+    }
+
+    #[test]
+    fn a_record_tells_how_long_it_has_been_so() {
+        assert_eq!(Lasting { time: at(0), unsaid: 0 }.to_string(), "");
+        let text = " (for 65 s now, and 12 times more than was said)";
+        assert_eq!(Lasting { time: at(65), unsaid: 12 }.to_string(), text);
+    }
+}
