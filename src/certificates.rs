@@ -21,6 +21,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
+use crate::errors::plain;
+
 /// A service's certificate and key, as PEM.
 pub struct Identity {
     pub certificate: String,
@@ -96,7 +98,7 @@ impl fmt::Display for CertificateError {
         match self {
             CertificateError::Make(error) => write!(f, "can't make a certificate: {error}"),
             CertificateError::File { path, error } => {
-                write!(f, "the certificate's file {}: {error}", path.display())
+                write!(f, "the certificate's file {}: {}", path.display(), plain(error))
             }
         }
     }

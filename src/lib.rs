@@ -29,6 +29,7 @@ pub mod args;
 pub mod certificates;
 pub mod config;
 pub mod connections;
+pub mod errors;
 pub mod event_loop;
 pub mod herd;
 pub mod limits;

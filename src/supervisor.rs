@@ -30,6 +30,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::args::Args;
 use crate::certificates;
 use crate::config::{Config, KEY_VARIABLE, PLACES_SERVICE};
+use crate::errors::plain;
 use crate::event_loop::LEASH;
 use crate::limits::{BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, GRACE};
 use crate::places::google::Api;
@@ -237,7 +238,7 @@ impl Server {
                 return Err(HerdError::Start { name: self.name.clone(), error });
             }
             Err(error) => {
-                say(&format!("{} can't be started: {error}", self.name));
+                say(&format!("{} can't be started: {}", self.name, plain(&error)));
                 self.pause();
             }
         }
@@ -344,11 +345,11 @@ fn reserve() -> io::Result<Socket> {
 impl fmt::Display for HerdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HerdError::Setup(error) => write!(f, "can't look after the herd: {error}"),
+            HerdError::Setup(error) => write!(f, "can't look after the herd: {}", plain(error)),
             HerdError::Places(reason) => {
                 write!(f, "can't be a Places service: {reason}; or choose --places offline")
             }
-            HerdError::Start { name, error } => write!(f, "can't start {name}: {error}"),
+            HerdError::Start { name, error } => write!(f, "can't start {name}: {}", plain(error)),
             HerdError::Unusable { name, .. } => {
                 write!(f, "{name} could not begin (see above), so the herd is not run")
             }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::{Config, ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_dial};
 use crate::args;
+use crate::errors::plain;
 use crate::limits::CLIENT_LINE_BYTES_MOST;
 use crate::protocol::is_server_name;
 
@@ -71,7 +72,7 @@ struct Places {
 /// Reads and checks a file.
 pub(super) fn read(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: error.to_string() })?;
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: plain(&error) })?;
     parse(&text, path)
 }
 

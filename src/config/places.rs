@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ConfigError;
 use crate::args::Args;
+use crate::errors::plain;
 use crate::event_loop::Authorities;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::Api;
@@ -118,7 +119,7 @@ impl Provider {
 
 fn read_key(path: &Path) -> Result<Key, ConfigError> {
     let unusable = |reason: String| ConfigError::Read { path: path.to_owned(), reason };
-    let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let text = std::fs::read(path).map_err(|error| unusable(plain(&error)))?;
     Key::parse(&text).ok_or_else(|| unusable(NO_KEY.to_owned()))
 }
 

@@ -20,6 +20,7 @@ use super::transport::Socket;
 use super::worker::Job;
 use super::{Entry, EventLoop};
 use crate::connections::{ConnectionId, Role};
+use crate::errors::plain;
 use crate::herd::NeighbourId;
 
 /// Where a socket stands that was told to connect.
@@ -59,8 +60,7 @@ impl EventLoop {
         match result {
             Ok(addresses) => self.connect(neighbour, addresses),
             Err(error) => {
-                let reason = error.to_string();
-                self.server.link_failed(neighbour, &reason, self.now);
+                self.server.link_failed(neighbour, &plain(&error), self.now);
             }
         }
     }
@@ -78,7 +78,7 @@ impl EventLoop {
                     self.server.link_connecting(neighbour, id);
                     return;
                 }
-                Err(error) => reason = error.to_string(),
+                Err(error) => reason = plain(&error),
             }
         }
         self.server.link_failed(neighbour, &reason, self.now);
@@ -114,12 +114,12 @@ impl EventLoop {
     fn dial_failed(&mut self, id: ConnectionId, error: &io::Error) {
         self.kill(id);
         let Some(Entry { role: Role::Link(neighbour), .. }) = self.slots.get_mut(id) else {
-            return self.server.places_lost(id, &error.to_string(), self.now);
+            return self.server.places_lost(id, &plain(error), self.now);
         };
         let neighbour = *neighbour;
         let rest = std::mem::take(&mut self.dials[usize::from(neighbour.0)]);
         if rest.is_empty() {
-            self.server.link_failed(neighbour, &error.to_string(), self.now);
+            self.server.link_failed(neighbour, &plain(error), self.now);
         } else {
             self.connect(neighbour, rest);
         }

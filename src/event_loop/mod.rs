@@ -48,6 +48,7 @@ pub use tls::{Authorities, ClientTls, ServerTls, TlsError};
 pub use transport::{Socket, Transport};
 
 use crate::connections::{self, Command, ConnectionId, Role, Server};
+use crate::errors::plain;
 use crate::herd::{Moment, NeighbourId};
 use crate::limits::{LINK_OUTPUT_BYTES, Limits};
 use crate::logging::{Log, Rarely};
@@ -275,7 +276,7 @@ impl EventLoop {
                 self.resolved(neighbour, Err(error));
             }
             Done::Failed { job: Job::UnpackGazetteer, error } => {
-                self.server.gazetteer_failed(&error.to_string());
+                self.server.gazetteer_failed(&plain(&error));
             }
         }
     }
@@ -380,7 +381,7 @@ impl EventLoop {
         self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
         if let Err(error) = registered {
-            log::error!("{peer} can't be watched, so it is disconnected: {error}");
+            log::error!("{peer} can't be watched, so it is disconnected: {}", plain(&error));
             self.kill(id);
         }
         id

@@ -10,11 +10,12 @@ use super::connection::{Fill, Life};
 use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, QueryId, Role, Verdict};
+use crate::errors::plain;
 
 impl EventLoop {
     /// The Places service's name was looked up.
     pub(super) fn places_resolved(&mut self, result: io::Result<Vec<SocketAddr>>) {
-        self.server.places_resolved(result.map_err(|error| error.to_string()), self.now);
+        self.server.places_resolved(result.map_err(|error| plain(&error)), self.now);
     }
 
     /// Begins a connection with the Places service.
@@ -30,7 +31,7 @@ impl EventLoop {
                 let id = self.add(socket, address, Role::Places, Life::Connecting);
                 self.server.places_connecting(query, id, address, self.now);
             }
-            Err(error) => self.server.places_not_connecting(query, &error.to_string(), self.now),
+            Err(error) => self.server.places_not_connecting(query, &plain(&error), self.now),
         }
     }
 

@@ -15,6 +15,7 @@ use super::tls::explain;
 use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, Role, Verdict};
+use crate::errors::plain;
 use crate::herd::Caller;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_A_TURN, LINES_A_TURN, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
@@ -276,7 +277,8 @@ impl EventLoop {
                 Accepted::Nobody => return,
                 Accepted::Refused(error) => {
                     listener.is_paused = true;
-                    let reason = format!("No connection can be accepted for now: {error}");
+                    let reason =
+                        format!("No connection can be accepted for now: {}", plain(&error));
                     self.rarely.warn(self.now.elapsed, &reason);
                     self.timers.set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
                     return;
@@ -315,7 +317,7 @@ impl EventLoop {
                 let id = self.add(Socket::Tls(Box::new(tls)), peer, role, Life::Open);
                 self.watch_begun_line(id, true, false); // Its handshake is a line begun.
             }
-            Err(error) => log::error!("No TLS with {peer}: {error}"),
+            Err(error) => log::error!("No TLS with {peer}: {}", plain(&error)),
         }
     }
 

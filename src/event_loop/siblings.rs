@@ -33,6 +33,7 @@ use super::start::{RunError, kernel};
 use super::transport::Socket;
 use crate::config::{Config, ServerConfig};
 use crate::connections::Role;
+use crate::errors::plain;
 use crate::herd::{Caller, NeighbourId};
 
 /// What one loop has for another.
@@ -155,7 +156,7 @@ impl EventLoop {
                 let id = self.add(Socket::Pair(ours), WITHIN, role, Life::Connecting);
                 self.server.link_connecting(neighbour, id);
             }
-            Err(error) => self.server.link_failed(neighbour, &error.to_string(), self.now),
+            Err(error) => self.server.link_failed(neighbour, &plain(&error), self.now),
         }
     }
 

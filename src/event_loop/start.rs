@@ -22,6 +22,7 @@ use super::worker::Worker;
 use super::{EventLoop, LEASH_PIPE, SIGNALS, WAKER, moment};
 use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
+use crate::errors::plain;
 use crate::limits::{EVENTS_A_TURN, READ_BYTES_A_TURN, STRANGERS};
 use crate::logging::{Log, Rarely};
 use crate::places::gazetteer::Gazetteer;
@@ -243,9 +244,9 @@ impl fmt::Display for RunError {
                     io::ErrorKind::PermissionDenied => "choose one above 1023",
                     _ => "check the address in the configuration",
                 };
-                write!(f, "can't listen for {what} on {address}: {error}; {remedy}")
+                write!(f, "can't listen for {what} on {address}: {}; {remedy}", plain(error))
             }
-            RunError::Kernel { what, error } => write!(f, "can't {what}: {error}"),
+            RunError::Kernel { what, error } => write!(f, "can't {what}: {}", plain(error)),
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
         }
     }

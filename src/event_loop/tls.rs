@@ -43,6 +43,8 @@ use rustls::{
     RootCertStore, ServerConfig, ServerConnection, crypto,
 };
 
+use crate::errors::plain;
+
 /// A TCP stream with TLS over it.
 pub struct TlsStream {
     stream: TcpStream,
@@ -279,7 +281,7 @@ impl Authorities {
     /// Reads a PEM file. At least one certificate must be in it, and each must be usable.
     pub fn read(path: &Path) -> Result<Authorities, TlsError> {
         let unreadable = |error: &dyn fmt::Display| TlsError::Pem(error.to_string());
-        let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
+        let text = std::fs::read(path).map_err(|error| TlsError::Pem(plain(&error)))?;
         let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
         let authorities = Authorities(certificates.map_err(|error| unreadable(&error))?);
         authorities.roots()?;
@@ -324,7 +326,7 @@ pub fn explain(error: &io::Error, host: &str) -> String {
         return "the connection was cut".to_owned();
     }
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return error.to_string();
+        return plain(error);
     };
     match tls {
         Error::InvalidCertificate(reason) => {

@@ -29,6 +29,7 @@ pub use lasting::{Lasting, LastingProblem};
 pub use rarely::Rarely;
 pub use writer::{Opener, Writer};
 
+use crate::errors::plain;
 use crate::limits::{LOG_FLUSH_WAIT, LOG_RECORD_BYTES, LOG_WAITING_BYTES};
 use stamp::Stamp;
 
@@ -195,11 +196,14 @@ impl fmt::Display for LogError {
         match self {
             LogError::Open { path, error } => write!(
                 f,
-                "can't write the log {}: {error}; choose a folder that exists and can be written \
+                "can't write the log {}: {}; choose a folder that exists and can be written \
                  with --log-dir",
-                path.display()
+                path.display(),
+                plain(error)
             ),
-            LogError::Thread(error) => write!(f, "can't start the thread that logs: {error}"),
+            LogError::Thread(error) => {
+                write!(f, "can't start the thread that logs: {}", plain(error))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::errors::plain;
 use crate::limits::LOG_WAITING_BYTES;
 
 /// Opens the log's file by its name.
@@ -199,7 +200,10 @@ impl<F: Write> Thread<F> {
                 "INFO: The log was opened anew.".to_owned()
             }
             Err(error) => {
-                format!("ERROR: The log could not be opened anew, and goes on here: {error}")
+                format!(
+                    "ERROR: The log could not be opened anew, and goes on here: {}",
+                    plain(&error)
+                )
             }
         };
         let time = super::Stamp::new().0.now().to_owned();
