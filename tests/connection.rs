@@ -123,6 +123,14 @@ fn a_short_read_is_read_on_when_the_other_side_has_closed() {
 }
 
 #[test]
+fn a_short_read_is_read_on_once_urgent_data_has_come() {
+    let pieces = [Step::Bytes(b"a\n"), Step::Bytes(b"b\n"), Step::Fails(ErrorKind::WouldBlock)];
+    let mut fixture = Fixture::new(pieces.into(), vec![]);
+    fixture.connection.ready.has_urgent = true;
+    assert_eq!(fixture.echo(), [b"a", b"b"], "a read ends early at the urgent mark");
+}
+
+#[test]
 fn would_block_and_interrupted_lose_nothing() {
     let mut fixture = Fixture::new(
         vec![

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use rustix::process::Signal;
 
-use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
+use common::{Client, LIMIT, ServerProcess, Setup};
 
 const IAMAT: &str = "IAMAT a +1.0+2.0 10";
 const AT: &str = "AT AT a +1.0+2.0 10";
@@ -18,7 +18,7 @@ fn what_a_budget_left_over_is_handled_without_another_event() {
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();
     assert_eq!(client.ask(IAMAT), AT);
-    hold(&server);
+    server.hold();
     let lines = 60_000;
     client.send("\n".repeat(lines));
     client.half_close();
@@ -39,7 +39,7 @@ fn a_crowd_that_comes_at_once_waits_in_the_backlog() {
     }
     let setup = Setup::alone();
     let server = setup.start("Goloman");
-    hold(&server);
+    server.hold();
     let connect = |_| Client::try_connect(server.clients).expect("room in the backlog");
     let mut clients: Vec<Client> = (0..crowd).map(connect).collect();
     server.signal(Signal::CONT);
@@ -59,7 +59,7 @@ fn an_interrupted_wait_loses_neither_a_client_nor_a_deadline() {
     let mut begun = server.client();
     begun.send("IAM");
     for _ in 0..20 {
-        hold(&server);
+        server.hold();
         server.signal(Signal::CONT);
         assert_eq!(idle.ask(IAMAT), AT);
     }
@@ -113,7 +113,7 @@ fn a_neighbour_is_dialled_by_its_name() {
 fn who_left_before_it_was_accepted_does_no_harm() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
-    hold(&server);
+    server.hold();
     for _ in 0..20 {
         server.client().reset();
     }
@@ -128,7 +128,7 @@ fn an_answer_is_not_overtaken_by_a_reset() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let mut client = server.client();
-    hold(&server);
+    server.hold();
     client.send("x".repeat(100_000));
     server.signal(Signal::CONT);
     let answer = format!("? {}\n", "x".repeat(256));
@@ -146,13 +146,24 @@ fn an_unknown_time_zone_is_said_in_the_log() {
     server.wait_for_log("the local time zone is unknown, so times are UTC");
 }
 
-/// Stops the process, and waits until it stands.
-fn hold(server: &ServerProcess) {
-    server.signal(Signal::STOP);
-    wait_until(LIMIT, "the server stands", || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid()));
-        let stat = stat.expect("the process runs");
-        // The state follows the name in parentheses, which may hold anything.
-        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
-    });
+/// A read ends early at the urgent mark, which is no `WouldBlock`: what stands behind it has no edge of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_stands_behind_urgent_data_is_answered_before_more_comes() {
+    let setup = Setup::alone();
+    let server = setup.start("Goloman");
+    for round in 0..10 {
+        let mut client = server.client();
+        assert_eq!(client.ask(IAMAT), AT);
+        server.hold(); // so that all of it is there when the server reads
+        for piece in ["first\n", "sec", "ond\nthird\n"] {
+            client.send(piece);
+            socket2::SockRef::from(&client.stream).send_out_of_band(b"!").expect("a send");
+        }
+        client.send("last\n");
+        server.signal(Signal::CONT);
+        // Of several urgent bytes only the last one is one: the others stand in line.
+        let lines = [(); 4].map(|()| client.line());
+        assert_eq!(lines, ["? first", "? !sec!ond", "? third", "? last"], "in round {round}");
+    }
 }

@@ -35,13 +35,16 @@ pub enum Life {
 }
 
 /// What the kernel said last, kept until it says otherwise.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ready {
     pub readable: bool,
     pub writable: bool,
     /// The other side is done, or something is wrong: the end must be read, so a short read is
     /// no reason to wait for another edge. There will be none.
     pub read_closed: bool,
+    /// The other side has sent urgent data (TCP's out-of-band byte): reads end early at its mark, so
+    /// on this connection a short read says nothing any more.
+    pub has_urgent: bool,
 }
 
 /// A connection and its buffers.
@@ -93,7 +96,7 @@ impl<T: Transport> Connection<T> {
             transport,
             peer,
             life,
-            ready: Ready { readable: false, writable: true, read_closed: false },
+            ready: Ready { writable: true, ..Ready::default() },
             is_queued: false,
             is_dirty: false,
             heard_at: now,
@@ -139,7 +142,8 @@ impl<T: Transport> Connection<T> {
     }
 
     fn note_short_read(&mut self, is_short: bool) {
-        if is_short && self.transport.short_means_blocked() && !self.ready.read_closed {
+        let means_blocked = !self.ready.read_closed && !self.ready.has_urgent;
+        if is_short && means_blocked && self.transport.short_means_blocked() {
             self.ready.readable = false;
         }
     }

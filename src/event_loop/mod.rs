@@ -197,6 +197,7 @@ impl EventLoop {
         let broken = event.is_error();
         ready.readable |= event.is_readable() || event.is_read_closed() || broken;
         ready.read_closed |= event.is_read_closed() || broken;
+        ready.has_urgent |= event.is_priority();
         ready.writable |= event.is_writable() || event.is_write_closed() || broken;
         let is_flushed_when_served =
             matches!(entry.role, Role::Client(_)) && entry.connection.life == Life::Open;
@@ -375,9 +376,8 @@ impl EventLoop {
     fn add(&mut self, socket: Socket, peer: SocketAddr, role: Role, life: Life) -> ConnectionId {
         let mut connection = Connection::new(socket, peer, life, self.now.elapsed);
         let id = self.slots.next_id();
-        let both = Interest::READABLE | Interest::WRITABLE;
         let source = connection.transport.source();
-        let registered = self.poll.registry().register(source, slots::token(id), both);
+        let registered = self.poll.registry().register(source, slots::token(id), INTEREST);
         self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
         if let Err(error) = registered {
@@ -397,6 +397,11 @@ fn moment(start: Instant) -> Moment {
     Moment { elapsed: start.elapsed(), wall: Wall(since_1970) }
 }
 
+/// Both directions, and word of urgent data where a short read is trusted: it would be wrong then.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// The kernel counts a wait's milliseconds in 32 bits.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 /// Tokens of what is not a connection: their generation is 0. The first ones are the listeners'.

@@ -156,6 +156,8 @@ impl TlsStream {
 
 impl Read for TlsStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        // Of this read, not of one before: an edge may have come since.
+        self.is_drained = false;
         loop {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // no plaintext yet

@@ -97,6 +97,17 @@ impl ServerProcess {
         send_signal(self.pid(), signal);
     }
 
+    /// Stops the process (SIGSTOP), and waits until it stands. SIGCONT lets it go on.
+    pub fn hold(&self) {
+        self.signal(Signal::STOP);
+        wait_until(LIMIT, "the server stands", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+            let stat = stat.expect("the process runs");
+            // The state follows the name in parentheses, which may hold anything.
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        });
+    }
+
     /// SIGTERM, then the exit status.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
