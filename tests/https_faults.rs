@@ -35,6 +35,11 @@ fn chunked(text: &str) -> Vec<u8> {
     with_head("200 OK\r\nTransfer-Encoding: chunked", body)
 }
 
+fn blanks_behind_sizes(text: &str) -> Vec<u8> {
+    let body = format!("{:x} \t\r\n{text}\r\n0  \r\n\r\n", text.len());
+    with_head("200 OK\r\nTransfer-Encoding: chunked", body)
+}
+
 #[test]
 fn answers_of_every_lawful_shape_are_read() {
     let length = format!("Content-Length: {}", BODY.len());
@@ -50,6 +55,12 @@ fn answers_of_every_lawful_shape_are_read() {
         vec![Act::Send([ok(BODY), b"more".to_vec()].concat())],
         vec![Act::Send(with_head(&format!("200 OK\r\nConnection: close\r\n{length}"), BODY))],
         vec![Act::Send(with_head(&format!("200 OK\r\n{length}\r\n{length}"), BODY))],
+        // What real services send besides: a folded field, blanks behind a chunk's size, a coding
+        // that is none, a version that does not exist yet.
+        vec![Act::Send(with_head(&format!("200 OK\r\nA: b\r\n folded\r\n{length}"), BODY))],
+        vec![Act::Send(blanks_behind_sizes(BODY))],
+        vec![Act::Send(with_head(&format!("200 OK\r\nContent-Encoding: none\r\n{length}"), BODY))],
+        vec![Act::Send([b"HTTP/1.2", &ok(BODY)[8..]].concat())],
     ];
     let count = shapes.len();
     let service = Service::good(move |seen| shapes[radius(seen) - 1].clone());
@@ -72,6 +83,8 @@ fn answers_that_can_not_be_used_are_told_in_plain_words_and_the_next_query_is_se
     let length = |head: &str| with_head(&format!("{head}\r\nContent-Length: 2"), "{}");
     let cases: Vec<(Vec<Act>, &str)> = vec![
         (vec![Act::Send(length("500 Oops"))], "HTTP status 500"),
+        (vec![Act::Send(length("600 Oops"))], "HTTP status 600"),
+        (vec![Act::Send(length("999 Denied"))], "HTTP status 999"),
         (
             vec![Act::Send(length("302 Found\r\nLocation: https://evil/"))],
             "HTTP status 302, a redirect",

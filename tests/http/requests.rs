@@ -13,9 +13,9 @@ const REQUESTS: [&str; 8] = [
     "POST /v1/places:searchNearby HTTP/1.1\r\nHost: localhost\r\nX-Goog-Api-Key: k\r\n\
      X-Goog-FieldMask: *\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n\
      {\"maxResultCount\": 1}",
-    "POST / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n1;a\r\n{\r\n1\r\n}\r\n0\r\nA: b\r\n\r\n",
+    "POST / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n1;a\r\n{\r\n1 \r\n}\r\n0\r\nA: b\r\n\r\n",
     "\r\nGET / HTTP/1.1\r\nhost: a\r\nConnection: keep-alive\r\n\r\n",
-    "DELETE http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "DELETE http://a/ HTTP/1.2\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 18\r\n\r\nGET /x HTTP/1.1\r\n\r",
     "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
     "GET / HTTP/1.0\r\n\r\n",
@@ -49,7 +49,7 @@ fn expected() -> Vec<Request> {
 }
 
 /// Requests that are refused, and with which status.
-const BAD: [(&[u8], u16); 47] = [
+const BAD: [(&[u8], u16); 48] = [
     (b"\r\n\r\n", 400),
     (b"\n", 400),
     (b"GET /\r\n\r\n", 400),
@@ -97,7 +97,8 @@ const BAD: [(&[u8], u16); 47] = [
     (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n", 413),
     (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
     (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-    (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+    (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
+    (b"GET / HTTP/1.10\r\nHost: a\r\n\r\n", 400),
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
 ];
 

@@ -31,8 +31,8 @@ impl Body {
         }
     }
 
-    pub(super) fn in_chunks(limit: usize) -> Body {
-        Body::new(Until::LastChunk(Chunks::new(limit)), limit)
+    pub(super) fn in_chunks(limit: usize, may_fold: bool) -> Body {
+        Body::new(Until::LastChunk(Chunks::new(limit, may_fold)), limit)
     }
 
     pub(super) fn until_close(limit: usize) -> Body {

@@ -27,6 +27,7 @@ pub(super) struct Chunks {
     /// Bytes of data that all chunks to come may have.
     room: u64,
     limit: usize,
+    may_fold: bool,
 }
 
 /// What was found at the front of the input.
@@ -42,7 +43,7 @@ pub(super) enum Step<'a> {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Size,
-    /// Spaces behind the digits, which only an extension may follow.
+    /// Blanks and tabs behind the digits.
     SizeSpace,
     Extension,
     Quoted,
@@ -54,6 +55,8 @@ enum State {
     DataLf,
     /// At the beginning of a field, or of the blank line that ends the body.
     TrailerBegin,
+    /// The same behind a field, which may go on here.
+    TrailerNext,
     TrailerName,
     TrailerValue,
     TrailerLf,
@@ -62,10 +65,11 @@ enum State {
 }
 
 impl Chunks {
-    /// `limit` is for the data of all chunks together.
-    pub(super) fn new(limit: usize) -> Chunks {
+    /// `limit` is for the data of all chunks together. `may_fold`: a trailer may go on in the next
+    /// line, as a field of an answer may (RFC 9112, section 5.2).
+    pub(super) fn new(limit: usize, may_fold: bool) -> Chunks {
         let room = u64::try_from(limit).unwrap_or(u64::MAX);
-        Chunks { state: State::Size, size: 0, digits: 0, skipped: 0, room, limit }
+        Chunks { state: State::Size, size: 0, digits: 0, skipped: 0, room, limit, may_fold }
     }
 
     /// Takes the next piece of data, or all there is before it.
@@ -103,7 +107,7 @@ impl Chunks {
         self.count()?;
         Ok(match (self.state, byte) {
             (Size, digit) if digit.is_ascii_hexdigit() => self.add_digit(digit)?,
-            (Size, b'\r') if self.digits > 0 => SizeLf,
+            (Size | SizeSpace, b'\r') if self.digits > 0 => SizeLf,
             (Size | SizeSpace, b' ' | b'\t') => SizeSpace,
             (Size | SizeSpace, b';') if self.digits > 0 => Extension,
             (Extension, b'\r') => SizeLf,
@@ -119,12 +123,13 @@ impl Chunks {
                 self.skipped = 0;
                 Size
             }
-            (TrailerBegin, b'\r') => LastLf,
-            (TrailerBegin | TrailerName, byte) if is_token(byte) => TrailerName,
+            (TrailerBegin | TrailerNext, b'\r') => LastLf,
+            (TrailerBegin | TrailerNext | TrailerName, byte) if is_token(byte) => TrailerName,
+            (TrailerNext, b' ' | b'\t') if self.may_fold => TrailerValue,
             (TrailerName, b':') => TrailerValue,
             (TrailerValue, b'\r') => TrailerLf,
             (TrailerValue, byte) if is_text(byte) => TrailerValue,
-            (TrailerLf, b'\n') => TrailerBegin,
+            (TrailerLf, b'\n') => TrailerNext,
             (LastLf, b'\n') => Done,
             _ => return Err(Fault::BadChunk),
         })
@@ -135,7 +140,7 @@ impl Chunks {
         use State::*;
         self.skipped += 1;
         match self.state {
-            TrailerBegin | TrailerName | TrailerValue | TrailerLf | LastLf => {
+            TrailerBegin | TrailerNext | TrailerName | TrailerValue | TrailerLf | LastLf => {
                 if self.skipped > HEAD_BYTES { Err(Fault::TrailersTooLong) } else { Ok(()) }
             }
             _ if self.skipped > CHUNK_LINE_BYTES => Err(Fault::ChunkLineTooLong),
@@ -184,7 +189,7 @@ mod tests {
 
     /// The data and what is left, or the fault; nothing where more is awaited.
     fn decoded(text: &str, limit: usize) -> Result<Option<(String, String)>, Fault> {
-        let mut chunks = Chunks::new(limit);
+        let mut chunks = Chunks::new(limit, true);
         let mut rest = text.as_bytes();
         let mut data = Vec::new();
         loop {
@@ -210,6 +215,8 @@ mod tests {
                 "0123456789\r\n\r\n\r\n\r\n\r\n",
             ),
             ("1;a\r\nx\r\n0;b=c;d=\"e\"\r\n\r\n", "x"),
+            ("1 \t\r\nx\r\n0 \r\n\r\n", "x"),
+            ("1\r\nx\r\n0\r\nA: b\r\n c\r\n\t\r\nD: e\r\n\r\n", "x"),
             ("1 \t; a = \"0;\\\"\t\\\\\"\r\nx\r\n0\r\n\r\n", "x"),
             ("1\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\n", "x"),
         ];
@@ -228,7 +235,8 @@ mod tests {
             "+5\r\n",
             "-5\r\n",
             "0x5\r\n",
-            "5 \r\n",
+            "5 \n",
+            " \r\n",
             "5\n",
             "5\r\r\n",
             "5;a\n",
@@ -242,6 +250,7 @@ mod tests {
             "5\r\nhello\r\r",
             "0\r\n\n",
             "0\r\n A: b",
+            "0\r\nA\r\n b",
             "0\r\nGET / HTTP/1.1\r\n",
             "0\r\n: b\r\n",
             "0\r\nA\r\n",

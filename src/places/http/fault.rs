@@ -8,7 +8,7 @@ use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES, HEAD_FIELDS};
 /// of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The first line is none of HTTP/1.1 or HTTP/1.0.
+    /// The first line is none of HTTP/1.
     NotHttp,
     /// No blank line within [`HEAD_BYTES`].
     HeadTooLong,
@@ -16,7 +16,7 @@ pub enum Fault {
     TooManyFields,
     /// A line of the head ends with LF alone.
     BareLineFeed,
-    /// A field that is none, or that goes on in a second line.
+    /// A field that is none, or, in a request, one that goes on in a second line.
     BadField,
     /// A Content-Length that is not digits alone, or does not fit into 64 bits.
     BadLength,

@@ -8,6 +8,9 @@
 //! The head is looked through line by line as it comes, each byte once, and parsed when it is whole.
 //! To parse it anew with each piece, as `httparse` invites to, costs time in the square of its
 //! length for a sender who sends single bytes.
+//!
+//! Before that, what RFC 9112 wants to be read in another form is put into that form, in place: a
+//! higher minor version, and in answers folded fields.
 
 use std::fmt;
 
@@ -26,17 +29,20 @@ pub(super) struct HeadBuffer {
     prefix: &'static [u8],
     /// Whether one empty line may yet come before it.
     may_skip_line: bool,
+    /// Whether a field may go on in the next line.
+    may_fold: bool,
 }
 
 impl HeadBuffer {
     pub(super) fn of_answer() -> HeadBuffer {
-        HeadBuffer { bytes: Vec::new(), prefix: b"HTTP/1.", may_skip_line: false }
+        HeadBuffer { bytes: Vec::new(), prefix: b"HTTP/1.", may_skip_line: false, may_fold: true }
     }
 
     /// A request may have an empty line before it: old clients sent one behind a body (RFC 9112,
-    /// section 2.2).
+    /// section 2.2). It may not fold: a proxy in front of us could have read it in another way
+    /// (section 5.2).
     pub(super) fn of_request() -> HeadBuffer {
-        HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true }
+        HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true, may_fold: false }
     }
 
     /// Takes from the front of `rest` what belongs to the head: all there is, or up to its blank
@@ -55,6 +61,10 @@ impl HeadBuffer {
                 return Err(Fault::NotHttp);
             }
             if line_end.is_some() && self.ends_head()? {
+                lower_version(&mut self.bytes);
+                if self.may_fold {
+                    unfold(&mut self.bytes);
+                }
                 return Ok(Some(&self.bytes));
             }
             if self.bytes.len() == HEAD_BYTES {
@@ -92,6 +102,36 @@ impl HeadBuffer {
     /// Bytes reserved.
     pub(super) fn buffered(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+/// Makes the first line's HTTP/1.2 to HTTP/1.9 an HTTP/1.1, the highest version that is spoken here
+/// (RFC 9110, section 2.5).
+fn lower_version(head: &mut [u8]) {
+    let line_end = memchr(b'\r', head).unwrap_or(head.len());
+    let line = &head[..line_end];
+    // The first word of an answer, the last one of a request.
+    let at = match line.starts_with(VERSION) {
+        true => VERSION.len(),
+        false => line.len().saturating_sub(1),
+    };
+    let is_whole = matches!(line.get(at + 1), None | Some(b' '));
+    if is_whole && line[..at].ends_with(VERSION) && matches!(line.get(at), Some(b'2'..=b'9')) {
+        head[at] = b'1';
+    }
+}
+
+/// Puts blanks where a field is folded (RFC 9112, section 5.2). What stands between the first line
+/// and the first field is no fold, and is left to be refused.
+fn unfold(head: &mut [u8]) {
+    let mut from = memchr(b'\n', head).map_or(head.len(), |at| at + 1);
+    while let Some(at) = memchr(b'\n', &head[from..]) {
+        let next = from + at + 1;
+        // `ends_head` has seen to it that a CR stands before each LF.
+        if matches!(head.get(next), Some(b' ' | b'\t')) {
+            head[next - 2..next].fill(b' ');
+        }
+        from = next;
     }
 }
 
@@ -206,6 +246,9 @@ fn number(text: &[u8]) -> Option<u64> {
     }
     number
 }
+
+/// What the minor version follows.
+const VERSION: &[u8] = b"HTTP/1.";
 
 #[cfg(test)]
 mod tests {

@@ -16,8 +16,10 @@
 //!
 //! The strictness is not pedantry. Where two readers of the same bytes disagree about where a body
 //! ends, one of them takes a part of the body for the next message ("request smuggling"), so
-//! whatever leaves room for two readings (both lengths, `+5`, a bare line feed, folded fields) is
-//! refused (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection with it.
+//! whatever leaves room for two readings (both lengths, `+5`, a bare line feed, in requests a folded
+//! field) is refused (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection with it. What can be
+//! read in one way only is read, because real services send it: folded fields in answers, blanks
+//! behind a chunk's size, a status past 599, a higher minor version, `Content-Encoding: none`.
 //!
 //! `httparse` reads the heads. It does not read chunk sizes here: its function for that takes an
 //! empty size for 0, so that a cut body passes for a whole one.

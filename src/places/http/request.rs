@@ -49,7 +49,7 @@ pub struct Request {
 /// be closed, for where the next request would begin is not known. Quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadRequest {
-    /// Another version than HTTP/1.1 or HTTP/1.0.
+    /// Another major version than HTTP/1.
     Version,
     /// No Host, or several.
     Host,
@@ -202,7 +202,7 @@ fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
     let expects_continue = is_http_11
         && values("expect").any(|field| field.value.eq_ignore_ascii_case(b"100-continue"));
     let body = if framing.is_chunked {
-        Body::in_chunks(REQUEST_BODY_BYTES)
+        Body::in_chunks(REQUEST_BODY_BYTES, false)
     } else if framing.length.is_none() && matches!(method, "POST" | "PUT" | "PATCH") {
         // It would mean no body (RFC 9112, section 6.3), but what has a body by its nature and does
         // not say so was sent by mistake.
@@ -275,7 +275,7 @@ impl From<Fault> for BadRequest {
 impl fmt::Display for BadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Version => "the request is neither HTTP/1.1 nor HTTP/1.0",
+            Self::Version => "the request is no HTTP/1.1",
             Self::Host => "the request does not have one Host",
             Self::Keys => "the request has several keys",
             Self::NoLength => "the request does not say how long its body is",

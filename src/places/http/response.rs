@@ -38,7 +38,7 @@ pub enum Progress {
 /// A response that has come whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// From 200 to 599.
+    /// From 200 to 999. What is past 599 means the same as one from 500 on (RFC 9110, section 15).
     pub status: u16,
     /// Without its framing; as long as the reader's limit at most.
     pub body: Vec<u8>,
@@ -60,13 +60,13 @@ pub enum HttpError {
     HeadCut,
     /// The other side closed within the body.
     BodyCut,
-    /// A status outside of 100 to 599.
+    /// A status below 100.
     BadStatus,
     /// Status 101, although no other protocol was asked for.
     SwitchesProtocols,
     /// More than [`INTERIM_HEADS`] heads of status 1xx.
     TooManyInterim,
-    /// A Content-Encoding other than identity, although no other was asked for.
+    /// A Content-Encoding that is one, although none was asked for.
     ContentCoding,
     /// The answer can't be read.
     Unreadable(Fault),
@@ -204,7 +204,7 @@ impl Head {
             101 => return Err(HttpError::SwitchesProtocols),
             // No body follows, whatever the fields say.
             100..200 => return Ok(Head { status, is_http_11, framing: Framing::default() }),
-            200..600 => {}
+            200..1000 => {}
             _ => return Err(HttpError::BadStatus),
         }
         let framing = Framing::read(minor, parsed.headers)?;
@@ -213,7 +213,11 @@ impl Head {
             .iter()
             .filter(|field| is(field, "content-encoding"))
             .flat_map(|field| elements(field.value));
-        if !codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")) {
+        // "none" is registered nowhere, and said by servers that mean "identity".
+        let is_plain = |coding: &[u8]| {
+            [&b""[..], b"identity", b"none"].iter().any(|name| coding.eq_ignore_ascii_case(name))
+        };
+        if !codings.all(is_plain) {
             return Err(HttpError::ContentCoding);
         }
         Ok(Head { status, is_http_11, framing })
@@ -229,7 +233,7 @@ impl Head {
             may_reuse &= !is_chunked && (self.status == 304 || length.unwrap_or(0) == 0);
             Body::of_length(0, limit)?
         } else if is_chunked {
-            Body::in_chunks(limit)
+            Body::in_chunks(limit, true)
         } else if let Some(length) = length {
             Body::of_length(length, limit)?
         } else {
@@ -262,7 +266,7 @@ impl fmt::Display for HttpError {
             Self::NoAnswer => "the connection was closed before any answer came",
             Self::HeadCut => "the answer's head was cut",
             Self::BodyCut => "the answer's body was cut",
-            Self::BadStatus => "the answer's status is not within 100 and 599",
+            Self::BadStatus => "the answer's status is below 100",
             Self::SwitchesProtocols => "the answer wants to switch to another protocol",
             Self::TooManyInterim => {
                 return write!(f, "over {INTERIM_HEADS} answers of status 1xx came");
