@@ -64,7 +64,7 @@ impl Bench {
         Bench::with(neighbours, true, 1)
     }
 
-    fn with(neighbours: usize, refill: bool, seed: u64) -> Bench {
+    fn with(neighbours: usize, refill: bool, seed: u128) -> Bench {
         let settings = Settings {
             name: "Own".into(),
             neighbours: ["A", "B", "C"][..neighbours].iter().map(|name| (*name).into()).collect(),
@@ -357,7 +357,7 @@ fn pauses_double_up_to_five_seconds_each_with_jitter_of_its_own() {
         let count = shares.iter().filter(|&&it| (quarter..quarter + 0.125).contains(&it)).count();
         assert!((25..=75).contains(&count), "{count} of 200 from {quarter}");
     }
-    let other = |seed: u64| {
+    let other = |seed: u128| {
         let mut bench = Bench::with(1, true, seed);
         bench.at(0);
         bench.herd.link_closed(NeighbourId(0), moment(0), &mut bench.said);

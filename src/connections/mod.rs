@@ -132,7 +132,7 @@ struct Neighbour {
 
 impl Server {
     /// Server number `index` of a configuration, in a fresh run. `epoch` and `seed` are random.
-    pub fn new(config: &Config, index: usize, epoch: Epoch, seed: u64, now: Moment) -> Server {
+    pub fn new(config: &Config, index: usize, epoch: Epoch, seed: u128, now: Moment) -> Server {
         let own = &config.servers[index];
         let neighbours = own.neighbours.iter().map(|&other| &config.servers[other]);
         let settings = Settings {

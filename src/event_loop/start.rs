@@ -1,8 +1,6 @@
 //! The loop's beginning and end: ports, limits of the process, and what can go wrong with them.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -117,6 +115,7 @@ impl EventLoop {
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(kernel("make a waker"))?);
         let client_tls = client_tls(&config.places).map_err(RunError::Tls)?;
+        let (epoch, seed) = fresh_run()?;
         let start = Instant::now();
         let now = moment(start);
         Ok(EventLoop {
@@ -131,7 +130,7 @@ impl EventLoop {
             worker: Worker::new(Arc::clone(&waker)),
             places_worker: Worker::new(Arc::clone(&waker)),
             siblings: Siblings::none(waker),
-            server: Server::new(config, index, epoch(), random(), now),
+            server: Server::new(config, index, epoch, seed, now),
             limits: config.limits.clone(),
             log,
             start,
@@ -224,15 +223,15 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
     clients
 }
 
-/// A fresh run's identity. 0 stands for none, so it is never that.
-fn epoch() -> Epoch {
-    Epoch(random().max(1))
-}
-
-/// The standard library seeds its hash tables from the system's random numbers, which is all
-/// the randomness that is needed here.
-fn random() -> u64 {
-    RandomState::new().hash_one("herd-mio")
+/// What makes a run unlike any other: its epoch, which neighbours learn, and the seed, which nobody
+/// does. Both are the operating system's random numbers.
+fn fresh_run() -> Result<(Epoch, u128), RunError> {
+    let (mut epoch, mut seed) = ([0; 8], [0; 16]);
+    for bytes in [&mut epoch[..], &mut seed[..]] {
+        getrandom::fill(bytes).map_err(|error| kernel("get random numbers")(error.into()))?;
+    }
+    // 0 stands for no epoch.
+    Ok((Epoch(u64::from_ne_bytes(epoch).max(1)), u128::from_ne_bytes(seed)))
 }
 
 impl fmt::Display for RunError {

@@ -63,8 +63,8 @@ pub struct Settings {
     pub refill: bool,
     /// This run's identity: random, not 0.
     pub epoch: Epoch,
-    /// For jitter and for the places in the hash table: random, too.
-    pub seed: u64,
+    /// The key of the table's hash, and where jitter begins: random, too, and known to nobody.
+    pub seed: u128,
 }
 
 /// What the outside must do.
@@ -116,13 +116,14 @@ impl Herd {
     pub fn new(settings: Settings, now: Moment) -> Herd {
         let count = settings.neighbours.len();
         let id = |index: usize| NeighbourId(index as u16);
+        let table = Table::new(settings.clients, settings.seed);
         Herd {
-            table: Table::new(settings.clients, settings.seed),
+            chance: table.unpredictable(b"jitter"),
+            table,
             links: (0..count).map(|index| Link::new(id(index), now.elapsed)).collect(),
             introduced: (0..count).map(|_| Introduced::new()).collect(),
             filling: Some(vec![Filling::Expected; count]),
             outputs: VecDeque::new(),
-            chance: settings.seed,
             settings,
         }
     }

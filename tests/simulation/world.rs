@@ -368,7 +368,7 @@ impl<'s> World<'s> {
             heartbeat: Duration::from_millis(self.schedule.heartbeat),
             refill: true,
             epoch: Epoch(1_000 * (number as u64 + 1) + run),
-            seed: self.schedule.seed ^ number as u64,
+            seed: u128::from(self.schedule.seed ^ number as u64),
         };
         let clock = self.servers.get(number).map_or(0, |server| server.clock);
         Herd::new(settings, moment(self.now, clock))
