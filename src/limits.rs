@@ -64,6 +64,8 @@ pub const READ_BYTES_A_TURN: usize = 64 * 1024;
 pub const LINES_A_TURN: usize = 1_024;
 /// Connections accepted in one turn.
 pub const ACCEPTS_A_TURN: usize = 64;
+/// Reads of a kept connection that signals may interrupt before it is given up.
+pub const INTERRUPTED_READS: usize = 8;
 /// Events taken from the kernel in one turn.
 pub const EVENTS_A_TURN: usize = 1_024;
 /// Unsent bytes of a link above which it takes nothing more from the feed.
@@ -82,6 +84,10 @@ pub const PLACES_CONNECT: Duration = Duration::from_secs(1);
 /// How long a connection with the Places service is kept without a query. Services close theirs after
 /// a minute or more; whoever closes first needs no second try.
 pub const PLACES_IDLE: Duration = Duration::from_secs(50);
+/// How long no connection with the Places service is kept after one on which more came than the answer.
+/// What comes unasked may come a moment after the next request has gone out, and then nothing tells it
+/// from that request's answer.
+pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// How long answers and acknowledgements are waited for at the end.
 pub const GRACE: Duration = Duration::from_secs(5);
 /// Log that waits for the disk (section 6). Beyond it records are dropped.

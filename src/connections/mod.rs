@@ -97,8 +97,9 @@ pub enum Command {
     ResolvePlaces { host: String, port: u16 },
     /// Connect to the Places service for a query, by TLS.
     OpenPlaces { query: QueryId, address: SocketAddr },
-    /// Append bytes to a connection's output.
-    Send { to: ConnectionId, bytes: Vec<u8> },
+    /// Send the next request on a kept connection with the Places service, by
+    /// [`Server::places_quiet`], if nothing has come on it since its last answer.
+    AskOn(ConnectionId),
     /// Append the end of an answer that a connection has waited for ([`Server::deliver`]).
     Deliver { to: ConnectionId, body: Vec<u8> },
 }

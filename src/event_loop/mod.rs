@@ -30,6 +30,7 @@ mod start;
 mod stop;
 mod timers;
 mod tls;
+mod tls_records;
 mod transport;
 mod worker;
 
@@ -300,7 +301,7 @@ impl EventLoop {
                 self.places_worker.start(Job::ResolvePlaces { host, port });
             }
             Command::OpenPlaces { query, address } => self.open_places(query, address),
-            Command::Send { to, bytes } => self.send(to, &bytes),
+            Command::AskOn(kept) => self.ask_on(kept),
             Command::Deliver { to, body } => {
                 let Some(Entry { connection, role: Role::Client(client) }) = self.slots.get_mut(to)
                 else {

@@ -11,6 +11,16 @@ use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, QueryId, Role, Verdict};
 use crate::errors::plain;
+use crate::limits::INTERRUPTED_READS;
+
+/// What a kept connection has brought since its last answer.
+enum AtRest {
+    Quiet,
+    /// Bytes that nobody asked for.
+    Spoke,
+    /// It can't be used any more.
+    Ended,
+}
 
 impl EventLoop {
     /// The Places service's name was looked up.
@@ -35,14 +45,43 @@ impl EventLoop {
         }
     }
 
-    /// Appends bytes to a connection's output.
-    pub(super) fn send(&mut self, to: ConnectionId, bytes: &[u8]) {
-        if let Some(Entry { connection, .. }) = self.slots.get_mut(to)
-            && connection.life == Life::Open
-        {
-            connection.queue(&mut self.buffers).extend_from_slice(bytes);
-            self.queue_flush(to);
+    /// Sends the request that a kept connection was chosen for. What came on that connection since its
+    /// last answer, noted or not, would be taken for the answer to this request: so the kernel is asked
+    /// now, and not only when it tells.
+    pub(super) fn ask_on(&mut self, kept: ConnectionId) {
+        match self.look_at_rest(kept) {
+            AtRest::Quiet => {
+                if let Some(Entry { connection, .. }) = self.slots.get_mut(kept) {
+                    let output = connection.queue(&mut self.buffers);
+                    self.server.places_quiet(kept, output);
+                    self.queue_flush(kept);
+                }
+                return;
+            }
+            AtRest::Spoke => self.server.places_spoke(kept, self.now),
+            AtRest::Ended => self.server.places_lost(kept, "the connection was closed", self.now),
         }
+        self.finish(kept);
+    }
+
+    /// Reads from a connection on which nothing is to come. It is quiet if the kernel says
+    /// `WouldBlock`, which a short read does not stand for here, and TLS holds neither plaintext nor a
+    /// part of a record.
+    fn look_at_rest(&mut self, id: ConnectionId) -> AtRest {
+        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+            return AtRest::Ended;
+        };
+        let mut interrupted = 0;
+        while connection.life == Life::Open && interrupted < INTERRUPTED_READS {
+            match connection.read(&mut self.scratch) {
+                Ok(Fill::Bytes(_)) => return AtRest::Spoke,
+                Ok(Fill::Nothing) if connection.ready.readable => interrupted += 1,
+                Ok(Fill::Nothing) if connection.transport.holds_nothing() => return AtRest::Quiet,
+                Ok(Fill::Nothing) => return AtRest::Spoke,
+                Ok(Fill::End) | Err(_) => return AtRest::Ended,
+            }
+        }
+        AtRest::Ended
     }
 
     /// One read, and what comes of it. The counterpart of `serve_lines`.

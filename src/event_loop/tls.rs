@@ -43,6 +43,7 @@ use rustls::{
     RootCertStore, ServerConfig, ServerConnection, crypto,
 };
 
+use super::tls_records::RecordBorders;
 use crate::errors::plain;
 
 /// A TCP stream with TLS over it.
@@ -56,19 +57,22 @@ pub struct TlsStream {
     failure: Option<Error>,
     is_failure_told: bool,
     is_drained: bool,
+    borders: RecordBorders,
 }
 
-/// A stream that remembers whether it brought less than it could: how much rustls asks for is its
-/// own affair.
+/// A stream that remembers whether it brought less than it could, and whether it ended within a record:
+/// how much rustls asks for, and keeps, is its own affair.
 struct Watched<'a> {
     stream: &'a mut TcpStream,
     was_short: bool,
+    borders: &'a mut RecordBorders,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(into)?;
         self.was_short = count < into.len();
+        self.borders.pass(&into[..count]);
         Ok(count)
     }
 }
@@ -84,6 +88,7 @@ impl TlsStream {
             failure: None,
             is_failure_told: false,
             is_drained: false,
+            borders: RecordBorders::default(),
         }
     }
 
@@ -114,9 +119,15 @@ impl TlsStream {
         self.is_drained
     }
 
+    /// Whether the last record that came was whole, so that no part of one is held.
+    pub fn is_between_records(&self) -> bool {
+        self.borders.is_between()
+    }
+
     /// Takes what the kernel has into rustls, once. Whatever comes of it is found by `reader`.
     fn receive(&mut self) -> io::Result<()> {
-        let mut watched = Watched { stream: &mut self.stream, was_short: false };
+        let (stream, borders) = (&mut self.stream, &mut self.borders);
+        let mut watched = Watched { stream, was_short: false, borders };
         // 0 is the end of the stream; rustls keeps that in mind.
         self.session.read_tls(&mut watched)?;
         self.is_drained = watched.was_short;

@@ -68,6 +68,14 @@ impl Socket {
             Socket::Tls(tls) => tls.is_handshaking(),
         }
     }
+
+    /// Whether nothing of what came is held that can't be read yet.
+    pub fn holds_nothing(&self) -> bool {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => true,
+            Socket::Tls(tls) => tls.is_between_records(),
+        }
+    }
 }
 
 impl Read for Socket {

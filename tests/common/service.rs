@@ -23,6 +23,10 @@ use super::{LIMIT, ServerProcess, Setup, wait_until};
 #[derive(Clone, Debug)]
 pub enum Act {
     Send(Vec<u8>),
+    /// Each in a record of its own, all in one segment.
+    Together(Vec<Vec<u8>>),
+    /// The first record whole and of the second one only a half, in one segment.
+    AndHalf(Vec<u8>, Vec<u8>),
     /// One byte a record, one record a write.
     Drip(Vec<u8>),
     /// Waits until the test opens the gate.
@@ -76,6 +80,8 @@ struct Shared {
     resumed: AtomicUsize,
     asked_now: AtomicUsize,
     asked_most: AtomicUsize,
+    acts: AtomicUsize,
+    ended: AtomicUsize,
 }
 
 impl Service {
@@ -96,6 +102,8 @@ impl Service {
             resumed: AtomicUsize::new(0),
             asked_now: AtomicUsize::new(0),
             asked_most: AtomicUsize::new(0),
+            acts: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
         });
         let service = Service { port, folder, shared: Arc::clone(&shared) };
         thread::spawn(move || {
@@ -107,7 +115,10 @@ impl Service {
                 let (shared, config) = (Arc::clone(&shared), Arc::clone(&config));
                 thread::spawn(move || match identity {
                     Identity::SilentBeforeHandshake => shared.hold(),
-                    _ => shared.serve(stream, number, config),
+                    _ => {
+                        shared.serve(stream, number, config);
+                        shared.ended.fetch_add(1, Ordering::SeqCst);
+                    }
                 });
             }
         });
@@ -164,6 +175,16 @@ impl Service {
         self.shared.asked_most.load(Ordering::SeqCst)
     }
 
+    /// What it has done so far, each [`Act`] counted.
+    pub fn acts(&self) -> usize {
+        self.shared.acts.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are over.
+    pub fn ended(&self) -> usize {
+        self.shared.ended.load(Ordering::SeqCst)
+    }
+
     /// Lets go of all that are held, now and later.
     pub fn open_gate(&self) {
         self.shared.open_gate();
@@ -205,7 +226,11 @@ impl Shared {
             let asked = self.asked_now.fetch_add(1, Ordering::SeqCst) + 1;
             self.asked_most.fetch_max(asked, Ordering::SeqCst);
             let acts = (self.script.lock().expect("no test panics with it"))(&seen);
-            let goes_on = acts.into_iter().all(|act| self.act(&mut tls, act));
+            let goes_on = acts.into_iter().all(|act| {
+                let goes_on = self.act(&mut tls, act);
+                self.acts.fetch_add(1, Ordering::SeqCst);
+                goes_on
+            });
             self.asked_now.fetch_sub(1, Ordering::SeqCst);
             if !goes_on {
                 return;
@@ -217,6 +242,17 @@ impl Shared {
     fn act(&self, tls: &mut Tls, act: Act) -> bool {
         let done = match act {
             Act::Send(bytes) => tls.write_all(&bytes).and_then(|()| tls.flush()),
+            Act::Together(pieces) => {
+                let records = pieces.iter().flat_map(|piece| records(&mut tls.conn, piece));
+                let records: Vec<u8> = records.collect();
+                tls.sock.write_all(&records)
+            }
+            Act::AndHalf(first, second) => {
+                let mut bytes = records(&mut tls.conn, &first);
+                let second = records(&mut tls.conn, &second);
+                bytes.extend_from_slice(&second[..second.len() / 2]);
+                tls.sock.write_all(&bytes)
+            }
             Act::Drip(bytes) => {
                 bytes.iter().try_for_each(|byte| tls.write_all(&[*byte]).and_then(|()| tls.flush()))
             }
@@ -234,6 +270,16 @@ impl Shared {
         };
         done.is_ok()
     }
+}
+
+/// Text as TLS sends it.
+fn records(session: &mut ServerConnection, text: &[u8]) -> Vec<u8> {
+    session.writer().write_all(text).expect("the session takes it");
+    let mut records = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut records).expect("memory takes it");
+    }
+    records
 }
 
 type Tls = StreamOwned<ServerConnection, TcpStream>;

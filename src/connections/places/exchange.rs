@@ -2,9 +2,9 @@
 //! follow.
 //!
 //! ```text
-//!   Connecting -> Handshaking -> Sending -> ReadingHead -> ReadingBody -> Idle -> Sending ...
-//!        |             |            |            |              |           |
-//!        +-------------+------------+------------+--------------+-----------+--> Failed
+//!   Connecting -> Handshaking -> Sending -> ReadingHead -> ReadingBody -> Idle -> Chosen -> Sending ...
+//!        |             |            |            |              |           |       |
+//!        +-------------+------------+------------+--------------+-----------+-------+--> Failed
 //! ```
 //!
 //! (The step before these, resolving the name, is a query's: there is no connection yet.)
@@ -26,6 +26,9 @@ pub enum Step {
     ReadingBody,
     /// In the pool. Any byte that comes now is one that nobody asked for.
     Idle,
+    /// Taken from the pool for a query, whose request is not sent yet. A byte that comes now is one that
+    /// nobody asked for, too.
+    Chosen,
     /// It is being closed.
     Failed,
 }
@@ -57,11 +60,16 @@ impl Exchange {
         }
     }
 
-    /// A request goes out, and an answer of at most `answer_bytes` is expected.
-    pub(super) fn begin(&mut self, query: QueryId, answer_bytes: usize) {
-        self.is_reused = self.step == Step::Idle;
-        self.step = if self.is_reused { Step::Sending } else { Step::Handshaking };
+    /// It is taken from the pool for a query.
+    pub(super) fn choose(&mut self, query: QueryId) {
+        self.step = Step::Chosen;
         self.query = Some(query);
+    }
+
+    /// Its query's request goes out, and an answer of at most `answer_bytes` is expected.
+    pub(super) fn begin(&mut self, answer_bytes: usize) {
+        self.is_reused = self.step == Step::Chosen;
+        self.step = if self.is_reused { Step::Sending } else { Step::Handshaking };
         self.reader = ResponseReader::new(answer_bytes);
     }
 
@@ -99,6 +107,16 @@ impl Exchange {
     /// Nothing more is expected of it. Says whose request it carried, and in which step.
     pub(super) fn fail(&mut self) -> (Option<QueryId>, Step) {
         (self.query.take(), std::mem::replace(&mut self.step, Step::Failed))
+    }
+
+    /// Whether nobody has asked anything on it that is not answered: what comes is surplus.
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.step, Step::Idle | Step::Chosen)
+    }
+
+    /// Whether more has come than its answer.
+    pub(super) fn has_surplus(&self) -> bool {
+        self.reader.has_surplus()
     }
 
     /// Whether the service can't have begun to answer: it had closed the connection before.

@@ -168,6 +168,20 @@ impl Server {
         }
     }
 
+    /// A kept connection that was chosen for a query is quiet: appends the request.
+    pub fn places_quiet(&mut self, id: ConnectionId, out: &mut Vec<u8>) {
+        if let Some(service) = self.service() {
+            service.quiet(id, out);
+        }
+    }
+
+    /// Something has come on a kept connection that nobody asked for. It must be closed.
+    pub fn places_spoke(&mut self, id: ConnectionId, now: Moment) {
+        if let Some(service) = self.service() {
+            service.spoke_unasked(id, now.elapsed);
+        }
+    }
+
     /// The TLS handshake of a connection is done.
     pub fn places_secured(&mut self, id: ConnectionId) {
         if let Some(service) = self.service() {

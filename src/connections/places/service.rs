@@ -20,7 +20,7 @@ use super::names::{Look, Names};
 use super::queries::{Asker, Full, Queries, Query, QueryId, Stage};
 use crate::config::{PlacesSettings, shown};
 use crate::connections::{Command, ConnectionId, Verdict};
-use crate::limits::{PLACES_CONNECT, PLACES_IDLE};
+use crate::limits::{PLACES_CONNECT, PLACES_DISTRUST, PLACES_IDLE};
 use crate::logging::{Escaped, Rarely};
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Answer, Api, Circle, Failure};
@@ -39,6 +39,8 @@ pub(in crate::connections) struct Service {
     exchanges: HashMap<ConnectionId, Exchange>,
     /// The pool, the one that rests for longest first.
     idle: Vec<ConnectionId>,
+    /// Before this, connections are not kept: the service has sent what nobody asked for.
+    distrusted_until: Duration,
     /// When attempts to connect are given up, the nearest first; of some that is no matter any more.
     attempts: VecDeque<(Duration, ConnectionId)>,
     names: Names,
@@ -59,6 +61,7 @@ impl Service {
             queries: Queries::new(settings.in_flight, settings.waiting),
             exchanges: HashMap::new(),
             idle: Vec::new(),
+            distrusted_until: Duration::ZERO,
             attempts: VecDeque::new(),
             commands: VecDeque::new(),
             rarely: Rarely::default(),
@@ -165,9 +168,35 @@ impl Service {
             && let Some(query) = self.queries.get_mut(id)
         {
             log::debug!("Connected to the Places service at {}.", exchange.address);
-            exchange.begin(id, self.answer_bytes);
+            exchange.begin(self.answer_bytes);
             out.extend_from_slice(&query.request);
         }
+    }
+
+    /// A kept connection that was chosen for a query is quiet: appends the request.
+    pub(super) fn quiet(&mut self, connection: ConnectionId, out: &mut Vec<u8>) {
+        if let Some(exchange) = self.exchanges.get_mut(&connection)
+            && exchange.step == Step::Chosen
+            && let Some(query) = exchange.query.and_then(|id| self.queries.get_mut(id))
+        {
+            exchange.begin(self.answer_bytes);
+            out.extend_from_slice(&query.request);
+        }
+    }
+
+    /// Bytes have come on a kept connection that nobody asked for: the other kept ones may bring some,
+    /// too, and too late to be told from an answer.
+    pub(super) fn spoke_unasked(&mut self, connection: ConnectionId, now: Duration) {
+        self.distrust(now);
+        self.lost(connection, "it spoke without being asked", now);
+    }
+
+    fn distrust(&mut self, now: Duration) {
+        let text =
+            "The Places service sent more than was asked for: no connection is kept for now.";
+        self.rarely.warn(now, text);
+        self.distrusted_until = now + PLACES_DISTRUST;
+        self.commands.extend(self.idle.drain(..).map(Command::Finish));
     }
 
     /// The handshake is done.
@@ -187,8 +216,8 @@ impl Service {
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return Verdict::Close;
         };
-        if exchange.query.is_none() {
-            self.lost(connection, "it spoke without being asked", now);
+        if exchange.is_at_rest() {
+            self.spoke_unasked(connection, now);
             return Verdict::Close;
         }
         match exchange.push(bytes) {
@@ -206,7 +235,7 @@ impl Service {
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return;
         };
-        if exchange.query.is_none() || exchange.may_be_repeated() {
+        if exchange.is_at_rest() || exchange.may_be_repeated() {
             return self.lost(connection, "the connection was closed", now);
         }
         match exchange.end() {
@@ -230,6 +259,9 @@ impl Service {
         };
         if step == Step::Connecting {
             return self.try_next_address(id, reason, now);
+        }
+        if step == Step::Chosen {
+            return self.carry(id, now); // The service knows nothing of it yet.
         }
         // A search changes nothing at the service, so also the New API's POST may be said again.
         if may_be_repeated && !std::mem::replace(&mut query.is_repeated, true) {
@@ -257,18 +289,22 @@ impl Service {
     /// Gives free slots to those that wait, by connections of the pool where it has some.
     fn start_waiting(&mut self, now: Duration) {
         while let Some(id) = self.queries.next() {
-            let Some(query) = self.queries.get_mut(id) else {
-                continue;
-            };
-            match self.idle.pop().and_then(|idle| Some((idle, self.exchanges.get_mut(&idle)?))) {
-                Some((connection, exchange)) => {
-                    query.stage = Stage::On(connection);
-                    exchange.begin(id, self.answer_bytes);
-                    let bytes = query.request.clone();
-                    self.commands.push_back(Command::Send { to: connection, bytes });
-                }
-                None => self.open(id, now),
+            self.carry(id, now);
+        }
+    }
+
+    /// Gives a query a connection: one of the pool where that has some, else a fresh one.
+    fn carry(&mut self, id: QueryId, now: Duration) {
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
+        match self.idle.pop().and_then(|idle| Some((idle, self.exchanges.get_mut(&idle)?))) {
+            Some((connection, exchange)) => {
+                query.stage = Stage::On(connection);
+                exchange.choose(id);
+                self.commands.push_back(Command::AskOn(connection));
             }
+            None => self.open(id, now),
         }
     }
 
@@ -325,8 +361,13 @@ impl Service {
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return Verdict::Close;
         };
+        let has_surplus = exchange.has_surplus();
         let (query, _) = exchange.fail();
-        if response.may_reuse {
+        if has_surplus {
+            self.distrust(now);
+        }
+        let is_kept = response.may_reuse && now >= self.distrusted_until;
+        if let (true, Some(exchange)) = (is_kept, self.exchanges.get_mut(&connection)) {
             exchange.rest(now);
             self.idle.push(connection);
         }
@@ -335,7 +376,7 @@ impl Service {
             None => log::debug!("An answer came that nobody waits for."),
         }
         self.start_waiting(now);
-        if response.may_reuse { Verdict::Next } else { Verdict::Close }
+        if is_kept { Verdict::Next } else { Verdict::Close }
     }
 
     fn deliver(&mut self, query: Query, response: &Response) {
@@ -404,7 +445,7 @@ fn missing(step: Step) -> &'static str {
     match step {
         Step::Connecting => "the connection was not made",
         Step::Handshaking => "the TLS handshake was not finished",
-        Step::Sending | Step::Idle | Step::Failed => "nothing came",
+        Step::Sending | Step::Idle | Step::Chosen | Step::Failed => "nothing came",
         Step::ReadingHead => "its head was not finished",
         Step::ReadingBody => "its body was not finished",
     }

@@ -23,6 +23,7 @@ pub struct ResponseReader {
     stage: Stage,
     body_limit: usize,
     has_begun: bool,
+    has_surplus: bool,
     interim_heads: usize,
 }
 
@@ -88,6 +89,7 @@ impl ResponseReader {
             stage: Stage::Head(HeadBuffer::of_answer()),
             body_limit,
             has_begun: false,
+            has_surplus: false,
             interim_heads: 0,
         }
     }
@@ -101,7 +103,8 @@ impl ResponseReader {
             Ok(false) => Ok(Progress::More),
             Ok(true) => {
                 let mut response = self.finish()?;
-                response.may_reuse &= rest.is_empty();
+                self.has_surplus = !rest.is_empty();
+                response.may_reuse &= !self.has_surplus;
                 Ok(Progress::Done(response))
             }
             Err(error) => {
@@ -128,6 +131,11 @@ impl ResponseReader {
     /// Whether any byte of the answer has come.
     pub fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// Whether bytes stood behind the end of the answer, which is no part of any other.
+    pub fn has_surplus(&self) -> bool {
+        self.has_surplus
     }
 
     /// Whether the head is over and the body is not.

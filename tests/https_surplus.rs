@@ -1,0 +1,144 @@
+//! Claim: what a Places service sends unasked, behind an answer or on a kept connection, reaches nobody:
+//! each client gets the answer to its own question.
+
+mod common;
+
+use common::service::{Act, Seen, Service, ok};
+use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
+use rustix::process::Signal;
+
+/// An answer that names the latitude that was asked for, with so many bytes around it.
+fn answer(seen: &Seen, size: usize) -> Vec<u8> {
+    let location = seen.text.split("location=").nth(1).and_then(|rest| rest.split(',').next());
+    let location = location.expect("a location");
+    let padding = "x".repeat(size);
+    ok(format!("{{\"results\": [\"{location}\"], \"status\": \"OK\", \"x\": \"{padding}\"}}"))
+}
+
+/// A server that asks this service, and clients, each of which has said where it is.
+fn server(service: &Service, places: &str, clients: usize) -> (Setup, ServerProcess, Vec<Client>) {
+    let (setup, server) = service.asked_by_goloman("sesame", places, &["--log-level=debug"]);
+    let mut clients: Vec<Client> = (0..clients).map(|_| server.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.ask(&format!("IAMAT c{number} +10.{number:03}+20.000 1559865055.5"));
+    }
+    (setup, server, clients)
+}
+
+fn ask(clients: &mut [Client]) {
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("WHATSAT c{number} 1 5\n"));
+    }
+}
+
+/// Every client reads the answer to its own question.
+fn expect_own_answers(clients: &mut [Client], what: &str) {
+    for (number, client) in clients.iter_mut().enumerate() {
+        let answer = client.answer();
+        let own = [format!("10.{number:03}")];
+        assert_eq!(
+            (answer.status().as_str(), &answer.results()[..]),
+            ("OK", &own.map(Into::into)[..]),
+            "{what}"
+        );
+    }
+}
+
+/// How an answer can come twice.
+type Twice = fn(Vec<u8>) -> Vec<Act>;
+const IN_ONE_RECORD: Twice = |answer| vec![Act::Send(answer.repeat(2))];
+const IN_ONE_SEGMENT: Twice = |answer| vec![Act::Together(vec![answer.clone(), answer])];
+/// The rest of the second one comes when the test lets it.
+const ONE_AND_A_HALF: Twice = |answer| vec![Act::AndHalf(answer.clone(), answer), Act::Hold];
+
+#[test]
+fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
+    for (name, twice) in [
+        ("one record", IN_ONE_RECORD),
+        ("one segment", IN_ONE_SEGMENT),
+        ("one and a half", ONE_AND_A_HALF),
+    ] {
+        // Around the 4 KiB that rustls takes at once, and more than one record.
+        for size in [0, 3_000, 20_000] {
+            let what = format!("{name}, {size} bytes");
+            let service = Service::good(move |seen| twice(answer(seen, size)));
+            let (_setup, _server, mut clients) = server(&service, "in_flight = 1", 5);
+            ask(&mut clients);
+            expect_own_answers(&mut clients, &what);
+            assert_eq!(service.connections(), 5, "each has a connection of its own: {what}");
+        }
+    }
+}
+
+#[test]
+fn with_one_slot_those_that_wait_share_one_connection_of_a_service_that_answers_once() {
+    for size in [0, 3_000, 20_000] {
+        let service = Service::good(move |seen| vec![Act::Send(answer(seen, size))]);
+        let (_setup, _server, mut clients) = server(&service, "in_flight = 1", 20);
+        ask(&mut clients);
+        expect_own_answers(&mut clients, "answered once");
+        assert_eq!((service.connections(), service.requests().len()), (1, 20));
+    }
+}
+
+#[test]
+fn two_hundred_clients_at_the_default_settings_get_each_its_own_answer() {
+    for (name, twice) in [("one record", IN_ONE_RECORD), ("one segment", IN_ONE_SEGMENT)] {
+        let service = Service::good(move |seen| twice(answer(seen, 3_000)));
+        let (_setup, _server, mut clients) = server(&service, "", 200);
+        ask(&mut clients);
+        expect_own_answers(&mut clients, name);
+    }
+}
+
+#[test]
+fn a_byte_on_an_idle_connection_closes_it_and_the_next_query_goes_out_on_a_fresh_one() {
+    let service = Service::good(|seen| match seen.connection {
+        1 => vec![Act::Send(answer(seen, 0)), Act::Hold, Act::Send(answer(seen, 0))],
+        _ => vec![Act::Send(answer(seen, 0))],
+    });
+    let (_setup, _server, mut clients) = server(&service, "", 2);
+    let (first, second) = clients.split_at_mut(1);
+    ask(first);
+    expect_own_answers(first, "before");
+    service.open_gate();
+    wait_until(LIMIT, "the connection is closed", || service.ended() == 1);
+    second[0].send("WHATSAT c1 1 5\n");
+    assert_eq!(second[0].answer().results(), ["10.001"]);
+    assert_eq!(service.connections(), 2);
+}
+
+/// The client's line and the surplus are told of by one wait, the line first.
+#[test]
+fn what_lies_on_an_idle_connection_is_no_answer_to_a_query_that_comes_before_it_is_read() {
+    let service = Service::good(|seen| match seen.connection {
+        1 => vec![Act::Send(answer(seen, 0)), Act::Hold, Act::Send(answer(seen, 0))],
+        _ => vec![Act::Send(answer(seen, 0))],
+    });
+    let (_setup, server, mut clients) = server(&service, "", 2);
+    let (first, second) = clients.split_at_mut(1);
+    ask(first);
+    expect_own_answers(first, "before");
+    server.signal(Signal::STOP);
+    second[0].send("WHATSAT c1 1 5\n");
+    service.open_gate();
+    wait_until(LIMIT, "the surplus is sent", || service.acts() == 3);
+    server.signal(Signal::CONT);
+    assert_eq!(second[0].answer().results(), ["10.001"]);
+    assert_eq!(service.requests().len(), 2, "the request was not sent in vain");
+}
+
+#[test]
+fn a_service_that_sends_too_much_is_asked_on_fresh_connections_for_a_while() {
+    let service = Service::good(|seen| match seen.connection {
+        1 => IN_ONE_RECORD(answer(seen, 0)),
+        _ => vec![Act::Send(answer(seen, 0))],
+    });
+    let (_setup, server, mut clients) = server(&service, "", 4);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("WHATSAT c{number} 1 5\n"));
+        assert_eq!(client.answer().results(), [format!("10.{number:03}")]);
+    }
+    assert_eq!(service.connections(), 4);
+    server.wait_for_log("The Places service sent more than was asked for");
+}
