@@ -46,6 +46,10 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
 /// How long a link must have been up for its next pause to be the first one again.
 pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
+/// How long a neighbour that is there may take to answer an attempt to connect: as long as TCP waits
+/// before it sends a SYN again (RFC 6298). One that took longer was lost on a host that was not up yet,
+/// and is tried again by TCP at ever longer intervals.
+pub const CONNECT_ANSWERED: Duration = Duration::from_secs(1);
 /// Records of the feed that a link looks at in one turn: dead and skipped ones cost time, too.
 pub const FEED_RECORDS_A_STEP: usize = 4_096;
 /// Longest line between servers, whatever the clients' limit (section 4).

@@ -70,6 +70,11 @@ impl Introduced {
         self.present.is_some() && self.visit == visit
     }
 
+    /// Whether it has a connection here.
+    pub(super) fn is_connected(&self) -> bool {
+        self.present.is_some()
+    }
+
     /// The run it speaks for.
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.epoch
@@ -197,6 +202,7 @@ impl Herd {
         let (mark, visit) = introduced.hello(epoch, now.elapsed);
         write_resume(mark, self.settings.epoch, self.settings.name.as_bytes(), out);
         witness.note(Event::Introduced { neighbour, from: mark.map(|(_, seq)| seq) });
+        self.neighbour_called(neighbour, epoch, now, witness);
         Caller::Introduced { neighbour, visit }
     }
 

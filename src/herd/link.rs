@@ -9,14 +9,16 @@
 //!      ^                              |                              |                  |
 //!      +------- failed, closed, too late, or (Up) no ACK for three heartbeats ----------+
 //! ```
+//!
+//! A neighbour that says HELLO to us is there, so its HELLO ends the pause ([`Link::called`]).
 
 use std::time::Duration;
 
 use super::table::{Entry, Table};
 use super::{Event, Moment, NeighbourId, Witness};
 use crate::limits::{
-    BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, FEED_RECORDS_A_STEP, MARK_BYTES,
-    MARK_UPDATES,
+    BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, CONNECT_ANSWERED, FEED_RECORDS_A_STEP,
+    MARK_BYTES, MARK_UPDATES,
 };
 use crate::protocol::{Epoch, Seq, write_mark};
 
@@ -27,6 +29,11 @@ pub struct Link {
     state: State,
     /// The pause before the next dial but its jitter.
     backoff: Duration,
+    /// The run of the neighbour that has said HELLO to us and was not dialled since.
+    called_by: Option<Epoch>,
+    /// Before this, no pause is ended by a HELLO. Else a neighbour that says HELLO again and again, and
+    /// whose port can't be reached, would be dialled without any pause.
+    pause_ends_after: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +41,7 @@ enum State {
     /// Not connected; it is dialled at `until`.
     Waiting { until: Duration },
     /// The outside was asked to connect, and has until then.
-    Dialling { until: Duration },
+    Dialling { since: Duration, until: Duration },
     /// HELLO is said; the RESUME has until then.
     Greeting { until: Duration },
     /// The neighbour is told what changes.
@@ -65,7 +72,13 @@ struct Up {
 
 impl Link {
     pub(super) fn new(neighbour: NeighbourId, now: Duration) -> Link {
-        Link { neighbour, state: State::Waiting { until: now }, backoff: BACKOFF_FIRST }
+        Link {
+            neighbour,
+            state: State::Waiting { until: now },
+            backoff: BACKOFF_FIRST,
+            called_by: None,
+            pause_ends_after: Duration::ZERO,
+        }
     }
 
     /// Whether the neighbour is told what changes.
@@ -102,7 +115,33 @@ impl Link {
 
     /// The outside is asked to connect.
     pub(super) fn dial(&mut self, patience: Duration, now: Duration) {
-        self.state = State::Dialling { until: now + patience };
+        if self.called_by.take().is_some() {
+            self.pause_ends_after = now + self.backoff;
+        }
+        self.state = State::Dialling { since: now, until: now + patience };
+    }
+
+    /// The neighbour's run `epoch` has said HELLO to us: it is there, and need not be waited for. An
+    /// attempt to connect that got no answer from the network for a while is given up for a new one,
+    /// since it began before the neighbour could be reached. A link that leads to another run of it
+    /// says a MARK at once: a host that has forgotten the connection answers that it has.
+    pub(super) fn called(&mut self, epoch: Epoch, now: Duration) -> Due {
+        match &mut self.state {
+            State::Up(up) if up.epoch == epoch => {
+                self.called_by = None;
+                return Due::Nothing;
+            }
+            State::Up(up) => up.beat_is_due = true,
+            State::Greeting { .. } => {}
+            State::Waiting { until } => *until = now.max(self.pause_ends_after).min(*until),
+            State::Dialling { since, .. } => {
+                self.called_by = Some(epoch);
+                let is_stuck = *since + CONNECT_ANSWERED <= now && self.pause_ends_after <= now;
+                return if is_stuck { Due::HangUp(CALLED_MEANWHILE) } else { Due::Nothing };
+            }
+        }
+        self.called_by = Some(epoch);
+        Due::Nothing
     }
 
     /// The connection is there.
@@ -112,6 +151,7 @@ impl Link {
 
     /// The neighbour's RESUME: from where it is told, and which run of it is.
     pub(super) fn resume(&mut self, cursor: Seq, epoch: Epoch, now: Duration) {
+        self.called_by = self.called_by.filter(|called| *called != epoch);
         self.state = State::Up(Up {
             epoch,
             since: now,
@@ -132,6 +172,8 @@ impl Link {
         if let State::Up(up) = &mut self.state {
             up.acked = up.marked.map(|marked| seq.min(marked));
             up.waiting_since = (up.acked < up.marked).then_some(now);
+            // The neighbour was reached, so its next HELLO counts again.
+            self.pause_ends_after = self.pause_ends_after.min(up.since + BACKOFF_FIRST);
         }
     }
 
@@ -146,16 +188,20 @@ impl Link {
         // Half of the pause is fixed, half is chance: servers that lost each other in the same
         // moment don't dial in the same moment, and none dials at once.
         let pause = self.backoff.mul_f64(0.5 + jitter / 2.0);
-        self.state = State::Waiting { until: now + pause };
+        let mut until = now + pause;
+        if self.called_by.is_some() {
+            until = until.min(now.max(self.pause_ends_after));
+        }
+        self.state = State::Waiting { until };
         self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
     }
 
     /// When something is due by the clock alone: a dial, a beat, the end of patience.
     pub(super) fn poll_timeout(&self, heartbeat: Duration) -> Duration {
         match &self.state {
-            State::Waiting { until } | State::Dialling { until } | State::Greeting { until } => {
-                *until
-            }
+            State::Waiting { until }
+            | State::Dialling { until, .. }
+            | State::Greeting { until } => *until,
             State::Up(up) => {
                 let beat = up.marked_at + heartbeat;
                 // A beat that is due waits for room in the output, not for the clock.
@@ -169,7 +215,7 @@ impl Link {
     pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> Due {
         match &mut self.state {
             State::Waiting { until } if *until <= now => Due::Dial,
-            State::Dialling { until } if *until <= now => {
+            State::Dialling { until, .. } if *until <= now => {
                 Due::HangUp("it could not be reached in time")
             }
             State::Greeting { until } if *until <= now => Due::HangUp("it said no RESUME in time"),
@@ -285,3 +331,6 @@ pub(super) enum Due {
     /// To be closed, for this reason.
     HangUp(&'static str),
 }
+
+/// Why an attempt to connect is given up for a new one.
+const CALLED_MEANWHILE: &str = "it has said HELLO here meanwhile";

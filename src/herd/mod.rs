@@ -217,7 +217,10 @@ impl Herd {
     pub fn link_closed(&mut self, neighbour: NeighbourId, now: Moment, witness: &mut dyn Witness) {
         let jitter = self.chance();
         self.link(neighbour).closed(jitter, now.elapsed);
-        self.note_filling(neighbour, Filling::Absent, witness);
+        // One that is connected here can't be reached by us, and may have something for us all the same.
+        if !self.introduced[usize::from(neighbour.0)].is_connected() {
+            self.note_filling(neighbour, Filling::Absent, witness);
+        }
     }
 
     /// Handles a line that a neighbour answered on our link to it.
@@ -325,11 +328,7 @@ impl Herd {
                     self.links[index].dial(3 * heartbeat, now.elapsed);
                     self.outputs.push_back(Output::Dial(neighbour));
                 }
-                Due::HangUp(reason) => {
-                    witness.note(Event::HungUp { neighbour, reason });
-                    self.outputs.push_back(Output::HangUp(neighbour));
-                    self.link_closed(neighbour, now, witness);
-                }
+                Due::HangUp(reason) => self.give_up(neighbour, reason, now, witness),
             }
             let introduced = &mut self.introduced[index];
             if introduced.silent_at(3 * heartbeat).is_some_and(|at| at <= now.elapsed) {
@@ -338,6 +337,31 @@ impl Herd {
                 self.outputs.push_back(Output::SendAway(neighbour));
             }
         }
+    }
+
+    /// A neighbour has said HELLO to us: it is there, so our link to it need not wait.
+    fn neighbour_called(
+        &mut self,
+        neighbour: NeighbourId,
+        epoch: Epoch,
+        now: Moment,
+        witness: &mut dyn Witness,
+    ) {
+        if let Due::HangUp(reason) = self.link(neighbour).called(epoch, now.elapsed) {
+            self.give_up(neighbour, reason, now, witness);
+        }
+    }
+
+    fn give_up(
+        &mut self,
+        neighbour: NeighbourId,
+        reason: &'static str,
+        now: Moment,
+        witness: &mut dyn Witness,
+    ) {
+        witness.note(Event::HungUp { neighbour, reason });
+        self.outputs.push_back(Output::HangUp(neighbour));
+        self.link_closed(neighbour, now, witness);
     }
 
     fn link(&mut self, neighbour: NeighbourId) -> &mut Link {
