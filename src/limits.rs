@@ -50,6 +50,14 @@ pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 /// before it sends a SYN again (RFC 6298). One that took longer was lost on a host that was not up yet,
 /// and is tried again by TCP at ever longer intervals.
 pub const CONNECT_ANSWERED: Duration = Duration::from_secs(1);
+/// Runs of one neighbour that are remembered, so that one of them that comes back is recognised: as many
+/// servers may call themselves alike, and be told of.
+pub const NAMESAKE_RUNS: usize = 4;
+/// How often a run must come back after another one before two servers of one name are taken for a fact. A
+/// HELLO that was under way for long, and then overtaken by that of the next run, makes one or two.
+pub const NAMESAKE_RETURNS: u32 = 3;
+/// When two servers of one name are no longer there: each that is pushed off dials again within 5 s.
+pub const NAMESAKES_GONE_AFTER: Duration = Duration::from_secs(30);
 /// Records of the feed that a link looks at in one turn: dead and skipped ones cost time, too.
 pub const FEED_RECORDS_A_STEP: usize = 4_096;
 /// Longest line between servers, whatever the clients' limit (section 4).

@@ -116,6 +116,9 @@ fn a_neighbour_may_say_as_much_as_is_permitted() {
         "MARK 18446744073709551615".into(),
         "MARK 000000000000000000000000000007".into(),
         "HELLO herd/1 A 0123456789abcdef".into(),
+        "SETTINGS abcdefghijklmnop 1 1".into(),
+        "SETTINGS report 18446744073709551616 99999999999999999999999999".into(),
+        "SETTINGS report 1 1 1 1 1 1 1 1 1 1".into(),
     ] {
         assert_eq!(judged_peer(&line), "", "{line}");
     }
@@ -140,6 +143,9 @@ fn a_neighbour_may_say_as_much_as_is_permitted() {
         ("UPDATELOC a +1-2 1 A +1000000000000000000.000000000".into(), skew),
         ("MARK 18446744073709551616".into(), "no server says that here"),
         ("MARK -1".into(), "no server says that here"),
+        ("SETTINGS abcdefghijklmnopq 1 1".into(), "no server says that here"),
+        ("SETTINGS repor7 1 1".into(), "no server says that here"),
+        ("SETTINGS report 1".into(), "no server says that here"),
         ("HELLO herd/1 A 0123456789abcde".into(), "no server says that here"),
         ("HELLO herd/1 A 0123456789abcdeg".into(), "no server says that here"),
         ("HELLO herd/2 A 0123456789abcdef".into(), "this server speaks herd/1 only"),

@@ -76,7 +76,7 @@ fn every_case_is_answered_as_written_and_however_it_is_split() {
 #[test]
 fn the_cases_are_parsed_with_every_byte() {
     let cases = parse(include_bytes!("conformance/lines.txt"));
-    assert_eq!(cases.len(), 37);
+    assert_eq!(cases.len(), 40);
     let bytes =
         cases.iter().find(|case| case.name == "the copy keeps every byte").expect("that case");
     assert_eq!(bytes.sent(), b"\t what\0is \xff\xfe this \r\n");
@@ -86,7 +86,7 @@ fn the_cases_are_parsed_with_every_byte() {
     assert_eq!(line, b"? \t what\0is \xff\xfe this ");
     let course = cases.iter().filter(|case| case.dialect == "course").count();
     let peers = cases.iter().filter(|case| case.port == Port::Peers).count();
-    assert_eq!((course, peers), (2, 5));
+    assert_eq!((course, peers), (2, 8));
     let sends: usize = cases.iter().map(|case| case.sent().len()).sum();
     assert!((1_000..3_000).contains(&sends), "{sends} bytes");
     assert_eq!(unescape(br"a\n\r\t\f\v\\\x00\xfF"), b"a\n\r\t\x0c\x0b\\\0\xff");

@@ -164,7 +164,7 @@ proptest! {
     #[test]
     fn no_field_makes_a_parser_panic(fields in prop::collection::vec("[-+0-9.NaEx/CRSWG_48]{0,20}", 3)) {
         let line = fields.join(" ");
-        for command in ["IAMAT", "WHATSAT", "UPDATELOC", "MARK", "HELLO herd/1"] {
+        for command in ["IAMAT", "WHATSAT", "UPDATELOC", "MARK", "SETTINGS", "HELLO herd/1"] {
             let line = format!("{command} {line}");
             let _ = Request::parse(line.as_bytes(), Dialect::Report);
             let _ = FromDialler::parse(line.as_bytes());

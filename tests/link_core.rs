@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use herd_mio::herd::{
-    Caller, Event, Feed, Herd, Moment, NeighbourId, Output, Record, Settings, Verdict, Witness,
+    Caller, Differing, Event, Feed, Herd, Moment, NeighbourId, Output, Record, Settings, Verdict,
+    Witness,
 };
 use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Seq, Wall};
 
@@ -111,7 +112,15 @@ impl Bench {
 
     fn answer(&mut self, neighbour: u16, line: &str) -> Verdict {
         let to = NeighbourId(neighbour);
-        self.herd.handle_answer(to, line.as_bytes(), moment(self.now), &mut self.said)
+        let verdict =
+            self.herd.handle_answer(to, line.as_bytes(), moment(self.now), &mut self.said);
+        if line.starts_with("RESUME") && verdict == Verdict::Next {
+            // Its settings alone: they fill this room.
+            let mut out = Vec::new();
+            self.herd.poll_link(to, 1, moment(self.now), &mut out, &mut self.said);
+            assert_eq!(out, b"SETTINGS report 1000000 300000\n");
+        }
+        verdict
     }
 
     /// What a link says next.
@@ -189,6 +198,28 @@ fn before_resume_only_resume_counts_and_after_it_only_ack() {
     assert_eq!(bench.answer(0, "OK"), Verdict::Close);
     assert_eq!(bench.said.take(), ["refused", "refused", "refused"]);
     assert_eq!(bench.answer(0, "ACK 0"), Verdict::Next);
+}
+
+#[test]
+fn settings_are_said_once_after_resume_and_before_anything_else() {
+    let mut bench = Bench::new(1);
+    bench.tell("a").expect("stored");
+    bench.at(0);
+    bench.connected(0);
+    assert!(bench.says(0).is_empty(), "no RESUME yet");
+    let (link, resumed) = (NeighbourId(0), resume(OWN, 0));
+    bench.herd.handle_answer(link, resumed.as_bytes(), moment(0), &mut bench.said);
+    let mut out = b"full".to_vec();
+    bench.herd.poll_link(link, 4, moment(0), &mut out, &mut bench.said);
+    assert_eq!(out, b"full", "no room");
+    let said = bench.says(0);
+    assert_eq!(said[0], "SETTINGS report 1000000 300000");
+    assert!(said[1].starts_with("UPDATELOC a ") && said[2] == "MARK 1", "{said:?}");
+    bench.tell("b").expect("stored");
+    assert_eq!(bench.says(0).len(), 2, "once");
+    bench.answer(0, "ACK 2");
+    bench.at(HEARTBEAT);
+    assert_eq!(bench.says(0), ["MARK 2"]);
 }
 
 #[test]
@@ -501,6 +532,204 @@ fn a_silent_neighbour_is_sent_away_after_three_heartbeats_and_heard_no_more() {
     assert!(bench.said.take().contains(&"silent 1".to_owned()));
     assert_eq!(teller.say(&mut bench, "MARK 2"), (Verdict::Close, String::new()));
     assert!(!bench.at(9_000).contains(&sent_away), "once is enough");
+}
+
+#[test]
+fn a_hello_ends_the_pause_of_the_link_to_who_says_it() {
+    let mut bench = Bench::new(2);
+    let link = NeighbourId(1);
+    let fail = |bench: &mut Bench| {
+        bench.herd.link_closed(link, moment(bench.now), &mut bench.said);
+    };
+    // Both can't be reached, until the pauses have grown.
+    for _ in 0..20 {
+        let now = bench.due().expect("a dial");
+        for output in bench.at(now) {
+            let Output::Dial(neighbour) = output else { panic!("{output:?}") };
+            bench.herd.link_closed(neighbour, moment(now), &mut bench.said);
+        }
+    }
+    let now = bench.now + 1;
+    assert!(bench.at(now).is_empty());
+    let (_, _) = Teller::hello(&mut bench, 0xcc);
+    assert_eq!(bench.due(), Some(now));
+    assert_eq!(bench.at(now), [Output::Dial(link)], "of A nothing was heard");
+    // It can't be reached all the same. Its next HELLOs don't make us dial without a pause, be they of
+    // the same run or of others.
+    fail(&mut bench);
+    let mut dials = 0;
+    for step in 0..10_000 {
+        if step % 10 == 0 {
+            Teller::hello(&mut bench, 0xcd + step % 7);
+        }
+        for output in bench.at(now + step) {
+            if output == Output::Dial(link) {
+                fail(&mut bench);
+                dials += 1;
+            }
+        }
+    }
+    assert!((2..=5).contains(&dials), "{dials} dials in ten seconds");
+}
+
+#[test]
+fn a_hello_that_is_refused_ends_no_pause() {
+    let mut bench = Bench::new(2);
+    bench.at(0);
+    for neighbour in [0, 1] {
+        bench.herd.link_closed(NeighbourId(neighbour), moment(0), &mut bench.said);
+    }
+    let due = bench.due().expect("a dial");
+    assert!(due >= 50);
+    let refused = |line: &str, bench: &mut Bench| {
+        let admits_a = |neighbour| neighbour == NeighbourId(0);
+        assert_eq!(Teller::stranger().say_from(bench, line, &admits_a).0, Verdict::Close);
+        assert_eq!(bench.due(), Some(due), "{line}");
+    };
+    refused("HELLO herd/1 B 00000000000000cc", &mut bench);
+    refused("HELLO herd/2 A 00000000000000cc", &mut bench);
+    refused("HELLO herd/1 D 00000000000000cc", &mut bench);
+    refused("HELLO herd/1 Own 00000000000000cc", &mut bench);
+}
+
+#[test]
+fn a_neighbour_that_comes_and_goes_is_dialled_at_each_hello_as_long_as_it_is_reached() {
+    let mut bench = Bench::new(2);
+    let link = NeighbourId(1);
+    let mut now = 0;
+    bench.at(0);
+    bench.herd.link_closed(link, moment(0), &mut bench.said);
+    for run in 0..20 {
+        // It is back after 200 ms, and dies again 200 ms later: sooner than its pauses begin anew.
+        now += 200;
+        let outputs = bench.at(now);
+        let (teller, _) = Teller::hello(&mut bench, 0x100 + run);
+        let dialled = [outputs, bench.at(now)].concat().contains(&Output::Dial(link));
+        assert!(dialled || bench.herd.link_is_dialling(link), "run {run}");
+        bench.connected(1);
+        let resume = format!("RESUME 0 0 {:016x} B", 0x100 + run);
+        assert_eq!(bench.answer(1, &resume), Verdict::Next);
+        bench.says(1);
+        bench.answer(1, "ACK 0");
+        now += 200;
+        bench.at(now);
+        bench.herd.link_closed(link, moment(now), &mut bench.said);
+        bench.herd.caller_left(teller.caller);
+        assert!(!bench.at(now).contains(&Output::Dial(link)), "it has not said HELLO again");
+    }
+}
+
+/// A host that reboots drops what is sent to it meanwhile, and TCP tries again at ever longer intervals.
+#[test]
+fn an_attempt_that_began_before_the_neighbour_was_up_is_given_up_when_it_says_hello() {
+    let mut bench = Bench::new(2);
+    let link = NeighbourId(1);
+    assert!(bench.at(0).contains(&Output::Dial(link)));
+    Teller::hello(&mut bench, 0xcc);
+    assert!(bench.at(999).is_empty(), "it may be answered yet");
+    bench.now = 1_000;
+    Teller::hello(&mut bench, 0xcd);
+    let outputs = bench.at(1_000);
+    assert_eq!(outputs[..], [Output::HangUp(link), Output::Dial(link)]);
+    // The new attempt is not given up for the next HELLO.
+    bench.now = 1_050;
+    Teller::hello(&mut bench, 0xce);
+    assert!(bench.at(1_050).is_empty());
+}
+
+/// The old connection of a host that was restarted does not end by itself.
+#[test]
+fn a_hello_of_another_run_makes_the_link_ask_whether_its_own_is_there_yet() {
+    let mut bench = Bench::new(2);
+    let link = NeighbourId(1);
+    bench.at(0);
+    bench.connected(1);
+    assert_eq!(bench.answer(1, "RESUME 0 0 00000000000000cc B"), Verdict::Next);
+    assert_eq!(bench.says(1), ["MARK 0"]);
+    bench.answer(1, "ACK 0");
+    Teller::hello(&mut bench, 0xcc);
+    assert!(bench.says(1).is_empty(), "its own run");
+    Teller::hello(&mut bench, 0xcd);
+    assert_eq!(bench.says(1), ["MARK 0"]);
+    bench.herd.link_closed(link, moment(0), &mut bench.said);
+    assert_eq!(bench.at(0), [Output::Dial(link)], "its new run has been heard of");
+}
+
+#[test]
+fn settings_of_a_neighbour_are_compared_and_stand_before_anything_else() {
+    let hello = |bench: &mut Bench| Teller::hello(bench, 0xcc).0;
+    for (line, dialect, clients, ahead) in [
+        ("SETTINGS report 1000000 300000", None, None, None),
+        (
+            "SETTINGS report 01000000 300000 more of a later version, even much more",
+            None,
+            None,
+            None,
+        ),
+        ("SETTINGS course 1000000 300000", Some("course"), None, None),
+        ("SETTINGS lines 5 300001", Some("lines"), Some(5), Some(300_001)),
+        ("SETTINGS report 99999999999999999999999 0", None, Some(u64::MAX), Some(0)),
+    ] {
+        let mut bench = Bench::new(2);
+        let mut teller = hello(&mut bench);
+        assert_eq!(bench.herd.differing(NeighbourId(1)), None);
+        assert_eq!(teller.say(&mut bench, line), (Verdict::Next, String::new()), "{line}");
+        let differing = Differing { dialect: dialect.map(str::to_owned), clients, ahead };
+        assert_eq!(bench.herd.differing(NeighbourId(1)), Some(&differing), "{line}");
+        assert_eq!(teller.say(&mut bench, "MARK 0"), (Verdict::Next, "ACK 0\n".into()));
+    }
+    for line in [
+        "SETTINGS",
+        "SETTINGS report",
+        "SETTINGS report 1000000",
+        "SETTINGS report 1000000 300s",
+        "SETTINGS report -1 300000",
+        "SETTINGS report 1000000 +300000",
+        "SETTINGS Report 1000000 300000",
+        "SETTINGS report.of.a.long.name 1000000 300000",
+        "settings report 1000000 300000",
+    ] {
+        let mut bench = Bench::new(2);
+        let mut teller = hello(&mut bench);
+        let refused = (Verdict::Close, format!("? {line}\n"));
+        assert_eq!(teller.say(&mut bench, line), refused);
+    }
+    let line = "SETTINGS report 1000000 300000";
+    for before in [line, "MARK 1", "UPDATELOC b +1-2 500 B +0.000000000", "UPDATELOC"] {
+        let mut bench = Bench::new(2);
+        let mut teller = hello(&mut bench);
+        assert_eq!(teller.say(&mut bench, before).0, Verdict::Next);
+        assert_eq!(teller.say(&mut bench, line).0, Verdict::Close, "after {before}");
+        assert_eq!(Teller::stranger().say(&mut bench, line).0, Verdict::Close, "before HELLO");
+    }
+}
+
+#[test]
+fn runs_that_take_turns_are_servers_of_one_name_and_restarts_are_not() {
+    let is_so = |bench: &Bench| bench.herd.has_namesakes(NeighbourId(1), moment(bench.now));
+    let mut bench = Bench::new(2);
+    for run in 0..100 {
+        // Restarted again and again, and each run is connected twice.
+        Teller::hello(&mut bench, run);
+        Teller::hello(&mut bench, run);
+        assert!(!is_so(&bench), "run {run}");
+    }
+    for epochs in [&[7, 8][..], &[7, 8, 9], &[7, 8, 9, 10]] {
+        let mut bench = Bench::new(2);
+        let mut seen = 0;
+        for (turn, epoch) in epochs.iter().cycle().take(20).enumerate() {
+            bench.now = 4_000 * turn as u64;
+            Teller::hello(&mut bench, *epoch);
+            seen += usize::from(is_so(&bench));
+        }
+        assert_eq!(seen, 20 - epochs.len() - 2, "{epochs:?}: from the third return on");
+        bench.now += 29_999;
+        assert!(is_so(&bench));
+        bench.now += 1;
+        assert!(!is_so(&bench), "it is over");
+        Teller::hello(&mut bench, 7);
+        assert!(!is_so(&bench), "one return is none");
+    }
 }
 
 #[test]

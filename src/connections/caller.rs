@@ -41,9 +41,16 @@ impl Server {
             self.replace_caller(neighbour, id);
         }
         match caller {
-            Caller::Stranger => records::sent(peer, &out[before..]),
+            Caller::Stranger => {
+                records::sent(peer, &out[before..]);
+                self.check_own_name(peer, now);
+            }
             Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
                 records::sent(self.known_as(*neighbour), &out[before..]);
+                // Answered are HELLO and MARK; of the rest only the settings say what may be wrong.
+                if out.len() > before || line.starts_with(b"SETTINGS") {
+                    self.check_neighbour(*neighbour, peer, now);
+                }
             }
         }
         match verdict {
@@ -56,7 +63,8 @@ impl Server {
     fn record_line(&self, caller: &Caller, peer: SocketAddr, line: &[u8]) {
         match caller {
             Caller::Stranger => records::received(peer, line),
-            Caller::Introduced { neighbour, .. } if self.herd.is_catching_up(*neighbour) => {}
+            Caller::Introduced { neighbour, .. }
+                if self.herd.is_catching_up(*neighbour) && !line.starts_with(b"SETTINGS") => {}
             Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
                 records::received(self.known_as(*neighbour), line);
             }

@@ -16,6 +16,7 @@
 mod caller;
 mod client;
 mod link;
+mod odds;
 mod places;
 mod records;
 mod visitor;
@@ -31,8 +32,10 @@ pub use visitor::Visitor;
 use crate::config::{Config, ServerConfig};
 use crate::herd::{Caller, Herd, Moment, NeighbourId, Output, Settings};
 use crate::limits::PEER_LINE_BYTES;
+use crate::logging::LastingProblem;
 use crate::places::key::Key;
 use crate::protocol::{Dialect, Epoch, Line};
+use odds::Odds;
 use places::Places;
 use records::Records;
 
@@ -116,6 +119,8 @@ pub struct Server {
     /// What those must know who ask us by HTTP.
     visitors_key: Option<Key>,
     neighbours: Vec<Neighbour>,
+    /// Somebody else says HELLO by our name.
+    own_name: LastingProblem,
     commands: VecDeque<Command>,
 }
 
@@ -129,6 +134,7 @@ struct Neighbour {
     caller: Option<ConnectionId>,
     /// What the log calls it.
     title: String,
+    odds: Odds,
 }
 
 impl Server {
@@ -155,6 +161,7 @@ impl Server {
             places: Places::new(&config.places),
             visitors_key: config.places.key.clone(),
             neighbours: neighbours.map(|server| Neighbour::new(own, server)).collect(),
+            own_name: LastingProblem::new(Duration::ZERO),
             commands: VecDeque::new(),
         }
     }
@@ -265,6 +272,7 @@ impl Server {
     pub fn handle_timeout(&mut self, now: Moment) {
         self.herd.handle_timeout(now, &mut Records(&self.title, &self.neighbours));
         self.places.handle_timeout(now.elapsed);
+        self.check_own_name_is_free(now);
     }
 }
 
@@ -288,6 +296,7 @@ impl Neighbour {
             link: None,
             caller: None,
             title: title.clone(),
+            odds: Odds::new(),
         }
     }
 }

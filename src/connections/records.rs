@@ -8,6 +8,7 @@ use memchr::memchr;
 use super::Neighbour;
 use crate::herd::{Event, NeighbourId, Offer, Witness};
 use crate::logging::Escaped;
+use crate::protocol::Common;
 
 /// A line that came in.
 pub(super) fn received(from: impl Display, line: &[u8]) {
@@ -63,6 +64,13 @@ impl Witness for Records<'_> {
             Event::Offered { update, offer } => offered(Escaped(update.id), offer),
             Event::Marked { neighbour, seq } => {
                 log::info!("Sent to {}: MARK {}", self.name(neighbour), seq.0);
+            }
+            Event::SettingsSaid { neighbour, settings: Common { dialect, clients, ahead } } => {
+                let dialect = Escaped(dialect);
+                log::info!(
+                    "Sent to {}: SETTINGS {dialect} {clients} {ahead}",
+                    self.name(neighbour)
+                );
             }
             Event::CaughtUp { neighbour, updates } => {
                 log::info!(

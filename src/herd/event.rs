@@ -1,7 +1,7 @@
 //! What the herd's core lets an observer know: a log, a simulator that checks it, a test.
 
 use super::{NeighbourId, Offer};
-use crate::protocol::{Seq, UpdateError, UpdateRef};
+use crate::protocol::{Common, Seq, UpdateError, UpdateRef};
 
 /// Someone who is told what happens, as it happens. Must not act on it.
 pub trait Witness {
@@ -20,6 +20,8 @@ pub enum Event<'a> {
     CannotSend { update: UpdateRef<'a>, neighbour: NeighbourId },
     /// The neighbour was sent all up to `seq`.
     Marked { neighbour: NeighbourId, seq: Seq },
+    /// The neighbour was told our settings.
+    SettingsSaid { neighbour: NeighbourId, settings: Common<'a> },
     /// A link came up; the neighbour has all up to `from`, and `behind` changes came after.
     LinkUp { neighbour: NeighbourId, from: Seq, behind: u64 },
     /// The neighbour was sent what it had missed.

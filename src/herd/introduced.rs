@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use super::namesakes::Namesakes;
 use super::{Event, Filling, Herd, Moment, NeighbourId, Origin, Verdict, Witness};
 use crate::limits::{MARK_BYTES, MARK_UPDATES};
-use crate::protocol::{Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
+use crate::protocol::{Common, Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
 use crate::protocol::{write_ack, write_refusal, write_resume};
 
 /// Which of a neighbour's connections a line came by.
@@ -35,12 +36,26 @@ pub struct Introduced {
     mark: Option<Seq>,
     visit: Visit,
     present: Option<Present>,
+    namesakes: Namesakes,
+    /// Where the settings of its latest run differ from ours.
+    differing: Option<Differing>,
+}
+
+/// Settings in which a neighbour differs, as it said them: none where it agrees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differing {
+    pub dialect: Option<String>,
+    pub clients: Option<u64>,
+    /// In whole milliseconds.
+    pub ahead: Option<u64>,
 }
 
 /// A neighbour that is connected.
 #[derive(Clone, Debug)]
 struct Present {
     heard_at: Duration,
+    /// Whether nothing followed its HELLO yet.
+    is_new: bool,
     /// Since the last MARK.
     updates: usize,
     bytes: usize,
@@ -48,9 +63,27 @@ struct Present {
     catching_up: Option<usize>,
 }
 
+impl Differing {
+    fn between(theirs: &Common<'_>, ours: &Common<'_>) -> Differing {
+        let dialect = String::from_utf8_lossy(theirs.dialect).into_owned();
+        Differing {
+            dialect: (theirs.dialect != ours.dialect).then_some(dialect),
+            clients: (theirs.clients != ours.clients).then_some(theirs.clients),
+            ahead: (theirs.ahead != ours.ahead).then_some(theirs.ahead),
+        }
+    }
+}
+
 impl Introduced {
     pub(super) fn new() -> Introduced {
-        Introduced { epoch: None, mark: None, visit: Visit(0), present: None }
+        Introduced {
+            epoch: None,
+            mark: None,
+            visit: Visit(0),
+            present: None,
+            namesakes: Namesakes::default(),
+            differing: None,
+        }
     }
 
     /// Its HELLO: the mark to resume from, and the visit that begins.
@@ -58,9 +91,12 @@ impl Introduced {
         if self.epoch != Some(epoch) {
             self.epoch = Some(epoch);
             self.mark = None;
+            self.differing = None;
         }
+        self.namesakes.hello(epoch, now);
         self.visit.0 += 1;
-        let present = Present { heard_at: now, updates: 0, bytes: 0, catching_up: Some(0) };
+        let present =
+            Present { heard_at: now, is_new: true, updates: 0, bytes: 0, catching_up: Some(0) };
         self.present = Some(present);
         (self.mark.map(|mark| (epoch, mark)), self.visit)
     }
@@ -73,6 +109,11 @@ impl Introduced {
     /// Whether it has a connection here.
     pub(super) fn is_connected(&self) -> bool {
         self.present.is_some()
+    }
+
+    /// Whether nothing followed its HELLO yet.
+    fn is_new(&self) -> bool {
+        self.present.as_ref().is_some_and(|present| present.is_new)
     }
 
     /// The run it speaks for.
@@ -89,6 +130,7 @@ impl Introduced {
     pub(super) fn heard(&mut self, bytes: usize, is_update: bool, now: Duration) {
         if let Some(present) = &mut self.present {
             present.heard_at = now;
+            present.is_new = false;
             present.bytes += bytes + 1;
             present.updates += usize::from(is_update);
             if let Some(updates) = &mut present.catching_up {
@@ -150,6 +192,11 @@ impl Herd {
                         *caller = self.hello(neighbour, epoch, now, out, witness);
                         return Verdict::Next;
                     }
+                    // (A loop of this server has its name, and is expected: it needs not be known.)
+                    _ if server == self.settings.name.as_bytes() => {
+                        self.namesake_at = Some(now.elapsed);
+                        "that is this server's own name"
+                    }
                     Some(_) => "no neighbour of that name calls from this address",
                     None => "no neighbour has that name",
                 }
@@ -162,6 +209,15 @@ impl Herd {
                 "this server speaks herd/1 only"
             }
             (Caller::Stranger | Caller::Expected(_), _) => "the first line here is a HELLO",
+            (Caller::Introduced { neighbour, .. }, Ok(FromDialler::Settings(theirs)))
+                if self.introduced[usize::from(neighbour.0)].is_new() =>
+            {
+                self.handle_settings(neighbour, &theirs, line, now);
+                return Verdict::Next;
+            }
+            (Caller::Introduced { .. }, Ok(FromDialler::Settings(_))) => {
+                "a neighbour says SETTINGS once, before anything else"
+            }
             (Caller::Introduced { neighbour, .. }, Ok(FromDialler::Update(update))) => {
                 self.heard(neighbour, line, true, now);
                 self.handle_update(neighbour, &update, line, witness);
@@ -177,7 +233,7 @@ impl Herd {
                 witness.note(Event::Skipped { neighbour, error, line });
                 return Verdict::Next;
             }
-            (Caller::Introduced { .. }, _) => "a neighbour says UPDATELOC or MARK",
+            (Caller::Introduced { .. }, _) => "a neighbour says SETTINGS, UPDATELOC or MARK",
         };
         witness.note(Event::CallerRefused { reason: refusal, line });
         write_refusal(line, out);
@@ -208,6 +264,18 @@ impl Herd {
 
     fn heard(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Moment) {
         self.introduced[usize::from(neighbour.0)].heard(line.len(), is_update, now.elapsed);
+    }
+
+    fn handle_settings(
+        &mut self,
+        neighbour: NeighbourId,
+        theirs: &Common<'_>,
+        line: &[u8],
+        now: Moment,
+    ) {
+        self.heard(neighbour, line, false, now);
+        let differing = Differing::between(theirs, &self.settings.common());
+        self.introduced[usize::from(neighbour.0)].differing = Some(differing);
     }
 
     fn handle_update(
@@ -246,6 +314,21 @@ impl Herd {
         if let Caller::Introduced { neighbour, visit } = caller {
             self.introduced[usize::from(neighbour.0)].left(visit);
         }
+    }
+
+    /// In what a neighbour's settings differ from ours; none where it has not said them.
+    pub fn differing(&self, neighbour: NeighbourId) -> Option<&Differing> {
+        self.introduced[usize::from(neighbour.0)].differing.as_ref()
+    }
+
+    /// Whether two servers call themselves by a neighbour's name, and push each other off.
+    pub fn has_namesakes(&self, neighbour: NeighbourId, now: Moment) -> bool {
+        self.introduced[usize::from(neighbour.0)].namesakes.are_about(now.elapsed)
+    }
+
+    /// When somebody last said HELLO by this server's own name.
+    pub fn namesake_at(&self) -> Option<Duration> {
+        self.namesake_at
     }
 
     /// Whether a neighbour tells what we missed while we or it were away.

@@ -15,12 +15,12 @@
 use std::time::Duration;
 
 use super::table::{Entry, Table};
-use super::{Event, Moment, NeighbourId, Witness};
+use super::{Event, Moment, NeighbourId, Settings, Witness};
 use crate::limits::{
     BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, CONNECT_ANSWERED, FEED_RECORDS_A_STEP,
     MARK_BYTES, MARK_UPDATES,
 };
-use crate::protocol::{Epoch, Seq, write_mark};
+use crate::protocol::{Epoch, Seq, write_mark, write_settings};
 
 /// Our link to one neighbour.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ struct Up {
     /// The neighbour's run: what came from it is not told back.
     epoch: Epoch,
     since: Duration,
+    /// Whether the neighbour was told our settings.
+    has_said_settings: bool,
     /// All up to here was sent, or skipped.
     cursor: Seq,
     /// The last MARK, none before the first.
@@ -155,6 +157,7 @@ impl Link {
         self.state = State::Up(Up {
             epoch,
             since: now,
+            has_said_settings: false,
             cursor,
             marked: None,
             marked_at: now,
@@ -227,6 +230,25 @@ impl Link {
                 Due::Nothing
             }
             _ => Due::Nothing,
+        }
+    }
+
+    /// Appends our settings, once, before anything else.
+    pub(super) fn poll_settings(
+        &mut self,
+        settings: &Settings,
+        full: usize,
+        out: &mut Vec<u8>,
+        witness: &mut dyn Witness,
+    ) {
+        if let State::Up(up) = &mut self.state
+            && !up.has_said_settings
+            && out.len() < full
+        {
+            up.has_said_settings = true;
+            let settings = settings.common();
+            write_settings(&settings, out);
+            witness.note(Event::SettingsSaid { neighbour: self.neighbour, settings });
         }
     }
 

@@ -19,6 +19,7 @@ mod event;
 mod feed;
 mod introduced;
 mod link;
+mod namesakes;
 mod table;
 
 use std::collections::VecDeque;
@@ -26,11 +27,11 @@ use std::time::Duration;
 
 pub use event::{Event, Witness};
 pub use feed::{Feed, Record};
-pub use introduced::{Caller, Visit};
+pub use introduced::{Caller, Differing, Visit};
 pub use table::{Entry, Offer, Origin, Table};
 
 use crate::protocol::{
-    Dialect, Epoch, FromAcceptor, Iamat, Refused, Seq, UpdateRef, Wall, write_hello,
+    Common, Dialect, Epoch, FromAcceptor, Iamat, Refused, Seq, UpdateRef, Wall, write_hello,
 };
 use introduced::Introduced;
 use link::{Due, Link};
@@ -67,6 +68,17 @@ pub struct Settings {
     pub seed: u128,
 }
 
+impl Settings {
+    /// What must be one for the whole herd.
+    pub fn common(&self) -> Common<'static> {
+        Common {
+            dialect: self.dialect.name().as_bytes(),
+            clients: self.clients as u64,
+            ahead: u64::try_from(self.ahead.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// What the outside must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -96,6 +108,8 @@ pub struct Herd {
     introduced: Vec<Introduced>,
     /// How far each neighbour has filled us; none once that was said.
     filling: Option<Vec<Filling>>,
+    /// When somebody last said HELLO by our own name.
+    namesake_at: Option<Duration>,
     outputs: VecDeque<Output>,
     chance: u64,
 }
@@ -123,6 +137,7 @@ impl Herd {
             links: (0..count).map(|index| Link::new(id(index), now.elapsed)).collect(),
             introduced: (0..count).map(|_| Introduced::new()).collect(),
             filling: Some(vec![Filling::Expected; count]),
+            namesake_at: None,
             outputs: VecDeque::new(),
             settings,
         }
@@ -278,6 +293,7 @@ impl Herd {
         witness: &mut dyn Witness,
     ) {
         let link = &mut self.links[usize::from(neighbour.0)];
+        link.poll_settings(&self.settings, full, out, witness);
         link.poll_output(&self.table, full, now, out, witness);
     }
 

@@ -23,8 +23,8 @@ pub use decimal::Decimal;
 pub use fields::{Fields, split};
 pub use lines::{Line, LineBuffer};
 pub use location::{Angle, Location, LocationError};
-pub use peer::{Epoch, FromAcceptor, FromDialler, PeerError, Seq, UpdateError};
-pub use peer::{write_ack, write_hello, write_mark, write_resume};
+pub use peer::{Common, Epoch, FromAcceptor, FromDialler, PeerError, Seq, UpdateError};
+pub use peer::{write_ack, write_hello, write_mark, write_resume, write_settings};
 pub use request::{Iamat, Refused, Request, Whatsat, asks_for_http};
 pub use time::{Skew, Timestamp, TimestampError, Wall};
 pub use update::{Update, UpdateRef};
@@ -37,6 +37,16 @@ pub enum Dialect {
     Report,
     /// `AT <server> <skew> <id> <location> <timestamp>`, radii in kilometres.
     Course,
+}
+
+impl Dialect {
+    /// Its name in the configuration, and between servers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Report => "report",
+            Dialect::Course => "course",
+        }
+    }
 }
 
 /// Appends `? `, the line as it came, and LF: the answer to whatever can't be understood

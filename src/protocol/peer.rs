@@ -4,6 +4,7 @@
 //!   dialler                                acceptor
 //!   HELLO herd/1 <server> <epoch>    -->
 //!                                    <--   RESUME <epoch> <seq> <own epoch> <own name>
+//!   SETTINGS ...                     -->
 //!   UPDATELOC ...                    -->
 //!   MARK <seq>                       -->
 //!                                    <--   ACK <seq>
@@ -31,8 +32,19 @@ pub struct Seq(pub u64);
 #[derive(Clone, Copy, Debug)]
 pub enum FromDialler<'a> {
     Hello { server: &'a [u8], epoch: Epoch },
+    Settings(Common<'a>),
     Update(UpdateRef<'a>),
     Mark(Seq),
+}
+
+/// The settings that must be one for the whole herd, as a server has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Common<'a> {
+    /// The dialect's name; that of a server of another version may be unknown here.
+    pub dialect: &'a [u8],
+    pub clients: u64,
+    /// In whole milliseconds.
+    pub ahead: u64,
 }
 
 /// What the accepting side answers.
@@ -82,6 +94,11 @@ impl<'a> FromDialler<'a> {
                 Ok(FromDialler::Update(update))
             }
             [b"MARK", seq] => Seq::parse(seq).map(FromDialler::Mark).ok_or(PeerError::Unknown),
+            // A later version may have more to say.
+            [b"SETTINGS", dialect, clients, ahead, ..] => {
+                let settings = parse_settings(dialect, clients, ahead);
+                settings.map(FromDialler::Settings).ok_or(PeerError::Unknown)
+            }
             [b"HELLO", b"herd/1", server, epoch] => {
                 let epoch = Epoch::parse(epoch).ok_or(PeerError::Unknown)?;
                 Ok(FromDialler::Hello { server, epoch })
@@ -116,6 +133,17 @@ fn parse_resume<'a>(
         _ => Some((Epoch::parse(of)?, seq)),
     };
     Some(FromAcceptor::Resume { mark, epoch: Epoch::parse(epoch)?, name })
+}
+
+fn parse_settings<'a>(dialect: &'a [u8], clients: &[u8], ahead: &[u8]) -> Option<Common<'a>> {
+    let is_word = dialect.len() <= DIALECT_BYTES && dialect.iter().all(u8::is_ascii_lowercase);
+    // What is too large for us is as good as the largest number: it differs from ours.
+    let number = |text: &[u8]| {
+        let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        is_number.then(|| Seq::parse(text).map_or(u64::MAX, |seq| seq.0))
+    };
+    let (clients, ahead) = (number(clients)?, number(ahead)?);
+    is_word.then_some(Common { dialect, clients, ahead })
 }
 
 fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
@@ -185,6 +213,17 @@ pub fn write_hello(server: &[u8], epoch: Epoch, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// Appends `SETTINGS <dialect> <clients> <ahead in whole milliseconds>`.
+pub fn write_settings(settings: &Common<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"SETTINGS ");
+    out.extend_from_slice(settings.dialect);
+    for number in [settings.clients, settings.ahead] {
+        out.push(b' ');
+        Seq(number).write(out);
+    }
+    out.push(b'\n');
+}
+
 /// Appends `RESUME <epoch> <seq> <own epoch> <own name>`; `0 0` stands for no mark.
 pub fn write_resume(mark: Option<(Epoch, Seq)>, own: Epoch, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"RESUME ");
@@ -243,4 +282,6 @@ impl fmt::Display for UpdateError {
     }
 }
 
+/// The longest name of a dialect that a server of another version may have.
+const DIALECT_BYTES: usize = 16;
 const HEX: &[u8; 16] = b"0123456789abcdef";

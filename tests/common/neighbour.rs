@@ -49,7 +49,7 @@ impl FakeNeighbour {
         assert_eq!((word, version), ("HELLO", "herd/1"), "in {hello:?}");
         assert!(is_epoch(epoch), "sixteen lower case hexadecimal digits: {hello:?}");
         let (from, epoch) = (from.to_owned(), epoch.to_owned());
-        Link { client, from, epoch, name: self.name.clone() }
+        Link { client, from, epoch, name: self.name.clone(), settings: None }
     }
 
     /// Greets and says that nothing is known yet, in a run of this epoch.
@@ -69,6 +69,8 @@ pub struct Link {
     pub epoch: String,
     /// Who we are.
     name: String,
+    /// What it said of its settings, before anything else.
+    settings: Option<String>,
 }
 
 impl Link {
@@ -81,6 +83,16 @@ impl Link {
         self.client.send(format!("ACK {mark}\n"));
     }
 
+    /// What it says of its settings, once, after RESUME and before anything else.
+    pub fn settings(&mut self) -> &str {
+        let client = &mut self.client;
+        self.settings.get_or_insert_with(|| {
+            let line = client.line();
+            assert!(line.starts_with("SETTINGS "), "SETTINGS was due: {line:?}");
+            line
+        })
+    }
+
     /// Reads updates up to the next MARK, and acknowledges that.
     pub fn until_mark(&mut self) -> (Vec<String>, u64) {
         let (updates, mark) = self.until_mark_silently();
@@ -90,6 +102,7 @@ impl Link {
 
     /// Reads updates up to the next MARK.
     pub fn until_mark_silently(&mut self) -> (Vec<String>, u64) {
+        self.settings();
         let mut updates = Vec::new();
         loop {
             let line = self.client.line();
@@ -118,6 +131,7 @@ impl Link {
 
     /// Reads marks for this long, acknowledges them, and fails on an update.
     pub fn expect_no_update(&mut self, time: Duration) {
+        self.settings();
         let begin = Instant::now();
         while let Some(left) = time.checked_sub(begin.elapsed()) {
             match self.client.next(left) {

@@ -1,0 +1,110 @@
+//! What an operator must hear of neighbours that are connected: that their settings differ from ours, and
+//! that two servers call themselves alike. Each at WARNING, once, then at growing intervals, and once more
+//! when it is over.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Server;
+use crate::herd::{Differing, Moment, NeighbourId};
+use crate::limits::NAMESAKES_GONE_AFTER;
+use crate::logging::{Escaped, LastingProblem};
+
+/// What may be wrong with one neighbour.
+#[derive(Debug)]
+pub(super) struct Odds {
+    dialect: LastingProblem,
+    clients: LastingProblem,
+    ahead: LastingProblem,
+    namesakes: LastingProblem,
+}
+
+impl Odds {
+    pub(super) fn new() -> Odds {
+        let new = || LastingProblem::new(Duration::ZERO);
+        Odds { dialect: new(), clients: new(), ahead: new(), namesakes: new() }
+    }
+}
+
+impl Server {
+    /// Looks what is wrong with a neighbour that has just said something from `peer`: a HELLO, its
+    /// settings, or a MARK, as it does each heartbeat.
+    pub(super) fn check_neighbour(
+        &mut self,
+        neighbour: NeighbourId,
+        peer: SocketAddr,
+        now: Moment,
+    ) {
+        let ours = self.herd.settings().common();
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        let (name, odds) = (&known.title, &mut known.odds);
+        if let Some(Differing { dialect, clients, ahead }) = self.herd.differing(neighbour) {
+            let own = Escaped(ours.dialect);
+            check_setting(&mut odds.dialect, name, "dialect", dialect.as_ref(), own, now);
+            check_setting(&mut odds.clients, name, "clients", clients.as_ref(), ours.clients, now);
+            let millis = |millis: u64| format!("{millis} ms");
+            let theirs = ahead.map(millis);
+            check_setting(&mut odds.ahead, name, "ahead", theirs.as_ref(), millis(ours.ahead), now);
+        }
+        if self.herd.has_namesakes(neighbour, now) {
+            if let Some(lasting) = odds.namesakes.occurs(now.elapsed) {
+                log::warn!(
+                    "Two servers or more call themselves {name}, and push each other off the neighbours' port; \
+                     this one calls from {peer}. Stop one or rename it{lasting}."
+                );
+            }
+        } else if let Some(time) = odds.namesakes.is_over(now.elapsed) {
+            let seconds = time.as_secs();
+            log::warn!("Only one server calls itself {name} now. There were more for {seconds} s.");
+        }
+    }
+
+    /// Looks whether somebody has just said HELLO from `peer` by this server's own name.
+    pub(super) fn check_own_name(&mut self, peer: SocketAddr, now: Moment) {
+        if self.herd.namesake_at() == Some(now.elapsed)
+            && let Some(lasting) = self.own_name.occurs(now.elapsed)
+        {
+            let name = &self.herd.settings().name;
+            log::warn!(
+                "Another server says HELLO from {peer} by this one's own name, {name}. Stop one or rename \
+                 it{lasting}."
+            );
+        }
+    }
+
+    /// Looks whether nobody calls by this server's name any more.
+    pub(super) fn check_own_name_is_free(&mut self, now: Moment) {
+        if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_GONE_AFTER <= now.elapsed)
+            && let Some(time) = self.own_name.is_over(now.elapsed)
+        {
+            let (name, seconds) = (&self.herd.settings().name, time.as_secs());
+            log::warn!(
+                "No other server says HELLO by the name {name} now. One did for {seconds} s."
+            );
+        }
+    }
+}
+
+fn check_setting(
+    problem: &mut LastingProblem,
+    name: &str,
+    setting: &str,
+    theirs: Option<&impl Display>,
+    ours: impl Display,
+    now: Moment,
+) {
+    if let Some(theirs) = theirs {
+        if let Some(lasting) = problem.occurs(now.elapsed) {
+            log::warn!(
+                "{name} has `{setting}` = {theirs}, and this server {ours}. It must be the same in the whole \
+                 herd{lasting}."
+            );
+        }
+    } else if let Some(time) = problem.is_over(now.elapsed) {
+        let seconds = time.as_secs();
+        log::warn!(
+            "{name} has the same `{setting}` as this server now. It differed for {seconds} s."
+        );
+    }
+}

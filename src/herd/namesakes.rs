@@ -1,0 +1,46 @@
+//! Two servers that call themselves by one neighbour's name: a copied unit file, an old host that came
+//! back. Each HELLO of one pushes the other off, for as long as both run.
+//!
+//! A neighbour that restarts says HELLO with a new epoch and never again with an old one. So a run that
+//! comes back after another run said HELLO runs beside that one. It must do so a few times, because the
+//! HELLO of a connection that was under way for long may come after that of the next run.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::limits::{NAMESAKE_RETURNS, NAMESAKE_RUNS, NAMESAKES_GONE_AFTER};
+use crate::protocol::Epoch;
+
+/// The runs that have said HELLO by one name, as far as that matters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Namesakes {
+    /// The latest ones, the last that said HELLO at the end.
+    runs: VecDeque<Epoch>,
+    /// How often one of them came back after another, with no long time between.
+    returns: u32,
+    returned_at: Duration,
+}
+
+impl Namesakes {
+    /// A run has said HELLO.
+    pub(super) fn hello(&mut self, epoch: Epoch, now: Duration) {
+        if self.runs.back() == Some(&epoch) {
+            return;
+        }
+        if let Some(place) = self.runs.iter().position(|run| *run == epoch) {
+            self.runs.remove(place);
+            let is_long_ago = self.returned_at + NAMESAKES_GONE_AFTER <= now;
+            self.returns = if is_long_ago { 1 } else { self.returns.saturating_add(1) };
+            self.returned_at = now;
+        }
+        if self.runs.len() == NAMESAKE_RUNS {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(epoch);
+    }
+
+    /// Whether there are two by now.
+    pub(super) fn are_about(&self, now: Duration) -> bool {
+        self.returns >= NAMESAKE_RETURNS && now < self.returned_at + NAMESAKES_GONE_AFTER
+    }
+}
