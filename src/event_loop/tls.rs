@@ -1,4 +1,5 @@
-//! TLS by hand: every call to rustls stands in this file.
+//! TLS by hand: every call to rustls stands in this file, but for those that decide whom to trust, in
+//! `tls/trust.rs`, and the words for what fails, in `tls/explain.rs`.
 //!
 //! rustls moves no bytes by itself. It is a machine between two pairs of buffers, and whoever holds
 //! the socket carries the bytes to and fro:
@@ -32,19 +33,24 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, Connection, Error,
-    RootCertStore, ServerConfig, ServerConnection, crypto,
+    ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection, crypto,
 };
 
 use super::tls_records::RecordBorders;
-use crate::errors::plain;
+pub use trust::Authorities;
+
+pub(super) use explain::explain;
+use explain::{explain_setup, plain_pem};
+use trust::Trust;
+
+mod explain;
+mod trust;
 
 /// A TCP stream with TLS over it.
 pub struct TlsStream {
@@ -234,16 +240,14 @@ impl ClientTls {
     pub fn new(host: &str, authorities: Option<&Authorities>) -> Result<ClientTls, TlsError> {
         let bad_host = || TlsError::Host(host.to_owned());
         let host = ServerName::try_from(host.to_owned()).map_err(|_| bad_host())?;
-        let roots = match authorities {
-            Some(authorities) => authorities.roots()?,
-            None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        };
-        let mut config =
-            ClientConfig::builder_with_provider(crypto::ring::default_provider().into())
-                .with_safe_default_protocol_versions()
-                .map_err(TlsError::Setup)?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let trust = Trust::new(authorities, Arc::clone(&provider))?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .dangerous() // rustls's word for any verifier but its own; see `tls/trust.rs`
+            .with_custom_certificate_verifier(trust)
+            .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(ClientTls { config: Arc::new(config), host })
     }
@@ -264,9 +268,9 @@ impl ServerTls {
     /// `chain` and `key` are PEM.
     pub fn new(chain: &str, key: &str) -> Result<ServerTls, TlsError> {
         let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|error| TlsError::Pem(error.to_string()))?;
+        let chain = chain.map_err(|error| TlsError::Pem(plain_pem(&error)))?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-        let key = key.map_err(|error| TlsError::Pem(error.to_string()))?;
+        let key = key.map_err(|error| TlsError::Pem(plain_pem(&error)))?;
         let mut config =
             ServerConfig::builder_with_provider(crypto::ring::default_provider().into())
                 .with_safe_default_protocol_versions()
@@ -286,30 +290,6 @@ impl ServerTls {
     }
 }
 
-/// Certificates that are trusted instead of the built-in roots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authorities(Vec<CertificateDer<'static>>);
-
-impl Authorities {
-    /// Reads a PEM file. At least one certificate must be in it, and each must be usable.
-    pub fn read(path: &Path) -> Result<Authorities, TlsError> {
-        let unreadable = |error: &dyn fmt::Display| TlsError::Pem(error.to_string());
-        let text = std::fs::read(path).map_err(|error| TlsError::Pem(plain(&error)))?;
-        let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-        let authorities = Authorities(certificates.map_err(|error| unreadable(&error))?);
-        authorities.roots()?;
-        Ok(authorities)
-    }
-
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in &self.0 {
-            roots.add(certificate.clone()).map_err(TlsError::Setup)?;
-        }
-        if roots.is_empty() { Err(TlsError::Pem(NO_CERTIFICATE.to_owned())) } else { Ok(roots) }
-    }
-}
-
 /// Why TLS can't be spoken.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TlsError {
@@ -326,54 +306,15 @@ impl fmt::Display for TlsError {
         match self {
             TlsError::Host(host) => write!(f, "{host:?} is neither a name nor an address"),
             TlsError::Pem(reason) => f.write_str(reason),
-            TlsError::Setup(error) => write!(f, "{error}"),
+            TlsError::Setup(error) => f.write_str(&explain_setup(error)),
         }
     }
 }
 
 impl std::error::Error for TlsError {}
 
-/// What a failed read or write means, for a person. `host` is who was dialled.
-pub fn explain(error: &io::Error, host: &str) -> String {
-    if error.kind() == ErrorKind::UnexpectedEof {
-        return "the connection was cut".to_owned();
-    }
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return plain(error);
-    };
-    match tls {
-        Error::InvalidCertificate(reason) => {
-            let why = match reason {
-                CertificateError::UnknownIssuer => {
-                    "no authority that is trusted here has issued it (see --places-ca)".to_owned()
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "it has expired".to_owned()
-                }
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    "it is not valid yet: is the clock right?".to_owned()
-                }
-                CertificateError::BadSignature => {
-                    "its signature is not that of the authority that it names".to_owned()
-                }
-                CertificateError::NotValidForName
-                | CertificateError::NotValidForNameContext { .. } => {
-                    "it is for another name".to_owned()
-                }
-                CertificateError::Other(other) => other.to_string(),
-                other => other.to_string(),
-            };
-            format!("the certificate of {host} is not trusted: {why}")
-        }
-        Error::AlertReceived(AlertDescription::CloseNotify) => "the connection was closed".into(),
-        Error::AlertReceived(alert) => format!("{host} ended TLS with the alert {alert:?}"),
-        other => format!("TLS with {host} failed: {other}"),
-    }
-}
-
 /// Plaintext and records that rustls holds for a connection, each. More waits in the connection's own
 /// output.
 const UNSENT_BYTES: usize = 64 * 1024;
 /// The only protocol that is spoken over TLS here (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
-const NO_CERTIFICATE: &str = "there is no certificate in it";

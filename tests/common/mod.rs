@@ -15,6 +15,7 @@ pub mod random;
 pub mod service;
 pub mod setup;
 pub mod sockets;
+pub mod tls_server;
 
 pub use client::{Answer, Client, Next};
 pub use neighbour::{FakeNeighbour, Link, introduce};
