@@ -126,5 +126,8 @@ pub const HEAD_FIELDS: usize = 100;
 pub const CHUNK_LINE_BYTES: usize = 256;
 /// Heads of status 1xx before the answer itself, so that they can't go on for ever.
 pub const INTERIM_HEADS: usize = 8;
+/// The names and links in an answer of places that must be shown with it: Google's have some 100 bytes,
+/// and as HTML they may become six times as long.
+pub const ATTRIBUTION_BYTES: usize = 16 * 1024;
 /// The body of a request to the Places service of our own: one of the New API has some 200 bytes.
 pub const REQUEST_BODY_BYTES: usize = 64 * 1024;

@@ -51,7 +51,7 @@ fn the_answer_is_the_services_own_byte_for_byte() {
 #[test]
 fn the_new_api_is_asked_by_post() {
     let service = Service::good(|_| vec![Act::Send(ok("{\"places\": [1, 2]}"))]);
-    let setup = Setup::alone().any_port();
+    let setup = Setup::alone().any_port().section("[places]\nshape = \"service\"");
     let mut command = setup.command("Goloman");
     command.arg("--places=google-new").args(&service.arguments()[1..]).env("HERD_PLACES_KEY", KEY);
     let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));

@@ -81,6 +81,7 @@ fn the_service_refuses_what_it_can_not_answer() {
             method: method.into(),
             target: target.into(),
             key: named.map(str::to_owned),
+            fields: String::new(),
             body: body.into(),
             keep_alive: true,
             expects_continue: false,

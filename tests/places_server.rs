@@ -108,6 +108,29 @@ fn curl_is_answered_in_both_apis() {
     assert!(!service.log().contains(KEY), "the key is in the log");
 }
 
+/// What it is asked for it tells, and a client can't tell which of the two APIs was asked.
+#[test]
+fn the_new_api_answers_the_fields_that_are_asked_for_and_clients_read_the_same_from_both() {
+    let service = PlacesServer::start();
+    let ask = |provider: &str, path: &str| {
+        let setup = Setup::alone().any_port();
+        let mut command = setup.command("Goloman");
+        command.arg(format!("--places={provider}")).env("HERD_PLACES_KEY", KEY);
+        command.arg(format!("--places-url={}", service.url(path)));
+        command.arg("--places-ca").arg(service.folder.path().join("ca.pem"));
+        let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+        let mut client = server.client();
+        client.ask("IAMAT kiwi +34.068930-118.445127 1559865055.5");
+        client.whatsat("kiwi", "10", "5").body
+    };
+    let legacy = ask("google", "/maps/api/place/nearbysearch/json");
+    let new = ask("google-new", "/v1/places:searchNearby");
+    // The New API knows no population.
+    let lines = legacy.lines().filter(|line| !line.contains("\"population\""));
+    assert_eq!(new.lines().collect::<Vec<_>>(), lines.collect::<Vec<_>>());
+    assert!(new.contains("GeoNames") && new.contains("\"vicinity\""), "{new}");
+}
+
 #[test]
 fn python_is_answered() {
     let service = PlacesServer::start();

@@ -94,6 +94,7 @@ impl Config {
                 format!("{}; {key}; {} a query", places.provider().name(), shown(places.timeout)),
             ),
             ("", at),
+            ("", format!("answers in the shape \"{}\"", places.shape.name())),
             (
                 "",
                 format!(

@@ -11,6 +11,7 @@ use super::{Config, ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_dial
 use crate::args;
 use crate::errors::plain;
 use crate::limits::CLIENT_LINE_BYTES_MOST;
+use crate::places::google::Shape;
 use crate::protocol::is_server_name;
 
 /// The file as it is written; every key but the servers' may be left out.
@@ -63,6 +64,7 @@ struct Link {
 #[serde(deny_unknown_fields)]
 struct Places {
     provider: Option<String>,
+    shape: Option<String>,
     timeout: Option<String>,
     in_flight: Option<usize>,
     waiting: Option<usize>,
@@ -94,6 +96,11 @@ fn check(file: &File) -> Result<Config, ConfigError> {
         let expected = "\"google\", \"google-new\" or \"offline\"";
         config.places.chosen =
             Some(provider.ok_or_else(|| value("places.provider", name, expected))?);
+    }
+    if let Some(name) = &file.places.shape {
+        let shape = Shape::named(name);
+        config.places.shape =
+            shape.ok_or_else(|| value("places.shape", name, "\"nearby\" or \"service\""))?;
     }
     duration("ahead", &file.ahead, &mut config.ahead)?;
     duration("limits.begun_line", &file.limits.begun_line, &mut config.limits.begun_line)?;

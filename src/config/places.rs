@@ -8,7 +8,7 @@ use crate::args::Args;
 use crate::errors::plain;
 use crate::event_loop::Authorities;
 use crate::places::endpoint::Endpoint;
-use crate::places::google::Api;
+use crate::places::google::{Api, Shape};
 use crate::places::key::Key;
 
 /// Who answers what lies around a client.
@@ -27,6 +27,8 @@ pub enum Provider {
 pub struct PlacesSettings {
     /// None: the one that suits, see [`PlacesSettings::provider`].
     pub chosen: Option<Provider>,
+    /// In which shape answers of the New API reach the client.
+    pub shape: Shape,
     /// Where a service is asked: the provider's own address unless another one is given.
     pub endpoint: Endpoint,
     /// Certificates that are trusted for it, instead of the built-in roots.
@@ -76,7 +78,7 @@ impl PlacesSettings {
         let api = match self.provider() {
             Provider::Offline => return Ok(()),
             Provider::Google => Api::NearbySearch,
-            Provider::GoogleNew => Api::New,
+            Provider::GoogleNew => Api::New(self.shape),
         };
         if args.places_url.is_none() && self.key.is_none() {
             let name = self.provider().name();
@@ -94,7 +96,8 @@ impl Default for PlacesSettings {
     fn default() -> PlacesSettings {
         PlacesSettings {
             chosen: None,
-            endpoint: Api::New.endpoint(),
+            shape: Shape::Nearby,
+            endpoint: Api::New(Shape::Nearby).endpoint(),
             ca: None,
             key: None,
             warning: None,

@@ -7,8 +7,9 @@
 //!   failure    HTTP 200, "status", "error_message"  HTTP 4xx, "error" {"status", "message"}
 //! ```
 //!
-//! What passes goes on byte for byte, only trimmed; nothing of an answer is printed again but the
-//! status and message of a failure.
+//! What passes goes on byte for byte, only trimmed; or, where an answer of the New API is to have the
+//! shape of Nearby Search, in that shape ([`nearby`]). The status and message of a failure are printed
+//! again in either case.
 
 use serde::Deserialize;
 
@@ -16,15 +17,52 @@ use super::endpoint::Endpoint;
 use super::http::Response;
 use super::key::Key;
 use super::trim::{Body, Unusable, Usable};
-use super::{UNKNOWN_ERROR, failure, percent};
+use super::{UNKNOWN_ERROR, failure, nearby, percent};
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
     /// Nearby Search, which Google enables for no new project any more.
     NearbySearch,
-    /// The Places API (New).
-    New,
+    /// The Places API (New), whose answers reach the client in this shape.
+    New(Shape),
+}
+
+/// The shape of an answer to a WHATSAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// That of Nearby Search, which the herd's clients know: `results`, `status`, `html_attributions`.
+    Nearby,
+    /// The service's own, byte for byte.
+    Service,
+}
+
+impl Shape {
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Shape::Nearby => "nearby",
+            Shape::Service => "service",
+        }
+    }
+
+    /// What the New API is asked to tell of each place. Attributions must be shown wherever the place is.
+    const fn fields(self) -> &'static str {
+        match self {
+            Shape::Nearby => {
+                "places.id,places.displayName,places.shortFormattedAddress,places.location,places.types,\
+                 places.attributions"
+            }
+            Shape::Service => {
+                "places.id,places.displayName,places.formattedAddress,places.location,places.types"
+            }
+        }
+    }
+
+    /// A shape by its name.
+    pub fn named(name: &str) -> Option<Shape> {
+        [Shape::Nearby, Shape::Service].into_iter().find(|shape| shape.name() == name)
+    }
 }
 
 /// The circle that is asked for.
@@ -61,7 +99,7 @@ impl Api {
     pub fn endpoint(self) -> Endpoint {
         let host = match self {
             Api::NearbySearch => "maps.googleapis.com",
-            Api::New => "places.googleapis.com",
+            Api::New(_) => "places.googleapis.com",
         };
         Endpoint { host: host.to_owned(), port: 443, path: self.path().to_owned() }
     }
@@ -70,7 +108,7 @@ impl Api {
     pub const fn path(self) -> &'static str {
         match self {
             Api::NearbySearch => "/maps/api/place/nearbysearch/json",
-            Api::New => "/v1/places:searchNearby",
+            Api::New(_) => "/v1/places:searchNearby",
         }
     }
 
@@ -94,13 +132,14 @@ impl Api {
                      Host: {host}\r\n{COMMON_HEADERS}\r\n"
                 )
             }
-            Api::New => {
+            Api::New(shape) => {
+                let fields = shape.fields();
                 let key = key.map(|key| format!("X-Goog-Api-Key: {}\r\n", key.expose()));
                 let key = key.unwrap_or_default();
                 let body = new_body(circle, bound);
                 format!(
                     "POST {path} HTTP/1.1\r\nHost: {host}\r\n{COMMON_HEADERS}{key}\
-                     X-Goog-FieldMask: {FIELDS}\r\nContent-Type: application/json\r\n\
+                     X-Goog-FieldMask: {fields}\r\nContent-Type: application/json\r\n\
                      Content-Length: {}\r\n\r\n{body}",
                     body.len()
                 )
@@ -118,15 +157,19 @@ impl Api {
         let read = Body::read(body, self.list(), most);
         let refusal = read.as_ref().ok().and_then(|body| self.refusal(body));
         match (response.status, refusal) {
-            (200, refusal) => match (self, read.and_then(Body::usable), refusal) {
-                (_, Ok(usable), refusal) => Answer::Places { usable, refusal },
-                (_, Err(Unusable::NoList { .. }), Some(refusal)) => Answer::Failed(refusal),
-                // The New API leaves an empty list out.
-                (Api::New, Err(Unusable::NoList { .. }), None) => {
-                    Answer::Places { usable: Usable::without_list(body), refusal: None }
+            (200, refusal) => {
+                match (self, read.and_then(|body| self.usable(body, most)), refusal) {
+                    // In the shape of Nearby Search nothing of the error would be left.
+                    (Api::New(Shape::Nearby), Ok(_), Some(refusal)) => Answer::Failed(refusal),
+                    (_, Ok(usable), refusal) => Answer::Places { usable, refusal },
+                    (_, Err(Unusable::NoList { .. }), Some(refusal)) => Answer::Failed(refusal),
+                    // The New API leaves an empty list out.
+                    (Api::New(Shape::Service), Err(Unusable::NoList { .. }), None) => {
+                        Answer::Places { usable: Usable::without_list(body), refusal: None }
+                    }
+                    (_, Err(reason), _) => Answer::unusable(&reason.to_string()),
                 }
-                (_, Err(reason), _) => Answer::unusable(&reason.to_string()),
-            },
+            }
             (_, Some(refusal)) => Answer::Failed(refusal),
             (status @ 300..=399, None) => {
                 let text = format!("HTTP status {status}, a redirect, which is not followed");
@@ -136,10 +179,22 @@ impl Api {
         }
     }
 
+    /// What is passed on of a body.
+    fn usable(self, body: Body<'_>, most: usize) -> Result<Usable<'_>, Unusable> {
+        if self != Api::New(Shape::Nearby) {
+            return body.usable();
+        }
+        // An empty list is left out, and then nothing else is there.
+        if !body.has_list() && body.has_members() {
+            return body.usable();
+        }
+        Usable::made(nearby::rewritten(&body)?, nearby::LIST, most)
+    }
+
     fn list(self) -> &'static str {
         match self {
             Api::NearbySearch => "results",
-            Api::New => "places",
+            Api::New(_) => "places",
         }
     }
 
@@ -147,7 +202,7 @@ impl Api {
     fn refusal(self, body: &Body<'_>) -> Option<Failure> {
         let (status, message) = match self {
             Api::NearbySearch => (body.member("status")?, body.member("error_message")),
-            Api::New => {
+            Api::New(_) => {
                 let Said { status, message } = body.member("error")?;
                 (status?, message)
             }
@@ -220,14 +275,13 @@ const COMMON_HEADERS: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\r\n"
 );
-/// What the New API is asked to tell of each place.
-const FIELDS: &str =
-    "places.id,places.displayName,places.formattedAddress,places.location,places.types";
 const MESSAGE_CHARACTERS: usize = 500;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NEW: Api = Api::New(Shape::Service);
 
     fn circle() -> Circle {
         let (latitude, longitude) = ("-00.50".to_owned(), "118.445127".to_owned());
@@ -273,7 +327,7 @@ mod tests {
     fn the_new_api_is_asked_by_post_with_the_key_in_a_header() {
         let key = Key::parse(b"a+b").expect("a key");
         for (bound, most) in [(0, 1), (5, 5)] {
-            let request = Api::New.request(&endpoint(Api::New), Some(&key), &circle(), bound);
+            let request = NEW.request(&endpoint(NEW), Some(&key), &circle(), bound);
             let text = String::from_utf8(request).expect("text");
             let (head, body) = text.split_once("\r\n\r\n").expect("a head");
             assert!(
@@ -308,7 +362,7 @@ mod tests {
         let error = r#"{"error": {"code": 403, "message": "No.", "status": "PERMISSION_DENIED"}}"#;
         for status in [200, 403] {
             let failure = failed("PERMISSION_DENIED", "No.");
-            assert_eq!(read(Api::New, status, error), (None, Some(failure)));
+            assert_eq!(read(NEW, status, error), (None, Some(failure)));
         }
     }
 
@@ -346,8 +400,8 @@ mod tests {
     #[test]
     fn the_new_api_may_leave_its_list_out() {
         let passed_on = |text: &str| (Some(text.to_owned()), None);
-        assert_eq!(read(Api::New, 200, "\n{}\n"), passed_on("{}\n\n"));
+        assert_eq!(read(NEW, 200, "\n{}\n"), passed_on("{}\n\n"));
         let list = r#"{"places": [1, 2, 3]}"#;
-        assert_eq!(read(Api::New, 200, list), passed_on("{\"places\": [1, 2]}\n\n"));
+        assert_eq!(read(NEW, 200, list), passed_on("{\"places\": [1, 2]}\n\n"));
     }
 }

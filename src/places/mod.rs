@@ -20,6 +20,7 @@ pub mod gazetteer;
 pub mod google;
 pub mod http;
 pub mod key;
+pub mod nearby;
 pub mod offline;
 pub mod percent;
 pub mod serving;

@@ -20,10 +20,9 @@ pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
         none if none.is_empty() => "[]".to_string(),
         some => format!("[\n{some}\n   ]"),
     };
-    // GeoNames asks for its name wherever its data is shown: CC BY 4.0.
     format!(
         r#"{{
-   "html_attributions" : [ "GeoNames, CC BY 4.0" ],
+   "html_attributions" : [ "{ATTRIBUTION}" ],
    "results" : {results},
    "status" : "{status}"
 }}
@@ -32,11 +31,13 @@ pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first. Where there
-/// are none, neither is the list.
-pub fn answer_new(gazetteer: &Gazetteer, query: &Query, most: usize) -> Vec<u8> {
+/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first, of each what
+/// the field mask `fields` names. Where there are none, neither is the list.
+pub fn answer_new(gazetteer: &Gazetteer, query: &Query, most: usize, fields: &str) -> Vec<u8> {
+    let fields = if fields.is_empty() { UNASKED } else { fields };
     let places = gazetteer.nearest(query, most.min(MOST_RESULTS));
-    let text = match places.iter().map(place).collect::<Vec<_>>().join(",\n") {
+    let places: Vec<_> = places.iter().map(|found| place(found, fields)).collect();
+    let text = match places.join(",\n") {
         none if none.is_empty() => "{}\n".to_string(),
         some => format!("{{\n  \"places\": [\n{some}\n  ]\n}}\n"),
     };
@@ -44,26 +45,39 @@ pub fn answer_new(gazetteer: &Gazetteer, query: &Query, most: usize) -> Vec<u8> 
 }
 
 /// One element of `places`, indented as it stands there.
-fn place(place: &Place<'_>) -> String {
+fn place(place: &Place<'_>, fields: &str) -> String {
     let Place { latitude, longitude, geonames_id, .. } = place;
-    let (name, address) = (json_string(place.name), json_string(place.country));
-    format!(
-        r#"    {{
-      "id": "geonames:{geonames_id}",
-      "types": [
-        "locality",
-        "political"
-      ],
-      "formattedAddress": {address},
-      "location": {{
-        "latitude": {latitude},
-        "longitude": {longitude}
-      }},
-      "displayName": {{
-        "text": {name}
-      }}
-    }}"#
-    )
+    let country = json_string(place.country);
+    let members = [
+        ("id", format!("\"geonames:{geonames_id}\"")),
+        ("types", "[\n        \"locality\",\n        \"political\"\n      ]".to_string()),
+        ("formattedAddress", country.clone()),
+        (
+            "location",
+            format!(
+                "{{\n        \"latitude\": {latitude},\n        \"longitude\": {longitude}\n      }}"
+            ),
+        ),
+        ("displayName", format!("{{\n        \"text\": {}\n      }}", json_string(place.name))),
+        ("shortFormattedAddress", country),
+        (
+            "attributions",
+            format!(
+                "[\n        {{\n          \"provider\": \"{ATTRIBUTION}\"\n        }}\n      ]"
+            ),
+        ),
+    ];
+    let asked = members.iter().filter(|(name, _)| is_asked(name, fields));
+    let lines: Vec<_> = asked.map(|(name, value)| format!("      \"{name}\": {value}")).collect();
+    format!("    {{\n{}\n    }}", lines.join(",\n"))
+}
+
+/// Whether a field mask names a place's member, or what is in it.
+fn is_asked(member: &str, fields: &str) -> bool {
+    fields.split(',').map(str::trim).any(|field| match field.strip_prefix("places.") {
+        Some(path) => path.split('.').next() == Some(member),
+        None => field == "*" || field == "places",
+    })
 }
 
 /// One element of `results`, indented as it stands there. The vicinity is the country's code: more
@@ -91,6 +105,12 @@ fn result(place: &Place<'_>) -> String {
       }}"#
     )
 }
+
+/// GeoNames asks for its name wherever its data is shown.
+const ATTRIBUTION: &str = "GeoNames, CC BY 4.0";
+/// What is told to those who don't say what they want. (Google refuses them.)
+const UNASKED: &str =
+    "places.id,places.types,places.formattedAddress,places.location,places.displayName";
 
 #[cfg(test)]
 mod tests {

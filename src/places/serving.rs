@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use super::gazetteer::Gazetteer;
-use super::google::Api;
+use super::google::{Api, Shape};
 use super::http::Request;
 use super::key::Key;
 use super::{Query, failure, offline, percent};
@@ -69,7 +69,7 @@ fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) ->
         (1..=offline::MOST_RESULTS).contains(&most).then_some((query, most))
     };
     match asked() {
-        Some((query, most)) => (200, offline::answer_new(gazetteer, &query, most)),
+        Some((query, most)) => (200, offline::answer_new(gazetteer, &query, most, &request.fields)),
         None => refused(400, "INVALID_ARGUMENT", "The body is no search in a circle."),
     }
 }
@@ -119,6 +119,6 @@ struct Center {
 
 /// The path of Google's Nearby Search, after which ours is named.
 const NEARBY_SEARCH: &str = Api::NearbySearch.path();
-const NEW: &str = Api::New.path();
+const NEW: &str = Api::New(Shape::Service).path();
 /// Metres.
 const GREATEST_RADIUS: f64 = 50_000.0;

@@ -41,6 +41,8 @@ pub enum Unusable {
     NoList { list: String },
     /// What stands under the list's name is no array.
     NotAList { list: String },
+    /// An element of the list is not what it should be.
+    BadPlace { what: &'static str },
 }
 
 impl fmt::Display for Unusable {
@@ -55,6 +57,7 @@ impl fmt::Display for Unusable {
             Self::RepeatedKey => f.write_str("it has the same key twice."),
             Self::NoList { list } => write!(f, "it has no \"{list}\"."),
             Self::NotAList { list } => write!(f, "its \"{list}\" is not an array."),
+            Self::BadPlace { what } => write!(f, "{what}."),
         }
     }
 }
@@ -80,7 +83,7 @@ pub struct Body<'b> {
 /// An answer that can be trimmed, for several clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usable<'b> {
-    body: &'b [u8],
+    body: Cow<'b, [u8]>,
     list: Option<List>,
 }
 
@@ -119,14 +122,46 @@ impl<'b> Body<'b> {
 
     /// As what can be trimmed, which it is if the list is there.
     pub fn usable(self) -> Result<Usable<'b>, Unusable> {
-        Ok(Usable { body: self.bytes, list: Some(self.list?) })
+        Ok(Usable { body: Cow::Borrowed(self.bytes), list: Some(self.list?) })
+    }
+
+    /// Whether there is anything in the object besides the list.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Whether the list is there.
+    pub fn has_list(&self) -> bool {
+        self.list.is_ok()
+    }
+
+    /// Whether the list has no elements, or is not there.
+    pub fn is_empty(&self) -> bool {
+        !self.list.as_ref().is_ok_and(|list| list.elements > 0)
+    }
+
+    /// The list's first elements, as many as the body was read for.
+    pub fn elements(&self) -> impl Iterator<Item = &'b str> {
+        let after = self.list.as_ref().map_or(&[][..], |list| &list.after);
+        // They are cut where JSON has a comma, and so is the text around them.
+        let text = |pair: &[usize]| std::str::from_utf8(&self.bytes[pair[0]..pair[1]]).ok();
+        after.windows(2).filter_map(text).map(|text| {
+            let text = text.trim_ascii_start();
+            text.strip_prefix(',').unwrap_or(text).trim_ascii_start()
+        })
     }
 }
 
 impl<'b> Usable<'b> {
     /// One in which there is no list, so that it stays whole.
     pub fn without_list(body: &'b [u8]) -> Usable<'b> {
-        Usable { body, list: None }
+        Usable { body: Cow::Borrowed(body), list: None }
+    }
+
+    /// A body that was made here.
+    pub fn made(body: Vec<u8>, list: &str, most: usize) -> Result<Usable<'static>, Unusable> {
+        let list = Body::read(&body, list, most)?.list?;
+        Ok(Usable { body: Cow::Owned(body), list: Some(list) })
     }
 
     /// The body as [`trim`] leaves it.
@@ -138,7 +173,7 @@ impl<'b> Usable<'b> {
                 let behind = if kept == 0 { list.closing_bracket } else { list.after_last };
                 (&self.body[..list.after[kept]], &self.body[behind..])
             }
-            _ => (self.body, &b""[..]), // nothing too many: also the spaces in an empty array stay
+            _ => (&self.body[..], &b""[..]), // nothing too many: also the spaces in an empty array stay
         };
         without_blank_lines([head, tail].concat())
     }

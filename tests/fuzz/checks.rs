@@ -9,6 +9,7 @@ use std::time::Duration;
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
 use herd_mio::herd::{Caller, Moment};
+use herd_mio::places::google::{Answer, Api, Shape};
 use herd_mio::places::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::trim;
 use herd_mio::protocol::{Dialect, Epoch, LineBuffer, Location, Wall};
@@ -127,6 +128,7 @@ pub fn http_request(data: &[u8]) {
 pub fn trim_answer(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     let bound = usize::from(choice % 24);
+    reshape_answer(body, bound);
     let Ok(trimmed) = trim::trim(body, "results", bound) else { return };
     let text = std::str::from_utf8(&trimmed).expect("UTF-8 stays UTF-8");
     assert!(text.ends_with("\n\n") && !text.trim_end_matches('\n').contains("\n\n"), "{text:?}");
@@ -140,6 +142,20 @@ pub fn trim_answer(data: &[u8]) {
     let (before, after) = (before["results"].as_array(), after["results"].as_array());
     let (before, after) = (before.expect("a list"), after.expect("a list"));
     assert_eq!(&before[..before.len().min(bound)], &after[..]);
+}
+
+/// An answer of the New API becomes one of Nearby Search, whole and well-formed, or none.
+fn reshape_answer(body: &[u8], bound: usize) {
+    let response = Response { status: 200, body: body.to_vec(), may_reuse: true };
+    let Answer::Places { usable, .. } = Api::New(Shape::Nearby).read(&response, None, bound) else {
+        return;
+    };
+    let text = String::from_utf8(usable.trim(bound)).expect("UTF-8 stays UTF-8");
+    assert!(text.starts_with("{\n   \"html_attributions\" : [") && text.ends_with("\n}\n\n"));
+    assert!(!text.trim_end_matches('\n').contains("\n\n"), "{text:?}");
+    if let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) {
+        assert!(value["results"].as_array().expect("a list").len() <= bound);
+    }
 }
 
 /// A configuration that is accepted is a herd: neighbours both ways, a drawing of it.

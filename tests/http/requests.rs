@@ -26,6 +26,7 @@ fn expected() -> Vec<Request> {
         method: "GET".to_string(),
         target: target.to_string(),
         key: None,
+        fields: String::new(),
         body: Vec::new(),
         keep_alive: true,
         expects_continue: false,
@@ -38,7 +39,11 @@ fn expected() -> Vec<Request> {
     let key = Some("k".to_string());
     vec![
         get("/maps/api/place/nearbysearch/json?location=34.07,-118.44&radius=16093.44&key=k"),
-        Request { key, ..with("POST", "/v1/places:searchNearby", "{\"maxResultCount\": 1}") },
+        Request {
+            key,
+            fields: "*".to_string(),
+            ..with("POST", "/v1/places:searchNearby", "{\"maxResultCount\": 1}")
+        },
         with("POST", "/", "{}"),
         get("/"),
         with("DELETE", "http://a/", ""),

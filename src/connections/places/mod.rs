@@ -52,7 +52,7 @@ impl Places {
         let api = match settings.provider() {
             Provider::Offline => return Places::Offline(Box::new(Offline::new(settings))),
             Provider::Google => Api::NearbySearch,
-            Provider::GoogleNew => Api::New,
+            Provider::GoogleNew => Api::New(settings.shape),
         };
         Places::Service(Box::new(Service::new(api, settings)))
     }

@@ -36,6 +36,8 @@ pub struct Request {
     pub target: String,
     /// `X-Goog-Api-Key`; what is not UTF-8 in it is replaced, and so fits no key.
     pub key: Option<String>,
+    /// `X-Goog-FieldMask`, empty where there is none; several are joined by commas.
+    pub fields: String,
     /// Without its framing.
     pub body: Vec<u8>,
     /// The client may send another request on this connection: HTTP/1.1 and no `close`.
@@ -199,6 +201,8 @@ fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
     if keys.next().is_some() {
         return Err(BadRequest::Keys);
     }
+    let fields: Vec<_> =
+        values("x-goog-fieldmask").map(|field| String::from_utf8_lossy(field.value)).collect();
     let expects_continue = is_http_11
         && values("expect").any(|field| field.value.eq_ignore_ascii_case(b"100-continue"));
     let body = if framing.is_chunked {
@@ -214,6 +218,7 @@ fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
         method: method.to_owned(),
         target: target.to_owned(),
         key,
+        fields: fields.join(","),
         body: Vec::new(),
         keep_alive: is_http_11 && !framing.closes,
         expects_continue,
