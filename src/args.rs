@@ -1,15 +1,16 @@
 //! The command line: what was typed. What it means together with the configuration file is in
 //! [`crate::config`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use log::LevelFilter;
 
 use crate::config::Provider;
+use crate::errors::did_you_mean;
 use crate::places::endpoint::Endpoint;
 use crate::places::key::Key;
 use crate::protocol::Dialect;
@@ -48,99 +49,177 @@ pub enum Mode {
 /// A command line that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArgsError {
-    /// Neither or more than one of `--server`, `--herd`, `--places-server` and `--check`.
-    Mode,
+    /// None of `--server`, `--herd`, `--places-server` and `--check`.
+    NoMode,
+    /// Two of them.
+    TwoModes(&'static str, &'static str),
+    /// Two names of servers, or one beside what runs none.
+    Name {
+        name: String,
+        beside: String,
+    },
     Unknown(String),
-    Twice(String),
-    MissingValue(&'static str),
+    Twice(&'static str),
+    NeedsValue(&'static str),
+    TakesNoValue(&'static str),
+    /// `value` is None where it may be a secret.
     Value {
         option: &'static str,
-        value: String,
+        value: Option<String>,
         expected: &'static str,
     },
+}
+
+/// The words as options and a name, each option at most once.
+#[derive(Default)]
+struct Typed {
+    options: Vec<(&'static str, OsString)>,
+    /// The server's, as in `herd-mio Goloman`.
+    name: Option<String>,
 }
 
 impl Args {
     /// Reads what was typed behind the program's name.
     pub fn parse(words: Vec<OsString>) -> Result<Args, ArgsError> {
-        let mut words = pico_args::Arguments::from_vec(words);
-        let help = words.contains(["-h", "--help"]);
-        let version = words.contains(["-V", "--version"]);
-        let herd = words.contains("--herd");
-        let check = words.contains("--check");
-        let server = text(&mut words, "--server")?;
-        let service =
-            value(&mut words, "--places-server", "an address as 127.0.0.1:8443", address)?;
-        let args = Args {
-            mode: match (help, version, server, service, herd, check) {
-                (true, ..) => Mode::Help,
-                (_, true, ..) => Mode::Version,
-                (_, _, Some(name), None, false, false) => Mode::Server(name),
-                (_, _, None, Some(address), false, false) => Mode::PlacesServer(address),
-                (_, _, None, None, true, false) => Mode::Herd,
-                (_, _, None, None, false, true) => Mode::Check,
-                _ => {
-                    reject_rest(words)?;
-                    return Err(ArgsError::Mode);
-                }
-            },
-            config: text(&mut words, "--config")?.map(PathBuf::from),
-            dialect: value(&mut words, "--dialect", "report or course", dialect)?,
-            log_dir: text(&mut words, "--log-dir")?.map_or_else(|| ".".into(), PathBuf::from),
-            log_level: value(&mut words, "--log-level", LEVELS, level)?
-                .unwrap_or(LevelFilter::Info),
-            places: value(&mut words, "--places", "google, google-new or offline", provider)?,
-            places_url: value(&mut words, "--places-url", HTTPS_URL, Endpoint::parse)?,
-            places_ca: text(&mut words, "--places-ca")?.map(PathBuf::from),
-            places_key_file: text(&mut words, "--places-key-file")?.map(PathBuf::from),
-            places_key: value(&mut words, "--places-key", "one word of visible ASCII", key)?,
-            tls_dir: text(&mut words, "--tls-dir")?.map_or_else(|| ".".into(), PathBuf::from),
+        let asks =
+            |names: [&str; 2]| words.iter().any(|word| names.iter().any(|name| word == name));
+        let (help, version) = (asks(["-h", "--help"]), asks(["-V", "--version"]));
+        let mut typed = match help || version {
+            true => Typed::default(), // Whoever asks for help may have got the rest wrong.
+            false => Typed::read(words)?,
         };
-        match args.mode {
-            Mode::Help | Mode::Version => Ok(args),
-            _ => reject_rest(words).map(|()| args),
+        let mode = match (help, version) {
+            (true, _) => Mode::Help,
+            (_, true) => Mode::Version,
+            _ => typed.mode()?,
+        };
+        let current = || PathBuf::from(".");
+        Ok(Args {
+            mode,
+            config: typed.path("--config"),
+            dialect: typed.value("--dialect", "report or course", dialect)?,
+            log_dir: typed.path("--log-dir").unwrap_or_else(current),
+            log_level: typed.value("--log-level", LEVELS, level)?.unwrap_or(LevelFilter::Info),
+            places: typed.value("--places", "google, google-new or offline", provider)?,
+            places_url: typed.secret("--places-url", HTTPS_URL, Endpoint::parse)?,
+            places_ca: typed.path("--places-ca"),
+            places_key_file: typed.path("--places-key-file"),
+            places_key: typed.secret("--places-key", "printable ASCII without spaces", key)?,
+            tls_dir: typed.path("--tls-dir").unwrap_or_else(current),
+        })
+    }
+}
+
+impl Typed {
+    /// Takes the words apart, and knows of each option whether a value belongs to it.
+    fn read(words: Vec<OsString>) -> Result<Typed, ArgsError> {
+        let mut typed = Typed::default();
+        let mut words = words.into_iter().peekable();
+        while let Some(word) = words.next() {
+            if !word.as_bytes().starts_with(b"-") {
+                let name = word.to_string_lossy().into_owned();
+                if let Some(beside) = typed.name.replace(name.clone()) {
+                    return Err(ArgsError::Name { name, beside });
+                }
+                continue;
+            }
+            let (option, value) = split(&word);
+            let known = OPTIONS.iter().find(|(known, _)| option == *known);
+            let Some(&(option, takes_value)) = known else {
+                // Without its value, which may be a secret.
+                return Err(ArgsError::Unknown(option.to_string_lossy().into_owned()));
+            };
+            let value = match (takes_value, value) {
+                (true, Some(value)) => value,
+                (true, None) => words
+                    .next_if(|next| !next.as_bytes().starts_with(b"--"))
+                    .ok_or(ArgsError::NeedsValue(option))?,
+                (false, None) => OsString::new(),
+                (false, Some(_)) => return Err(ArgsError::TakesNoValue(option)),
+            };
+            if typed.options.iter().any(|(other, _)| *other == option) {
+                return Err(ArgsError::Twice(option));
+            }
+            typed.options.push((option, value));
+        }
+        Ok(typed)
+    }
+
+    /// The one thing that is to be done.
+    fn mode(&mut self) -> Result<Mode, ArgsError> {
+        let given = |option: &&&str| self.options.iter().any(|(other, _)| *other == **option);
+        let mut modes = MODES.iter().filter(given);
+        let (first, second) = (modes.next(), modes.next());
+        if let (Some(first), Some(second)) = (first, second) {
+            return Err(ArgsError::TwoModes(first, second));
+        }
+        if let (Some(name), Some(mode)) = (&self.name, first) {
+            let beside = match self.options.iter().find(|(option, _)| *option == "--server") {
+                Some((_, other)) => format!("--server {}", other.to_string_lossy()),
+                None => (*mode).to_owned(),
+            };
+            return Err(ArgsError::Name { name: name.clone(), beside });
+        }
+        let server = self.value("--server", "a server's name", |name| Some(name.to_owned()))?;
+        let expected = "an IP address and a port, such as 127.0.0.1:8443";
+        let service = self.value("--places-server", expected, |text| text.parse().ok())?;
+        match (server.or(self.name.take()), service, first) {
+            (Some(name), ..) => Ok(Mode::Server(name)),
+            (_, Some(address), _) => Ok(Mode::PlacesServer(address)),
+            (_, _, Some(&"--herd")) => Ok(Mode::Herd),
+            (_, _, Some(_)) => Ok(Mode::Check),
+            _ => Err(ArgsError::NoMode),
         }
     }
-}
 
-/// What is left over is a mistake, and an option that is left over was given twice.
-fn reject_rest(words: pico_args::Arguments) -> Result<(), ArgsError> {
-    let rest = words.finish();
-    let Some(first) = rest.first() else {
-        return Ok(());
-    };
-    let word = first.to_string_lossy().into_owned();
-    let name = word.split('=').next().unwrap_or(&word);
-    Err(match OPTIONS.contains(&name) {
-        true => ArgsError::Twice(name.to_owned()),
-        false => ArgsError::Unknown(word),
-    })
-}
+    fn take(&mut self, option: &str) -> Option<OsString> {
+        let at = self.options.iter().position(|(other, _)| *other == option)?;
+        Some(self.options.swap_remove(at).1)
+    }
 
-fn text(
-    words: &mut pico_args::Arguments,
-    option: &'static str,
-) -> Result<Option<String>, ArgsError> {
-    let value = words.opt_value_from_fn(option, String::from_str);
-    match value {
-        Ok(Some(text)) if text.starts_with("--") => Err(ArgsError::MissingValue(option)),
-        Ok(text) => Ok(text),
-        Err(_) => Err(ArgsError::MissingValue(option)),
+    /// A path may be any bytes.
+    fn path(&mut self, option: &str) -> Option<PathBuf> {
+        self.take(option).map(PathBuf::from)
+    }
+
+    /// A value that is text.
+    fn value<T>(
+        &mut self,
+        option: &'static str,
+        expected: &'static str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ArgsError> {
+        let Some(value) = self.take(option) else {
+            return Ok(None);
+        };
+        let unusable = || {
+            let value = Some(value.to_string_lossy().into_owned());
+            ArgsError::Value { option, value, expected }
+        };
+        value.to_str().and_then(parse).map(Some).ok_or_else(unusable)
+    }
+
+    /// The same for one that is never shown: it is a key, or may hold one.
+    fn secret<T>(
+        &mut self,
+        option: &'static str,
+        expected: &'static str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ArgsError> {
+        let unusable = ArgsError::Value { option, value: None, expected };
+        self.value(option, expected, parse).map_err(|_| unusable)
     }
 }
 
-fn value<T>(
-    words: &mut pico_args::Arguments,
-    option: &'static str,
-    expected: &'static str,
-    parse: fn(&str) -> Option<T>,
-) -> Result<Option<T>, ArgsError> {
-    let Some(typed) = text(words, option)? else {
-        return Ok(None);
-    };
-    match parse(&typed) {
-        Some(parsed) => Ok(Some(parsed)),
-        None => Err(ArgsError::Value { option, value: typed, expected }),
+/// An option and the value that is written to it with `=`.
+fn split(word: &OsStr) -> (OsString, Option<OsString>) {
+    let bytes = word.as_bytes();
+    match bytes.iter().position(|&byte| byte == b'=') {
+        Some(at) => {
+            let value = OsString::from_vec(bytes[at + 1..].to_vec());
+            (OsString::from_vec(bytes[..at].to_vec()), Some(value))
+        }
+        None => (word.to_owned(), None),
     }
 }
 
@@ -163,8 +242,9 @@ pub fn provider(name: &str) -> Option<Provider> {
     }
 }
 
+/// Levels are taken in any case, as loggers elsewhere write them.
 fn level(name: &str) -> Option<LevelFilter> {
-    match name {
+    match name.to_ascii_lowercase().as_str() {
         "off" => Some(LevelFilter::Off),
         "error" => Some(LevelFilter::Error),
         "warning" => Some(LevelFilter::Warn),
@@ -175,10 +255,6 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-fn address(text: &str) -> Option<SocketAddr> {
-    text.parse().ok()
-}
-
 fn key(text: &str) -> Option<Key> {
     Key::parse(text.as_bytes())
 }
@@ -186,17 +262,32 @@ fn key(text: &str) -> Option<Key> {
 impl fmt::Display for ArgsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ArgsError::Mode => f.write_str(
-                "say exactly one of --server NAME, --herd, --check and --places-server ADDRESS \
-                     (or --help)",
+            ArgsError::NoMode => f.write_str(
+                "one of --server NAME, --herd, --check or --places-server ADDRESS is required; see \
+                 --help",
             ),
-            ArgsError::Unknown(word) => {
-                write!(f, "{word:?} is no option of this program; see --help")
+            ArgsError::TwoModes(one, other) => {
+                write!(f, "{one} and {other} can't be given together; give one of them")
             }
-            ArgsError::Twice(option) => write!(f, "{option} is given twice"),
-            ArgsError::MissingValue(option) => write!(f, "{option} needs a value"),
-            ArgsError::Value { option, value, expected } => {
-                write!(f, "{option} is {value:?}, and should be {expected}")
+            ArgsError::Name { name, beside } => write!(
+                f,
+                "unexpected argument {name:?} beside {beside}: a name alone means --server NAME, \
+                 and one server is run"
+            ),
+            ArgsError::Unknown(option) => {
+                let options =
+                    OPTIONS.iter().map(|(option, _)| *option).chain(["--help", "--version"]);
+                let meant = did_you_mean(option, options);
+                write!(f, "unknown option {}{meant} (see --help)", option.escape_debug())
+            }
+            ArgsError::Twice(option) => write!(f, "{option} was given more than once"),
+            ArgsError::NeedsValue(option) => write!(f, "{option} needs a value"),
+            ArgsError::TakesNoValue(option) => write!(f, "{option} takes no value"),
+            ArgsError::Value { option, value: Some(value), expected } => {
+                write!(f, "invalid value {value:?} for {option}: expected {expected}")
+            }
+            ArgsError::Value { option, value: None, expected } => {
+                write!(f, "invalid value for {option}: expected {expected}")
             }
         }
     }
@@ -204,34 +295,37 @@ impl fmt::Display for ArgsError {
 
 impl std::error::Error for ArgsError {}
 
-const HTTPS_URL: &str = "an https:// URL without a query";
+const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";
 const LEVELS: &str = "off, error, warning, info, debug or trace";
 
-const OPTIONS: &[&str] = &[
-    "--server",
-    "--herd",
-    "--check",
-    "--config",
-    "--dialect",
-    "--log-dir",
-    "--log-level",
-    "--places",
-    "--places-url",
-    "--places-ca",
-    "--places-key-file",
-    "--places-key",
-    "--places-server",
-    "--tls-dir",
+/// What says what is to be done; one of them is given.
+const MODES: &[&str] = &["--server", "--herd", "--check", "--places-server"];
+/// Every option, and whether it takes a value.
+const OPTIONS: &[(&str, bool)] = &[
+    ("--server", true),
+    ("--herd", false),
+    ("--check", false),
+    ("--config", true),
+    ("--dialect", true),
+    ("--log-dir", true),
+    ("--log-level", true),
+    ("--places", true),
+    ("--places-url", true),
+    ("--places-ca", true),
+    ("--places-key-file", true),
+    ("--places-key", true),
+    ("--places-server", true),
+    ("--tls-dir", true),
 ];
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 herd-mio: a herd of servers that know where clients are
 
-    herd-mio --server NAME [options]     run one server of the herd
-    herd-mio --herd [options]            run all of them, each in a process of its own, until Ctrl-C
-    herd-mio --check [options]           read the configuration, say what it means, and exit
-    herd-mio --places-server ADDRESS     be a Places service, over HTTPS, from the gazetteer
+    herd-mio NAME [options]              run one server of the herd; also --server NAME
+    herd-mio --herd [options]            run every server, one process each; stop with Ctrl-C
+    herd-mio --check [options]           validate the configuration, print it, and exit
+    herd-mio --places-server ADDRESS     serve the embedded places over HTTPS (for tests and demos)
     herd-mio --help | --version
 
     --config FILE            the herd, as TOML [the report's five servers on 127.0.0.1,
@@ -246,11 +340,12 @@ herd-mio: a herd of servers that know where clients are
     --places-key-file FILE   the API key; else the variable HERD_PLACES_KEY
 
   of --places-server:
-    --places-key KEY         what it is to be asked with, also by the two ways above [nothing]
+    --places-key KEY         the API key that its clients must send; `ps` shows it to every user, the
+                             two ways above don't [none]
     --tls-dir DIR            where it keeps its certificates; DIR/ca.pem is what --places-ca
                              wants [the current folder]
 
-Options are also written --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a
+Options also accept --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a
 command line or configuration that cannot be used, 1 for what fails at run time.
 
 Try: herd-mio --herd, then in another terminal: nc localhost 12138

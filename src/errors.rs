@@ -1,4 +1,5 @@
-//! Errors of the operating system in words for an operator.
+//! What messages for an operator have in common: errors of the system in plain words, and the name that was
+//! probably meant.
 
 use std::io;
 
@@ -31,6 +32,38 @@ fn without_numbers(text: &str) -> String {
     kept
 }
 
+/// The name that was probably meant, for "did you mean": the nearest one, if no more than every third of its
+/// letters is another. So of one and two letters none is; capitals count as small letters.
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > LONGEST_NAME {
+        return None; // Nobody meant that, and comparing it would take its time.
+    }
+    let word = word.to_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
+    let near = |name: &&str| {
+        let distance = distance(name);
+        3 * distance <= word.chars().count().max(name.chars().count())
+    };
+    names.into_iter().filter(near).min_by_key(|name| distance(name))
+}
+
+/// `; did you mean Goloman?`, or nothing.
+pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, names).map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// Names as a sentence lists them; of very many only the first.
+pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_LISTED).map(AsRef::as_ref).collect();
+    let left = names.len() - shown.len();
+    let more = if left > 0 { format!(" and {left} more") } else { String::new() };
+    shown.join(", ") + &more
+}
+
+/// More than so many names nobody reads.
+const NAMES_LISTED: usize = 20;
+/// No option, key or server has a longer name.
+const LONGEST_NAME: usize = 100;
 /// How the standard library begins the number of an error, behind its text.
 const NUMBER_BEGINS: &str = " (os error ";
 
@@ -49,6 +82,27 @@ mod tests {
             let within = io::Error::other(format!("looking it up: {error}; once more"));
             assert_eq!(plain(&within), format!("looking it up: {text}; once more"));
         }
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested_and_a_far_one_is_not() {
+        let servers = ["Goloman", "Hands", "Holiday", "Wilkes", "Welsh"];
+        for (word, name) in [
+            ("Golaman", Some("Goloman")),
+            ("GOLOMAN", Some("Goloman")),
+            ("Hadns", Some("Hands")),
+            ("holidays", Some("Holiday")),
+            ("Wells", None),
+            ("Welch", Some("Welsh")),
+            ("", None),
+            ("Hill", None),
+        ] {
+            assert_eq!(nearest(word, servers), name, "{word}");
+        }
+        assert_eq!(nearest("B", ["A", "C"]), None);
+        assert_eq!(nearest("a", ["A", "C"]), Some("A"));
+        assert_eq!(nearest("--heard", ["--herd", "--help"]), Some("--herd"));
+        assert_eq!(nearest(&"x".repeat(1_000_000), ["x"]), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use herd_mio::args::{Args, HELP, Mode};
 use herd_mio::config::{Config, PLACES_SERVICE};
+use herd_mio::errors::{did_you_mean, listed};
 use herd_mio::event_loop::{RunError, ServerTls};
 use herd_mio::logging::Log;
 use herd_mio::protocol::is_server_name;
@@ -53,9 +54,7 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
         log.finish();
         return unusable(&text);
     };
-    if let Some(warning) = &config.places.warning {
-        log::warn!("{warning}");
-    }
+    warn(config);
     end(name, event_loop::run(config, server, log.clone()), &log)
 }
 
@@ -76,7 +75,9 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
         Ok(log) => log,
         Err(error) => return failed(&error.to_string()),
     };
-    let service = Config::places_service(config.places.key.clone());
+    warn(config);
+    let mut service = Config::places_service(config.places.key.clone());
+    service.places.warnings = config.places.warnings.clone();
     end(PLACES_SERVICE, event_loop::run_places(&service, address, tls, log.clone()), &log)
 }
 
@@ -93,6 +94,9 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
 }
 
 fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode {
+    for warning in &config.places.warnings {
+        complain(&format!("warning: {warning}"));
+    }
     words.retain(|word| word != "--herd");
     match supervisor::run(args, config, words) {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,9 +108,16 @@ fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode 
     }
 }
 
+/// What the operator should know is in the log, too.
+fn warn(config: &Config) {
+    for warning in &config.places.warnings {
+        log::warn!("{warning}");
+    }
+}
+
 fn unknown(name: &str, config: &Config) -> String {
-    let names = config.names().join(", ");
-    format!("there is no server {name:?} in this herd; there are {names}")
+    let meant = did_you_mean(name, config.names());
+    format!("no server named {name:?}{meant} (servers: {})", listed(&config.names()))
 }
 
 /// The command line or the configuration can't be used.

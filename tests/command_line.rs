@@ -1,8 +1,12 @@
 //! Claim: what can't be used on the command line or in the configuration is named in a sentence,
 //! with the exit status of the interface; `--check` draws the herd that was read.
 
+mod common;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use common::{ServerProcess, Setup};
 
 fn herd_mio(words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
@@ -41,20 +45,24 @@ fn check(text: &str) -> Output {
 
 #[test]
 fn a_command_line_that_cannot_be_used_is_said() {
-    is_unusable(&[], "--server NAME, --herd, --check and --places-server");
-    is_unusable(&["--herd", "--check"], "exactly one of");
-    is_unusable(&["--server", "Goloman", "--herd"], "exactly one of");
-    is_unusable(&["--herds"], "\"--herds\" is no option");
-    is_unusable(&["--check", "left"], "\"left\" is no option");
     is_unusable(
-        &["--check", "--dialect", "course", "--dialect", "report"],
-        "--dialect is given twice",
+        &[],
+        "one of --server NAME, --herd, --check or --places-server ADDRESS is required",
     );
-    is_unusable(&["--check", "--dialect=course", "--dialect=report"], "--dialect is given twice");
-    is_unusable(&["--check", "--check"], "--check is given twice");
+    is_unusable(&["--herd", "--check"], "--herd and --check can't be given together");
+    is_unusable(&["--server", "Goloman", "--herd"], "--server and --herd can't be given together");
+    is_unusable(&["--herds"], "unknown option --herds; did you mean --herd?");
+    is_unusable(&["--heard", "--check"], "unknown option --heard; did you mean --herd?");
+    is_unusable(&["-config"], "unknown option -config; did you mean --config?");
+    is_unusable(&["--frobnicate"], "unknown option --frobnicate (see --help)");
+    is_unusable(&["--check", "left"], "unexpected argument \"left\" beside --check");
+    let twice = "--dialect was given more than once";
+    is_unusable(&["--check", "--dialect", "course", "--dialect", "report"], twice);
+    is_unusable(&["--check", "--dialect=course", "--dialect=report"], twice);
+    is_unusable(&["--check", "--check"], "--check was given more than once");
     is_unusable(
         &["--check", "--dialect", "latin"],
-        "--dialect is \"latin\", and should be report or course",
+        "invalid value \"latin\" for --dialect: expected report or course",
     );
     is_unusable(&["--check", "--log-level=loud"], "off, error, warning, info, debug or trace");
     is_unusable(&["--check", "--places", "bing"], "google, google-new or offline");
@@ -62,6 +70,99 @@ fn a_command_line_that_cannot_be_used_is_said() {
     is_unusable(&["--check", "--config"], "--config needs a value");
     is_unusable(&["--server", "--log-dir", "x"], "--server needs a value");
     is_unusable(&["--check", "--config", "/nowhere/herd.toml"], "can't read /nowhere/herd.toml");
+}
+
+#[test]
+fn an_option_is_not_said_to_be_given_twice_where_it_was_not() {
+    let needed = "one of --server NAME, --herd, --check or --places-server ADDRESS is required";
+    is_unusable(&["--config", "herd.toml"], needed);
+    is_unusable(&["--log-level", "info", "--dialect=course"], needed);
+    is_unusable(&["--check=yes"], "--check takes no value");
+    is_unusable(&["--herd=", "--check"], "--herd takes no value");
+    is_unusable(&["--config", "--check"], "--config needs a value");
+}
+
+#[test]
+fn a_server_that_does_not_exist_is_said_with_the_nearest_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("text");
+    let servers = "(servers: Goloman, Hands, Holiday, Wilkes, Welsh)";
+    for (name, meant) in [
+        ("Golaman", "no server named \"Golaman\"; did you mean Goloman?"),
+        ("goloman", "no server named \"goloman\"; did you mean Goloman?"),
+        ("Hill", "no server named \"Hill\" (servers"),
+        ("no name\u{7}", "no server named \"no name\\u{7}\" (servers"),
+    ] {
+        is_unusable(&["--server", name, "--log-dir", folder], meant);
+        is_unusable(&["--server", name, "--log-dir", folder], servers);
+    }
+}
+
+#[test]
+fn a_name_alone_is_that_of_the_server_to_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path().to_str().expect("text");
+    is_unusable(&["Golaman", "--log-dir", folder], "did you mean Goloman?");
+    is_unusable(
+        &["Hands", "--server", "Goloman"],
+        "unexpected argument \"Hands\" beside --server Goloman",
+    );
+    is_unusable(&["Hands", "Goloman"], "unexpected argument \"Goloman\" beside Hands");
+    is_unusable(&["Hands", "--herd"], "unexpected argument \"Hands\" beside --herd");
+
+    let setup = Setup::alone().any_port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.arg("--config").arg(setup.config_file("Goloman")).arg("Goloman");
+    command.arg("--log-dir").arg(setup.folder.path()).env_remove("HERD_PLACES_KEY");
+    let goloman = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    goloman.assert_serves();
+}
+
+#[test]
+fn levels_are_taken_in_any_case() {
+    for level in ["INFO", "Warning", "oFF", "debug"] {
+        let output = herd_mio(&["--check", "--log-level", level]);
+        assert_eq!(output.status.code(), Some(0), "{level}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_invalid_key_is_never_shown() {
+    let (_folder, path) = file("sesame open\n");
+    let path = path.to_str().expect("text");
+    for words in [
+        &["--check", "--places-key", "sesame open"] as &[&str],
+        &["--check", "--places-key=sesame open"],
+        &["--check", "--places-keys=sesame"],
+        &["--check", "--places-url", "https://example.org/x?key=sesame"],
+        &["--check", "--places-url", "https://me:sesame@example.org/"],
+        &["--check", "--places-key-file", path],
+    ] {
+        let output = herd_mio(words);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(!said.contains("sesame"), "{words:?}: {said}");
+        assert!(said.contains("key") || said.contains("--places-url"), "{words:?}: {said}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.arg("--check").env("HERD_PLACES_KEY", "sesame open");
+    let said = stderr(&command.output().expect("the program runs"));
+    assert!(said.contains("HERD_PLACES_KEY is not a valid API key"), "{said}");
+    assert!(!said.contains("sesame"), "{said}");
+}
+
+#[test]
+fn a_key_on_the_command_line_brings_a_warning() {
+    let output = herd_mio(&["--check", "--places-key", "sesame"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = stdout(&output) + &stderr(&output);
+    assert!(said.contains("`ps` shows the value of --places-key"), "{said}");
+    assert!(!said.contains("sesame"), "{said}");
+
+    let setup = Setup::alone().any_port();
+    let goloman = setup.start_with("Goloman", &["--places-key", "sesame"]);
+    goloman.wait_for_log("WARNING: `ps` shows the value of --places-key");
+    assert!(!goloman.log().contains("sesame") && !goloman.stderr().contains("sesame"));
 }
 
 #[test]
@@ -211,7 +312,7 @@ fn the_key_and_the_certificates_are_read_at_the_start_and_the_key_is_never_shown
 
     let (_folder, two_words) = file("sesame open\n");
     let two_words = two_words.to_str().expect("text");
-    is_unusable(&["--check", "--places-key-file", two_words], "there is no API key in it");
+    is_unusable(&["--check", "--places-key-file", two_words], "is not a valid API key");
     is_unusable(&["--check", "--places-key-file", "/nowhere/key"], "can't read /nowhere/key");
     is_unusable(&["--check", "--places-ca", path], "there is no certificate in it");
     is_unusable(&["--check", "--places-ca", "/nowhere/ca"], "can't read /nowhere/ca");

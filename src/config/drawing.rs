@@ -127,7 +127,7 @@ impl Config {
         if parts > 1 {
             warnings.push(format!("the herd is in {parts} parts, which never hear of each other"));
         }
-        warnings.extend(self.places.warning.clone());
+        warnings.extend(self.places.warnings.iter().cloned());
         warnings
     }
 

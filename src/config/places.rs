@@ -35,8 +35,8 @@ pub struct PlacesSettings {
     pub ca: Option<Authorities>,
     /// The API key. It shows itself to nobody ([`Key`]).
     pub key: Option<Key>,
-    /// What the operator should know of the key's file.
-    pub warning: Option<String>,
+    /// What the operator should know of how the key was given.
+    pub warnings: Vec<String>,
     /// Time for one query, all its steps together.
     pub timeout: Duration,
     /// Queries that a service is asked at once, and so connections with it.
@@ -61,9 +61,12 @@ impl PlacesSettings {
     pub(super) fn complete(&mut self, args: &Args) -> Result<(), ConfigError> {
         self.chosen = args.places.or(self.chosen);
         self.key = match (&args.places_key, &args.places_key_file) {
-            (Some(key), _) => Some(key.clone()),
+            (Some(key), _) => {
+                self.warnings.push(KEY_IS_LISTED.to_owned());
+                Some(key.clone())
+            }
             (None, Some(path)) => {
-                self.warning = readable_by_others(path);
+                self.warnings.extend(readable_by_others(path));
                 Some(read_key(path)?)
             }
             (None, None) => key_in_environment()?,
@@ -100,7 +103,7 @@ impl Default for PlacesSettings {
             endpoint: Api::New(Shape::Nearby).endpoint(),
             ca: None,
             key: None,
-            warning: None,
+            warnings: Vec::new(),
             timeout: Duration::from_secs(5),
             in_flight: 64,
             waiting: 1_024,
@@ -123,14 +126,14 @@ impl Provider {
 fn read_key(path: &Path) -> Result<Key, ConfigError> {
     let unusable = |reason: String| ConfigError::Read { path: path.to_owned(), reason };
     let text = std::fs::read(path).map_err(|error| unusable(plain(&error)))?;
-    Key::parse(&text).ok_or_else(|| unusable(NO_KEY.to_owned()))
+    Key::parse(&text).ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
 }
 
 fn key_in_environment() -> Result<Option<Key>, ConfigError> {
     let Some(text) = std::env::var_os(KEY_VARIABLE).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let no_key = || ConfigError::Places(format!("the variable {KEY_VARIABLE}: {NO_KEY}"));
+    let no_key = || ConfigError::Places(format!("{KEY_VARIABLE} is {NO_KEY}"));
     Key::parse(text.as_encoded_bytes()).map(Some).ok_or_else(no_key)
 }
 
@@ -145,4 +148,6 @@ fn readable_by_others(path: &Path) -> Option<String> {
 
 /// Where the key may stand.
 pub const KEY_VARIABLE: &str = "HERD_PLACES_KEY";
-const NO_KEY: &str = "there is no API key in it (one word of visible ASCII)";
+const NO_KEY: &str = "not a valid API key: printable ASCII without spaces expected";
+const KEY_IS_LISTED: &str = "`ps` shows the value of --places-key to every user of this machine: use \
+                             --places-key-file or the variable HERD_PLACES_KEY";

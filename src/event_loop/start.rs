@@ -1,7 +1,7 @@
 //! The loop's beginning and end: ports, limits of the process, and what can go wrong with them.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::slots::Slots;
 use super::timers::Timers;
 use super::tls::{ClientTls, ServerTls, TlsError};
 use super::worker::Worker;
-use super::{EventLoop, LEASH_PIPE, SIGNALS, WAKER, moment};
+use super::{EventLoop, LEASH, LEASH_PIPE, SIGNALS, WAKER, moment};
 use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
 use crate::errors::plain;
@@ -60,7 +60,7 @@ pub fn run(config: &Config, server: usize, log: Log) -> Result<(), RunError> {
         further.push(event_loop);
     }
     first.look_after(own.neighbours.len(), further)?;
-    announce(&format!("{} listens on {listen}, for neighbours on {peers}", own.name));
+    announce(&format!("{} listens on {listen}, for neighbours on {peers}", own.name), config);
     first.run()
 }
 
@@ -79,7 +79,7 @@ pub fn run_places(
     event_loop.hear_wishes()?;
     // Before the first visitor comes: whoever starts a service of places will ask it for some.
     event_loop.server.gazetteer_unpacked(Box::new(Gazetteer::unpack()));
-    announce(&format!("{} listens on {listening}", event_loop.server.title()));
+    announce(&format!("{} listens on {listening}", event_loop.server.title()), config);
     event_loop.run()
 }
 
@@ -184,11 +184,17 @@ pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |error| RunError::Kernel { what, error }
 }
 
-/// Says where the server listens: on standard error, for people and scripts that wait for it.
-fn announce(text: &str) {
+/// Says where the server listens: on standard error, for people and scripts that wait for it. On a
+/// terminal what the operator should know follows; scripts find that in the log, and under a supervisor it has said so.
+fn announce(text: &str, config: &Config) {
     log::info!("{text}.");
+    let mut said = format!("{text}\n");
+    if io::stderr().is_terminal() && std::env::var_os(LEASH).is_none() {
+        let warnings = config.places.warnings.iter();
+        said.extend(warnings.map(|warning| format!("herd-mio: warning: {warning}\n")));
+    }
     // Nobody may be there to read it; that is no reason not to serve.
-    let _ = io::Write::write_all(&mut io::stderr(), format!("{text}\n").as_bytes());
+    let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
 }
 
 /// How many guests the descriptors of this process suffice for in all its loops, once it has raised its
