@@ -114,6 +114,9 @@ pub const LASTING_SAID_LONGEST: Duration = Duration::from_secs(3_600);
 /// What was well for that long is said at once when it goes wrong again. A problem that comes and goes
 /// faster is one that lasts.
 pub const LASTING_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// The time between two warnings of one kind that somebody outside can cause as often as he likes. A
+/// kind so writes less than 30 MB a day, and a person sees within a second that something is wrong.
+pub const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of the program waits for the log to be written.
 pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(5);
 /// The head of an HTTP request or answer, its blank line included: services send about 1 KiB, and

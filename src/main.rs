@@ -50,6 +50,7 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     };
     let Some(server) = known else {
         let text = unknown(name, config);
+        // Not limited: it is the only record.
         log::error!("{text}.");
         log.finish();
         return unusable(&text);
@@ -86,6 +87,7 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Not limited: a server ends once.
             log::error!("{name} {error}.");
             log.finish();
             failed(&format!("{name} {error}"))
@@ -111,6 +113,7 @@ fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode 
 /// What the operator should know is in the log, too.
 fn warn(config: &Config) {
     for warning in &config.places.warnings {
+        // Not limited: once, at the start.
         log::warn!("{warning}");
     }
 }

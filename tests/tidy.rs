@@ -140,6 +140,23 @@ fn what_can_panic_has_its_reason_on_the_line_above() {
     assert!(found.is_empty(), "without a comment that shows why it can't fail:\n{found}");
 }
 
+/// Somebody outside may cause it as often as he likes, and fill the disk. What he can't has its reason.
+#[test]
+fn warnings_are_limited_or_have_the_reason_why_not_on_the_line_above() {
+    let direct = pattern(r"\b(log::)?(warn|error)!\(");
+    let mut found = String::new();
+    for source in sources() {
+        let lines = source.lines.iter().enumerate();
+        for (at, line) in lines.filter(|(at, _)| !source.of_tests[*at]) {
+            let above = at.checked_sub(1).map_or("", |above| source.lines[above].trim());
+            if direct.is_match(code_of(line)) && !above.starts_with("// Not limited: ") {
+                _ = writeln!(found, "{}:{}: {}", source.path, at + 1, line.trim());
+            }
+        }
+    }
+    assert!(found.is_empty(), "neither by `rate_limit::warn` nor `// Not limited: …`:\n{found}");
+}
+
 #[test]
 fn each_test_file_begins_with_its_claim() {
     let mut found = String::new();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::records::{self, Records};
 use super::{Command, ConnectionId, Server, Verdict};
 use crate::herd::{Caller, Moment, NeighbourId, Verdict as HerdVerdict};
+use crate::logging::rate_limit::Kind;
 use crate::protocol::{Line, write_refusal};
 
 impl Server {
@@ -22,7 +23,8 @@ impl Server {
             Line::Whole(line) => line,
             Line::Unfinished(_) => return Verdict::Close,
             Line::TooLong(beginning) => {
-                records::refused(peer, "the line is too long; the connection is closed");
+                let reason = "the line is too long; the connection is closed";
+                records::refused(Kind::PeerLineRefused, peer, reason);
                 write_refusal(beginning, out);
                 records::sent(peer, &out[before..]);
                 return Verdict::Close;
@@ -46,7 +48,7 @@ impl Server {
                 self.check_own_name(peer, now);
             }
             Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
-                records::sent(self.known_as(*neighbour), &out[before..]);
+                records::sent_to_neighbour(self.known_as(*neighbour), &out[before..]);
                 // Answered are HELLO and MARK; of the rest only the settings say what may be wrong.
                 if out.len() > before || line.starts_with(b"SETTINGS") {
                     self.check_neighbour(*neighbour, peer, now);
@@ -66,7 +68,7 @@ impl Server {
             Caller::Introduced { neighbour, .. }
                 if self.herd.is_catching_up(*neighbour) && !line.starts_with(b"SETTINGS") => {}
             Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
-                records::received(self.known_as(*neighbour), line);
+                records::received_from_neighbour(self.known_as(*neighbour), line);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::places::Ask;
 use super::records::{self, Records};
 use super::{ConnectionId, Server, Verdict};
 use crate::herd::Moment;
+use crate::logging::rate_limit::Kind;
 use crate::protocol::{Line, Refused, Request, Whatsat, asks_for_http, write_refusal};
 
 /// A client's connection.
@@ -37,7 +38,8 @@ impl Server {
             Line::Whole(line) | Line::Unfinished(line) => line,
             Line::TooLong(beginning) => {
                 records::received(peer, beginning);
-                records::refused(peer, "the line is too long; the connection is closed");
+                let reason = "the line is too long; the connection is closed";
+                records::refused(Kind::ClientLineRefused, peer, reason);
                 write_refusal(beginning, out);
                 records::sent(peer, &out[before..]);
                 return Verdict::Close;
@@ -101,7 +103,7 @@ impl Server {
 
 /// Answers a line that is no command. What asks for HTTP is not heard any further.
 fn refuse(peer: SocketAddr, line: &[u8], reason: Refused, out: &mut Vec<u8>) -> Verdict {
-    records::refused(peer, reason);
+    records::refused(Kind::ClientLineRefused, peer, reason);
     write_refusal(line, out);
     if asks_for_http(line) { Verdict::Close } else { Verdict::Next }
 }

@@ -56,11 +56,12 @@ impl Server {
             Line::Whole(line) => line,
             Line::Unfinished(_) => return Verdict::Close,
             Line::TooLong(beginning) => {
-                records::refused(self.known_as(neighbour), "the line is too long");
+                // What follows from it is a warning: no neighbour answers that.
+                log::info!("An answer of {} is too long.", self.known_as(neighbour));
                 beginning
             }
         };
-        records::received(self.known_as(neighbour), line);
+        records::received_from_neighbour(self.known_as(neighbour), line);
         let witness = &mut Records(&self.title, &self.neighbours);
         match self.herd.handle_answer(neighbour, line, now, witness) {
             HerdVerdict::Next => Verdict::Next,

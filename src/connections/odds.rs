@@ -49,6 +49,7 @@ impl Server {
         }
         if self.herd.has_namesakes(neighbour, now) {
             if let Some(lasting) = odds.namesakes.occurs(now.elapsed) {
+                // Not limited: `LastingProblem` says when.
                 log::warn!(
                     "Two servers or more call themselves {name}, and push each other off the neighbours' port; \
                      this one calls from {peer}. Stop one or rename it{lasting}."
@@ -56,6 +57,7 @@ impl Server {
             }
         } else if let Some(time) = odds.namesakes.is_over(now.elapsed) {
             let seconds = time.as_secs();
+            // Not limited: `LastingProblem` says when.
             log::warn!("Only one server calls itself {name} now. There were more for {seconds} s.");
         }
     }
@@ -66,6 +68,7 @@ impl Server {
             && let Some(lasting) = self.own_name.occurs(now.elapsed)
         {
             let name = &self.herd.settings().name;
+            // Not limited: `LastingProblem` says when.
             log::warn!(
                 "Another server says HELLO from {peer} by this one's own name, {name}. Stop one or rename \
                  it{lasting}."
@@ -79,6 +82,7 @@ impl Server {
             && let Some(time) = self.own_name.is_over(now.elapsed)
         {
             let (name, seconds) = (&self.herd.settings().name, time.as_secs());
+            // Not limited: `LastingProblem` says when.
             log::warn!(
                 "No other server says HELLO by the name {name} now. One did for {seconds} s."
             );
@@ -96,6 +100,7 @@ fn check_setting(
 ) {
     if let Some(theirs) = theirs {
         if let Some(lasting) = problem.occurs(now.elapsed) {
+            // Not limited: `LastingProblem` says when.
             log::warn!(
                 "{name} has `{setting}` = {theirs}, and this server {ours}. It must be the same in the whole \
                  herd{lasting}."
@@ -103,6 +108,7 @@ fn check_setting(
         }
     } else if let Some(time) = problem.is_over(now.elapsed) {
         let seconds = time.as_secs();
+        // Not limited: `LastingProblem` says when.
         log::warn!(
             "{name} has the same `{setting}` as this server now. It differed for {seconds} s."
         );

@@ -1,13 +1,15 @@
 //! What the log tells of connections and of the herd (section 6).
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 
+use log::Level;
 use memchr::memchr;
 
 use super::Neighbour;
 use crate::herd::{Event, NeighbourId, Offer, Witness};
 use crate::logging::Escaped;
+use crate::logging::rate_limit::{self, Kind};
 use crate::protocol::Common;
 
 /// A line that came in.
@@ -28,9 +30,30 @@ pub(super) fn sent(to: impl Display, answer: &[u8]) {
     }
 }
 
-/// Why the line before was refused.
-pub(super) fn refused(from: impl Display, reason: impl Display) {
-    log::warn!("Refused from {from}: {reason}.");
+/// Why the line before was refused: with the traffic, and once in a while where the traffic is not
+/// recorded.
+pub(super) fn refused(kind: Kind, from: impl Display, reason: impl Display) {
+    log::info!("Refused from {from}: {reason}.");
+    rate_limit::warn_or_count(kind, format_args!("Refused from {from}: {reason}."));
+}
+
+/// A neighbour's line. Marks and acknowledgements are more than all else in a herd without clients, and
+/// say nothing new.
+pub(super) fn received_from_neighbour(name: &str, line: &[u8]) {
+    log::log!(level_of(line), "Received from {name}: {}", Escaped(line));
+}
+
+/// What answers a neighbour's line.
+pub(super) fn sent_to_neighbour(name: &str, answer: &[u8]) {
+    match level_of(answer) {
+        Level::Debug => log::debug!("Sent to {name}: {}", Escaped(answer.trim_ascii_end())),
+        _ => sent(name, answer),
+    }
+}
+
+fn level_of(line: &[u8]) -> Level {
+    let is_bookkeeping = line.starts_with(b"MARK ") || line.starts_with(b"ACK ");
+    if is_bookkeeping { Level::Debug } else { Level::Info }
 }
 
 /// A connection that came by a port of ours is gone.
@@ -63,7 +86,7 @@ impl Witness for Records<'_> {
             }
             Event::Offered { update, offer } => offered(Escaped(update.id), offer),
             Event::Marked { neighbour, seq } => {
-                log::info!("Sent to {}: MARK {}", self.name(neighbour), seq.0);
+                log::debug!("Sent to {}: MARK {}", self.name(neighbour), seq.0);
             }
             Event::SettingsSaid { neighbour, settings: Common { dialect, clients, ahead } } => {
                 let dialect = Escaped(dialect);
@@ -85,6 +108,11 @@ impl Witness for Records<'_> {
 }
 
 impl Records<'_> {
+    /// A warning that concerns one neighbour, which others must not keep from being said.
+    fn warn(&self, kind: Kind, neighbour: NeighbourId, text: fmt::Arguments<'_>) {
+        rate_limit::warn_of(kind, neighbour.0, text);
+    }
+
     /// What happens to links and callers, which is rarer than updates.
     fn note_link(&mut self, event: Event<'_>) {
         match event {
@@ -96,19 +124,31 @@ impl Records<'_> {
             Event::ToldAll { neighbour, updates } => {
                 log::info!("{} was told what it missed: {updates} updates.", self.name(neighbour));
             }
-            Event::HungUp { neighbour, reason } => log::warn!(
-                "The link to {} is given up: {reason}. It is dialled again.",
-                self.name(neighbour)
+            Event::HungUp { neighbour, reason } => self.warn(
+                Kind::LinkGivenUp,
+                neighbour,
+                format_args!(
+                    "The link to {} is given up: {reason}. It is dialled again.",
+                    self.name(neighbour)
+                ),
             ),
-            Event::WrongName { neighbour, answered } => log::error!(
-                "{} was dialled, and {} answered. Check `dial` in the configuration.",
-                self.name(neighbour),
-                Escaped(answered)
+            Event::WrongName { neighbour, answered } => self.warn(
+                Kind::WrongName,
+                neighbour,
+                format_args!(
+                    "{} was dialled, and {} answered. Check `dial` in the configuration.",
+                    self.name(neighbour),
+                    Escaped(answered)
+                ),
             ),
-            Event::AnswerRefused { neighbour, line } => log::warn!(
-                "{} answered what no neighbour answers, so the link is closed: {}",
-                self.name(neighbour),
-                Escaped(line)
+            Event::AnswerRefused { neighbour, line } => self.warn(
+                Kind::LinkLineRefused,
+                neighbour,
+                format_args!(
+                    "{} answered what no neighbour answers, so the link is closed: {}",
+                    self.name(neighbour),
+                    Escaped(line)
+                ),
             ),
             Event::Introduced { neighbour, from } => {
                 let from = from.map_or(0, |seq| seq.0);
@@ -117,17 +157,29 @@ impl Records<'_> {
                     self.name(neighbour)
                 );
             }
-            Event::Skipped { neighbour, error, line } => log::warn!(
-                "Skipped a malformed update from {}: {error}: {}",
-                self.name(neighbour),
-                Escaped(line)
+            Event::Skipped { neighbour, error, line } => self.warn(
+                Kind::UpdateSkipped,
+                neighbour,
+                format_args!(
+                    "Skipped a malformed update from {}: {error}: {}",
+                    self.name(neighbour),
+                    Escaped(line)
+                ),
             ),
             Event::CallerRefused { reason, .. } => {
-                log::warn!("Refused on the neighbours' port: {reason}. The connection is closed.");
+                let text = format_args!(
+                    "Refused on the neighbours' port: {reason}. The connection is closed."
+                );
+                log::info!("{text}");
+                rate_limit::warn_or_count(Kind::PeerLineRefused, text);
             }
-            Event::Silent { neighbour } => log::warn!(
-                "{} said nothing for three heartbeats and is disconnected.",
-                self.name(neighbour)
+            Event::Silent { neighbour } => self.warn(
+                Kind::NeighbourSilent,
+                neighbour,
+                format_args!(
+                    "{} said nothing for three heartbeats and is disconnected.",
+                    self.name(neighbour)
+                ),
             ),
             _ => {}
         }

@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 
 use super::places::Places;
-use super::{Server, Verdict};
+use super::{Server, Verdict, records};
 use crate::logging::Escaped;
+use crate::logging::rate_limit::Kind;
 use crate::places::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::places::serving;
 
@@ -55,7 +56,7 @@ impl Server {
                     return Verdict::Next;
                 }
                 Err(bad) => {
-                    log::warn!("Refused from {peer}: {bad}.");
+                    records::refused(Kind::HttpRequestRefused, peer, &bad);
                     write_response(bad.status(), format!("{bad}\n").as_bytes(), false, out);
                     Verdict::Close
                 }

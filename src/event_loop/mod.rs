@@ -52,7 +52,8 @@ use crate::connections::{self, Command, ConnectionId, Role, Server};
 use crate::errors::plain;
 use crate::herd::{Moment, NeighbourId};
 use crate::limits::{LINK_OUTPUT_BYTES, Limits};
-use crate::logging::{Log, Rarely};
+use crate::logging::Log;
+use crate::logging::rate_limit::{self, Kind};
 use crate::protocol::Wall;
 use listener::Listener;
 use siblings::Siblings;
@@ -114,7 +115,6 @@ pub struct EventLoop {
     nobody_silent_before: Duration,
     /// Bytes in all connections' buffers.
     buffered: usize,
-    rarely: Rarely,
     stopping: Option<Stopping>,
 }
 
@@ -128,7 +128,7 @@ impl EventLoop {
         self.flush(); // 5
         self.handle_timers(); // 6
         self.reap(); // 7
-        self.log.hand_over(); // 8
+        self.record(); // 8
         Ok(())
     }
 
@@ -256,13 +256,17 @@ impl EventLoop {
     fn handle_timer(&mut self, timer: Timer) {
         match timer {
             Timer::BegunLine(id) => {
-                self.give_up(id, "a begun line was not finished in time");
+                let reason = "a begun line was not finished in time";
+                self.give_up(id, Kind::NotFinished, reason);
             }
-            Timer::Stalled(id) => self.give_up(id, "it took none of its bytes for too long"),
+            Timer::Stalled(id) => {
+                self.give_up(id, Kind::Stalled, "it took none of its bytes for too long");
+            }
             Timer::Linger(id) => self.kill(id),
             Timer::Hello(id) => self.give_up_stranger(id),
             Timer::Accept => self.resume_accepting(),
             Timer::Grace => self.end_grace(),
+            Timer::Suppressed => rate_limit::say_rest(),
         }
     }
 
@@ -337,6 +341,15 @@ impl EventLoop {
         self.leave_if_done();
     }
 
+    /// Step 8. Hands the turn's records over. Where warnings were suppressed, a timer says their number
+    /// if no other warning of their kind does.
+    fn record(&mut self) {
+        if let Some(time) = rate_limit::until_rest() {
+            self.timers.set_once(Timer::Suppressed, self.now.elapsed + time);
+        }
+        self.log.hand_over();
+    }
+
     /// Puts a connection on the list of those that are served next.
     fn queue_serve(&mut self, id: ConnectionId) {
         if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
@@ -382,7 +395,11 @@ impl EventLoop {
         self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
         if let Err(error) = registered {
-            log::error!("{peer} can't be watched, so it is disconnected: {}", plain(&error));
+            let reason = plain(&error);
+            rate_limit::warn(
+                Kind::NotWatched,
+                format_args!("{peer} can't be watched, so it is disconnected: {reason}"),
+            );
             self.kill(id);
         }
         id

@@ -21,6 +21,7 @@ use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_A_TURN, LINES_A_TURN, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
 };
 use crate::logging::Escaped;
+use crate::logging::rate_limit::{self, Kind};
 
 impl EventLoop {
     /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
@@ -228,9 +229,10 @@ impl EventLoop {
     }
 
     /// Ends a connection that has reached a limit.
-    pub(super) fn give_up(&mut self, id: ConnectionId, reason: &str) {
+    pub(super) fn give_up(&mut self, id: ConnectionId, kind: Kind, reason: &str) {
         if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
-            log::warn!("{} is disconnected: {reason}.", connection.peer);
+            let peer = connection.peer;
+            rate_limit::warn(kind, format_args!("{peer} is disconnected: {reason}."));
         }
         self.kill(id);
     }
@@ -238,7 +240,7 @@ impl EventLoop {
     /// Ends a caller that has not said who it is.
     pub(super) fn give_up_stranger(&mut self, id: ConnectionId) {
         if let Some(Entry { role: Role::Caller(Caller::Stranger), .. }) = self.slots.get_mut(id) {
-            self.give_up(id, "it did not say HELLO in time");
+            self.give_up(id, Kind::HelloMissing, "it did not say HELLO in time");
         }
     }
 
@@ -247,7 +249,8 @@ impl EventLoop {
         let alive = self.slots.iter_mut().filter(|(_, entry)| entry.connection.life != Life::Dead);
         let largest = alive.max_by_key(|(_, entry)| entry.connection.counted);
         if let Some(id) = largest.map(|(id, _)| id) {
-            self.give_up(id, "all buffers together are full, and its are the largest");
+            let reason = "all buffers together are full, and its are the largest";
+            self.give_up(id, Kind::BuffersFull, reason);
         }
     }
 
@@ -277,9 +280,9 @@ impl EventLoop {
                 Accepted::Nobody => return,
                 Accepted::Refused(error) => {
                     listener.is_paused = true;
-                    let reason =
-                        format!("No connection can be accepted for now: {}", plain(&error));
-                    self.rarely.warn(self.now.elapsed, &reason);
+                    let reason = plain(&error);
+                    let text = format_args!("No connection can be accepted for now: {reason}");
+                    rate_limit::warn(Kind::AcceptFailed, text);
                     self.timers.set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
                     return;
                 }
@@ -301,8 +304,8 @@ impl EventLoop {
             return self.welcome_stranger(stream, peer);
         }
         if self.guests >= self.limits.connections && !self.make_room() {
-            let reason = format!("{peer} is turned away: there are too many clients.");
-            return self.rarely.warn(self.now.elapsed, &reason);
+            let text = format_args!("{peer} is turned away: there are too many clients.");
+            return rate_limit::warn(Kind::ClientTurnedAway, text);
         }
         let Door::Visitors(tls) = door else {
             log::info!("Client {peer} is connected.");
@@ -317,7 +320,10 @@ impl EventLoop {
                 let id = self.add(Socket::Tls(Box::new(tls)), peer, role, Life::Open);
                 self.watch_begun_line(id, true, false); // Its handshake is a line begun.
             }
-            Err(error) => log::error!("No TLS with {peer}: {}", plain(&error)),
+            Err(error) => {
+                let reason = plain(&error);
+                rate_limit::warn(Kind::TlsFailed, format_args!("No TLS with {peer}: {reason}"));
+            }
         }
     }
 
@@ -340,7 +346,8 @@ impl EventLoop {
         });
         if self.strangers.len() >= STRANGERS {
             let longest_waiting = self.strangers.remove(0);
-            self.give_up(longest_waiting, "too many callers have not said HELLO");
+            let reason = "too many callers have not said HELLO";
+            self.give_up(longest_waiting, Kind::TooManyUnidentified, reason);
         }
     }
 
@@ -361,7 +368,8 @@ impl EventLoop {
             self.nobody_silent_before = heard_at + SILENT_BEFORE_EVICTION;
             return false;
         }
-        self.give_up(id, "it was silent for longest, and makes room for another client");
+        let reason = "it was silent for longest, and makes room for another client";
+        self.give_up(id, Kind::ClientEvicted, reason);
         true
     }
 }

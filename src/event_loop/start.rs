@@ -22,7 +22,7 @@ use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
 use crate::errors::plain;
 use crate::limits::{EVENTS_A_TURN, READ_BYTES_A_TURN, STRANGERS};
-use crate::logging::{Log, Rarely};
+use crate::logging::Log;
 use crate::places::gazetteer::Gazetteer;
 use crate::protocol::Epoch;
 
@@ -145,7 +145,6 @@ impl EventLoop {
             guests_at_most,
             nobody_silent_before: Duration::ZERO,
             buffered: 0,
-            rarely: Rarely::default(),
             stopping: None,
             poll,
         })
@@ -221,6 +220,7 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
     let set_aside = (set_aside as u64).min(descriptors / 2);
     let clients = usize::try_from(descriptors - set_aside).unwrap_or(usize::MAX);
     if clients < wanted {
+        // Not limited: once, at the start.
         log::warn!(
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
              that `connections` allows: raise the limit (ulimit -n). More wait to be accepted."

@@ -47,6 +47,7 @@ impl EventLoop {
 
     /// Who is not answered by now will not be.
     pub(super) fn end_grace(&mut self) {
+        // Not limited: a server stops once.
         log::warn!("{} leaves, although not all is answered or acknowledged.", self.server.title());
         self.stopping = Some(Stopping { is_over: true });
     }

@@ -24,6 +24,8 @@ pub enum Timer {
     Accept,
     /// When to leave, whoever is still being answered.
     Grace,
+    /// When to say how many warnings were suppressed.
+    Suppressed,
 }
 
 /// Deadlines, one a timer at most. Times are those of [`crate::herd::Moment::elapsed`].

@@ -11,7 +11,7 @@
 
 mod escape;
 mod lasting;
-mod rarely;
+pub mod rate_limit;
 mod stamp;
 mod writer;
 
@@ -26,7 +26,6 @@ use log::{Level, LevelFilter, Metadata, Record};
 
 pub use escape::Escaped;
 pub use lasting::{Lasting, LastingProblem};
-pub use rarely::Rarely;
 pub use writer::{Opener, Writer};
 
 use crate::errors::plain;
@@ -76,6 +75,7 @@ pub fn start(dir: &Path, server: &str, level: LevelFilter) -> Result<Log, LogErr
         log.catch_panics();
     }
     if let Some(complaint) = complaint {
+        // Not limited: once, at the start.
         log::warn!("{complaint}");
     }
     Ok(log)
@@ -103,8 +103,13 @@ impl Log {
         self.writer.reopen();
     }
 
-    /// Waits until all is written, but not for ever.
+    /// Says what was only counted, and waits until all is written, but not for ever.
     pub fn finish(&self) {
+        rate_limit::say_all();
+        self.write_out();
+    }
+
+    fn write_out(&self) {
         self.hand_over();
         self.writer.flush(LOG_FLUSH_WAIT);
     }
@@ -138,7 +143,7 @@ impl Log {
         std::panic::set_hook(Box::new(move |panic| {
             let text = panic.to_string();
             log.append("CRITICAL", &format!("{}", Escaped(text.as_bytes())));
-            log.finish();
+            log.write_out();
             usual(panic);
         }));
     }

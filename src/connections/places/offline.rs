@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::{Command, ConnectionId};
 use crate::config::PlacesSettings;
+use crate::logging::rate_limit::{self, Kind};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::Failure;
 use crate::places::{Query, UNKNOWN_ERROR, failure, offline, trim};
@@ -92,7 +93,8 @@ impl Offline {
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
         for waiting in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
-            log::warn!("A query for places was not answered in time.");
+            let text = format_args!("A query for places was not answered in time.");
+            rate_limit::warn(Kind::QueryFailed, text);
             let body = Failure::unknown("the gazetteer was not unpacked in time").body();
             self.commands.push_back(Command::Deliver { to: waiting.who, body });
         }
@@ -109,7 +111,8 @@ impl Offline {
 
     /// It could not be unpacked, for this reason; it is tried again at the next query.
     pub(in crate::connections) fn failed(&mut self, reason: &str) {
-        log::error!("The gazetteer could not be unpacked: {reason}");
+        let text = format_args!("The gazetteer could not be unpacked: {reason}");
+        rate_limit::warn(Kind::GazetteerFailed, text);
         for Waiting { who, .. } in self.waiting.drain(..) {
             let body = Failure::unknown("the gazetteer could not be unpacked").body();
             self.commands.push_back(Command::Deliver { to: who, body });
@@ -122,7 +125,8 @@ impl Offline {
 fn answer(gazetteer: &Gazetteer, query: &Query, bound: usize) -> Vec<u8> {
     let body = offline::answer(gazetteer, query);
     trim::trim(&body, LIST, bound).unwrap_or_else(|reason| {
-        log::error!("The gazetteer's answer is unusable: {reason}");
+        let text = format_args!("The gazetteer's answer is unusable: {reason}");
+        rate_limit::warn(Kind::GazetteerFailed, text);
         failure(UNKNOWN_ERROR, &reason.to_string())
     })
 }

@@ -21,7 +21,8 @@ use super::queries::{Asker, Full, Queries, Query, QueryId, Stage};
 use crate::config::{PlacesSettings, shown};
 use crate::connections::{Command, ConnectionId, Verdict};
 use crate::limits::{PLACES_CONNECT, PLACES_DISTRUST, PLACES_IDLE};
-use crate::logging::{Escaped, Rarely};
+use crate::logging::Escaped;
+use crate::logging::rate_limit::{self, Kind};
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Answer, Api, Circle, Failure};
 use crate::places::http::Response;
@@ -45,7 +46,6 @@ pub(in crate::connections) struct Service {
     attempts: VecDeque<(Duration, ConnectionId)>,
     names: Names,
     commands: VecDeque<Command>,
-    rarely: Rarely,
 }
 
 impl Service {
@@ -64,7 +64,6 @@ impl Service {
             distrusted_until: Duration::ZERO,
             attempts: VecDeque::new(),
             commands: VecDeque::new(),
-            rarely: Rarely::default(),
         }
     }
 
@@ -83,7 +82,8 @@ impl Service {
                 None
             }
             Err(Full) => {
-                self.rarely.warn(now, "A query for places is refused: too many are waiting.");
+                let text = format_args!("A query for places is refused: too many are waiting.");
+                rate_limit::warn(Kind::TooManyQueries, text);
                 Some(Failure::unknown("too many queries are waiting").body())
             }
         }
@@ -192,9 +192,10 @@ impl Service {
     }
 
     fn distrust(&mut self, now: Duration) {
-        let text =
-            "The Places service sent more than was asked for: no connection is kept for now.";
-        self.rarely.warn(now, text);
+        let text = format_args!(
+            "The Places service sent more than was asked for: no connection is kept for now."
+        );
+        rate_limit::warn(Kind::ServiceDistrusted, text);
         self.distrusted_until = now + PLACES_DISTRUST;
         self.commands.extend(self.idle.drain(..).map(Command::Finish));
     }
@@ -431,11 +432,13 @@ impl Service {
     /// Tells the operator, once a query.
     fn record(&self, Failure { status, message }: &Failure) {
         let (status, message) = (Escaped(status.as_bytes()), Escaped(message.as_bytes()));
-        log::warn!("The Places service failed a query: {status}: {message}");
+        let text = format_args!("The Places service failed a query: {status}: {message}");
+        rate_limit::warn(Kind::QueryFailed, text);
         if self.api == Api::NearbySearch && status.0 == b"REQUEST_DENIED" {
-            log::warn!(
+            let text = format_args!(
                 "Google enables the legacy Nearby Search for no new project: try --places google-new."
             );
+            rate_limit::warn(Kind::LegacyRefused, text);
         }
     }
 }

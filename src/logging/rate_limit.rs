@@ -1,0 +1,288 @@
+//! Warnings that somebody outside can cause as often as he likes: one a second for each kind, with the
+//! number of those that were suppressed. So at `--log-level warning` nobody fills the disk, and yet each
+//! event is counted: warnings and suppressed ones together are as many as there were events.
+//!
+//! At INFO every event has its record, for there it goes with the traffic that caused it.
+//!
+//! ```text
+//!   events      x x xxxxxx xxxxxxxxx                       x
+//!   WARNING     x          x (7 similar ..)  8 similar ..  x
+//!               |<- 1 s -->|<- 1 s --->|<-1 s ->|
+//! ```
+//!
+//! When nothing more of a kind comes, the rest of the count is said a second later, or at the end of the
+//! program. Bounded: kinds are an enum, and those of neighbours are counted for each neighbour, so nothing
+//! here grows with what clients choose. Like the log itself this is one for the process: several loops
+//! share it, and a warning needs no way down to where it is said.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::limits::WARNING_INTERVAL;
+
+/// What a warning is about. Each is limited by itself, so that a flood of one hides no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    ClientLineRefused,
+    PeerLineRefused,
+    HttpRequestRefused,
+    /// A begun line, request or handshake that was not finished in time.
+    NotFinished,
+    /// A connection that took none of its bytes.
+    Stalled,
+    HelloMissing,
+    TooManyUnidentified,
+    BuffersFull,
+    ClientEvicted,
+    ClientTurnedAway,
+    AcceptFailed,
+    TlsFailed,
+    NotWatched,
+    TooManyQueries,
+    QueryFailed,
+    ServiceDistrusted,
+    LegacyRefused,
+    GazetteerFailed,
+    LinkLineRefused,
+    LinkGivenUp,
+    WrongName,
+    UpdateSkipped,
+    NeighbourSilent,
+}
+
+impl Kind {
+    fn level(self) -> Level {
+        match self {
+            Kind::TlsFailed | Kind::NotWatched | Kind::GazetteerFailed | Kind::WrongName => {
+                Level::Error
+            }
+            _ => Level::Warn,
+        }
+    }
+
+    /// For a count without an example.
+    fn description(self) -> &'static str {
+        match self {
+            Kind::ClientLineRefused => "refused lines of clients",
+            Kind::PeerLineRefused => "refused lines on the neighbours' port",
+            Kind::HttpRequestRefused => "refused HTTP requests",
+            Kind::NotFinished => "lines that were not finished in time",
+            Kind::Stalled => "connections that took none of their bytes",
+            Kind::HelloMissing => "connections that did not say HELLO in time",
+            Kind::TooManyUnidentified => "connections closed before their HELLO, for newer ones",
+            Kind::BuffersFull => "connections closed because all buffers together were full",
+            Kind::ClientEvicted => "silent clients closed for new ones",
+            Kind::ClientTurnedAway => "clients turned away",
+            Kind::AcceptFailed => "connections that could not be accepted",
+            Kind::TlsFailed => "TLS that could not begin",
+            Kind::NotWatched => "connections that could not be watched",
+            Kind::TooManyQueries => "queries for places refused",
+            Kind::QueryFailed => "queries for places failed",
+            Kind::ServiceDistrusted => "answers of the Places service that nobody asked for",
+            Kind::LegacyRefused => "refusals of Google's legacy Nearby Search",
+            Kind::GazetteerFailed => "failures of the gazetteer",
+            Kind::LinkLineRefused => "refused answers of a neighbour",
+            Kind::LinkGivenUp => "links given up",
+            Kind::WrongName => "neighbours that answered by another name",
+            Kind::UpdateSkipped => "malformed updates skipped",
+            Kind::NeighbourSilent => "silent neighbours disconnected",
+        }
+    }
+}
+
+/// Says a warning, or counts it and records it at INFO.
+pub fn warn(kind: Kind, text: fmt::Arguments<'_>) {
+    warn_of(kind, 0, text);
+}
+
+/// The same for something that there are a few of, by the configuration: neighbours. Each is limited by
+/// itself.
+pub fn warn_of(kind: Kind, which: u16, text: fmt::Arguments<'_>) {
+    if !say_or_count(kind, which, text) {
+        log::info!("{text}");
+    }
+}
+
+/// Says a warning, or only counts it: for what is recorded at INFO in any case.
+pub fn warn_or_count(kind: Kind, text: fmt::Arguments<'_>) {
+    say_or_count(kind, 0, text);
+}
+
+/// Returns whether it was said.
+fn say_or_count(kind: Kind, which: u16, text: fmt::Arguments<'_>) -> bool {
+    let admitted = {
+        let mut limiter = lock();
+        let admitted = limiter.admit((kind, which), now());
+        limiter.publish();
+        admitted
+    };
+    match admitted {
+        Some(0) => log::log!(kind.level(), "{text}"),
+        Some(count) => log::log!(kind.level(), "{text} ({})", Suppressed(count)),
+        None => return false,
+    }
+    true
+}
+
+/// In how long a count is to be said that no further event of its kind has brought out. None while
+/// nothing is suppressed, which costs one look at a number.
+pub fn until_rest() -> Option<Duration> {
+    match NEXT_REST.load(Ordering::Relaxed) {
+        u64::MAX => None,
+        millis => Some(Duration::from_millis(millis).saturating_sub(now())),
+    }
+}
+
+/// Says the counts that are due.
+pub fn say_rest() {
+    if until_rest().is_some_and(|time| time.is_zero()) {
+        say(|limiter| limiter.take(Some(now())));
+    }
+}
+
+/// Says all counts: the program ends.
+pub fn say_all() {
+    if until_rest().is_some() {
+        say(|limiter| limiter.take(None));
+    }
+}
+
+fn say(take: impl FnOnce(&mut Limiter) -> Vec<(Kind, u64)>) {
+    let counts = {
+        let mut limiter = lock();
+        let counts = take(&mut limiter);
+        limiter.publish();
+        counts
+    };
+    for (kind, count) in counts {
+        log::log!(kind.level(), "{}: {}.", Suppressed(count), kind.description());
+    }
+}
+
+/// How many of each kind were suppressed since one was said.
+#[derive(Debug, Default)]
+struct Limiter {
+    limits: BTreeMap<(Kind, u16), Limit>,
+}
+
+#[derive(Debug, Default)]
+struct Limit {
+    not_before: Duration,
+    suppressed: u64,
+}
+
+impl Limiter {
+    /// An event. Returns how many were suppressed before it if it is to be said, else counts it.
+    fn admit(&mut self, key: (Kind, u16), now: Duration) -> Option<u64> {
+        let limit = self.limits.entry(key).or_default();
+        if now < limit.not_before {
+            limit.suppressed += 1;
+            return None;
+        }
+        limit.not_before = now + WARNING_INTERVAL;
+        Some(std::mem::take(&mut limit.suppressed))
+    }
+
+    /// When a count is to be said, at the next. An event may say it before, from one interval earlier on.
+    fn next(&self) -> Option<Duration> {
+        let waiting = self.limits.values().filter(|limit| limit.suppressed > 0);
+        waiting.map(|limit| limit.not_before + WARNING_INTERVAL).min()
+    }
+
+    /// The counts that are to be said at a time, or all.
+    fn take(&mut self, now: Option<Duration>) -> Vec<(Kind, u64)> {
+        let is_due =
+            |limit: &Limit| now.is_none_or(|now| limit.not_before + WARNING_INTERVAL <= now);
+        let mut counts = Vec::new();
+        for ((kind, _), limit) in &mut self.limits {
+            if limit.suppressed > 0 && is_due(limit) {
+                counts.push((*kind, std::mem::take(&mut limit.suppressed)));
+                limit.not_before = now.unwrap_or(limit.not_before) + WARNING_INTERVAL;
+            }
+        }
+        counts
+    }
+
+    /// Lets [`until_rest`] know, rounded up.
+    fn publish(&self) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 2) + 1;
+        NEXT_REST.store(self.next().map_or(u64::MAX, millis), Ordering::Relaxed);
+    }
+}
+
+struct Suppressed(u64);
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} similar message{plural} suppressed", self.0)
+    }
+}
+
+fn lock() -> MutexGuard<'static, Limiter> {
+    // Nothing is done under the lock that could leave a count half changed.
+    LIMITER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now() -> Duration {
+    START.elapsed()
+}
+
+static LIMITER: Mutex<Limiter> = Mutex::new(Limiter { limits: BTreeMap::new() });
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When the next count is to be said, in milliseconds since [`START`].
+static NEXT_REST: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: (Kind, u16) = (Kind::ClientLineRefused, 0);
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_flood_is_said_once_a_second_and_every_event_is_counted() {
+        let mut limiter = Limiter::default();
+        let mut said = Vec::new();
+        for time in 0..2_500 {
+            if let Some(count) = limiter.admit(KEY, at(time)) {
+                said.push((time, count));
+            }
+        }
+        assert_eq!(said, [(0, 0), (1_000, 999), (2_000, 999)]);
+        assert_eq!(limiter.next(), Some(at(4_000)));
+        assert_eq!(limiter.take(Some(at(3_999))), []);
+        assert_eq!(limiter.take(Some(at(4_000))), [(KEY.0, 499)]);
+        assert_eq!((limiter.next(), limiter.take(None)), (None, vec![]));
+        // A count was said just now, so the next event waits for its second.
+        assert_eq!(limiter.admit(KEY, at(4_999)), None);
+        assert_eq!(limiter.admit(KEY, at(5_000)), Some(1));
+        assert_eq!(limiter.next(), None, "an idle server has nothing to wake up for");
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_hides_no_other_and_no_other_neighbour() {
+        let mut limiter = Limiter::default();
+        for _ in 0..10 {
+            limiter.admit(KEY, at(0));
+            limiter.admit((Kind::UpdateSkipped, 1), at(0));
+        }
+        assert_eq!(limiter.admit((Kind::Stalled, 0), at(0)), Some(0));
+        assert_eq!(limiter.admit((Kind::UpdateSkipped, 2), at(0)), Some(0));
+        assert_eq!(limiter.take(None), [(KEY.0, 9), (Kind::UpdateSkipped, 9)]);
+    }
+
+    #[test]
+    fn one_message_is_not_messages() {
+        let texts = [1, 12].map(|count| Suppressed(count).to_string());
+        assert_eq!(texts, ["1 similar message suppressed", "12 similar messages suppressed"]);
+    }
+}

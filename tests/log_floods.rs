@@ -1,0 +1,245 @@
+//! Claim: whatever somebody outside does, and however often, he doesn't fill the log at `--log-level warning`: one
+//! record a second for each kind, and all that was suppressed is counted. At INFO every refused line has its record.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use regex::Regex;
+use rustix::process::Signal;
+
+use common::process::ServerProcess;
+use common::{Client, LIMIT, Next, Setup, introduce, wait_until};
+
+/// More than any flood would need to be seen.
+const MANY: usize = 1_200;
+
+/// What the log says at WARNING and above of one kind: records, and the events that they stand for.
+fn warnings(log: &str, example: &str, description: &str) -> (usize, u64) {
+    let count = Regex::new(r"\b([0-9]+) similar messages? suppressed").expect("an expression");
+    let mut records = 0;
+    let mut events = 0;
+    for record in log.lines().filter(|it| it.contains(" - WARNING: ") || it.contains(" - ERROR: "))
+    {
+        let suppressed =
+            |record| count.captures(record).map(|it| it[1].parse::<u64>().expect("a number"));
+        if record.contains(&format!("suppressed: {description}.")) {
+            records += 1;
+            events += suppressed(record).expect("a count");
+        } else if record.contains(example) {
+            records += 1;
+            events += 1 + suppressed(record).unwrap_or(0);
+        }
+    }
+    (records, events)
+}
+
+/// The server has said all of `events`, and by few records, although nothing more happened to it.
+fn assert_few_records_tell_of_all(
+    server: &ServerProcess,
+    begin: Instant,
+    example: &str,
+    description: &str,
+    events: usize,
+) {
+    let so_far = || warnings(&server.log(), example, description);
+    let begin_of_wait = Instant::now();
+    while so_far().1 < events as u64 && begin_of_wait.elapsed() < LIMIT {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let (records, counted) = so_far();
+    assert_eq!(counted, events as u64, "{example}: {}", server.log());
+    // One a second, the first, and the last count.
+    let most = begin.elapsed().as_secs() as usize + 2;
+    assert!(records <= most, "{example}: {records} records, {most} are the most");
+}
+
+fn started(setup: &Setup) -> (ServerProcess, Instant) {
+    (setup.start_with("Goloman", &["--log-level", "warning"]), Instant::now())
+}
+
+/// Waits until the server has closed a connection.
+fn assert_closed(client: &mut Client) {
+    loop {
+        match client.next(LIMIT) {
+            Next::End(_) | Next::Reset => return,
+            Next::Line(_) => {}
+            Next::Silence => panic!("the server does not close"),
+        }
+    }
+}
+
+/// Connects often, and each time waits until it is closed again.
+fn be_closed_often(address: SocketAddr, bytes: &[u8], at_once: usize) {
+    for _ in 0..MANY / at_once {
+        let mut clients: Vec<_> = (0..at_once).map(|_| Client::connect(address)).collect();
+        for client in &mut clients {
+            _ = client.try_send(bytes);
+        }
+        clients.iter_mut().for_each(assert_closed);
+    }
+}
+
+#[test]
+fn a_flood_of_refused_lines_is_a_record_a_second_and_its_count_comes_out() {
+    let setup = Setup::alone().any_port();
+    let (server, begin) = started(&setup);
+    let mut client = server.client();
+    for _ in 0..20 {
+        client.send("\n".repeat(MANY));
+        (0..MANY).for_each(|_| assert_eq!(client.line(), "? "));
+    }
+    let description = "refused lines of clients";
+    assert_few_records_tell_of_all(&server, begin, "Refused from", description, 20 * MANY);
+}
+
+#[test]
+fn a_count_that_nothing_has_brought_out_is_said_at_the_end() {
+    let setup = Setup::alone().any_port();
+    let (mut server, _) = started(&setup);
+    let mut client = server.client();
+    client.send("\n".repeat(MANY));
+    (0..MANY).for_each(|_| assert_eq!(client.line(), "? "));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    let (_, events) = warnings(&server.log(), "Refused from", "refused lines of clients");
+    assert_eq!(events, MANY as u64, "{}", server.log());
+}
+
+#[test]
+fn at_info_every_refused_line_has_its_record_and_warnings_are_few_nevertheless() {
+    let setup = Setup::alone().any_port();
+    let begin = Instant::now();
+    let server = setup.start("Goloman");
+    let mut client = server.client();
+    client.send("\n".repeat(MANY));
+    (0..MANY).for_each(|_| assert_eq!(client.line(), "? "));
+    let description = "refused lines of clients";
+    assert_few_records_tell_of_all(&server, begin, "Refused from", description, MANY);
+    let log = server.log();
+    assert_eq!(log.matches(" - INFO: Refused from ").count(), MANY);
+}
+
+#[test]
+fn who_does_not_say_hello_does_not_fill_the_log() {
+    let setup = Setup::alone().any_port().heartbeat("1s");
+    let (server, begin) = started(&setup);
+    let mut waiting = VecDeque::new();
+    for _ in 0..MANY {
+        waiting.push_back(server.peer());
+        if waiting.len() > 64 {
+            assert_closed(&mut waiting.pop_front().expect("there are 65"));
+        }
+    }
+    waiting.iter_mut().for_each(assert_closed);
+    let of = |log: &str| {
+        let late = warnings(
+            log,
+            "did not say HELLO in time",
+            "connections that did not say HELLO in time",
+        );
+        let closed = "connections closed before their HELLO, for newer ones";
+        let pushed_out = warnings(log, "too many callers have not said HELLO", closed);
+        (late.0 + pushed_out.0, late.1 + pushed_out.1)
+    };
+    wait_until(LIMIT, "each of them is counted", || of(&server.log()).1 == MANY as u64);
+    let most = 2 * (begin.elapsed().as_secs() as usize + 2);
+    assert!(of(&server.log()).0 <= most, "{}", server.log());
+}
+
+#[test]
+fn refused_lines_on_the_neighbours_port_do_not_fill_the_log() {
+    let setup = Setup::alone().any_port();
+    let (server, begin) = started(&setup);
+    be_closed_often(server.peers, b"GET / HTTP/1.1\n", 50);
+    let description = "refused lines on the neighbours' port";
+    let example = "Refused on the neighbours' port";
+    assert_few_records_tell_of_all(&server, begin, example, description, MANY);
+}
+
+#[test]
+fn malformed_updates_do_not_fill_the_log() {
+    let setup = Setup::star(&["Hands"]);
+    let (server, begin) = started(&setup);
+    let (mut inward, _) = introduce(&server, "Hands", "00000000000000aa");
+    inward.send("UPDATELOC a nowhere 10 Hands +0.000000001\n".repeat(MANY));
+    assert_eq!(inward.ask("MARK 1"), "ACK 1");
+    let description = "malformed updates skipped";
+    assert_few_records_tell_of_all(&server, begin, "Skipped a malformed", description, MANY);
+}
+
+#[test]
+fn lines_that_are_begun_and_never_finished_do_not_fill_the_log() {
+    let setup = Setup::alone().any_port().section("[limits]\nbegun_line = \"100ms\"");
+    let (server, begin) = started(&setup);
+    be_closed_often(server.clients, b"IAMAT", 200);
+    let description = "lines that were not finished in time";
+    let example = "a begun line was not finished in time";
+    assert_few_records_tell_of_all(&server, begin, example, description, MANY);
+}
+
+#[test]
+fn clients_that_are_turned_away_do_not_fill_the_log() {
+    let setup = Setup::alone().any_port().section("[limits]\nconnections = 1");
+    let (server, begin) = started(&setup);
+    let mut first = server.client();
+    assert!(first.ask("IAMAT a +1.0+2.0 10").starts_with("AT AT "));
+    be_closed_often(server.clients, b"", 100);
+    let example = "is turned away: there are too many clients.";
+    assert_few_records_tell_of_all(&server, begin, example, "clients turned away", MANY);
+}
+
+#[test]
+fn queries_that_fail_do_not_fill_the_log() {
+    // Nobody listens there: the port is reserved by the test.
+    let nobody = common::ports::reserve();
+    let url = format!("https://127.0.0.1:{}/", nobody.number);
+    let setup = Setup::alone().any_port();
+    let mut command = setup.command("Goloman");
+    command.args(["--log-level", "warning", "--places", "google", "--places-url", &url]);
+    command.env("HERD_PLACES_KEY", "sesame");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let begin = Instant::now();
+    let mut client = server.client();
+    assert!(client.ask("IAMAT a +1.0+2.0 10").starts_with("AT AT "));
+    for _ in 0..MANY {
+        assert_eq!(client.whatsat("a", "1", "1").status(), "UNKNOWN_ERROR");
+    }
+    let description = "queries for places failed";
+    let example = "The Places service failed a query";
+    assert_few_records_tell_of_all(&server, begin, example, description, MANY);
+}
+
+#[test]
+fn marks_and_acknowledgements_are_recorded_at_debug_only() {
+    for level in ["info", "debug"] {
+        let setup = Setup::star(&["Hands"]);
+        let hands = setup.play("Hands");
+        let server = setup.start_with("Goloman", &["--log-level", level]);
+        let mut link = hands.greet_empty("00000000000000bb");
+        let (mut inward, _) = introduce(&server, "Hands", "00000000000000bb");
+        assert_eq!(inward.ask("MARK 1"), "ACK 1"); // What came before it is not recorded one by one.
+        assert_eq!(inward.ask("MARK 2"), "ACK 2");
+        let mut client = server.client();
+        assert!(client.ask("IAMAT a +1.0+2.0 10").starts_with("AT AT "));
+        link.until_updates(1);
+        let is_debug = level == "debug";
+        for record in [
+            "Received from Hands: MARK 2",
+            "Sent to Hands: ACK 2",
+            "Sent to Hands: MARK ",
+            "Received from Hands: ACK ",
+        ] {
+            if is_debug {
+                server.wait_for_log(&format!(" - DEBUG: {record}"));
+            }
+        }
+        inward.send("UPDATELOC b +1.0+2.0 10 Hands +0.000000001\n");
+        server.wait_for_log(" - INFO: Received from Hands: UPDATELOC b ");
+        let log = server.log();
+        let kept = log.lines().filter(|it| it.contains(": MARK ") || it.contains(": ACK "));
+        assert_eq!(kept.count() > 0, is_debug, "{log}");
+    }
+}
