@@ -58,6 +58,11 @@ pub const NAMESAKE_RUNS: usize = 4;
 pub const NAMESAKE_RETURNS: u32 = 3;
 /// When two servers of one name are no longer there: each that is pushed off dials again within 5 s.
 pub const NAMESAKES_GONE_AFTER: Duration = Duration::from_secs(30);
+/// Look-ups of neighbours' names under way at once, each on a thread: one of a name whose server is silent
+/// takes up to half a minute.
+pub const LOOK_UPS: usize = 16;
+/// The Places service's name is looked up and the gazetteer unpacked at the same time.
+pub const PLACES_JOBS: usize = 2;
 /// Records of the feed that a link looks at in one turn: dead and skipped ones cost time, too.
 pub const FEED_RECORDS_A_STEP: usize = 4_096;
 /// Longest line between servers, whatever the clients' limit (section 4).

@@ -85,9 +85,10 @@ pub struct EventLoop {
     client_tls: Option<ClientTls>,
     /// Of the operator; they come to one loop of a server.
     wishes: Option<Wishes>,
+    /// Looks up the neighbours' names.
     worker: Worker,
-    /// Looks up the Places service's name, or unpacks the gazetteer: a name may hang, and neither shall
-    /// wait for the other's.
+    /// Looks up the Places service's name and unpacks the gazetteer: neighbours whose names hang shall not
+    /// have all threads.
     places_worker: Worker,
     /// Other loops of the same server.
     siblings: Siblings,

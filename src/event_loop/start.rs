@@ -21,7 +21,7 @@ use super::{EventLoop, LEASH, LEASH_PIPE, SIGNALS, WAKER, moment};
 use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
 use crate::errors::plain;
-use crate::limits::{EVENTS_A_TURN, READ_BYTES_A_TURN, STRANGERS};
+use crate::limits::{EVENTS_A_TURN, LOOK_UPS, PLACES_JOBS, READ_BYTES_A_TURN, STRANGERS};
 use crate::logging::Log;
 use crate::places::gazetteer::Gazetteer;
 use crate::protocol::Epoch;
@@ -127,8 +127,8 @@ impl EventLoop {
             listeners,
             client_tls,
             wishes: None,
-            worker: Worker::new(Arc::clone(&waker)),
-            places_worker: Worker::new(Arc::clone(&waker)),
+            worker: Worker::new(LOOK_UPS, Arc::clone(&waker)),
+            places_worker: Worker::new(PLACES_JOBS, Arc::clone(&waker)),
             siblings: Siblings::none(waker),
             server: Server::new(config, index, epoch, seed, now),
             limits: config.limits.clone(),

@@ -1,11 +1,14 @@
-//! A thread for what would hold the loop up: looking names up and unpacking the gazetteer.
+//! Threads for what would hold the loop up: looking names up and unpacking the gazetteer.
 //!
-//! One thread, started with the first job; jobs wait in its channel. There is never more than
-//! one look-up a neighbour under way, and one for the Places service, so the channel is bounded by
-//! the herd's shape. Results
-//! come back by another channel and a wake-up; wakes merge, so whoever is woken empties it. The
-//! thread is never joined: a look-up can't be cancelled, and must not delay the end.
+//! Each job has a thread of its own, so none waits for another: a name whose server is silent holds up
+//! `getaddrinfo` for half a minute, and only itself. Threads are bounded; when all are busy, further jobs
+//! wait in a queue. There is never more than one look-up a neighbour under way, and one for the Places
+//! service, so the queue is bounded by the herd's shape.
+//!
+//! Results come back by a channel and a wake-up; wakes merge, so whoever is woken empties it. No thread
+//! is ever joined: a look-up can't be cancelled, and must not delay the end.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use super::dialling::resolve;
 use crate::herd::NeighbourId;
 use crate::places::gazetteer::Gazetteer;
 
-/// Work for the thread.
+/// Work for a thread.
 #[derive(Debug)]
 pub enum Job {
     Resolve { neighbour: NeighbourId, address: String },
@@ -35,77 +38,113 @@ pub enum Done {
     },
     PlacesResolved(io::Result<Vec<SocketAddr>>),
     Gazetteer(Box<Gazetteer>),
-    /// The thread could not be started.
+    /// The thread could not be started, or panicked.
     Failed {
         job: Job,
         error: io::Error,
     },
 }
 
-/// The loop's side of the thread.
+/// The loop's side of the threads.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: Option<Sender<Job>>,
+    /// Jobs that wait for a thread to end.
+    waiting: VecDeque<Job>,
+    busy: usize,
+    /// Threads at once.
+    threads: usize,
     results: Receiver<Done>,
     report: Sender<Done>,
     waker: Arc<Waker>,
 }
 
 impl Worker {
-    pub fn new(waker: Arc<Waker>) -> Worker {
+    pub fn new(threads: usize, waker: Arc<Waker>) -> Worker {
         let (report, results) = mpsc::channel();
-        Worker { jobs: None, results, report, waker }
+        Worker { waiting: VecDeque::new(), busy: 0, threads, results, report, waker }
     }
 
-    /// Gives the thread a job.
+    /// Gives a job to a thread, or puts it behind those that wait for one.
     pub fn start(&mut self, job: Job) {
-        let jobs = match &self.jobs {
-            Some(jobs) => jobs.clone(),
-            None => match self.start_thread() {
-                Ok(jobs) => jobs,
-                Err(error) => return self.fail(job, error),
-            },
-        };
-        if let Err(mpsc::SendError(job)) = jobs.send(job) {
-            // The thread is gone; the next job starts another.
-            self.jobs = None;
-            self.fail(job, io::Error::other("the worker thread ended"));
+        self.waiting.push_back(job);
+        self.start_waiting();
+    }
+
+    /// A result, if there is one. Its thread has ended, so the next job begins.
+    pub fn poll(&mut self) -> Option<Done> {
+        let done = self.results.try_recv().ok()?;
+        self.busy -= 1;
+        self.start_waiting();
+        Some(done)
+    }
+
+    fn start_waiting(&mut self) {
+        while self.busy < self.threads
+            && let Some(job) = self.waiting.pop_front()
+        {
+            self.busy += 1;
+            let name = job.name();
+            let task =
+                Task { job: Some(job), report: self.report.clone(), waker: self.waker.clone() };
+            // Where no thread can be started, the task is dropped, and says so.
+            _ = thread::Builder::new().name(name.into()).spawn(move || task.run());
+        }
+    }
+}
+
+impl Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Job::Resolve { .. } | Job::ResolvePlaces { .. } => "look-up",
+            Job::UnpackGazetteer => "gazetteer",
         }
     }
 
-    /// A result, if there is one.
-    pub fn poll(&self) -> Option<Done> {
-        self.results.try_recv().ok()
-    }
-
-    fn start_thread(&mut self) -> io::Result<Sender<Job>> {
-        let (jobs, received) = mpsc::channel();
-        let (report, waker) = (self.report.clone(), Arc::clone(&self.waker));
-        thread::Builder::new().name("worker".into()).spawn(move || {
-            for job in received {
-                // Nobody is left to be told only when the loop has ended.
-                if report.send(work(job)).is_err() || waker.wake().is_err() {
-                    return;
-                }
+    fn run(&self) -> Done {
+        match self {
+            Job::Resolve { neighbour, address } => {
+                Done::Resolved { neighbour: *neighbour, result: resolve(address.as_str()) }
             }
-        })?;
-        self.jobs = Some(jobs.clone());
-        Ok(jobs)
+            Job::ResolvePlaces { host, port } => {
+                Done::PlacesResolved(resolve((host.as_str(), *port)))
+            }
+            Job::UnpackGazetteer => Done::Gazetteer(Box::new(Gazetteer::unpack())),
+        }
+    }
+}
+
+/// A job on its way, which reports in any case: a job of which nothing was heard would count as busy for
+/// ever, and whoever waits for it would wait for ever.
+struct Task {
+    job: Option<Job>,
+    report: Sender<Done>,
+    waker: Arc<Waker>,
+}
+
+impl Task {
+    fn run(mut self) {
+        if let Some(job) = &self.job {
+            let done = job.run();
+            self.job = None;
+            self.tell(done);
+        }
     }
 
-    fn fail(&self, job: Job, error: io::Error) {
-        // The loop holds the receiving end, so this can't fail; the wake-up ends its wait.
-        let _ = self.report.send(Done::Failed { job, error });
+    fn tell(&self, done: Done) {
+        // Nobody is left to be told only when the loop has ended.
+        let _ = self.report.send(done);
         let _ = self.waker.wake();
     }
 }
 
-fn work(job: Job) -> Done {
-    match job {
-        Job::Resolve { neighbour, address } => {
-            Done::Resolved { neighbour, result: resolve(address.as_str()) }
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(job) = self.job.take() {
+            let reason = match thread::panicking() {
+                true => "its thread panicked",
+                false => "no thread can be started for it",
+            };
+            self.tell(Done::Failed { job, error: io::Error::other(reason) });
         }
-        Job::ResolvePlaces { host, port } => Done::PlacesResolved(resolve((host.as_str(), port))),
-        Job::UnpackGazetteer => Done::Gazetteer(Box::new(Gazetteer::unpack())),
     }
 }
