@@ -58,6 +58,19 @@ pub const NAMESAKE_RUNS: usize = 4;
 pub const NAMESAKE_RETURNS: u32 = 3;
 /// When two servers of one name are no longer there: each that is pushed off dials again within 5 s.
 pub const NAMESAKES_GONE_AFTER: Duration = Duration::from_secs(30);
+/// Addresses of one neighbour's name that are tried. Names have a handful; a resolver may say hundreds.
+pub const LINK_ADDRESSES: usize = 64;
+/// How long one of several addresses of a neighbour may take, from the dial to the RESUME, so that one
+/// that leads nowhere does not keep us from the next. Each round without success doubles it: a neighbour
+/// may be slow.
+pub const LINK_ATTEMPT: Duration = Duration::from_secs(1);
+/// How long that may become: some round trips by satellite, and a SYN sent twice, and still one that the
+/// next address can wait for. (A single address has three heartbeats.)
+pub const LINK_ATTEMPT_LONGEST: Duration = Duration::from_secs(4);
+/// How long after a look-up a HELLO from an address that is not known makes us look the name up again.
+pub const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+/// How long a look-up is waited for where an earlier one has found addresses.
+pub const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
 /// Look-ups of neighbours' names under way at once, each on a thread: one of a name whose server is silent
 /// takes up to half a minute.
 pub const LOOK_UPS: usize = 16;
@@ -122,6 +135,9 @@ pub const LASTING_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// The time between two warnings of one kind that somebody outside can cause as often as he likes. A
 /// kind so writes less than 30 MB a day, and a person sees within a second that something is wrong.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a link must have been down before it is said that the neighbour can't be reached: servers that
+/// are started together, or one that is restarted, find each other sooner.
+pub const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of the program waits for the log to be written.
 pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(5);
 /// The head of an HTTP request or answer, its blank line included: services send about 1 KiB, and

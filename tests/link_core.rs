@@ -830,6 +830,32 @@ fn nothing_of_a_link_is_due_because_something_else_is() {
     fails(&mut bench, "it said no RESUME in time");
 }
 
+/// Another address of the same neighbour is tried at once, has all the time that the first one had, and its
+/// failure is followed by the same pause.
+#[test]
+fn a_further_address_is_tried_without_a_pause_and_with_patience_of_its_own() {
+    let mut bench = Bench::new(1);
+    let link = NeighbourId(0);
+    assert_eq!(bench.at(0), [Output::Dial(link)]);
+    let mut now = 0;
+    for greets in [false, true, false] {
+        now += 2 * HEARTBEAT;
+        assert!(bench.at(now).is_empty(), "it is being tried");
+        if greets {
+            bench.connected(0);
+        }
+        bench.herd.link_tries_again(link, moment(now));
+        assert!(bench.at(now).is_empty(), "the outside knows what to do");
+        assert!(bench.herd.link_is_dialling(link));
+        assert!(bench.herd.link_is_being_made(link));
+    }
+    assert_eq!(bench.due(), Some(now + 3 * HEARTBEAT));
+    bench.herd.link_closed(link, moment(now), &mut bench.said);
+    assert!(!bench.herd.link_is_being_made(link));
+    let pause = bench.due().expect("a dial") - now;
+    assert!((50..=100).contains(&pause), "{pause} ms: the first pause, since this was one dial");
+}
+
 #[test]
 fn the_wait_for_an_ack_begins_with_the_first_mark_that_has_none() {
     let mut bench = Bench::new(1);

@@ -1,5 +1,6 @@
 //! Callers on the neighbours' port (section 4): strangers until they say HELLO.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
 use super::records::{self, Records};
@@ -33,14 +34,23 @@ impl Server {
         self.record_line(caller, peer, line);
         let neighbours = &self.neighbours;
         let address = peer.ip().to_canonical();
+        let unknown_from_here = Cell::new(None);
         let admits = |neighbour: NeighbourId| {
-            neighbours[usize::from(neighbour.0)].addresses.contains(&address)
+            let is_known = neighbours[usize::from(neighbour.0)].addresses.contains(&address);
+            unknown_from_here.set(Some(neighbour).filter(|_| !is_known));
+            is_known
         };
         let was_introduced = matches!(caller, Caller::Introduced { .. });
         let witness = &mut Records(&self.title, neighbours);
         let verdict = self.herd.handle_caller(caller, line, &admits, now, out, witness);
         if !was_introduced && let Caller::Introduced { neighbour, .. } = *caller {
             self.replace_caller(neighbour, id);
+            self.commands.push_back(Command::Called { neighbour, from: address });
+        }
+        if let Some(neighbour) = unknown_from_here.get() {
+            // Its name may stand for another address by now.
+            let address = self.neighbours[usize::from(neighbour.0)].dial.clone();
+            self.commands.push_back(Command::LookUp { neighbour, address });
         }
         match caller {
             Caller::Stranger => {

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use super::records::{self, Records};
 use super::{Command, ConnectionId, Server, Verdict};
-use crate::herd::{Moment, NeighbourId, Verdict as HerdVerdict};
+use crate::herd::{Event, Moment, NeighbourId, Verdict as HerdVerdict, Witness};
+use crate::logging::Escaped;
+use crate::logging::rate_limit::{self, Kind};
 use crate::protocol::Line;
 
 impl Server {
@@ -39,10 +41,41 @@ impl Server {
         records::sent(self.known_as(neighbour), &out[before..]);
     }
 
+    /// A connection to a neighbour that is of no use yet, if there is one.
+    pub fn link_being_made(&self, neighbour: NeighbourId) -> Option<ConnectionId> {
+        let is_being_made = self.herd.link_is_being_made(neighbour);
+        self.neighbours[usize::from(neighbour.0)].link.filter(|_| is_being_made)
+    }
+
+    /// A connection to a neighbour could not be made, or ended before it was of use. Another address of it is
+    /// tried at once, or [`Server::link_failed`] called. Returns the reason as far as it is known: what
+    /// the neighbour answered says more than that the connection was closed then.
+    pub fn link_attempt_failed(
+        &mut self,
+        neighbour: NeighbourId,
+        reason: &str,
+        now: Moment,
+    ) -> String {
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        known.link = None;
+        let reason = known.refusal.take().unwrap_or_else(|| reason.to_owned());
+        log::debug!("An attempt to reach {} failed: {reason}", known.title);
+        self.herd.link_tries_again(neighbour, now);
+        reason
+    }
+
     /// A neighbour could not be reached, for this reason.
     pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Moment) {
-        log::debug!("{} could not be reached: {reason}", self.known_as(neighbour));
-        self.neighbours[usize::from(neighbour.0)].link = None;
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        known.link = None;
+        let title = &known.title;
+        match known.unreachable.occurs(now.elapsed) {
+            Some(lasting) => {
+                // Not limited: `LastingProblem` says when.
+                log::warn!("{title} can't be reached{lasting}: {reason}. It is dialled again.");
+            }
+            None => log::debug!("{title} can't be reached: {reason}."),
+        }
         self.herd.link_closed(neighbour, now, &mut Records(&self.title, &self.neighbours));
     }
 
@@ -62,10 +95,64 @@ impl Server {
             }
         };
         records::received_from_neighbour(self.known_as(neighbour), line);
-        let witness = &mut Records(&self.title, &self.neighbours);
-        match self.herd.handle_answer(neighbour, line, now, witness) {
+        let was_up = self.herd.link_is_up(neighbour);
+        let records = Records(&self.title, &self.neighbours);
+        let mut witness = Answers { records, refusal: None };
+        let verdict = self.herd.handle_answer(neighbour, line, now, &mut witness);
+        if let Some(refusal) = witness.refusal {
+            self.link_refused(neighbour, refusal, was_up, now);
+        } else if !was_up && self.herd.link_is_up(neighbour) {
+            self.link_came_up(neighbour, now);
+        }
+        match verdict {
             HerdVerdict::Next => Verdict::Next,
             HerdVerdict::Close => Verdict::Close,
+        }
+    }
+
+    /// From now on the links that are down count as down.
+    pub(super) fn note_links_down(&mut self, now: Moment) {
+        for (index, neighbour) in self.neighbours.iter_mut().enumerate() {
+            if !self.herd.link_is_up(NeighbourId(index as u16)) {
+                neighbour.unreachable.begins(now.elapsed);
+            }
+        }
+    }
+
+    /// A neighbour has said RESUME.
+    fn link_came_up(&mut self, neighbour: NeighbourId, now: Moment) {
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        known.misnamed.is_over(now.elapsed);
+        if let Some(time) = known.unreachable.is_over(now.elapsed) {
+            // Not limited: `LastingProblem` says when.
+            log::warn!("{} is reachable again, after {} s.", known.title, time.as_secs());
+        }
+        self.commands.push_back(Command::LinkUp(neighbour));
+    }
+
+    /// What a neighbour answered ends our link to it. One that is being made is tried elsewhere first, and
+    /// the reason told if that fails, too.
+    fn link_refused(&mut self, neighbour: NeighbourId, answer: Refusal, was_up: bool, now: Moment) {
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        let title = &known.title;
+        let reason = match answer {
+            Refusal::WrongName(name) => {
+                if let Some(lasting) = known.misnamed.occurs(now.elapsed) {
+                    // Not limited: `LastingProblem` says when.
+                    log::error!(
+                        "{title} was dialled, and {name} answered{lasting}. Check `dial` in the \
+                         configuration."
+                    );
+                }
+                format!("{name} answered")
+            }
+            Refusal::Unknown(line) => format!("it answered what no neighbour answers, {line}"),
+        };
+        if was_up {
+            let text = format_args!("The link to {title} is closed: {reason}.");
+            rate_limit::warn_of(Kind::LinkLineRefused, neighbour.0, text);
+        } else {
+            known.refusal = Some(reason);
         }
     }
 
@@ -105,3 +192,35 @@ impl Server {
         }
     }
 }
+
+/// Why an answer ends the link on which it came.
+enum Refusal {
+    /// This server answered, and another was dialled.
+    WrongName(String),
+    /// No acceptor answers this.
+    Unknown(String),
+}
+
+/// Looks whether an answer ends its link. All else goes into the log.
+struct Answers<'a> {
+    records: Records<'a>,
+    refusal: Option<Refusal>,
+}
+
+impl Witness for Answers<'_> {
+    fn note(&mut self, event: Event<'_>) {
+        let quoted = |line: &[u8]| Escaped(&line[..line.len().min(QUOTED)]).to_string();
+        match event {
+            Event::WrongName { answered, .. } => {
+                self.refusal = Some(Refusal::WrongName(quoted(answered)));
+            }
+            Event::AnswerRefused { line, .. } => {
+                self.refusal = Some(Refusal::Unknown(quoted(line)));
+            }
+            event => self.records.note(event),
+        }
+    }
+}
+
+/// How much of an answer a record quotes.
+const QUOTED: usize = 256;

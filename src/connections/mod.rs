@@ -31,7 +31,7 @@ pub use visitor::Visitor;
 
 use crate::config::{Config, ServerConfig};
 use crate::herd::{Caller, Herd, Moment, NeighbourId, Output, Settings};
-use crate::limits::PEER_LINE_BYTES;
+use crate::limits::{PEER_LINE_BYTES, UNREACHABLE_PATIENCE};
 use crate::logging::LastingProblem;
 use crate::places::key::Key;
 use crate::protocol::{Dialect, Epoch, Line};
@@ -90,6 +90,13 @@ pub enum Verdict {
 pub enum Command {
     /// Connect to a neighbour at `host:port`.
     Dial { neighbour: NeighbourId, address: String },
+    /// A link that was dialled has become of use: its neighbour has said RESUME.
+    LinkUp(NeighbourId),
+    /// A neighbour has said HELLO from this address, so there it is.
+    Called { neighbour: NeighbourId, from: IpAddr },
+    /// Find out what a neighbour's name stands for, then call [`Server::resolved`]: somebody has said HELLO by
+    /// its name from elsewhere.
+    LookUp { neighbour: NeighbourId, address: String },
     /// Close a connection at once.
     Close(ConnectionId),
     /// Close a connection in order.
@@ -132,6 +139,12 @@ struct Neighbour {
     addresses: Vec<IpAddr>,
     link: Option<ConnectionId>,
     caller: Option<ConnectionId>,
+    /// Why its answer ended the present connection to it, if it did.
+    refusal: Option<String>,
+    /// That it can't be reached.
+    unreachable: LastingProblem,
+    /// That another server answers where it should.
+    misnamed: LastingProblem,
     /// What the log calls it.
     title: String,
     odds: Odds,
@@ -271,6 +284,7 @@ impl Server {
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Moment) {
         self.herd.handle_timeout(now, &mut Records(&self.title, &self.neighbours));
+        self.note_links_down(now);
         self.places.handle_timeout(now.elapsed);
         self.check_own_name_is_free(now);
     }
@@ -295,6 +309,9 @@ impl Neighbour {
             addresses: literal.map(|address| address.ip().to_canonical()).into_iter().collect(),
             link: None,
             caller: None,
+            refusal: None,
+            unreachable: LastingProblem::new(UNREACHABLE_PATIENCE),
+            misnamed: LastingProblem::new(Duration::ZERO),
             title: title.clone(),
             odds: Odds::new(),
         }

@@ -132,24 +132,6 @@ impl Records<'_> {
                     self.name(neighbour)
                 ),
             ),
-            Event::WrongName { neighbour, answered } => self.warn(
-                Kind::WrongName,
-                neighbour,
-                format_args!(
-                    "{} was dialled, and {} answered. Check `dial` in the configuration.",
-                    self.name(neighbour),
-                    Escaped(answered)
-                ),
-            ),
-            Event::AnswerRefused { neighbour, line } => self.warn(
-                Kind::LinkLineRefused,
-                neighbour,
-                format_args!(
-                    "{} answered what no neighbour answers, so the link is closed: {}",
-                    self.name(neighbour),
-                    Escaped(line)
-                ),
-            ),
             Event::Introduced { neighbour, from } => {
                 let from = from.map_or(0, |seq| seq.0);
                 log::info!(

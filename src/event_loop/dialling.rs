@@ -1,27 +1,47 @@
-//! Dialling: from `host:port` to a connection, without waiting for anything.
+//! Dialling: from `host:port` to a link that is of use, without waiting for anything.
 //!
 //! ```text
-//!   Command::Dial --name--> resolver thread --addresses--> connect to the first
-//!        |                                                   |        |
-//!        +------------------literal address------------------+      failed: the next one
+//!                         +--> a thread looks it up ---+
+//!   Command::Dial --name--+                            +--> connect to the first address
+//!        |                +--> what is known already --+      |         |            ^
+//!        |                     if that takes long             |         |            |
+//!        +------------------literal address-------------------+      failed, or no RESUME in
+//!                                                                    time: the next address
 //! ```
 //!
-//! How long all of it may take is the herd core's to say: it hangs up.
+//! A dial is over when the neighbour has said RESUME (`Command::LinkUp`), or when each of its addresses
+//! was tried: only then does the herd's core hear that it failed, and pauses.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
+use super::addresses::Addresses;
 use super::connection::Life;
+use super::timers::Timer;
 use super::transport::Socket;
 use super::worker::Job;
 use super::{Entry, EventLoop};
+use crate::config::shown;
 use crate::connections::{ConnectionId, Role};
 use crate::errors::plain;
 use crate::herd::NeighbourId;
+use crate::limits::{LOOK_UP_AGAIN, LOOK_UP_PATIENCE};
+
+/// How we dial a neighbour.
+#[derive(Debug, Default)]
+pub(super) struct Dial {
+    addresses: Addresses,
+    /// Its name with the port, unless it is dialled by address.
+    name: String,
+    /// Whether its name is being looked up: one look-up a neighbour is enough.
+    is_resolving: bool,
+    /// When the last look-up ended.
+    resolved_at: Option<Duration>,
+}
 
 /// Where a socket stands that was told to connect.
 #[derive(Debug)]
@@ -38,50 +58,140 @@ impl EventLoop {
         if let Some(post) = self.siblings.post(neighbour) {
             return self.dial_sibling(neighbour, &post);
         }
-        match address.parse::<SocketAddr>() {
-            Ok(address) => self.connect(neighbour, vec![address]),
-            // An earlier look-up may still be under way, and answers for this dial, too.
-            Err(_) if std::mem::replace(&mut self.is_resolving[usize::from(neighbour.0)], true) => {
-            }
-            Err(_) => self.worker.start(Job::Resolve { neighbour, address }),
+        if let Ok(address) = address.parse() {
+            self.dials[usize::from(neighbour.0)].addresses.found(vec![address]);
+            return self.begin_round(neighbour);
         }
+        let patience = self.dial_patience();
+        let dial = &mut self.dials[usize::from(neighbour.0)];
+        let is_known = !dial.addresses.is_empty();
+        dial.name.clone_from(&address);
+        if !std::mem::replace(&mut dial.is_resolving, true) {
+            self.worker.start(Job::Resolve { neighbour, address });
+        } else if is_known {
+            // An earlier look-up hangs; it brings what is new when it ends.
+            return self.begin_round(neighbour);
+        }
+        let patience = if is_known { LOOK_UP_PATIENCE.min(patience) } else { patience };
+        self.timers.set(Timer::Dial(neighbour), self.now.elapsed + patience);
     }
 
-    /// The addresses of a neighbour's name are known.
+    /// A look-up of a neighbour's name has ended, however late.
     pub(super) fn resolved(&mut self, neighbour: NeighbourId, result: io::Result<Vec<SocketAddr>>) {
-        self.is_resolving[usize::from(neighbour.0)] = false;
-        if let Ok(addresses) = &result {
-            let ips = addresses.iter().map(|address| address.ip().to_canonical());
-            self.server.resolved(neighbour, ips.collect());
-        }
-        if !self.server.awaits_connection(neighbour) {
-            return; // The look-up took too long, and the dial was given up.
-        }
-        match result {
-            Ok(addresses) => self.connect(neighbour, addresses),
-            Err(error) => {
-                self.server.link_failed(neighbour, &plain(&error), self.now);
+        let dial = &mut self.dials[usize::from(neighbour.0)];
+        dial.is_resolving = false;
+        dial.resolved_at = Some(self.now.elapsed);
+        let failure = match result {
+            Ok(addresses) if addresses.is_empty() => "its name stands for no address".to_owned(),
+            Ok(addresses) => {
+                let ips = addresses.iter().map(|address| address.ip().to_canonical()).collect();
+                dial.addresses.found(addresses);
+                self.server.resolved(neighbour, ips);
+                String::new()
             }
+            Err(error) => plain(&error),
+        };
+        if !self.server.awaits_connection(neighbour) {
+            return; // The dial went on without it, or was given up.
+        }
+        let dial = &self.dials[usize::from(neighbour.0)];
+        if dial.addresses.is_empty() {
+            let reason = format!("{}: {failure}", dial.name);
+            self.dial_gave_up(neighbour, &reason);
+        } else {
+            self.begin_round(neighbour);
         }
     }
 
-    /// Connects to the first address that can be connected to; the rest is for later.
-    fn connect(&mut self, neighbour: NeighbourId, mut addresses: Vec<SocketAddr>) {
-        let mut reason = "its name stands for no address".to_string();
-        while !addresses.is_empty() {
-            let address = addresses.remove(0);
+    /// Tries each address that is known, one after the other.
+    fn begin_round(&mut self, neighbour: NeighbourId) {
+        self.dials[usize::from(neighbour.0)].addresses.begin();
+        self.try_next(neighbour);
+    }
+
+    fn try_next(&mut self, neighbour: NeighbourId) {
+        let patience = self.dial_patience();
+        let addresses = &mut self.dials[usize::from(neighbour.0)].addresses;
+        while let Some((address, limit)) = addresses.next(patience) {
             match TcpStream::connect(address) {
                 Ok(stream) => {
-                    self.dials[usize::from(neighbour.0)] = addresses;
                     let socket = Socket::Plain(stream);
                     let id = self.add(socket, address, Role::Link(neighbour), Life::Connecting);
                     self.server.link_connecting(neighbour, id);
+                    self.timers.set(Timer::Dial(neighbour), self.now.elapsed + limit);
                     return;
                 }
-                Err(error) => reason = plain(&error),
+                Err(error) => addresses.failed(&plain(&error)),
             }
         }
-        self.server.link_failed(neighbour, &reason, self.now);
+        let reason = addresses.give_up();
+        self.dial_gave_up(neighbour, &reason);
+    }
+
+    fn dial_gave_up(&mut self, neighbour: NeighbourId, reason: &str) {
+        self.timers.clear(Timer::Dial(neighbour));
+        self.server.link_failed(neighbour, reason, self.now);
+    }
+
+    /// A connection to a neighbour could not be made, or ended before it was of use: on to the next address.
+    pub(super) fn attempt_failed(&mut self, neighbour: NeighbourId, reason: &str) {
+        let reason = self.server.link_attempt_failed(neighbour, reason, self.now);
+        self.dials[usize::from(neighbour.0)].addresses.failed(&reason);
+        self.try_next(neighbour);
+    }
+
+    /// A look-up or an address has had its time.
+    pub(super) fn dial_is_late(&mut self, neighbour: NeighbourId) {
+        let patience = self.dial_patience();
+        if let Some(id) = self.server.link_being_made(neighbour) {
+            let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
+                return; // It has ended, and is called to account for that in this turn.
+            };
+            let reason = match connection.life {
+                Life::Connecting => "no answer in time",
+                _ => "connected, but it said no RESUME in time",
+            };
+            self.kill(id);
+            self.attempt_failed(neighbour, reason);
+        } else if !self.server.awaits_connection(neighbour) {
+            // The core has given it up.
+        } else {
+            let Dial { addresses, name, .. } = &self.dials[usize::from(neighbour.0)];
+            if !addresses.is_empty() {
+                return self.begin_round(neighbour);
+            }
+            let reason = format!("{name} is still being looked up after {}", shown(patience));
+            self.dial_gave_up(neighbour, &reason);
+        }
+    }
+
+    /// A neighbour has said RESUME: its address is the one to try first from now on.
+    pub(super) fn link_is_up(&mut self, neighbour: NeighbourId) {
+        self.timers.clear(Timer::Dial(neighbour));
+        self.dials[usize::from(neighbour.0)].addresses.worked();
+    }
+
+    /// A neighbour has said HELLO from there.
+    pub(super) fn neighbour_called(&mut self, neighbour: NeighbourId, from: IpAddr) {
+        self.dials[usize::from(neighbour.0)].addresses.heard_from(from);
+    }
+
+    /// Looks a neighbour's name up though it is not dialled, because it may have moved. A dial that waits for
+    /// its own look-up gets the answer of this one.
+    pub(super) fn look_up_again(&mut self, neighbour: NeighbourId, address: String) {
+        let dial = &mut self.dials[usize::from(neighbour.0)];
+        let is_recent = dial.resolved_at.is_some_and(|at| self.now.elapsed < at + LOOK_UP_AGAIN);
+        if dial.is_resolving || is_recent || address.parse::<SocketAddr>().is_ok() {
+            return;
+        }
+        dial.is_resolving = true;
+        self.worker.start(Job::Resolve { neighbour, address });
+    }
+
+    /// What one address may take if it is the only one, and a look-up: as long as the herd's core waits,
+    /// which starts to count at the same moments.
+    fn dial_patience(&self) -> Duration {
+        3 * self.server.herd().settings().heartbeat
     }
 
     /// Looks how a dial is doing, after an event for it.
@@ -113,15 +223,12 @@ impl EventLoop {
 
     fn dial_failed(&mut self, id: ConnectionId, error: &io::Error) {
         self.kill(id);
-        let Some(Entry { role: Role::Link(neighbour), .. }) = self.slots.get_mut(id) else {
-            return self.server.places_lost(id, &plain(error), self.now);
-        };
-        let neighbour = *neighbour;
-        let rest = std::mem::take(&mut self.dials[usize::from(neighbour.0)]);
-        if rest.is_empty() {
-            self.server.link_failed(neighbour, &plain(error), self.now);
-        } else {
-            self.connect(neighbour, rest);
+        match self.slots.get_mut(id) {
+            Some(Entry { role: Role::Link(neighbour), .. }) => {
+                let neighbour = *neighbour;
+                self.attempt_failed(neighbour, &plain(error));
+            }
+            _ => self.server.places_lost(id, &plain(error), self.now),
         }
     }
 }

@@ -17,6 +17,7 @@
 //! ready flag; a connection that used up its budget is served again next turn, without waiting;
 //! a slot is given back at the end of a turn only; no line acts on another connection.
 
+mod addresses;
 mod buffers;
 mod connection;
 mod dialling;
@@ -55,6 +56,7 @@ use crate::limits::{LINK_OUTPUT_BYTES, Limits};
 use crate::logging::Log;
 use crate::logging::rate_limit::{self, Kind};
 use crate::protocol::Wall;
+use dialling::Dial;
 use listener::Listener;
 use siblings::Siblings;
 use signals::{Wish, Wishes};
@@ -102,10 +104,8 @@ pub struct EventLoop {
     ready: Vec<ConnectionId>,
     dirty: Vec<ConnectionId>,
     dead: Vec<ConnectionId>,
-    /// Addresses of each neighbour that are left to try.
-    dials: Vec<Vec<SocketAddr>>,
-    /// Whether each neighbour's name is being looked up: one look-up a neighbour is enough.
-    is_resolving: Vec<bool>,
+    /// How each neighbour is dialled.
+    dials: Vec<Dial>,
     /// Callers that have not said who they are, the longest waiting first.
     strangers: Vec<ConnectionId>,
     /// Connections of those that are served: clients, or visitors of a Places service.
@@ -265,6 +265,7 @@ impl EventLoop {
             }
             Timer::Linger(id) => self.kill(id),
             Timer::Hello(id) => self.give_up_stranger(id),
+            Timer::Dial(neighbour) => self.dial_is_late(neighbour),
             Timer::Accept => self.resume_accepting(),
             Timer::Grace => self.end_grace(),
             Timer::Suppressed => rate_limit::say_rest(),
@@ -299,6 +300,9 @@ impl EventLoop {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Dial { neighbour, address } => self.dial(neighbour, address),
+            Command::Called { neighbour, from } => self.neighbour_called(neighbour, from),
+            Command::LookUp { neighbour, address } => self.look_up_again(neighbour, address),
+            Command::LinkUp(neighbour) => self.link_is_up(neighbour),
             Command::Close(id) => self.kill(id),
             Command::Finish(id) => self.finish(id),
             Command::UnpackGazetteer => self.places_worker.start(Job::UnpackGazetteer),
@@ -335,8 +339,14 @@ impl EventLoop {
             self.buffered -= entry.connection.counted;
             self.guests -= usize::from(entry.role.is_guest());
             let peer = entry.connection.peer;
-            let on = connections::Connection { id, role: &mut entry.role, peer };
-            self.server.closed(on, self.now);
+            match entry.role {
+                Role::Link(neighbour) if self.server.link_being_made(neighbour) == Some(id) => {
+                    self.attempt_failed(neighbour, "the connection ended before RESUME came");
+                }
+                ref mut role => {
+                    self.server.closed(connections::Connection { id, role, peer }, self.now);
+                }
+            }
             self.resume_accepting();
         }
         self.leave_if_done();

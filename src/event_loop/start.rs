@@ -10,6 +10,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::buffers::Buffers;
+use super::dialling::Dial;
 use super::listener::{Door, Listener};
 use super::siblings::{self, Siblings};
 use super::signals::Wishes;
@@ -138,8 +139,7 @@ impl EventLoop {
             ready: Vec::new(),
             dirty: Vec::new(),
             dead: Vec::new(),
-            dials: vec![Vec::new(); own.neighbours.len()],
-            is_resolving: vec![false; own.neighbours.len()],
+            dials: own.neighbours.iter().map(|_| Dial::default()).collect(),
             strangers: Vec::new(),
             guests: 0,
             guests_at_most,

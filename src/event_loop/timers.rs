@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::connections::ConnectionId;
+use crate::herd::NeighbourId;
 
 /// What can be due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +21,8 @@ pub enum Timer {
     Linger(ConnectionId),
     /// When a caller on the neighbours' port must have said who it is.
     Hello(ConnectionId),
+    /// When a neighbour's name must have been looked up, or the link to one of its addresses be of use.
+    Dial(NeighbourId),
     /// When to try to accept again after the kernel refused.
     Accept,
     /// When to leave, whoever is still being answered.

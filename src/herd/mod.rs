@@ -238,6 +238,13 @@ impl Herd {
         }
     }
 
+    /// The link's connection could not be made, or ended before RESUME came, and the outside tries another
+    /// address of the neighbour at once, without a pause.
+    pub fn link_tries_again(&mut self, neighbour: NeighbourId, now: Moment) {
+        let patience = 3 * self.settings.heartbeat;
+        self.link(neighbour).dial(patience, now.elapsed);
+    }
+
     /// Handles a line that a neighbour answered on our link to it.
     pub fn handle_answer(
         &mut self,
@@ -305,6 +312,12 @@ impl Herd {
     /// Whether a connection to a neighbour has been asked for and is not there yet.
     pub fn link_is_dialling(&self, neighbour: NeighbourId) -> bool {
         self.links[usize::from(neighbour.0)].is_dialling()
+    }
+
+    /// Whether a connection to a neighbour has been asked for and is of no use yet: no RESUME has come.
+    pub fn link_is_being_made(&self, neighbour: NeighbourId) -> bool {
+        let link = &self.links[usize::from(neighbour.0)];
+        link.is_dialling() || link.is_greeting()
     }
 
     /// Whether a neighbour is told what changes.

@@ -27,8 +27,8 @@ enum State {
     Lasting { since: Duration, is_said: bool },
 }
 
-/// What to add to a record of a problem: as text, nothing to the first one, then for how long it has
-/// been so and how often that was left unsaid.
+/// What to add to a record of a problem. As text: for how long it has been so, and how often that was
+/// left unsaid; nothing where it was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lasting {
     pub time: Duration,
@@ -47,18 +47,26 @@ impl LastingProblem {
         }
     }
 
-    /// It is so, or still so. Returns what to add to the record where it is to be said now.
-    pub fn occurs(&mut self, now: Duration) -> Option<Lasting> {
+    /// It may be so from now on, which is not worth a record yet. Without this it begins when it first occurs.
+    pub fn begins(&mut self, now: Duration) {
         if let State::Well { since } = self.state {
             if since.is_none_or(|since| now >= since + LASTING_FORGOTTEN_AFTER) {
                 *self = LastingProblem::new(self.patience);
             }
             self.state = State::Lasting { since: now, is_said: false };
         }
+    }
+
+    /// It is so, or still so. Returns what to add to the record where it is to be said now.
+    pub fn occurs(&mut self, now: Duration) -> Option<Lasting> {
+        self.begins(now);
         let State::Lasting { since, is_said } = &mut self.state else {
             return None;
         };
-        if now < *since + self.patience || now < self.not_before {
+        if now < *since + self.patience {
+            return None;
+        }
+        if now < self.not_before {
             self.unsaid += 1;
             return None;
         }
@@ -82,9 +90,10 @@ impl LastingProblem {
 impl fmt::Display for Lasting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.time.as_secs(), self.unsaid) {
-            (0, _) | (_, 0) => Ok(()),
+            (_, 0) => Ok(()),
+            (0, unsaid) => write!(f, " ({unsaid} times more since this was said last)"),
             (seconds, unsaid) => {
-                write!(f, " (for {seconds} s now, and {unsaid} times more than was said)")
+                write!(f, " (for {seconds} s now, {unsaid} times more since this was said last)")
             }
         }
     }
@@ -125,6 +134,12 @@ mod tests {
         assert_eq!(problem.is_over(at(13)), None);
         assert_eq!(said(&mut problem, 20, 30), [23]);
         assert_eq!(problem.is_over(at(30)), Some(at(10)));
+        // What is slow to show counts from when it began.
+        let mut problem = LastingProblem::new(at(3));
+        problem.begins(at(1));
+        assert_eq!(said(&mut problem, 9, 10), [9]);
+        problem.begins(at(20));
+        assert_eq!(problem.is_over(at(30)), Some(at(29)));
     }
 
     #[test]
@@ -142,7 +157,10 @@ mod tests {
     #[test]
     fn a_record_tells_how_long_it_has_been_so() {
         assert_eq!(Lasting { time: at(0), unsaid: 0 }.to_string(), "");
-        let text = " (for 65 s now, and 12 times more than was said)";
+        assert_eq!(Lasting { time: at(9), unsaid: 0 }.to_string(), "");
+        let text = " (for 65 s now, 12 times more since this was said last)";
         assert_eq!(Lasting { time: at(65), unsaid: 12 }.to_string(), text);
+        let text = " (12 times more since this was said last)";
+        assert_eq!(Lasting { time: at(0), unsaid: 12 }.to_string(), text);
     }
 }

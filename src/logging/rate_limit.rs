@@ -50,7 +50,6 @@ pub enum Kind {
     GazetteerFailed,
     LinkLineRefused,
     LinkGivenUp,
-    WrongName,
     UpdateSkipped,
     NeighbourSilent,
 }
@@ -58,9 +57,7 @@ pub enum Kind {
 impl Kind {
     fn level(self) -> Level {
         match self {
-            Kind::TlsFailed | Kind::NotWatched | Kind::GazetteerFailed | Kind::WrongName => {
-                Level::Error
-            }
+            Kind::TlsFailed | Kind::NotWatched | Kind::GazetteerFailed => Level::Error,
             _ => Level::Warn,
         }
     }
@@ -88,7 +85,6 @@ impl Kind {
             Kind::GazetteerFailed => "failures of the gazetteer",
             Kind::LinkLineRefused => "refused answers of a neighbour",
             Kind::LinkGivenUp => "links given up",
-            Kind::WrongName => "neighbours that answered by another name",
             Kind::UpdateSkipped => "malformed updates skipped",
             Kind::NeighbourSilent => "silent neighbours disconnected",
         }

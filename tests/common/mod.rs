@@ -7,6 +7,7 @@
 pub mod cases;
 pub mod client;
 pub mod hosts;
+pub mod names;
 pub mod neighbour;
 pub mod ports;
 pub mod process;

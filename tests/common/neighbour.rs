@@ -19,6 +19,10 @@ impl FakeNeighbour {
         FakeNeighbour { name: name.to_owned(), listener }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("it listens")
+    }
+
     /// Waits for the server's connection.
     pub fn accept(&self) -> Client {
         self.accept_within(LIMIT).unwrap_or_else(|| panic!("nobody dials {}", self.name))

@@ -1,6 +1,6 @@
 //! A herd's configuration on ports of our own, and the commands that run it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -23,7 +23,7 @@ pub struct Setup {
     pub folder: TempDir,
     servers: Vec<Member>,
     /// Who dials whom elsewhere than at its neighbours' port.
-    detours: Vec<(String, String, SocketAddr)>,
+    detours: Vec<(String, String, String)>,
     top: String,
     sections: String,
     any_port: bool,
@@ -34,6 +34,8 @@ struct Member {
     neighbours: Vec<String>,
     listen: Port,
     peers: Port,
+    /// Where its neighbours' port is.
+    ip: IpAddr,
 }
 
 impl Setup {
@@ -43,6 +45,7 @@ impl Setup {
             neighbours: neighbours.iter().map(|&neighbour| neighbour.to_owned()).collect(),
             listen: reserve(),
             peers: reserve(),
+            ip: Ipv4Addr::LOCALHOST.into(),
         };
         Setup {
             folder: tempfile::tempdir().expect("a temporary folder"),
@@ -96,7 +99,18 @@ impl Setup {
 
     /// Lets one server dial another elsewhere, at a proxy say.
     pub fn detour(&mut self, from: &str, to: &str, at: SocketAddr) {
-        self.detours.push((from.to_owned(), to.to_owned(), at));
+        self.detour_by_name(from, to, &at.to_string());
+    }
+
+    /// The same, and where is said by a name: `host:port`.
+    pub fn detour_by_name(&mut self, from: &str, to: &str, at: &str) {
+        self.detours.push((from.to_owned(), to.to_owned(), at.to_owned()));
+    }
+
+    /// Lets a server listen for its neighbours at another address than 127.0.0.1.
+    pub fn move_peers(&mut self, name: &str, ip: impl Into<IpAddr>) {
+        let member = self.servers.iter_mut().find(|member| member.name == name);
+        member.unwrap_or_else(|| panic!("no server {name} in this herd")).ip = ip.into();
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -108,7 +122,8 @@ impl Setup {
     }
 
     pub fn peers_address(&self, name: &str) -> SocketAddr {
-        self.member(name).peers.address()
+        let member = self.member(name);
+        SocketAddr::new(member.ip, member.peers.number)
     }
 
     /// Listens where this neighbour would.
@@ -124,8 +139,9 @@ impl Setup {
                 true => (0, 0),
                 false => (member.listen.number, member.peers.number),
             };
+            let peers = SocketAddr::new(member.ip, peers);
             text += &format!(
-                "[[server]]\nname = {:?}\nlisten = \"127.0.0.1:{listen}\"\npeers = \"127.0.0.1:{peers}\"\n",
+                "[[server]]\nname = {:?}\nlisten = \"127.0.0.1:{listen}\"\npeers = \"{peers}\"\n",
                 member.name
             );
             let detour =
