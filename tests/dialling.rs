@@ -1,13 +1,14 @@
 //! Claim: a neighbour is reached by each of its addresses that leads to it, whatever the others, and the resolver, do
-//! meanwhile; and who can't be reached is named in the log, with the reason.
+//! meanwhile; a link calls from where its server is known; and who can't be reached is named in the log, with the reason.
 
 mod common;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use common::client::Next;
 use common::names::{BlackHole, Mute, Names, own_loopback};
+use common::ports::reserve;
 use common::{FakeNeighbour, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Runs of neighbours that we play.
@@ -157,6 +158,43 @@ fn a_neighbour_that_moved_is_known_by_its_new_address_once_it_has_called() {
         answer.starts_with("RESUME ")
     });
     assert_eq!(warnings(&goloman, "The link to"), [""; 0], "the link was up all the time");
+}
+
+#[test]
+fn a_link_calls_from_the_address_at_which_its_server_listens_for_neighbours() {
+    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
+    setup.move_peers("Goloman", own_loopback(2));
+    setup.move_peers("Hands", own_loopback(3));
+    let servers = setup.start_all();
+    for (teller, learner, id) in [(0, 1, "kiwi"), (1, 0, "plum")] {
+        servers[teller].client().ask(&format!("IAMAT {id} +1.0+2.0 10"));
+        let told =
+            format!("{} learns what {} was told", servers[learner].name, servers[teller].name);
+        wait_until(LIMIT, &told, || {
+            let answer = servers[learner].client().ask(&format!("WHATSAT {id} 0 0"));
+            answer == format!("AT AT {id} +1.0+2.0 10")
+        });
+    }
+    for server in &servers {
+        assert_eq!(warnings(server, "Refused on the neighbours' port"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_elsewhere() {
+    // No packet is sent: the kernel only says by which address of ours it would be.
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+    let is_there = probe.connect("192.0.2.1:9").is_ok();
+    let own: Option<IpAddr> = probe.local_addr().ok().map(|address| address.ip());
+    let Some(own) = own.filter(|ip| is_there && !ip.is_loopback() && !ip.is_unspecified()) else {
+        eprintln!("this host has no other address: this test is skipped");
+        return;
+    };
+    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
+    let elsewhere = FakeNeighbour::listen("Hands", SocketAddr::new(own, reserve().number));
+    setup.detour("Goloman", "Hands", elsewhere.address());
+    let _goloman = setup.start("Goloman");
+    elsewhere.greet_empty(FIRST_RUN).until_mark();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::addresses::Addresses;
 use super::connection::Life;
@@ -113,7 +113,7 @@ impl EventLoop {
         let patience = self.dial_patience();
         let addresses = &mut self.dials[usize::from(neighbour.0)].addresses;
         while let Some((address, limit)) = addresses.next(patience) {
-            match TcpStream::connect(address) {
+            match connect_from(self.calls_from, address) {
                 Ok(stream) => {
                     let socket = Socket::Plain(stream);
                     let id = self.add(socket, address, Role::Link(neighbour), Life::Connecting);
@@ -233,6 +233,48 @@ impl EventLoop {
     }
 }
 
+/// Begins to connect to a neighbour, from the address that it knows us by where that is possible.
+fn connect_from(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    if let Some(from) = source(own, to) {
+        match start_connect(Some(from), to) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => log::debug!("No connection to {to} from {from}: {}", plain(&error)),
+        }
+    }
+    start_connect(None, to)
+}
+
+/// The address to call from, if it is not for the kernel to choose.
+///
+/// A host may have several addresses, of which the kernel picks one that the neighbour has perhaps never
+/// heard of. But a wildcard is no address, the other family is out of reach, and from a loopback address
+/// no packet leaves the host.
+fn source(own: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+    let (from, to_ip) = (own.ip().to_canonical(), to.ip().to_canonical());
+    let is_of_one_family = own.is_ipv4() == to.is_ipv4() && from.is_ipv4() == to_ip.is_ipv4();
+    // To connect to the unspecified address is to connect to this host.
+    let stays_here = to_ip.is_loopback() || to_ip.is_unspecified();
+    let leads_there =
+        !from.is_unspecified() && is_of_one_family && (!from.is_loopback() || stays_here);
+    let mut own = own;
+    own.set_port(0); // The port is for the kernel to choose. A zone stays.
+    leads_there.then_some(own)
+}
+
+fn start_connect(from: Option<SocketAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let Some(from) = from else {
+        return TcpStream::connect(to);
+    };
+    let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&from.into())?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(UNDER_WAY) => return Err(error),
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
 /// `take_error` tells of a failure once only; `peer_addr` alone tells that a socket is connected.
 /// A socket that was dialled in the ephemeral range of its own host may have reached itself.
 fn progress(stream: &TcpStream) -> Progress {
@@ -263,7 +305,43 @@ pub(super) fn tune(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
+/// What connect says of a socket that does not wait for it: it has begun.
+const UNDER_WAY: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How often it asks then, before it gives up.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_calls_from_its_own_address_where_that_can_lead_there() {
+        let cases = [
+            ("127.0.0.2:5", "127.0.0.3:9", Some("127.0.0.2:0")),
+            ("10.0.0.1:5", "10.0.0.2:9", Some("10.0.0.1:0")),
+            ("10.0.0.1:5", "127.0.0.1:9", Some("10.0.0.1:0")),
+            ("[fd00::1]:5", "[fd00::2]:9", Some("[fd00::1]:0")),
+            ("[fe80::1%3]:5", "[fe80::2%3]:9", Some("[fe80::1%3]:0")),
+            ("[::1]:5", "[::1]:9", Some("[::1]:0")),
+            ("[::ffff:10.0.0.1]:5", "[::ffff:10.0.0.2]:9", Some("[::ffff:10.0.0.1]:0")),
+            // The kernel chooses: a wildcard, a loopback address and a way out, two families.
+            ("0.0.0.0:5", "10.0.0.2:9", None),
+            ("[::]:5", "[fd00::2]:9", None),
+            ("[::]:5", "127.0.0.1:9", None),
+            ("127.0.0.1:5", "10.0.0.2:9", None),
+            ("[::1]:5", "[fd00::2]:9", None),
+            ("[::ffff:127.0.0.1]:5", "[::ffff:10.0.0.2]:9", None),
+            ("10.0.0.1:5", "[fd00::2]:9", None),
+            ("[fd00::1]:5", "10.0.0.2:9", None),
+            ("[fd00::1]:5", "[::ffff:10.0.0.2]:9", None),
+            ("[::ffff:10.0.0.1]:5", "10.0.0.2:9", None),
+        ];
+        for (own, to, from) in cases {
+            let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+            let expected = from.map(address);
+            assert_eq!(source(address(own), address(to)), expected, "{own} calls {to}");
+        }
+    }
+}

@@ -106,6 +106,8 @@ pub struct EventLoop {
     dead: Vec<ConnectionId>,
     /// How each neighbour is dialled.
     dials: Vec<Dial>,
+    /// Our address on the neighbours' port, by which they know us.
+    calls_from: SocketAddr,
     /// Callers that have not said who they are, the longest waiting first.
     strangers: Vec<ConnectionId>,
     /// Connections of those that are served: clients, or visitors of a Places service.

@@ -140,6 +140,7 @@ impl EventLoop {
             dirty: Vec::new(),
             dead: Vec::new(),
             dials: own.neighbours.iter().map(|_| Dial::default()).collect(),
+            calls_from: own.peers,
             strangers: Vec::new(),
             guests: 0,
             guests_at_most,
