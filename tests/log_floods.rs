@@ -4,13 +4,20 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use regex::Regex;
 use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use common::process::ServerProcess;
+use common::process::{ServerProcess, follow};
 use common::{Client, LIMIT, Next, Setup, introduce, wait_until};
 
 /// More than any flood would need to be seen.
@@ -210,6 +217,60 @@ fn queries_that_fail_do_not_fill_the_log() {
     let description = "queries for places failed";
     let example = "The Places service failed a query";
     assert_few_records_tell_of_all(&server, begin, example, description, MANY);
+}
+
+#[test]
+fn http_requests_that_are_refused_do_not_fill_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(["--places-server", "127.0.0.1:0", "--log-level", "warning", "--tls-dir"]);
+    command.arg(folder.path()).arg("--log-dir").arg(folder.path());
+    let mut service =
+        SoleProcess(command.stderr(Stdio::piped()).spawn().expect("the program runs"));
+    let said = follow(service.0.stderr.take().expect("stderr is piped"));
+    let port = || {
+        let said = said.lock().expect("the reader does not panic");
+        said.strip_prefix("Places listens on 127.0.0.1:")?.trim_end().parse::<u16>().ok()
+    };
+    wait_until(LIMIT, "the service listens", || port().is_some());
+    let address = SocketAddr::from(([127, 0, 0, 1], port().expect("it listens")));
+    let begin = Instant::now();
+    let tls = Arc::new(trusting(&folder.path().join("ca.pem")));
+    for _ in 0..MANY {
+        let name = "localhost".try_into().expect("a name");
+        let session = ClientConnection::new(Arc::clone(&tls), name).expect("a session");
+        let stream = Client::connect(address).stream;
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let mut stream = StreamOwned::new(session, stream);
+        stream.write_all(b"GET\r\n\r\n").expect("the handshake succeeds");
+        let mut answer = Vec::new();
+        _ = stream.read_to_end(&mut answer);
+        assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&answer));
+    }
+    let log = || std::fs::read_to_string(folder.path().join("Places_log.txt")).unwrap_or_default();
+    let so_far = || warnings(&log(), "Refused from", "refused HTTP requests");
+    wait_until(LIMIT, "each of them is counted", || so_far().1 == MANY as u64);
+    assert!(so_far().0 <= begin.elapsed().as_secs() as usize + 2, "{}", log());
+}
+
+/// A process of this test's own. Dropped, it is killed.
+struct SoleProcess(Child);
+
+impl Drop for SoleProcess {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn trusting(authority: &Path) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(authority).expect("a certificate");
+    roots.add(certificate).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("ring has them");
+    builder.with_root_certificates(roots).with_no_client_auth()
 }
 
 #[test]
