@@ -1,163 +1,21 @@
-//! Claim: a neighbour is reached by each of its addresses that leads to it, whatever the others, and the resolver, do
-//! meanwhile; a link calls from where its server is known; and who can't be reached is named in the log, with the reason.
+//! Claim: a link calls from where its server is known; and who can't be reached is named in the log, with the reason.
+//! (That each address of a neighbour is tried is in `tests/with_tools/dialling.rs`.)
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use common::client::Next;
-use common::names::{BlackHole, Mute, Names, own_loopback};
-use common::ports::reserve;
+use common::names::own_loopback;
 use common::{FakeNeighbour, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Runs of neighbours that we play.
 const FIRST_RUN: &str = "00000000000000aa";
 
-/// A herd of Goloman and Hands, where Hands is dialled by the name `hands.herd`, which stands for `count` addresses.
-/// They come in the order in which Goloman tries them, each with Hands' port.
-fn by_name(count: u8) -> Option<(Setup, Names, Vec<SocketAddr>)> {
-    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
-    let port = setup.peers_address("Hands").port();
-    setup.detour_by_name("Goloman", "Hands", &format!("hands.herd:{port}"));
-    // The tests of one process run side by side, and have each their own.
-    static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(10);
-    let first = NEXT.fetch_add(count, std::sync::atomic::Ordering::SeqCst);
-    let lines: Vec<_> =
-        (0..count).map(|number| format!("{} hands.herd\n", own_loopback(first + number))).collect();
-    let names = Names::new(&setup, &format!("127.0.0.1 localhost\n{}", lines.concat()))?;
-    let order = names.order("hands.herd");
-    assert_eq!(order.len(), usize::from(count), "{order:?}");
-    let addresses = order.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-    Some((setup, names, addresses))
-}
-
 fn warnings(server: &ServerProcess, about: &str) -> Vec<String> {
     let log = server.log();
     let records = log.lines().filter(|record| record.contains(" - WARNING: "));
     records.filter(|record| record.contains(about)).map(str::to_owned).collect()
-}
-
-#[test]
-fn an_address_that_accepts_and_says_nothing_does_not_keep_a_link_from_the_next() {
-    let Some((setup, names, addresses)) = by_name(3) else { return };
-    let mute = [Mute::listen(addresses[0]), Mute::listen(addresses[1])];
-    let hands = FakeNeighbour::listen("Hands", addresses[2]);
-    let goloman = names.start(&setup, "Goloman");
-    let mut link = hands.greet_empty(FIRST_RUN);
-    link.until_mark();
-    assert!(mute.iter().all(|mute| mute.callers() > 0), "in the order of the look-up");
-    // What worked last is tried first from then on, whatever the look-ups say.
-    for _ in 0..2 {
-        drop(link);
-        link = hands.greet_empty(FIRST_RUN);
-        link.until_mark();
-    }
-    assert!(mute.iter().all(|mute| mute.callers() == 0), "nobody else was tried");
-    assert_eq!(warnings(&goloman, "given up"), [""; 0]);
-}
-
-#[test]
-fn an_address_that_drops_every_packet_does_not_keep_a_link_from_the_next() {
-    let Some((setup, names, addresses)) = by_name(2) else { return };
-    let Some(_hole) = BlackHole::listen(addresses[0]) else { return };
-    let hands = FakeNeighbour::listen("Hands", addresses[1]);
-    let _goloman = names.start(&setup, "Goloman");
-    hands.greet_empty(FIRST_RUN).until_mark();
-}
-
-#[test]
-fn an_address_at_which_somebody_else_answers_does_not_keep_a_link_from_the_next() {
-    let Some((setup, names, addresses)) = by_name(4) else { return };
-    // Nobody, a web server, and another server of the herd.
-    let web = FakeNeighbour::listen("web", addresses[1]);
-    let wilkes = FakeNeighbour::listen("Wilkes", addresses[2]);
-    let hands = FakeNeighbour::listen("Hands", addresses[3]);
-    let goloman = names.start(&setup, "Goloman");
-    let mut client = web.accept();
-    client.send("HTTP/1.1 400 Bad Request\r\n\r\n");
-    let mut other = wilkes.greet();
-    other.resume("0", 0, FIRST_RUN);
-    hands.greet_empty(FIRST_RUN).until_mark();
-    goloman.wait_for_log("ERROR: Hands was dialled, and Wilkes answered");
-}
-
-#[test]
-fn a_name_of_twenty_addresses_is_reached_by_the_last_of_them() {
-    let Some((setup, names, addresses)) = by_name(20) else { return };
-    let hands = FakeNeighbour::listen("Hands", addresses[19]);
-    let _goloman = names.start(&setup, "Goloman");
-    let mut link = hands.greet_empty(FIRST_RUN);
-    link.until_mark();
-}
-
-#[test]
-fn names_that_are_never_answered_for_hold_up_no_other_name() {
-    let silent = ["Wilkes", "Holiday", "Welsh"];
-    let mut setup = Setup::star(&[&silent[..], &["Hands"]].concat()).heartbeat("1s");
-    for name in silent {
-        setup.detour_by_name("Goloman", name, &format!("{}.example:9", name.to_lowercase()));
-    }
-    let port = setup.peers_address("Hands").port();
-    setup.detour_by_name("Goloman", "Hands", &format!("localhost:{port}"));
-    let Some(names) = Names::new(&setup, "127.0.0.1 localhost\n") else { return };
-    let hands = setup.play("Hands");
-    let goloman = names.start(&setup, "Goloman");
-    hands.greet_empty(FIRST_RUN).until_mark();
-    // The name is looked up again for the next dial, and the others hang still.
-    hands.greet_empty(FIRST_RUN).until_mark();
-    // Nor does the gazetteer wait, which a thread unpacks.
-    let mut client = goloman.client();
-    client.ask("IAMAT kiwi +34.068930-118.445127 10");
-    assert!(client.ask("WHATSAT kiwi 10 1").starts_with("AT "));
-    // Nor the end of the server.
-    assert!(goloman.stop().success());
-}
-
-#[test]
-fn what_an_earlier_look_up_found_is_used_while_the_next_one_hangs() {
-    let Some((setup, names, addresses)) = by_name(1) else { return };
-    let hands = FakeNeighbour::listen("Hands", addresses[0]);
-    let _goloman = names.start(&setup, "Goloman");
-    let mut link = hands.greet_empty(FIRST_RUN);
-    link.until_mark();
-    names.change("127.0.0.1 localhost\n");
-    for _ in 0..3 {
-        drop(link);
-        link = hands.greet_empty(FIRST_RUN);
-        link.until_mark();
-    }
-}
-
-#[test]
-fn a_name_is_looked_up_for_every_dial() {
-    let Some((setup, names, addresses)) = by_name(1) else { return };
-    let hands = FakeNeighbour::listen("Hands", addresses[0]);
-    let _goloman = names.start(&setup, "Goloman");
-    let mut link = hands.greet_empty(FIRST_RUN);
-    link.until_mark();
-    let port = addresses[0].port();
-    let moved = FakeNeighbour::listen("Hands", SocketAddr::from(([127, 0, 0, 1], port)));
-    names.change("127.0.0.1 localhost hands.herd\n");
-    drop((link, hands));
-    moved.greet_empty(FIRST_RUN).until_mark();
-}
-
-/// It moved while our link to it looked fine, so that nothing else would make us look its name up again.
-#[test]
-fn a_neighbour_that_moved_is_known_by_its_new_address_once_it_has_called() {
-    let Some((setup, names, addresses)) = by_name(2) else { return };
-    let hands = FakeNeighbour::listen("Hands", addresses[0]);
-    let goloman = names.start(&setup, "Goloman");
-    let mut link = hands.greet_empty(FIRST_RUN);
-    names.change("127.0.0.1 localhost hands.herd\n");
-    wait_until(LIMIT, "its HELLO from there is taken", || {
-        let (_, mark) = link.until_mark_silently();
-        link.ack(mark);
-        let answer = goloman.peer().ask(&format!("HELLO herd/1 Hands {FIRST_RUN}"));
-        answer.starts_with("RESUME ")
-    });
-    assert_eq!(warnings(&goloman, "The link to"), [""; 0], "the link was up all the time");
 }
 
 #[test]
@@ -178,23 +36,6 @@ fn a_link_calls_from_the_address_at_which_its_server_listens_for_neighbours() {
     for server in &servers {
         assert_eq!(warnings(server, "Refused on the neighbours' port"), [""; 0]);
     }
-}
-
-#[test]
-fn a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_elsewhere() {
-    // No packet is sent: the kernel only says by which address of ours it would be.
-    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
-    let is_there = probe.connect("192.0.2.1:9").is_ok();
-    let own: Option<IpAddr> = probe.local_addr().ok().map(|address| address.ip());
-    let Some(own) = own.filter(|ip| is_there && !ip.is_loopback() && !ip.is_unspecified()) else {
-        eprintln!("this host has no other address: this test is skipped");
-        return;
-    };
-    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
-    let elsewhere = FakeNeighbour::listen("Hands", SocketAddr::new(own, reserve().number));
-    setup.detour("Goloman", "Hands", elsewhere.address());
-    let _goloman = setup.start("Goloman");
-    elsewhere.greet_empty(FIRST_RUN).until_mark();
 }
 
 #[test]
@@ -220,15 +61,6 @@ fn who_can_not_be_reached_is_named_with_the_reason_once_and_once_more_when_that_
     let said = warnings(&goloman, "Hands");
     assert_eq!(said.len(), 2, "{said:#?}");
     assert!(warnings(&goloman, "Wilkes is reachable").is_empty());
-}
-
-#[test]
-fn a_name_that_nobody_answers_for_is_a_reason() {
-    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
-    setup.detour_by_name("Goloman", "Hands", "no.such.host.invalid:9");
-    let Some(names) = Names::new(&setup, "127.0.0.1 localhost\n") else { return };
-    let goloman = names.start(&setup, "Goloman");
-    goloman.wait_for_log("WARNING: Hands can't be reached: no.such.host.invalid:9 ");
 }
 
 #[test]

@@ -172,6 +172,63 @@ fn each_test_file_begins_with_its_claim() {
     assert!(found.is_empty(), "no `//! Claim: …` in the first line of:\n{found}");
 }
 
+/// A test that returns early, or that says itself that it did nothing, is shown as passed. What needs something that may
+/// be missing stands in `tests/with_tools/`, and ends there with `?`.
+#[test]
+fn no_test_passes_by_doing_nothing() {
+    let mut found = String::new();
+    let mut paths = Vec::new();
+    collect(&project().join("tests"), "rs", &mut paths);
+    for path in paths.iter().filter(|path| !path.ends_with("tidy.rs")) {
+        let text = std::fs::read_to_string(path).expect("a readable test");
+        for (line, what) in idle_tests(&text) {
+            _ = writeln!(found, "{}:{line}: {what}", relative(path));
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
+/// `cargo test` runs tests by their names, and doc tests last; `with_tools` lists at its end what was ignored.
+#[test]
+fn what_was_ignored_is_said_at_the_end() {
+    let last = std::fs::read_dir(project().join("tests"))
+        .expect("tests/")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").is_file()
+        })
+        .max();
+    assert_eq!(last, Some(project().join("tests/with_tools")), "its name is the last one");
+    let fence = pattern(r"^\s*//[/!]\s*```(\w*)");
+    let mut found = String::new();
+    for source in sources() {
+        let fences = source.lines.iter().enumerate();
+        let fences = fences.filter_map(|(at, line)| Some((at + 1, fence.captures(line)?)));
+        for (nth, (line, fence)) in fences.enumerate() {
+            if nth.is_multiple_of(2) && &fence[1] != "text" {
+                _ = writeln!(found, "{}:{line}: is not `text`", source.path);
+            }
+        }
+    }
+    assert!(found.is_empty(), "examples in docs are not run (Cargo.toml, doctest):\n{found}");
+}
+
+#[test]
+fn ci_installs_each_tool_that_a_test_needs() {
+    let read = |path: &str| std::fs::read_to_string(project().join(path)).expect("a readable file");
+    let pairs = |text: &str, each: &str| -> BTreeSet<String> {
+        let found = pattern(each);
+        found.captures_iter(text).map(|pair| format!("{}:{}", &pair[1], &pair[2])).collect()
+    };
+    let needs = read("tests/common/needs.rs");
+    let ci = read(".ci/run");
+    let tools = ci.split("for tool in").nth(1).and_then(|rest| rest.split("; do").next());
+    let needed = pairs(&needs, r#"(?m)^    \("([\w-]+)", "([\w-]+)"\),$"#);
+    let installed = pairs(tools.expect("a list of tools"), r"([\w-]+):([\w-]+)");
+    assert!(!needed.is_empty() && needed == installed, "{needed:?} and {installed:?}");
+}
+
 #[test]
 fn what_the_docs_name_exists() {
     let code = Code::read();
@@ -201,6 +258,10 @@ fn the_searches_find_what_they_look_for() {
     assert_eq!(unexplained_panics(&source), [1, 8]);
     assert_eq!(source.of_tests.iter().filter(|of_tests| **of_tests).count(), 4);
 
+    let text = "#[test]\nfn a() {\n    let Some(b) = c() else { return };\n    return;\n}\n\nfn d() {\n    return;\n}\n\n#[test]\nfn e() {\n    let f = || return 1;\n    println!(\"skipped: no g\");\n    if let Ok(nc) = netcat() {}\n}\n\npub fn h() -> Outcome {\n    return Ok(());\n}\n";
+    let lines: Vec<usize> = idle_tests(text).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines, [3, 4, 14, 15, 19]);
+
     let spans = code_spans("a `b` and `c()`\n```\n`not this`\n```\n`d::e`");
     assert_eq!(spans, [(1, "b".to_owned()), (1, "c()".to_owned()), (5, "d::e".to_owned())]);
 
@@ -225,6 +286,40 @@ fn the_searches_find_what_they_look_for() {
     for gone in ["remove()", "Table::remove", "Feed::insert", "src/herd/feed.rs", "feed.rs"] {
         assert!(code.missing(gone).is_some(), "{gone}");
     }
+}
+
+/// Lines of a file of tests by which a test can pass without having run, and what is wrong with each.
+fn idle_tests(text: &str) -> Vec<(usize, &'static str)> {
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let says_so = pattern(r"(?i)\be?print(ln)?!.*\bskip|\bskipped:|\bis skipped\b");
+    let makes_optional = pattern(
+        r"\b(if|while) let (Ok|Some)\(.*\b(tool|netcat|Hosts::new|storm)\(|\b(tool|netcat|Hosts::new)\([^)]*\)\.(ok|is_ok|is_err)\(",
+    );
+    let ends_early = pattern(r"\breturn\s*(;|\}|$)|\breturn Ok\(\(\)\)");
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        if says_so.is_match(line) {
+            found.push((at + 1, "says that it was skipped"));
+        }
+        if makes_optional.is_match(code_of(line)) {
+            found.push((at + 1, "goes on without a tool"));
+        }
+    }
+    for (line, _, count) in functions(&lines) {
+        let begin = line - 1;
+        let is_test = begin > 0
+            && lines[..begin]
+                .iter()
+                .rev()
+                .take_while(|it| it.starts_with("#["))
+                .any(|it| it == "#[test]")
+            || lines[begin].contains("-> Outcome {");
+        let body = lines[begin..begin + count].iter().enumerate();
+        let early = body.filter(|(_, text)| is_test && ends_early.is_match(code_of(text)));
+        found.extend(early.map(|(at, _)| (line + at, "a test that returns early")));
+    }
+    found.sort_unstable();
+    found
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-
 use rustix::process::Signal;
 
-use common::{Client, LIMIT, ServerProcess, Setup};
+use common::{LIMIT, ServerProcess, Setup};
 
 const IAMAT: &str = "IAMAT a +1.0+2.0 10";
 const AT: &str = "AT AT a +1.0+2.0 10";
@@ -27,27 +25,6 @@ fn what_a_budget_left_over_is_handled_without_another_event() {
     assert!(answers == "? \n".repeat(lines).as_bytes(), "{} bytes", answers.len());
 }
 
-/// mio and the standard library ask for 128.
-#[test]
-#[cfg(target_os = "linux")]
-fn a_crowd_that_comes_at_once_waits_in_the_backlog() {
-    let crowd = 400;
-    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
-    if most.trim().parse::<usize>().is_ok_and(|most| most < crowd) {
-        println!("skipped: the kernel allows a backlog of {} only", most.trim());
-        return;
-    }
-    let setup = Setup::alone();
-    let server = setup.start("Goloman");
-    server.hold();
-    let connect = |_| Client::try_connect(server.clients).expect("room in the backlog");
-    let mut clients: Vec<Client> = (0..crowd).map(connect).collect();
-    server.signal(Signal::CONT);
-    for client in &mut clients {
-        assert_eq!(client.ask(IAMAT), AT);
-    }
-}
-
 /// A process that was stopped and goes on finds its wait interrupted (Linux, signal(7)).
 #[test]
 #[cfg(target_os = "linux")]
@@ -65,27 +42,6 @@ fn an_interrupted_wait_loses_neither_a_client_nor_a_deadline() {
     }
     assert!(begun.is_closed_within(LIMIT), "its deadline was kept");
     assert_eq!(idle.ask(IAMAT), AT);
-}
-
-/// With both families on one socket, IPv4 clients come as `::ffff:127.0.0.1`.
-#[test]
-fn a_client_has_its_own_address_on_a_listener_for_both_families() {
-    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        println!("skipped: this machine has no IPv6");
-        return;
-    }
-    let setup = Setup::alone();
-    let path = setup.folder.path().join("Goloman.toml");
-    let toml = "[[server]]\nname = \"Goloman\"\nlisten = \"[::]:0\"\npeers = \"127.0.0.1:0\"\n";
-    let command = setup.command("Goloman"); // writes a configuration, which this one replaces
-    std::fs::write(&path, toml).expect("the temporary folder can be written");
-    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.clients.port()));
-    let mut client = Client::connect(address);
-    assert_eq!(client.ask(IAMAT), AT);
-    let own = client.stream.local_addr().expect("it is connected");
-    server.wait_for_log(&format!("Client {own} is connected."));
-    assert!(!server.log().contains("ffff"), "{}", server.log());
 }
 
 /// A name takes a look-up, on a thread, and a wake-up that brings the addresses.

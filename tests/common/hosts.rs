@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::needs::{Missing, kernel, netcat, tool};
 use super::{LIMIT, Setup, wait_until};
 
 /// Hosts on one bridge. The names of the namespaces are those of this process.
@@ -13,8 +14,10 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// None where namespaces are not permitted.
-    pub fn new(count: usize) -> Option<Hosts> {
+    /// Needs namespaces, which not everybody may make.
+    pub fn new(count: usize) -> Result<Hosts, Missing> {
+        tool("ip")?;
+        netcat()?; // by which they are spoken with
         // Tests of one process run side by side.
         static HERDS: AtomicUsize = AtomicUsize::new(0);
         let tag = format!("{}.{}", std::process::id(), HERDS.fetch_add(1, Ordering::SeqCst));
@@ -37,10 +40,8 @@ impl Hosts {
                 && ip(&["-n", name, "link", "set", "lo", "up"])
                 && ip(&["-n", name, "link", "set", "eth0", "up"]);
         }
-        if !fine {
-            eprintln!("network namespaces are not permitted here: this test is skipped");
-        }
-        fine.then_some(hosts)
+        kernel(fine, "network namespaces are not permitted here")?;
+        Ok(hosts)
     }
 
     /// A configuration of three servers in a line, H1 to H3, each on its host.
@@ -94,26 +95,25 @@ impl Hosts {
     }
 
     /// Between all hosts packets take 200 ms and one in twenty is lost, or, where the kernel has no netem,
-    /// one in twenty is lost and the rest wait for a line of 256 kbit/s. Says what it is; none where
-    /// neither is there.
-    pub fn storm(&self) -> Option<&'static str> {
+    /// one in twenty is lost and the rest wait for a line of 256 kbit/s. Says what it is.
+    pub fn storm(&self) -> Result<&'static str, Missing> {
+        tool("tc")?;
         let ports = || (0..self.names.len()).map(|number| format!("port{number}"));
         let qdisc = |port: &str, how: &[&str]| {
             let words = ["-n", &self.bridge, "qdisc", "replace", "dev", port, "root"];
             run("tc", &[&words[..], how].concat())
         };
         if ports().all(|port| qdisc(&port, &["netem", "delay", "200ms", "loss", "5%"])) {
-            return Some("netem");
+            return Ok("netem");
         }
+        tool("nft")?;
         let slow = ["tbf", "rate", "256kbit", "burst", "4kb", "latency", "400ms"];
         let lossy = "table inet storm { chain in { type filter hook input priority 0; \
                      numgen random mod 100 < 5 counter drop; }; }";
         let is_there = ports().all(|port| qdisc(&port, &slow))
             && self.names.iter().all(|name| ip(&["netns", "exec", name, "nft", lossy]));
-        if !is_there {
-            eprintln!("neither netem nor nft with tbf is there: this test is skipped");
-        }
-        is_there.then_some("nft and tbf")
+        kernel(is_there, "the kernel has neither netem nor nft with tbf")?;
+        Ok("nft and tbf")
     }
 
     /// Packets that the storm has dropped.

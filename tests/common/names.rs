@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::needs::{Missing, kernel, tool};
 use super::{ServerProcess, Setup};
 
 /// A server of the herd that runs with these names sees its own files in place of the system's.
@@ -19,17 +20,17 @@ pub struct Names {
 }
 
 impl Names {
-    /// None where a process can't have mounts of its own, or port 53 is not permitted. Names that are not
-    /// in `hosts` are asked of a server that is silent for minutes.
-    pub fn new(setup: &Setup, hosts: &str) -> Option<Names> {
+    /// Needs mounts of a process's own, and port 53, which not everybody may have. Names that are not in
+    /// `hosts` are asked of a server that is silent for minutes.
+    pub fn new(setup: &Setup, hosts: &str) -> Result<Names, Missing> {
+        tool("unshare")?;
         let folder = setup.folder.path();
         let bound = (1..255).find_map(|last| {
             let at = own_loopback(last);
             UdpSocket::bind((at, 53)).ok().map(|socket| (at, socket))
         });
         let Some((server, socket)) = bound else {
-            eprintln!("port 53 is not permitted here: this test is skipped");
-            return None;
+            return Err(Missing::Kernel("port 53 is not permitted here".to_owned()));
         };
         let names = Names {
             hosts: folder.join("hosts"),
@@ -41,10 +42,8 @@ impl Names {
         names.change(hosts);
         let mut probe = names.within("true");
         let works = probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        if !works {
-            eprintln!("mounts of one's own are not permitted here: this test is skipped");
-        }
-        works.then_some(names)
+        kernel(works, "mounts of one's own are not permitted here")?;
+        Ok(names)
     }
 
     /// From now on the servers find this. A server that looks a name up at this very moment may find nothing.
@@ -115,8 +114,8 @@ pub struct BlackHole {
 }
 
 impl BlackHole {
-    /// None where the kernel refuses, or accepts, in place of dropping.
-    pub fn listen(at: SocketAddr) -> Option<BlackHole> {
+    /// Needs a kernel that neither refuses nor accepts in place of dropping.
+    pub fn listen(at: SocketAddr) -> Result<BlackHole, Missing> {
         let listener = Socket::new(Domain::for_address(at), Type::STREAM, None).expect("a socket");
         listener.bind(&at.into()).unwrap_or_else(|error| panic!("{at}: {error}"));
         listener.listen(0).expect("it listens");
@@ -125,12 +124,11 @@ impl BlackHole {
             match TcpStream::connect_timeout(&at, Duration::from_secs(1)) {
                 Ok(stream) => connected.push(stream),
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    return Some(BlackHole { _listener: listener, _connected: connected });
+                    return Ok(BlackHole { _listener: listener, _connected: connected });
                 }
                 Err(_) => break,
             }
         }
-        eprintln!("this kernel drops no connection when a backlog is full: this part is skipped");
-        None
+        Err(Missing::Kernel("the kernel drops no connection when a backlog is full".to_owned()))
     }
 }

@@ -221,13 +221,3 @@ pub fn listens(said: &str, name: &str) -> Option<(SocketAddr, SocketAddr)> {
         Some((clients.parse().ok()?, peers.parse().ok()?))
     })
 }
-
-/// A program from elsewhere, if it is there.
-pub fn installed(program: &str) -> Option<Command> {
-    let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    if there.is_ok_and(|output| output.status.success()) {
-        return Some(Command::new(program));
-    }
-    eprintln!("{program} is not installed: this part is skipped");
-    None
-}

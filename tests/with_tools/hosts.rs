@@ -1,18 +1,12 @@
-//! Claim: hosts that lose sight of each other without a word, packets that are late or lost, and a host
+//! Hosts that lose sight of each other without a word, packets that are late or lost, and a host
 //! that comes back with the same address and an empty memory end with equal tables.
 
-mod common;
+use crate::common::hosts::Hosts;
+use crate::common::needs::Outcome;
+use crate::common::{LIMIT, Setup, wait_until};
 
-use common::hosts::Hosts;
-use common::process::installed;
-use common::{LIMIT, Setup, wait_until};
-
-#[test]
-fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told() {
-    if installed("nc").is_none() {
-        return;
-    }
-    let Some(hosts) = Hosts::new(3) else { return };
+pub fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told() -> Outcome {
+    let hosts = Hosts::new(3)?;
     let setup = Setup::alone(); // For its folder.
     let path = Hosts::line(&setup, "300ms");
     let mut servers: Vec<_> = (0..3).map(|number| hosts.start(&setup, number, &path)).collect();
@@ -40,15 +34,12 @@ fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told(
     hosts.cable(1, "up");
     hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 3");
     hosts.wait_for("pear", "AT AT pear +5.0-6.0 2");
+    Ok(())
 }
 
-#[test]
-fn late_and_lost_packets_delay_updates_and_lose_none() {
-    if installed("nc").is_none() {
-        return;
-    }
-    let Some(hosts) = Hosts::new(3) else { return };
-    let Some(weather) = hosts.storm() else { return };
+pub fn late_and_lost_packets_delay_updates_and_lose_none() -> Outcome {
+    let hosts = Hosts::new(3)?;
+    let weather = hosts.storm()?;
     let setup = Setup::alone(); // For its folder.
     let path = Hosts::line(&setup, "2s");
     let _servers: Vec<_> = (0..3).map(|number| hosts.start(&setup, number, &path)).collect();
@@ -65,4 +56,5 @@ fn late_and_lost_packets_delay_updates_and_lose_none() {
         hosts.wait_for(id, &format!("AT AT {id} +1.0-2.0 5"));
     }
     assert!(hosts.dropped() > 0, "{weather} dropped nothing");
+    Ok(())
 }

@@ -1,0 +1,114 @@
+//! What a test needs besides this program: tools of others, and what a kernel may lack or forbid.
+//!
+//! A test that needs such a thing stands in `tests/with_tools/`, whose harness is ours: libtest can't ignore a test once
+//! it runs. There it ends with `?` where something is missing, is shown as `ignored` with the reason, and is listed once
+//! more at the end. With [`REQUIRE`] set, as `.ci/run` does, a missing tool fails its tests; what the kernel does not
+//! give is ignored there, too, by name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// What is not there, so that the test can't run.
+#[derive(Debug)]
+#[must_use = "a test that misses something ends with `?`"]
+pub enum Missing {
+    /// A tool, by the Debian package that has it.
+    Tool { program: String, package: &'static str },
+    /// Something that this kernel lacks, or does not permit us.
+    Kernel(String),
+}
+
+/// How a test in `tests/with_tools/` ends.
+pub type Outcome = Result<(), Missing>;
+
+/// A test in `tests/with_tools/`, and its name.
+pub type Test = (&'static str, fn() -> Outcome);
+
+/// The variable that turns a missing tool into a failure.
+pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
+
+/// The package of each tool that tests use. `.ci/run` installs the same.
+const PACKAGES: [(&str, &str); 10] = [
+    ("bash", "bash"),
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("nc", "netcat-openbsd"),
+    ("nft", "nftables"),
+    ("openssl", "openssl"),
+    ("pgrep", "procps"),
+    ("python3", "python3"),
+    ("tc", "iproute2"),
+    ("unshare", "util-linux"),
+];
+
+/// A program of others.
+pub fn tool(program: &str) -> Result<Command, Missing> {
+    let (_, package) = PACKAGES
+        .into_iter()
+        .find(|(name, _)| *name == program)
+        .unwrap_or_else(|| panic!("{program} is not among PACKAGES"));
+    let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    match there.is_ok_and(|output| output.status.success()) {
+        true => Ok(Command::new(program)),
+        false => Err(Missing::Tool { program: program.to_owned(), package }),
+    }
+}
+
+/// `nc` of OpenBSD: others know no `-N`.
+pub fn netcat() -> Result<Command, Missing> {
+    let command = tool("nc")?;
+    let help = Command::new("nc").arg("-h").stdin(Stdio::null()).output();
+    let is_openbsds =
+        help.is_ok_and(|help| String::from_utf8_lossy(&help.stderr).contains("OpenBSD"));
+    let program = "OpenBSD's nc".to_owned();
+    is_openbsds.then_some(command).ok_or(Missing::Tool { program, package: "netcat-openbsd" })
+}
+
+/// Something of the kernel's.
+pub fn kernel(has_it: bool, what: impl Into<String>) -> Outcome {
+    if has_it { Ok(()) } else { Err(Missing::Kernel(what.into())) }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missing::Tool { program, package } => {
+                write!(f, "{program} is not installed; Debian has it in {package}")
+            }
+            Missing::Kernel(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Runs the tests as libtest would, and says at the end which of them were ignored, and why.
+pub fn run(tests: &[Test]) -> ExitCode {
+    let is_required = std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty());
+    let ignored = Arc::new(Mutex::new(BTreeMap::new()));
+    let trial = |&(name, test): &Test| {
+        let ignored = Arc::clone(&ignored);
+        Trial::ignorable_test(name, move || match test() {
+            Ok(()) => Ok(Completion::Completed),
+            Err(missing @ Missing::Tool { .. }) if is_required => {
+                Err(Failed::from(format!("{missing}, and {REQUIRE} is set")))
+            }
+            Err(missing) => {
+                let reason = missing.to_string();
+                ignored.lock().expect("no test panics with it").insert(name, reason.clone());
+                Ok(Completion::ignored_with(reason))
+            }
+        })
+    };
+    let trials: Vec<Trial> = tests.iter().map(trial).collect();
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    let ignored = ignored.lock().expect("no test panics with it");
+    if !ignored.is_empty() {
+        println!("ignored, because something is missing here:");
+        ignored.iter().for_each(|(name, reason)| println!("    {name}: {reason}"));
+        println!();
+    }
+    conclusion.exit_code()
+}

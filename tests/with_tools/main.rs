@@ -1,0 +1,49 @@
+//! Claim: what needs a tool of others, or more of the kernel than every machine gives, holds where that is there; where
+//! it is not, its test is shown as ignored, with the reason, and never as passed.
+//!
+//! A harness of our own (`common::needs::run`): libtest can't ignore a test at run time. Each test is listed here.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod dialling;
+mod harness;
+mod hosts;
+mod https;
+mod machine;
+mod netcat;
+
+use std::process::ExitCode;
+
+/// Each by its name.
+macro_rules! tests {
+    ($($module:ident::$test:ident,)*) => {
+        &[$((concat!(stringify!($module), "::", stringify!($test)), $module::$test)),*]
+    };
+}
+
+fn main() -> ExitCode {
+    common::needs::run(tests![
+        dialling::a_name_is_looked_up_for_every_dial,
+        dialling::a_name_of_twenty_addresses_is_reached_by_the_last_of_them,
+        dialling::a_name_that_nobody_answers_for_is_a_reason,
+        dialling::a_neighbour_that_moved_is_known_by_its_new_address_once_it_has_called,
+        dialling::a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_elsewhere,
+        dialling::an_address_at_which_somebody_else_answers_does_not_keep_a_link_from_the_next,
+        dialling::an_address_that_accepts_and_says_nothing_does_not_keep_a_link_from_the_next,
+        dialling::an_address_that_drops_every_packet_does_not_keep_a_link_from_the_next,
+        dialling::names_that_are_never_answered_for_hold_up_no_other_name,
+        dialling::what_an_earlier_look_up_found_is_used_while_the_next_one_hangs,
+        harness::a_missing_tool_is_ignored_by_name_and_fails_where_it_is_required,
+        hosts::a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told,
+        hosts::late_and_lost_packets_delay_updates_and_lose_none,
+        https::curl_is_answered_in_both_apis,
+        https::openssls_server_is_understood,
+        https::python_is_answered,
+        https::requests_in_one_segment_are_answered_in_order_and_nonsense_is_refused,
+        https::what_is_no_tls_is_disconnected_and_costs_nobody_anything,
+        machine::a_client_has_its_own_address_on_a_listener_for_both_families,
+        machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
+        netcat::nc_gets_its_answer_and_the_end,
+    ])
+}
