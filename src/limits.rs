@@ -90,12 +90,30 @@ pub const SPARE_BUFFERS: usize = 256;
 pub const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes read from one connection in one turn.
 pub const READ_BYTES_A_TURN: usize = 64 * 1024;
-/// Lines of one connection handled in one turn, so that nobody waits long for the others.
-pub const LINES_A_TURN: usize = 1_024;
-/// Connections accepted in one turn.
-pub const ACCEPTS_A_TURN: usize = 64;
 /// Reads of a kept connection that signals may interrupt before it is given up.
 pub const INTERRUPTED_READS: usize = 8;
+/// Time that a step of the loop's turn takes, give or take what was begun, so that nobody waits long for
+/// the others and signals and deadlines are seen to in between.
+pub const STEP_TIME: Duration = Duration::from_millis(10);
+/// Effort, in units of a plain line, after which a step looks at the clock: some 30 us, so that a look
+/// costs a thousandth of the work and the dearest lines keep [`STEP_TIME`].
+pub const EFFORT_A_LOOK: u32 = 64;
+/// Effort of one connection in one turn: so many plain lines.
+pub const LINES_A_TURN: u32 = 1_024;
+/// Effort of all ready connections together, before it is the first one's turn again: some 30 ms.
+pub const EFFORT_A_PASS: u32 = 65_536;
+/// The least effort of one connection in one turn, however many are ready: to answer fewer plain lines
+/// with one write would waste the write.
+pub const LEAST_EFFORT: u32 = 64;
+/// Effort of a query that the gazetteer answers: 15 to 100 us.
+pub const GAZETTEER_EFFORT: u32 = 64;
+/// Effort of a system call or two on one connection.
+pub const CALL_EFFORT: u32 = 4;
+/// Effort of a step of a TLS handshake, which signs or checks.
+pub const HANDSHAKE_EFFORT: u32 = 256;
+/// Connections accepted in one turn, if there is time for so many: who waits to be accepted should not
+/// wait for many turns that others fill.
+pub const ACCEPTS_A_TURN: usize = 1_024;
 /// Events taken from the kernel in one turn.
 pub const EVENTS_A_TURN: usize = 1_024;
 /// Unsent bytes of a link above which it takes nothing more from the feed.

@@ -6,6 +6,7 @@ use super::places::Ask;
 use super::records::{self, Records};
 use super::{ConnectionId, Server, Verdict};
 use crate::herd::Moment;
+use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::rate_limit::Kind;
 use crate::protocol::{Line, Refused, Request, Whatsat, asks_for_http, write_refusal};
 
@@ -69,6 +70,7 @@ impl Server {
         let entry = self.herd.table().get(whatsat.id).ok_or(Refused::UnknownClient)?;
         let location = entry.update.location().ok_or(Refused::UnknownClient)?;
         let ask = Ask { location: &location, radius: whatsat.radius, bound: whatsat.bound };
+        self.effort += GAZETTEER_EFFORT;
         match self.places.ask(id, &ask, now.elapsed) {
             Some(body) => {
                 entry.update.get().write_at(self.dialect, out);

@@ -129,6 +129,8 @@ pub struct Server {
     /// Somebody else says HELLO by our name.
     own_name: LastingProblem,
     commands: VecDeque<Command>,
+    /// What has been done since [`Server::take_effort`].
+    effort: u32,
 }
 
 /// What the server knows of a neighbour besides what the herd's core does.
@@ -176,6 +178,7 @@ impl Server {
             neighbours: neighbours.map(|server| Neighbour::new(own, server)).collect(),
             own_name: LastingProblem::new(Duration::ZERO),
             commands: VecDeque::new(),
+            effort: 0,
         }
     }
 
@@ -215,12 +218,18 @@ impl Server {
         now: Moment,
         out: &mut Vec<u8>,
     ) -> Verdict {
+        self.effort += 1 + line.bytes().len() as u32 / BYTES_A_LINE;
         match on.role {
             Role::Client(client) => self.client_line(on.id, client, on.peer, line, now, out),
             Role::Caller(caller) => self.caller_line(on.id, caller, on.peer, line, now, out),
             Role::Link(neighbour) => self.link_line(*neighbour, line, now),
             Role::Places | Role::Visitor(_) => Verdict::Close, // They don't speak lines.
         }
+    }
+
+    /// What was done since this was last asked, in units of a plain line.
+    pub fn take_effort(&mut self) -> u32 {
+        std::mem::take(&mut self.effort)
     }
 
     /// Handles bytes of a connection that does not speak lines, and appends what is to be said.
@@ -281,7 +290,8 @@ impl Server {
         herd.into_iter().chain(places).min()
     }
 
-    /// Does what is due by now.
+    /// Does what is due by `now`, which may lie a little before the time at which the last line was
+    /// handled: deadlines are judged once all that came before them has been.
     pub fn handle_timeout(&mut self, now: Moment) {
         self.herd.handle_timeout(now, &mut Records(&self.title, &self.neighbours));
         self.note_links_down(now);
@@ -298,6 +308,9 @@ pub struct Connection<'a> {
     /// The address at the other end.
     pub peer: SocketAddr,
 }
+
+/// What a line of plain length has at most; each more of it counts as a line, too.
+const BYTES_A_LINE: u32 = 128;
 
 impl Neighbour {
     fn new(own: &ServerConfig, server: &ServerConfig) -> Neighbour {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::places::Places;
 use super::{Server, Verdict, records};
+use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::Escaped;
 use crate::logging::rate_limit::Kind;
 use crate::places::http::{CONTINUE, Request, RequestReader, write_response};
@@ -71,6 +72,7 @@ impl Server {
     }
 
     fn visit(&mut self, request: &Request, peer: SocketAddr, out: &mut Vec<u8>) -> Verdict {
+        self.effort += GAZETTEER_EFFORT;
         let words = serving::first_words(request);
         log::info!("Received from {peer}: {}", Escaped(words.as_bytes()));
         let gazetteer = match &self.places {
@@ -87,6 +89,6 @@ impl Server {
     }
 }
 
-/// Requests of one visitor that are answered in one turn. They may all have come in one segment,
-/// and their answers are far larger than they.
-const REQUESTS_A_TURN: usize = 16;
+/// Requests of one visitor that are answered in one turn. Many may come in one segment, and their answers
+/// are far larger and dearer than they.
+const REQUESTS_A_TURN: usize = 1;

@@ -20,8 +20,10 @@
 mod addresses;
 mod buffers;
 mod connection;
+mod deadlines;
 mod dialling;
 mod listener;
+mod pace;
 mod places;
 mod serve;
 mod siblings;
@@ -35,6 +37,7 @@ mod tls_records;
 mod transport;
 mod worker;
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,12 +55,13 @@ pub use transport::{Socket, Transport};
 use crate::connections::{self, Command, ConnectionId, Role, Server};
 use crate::errors::plain;
 use crate::herd::{Moment, NeighbourId};
-use crate::limits::{LINK_OUTPUT_BYTES, Limits};
+use crate::limits::{CALL_EFFORT, EFFORT_A_LOOK, HANDSHAKE_EFFORT, LINK_OUTPUT_BYTES, Limits};
 use crate::logging::Log;
 use crate::logging::rate_limit::{self, Kind};
 use crate::protocol::Wall;
 use dialling::Dial;
 use listener::Listener;
+use pace::{Allowance, CaughtUp, effort_of};
 use siblings::Siblings;
 use signals::{Wish, Wishes};
 use slots::Slots;
@@ -101,9 +105,22 @@ pub struct EventLoop {
     /// The time of this turn.
     now: Moment,
     /// To be served, flushed and reaped.
-    ready: Vec<ConnectionId>,
-    dirty: Vec<ConnectionId>,
-    dead: Vec<ConnectionId>,
+    ready: VecDeque<ConnectionId>,
+    dirty: VecDeque<ConnectionId>,
+    dead: VecDeque<ConnectionId>,
+    /// How many were ever put on the list `ready`, and how many have left it.
+    queued: u64,
+    served: u64,
+    /// Of the present step.
+    allowance: Allowance,
+    /// Up to when deadlines may be judged.
+    caught_up: CaughtUp,
+    /// The poll of this turn began after this; none where a signal interrupted it.
+    polled_after: Option<Duration>,
+    /// Whether the server may have commands that there was no time for.
+    has_commands: bool,
+    /// The link that is the first one to be told in this turn.
+    first_link: usize,
     /// How each neighbour is dialled.
     dials: Vec<Dial>,
     /// Our address on the neighbours' port, by which they know us.
@@ -143,10 +160,14 @@ impl EventLoop {
             let deadlines = self.timers.next().into_iter().chain(self.server.poll_timeout());
             deadlines.min().map(|at| at.saturating_sub(self.start.elapsed()).min(LONGEST_WAIT))
         };
+        self.polled_after = Some(self.now.elapsed);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             // A wait that a signal interrupted has brought nothing, whatever it left behind.
-            Err(_) => self.events.clear(),
+            Err(_) => {
+                self.events.clear();
+                self.polled_after = None;
+            }
             Ok(()) => {}
         }
         self.now = moment(self.start);
@@ -159,13 +180,16 @@ impl EventLoop {
         !self.ready.is_empty()
             || !self.dirty.is_empty()
             || !self.dead.is_empty()
+            || self.has_commands
             || self.listeners.iter().any(accepting)
     }
 
     /// Step 2. Notes what the kernel said, and does nothing else with it.
     fn note(&mut self) {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut count = 0;
         for event in &events {
+            count += 1;
             match event.token() {
                 Token(which @ 0..LISTENERS) => self.note_listener(which),
                 WAKER => {}
@@ -175,6 +199,10 @@ impl EventLoop {
             }
         }
         self.events = events;
+        if let Some(begun) = self.polled_after {
+            let sockets = self.slots.len() + OWN_TOKENS;
+            self.caught_up.polled(begun, count, sockets, self.queued);
+        }
     }
 
     fn note_listener(&mut self, which: usize) {
@@ -213,12 +241,26 @@ impl EventLoop {
 
     /// Step 4. Each link that lags behind the feed copies from it while it has room.
     fn flood(&mut self) {
-        for (neighbour, id) in self.links_with_room() {
+        let mut links = self.links_with_room();
+        if links.is_empty() {
+            return;
+        }
+        self.allowance = Allowance::new(self.start);
+        // Whom there was no time for is the first one next turn.
+        let first = self.first_link % links.len();
+        links.rotate_left(first);
+        for (nth, (neighbour, id)) in links.into_iter().enumerate() {
             if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
                 let full = connection.sent() + LINK_OUTPUT_BYTES;
                 let output = connection.queue(&mut self.buffers);
+                let before = output.len();
                 self.server.poll_link(neighbour, full, self.now, output);
+                let effort = CALL_EFFORT + effort_of(output.len() - before);
                 self.queue_flush(id);
+                if !self.allowance.spend(effort) {
+                    self.first_link = first + nth + 1;
+                    break;
+                }
             }
         }
     }
@@ -233,45 +275,6 @@ impl EventLoop {
             })
         });
         links
-    }
-
-    /// Step 6. Does what is due.
-    fn handle_timers(&mut self) {
-        while let Some(timer) = self.timers.pop_due(self.now.elapsed) {
-            self.handle_timer(timer);
-        }
-        if self.server.poll_timeout().is_some_and(|at| at <= self.now.elapsed) {
-            self.server.handle_timeout(self.now);
-        }
-        while let Some(done) = self.worker.poll().or_else(|| self.places_worker.poll()) {
-            self.handle_done(done);
-        }
-        while let Some(mail) = self.siblings.poll() {
-            self.handle_mail(mail);
-        }
-        self.obey_all();
-        // What became due for a link, and what a full output kept from it, goes out next turn.
-        for (_, id) in self.links_with_room() {
-            self.queue_flush(id);
-        }
-    }
-
-    fn handle_timer(&mut self, timer: Timer) {
-        match timer {
-            Timer::BegunLine(id) => {
-                let reason = "a begun line was not finished in time";
-                self.give_up(id, Kind::NotFinished, reason);
-            }
-            Timer::Stalled(id) => {
-                self.give_up(id, Kind::Stalled, "it took none of its bytes for too long");
-            }
-            Timer::Linger(id) => self.kill(id),
-            Timer::Hello(id) => self.give_up_stranger(id),
-            Timer::Dial(neighbour) => self.dial_is_late(neighbour),
-            Timer::Accept => self.resume_accepting(),
-            Timer::Grace => self.end_grace(),
-            Timer::Suppressed => rate_limit::say_rest(),
-        }
     }
 
     fn handle_done(&mut self, done: Done) {
@@ -291,11 +294,23 @@ impl EventLoop {
         }
     }
 
-    /// Does all that the server asked for: after the lines, so that what it has to say to others goes
-    /// out with the same flush, and after the timers.
+    /// Does all that the server asked for, as far as there is time: after the lines, so that what it has
+    /// to say to others goes out with the same flush, and after the timers.
     fn obey_all(&mut self) {
-        while let Some(command) = self.server.poll_command() {
+        self.allowance = Allowance::new(self.start);
+        self.has_commands = true;
+        while self.allowance.is_left() {
+            let Some(command) = self.server.poll_command() else {
+                self.has_commands = false;
+                return;
+            };
+            let effort = match &command {
+                Command::Deliver { body, .. } => CALL_EFFORT + effort_of(body.len()),
+                Command::OpenPlaces { .. } => HANDSHAKE_EFFORT,
+                _ => EFFORT_A_LOOK,
+            };
             self.obey(command);
+            self.allowance.spend(effort);
         }
     }
 
@@ -333,7 +348,10 @@ impl EventLoop {
         if self.buffered > self.limits.buffer_bytes {
             self.shed_largest();
         }
-        for id in std::mem::take(&mut self.dead) {
+        self.allowance = Allowance::new(self.start);
+        while self.allowance.spend(CALL_EFFORT)
+            && let Some(id) = self.dead.pop_front()
+        {
             let Some(mut entry) = self.slots.remove(id) else {
                 continue;
             };
@@ -368,7 +386,8 @@ impl EventLoop {
         if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
             && !std::mem::replace(&mut connection.is_queued, true)
         {
-            self.ready.push(id);
+            self.ready.push_back(id);
+            self.queued += 1;
         }
     }
 
@@ -377,7 +396,7 @@ impl EventLoop {
         if let Some(Entry { connection, .. }) = self.slots.get_mut(id)
             && !std::mem::replace(&mut connection.is_dirty, true)
         {
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 
@@ -395,7 +414,7 @@ impl EventLoop {
             && connection.life != Life::Dead
         {
             connection.life = Life::Dead;
-            self.dead.push(id);
+            self.dead.push_back(id);
         }
     }
 
@@ -440,3 +459,4 @@ const LISTENERS: usize = 2;
 const WAKER: Token = Token(LISTENERS);
 const SIGNALS: Token = Token(LISTENERS + 1);
 const LEASH_PIPE: Token = Token(LISTENERS + 2);
+const OWN_TOKENS: usize = LISTENERS + 3;

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use super::connection::{Fill, Life};
+use super::pace::effort_of;
 use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, QueryId, Role, Verdict};
 use crate::errors::plain;
+use crate::limits::HANDSHAKE_EFFORT;
 use crate::limits::INTERRUPTED_READS;
 
 /// What a kept connection has brought since its last answer.
@@ -95,6 +97,7 @@ impl EventLoop {
             return; // It goes on once enough of it is sent.
         }
         let mut fill = Fill::Nothing;
+        let was_handshaking = connection.transport.is_handshaking();
         if connection.ready.readable && !has_more {
             match connection.read(&mut self.scratch) {
                 Ok(read) => fill = read,
@@ -106,6 +109,7 @@ impl EventLoop {
         }
         let peer = connection.peer;
         let count = if let Fill::Bytes(count) = fill { count } else { 0 };
+        let effort = if was_handshaking { HANDSHAKE_EFFORT } else { effort_of(count) };
         let mut verdict = Verdict::Next;
         if count > 0 || has_more {
             connection.heard_at = self.now.elapsed;
@@ -133,6 +137,10 @@ impl EventLoop {
         let again = connection.life == Life::Open && (connection.ready.readable || more);
         let is_open = connection.life == Life::Open;
         let was_answered = connection.unsent() > 0;
+        if let Role::Places = role {
+            self.server.places_unread(id, again);
+        }
+        self.allowance.spend(effort + self.server.take_effort());
         self.watch_begun_line(id, begun && is_open, was_answered && begun);
         if again {
             self.queue_serve(id);

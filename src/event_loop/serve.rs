@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use super::connection::{Fill, Life};
 use super::dialling::tune;
 use super::listener::{Accepted, Door};
+use super::pace::{Allowance, effort_of, share};
 use super::timers::Timer;
 use super::tls::explain;
 use super::transport::Socket;
@@ -18,7 +19,7 @@ use crate::connections::{self, ConnectionId, Role, Verdict};
 use crate::errors::plain;
 use crate::herd::Caller;
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_A_TURN, LINES_A_TURN, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
+    ACCEPT_RETRY, ACCEPTS_A_TURN, CALL_EFFORT, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
 };
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
@@ -26,28 +27,44 @@ use crate::logging::rate_limit::{self, Kind};
 impl EventLoop {
     /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
     pub(super) fn serve(&mut self) {
+        self.allowance = Allowance::new(self.start);
         for which in 0..self.listeners.len() {
             self.accept(which);
         }
-        for id in std::mem::take(&mut self.ready) {
-            let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
-                continue;
-            };
-            connection.is_queued = false;
-            match connection.life {
-                Life::Connecting => self.check_dial(id),
-                Life::Open if role.speaks_lines() => self.serve_lines(id),
-                Life::Open => self.serve_bytes(id),
-                Life::Lingering => self.serve_lingering(id),
-                Life::Flushing | Life::Dead => {}
+        self.allowance = Allowance::new(self.start);
+        let count = self.ready.len();
+        let share = share(count);
+        for _ in 0..count {
+            self.serve_next(share);
+            // Whom there is no time for stays in front of those that come to the list from now on.
+            if !self.allowance.spend(CALL_EFFORT) {
+                break;
             }
         }
         self.obey_all();
     }
 
+    fn serve_next(&mut self, share: u32) {
+        let Some(id) = self.ready.pop_front() else {
+            return;
+        };
+        self.served += 1;
+        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
+            return;
+        };
+        connection.is_queued = false;
+        match connection.life {
+            Life::Connecting => self.check_dial(id),
+            Life::Open if role.speaks_lines() => self.serve_lines(id, share),
+            Life::Open => self.serve_bytes(id),
+            Life::Lingering => self.serve_lingering(id),
+            Life::Flushing | Life::Dead => {}
+        }
+    }
+
     /// The lines that are there, and one read once there are none: what is left over from the turn
     /// before is handled before more is taken in, so that nobody's input grows.
-    fn serve_lines(&mut self, id: ConnectionId) {
+    fn serve_lines(&mut self, id: ConnectionId, share: u32) {
         let is_stopping = self.stopping.is_some();
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
@@ -58,10 +75,12 @@ impl EventLoop {
             Role::Link(_) => true,
             _ => unsent <= self.limits.unsent_bytes,
         };
-        let mut lines = 0;
+        let mut effort = 0;
+        let mut has_time = true;
         let mut may_read = true;
         let mut verdict = Verdict::Next;
-        while lines < LINES_A_TURN
+        while effort < share
+            && has_time
             && verdict == Verdict::Next
             && may_handle(role, connection.unsent())
         {
@@ -80,10 +99,12 @@ impl EventLoop {
             };
             let on = connections::Connection { id, role, peer };
             verdict = self.server.handle_line(on, line, self.now, output);
-            lines += 1;
+            let spent = self.server.take_effort();
+            effort += spent;
+            has_time = self.allowance.spend(spent);
         }
         let blocked = !may_handle(role, connection.unsent());
-        let budget_spent = lines == LINES_A_TURN;
+        let budget_spent = effort >= share || !has_time;
         let drained = !connection.ready.readable && !blocked && !budget_spent;
         let is_client = matches!(role, Role::Client(_));
         if verdict == Verdict::Close
@@ -96,7 +117,7 @@ impl EventLoop {
             && !blocked
             && (budget_spent || connection.ready.readable);
         let begun = connection.has_begun_line() && !blocked && !budget_spent;
-        self.watch_begun_line(id, begun, lines > 0);
+        self.watch_begun_line(id, begun, effort > 0);
         if again {
             self.queue_serve(id);
         }
@@ -124,7 +145,7 @@ impl EventLoop {
                 connection.drop_input(&mut self.scratch);
             }
             if connection.life == Life::Dead {
-                self.dead.push(id);
+                self.dead.push_back(id);
             } else if connection.ready.readable {
                 self.queue_serve(id);
             }
@@ -134,8 +155,14 @@ impl EventLoop {
     /// Step 5. One write for each connection with unsent bytes. What the kernel does not take waits
     /// for its next writable event.
     pub(super) fn flush(&mut self) {
-        for id in std::mem::take(&mut self.dirty) {
-            self.flush_connection(id);
+        self.allowance = Allowance::new(self.start);
+        for _ in 0..self.dirty.len() {
+            if let Some(id) = self.dirty.pop_front() {
+                self.flush_connection(id);
+            }
+            if !self.allowance.spend(CALL_EFFORT) {
+                break;
+            }
         }
     }
 
@@ -159,6 +186,7 @@ impl EventLoop {
             Ok(flush) => flush,
             Err(error) => return self.broken(id, &error),
         };
+        self.allowance.spend(effort_of(flush.taken));
         let was_blocked = before > self.limits.unsent_bytes;
         let is_blocked = flush.left > self.limits.unsent_bytes;
         let is_flushing = connection.life == Life::Flushing;
@@ -187,7 +215,7 @@ impl EventLoop {
         };
         connection.shut_down();
         if connection.life == Life::Dead {
-            self.dead.push(id);
+            self.dead.push_back(id);
         } else {
             self.timers.set(Timer::Linger(id), self.now.elapsed + LINGER);
             self.queue_serve(id);
@@ -257,6 +285,9 @@ impl EventLoop {
     /// Accepts newcomers while there are some, within a budget.
     fn accept(&mut self, which: usize) {
         for _ in 0..ACCEPTS_A_TURN {
+            if !self.allowance.spend(4 * CALL_EFFORT) {
+                return;
+            }
             let guests_fit = self.guests < self.guests_at_most;
             let Some(listener) = self.listeners.get_mut(which) else {
                 return;
@@ -359,12 +390,14 @@ impl EventLoop {
         let clients = self
             .slots
             .iter_mut()
-            .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life != Life::Dead);
+            .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life != Life::Dead)
+            .filter(|(_, entry)| !entry.connection.is_queued);
         let Some((heard_at, id)) = clients.map(|(id, entry)| (entry.connection.heard_at, id)).min()
         else {
             return false;
         };
-        if self.now.elapsed < heard_at + SILENT_BEFORE_EVICTION {
+        // It may have spoken since we last looked: up to then it was silent.
+        if self.caught_up.up_to() < heard_at + SILENT_BEFORE_EVICTION {
             self.nobody_silent_before = heard_at + SILENT_BEFORE_EVICTION;
             return false;
         }

@@ -34,6 +34,11 @@ impl<T> Slots<T> {
         id
     }
 
+    /// How many are taken.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
         let (generation, value) = self.slab.get_mut(id.slot as usize)?;
         (*generation == id.generation).then_some(value)

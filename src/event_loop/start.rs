@@ -1,5 +1,6 @@
 //! The loop's beginning and end: ports, limits of the process, and what can go wrong with them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::buffers::Buffers;
 use super::dialling::Dial;
 use super::listener::{Door, Listener};
+use super::pace::{Allowance, CaughtUp};
 use super::siblings::{self, Siblings};
 use super::signals::Wishes;
 use super::slots::Slots;
@@ -136,9 +138,16 @@ impl EventLoop {
             log,
             start,
             now,
-            ready: Vec::new(),
-            dirty: Vec::new(),
-            dead: Vec::new(),
+            ready: VecDeque::new(),
+            dirty: VecDeque::new(),
+            dead: VecDeque::new(),
+            queued: 0,
+            served: 0,
+            allowance: Allowance::new(start),
+            caught_up: CaughtUp::default(),
+            polled_after: None,
+            has_commands: false,
+            first_link: 0,
             dials: own.neighbours.iter().map(|_| Dial::default()).collect(),
             calls_from: own.peers,
             strangers: Vec::new(),

@@ -31,6 +31,18 @@ pub enum Timer {
     Suppressed,
 }
 
+impl Timer {
+    /// The connection whose timer it is, if it is one's.
+    pub fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Timer::BegunLine(id) | Timer::Stalled(id) | Timer::Linger(id) | Timer::Hello(id) => {
+                Some(id)
+            }
+            Timer::Dial(_) | Timer::Accept | Timer::Grace | Timer::Suppressed => None,
+        }
+    }
+}
+
 /// Deadlines, one a timer at most. Times are those of [`crate::herd::Moment::elapsed`].
 #[derive(Debug, Default)]
 pub struct Timers {
@@ -76,11 +88,11 @@ impl Timers {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes out a timer that is due.
-    pub fn pop_due(&mut self, now: Duration) -> Option<Timer> {
+    /// Takes out a timer that was due at `now`, and says since when.
+    pub fn pop_due(&mut self, now: Duration) -> Option<(Duration, Timer)> {
         self.by_time.first().filter(|(at, _)| *at <= now)?;
-        let (_, timer) = self.by_time.pop_first()?;
+        let (at, timer) = self.by_time.pop_first()?;
         self.times.remove(&timer);
-        Some(timer)
+        Some((at, timer))
     }
 }

@@ -22,6 +22,15 @@ pub enum Line<'a> {
     TooLong(&'a [u8]),
 }
 
+impl<'a> Line<'a> {
+    /// Its bytes, as far as they are shown.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Line::Whole(bytes) | Line::Unfinished(bytes) | Line::TooLong(bytes) => bytes,
+        }
+    }
+}
+
 /// Bytes received and not yet handled.
 #[derive(Debug, Default)]
 pub struct LineBuffer {

@@ -100,12 +100,20 @@ impl ServerProcess {
     /// Stops the process (SIGSTOP), and waits until it stands. SIGCONT lets it go on.
     pub fn hold(&self) {
         self.signal(Signal::STOP);
-        wait_until(LIMIT, "the server stands", || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
-            let stat = stat.expect("the process runs");
-            // The state follows the name in parentheses, which may hold anything.
-            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
-        });
+        wait_until(LIMIT, "the server stands", || self.state() == Some('T'));
+    }
+
+    /// Waits until the process waits for something to do.
+    pub fn wait_until_asleep(&self) {
+        wait_until(LIMIT, "the server sleeps", || self.state() == Some('S'));
+    }
+
+    /// What the kernel says that the process does (Linux, proc(5)): R, S, T ...
+    fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("the process runs");
+        // The state follows the name in parentheses, which may hold anything.
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next())
     }
 
     /// SIGTERM, then the exit status.

@@ -45,6 +45,8 @@ pub struct Exchange {
     pub(super) is_reused: bool,
     /// Since when it is in its step.
     pub(super) since: Duration,
+    /// Whether more of what has come is still to be read.
+    pub(super) is_unread: bool,
     reader: ResponseReader,
 }
 
@@ -56,6 +58,7 @@ impl Exchange {
             address,
             is_reused: false,
             since: now,
+            is_unread: false,
             reader: ResponseReader::new(0),
         }
     }

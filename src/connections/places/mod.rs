@@ -204,6 +204,13 @@ impl Server {
         }
     }
 
+    /// Whether more of what a connection has received is still to be read.
+    pub fn places_unread(&mut self, id: ConnectionId, is_unread: bool) {
+        if let Some(service) = self.service() {
+            service.unread(id, is_unread);
+        }
+    }
+
     /// Bytes of answers that a connection holds.
     pub fn places_buffered(&mut self, id: ConnectionId) -> usize {
         self.service().map_or(0, |service| service.buffered(id))

@@ -142,6 +142,12 @@ impl Queries {
         self.by_id.first_key_value().map(|(id, query)| (query.until, *id))
     }
 
+    /// Those whose deadline was at `now` or before.
+    pub(super) fn due(&self, now: Duration) -> Vec<QueryId> {
+        let due = self.by_id.iter().take_while(|(_, query)| query.until <= now);
+        due.map(|(id, _)| *id).collect()
+    }
+
     /// Those that wait for the service's addresses.
     pub(super) fn resolving(&self) -> Vec<QueryId> {
         let resolving = self.by_id.iter().filter(|(_, query)| query.stage == Stage::Resolving);

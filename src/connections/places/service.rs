@@ -107,10 +107,10 @@ impl Service {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
-        while let Some((until, id)) = self.queries.nearest()
-            && until <= now
-        {
-            self.overdue(id, now);
+        for id in self.queries.due(now) {
+            if !self.is_being_read(id) {
+                self.overdue(id, now);
+            }
         }
         while let Some((until, connection)) = self.attempts.front().copied()
             && until <= now
@@ -280,6 +280,23 @@ impl Service {
 
     pub(super) fn host(&self) -> &str {
         &self.endpoint.host
+    }
+
+    /// Notes whether more of what has come on a connection is still to be read.
+    pub(super) fn unread(&mut self, connection: ConnectionId, is_unread: bool) {
+        if let Some(exchange) = self.exchanges.get_mut(&connection) {
+            exchange.is_unread = is_unread;
+        }
+    }
+
+    /// Whether a query's answer has come and is only not read to its end: it is bounded, so that will
+    /// not take long.
+    fn is_being_read(&mut self, id: QueryId) -> bool {
+        let stage = self.queries.get_mut(id).map(|query| query.stage);
+        let Some(Stage::On(connection)) = stage else {
+            return false;
+        };
+        self.exchanges.get(&connection).is_some_and(|exchange| exchange.is_unread)
     }
 
     /// Bytes of an answer that a connection holds.

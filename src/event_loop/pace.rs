@@ -1,0 +1,178 @@
+//! The pace of the turn: how long a step may take, and which deadlines may be judged.
+//!
+//! Both are about fairness. A step that takes its time keeps everybody waiting, so each has an
+//! [`Allowance`] of time; what it does not get to is done in the next turn, in order. And a deadline is
+//! judged only once all that came before it has been served ([`CaughtUp`]), however late the process
+//! got to look: it may have been stopped, or have had too much to do.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{
+    EFFORT_A_LOOK, EFFORT_A_PASS, EVENTS_A_TURN, LEAST_EFFORT, LINES_A_TURN, STEP_TIME,
+};
+
+/// The time that a step of the turn may take. The clock is looked at after some work only, so that a
+/// turn with little to do does not look at it at all.
+///
+/// Work is counted in units of about half a microsecond: what a plain line costs.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    start: Instant,
+    /// When the step has to end, as [`crate::herd::Moment::elapsed`] counts; known from the first look on.
+    until: Option<Duration>,
+    effort: u32,
+    is_used_up: bool,
+}
+
+impl Allowance {
+    /// For a step that begins now.
+    pub(super) fn new(start: Instant) -> Allowance {
+        Allowance { start, until: None, effort: 0, is_used_up: false }
+    }
+
+    /// Counts work that was done. Whether there is time for more.
+    pub(super) fn spend(&mut self, effort: u32) -> bool {
+        self.effort += effort;
+        if self.effort >= EFFORT_A_LOOK {
+            self.effort = 0;
+            let now = self.start.elapsed();
+            self.is_used_up |= now >= *self.until.get_or_insert(now + STEP_TIME);
+        }
+        !self.is_used_up
+    }
+
+    /// Whether there is time for more.
+    pub(super) fn is_left(&self) -> bool {
+        !self.is_used_up
+    }
+}
+
+/// The effort that `bytes` cost: to be copied, written or decrypted.
+pub(super) fn effort_of(bytes: usize) -> u32 {
+    u32::try_from(bytes / BYTES_AN_EFFORT).unwrap_or(u32::MAX / 2)
+}
+
+/// How much effort each of so many ready connections is worth before it is the next one's turn: the
+/// more there are, the less, so that whoever comes last does not wait long for all the others.
+pub(super) fn share(ready: usize) -> u32 {
+    let each = EFFORT_A_PASS / u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
+    each.clamp(LEAST_EFFORT, LINES_A_TURN)
+}
+
+/// Up to which time all that came has been served. A deadline before it may be judged.
+///
+/// ```text
+///   a poll begins at `from` -> a batch is noted, until one was not full -> what it made ready is served
+///                                                                        -> caught up to `from`
+/// ```
+///
+/// So what is due is judged one poll later, after the bytes that may have kept the deadline. It takes no
+/// guess at how late is late, and ends however much there is to do: the kernel tells of each socket once
+/// before it tells of one again, and each connection that was ready gets its share once.
+#[derive(Debug, Default)]
+pub(super) struct CaughtUp {
+    up_to: Duration,
+    /// The poll that is worked through began after this.
+    from: Duration,
+    /// Events since then.
+    noted: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Done,
+    /// Batches were full, so the kernel may have more events.
+    Noting,
+    /// Until so many connections have left the list of those that are ready.
+    Serving { last: u64 },
+}
+
+impl CaughtUp {
+    /// All that came before this has been served.
+    pub(super) fn up_to(&self) -> Duration {
+        self.up_to
+    }
+
+    /// A poll that began after `begun` has brought `events`; there are `sockets` in all, and `queued`
+    /// connections have ever been put on the list of those that are ready.
+    pub(super) fn polled(&mut self, begun: Duration, events: usize, sockets: usize, queued: u64) {
+        if self.stage == Stage::Done {
+            (self.from, self.noted, self.stage) = (begun, 0, Stage::Noting);
+        }
+        if self.stage == Stage::Noting {
+            self.noted += events;
+            if events < EVENTS_A_TURN || self.noted >= sockets {
+                self.stage = Stage::Serving { last: queued };
+            }
+        }
+    }
+
+    /// So many connections have ever left the list.
+    pub(super) fn served(&mut self, served: u64) {
+        if matches!(self.stage, Stage::Serving { last } if last <= served) {
+            (self.up_to, self.stage) = (self.from, Stage::Done);
+        }
+    }
+}
+
+/// Bytes that are copied in half a microsecond where they are not in the cache.
+const BYTES_AN_EFFORT: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn a_deadline_is_judged_only_once_what_came_before_it_has_been_served() {
+        let mut caught_up = CaughtUp::default();
+        caught_up.polled(SECOND(1), 3, 10, 3);
+        caught_up.served(2);
+        assert_eq!(caught_up.up_to(), SECOND(0), "one of three has not been served");
+        caught_up.polled(SECOND(2), 3, 10, 6);
+        caught_up.served(3);
+        assert_eq!(caught_up.up_to(), SECOND(1), "those of the first poll have been");
+        caught_up.served(6);
+        assert_eq!(caught_up.up_to(), SECOND(1), "nothing has been polled since");
+        caught_up.polled(SECOND(3), 0, 10, 6);
+        caught_up.served(6);
+        assert_eq!(caught_up.up_to(), SECOND(3), "nothing came");
+    }
+
+    #[test]
+    fn after_a_full_batch_there_may_be_more_but_not_more_than_there_are_sockets() {
+        let mut caught_up = CaughtUp::default();
+        for (poll, up_to) in [(1, 0), (2, 0), (3, 1)] {
+            caught_up.polled(SECOND(poll), EVENTS_A_TURN, 3 * EVENTS_A_TURN, poll);
+            caught_up.served(poll);
+            assert_eq!(caught_up.up_to(), SECOND(up_to), "after poll {poll}");
+        }
+        caught_up.polled(SECOND(4), EVENTS_A_TURN, 3 * EVENTS_A_TURN, 4);
+        caught_up.polled(SECOND(5), 1, 3 * EVENTS_A_TURN, 5);
+        caught_up.served(5);
+        assert_eq!(caught_up.up_to(), SECOND(4), "the second batch was not full");
+    }
+
+    #[test]
+    fn many_ready_connections_have_small_shares() {
+        assert_eq!(share(0), LINES_A_TURN);
+        assert_eq!(share(1), LINES_A_TURN);
+        assert!(share(1_000) < 100);
+        assert_eq!(share(1_000_000), LEAST_EFFORT);
+    }
+
+    #[test]
+    fn little_work_does_not_look_at_the_clock_and_much_ends_the_step() {
+        let start = Instant::now() - SECOND(60);
+        let mut allowance = Allowance::new(start);
+        assert!(allowance.spend(EFFORT_A_LOOK - 1));
+        assert_eq!(allowance.until, None);
+        assert!(allowance.spend(1), "the step begins with the first look");
+        allowance.until = Some(SECOND(1));
+        assert!(!allowance.spend(EFFORT_A_LOOK));
+        assert!(!allowance.is_left());
+    }
+}

@@ -1,0 +1,118 @@
+//! Claim: nobody waits for all that others have asked: whoever comes last gets its turn while they have most of
+//! theirs still before them, and a stop is not held up by them.
+
+mod common;
+
+use std::io::{ErrorKind, Read};
+
+use rustix::process::Signal;
+
+use common::{Client, ServerProcess, Setup};
+
+const AT: &str = "AT AT honest +1.0-1.0 1";
+/// The dearest line: the gazetteer is asked for all within fifty kilometres of Paris, and none is wanted.
+const DEAR: &str = "WHATSAT paris 31 0\n";
+const LINES: usize = 1_000;
+const GREEDY: usize = 100;
+
+#[test]
+fn who_comes_last_does_not_wait_for_the_dear_lines_of_all_others() {
+    let (_setup, server) = start();
+    let mut honest = server.client();
+    assert_eq!(honest.ask("IAMAT honest +1.0-1.0 1"), AT);
+    let mut greedy: Vec<Client> = (0..GREEDY).map(|_| server.client()).collect();
+    ask_for_much(&server, &mut greedy, |_| {
+        let _ = honest.try_send("IAMAT honest +1.0-1.0 1\n");
+    });
+    assert_eq!(honest.line(), AT);
+    server.hold();
+    let answered = answered(&mut greedy);
+    assert!(answered < GREEDY * LINES / 4, "{answered} answers came before the one");
+}
+
+/// It comes when all the others are there, and has to be accepted first.
+#[test]
+fn a_newcomer_does_not_wait_for_the_dear_lines_of_all_others() {
+    let (_setup, server) = start();
+    let mut greedy: Vec<Client> = (0..GREEDY).map(|_| server.client()).collect();
+    let mut honest = None;
+    ask_for_much(&server, &mut greedy, |server| {
+        let mut client = server.client();
+        client.send("IAMAT honest +1.0-1.0 1\n");
+        honest = Some(client);
+    });
+    assert_eq!(honest.expect("it came").line(), AT);
+    server.hold();
+    let answered = answered(&mut greedy);
+    assert!(answered < GREEDY * LINES / 4, "{answered} answers came before the one");
+}
+
+/// The grace is over before all is answered.
+#[test]
+fn a_stop_in_the_midst_of_dear_lines_ends_within_its_grace() {
+    let (_setup, mut server) = start();
+    let mut greedy: Vec<Client> = (0..4 * GREEDY).map(|_| server.client()).collect();
+    ask_for_much(&server, &mut greedy, |server| server.signal(Signal::TERM));
+    assert!(server.wait().success());
+    assert!(answered(&mut greedy) < 4 * GREEDY * LINES, "all was answered: too little was asked");
+}
+
+/// One connection alone may have all of a turn, and is cut off there.
+#[test]
+fn what_a_connection_could_not_do_in_its_time_it_does_later_and_in_order() {
+    let (_setup, server) = start();
+    let mut client = server.client();
+    let mut lines = String::new();
+    for round in 0..300 {
+        lines += &format!("{DEAR}IAMAT round +1.0-1.0 {round}\n");
+    }
+    client.send(lines);
+    for round in 0..300 {
+        assert!(client.answer().first.starts_with("AT AT paris "), "in round {round}");
+        assert_eq!(client.line(), format!("AT AT round +1.0-1.0 {round}"));
+    }
+}
+
+/// A server that knows where Paris is and has its gazetteer unpacked.
+fn start() -> (Setup, ServerProcess) {
+    let setup = Setup::alone().section("[places]\nprovider = \"offline\"").any_port();
+    let server = setup.start_with("Goloman", &["--log-level", "warning"]);
+    let mut client = server.client();
+    client.ask("IAMAT paris +48.8566+2.3522 1");
+    assert_eq!(client.whatsat("paris", "31", "20").results().len(), 20);
+    (setup, server)
+}
+
+/// Each of the crowd asks for all it can before the server looks, and then something else happens.
+fn ask_for_much(server: &ServerProcess, crowd: &mut [Client], then: impl FnOnce(&ServerProcess)) {
+    for client in crowd.iter_mut() {
+        assert_eq!(client.ask("nonsense"), "? nonsense"); // It was accepted.
+    }
+    server.wait_until_asleep();
+    server.hold();
+    for client in crowd {
+        client.send(DEAR.repeat(LINES));
+    }
+    then(server);
+    server.signal(Signal::CONT);
+}
+
+/// How many answers the crowd has got.
+fn answered(crowd: &mut [Client]) -> usize {
+    let mut count = 0;
+    for client in crowd {
+        client.stream.set_nonblocking(true).expect("a socket");
+        let mut bytes = Vec::new();
+        let mut one = vec![0; 1 << 16];
+        loop {
+            match client.stream.read(&mut one) {
+                Ok(0) => break,
+                Ok(got) => bytes.extend_from_slice(&one[..got]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break, // Nothing more, or a reset.
+            }
+        }
+        count += bytes.windows(9).filter(|text| *text == b"AT AT par").count();
+    }
+    count
+}

@@ -1,0 +1,157 @@
+//! Claim: a process that was stopped, or had too much to do, judges no deadline before it has served what came in
+//! time: lines, acknowledgements, greetings, room for output and answers of the Places service.
+
+mod common;
+
+use std::io::Read;
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use common::service::{Act, Service, ok};
+use common::sockets::wait_until_read;
+use common::{Client, LIMIT, ServerProcess, Setup, introduce};
+
+/// One batch of events holds 1,024 (`EVENTS_A_TURN`).
+#[test]
+fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_all() {
+    let limit = getrlimit(Resource::Nofile);
+    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let patience = Duration::from_secs(4);
+    let setup = Setup::alone().section("[limits]\nbegun_line = \"4s\"").any_port();
+    let server = setup.start_with("Goloman", &["--log-level", "warning"]);
+    let mut clients: Vec<Client> = (0..1_500).map(|_| server.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("nonsense"), "? nonsense");
+    }
+    for client in &mut clients {
+        client.send("IAMAT a +1.0");
+    }
+    let begun = Instant::now();
+    wait_until_read(&clients.last().expect("there are some").stream);
+    let pause = Pause::begin(&server);
+    for client in &mut clients {
+        client.send("-2.0 1\n");
+    }
+    assert!(begun.elapsed() < patience, "this machine is too slow for this test");
+    pause.end_after(patience);
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.line(), "AT AT a +1.0-2.0 1", "client {number}");
+    }
+    assert!(!server.log().contains("not finished in time"), "{}", server.log());
+}
+
+#[test]
+fn a_deadline_that_was_missed_in_a_pause_is_judged_after_it() {
+    let setup = Setup::alone().section("[limits]\nbegun_line = \"1s\"");
+    let server = setup.start("Goloman");
+    let mut late = server.client();
+    late.send("IAMAT a +1.0");
+    wait_until_read(&late.stream);
+    Pause::begin(&server).end_after(Duration::from_secs(1));
+    assert!(late.is_closed_within(LIMIT));
+    server.wait_for_log("a begun line was not finished in time");
+}
+
+/// The answer takes several reads: a record of TLS is a read.
+#[test]
+fn an_answer_of_the_places_service_that_lies_in_the_socket_is_delivered_after_a_pause() {
+    let places = vec![format!("{{\"name\": \"{}\"}}", "x".repeat(2_000)); 20].join(", ");
+    let body = format!("{{\"results\": [{places}], \"status\": \"OK\"}}");
+    let service = Service::good(move |_| vec![Act::Hold, Act::Send(ok(&body))]);
+    let (_setup, server) = service.asked_by_goloman("s3cret", "timeout = \"2s\"", &[]);
+    let mut client = server.client();
+    client.ask("IAMAT kiwi +34.068930-118.445127 1");
+    client.send("WHATSAT kiwi 10 20\n");
+    service.wait_for_requests(1);
+    let pause = Pause::begin(&server);
+    service.open_gate();
+    pause.end_after(Duration::from_secs(2));
+    let answer = client.answer();
+    assert_eq!(answer.results().len(), 20, "{}", answer.body);
+}
+
+#[test]
+fn a_neighbour_that_spoke_in_a_pause_is_not_declared_dead() {
+    let setup = Setup::star(&["Hands"]).heartbeat("1s");
+    let hands = setup.play("Hands");
+    let server = setup.start("Goloman");
+    let mut link = hands.greet_empty("00000000000000aa");
+    let (mut caller, _) = introduce(&server, "Hands", "00000000000000aa");
+    link.until_mark();
+    let mut client = server.client();
+    assert_eq!(client.ask("IAMAT a +1.0-2.0 1"), "AT AT a +1.0-2.0 1");
+    let (updates, mark) = link.until_mark_silently();
+    assert_eq!(updates.len(), 1);
+    let pause = Pause::begin(&server);
+    link.ack(mark);
+    caller.send("MARK 1\n");
+    pause.end_after(Duration::from_secs(4)); // Three heartbeats, and one more.
+    assert_eq!(caller.line(), "ACK 1");
+    // A link that is given up is closed; one that is not goes on with its next MARK.
+    link.until_mark();
+    let log = server.log();
+    assert!(!log.contains("is given up") && !log.contains("said nothing for"), "{log}");
+}
+
+#[test]
+fn a_hello_that_was_said_in_a_pause_is_answered() {
+    let setup = Setup::star(&["Hands"]).heartbeat("1s");
+    let server = setup.start("Goloman");
+    let mut caller = server.peer();
+    server.wait_for_log("is connected to the neighbours' port");
+    let pause = Pause::begin(&server);
+    caller.send("HELLO herd/1 Hands 00000000000000aa\n");
+    pause.end_after(Duration::from_secs(1));
+    assert!(caller.line().starts_with("RESUME "), "it had a heartbeat's time to say it");
+}
+
+#[test]
+fn who_took_its_bytes_in_a_pause_is_not_taken_for_stalled() {
+    let setup = Setup::alone().section("[limits]\nstalled = \"2s\"\nunsent_bytes = 65536");
+    let server = setup.start_with("Goloman", &["--log-level", "warning"]);
+    let mut client = server.client();
+    let mut writer = client.stream.try_clone().expect("a descriptor");
+    std::thread::scope(|scope| {
+        // More than the kernel's buffers hold: the server waits for room.
+        scope.spawn(move || {
+            let lines = format!("{}\n", "x".repeat(4_000)).repeat(5_000);
+            _ = std::io::Write::write_all(&mut writer, lines.as_bytes());
+            _ = writer.shutdown(Shutdown::Write);
+        });
+        let moved = |client: &Client| {
+            let mut bytes = [0; 1];
+            client.stream.peek(&mut bytes).is_ok_and(|count| count == 1)
+        };
+        assert!(moved(&client), "answers come");
+        std::thread::sleep(Duration::from_millis(500)); // Until nothing moves any more.
+        let pause = Pause::begin(&server);
+        let mut room = vec![0; 1 << 20];
+        client.stream.read_exact(&mut room).expect("a megabyte is there");
+        pause.end_after(Duration::from_secs(2));
+        let rest = client.rest().len();
+        assert_eq!(room.len() + rest, 5_000 * 4_003, "every answer came");
+    });
+}
+
+/// A server that stands still for a while.
+struct Pause<'a> {
+    server: &'a ServerProcess,
+    begin: Instant,
+}
+
+impl Pause<'_> {
+    fn begin(server: &ServerProcess) -> Pause<'_> {
+        server.wait_until_asleep(); // so that it is its wait that is interrupted
+        server.hold();
+        Pause { server, begin: Instant::now() }
+    }
+
+    /// Lets it go on once a deadline of this length has passed meanwhile.
+    fn end_after(self, deadline: Duration) {
+        let end = deadline + Duration::from_millis(200);
+        std::thread::sleep(end.saturating_sub(self.begin.elapsed()));
+        self.server.signal(Signal::CONT);
+    }
+}
