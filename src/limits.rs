@@ -9,6 +9,8 @@ pub struct Limits {
     pub line_bytes: usize,
     /// Time to finish a begun line.
     pub begun_line: Duration,
+    /// After such a pause in an unfinished line of a client it is handled as a line; never, if there is none.
+    pub line_pause: Option<Duration>,
     /// Clients connected at once.
     pub connections: usize,
     /// Unsent bytes of a connection above which no further line of it is handled.
@@ -24,6 +26,7 @@ impl Default for Limits {
         Limits {
             line_bytes: 4_096,
             begun_line: Duration::from_secs(60),
+            line_pause: None,
             connections: 10_000,
             unsent_bytes: 1024 * 1024,
             stalled: Duration::from_secs(10),

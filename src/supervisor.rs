@@ -79,8 +79,7 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
     let signals = signals().map_err(HerdError::Setup)?;
     let mut servers = Vec::new();
     let mut demonstrated = None;
-    let asks = args.places_url.is_some() || args.places_ca.is_some();
-    if config.places.chosen.is_none() && config.places.key.is_none() && !asks {
+    if config.needs_places_service(args) {
         let demonstration = Demonstration::new(args)?;
         servers.push(Server::new(PLACES_SERVICE, demonstration.service(args)));
         options.extend(demonstration.options());

@@ -38,11 +38,6 @@ fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-fn check(text: &str) -> Output {
-    let (_folder, path) = file(text);
-    herd_mio(&["--check", "--config", path.to_str().expect("text")])
-}
-
 #[test]
 fn a_command_line_that_cannot_be_used_is_said() {
     is_unusable(
@@ -190,101 +185,6 @@ fn help_and_version_go_to_standard_output() {
     let version = herd_mio(&["--version"]);
     assert_eq!(version.status.code(), Some(0));
     assert_eq!(stdout(&version), concat!("herd-mio ", env!("CARGO_PKG_VERSION"), "\n"));
-}
-
-#[test]
-fn check_draws_the_reports_herd() {
-    let output = herd_mio(&["--check", "--dialect=course"]);
-    assert_eq!(output.status.code(), Some(0));
-    let drawing = stdout(&output);
-    for part in [
-        "5 servers",
-        "5 edges",
-        "Goloman",
-        "127.0.0.1:12138",
-        "127.0.0.1:22142",
-        "Hands, Holiday, Wilkes",
-        "course",
-        "1000000",
-        "offline",
-    ] {
-        assert!(drawing.contains(part), "{part}: {drawing}");
-    }
-}
-
-#[test]
-fn an_edge_named_once_counts_both_ways_and_ports_follow() {
-    let output = check(
-        "clients = 10\nahead = \"90s\"\n[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\n\
-         neighbours = [\"B\"]\n[[server]]\nname = \"B\"\nlisten = \"0.0.0.0:0\"\n\
-         peers = \"0.0.0.0:1300\"\n[link]\nheartbeat = \"250ms\"\nrefill = false\n",
-    );
-    let drawing = stdout(&output);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    for part in
-        ["127.0.0.1:11200", "127.0.0.1:1300", "1 edge:", "250 ms", "only what is new", "90 s"]
-    {
-        assert!(drawing.contains(part), "{part}: {drawing}");
-    }
-}
-
-#[test]
-fn a_configuration_that_cannot_be_used_is_said() {
-    let server = |name: &str, port: u32, more: &str| {
-        format!("[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n{more}\n")
-    };
-    let a = server("A", 1200, "");
-    for (text, part) in [
-        ("dialekt = \"report\"\n".to_owned() + &a, "dialekt"),
-        (a.clone() + "[limits]\nline_byte = 5\n", "line_byte"),
-        (
-            a.clone() + "[limits]\nline_bytes = 32769\n",
-            "limits.line_bytes is 32769, and should be from 1 to 32768",
-        ),
-        (a.clone() + "[limits]\nconnections = 0\n", "limits.connections"),
-        (a.clone() + "[limits]\nstalled = \"5\"\n", "limits.stalled is \"5\""),
-        (a.clone() + "[link]\nheartbeat = \"0s\"\n", "link.heartbeat"),
-        ("clients = 0\n".to_owned() + &a, "clients is 0"),
-        ("ahead = \"forever\"\n".to_owned() + &a, "ahead"),
-        ("dialect = \"latin\"\n".to_owned() + &a, "dialect"),
-        (server("A", 1200, "neighbours = [\"C\"]"), "A's neighbour C does not exist; there are A"),
-        (server("A", 1200, "neighbours = [\"A\"]"), "its own neighbour"),
-        (a.clone() + &server("A", 1201, ""), "two servers are called A"),
-        (a.clone() + &server("B", 1200, ""), "A and B would both listen on 127.0.0.1:1200"),
-        (a.clone() + &server("B", 11200, ""), "A and B would both listen on 127.0.0.1:11200"),
-        (server("A", 1200, "peers = \"127.0.0.1:1200\""), "A would listen twice on 127.0.0.1:1200"),
-        (server("A", 60000, ""), "60000 plus 10000, past 65535"),
-        (server("A B", 1200, ""), "letters, digits"),
-        (server("", 1200, ""), "letters, digits"),
-        (server("A", 70000, ""), "A's listen"),
-        (server("A", 1200, "dial = \"nowhere\""), "A's dial"),
-        (server("A", 1200, "dial = \"::1:5\""), "A's dial"),
-        ("server = []\n".to_owned(), "no [[server]]"),
-        (String::new(), "missing field `server`"),
-        ("this is no TOML".to_owned(), "herd.toml"),
-    ] {
-        let output = check(&text);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{text}\n{said}");
-        assert!(said.contains(part), "{text}\n{said:?} does not say {part:?}");
-    }
-}
-
-#[test]
-fn an_unknown_key_is_said_with_its_line() {
-    let said = stderr(&check("[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\nport = 5\n"));
-    assert!(said.contains("line 4") && said.contains("port"), "{said}");
-}
-
-#[test]
-fn what_may_be_a_mistake_is_pointed_out() {
-    let output = check(
-        "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\n[[server]]\nname = \"B\"\n\
-         listen = \"127.0.0.1:40000\"\n",
-    );
-    let drawing = stdout(&output);
-    assert!(drawing.contains("B listens on 127.0.0.1:40000, a port that the system"), "{drawing}");
-    assert!(drawing.contains("the herd is in 2 parts"), "{drawing}");
 }
 
 #[test]

@@ -1,47 +1,130 @@
-//! What `--check` prints: the herd as it was read.
+//! What `--check` prints: the herd as it was read, written as a configuration that means the same. What is no setting
+//! stands in comments.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::document::written;
+use super::file::OFF;
 use super::{Config, Provider, ServerConfig};
 use crate::protocol::Dialect;
 
 impl Config {
-    /// The herd in words and pictures: servers, addresses, edges, settings, and what may be
-    /// worth a second look.
+    /// The effective configuration as TOML: every setting, every server, and in comments what may be worth a second
+    /// look.
     pub fn drawing(&self) -> String {
-        let mut text = String::new();
-        self.draw_servers(&mut text);
-        self.draw_edges(&mut text);
+        let links: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
+        let mut text = format!(
+            "# The configuration as it is read: {}, {}.\n",
+            counted(self.servers.len(), "server"),
+            counted(links / 2, "link")
+        );
         self.draw_settings(&mut text);
-        for warning in self.warnings() {
-            let _ = writeln!(text, "Mind: {warning}");
+        self.draw_places(&mut text);
+        self.draw_servers(&mut text);
+        if self.servers.len() <= DRAWN_SERVERS {
+            self.draw_links(&mut text);
+        }
+        for (number, warning) in self.warnings().iter().enumerate() {
+            let apart = if number == 0 { "\n" } else { "" };
+            let _ = writeln!(text, "{apart}# warning: {warning}");
         }
         text
     }
 
-    fn draw_servers(&self, text: &mut String) {
-        let width = self.name_width();
-        let _ = writeln!(text, "{} servers:\n", self.servers.len());
-        let heads = ["clients", "neighbours", "dialled at"];
-        let _ =
-            writeln!(text, "  {:width$}  {:21}  {:21}  {}", "name", heads[0], heads[1], heads[2]);
-        for server in &self.servers {
-            let ServerConfig { name, listen, peers, dial, .. } = server;
-            // Padding is for strings only, so addresses become some first.
-            let (listen, peers) = (listen.to_string(), peers.to_string());
-            let _ = writeln!(text, "  {name:width$}  {listen:21}  {peers:21}  {dial}");
+    fn draw_settings(&self, text: &mut String) {
+        let (limits, link) = (&self.limits, &self.link);
+        let (dialect, form) = match self.dialect {
+            Dialect::Report => ("report", "AT AT ..., miles"),
+            Dialect::Course => ("course", "AT <server> <skew> ..., kilometres"),
+        };
+        let refill = if link.refill { "all that is known" } else { "only what is new" };
+        let pause = limits.line_pause.map_or_else(|| OFF.to_owned(), written);
+        let time = |time: Duration| format!("{:?}", written(time));
+        let sections: [&[(&str, String, String)]; 3] = [
+            &[
+                ("dialect", format!("{dialect:?}"), form.to_owned()),
+                ("clients", self.clients.to_string(), String::new()),
+                ("ahead", time(self.ahead), String::new()),
+                ("loops", self.loops.to_string(), "in each server".to_owned()),
+            ],
+            &[
+                ("limits.line_bytes", limits.line_bytes.to_string(), String::new()),
+                ("limits.begun_line", time(limits.begun_line), String::new()),
+                ("limits.line_pause", format!("{pause:?}"), String::new()),
+                ("limits.connections", limits.connections.to_string(), String::new()),
+                bytes("limits.unsent_bytes", limits.unsent_bytes),
+                ("limits.stalled", time(limits.stalled), String::new()),
+                bytes("limits.buffer_bytes", limits.buffer_bytes),
+            ],
+            &[
+                ("link.heartbeat", time(link.heartbeat), String::new()),
+                (
+                    "link.refill",
+                    link.refill.to_string(),
+                    format!("a new link starts with {refill}"),
+                ),
+            ],
+        ];
+        for section in sections {
+            text.push('\n');
+            draw(text, section);
         }
     }
 
-    /// Half a matrix: each edge is where a row and a column meet.
-    fn draw_edges(&self, text: &mut String) {
-        let width = self.name_width();
-        let edges: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
-        let plural = if edges == 2 { "" } else { "s" };
-        let _ = writeln!(text, "\n{} edge{plural}:\n", edges / 2);
+    fn draw_places(&self, text: &mut String) {
+        let places = &self.places;
+        let provider = places.provider();
+        text.push('\n');
+        let key = if places.key.is_some() { "an API key is given" } else { "no API key is given" };
+        let name = format!("{:?}", provider.name());
+        match places.chosen {
+            Some(_) => draw(text, &[("places.provider", name, key.to_owned())]),
+            // Written as a setting it would be a choice, and was none.
+            None => {
+                let _ = writeln!(text, "# places.provider = {name}, because {key}");
+            }
+        }
+        if provider != Provider::Offline {
+            let _ = writeln!(text, "# asked at {}", places.endpoint);
+        }
+        draw(
+            text,
+            &[
+                ("places.shape", format!("{:?}", places.shape.name()), String::new()),
+                ("places.timeout", format!("{:?}", written(places.timeout)), String::new()),
+                ("places.in_flight", places.in_flight.to_string(), String::new()),
+                ("places.waiting", places.waiting.to_string(), String::new()),
+                bytes("places.answer_bytes", places.answer_bytes),
+            ],
+        );
+    }
+
+    /// Each link at the one of its ends that comes first.
+    fn draw_servers(&self, text: &mut String) {
+        for (place, server) in self.servers.iter().enumerate() {
+            let ServerConfig { name, listen, peers, dial, neighbours } = server;
+            let _ = writeln!(text, "\n[[server]]\nname = {name:?}\nlisten = \"{listen}\"");
+            let _ = writeln!(text, "peers = \"{peers}\"");
+            if *dial != peers.to_string() {
+                let _ = writeln!(text, "dial = {dial:?}");
+            }
+            let later = neighbours.iter().filter(|other| **other > place);
+            let names: Vec<&str> = later.map(|&other| self.servers[other].name.as_str()).collect();
+            if !names.is_empty() {
+                let _ = writeln!(text, "neighbours = {names:?}");
+            }
+        }
+    }
+
+    /// Half a matrix: each link is where a row and a column meet.
+    fn draw_links(&self, text: &mut String) {
+        let longest = self.servers.iter().map(|server| server.name.len()).max();
+        let width = longest.unwrap_or_default();
+        text.push_str("\n# Links:\n");
         for (row, server) in self.servers.iter().enumerate() {
-            let _ = write!(text, "  {:>width$} ", server.name);
+            let _ = write!(text, "#   {:>width$} ", server.name);
             for column in 0..row {
                 let joined = server.neighbours.contains(&column);
                 text.push_str(if joined { " o" } else { " ." });
@@ -49,110 +132,82 @@ impl Config {
             let names: Vec<_> =
                 server.neighbours.iter().map(|&other| self.servers[other].name.as_str()).collect();
             let blank = 2 * (self.servers.len() - row);
-            let _ = writeln!(text, " \\{:blank$}{}", "", names.join(", "));
+            let line = format!(" \\{:blank$}{}", "", names.join(", "));
+            let _ = writeln!(text, "{}", line.trim_end());
         }
-    }
-
-    fn draw_settings(&self, text: &mut String) {
-        let dialect = match self.dialect {
-            Dialect::Report => "report (AT AT ..., miles)",
-            Dialect::Course => "course (AT <server> <skew> ..., kilometres)",
-        };
-        let limits = &self.limits;
-        let places = &self.places;
-        let refill = if self.link.refill { "all that is known" } else { "only what is new" };
-        let key = if places.key.is_some() { "an API key is given" } else { "no API key" };
-        let at = match places.provider() {
-            Provider::Offline => "the embedded gazetteer".to_owned(),
-            _ => places.endpoint.to_string(),
-        };
-        let lines = [
-            ("dialect", dialect.to_owned()),
-            ("clients", format!("{} at most", self.clients)),
-            ("ahead", format!("{} at most", shown(self.ahead))),
-            ("loops", format!("{} in each server", self.loops)),
-            (
-                "heartbeat",
-                format!("{}; a new link starts with {refill}", shown(self.link.heartbeat)),
-            ),
-            (
-                "lines",
-                format!(
-                    "{} bytes, finished within {}",
-                    limits.line_bytes,
-                    shown(limits.begun_line)
-                ),
-            ),
-            ("connections", format!("{} clients", limits.connections)),
-            (
-                "unsent",
-                format!("{} bytes, taken within {}", limits.unsent_bytes, shown(limits.stalled)),
-            ),
-            ("buffers", format!("{} bytes in all", limits.buffer_bytes)),
-            (
-                "places",
-                format!("{}; {key}; {} a query", places.provider().name(), shown(places.timeout)),
-            ),
-            ("", at),
-            ("", format!("answers in the shape \"{}\"", places.shape.name())),
-            (
-                "",
-                format!(
-                    "{} in flight, {} waiting, {} bytes an answer",
-                    places.in_flight, places.waiting, places.answer_bytes
-                ),
-            ),
-        ];
-        text.push('\n');
-        for (name, value) in lines {
-            let _ = writeln!(text, "  {name:12} {value}");
-        }
-        text.push('\n');
     }
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        let ephemeral = Ephemeral::read();
         for server in &self.servers {
             for address in [server.listen, server.peers] {
-                if EPHEMERAL_PORTS.contains(&address.port()) {
+                if ephemeral.has(address.port()) {
                     warnings.push(format!(
-                        "{} listens on {address}, a port that the system may give to others \
-                         (32768 to 60999)",
-                        server.name
+                        "{} listens on {address}, a port that the system gives to outgoing \
+                         connections ({} to {}), so it may be in use; choose another, or reserve it \
+                         (net.ipv4.ip_local_reserved_ports)",
+                        server.name,
+                        ephemeral.range.start(),
+                        ephemeral.range.end(),
                     ));
                 }
             }
         }
-        let parts = self.parts();
-        if parts > 1 {
-            warnings.push(format!("the herd is in {parts} parts, which never hear of each other"));
+        let left_out = warnings.len().saturating_sub(PORTS_WARNED_OF);
+        if left_out > 0 {
+            warnings.truncate(PORTS_WARNED_OF);
+            warnings.push(format!("so are {left_out} further ports"));
+        }
+        let groups = self.groups();
+        if groups > 1 {
+            warnings.push(format!("the servers form {groups} groups with no link between them"));
         }
         warnings.extend(self.places.warnings.iter().cloned());
         warnings
     }
 
-    /// How many parts the edges leave.
-    fn parts(&self) -> usize {
+    /// How many groups of servers the links leave.
+    fn groups(&self) -> usize {
         let mut seen = vec![false; self.servers.len()];
-        let mut parts = 0;
+        let mut groups = 0;
         for first in 0..self.servers.len() {
             let mut reached = vec![first];
-            parts += usize::from(!seen[first]);
+            groups += usize::from(!seen[first]);
             while let Some(server) = reached.pop() {
                 if !std::mem::replace(&mut seen[server], true) {
                     reached.extend(&self.servers[server].neighbours);
                 }
             }
         }
-        parts
-    }
-
-    fn name_width(&self) -> usize {
-        self.servers.iter().map(|server| server.name.len()).max().unwrap_or(0).max(4)
+        groups
     }
 }
 
-/// A duration as it is written in a configuration.
+/// Lines of key, value and comment.
+fn draw(text: &mut String, lines: &[(&str, String, String)]) {
+    for (key, value, comment) in lines {
+        let setting = format!("{key} = {value}");
+        let _ = match comment.as_str() {
+            "" => writeln!(text, "{setting}"),
+            comment => writeln!(text, "{setting:34} # {comment}"),
+        };
+    }
+}
+
+/// A number of bytes, with its unit where it is a whole one.
+fn bytes(key: &str, number: usize) -> (&str, String, String) {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.iter().find(|(size, _)| number >= *size && number.is_multiple_of(*size));
+    let comment = unit.map_or_else(String::new, |(size, name)| format!("{} {name}", number / size));
+    (key, number.to_string(), comment)
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A duration in words.
 pub fn shown(duration: Duration) -> String {
     match duration.as_millis() {
         milliseconds if milliseconds % 1_000 != 0 => format!("{milliseconds} ms"),
@@ -161,5 +216,63 @@ pub fn shown(duration: Duration) -> String {
     }
 }
 
-/// Where Linux takes the ports of outgoing connections from.
-const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+/// The ports that the system gives to outgoing connections.
+struct Ephemeral {
+    range: RangeInclusive<u16>,
+    /// What it keeps from them.
+    reserved: Vec<RangeInclusive<u16>>,
+}
+
+impl Ephemeral {
+    /// By the system's settings, where it has some that can be read.
+    fn read() -> Ephemeral {
+        let setting = |name: &str| std::fs::read_to_string(format!("{PORT_SETTINGS}/{name}"));
+        Ephemeral::parse(
+            &setting("ip_local_port_range").unwrap_or_default(),
+            &setting("ip_local_reserved_ports").unwrap_or_default(),
+        )
+    }
+
+    fn parse(range: &str, reserved: &str) -> Ephemeral {
+        let mut ends = range.split_whitespace().filter_map(|port| port.parse().ok());
+        let range = match (ends.next(), ends.next()) {
+            (Some(first), Some(last)) => first..=last,
+            _ => EPHEMERAL_PORTS,
+        };
+        let parts = reserved.trim().split(',').filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        });
+        Ephemeral { range, reserved: parts.collect() }
+    }
+
+    fn has(&self, port: u16) -> bool {
+        self.range.contains(&port) && !self.reserved.iter().any(|range| range.contains(&port))
+    }
+}
+
+/// Herds of more servers are not drawn: the drawing grows with the square of their number.
+const DRAWN_SERVERS: usize = 16;
+/// Of more ports than these only the number is told.
+const PORTS_WARNED_OF: usize = 20;
+/// Where Linux tells which ports it gives away (ip-sysctl).
+const PORT_SETTINGS: &str = "/proc/sys/net/ipv4";
+/// Where Linux takes the ports of outgoing connections from, unless told otherwise.
+const EPHEMERAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_outgoing_connections_are_those_of_the_system_but_for_reserved_ones() {
+        let linux = Ephemeral::parse("32768\t60999\n", "\n");
+        assert!(linux.has(32_768) && linux.has(60_999) && !linux.has(22_138) && !linux.has(61_000));
+        let narrow = Ephemeral::parse("20000 20100", "20005,20010-20020");
+        assert!(narrow.has(20_000) && !narrow.has(20_005) && !narrow.has(20_015));
+        assert!(!narrow.has(40_000));
+        for unknown in ["", "many", "1"] {
+            assert!(Ephemeral::parse(unknown, "x,1-y").has(40_000), "{unknown}");
+        }
+    }
+}

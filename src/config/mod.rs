@@ -1,16 +1,18 @@
-//! What runs: a herd, checked. Read from a TOML file (the module `file`), overridden by the command
-//! line, and shown by `--check` (the module `drawing`).
+//! What runs: a herd, checked. Read from a TOML file (the modules `document`, `file` and `servers`),
+//! overridden by the command line, and shown by `--check` (the module `drawing`).
 
+mod document;
 mod drawing;
 mod file;
 mod places;
+mod servers;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::args::Args;
+use crate::args::{Args, Mode};
 use crate::limits::Limits;
 use crate::places::key::Key;
 use crate::protocol::Dialect;
@@ -62,26 +64,57 @@ pub struct LinkSettings {
 pub enum ConfigError {
     /// The file, or one that it names, can't be read.
     Read { path: PathBuf, reason: String },
-    /// It is no TOML, or has keys or types that are not known here.
-    Toml { path: PathBuf, reason: String },
-    /// A value that can't be used.
-    Value { key: String, value: String, expected: String },
-    /// The servers don't make a herd.
-    Herd(String),
+    /// The file is no TOML, or what it says is no herd. At least one mistake.
+    File { path: PathBuf, faults: Vec<Fault> },
     /// The Places service can't be asked.
     Places(String),
+}
+
+/// A mistake in a configuration's text, and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    pub text: String,
 }
 
 impl Config {
     /// What runs, by what was typed.
     pub fn load(args: &Args) -> Result<Config, ConfigError> {
-        let mut config = match &args.config {
-            Some(path) => file::read(path)?,
-            None => Config::default(),
+        let Some(path) = &args.config else {
+            let mut config = Config::default();
+            config.complete(args)?;
+            return Ok(config);
         };
-        config.dialect = args.dialect.unwrap_or(config.dialect);
-        config.places.complete(args)?;
+        let text = file::read(path)?;
+        let file::Parsed { mut config, names } = file::parse(&text, path)?;
+        config.complete(args)?;
+        let runs_all = matches!(args.mode, Mode::Herd | Mode::Check);
+        if runs_all && config.needs_places_service(args) {
+            let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
+            if let Some(server) = config.servers.iter().position(is_taken) {
+                let (line, column) = document::place(&text, names[server].start);
+                let text = PLACES_IS_TAKEN.to_owned();
+                let faults = vec![Fault { line, column, text }];
+                return Err(ConfigError::File { path: path.clone(), faults });
+            }
+        }
         Ok(config)
+    }
+
+    /// Adds what was typed.
+    fn complete(&mut self, args: &Args) -> Result<(), ConfigError> {
+        self.dialect = args.dialect.unwrap_or(self.dialect);
+        self.places.complete(args)
+    }
+
+    /// Whether `--herd` runs a Places service of this program's own beside the servers: where nobody has said who is
+    /// to be asked.
+    pub fn needs_places_service(&self, args: &Args) -> bool {
+        let asks = args.places_url.is_some() || args.places_ca.is_some();
+        self.places.chosen.is_none() && self.places.key.is_none() && !asks
     }
 
     /// A Places service of this program's own: a herd of one, that nobody is a neighbour of. Its clients
@@ -102,7 +135,7 @@ impl Config {
 
     /// The herd that a configuration's text describes.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        file::parse(text, Path::new("the configuration"))
+        Ok(file::parse(text, Path::new("the configuration"))?.config)
     }
 
     /// The place of the server with that name.
@@ -149,7 +182,7 @@ fn default_dial(peers: SocketAddr) -> String {
     let ip = match peers.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        _ => return peers.to_string(),
     };
     SocketAddr::new(ip, peers.port()).to_string()
 }
@@ -160,11 +193,18 @@ impl fmt::Display for ConfigError {
             ConfigError::Read { path, reason } => {
                 write!(f, "can't read {}: {reason}", path.display())
             }
-            ConfigError::Toml { path, reason } => write!(f, "{}: {reason}", path.display()),
-            ConfigError::Value { key, value, expected } => {
-                write!(f, "{key} is {value}, and should be {expected}")
+            ConfigError::File { path, faults } => {
+                for (number, fault) in faults.iter().take(FAULTS_SHOWN).enumerate() {
+                    let Fault { line, column, text } = fault;
+                    let next = if number > 0 { "\n" } else { "" };
+                    write!(f, "{next}{}:{line}:{column}: {text}", path.display())?;
+                }
+                match faults.len().saturating_sub(FAULTS_SHOWN) {
+                    0 => Ok(()),
+                    left => write!(f, "\n{}: and {left} more mistakes", path.display()),
+                }
             }
-            ConfigError::Herd(text) | ConfigError::Places(text) => f.write_str(text),
+            ConfigError::Places(text) => f.write_str(text),
         }
     }
 }
@@ -173,6 +213,10 @@ impl std::error::Error for ConfigError {}
 
 /// What a Places service calls itself, and its log.
 pub const PLACES_SERVICE: &str = "Places";
+const PLACES_IS_TAKEN: &str = "a server can't be named \"Places\" where --herd runs a Places service of that name, \
+                               which has its own log; choose another name, or set places.provider";
+/// Mistakes in one message; who has made more of them has made one many times.
+const FAULTS_SHOWN: usize = 20;
 /// A server's port for neighbours lies so far above its port for clients, unless it is set.
 const PEERS_ABOVE_CLIENTS: u16 = 10_000;
 

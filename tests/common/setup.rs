@@ -148,6 +148,9 @@ impl Setup {
                 self.detours.iter().find(|(from, to, _)| from == reader && *to == member.name);
             if let Some((_, _, at)) = detour {
                 text += &format!("dial = \"{at}\"\n");
+            } else if peers.port() == 0 {
+                // Nobody dials this server here; but what has neighbours must have an address to be dialled at.
+                text += &format!("dial = \"{}\"\n", member.peers.address());
             }
             text += &format!("neighbours = {:?}\n\n", member.neighbours);
         }

@@ -158,7 +158,7 @@ fn reshape_answer(body: &[u8], bound: usize) {
     }
 }
 
-/// A configuration that is accepted is a herd: neighbours both ways, a drawing of it.
+/// A configuration that is accepted is a herd: neighbours both ways, and printed it means the same.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(config) = Config::parse(text) else { return };
@@ -167,7 +167,7 @@ pub fn configuration(data: &[u8]) {
             assert!(other != number && config.servers[other].neighbours.contains(&number));
         }
     }
-    assert!(!config.drawing().is_empty());
+    assert_eq!(Config::parse(&config.drawing()), Ok(config));
 }
 
 /// What one connection gets for these pieces, its last line included, and whether it was closed.

@@ -1,0 +1,381 @@
+//! A configuration's text as sections, keys and values, each with its place: a mistake is told with the file, the
+//! line and the column.
+//!
+//! Nothing here knows which keys there are. A section is asked for each of them, and at the end for those that nobody
+//! has asked for. Mistakes are collected, so that all of them are told at once.
+
+use std::cell::RefCell;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{ConfigError, Fault};
+use crate::errors::did_you_mean;
+
+/// The text of a configuration, where it came from, and what is wrong with it.
+pub struct Document<'t> {
+    path: &'t Path,
+    text: &'t str,
+    faults: RefCell<Vec<(usize, String)>>,
+}
+
+/// One table of a document.
+pub struct Section<'d, 't> {
+    document: &'d Document<'t>,
+    /// How messages name it: `limits`, `server A`; nothing for the top.
+    title: String,
+    table: DeTable<'t>,
+    /// Where it begins.
+    at: Range<usize>,
+    /// The keys that were asked for, and those of them that were there.
+    known: Vec<&'static str>,
+    given: Vec<&'static str>,
+}
+
+impl<'t> Document<'t> {
+    pub fn new(path: &'t Path, text: &'t str) -> Document<'t> {
+        Document { path, text, faults: RefCell::default() }
+    }
+
+    /// What stands before any section, and the sections in it.
+    pub fn top(&self) -> Result<Section<'_, 't>, ConfigError> {
+        match DeTable::parse(self.text) {
+            Ok(table) => Ok(self.section(String::new(), table.span(), table.into_inner())),
+            Err(error) => {
+                self.fault(&error.span().unwrap_or(0..0), error.message().to_owned());
+                Err(self.error())
+            }
+        }
+    }
+
+    /// Notes a mistake and its place.
+    pub fn fault(&self, at: &Range<usize>, text: String) {
+        self.faults.borrow_mut().push((at.start, text));
+    }
+
+    /// Ends with what was noted so far, if anything was.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.faults.borrow().is_empty() { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// The number of a line, counted from 1.
+    pub fn line(&self, at: &Range<usize>) -> usize {
+        place(self.text, at.start).0
+    }
+
+    fn error(&self) -> ConfigError {
+        let mut faults = self.faults.borrow().clone();
+        faults.sort();
+        let numbered = faults.into_iter().map(|(at, text)| {
+            let (line, column) = place(self.text, at);
+            Fault { line, column, text }
+        });
+        ConfigError::File { path: self.path.to_owned(), faults: numbered.collect() }
+    }
+
+    fn section(&self, title: String, at: Range<usize>, table: DeTable<'t>) -> Section<'_, 't> {
+        Section { document: self, title, table, at, known: Vec::new(), given: Vec::new() }
+    }
+
+    /// A value as it is written, as much as a message has room for.
+    fn shown(&self, at: &Range<usize>) -> String {
+        let text = self.text.get(at.clone()).unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        let shown: String = line.chars().take(SHOWN_OF_A_VALUE).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        let escape = |letter: char| match letter.is_control() {
+            true => letter.escape_unicode().to_string(),
+            false => letter.to_string(),
+        };
+        shown.chars().map(escape).collect::<String>() + more
+    }
+}
+
+impl<'d, 't> Section<'d, 't> {
+    /// Where it begins.
+    pub fn at(&self) -> &Range<usize> {
+        &self.at
+    }
+
+    /// Whether a key that was asked for was there, usable or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.given.contains(&key)
+    }
+
+    /// From now on messages name it so.
+    pub fn call(&mut self, title: String) {
+        self.title = title;
+    }
+
+    /// The section of that name within this one; an empty one where there is none.
+    pub fn section(&mut self, key: &'static str) -> Section<'d, 't> {
+        let document = self.document;
+        let Some(value) = self.take(key) else {
+            return document.section(key.to_owned(), self.at.clone(), DeTable::new());
+        };
+        let at = value.span();
+        match value.into_inner() {
+            DeValue::Table(table) => document.section(key.to_owned(), at, table),
+            _ => {
+                self.refuse(key, &at, &format!("a section, [{key}]"));
+                document.section(key.to_owned(), at, DeTable::new())
+            }
+        }
+    }
+
+    /// The sections of that name, `[[key]]`.
+    pub fn sections(&mut self, key: &'static str) -> Vec<Section<'d, 't>> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let (at, expected) = (value.span(), format!("sections, [[{key}]] in two brackets each"));
+        let DeValue::Array(values) = value.into_inner() else {
+            self.refuse(key, &at, &expected);
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for value in values {
+            let at = value.span();
+            match value.into_inner() {
+                DeValue::Table(table) => {
+                    sections.push(self.document.section(key.to_owned(), at, table));
+                }
+                _ => self.refuse(key, &at, &expected),
+            }
+        }
+        sections
+    }
+
+    /// A text and its place.
+    pub fn text(&mut self, key: &'static str) -> Option<Spanned<String>> {
+        let value = self.take(key)?;
+        self.as_text(value, key)
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self, key: &'static str) -> Vec<Spanned<String>> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let at = value.span();
+        let DeValue::Array(values) = value.into_inner() else {
+            self.refuse(key, &at, "a list of texts, such as [\"Hands\"]");
+            return Vec::new();
+        };
+        values.into_iter().filter_map(|value| self.as_text(value, key)).collect()
+    }
+
+    /// A text that `parse` understands.
+    pub fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+        expected: &str,
+    ) -> Option<Spanned<T>> {
+        let value = self.take(key)?;
+        let at = value.span();
+        let parsed = match value.get_ref() {
+            DeValue::String(text) => parse(text),
+            _ => None,
+        };
+        if parsed.is_none() {
+            self.refuse(key, &at, expected);
+        }
+        Some(Spanned::new(at, parsed?))
+    }
+
+    /// A whole number.
+    pub fn count(
+        &mut self,
+        key: &'static str,
+        allowed: RangeInclusive<usize>,
+        setting: &mut usize,
+    ) {
+        let Some(value) = self.take(key) else {
+            return;
+        };
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => usize::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        match number.filter(|number| allowed.contains(number)) {
+            Some(number) => *setting = number,
+            None => {
+                let (least, most) = allowed.into_inner();
+                let expected = format!("a whole number from {least} to {most}");
+                self.refuse(key, &value.span(), &expected);
+            }
+        }
+    }
+
+    /// True or false.
+    pub fn flag(&mut self, key: &'static str, setting: &mut bool) {
+        let Some(value) = self.take(key) else {
+            return;
+        };
+        match value.get_ref() {
+            DeValue::Boolean(flag) => *setting = *flag,
+            _ => self.refuse(key, &value.span(), "true or false"),
+        }
+    }
+
+    /// A time, at most `most`.
+    pub fn duration(&mut self, key: &'static str, most: Duration, setting: &mut Duration) {
+        let parse = |text: &str| parse_duration(text).filter(|time| *time <= most);
+        let expected = format!(
+            "a time from \"1ms\" to \"{}\", such as \"500ms\", \"60s\", \"5m\" or \"1h\"",
+            written(most)
+        );
+        if let Some(time) = self.parsed(key, parse, &expected) {
+            *setting = time.into_inner();
+        }
+    }
+
+    /// Notes that a key can't have this value.
+    pub fn refuse(&self, key: &str, at: &Range<usize>, expected: &str) {
+        let shown = self.document.shown(at);
+        let text = format!("invalid {}: {shown}; expected {expected}", self.label(key));
+        self.document.fault(at, text);
+    }
+
+    /// Notes that a key is needed and not there.
+    pub fn misses(&self, key: &str, expected: &str) {
+        let text = format!("{} is missing; expected {expected}", self.label(key));
+        self.document.fault(&self.at, text);
+    }
+
+    /// Notes every key that nobody has asked for. `elsewhere` are keys of other sections, with their names.
+    pub fn finish(self, elsewhere: &[(&str, &str)]) {
+        for key in self.table.keys() {
+            let name = key.get_ref().as_ref();
+            let place = match self.title.as_str() {
+                "" => String::new(),
+                title => format!(" of {title}"),
+            };
+            let home = elsewhere.iter().find(|(other, _)| *other == name);
+            let remedy = match home {
+                _ if SECRETS.contains(&name) => {
+                    "; an API key is given by --places-key-file or the variable HERD_PLACES_KEY"
+                        .to_owned()
+                }
+                Some((_, section)) => format!("; it belongs in {section}"),
+                None => match did_you_mean(name, self.known.iter().copied()) {
+                    meant if meant.is_empty() => {
+                        format!("; there are {}", self.known.join(", "))
+                    }
+                    meant => meant,
+                },
+            };
+            let text = format!("unknown key {:?}{place}{remedy}", shortened(name));
+            self.document.fault(&key.span(), text);
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'t>>> {
+        self.known.push(key);
+        let value = self.table.remove(key);
+        self.given.extend(value.is_some().then_some(key));
+        value
+    }
+
+    fn as_text(&self, value: Spanned<DeValue<'t>>, key: &str) -> Option<Spanned<String>> {
+        let at = value.span();
+        match value.into_inner() {
+            DeValue::String(text) => Some(Spanned::new(at, text.into_owned())),
+            _ => {
+                self.refuse(key, &at, "a text in quotation marks");
+                None
+            }
+        }
+    }
+
+    /// How messages name a key.
+    fn label(&self, key: &str) -> String {
+        match self.title.split_once(' ') {
+            Some(_) => format!("`{key}` of {}", self.title),
+            None if self.title.is_empty() => key.to_owned(),
+            None => format!("{}.{key}", self.title),
+        }
+    }
+}
+
+/// Line and column of a byte, both counted from 1, columns in characters.
+pub fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
+    (line, column)
+}
+
+/// A whole number and its unit.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let number: u64 = number.parse().ok()?;
+    let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let duration = Duration::from_millis(number.checked_mul(*milliseconds)?);
+    (!duration.is_zero()).then_some(duration)
+}
+
+/// A duration as [`parse_duration`] reads it, in the greatest unit that leaves nothing over.
+pub fn written(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let fits = |unit: &&(&str, u64)| milliseconds.is_multiple_of(u128::from(unit.1));
+    let (name, unit) = UNITS.iter().find(fits).unwrap_or(&("ms", 1));
+    format!("{}{name}", milliseconds / u128::from(*unit))
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(SHOWN_OF_A_VALUE).collect()
+}
+
+/// Units of time and their milliseconds, the greatest first.
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// What people call an API key. It has no place in a file that is the same for the whole herd.
+const SECRETS: [&str; 5] = ["key", "api_key", "apikey", "places_key", "key_file"];
+/// Characters of a value in a message.
+const SHOWN_OF_A_VALUE: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, duration) in [
+            ("500ms", Some(Duration::from_millis(500))),
+            ("60s", Some(Duration::from_secs(60))),
+            ("5m", Some(Duration::from_secs(300))),
+            ("1h", Some(Duration::from_secs(3_600))),
+            ("18446744073709551615ms", Some(Duration::from_millis(u64::MAX))),
+            ("0s", None),
+            ("5", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("99999999999999999999h", None),
+            ("5124095576031h", None),
+            ("5 m", None),
+        ] {
+            assert_eq!(parse_duration(text), duration, "{text}");
+            if let Some(duration) = duration {
+                assert_eq!(parse_duration(&written(duration)), Some(duration), "{text}");
+            }
+        }
+        assert_eq!(written(Duration::from_secs(90)), "90s");
+        assert_eq!(written(Duration::from_secs(7_200)), "2h");
+    }
+
+    #[test]
+    fn a_place_is_a_line_and_a_column_of_characters() {
+        let text = "a = 1\nü = 2\n";
+        assert_eq!(place(text, 0), (1, 1));
+        assert_eq!(place(text, 5), (1, 6));
+        assert_eq!(place(text, 6), (2, 1));
+        assert_eq!(place(text, 8), (2, 2));
+        assert_eq!(place(text, 1_000), (3, 1));
+    }
+}

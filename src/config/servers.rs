@@ -1,0 +1,320 @@
+//! The servers of a configuration: each by itself, then all together. What is accepted here can run: addresses that
+//! can be listened on and dialled, names that can be typed and that make files of their own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::document::{Document, Section};
+use super::file::ELSEWHERE;
+use super::{ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_dial};
+use crate::errors::{did_you_mean, listed};
+use crate::protocol::is_server_name;
+
+/// A server as it is written, each value with its place.
+struct Written {
+    name: Spanned<String>,
+    listen: Spanned<SocketAddr>,
+    peers: Spanned<SocketAddr>,
+    dial: Spanned<String>,
+    neighbours: Vec<Spanned<String>>,
+}
+
+/// The servers, and where their names stand. `at` is the place to name where there is none.
+pub fn read(
+    document: &Document<'_>,
+    at: &Range<usize>,
+    sections: Vec<Section<'_, '_>>,
+) -> Result<(Vec<ServerConfig>, Vec<Range<usize>>), ConfigError> {
+    if sections.is_empty() {
+        document.check()?; // What is wrong elsewhere may be why.
+        document.fault(at, "there is no [[server]] in the file; a herd has at least one".into());
+    }
+    if sections.len() > SERVERS_MOST {
+        document.fault(at, format!("there are more than {SERVERS_MOST} servers in the file"));
+    }
+    let written: Vec<Option<Written>> =
+        sections.into_iter().map(|section| one(document, section)).collect();
+    document.check()?; // What follows would only repeat it.
+    let written: Vec<Written> = written.into_iter().flatten().collect();
+    check_names(document, &written);
+    check_listeners(document, &written);
+    document.check()?;
+    let servers = connect(document, &written);
+    check_dials(document, &written, &servers);
+    document.check()?;
+    Ok((servers, written.iter().map(|server| server.name.span()).collect()))
+}
+
+/// One server by itself; none if it can't be used.
+fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written> {
+    let name = section.text("name");
+    section.call(match &name {
+        Some(name) => format!("server {}", name.get_ref().escape_debug()),
+        None => "this server".to_owned(),
+    });
+    let listen = section.parsed("listen", socket, ADDRESS);
+    let peers = section.parsed("peers", socket, ADDRESS);
+    let dial = section.text("dial");
+    let neighbours = section.texts("neighbours");
+    match &name {
+        None => section.misses("name", "a text, such as name = \"Goloman\""),
+        Some(name) if !is_server_name(name.get_ref().as_bytes()) => {
+            section.refuse("name", &name.span(), "1 to 64 letters, digits, '_' and '-'");
+        }
+        Some(name) if name.get_ref().starts_with('-') => {
+            let expected = "a name that does not begin with a dash, as options do";
+            section.refuse("name", &name.span(), expected);
+        }
+        Some(_) => {}
+    }
+    if listen.is_none() && !section.has("listen") {
+        section.misses("listen", ADDRESS);
+    }
+    if let Some(dial) = &dial
+        && let Err(why) = dialable(dial.get_ref())
+    {
+        section.refuse("dial", &dial.span(), &format!("host:port, and {why}"));
+    }
+    let peers = match (peers, &listen) {
+        (Some(peers), _) => Some(peers),
+        (None, Some(listen)) if !section.has("peers") => default_peers(document, listen),
+        _ => None,
+    };
+    section.finish(&ELSEWHERE);
+    let (name, listen, peers) = (name?, listen?, peers?);
+    let dial = dial.unwrap_or_else(|| Spanned::new(peers.span(), default_dial(*peers.get_ref())));
+    Some(Written { name, listen, peers, dial, neighbours })
+}
+
+fn socket(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+/// Where neighbours connect unless it is written: on this machine, 10,000 ports above the clients.
+fn default_peers(
+    document: &Document<'_>,
+    listen: &Spanned<SocketAddr>,
+) -> Option<Spanned<SocketAddr>> {
+    let port = listen.get_ref().port();
+    let above = if port == 0 { Some(0) } else { port.checked_add(PEERS_ABOVE_CLIENTS) };
+    if above.is_none() {
+        let text = format!(
+            "the port for neighbours would be {port} plus {PEERS_ABOVE_CLIENTS}, past 65535; set \
+             `peers`"
+        );
+        document.fault(&listen.span(), text);
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, above?));
+    Some(Spanned::new(listen.span(), address))
+}
+
+/// Whether `text` is a host and a port that a connection can be made to; else what is wrong with it.
+fn dialable(text: &str) -> Result<(), &'static str> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return dialable_address(address);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("there is no port")?;
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(0) => return Err("port 0 can't be dialled"),
+        Ok(_) if is_number => {}
+        _ => return Err("a port is a number from 1 to 65535"),
+    }
+    if host.contains('%') {
+        return Err("the zone of an IPv6 address is a number, as in [fe80::1%2]:22138");
+    }
+    if host.contains([':', '[', ']']) {
+        return Err("an IPv6 address stands in brackets, as in [::1]:22138");
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_plain);
+    if host.len() > HOST_BYTES || !host.split('.').all(is_label) {
+        return Err("a host's name has letters, digits, '-', '_' and single dots");
+    }
+    // What ends in a number is read as an IPv4 address, and it is none.
+    let last = host.rsplit('.').next().unwrap_or(host);
+    match last.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Err("this is neither a name nor an IPv4 address"),
+        false => Ok(()),
+    }
+}
+
+fn dialable_address(address: SocketAddr) -> Result<(), &'static str> {
+    let ip = address.ip();
+    if address.port() == 0 {
+        return Err("port 0 can't be dialled");
+    }
+    if ip.is_unspecified() {
+        return Err("an address that stands for all of a machine's can't be dialled");
+    }
+    if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err("an address of many machines can't be dialled");
+    }
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            Err("a link-local address needs the number of its zone, as in [fe80::1%2]:22138")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Each name once, also where a file system takes capitals for small letters: a server's log is named after it.
+fn check_names(document: &Document<'_>, servers: &[Written]) {
+    let mut seen: HashMap<String, &Spanned<String>> = HashMap::new();
+    for Written { name, .. } in servers {
+        let Some(first) = seen.insert(name.get_ref().to_ascii_lowercase(), name) else {
+            continue;
+        };
+        let (one, other) = (first.get_ref(), name.get_ref());
+        let line = document.line(&first.span());
+        document.fault(
+            &name.span(),
+            match one == other {
+                true => format!("duplicate server name {other:?} (first in line {line})"),
+                false => format!(
+                    "the server names {one:?} (line {line}) and {other:?} differ only in case, and \
+                     so do the files of their logs; choose another name"
+                ),
+            },
+        );
+    }
+}
+
+/// No two listeners on one address. The servers of a herd may run on several machines, so one
+/// that stands for all addresses of its machine is compared within a server only.
+fn check_listeners(document: &Document<'_>, servers: &[Written]) {
+    let mut taken: HashMap<SocketAddr, &Written> = HashMap::new();
+    for server in servers {
+        let name = server.name.get_ref();
+        let (listen, peers) = (*server.listen.get_ref(), *server.peers.get_ref());
+        let is_either_all = listen.ip().is_unspecified() || peers.ip().is_unspecified();
+        let same_family = listen.is_ipv4() == peers.is_ipv4();
+        let overlap = listen.ip() == peers.ip() || is_either_all && same_family;
+        if listen.port() == peers.port() && listen.port() != 0 && overlap {
+            let text = format!(
+                "server {name} would listen twice on {listen}: give clients and neighbours a port \
+                 each"
+            );
+            document.fault(&server.peers.span(), text);
+            continue;
+        }
+        for (address, at) in [(listen, server.listen.span()), (peers, server.peers.span())] {
+            if address.port() == 0 || address.ip().is_unspecified() {
+                continue;
+            }
+            if let Some(first) = taken.insert(address, server) {
+                let (other, line) = (first.name.get_ref(), document.line(&first.name.span()));
+                let text = format!(
+                    "{other} and {name} would both listen on {address} ({other} in line {line}); \
+                     choose another port"
+                );
+                document.fault(&at, text);
+                break; // Mostly the other port clashes, too, for the same reason.
+            }
+        }
+    }
+}
+
+/// Notes every edge at both of its ends.
+fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
+    let names: Vec<&str> = written.iter().map(|server| server.name.get_ref().as_str()).collect();
+    let places: HashMap<&str, usize> =
+        names.iter().enumerate().map(|(place, name)| (*name, place)).collect();
+    let server = |one: &Written| ServerConfig {
+        name: one.name.get_ref().clone(),
+        listen: *one.listen.get_ref(),
+        peers: *one.peers.get_ref(),
+        dial: one.dial.get_ref().clone(),
+        neighbours: Vec::new(),
+    };
+    let mut servers: Vec<ServerConfig> = written.iter().map(server).collect();
+    for (place, server) in written.iter().enumerate() {
+        for neighbour in &server.neighbours {
+            let (name, at) = (neighbour.get_ref(), neighbour.span());
+            match places.get(name.as_str()) {
+                None => {
+                    let meant = did_you_mean(name, names.iter().copied());
+                    let own = server.name.get_ref();
+                    let text = format!(
+                        "no server named {name:?}, the neighbour of {own}{meant} (servers: {})",
+                        listed(&names)
+                    );
+                    document.fault(&at, text);
+                }
+                Some(&other) if other == place => {
+                    document.fault(&at, format!("server {name} is named as its own neighbour"));
+                }
+                Some(&other) => {
+                    servers[place].neighbours.push(other);
+                    servers[other].neighbours.push(place);
+                }
+            }
+        }
+    }
+    for server in &mut servers {
+        server.neighbours.sort_unstable();
+        server.neighbours.dedup();
+    }
+    servers
+}
+
+/// Every server that has a neighbour is dialled, and each at an address of its own, where neighbours are expected.
+fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerConfig]) {
+    let clients: HashMap<SocketAddr, &str> =
+        servers.iter().map(|server| (server.listen, server.name.as_str())).collect();
+    let mut dialled: HashMap<String, &Written> = HashMap::new();
+    for (server, own) in written.iter().zip(servers) {
+        if own.neighbours.is_empty() {
+            continue;
+        }
+        let (name, dial, at) = (&own.name, &own.dial, server.dial.span());
+        if let Err(why) = dialable(dial) {
+            let text = format!(
+                "the neighbours of server {name} would dial {dial}, and {why}; set `peers` or \
+                 `dial`"
+            );
+            document.fault(&at, text);
+            continue;
+        }
+        let literal: Option<SocketAddr> = dial.parse().ok();
+        if let Some(other) = literal.and_then(|address| clients.get(&address)) {
+            let text = format!(
+                "server {name} would be dialled at {dial}, where the clients of {other} connect; \
+                 set `dial` to a port for neighbours"
+            );
+            document.fault(&at, text);
+        }
+        if let Some(first) = dialled.insert(comparable(dial), server) {
+            let (other, line) = (first.name.get_ref(), document.line(&first.name.span()));
+            let text = format!(
+                "{other} (line {line}) and {name} would both be dialled at {dial}; set `dial` of \
+                 each to the address at which the other servers reach it"
+            );
+            document.fault(&at, text);
+        }
+    }
+}
+
+/// What two ways of writing one address have in common.
+fn comparable(dial: &str) -> String {
+    match dial.parse::<SocketAddr>() {
+        Ok(SocketAddr::V6(address)) if address.scope_id() != 0 => address.to_string(),
+        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        Err(_) => {
+            let (host, port) = dial.rsplit_once(':').unwrap_or((dial, ""));
+            let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+            format!("{host}:{}", port.trim_start_matches('0'))
+        }
+    }
+}
+
+/// What an address to listen on is.
+const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:12138\"";
+/// Neighbours are numbered with 16 bits.
+const SERVERS_MOST: usize = 65_535;
+/// No name of a host is longer (RFC 1035, section 2.3.4).
+const HOST_BYTES: usize = 253;

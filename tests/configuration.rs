@@ -1,0 +1,537 @@
+//! Claim: a mistake in a configuration is told with its file, line and column, in an operator's words; what `--check`
+//! accepts can run; and what it prints is a configuration that means the same.
+
+mod common;
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use common::Setup;
+use herd_mio::config::Config;
+
+fn herd_mio(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(words).env_remove("HERD_PLACES_KEY").output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// A configuration file in a folder of its own.
+fn file(contents: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("herd.toml");
+    std::fs::write(&path, contents).expect("a file");
+    (folder, path)
+}
+
+fn check(contents: impl AsRef<[u8]>) -> Output {
+    let (_folder, path) = file(contents);
+    herd_mio(&["--check", "--config", path.to_str().expect("text")])
+}
+
+/// The mistakes that `--check` names, each as `LINE:COLUMN: what`.
+fn mistakes(contents: impl AsRef<[u8]>) -> Vec<String> {
+    let (_folder, path) = file(contents);
+    let path = path.to_str().expect("text");
+    let output = herd_mio(&["--check", "--config", path]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(text(&output.stdout), "");
+    assert_plain(&said);
+    let said = said.strip_prefix("herd-mio: ").unwrap_or_else(|| panic!("{said:?}"));
+    let place = format!("{path}:");
+    let line =
+        |line: &str| line.strip_prefix(&place).unwrap_or_else(|| panic!("{line}")).to_owned();
+    said.lines().map(line).collect()
+}
+
+/// No word of the compiler or its libraries.
+fn assert_plain(said: &str) {
+    let words = regex::Regex::new(
+        r"\b([ui](8|16|32|64|128|size)|struct|enum|variant|invalid type|bool|missing field|os error|None|Some|Err|Utf8Error)\b",
+    );
+    let words = words.expect("a pattern");
+    assert!(!words.is_match(said), "{said}");
+}
+
+const A: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\n";
+
+fn server(name: &str, port: u32, more: &str) -> String {
+    format!("[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n{more}\n")
+}
+
+/// One mistake each, with all that is said of it.
+fn wrong() -> Vec<(String, &'static str)> {
+    let address = "expected an IP address and a port, such as \"127.0.0.1:12138\"";
+    let mut wrong = vec![
+        (
+            format!("dialekt = \"report\"\n{A}"),
+            "1:1: unknown key \"dialekt\"; did you mean dialect?",
+        ),
+        (
+            format!("dialect = \"latin\"\n{A}"),
+            "1:11: invalid dialect: \"latin\"; expected \"report\" or \"course\"",
+        ),
+        (
+            format!("clients = 0\n{A}"),
+            "1:11: invalid clients: 0; expected a whole number from 1 to 1000000000",
+        ),
+        (
+            format!("loops = -1\n{A}"),
+            "1:9: invalid loops: -1; expected a whole number from 1 to 64",
+        ),
+        (
+            format!("{A}[limits]\nline_byte = 5\n"),
+            "5:1: unknown key \"line_byte\" of limits; did you mean line_bytes?",
+        ),
+        (
+            format!("{A}[limits]\nline_bytes = 32769\n"),
+            "5:14: invalid limits.line_bytes: 32769; expected a whole number from 1 to 32768",
+        ),
+        (
+            format!("{A}[limits]\nline_bytes = -1\n"),
+            "5:14: invalid limits.line_bytes: -1; expected a whole number from 1 to 32768",
+        ),
+        (
+            format!("{A}limits.connections = \"many\"\n"),
+            "4:1: unknown key \"limits\" of server A; it belongs in a section of its own, [limits]",
+        ),
+        (
+            format!("limits.connections = \"many\"\n{A}"),
+            "1:22: invalid limits.connections: \"many\"; expected a whole number from 1 to 10000000",
+        ),
+        (
+            format!("{A}[limits]\nheartbeat = \"1s\"\n"),
+            "5:1: unknown key \"heartbeat\" of limits; it belongs in [link]",
+        ),
+        (
+            format!("{A}clients = 5\n"),
+            "4:1: unknown key \"clients\" of server A; it belongs in front of all sections",
+        ),
+        (
+            format!("{A}[link]\nrefill = \"no\"\n"),
+            "5:10: invalid link.refill: \"no\"; expected true or false",
+        ),
+        (
+            format!("{A}[places]\nkey = \"sesame\"\n"),
+            "5:1: unknown key \"key\" of places; an API key is given by --places-key-file or the variable HERD_PLACES_KEY",
+        ),
+        (format!("limits = 5\n{A}"), "1:10: invalid limits: 5; expected a section, [limits]"),
+        (
+            "server = 5\n".to_owned(),
+            "1:10: invalid server: 5; expected sections, [[server]] in two brackets each",
+        ),
+        (server("A", 1200, "neighbours = [\"A\"]"), "4:15: server A is named as its own neighbour"),
+        (
+            server("Goloman", 1200, "neighbours = [\"Golaman\", \"Hands\"]")
+                + &server("Hands", 1201, ""),
+            "4:15: no server named \"Golaman\", the neighbour of Goloman; did you mean Goloman? (servers: Goloman, Hands)",
+        ),
+        (
+            server("A", 1200, "neighbours = \"B\""),
+            "4:14: invalid `neighbours` of server A: \"B\"; expected a list of texts, such as [\"Hands\"]",
+        ),
+        (
+            format!("{A}{}", server("A", 1201, "")),
+            "5:8: duplicate server name \"A\" (first in line 2)",
+        ),
+        (
+            format!("{A}{}", server("a", 1201, "")),
+            "5:8: the server names \"A\" (line 2) and \"a\" differ only in case, and so do the files of their logs; choose another name",
+        ),
+        (
+            format!("{A}{}", server("B", 1200, "")),
+            "6:10: A and B would both listen on 127.0.0.1:1200 (A in line 2); choose another port",
+        ),
+        (
+            format!("{A}{}", server("B", 11200, "")),
+            "6:10: A and B would both listen on 127.0.0.1:11200 (A in line 2); choose another port",
+        ),
+        (
+            format!("{A}peers = \"127.0.0.1:1200\"\n"),
+            "4:9: server A would listen twice on 127.0.0.1:1200: give clients and neighbours a port each",
+        ),
+        (
+            format!("{A}peers = \"0.0.0.0:1200\"\n"),
+            "4:9: server A would listen twice on 127.0.0.1:1200: give clients and neighbours a port each",
+        ),
+        (
+            server("A", 60000, ""),
+            "3:10: the port for neighbours would be 60000 plus 10000, past 65535; set `peers`",
+        ),
+        (
+            server("A B", 1200, ""),
+            "2:8: invalid `name` of server A B: \"A B\"; expected 1 to 64 letters, digits, '_' and '-'",
+        ),
+        (
+            server("--check", 1200, ""),
+            "2:8: invalid `name` of server --check: \"--check\"; expected a name that does not begin with a dash, as options do",
+        ),
+        (
+            "[[server]]\nlisten = \"127.0.0.1:1200\"\n".to_owned(),
+            "1:1: `name` of this server is missing; expected a text, such as name = \"Goloman\"",
+        ),
+        (
+            "server = []\n".to_owned(),
+            "1:1: there is no [[server]] in the file; a herd has at least one",
+        ),
+        (String::new(), "1:1: there is no [[server]] in the file; a herd has at least one"),
+        ("this is no TOML".to_owned(), "1:6: "),
+        ("ü = 1\n = 2".to_owned(), "1:1: "),
+    ];
+    for (value, column) in [("forever", 9), ("5", 9), ("0s", 9), ("1.5h", 9), ("-1s", 9)] {
+        assert_eq!(column, 9);
+        wrong.push((format!("ahead = \"{value}\"\n{A}"), "1:9: invalid ahead: "));
+    }
+    let listen = format!("3:10: invalid `listen` of server A: \"localhost:4001\"; {address}");
+    let missing = format!("1:1: `listen` of server A is missing; {address}");
+    wrong.push((
+        "[[server]]\nname = \"A\"\nlisten = \"localhost:4001\"\n".to_owned(),
+        listen.leak(),
+    ));
+    wrong.push(("[[server]]\nname = \"A\"\n".to_owned(), missing.leak()));
+    wrong
+}
+
+#[test]
+fn each_mistake_is_told_with_file_line_and_column() {
+    for (contents, expected) in wrong() {
+        let said = mistakes(&contents);
+        let first = &said[0];
+        assert!(first.starts_with(expected), "{contents}\n{said:#?}\nexpected {expected}");
+    }
+    assert_eq!(
+        mistakes(b"# \xc3\xbc\na = \"\xff\"\n"),
+        ["2:6: this is not UTF-8, which a configuration must be"]
+    );
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_told_in_their_order_and_once() {
+    let contents = format!("loops = 0\n[limits]\nline_bytes = true\nfoo = 1\n{A}port = 5\n");
+    let said = mistakes(contents);
+    let places: Vec<&str> =
+        said.iter().map(|line| line.split(": ").next().expect("a place")).collect();
+    assert_eq!(places, ["1:9", "3:14", "4:1", "8:1"], "{said:#?}");
+
+    let many: String = (0..1_000).fold(String::new(), |mut text, number| {
+        let _ = writeln!(text, "wrong{number} = 1");
+        text
+    });
+    let (_folder, path) = file(many + A);
+    let said = text(&herd_mio(&["--check", "--config", path.to_str().expect("text")]).stderr);
+    assert!(said.ends_with(": and 980 more mistakes\n"), "{said}");
+    assert_eq!(said.lines().count(), 21);
+}
+
+/// Every key with every type of value: either it is accepted, or its place is told in plain words.
+#[test]
+fn no_value_of_any_type_brings_a_word_of_the_compiler() {
+    let keys = [
+        ("", "dialect clients ahead loops server limits link places"),
+        (
+            "[limits]",
+            "line_bytes begun_line line_pause connections unsent_bytes stalled buffer_bytes",
+        ),
+        ("[link]", "heartbeat refill"),
+        ("[places]", "provider shape timeout in_flight waiting answer_bytes"),
+        ("[[server]]", "name listen peers dial neighbours"),
+    ];
+    let values = [
+        "-1",
+        "0",
+        "1.5",
+        "true",
+        "\"x\"",
+        "\"\"",
+        "[]",
+        "[1]",
+        "{}",
+        "{ a = 1 }",
+        "1979-05-27",
+        "99999999999999999999999999999999999999999",
+        "[{}]",
+        "\"\\u0000\"",
+        "nan",
+    ];
+    for (section, keys) in keys {
+        for key in keys.split(' ') {
+            for value in values {
+                let contents = format!("{section}\n{key} = {value}\n");
+                if let Err(error) = Config::parse(&contents) {
+                    let said = error.to_string();
+                    assert_plain(&said);
+                    assert!(said.starts_with("the configuration:"), "{contents}{said}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_dialled_are_refused() {
+    let b = server("B", 1201, "neighbours = [\"A\"]");
+    for dial in [
+        "nowhere",
+        "::1:5",
+        "[fe80::1%lo]:5000",
+        "[fe80::1]:5000",
+        "host name:1",
+        "nul\\u0000:5",
+        "b.example:0",
+        "127.0.0.1:0",
+        "0.0.0.0:5000",
+        "[::]:5000",
+        "224.0.0.1:5000",
+        ":5000",
+        "b.example:",
+        "b.example:+5",
+        "b.example:65536",
+        "b..example:5",
+        "999.1.1.1:5",
+        "1.2.3:5",
+        "255.255.255.255:5",
+        "http://b:5",
+        "b.example:5 ",
+        "[::1]5",
+        "bücher.example:5",
+    ] {
+        let said = mistakes(format!("{A}dial = \"{dial}\"\n{b}"));
+        assert!(said[0].starts_with("4:8: invalid `dial` of server A: "), "{dial}: {said:?}");
+        assert_eq!(said.len(), 1, "{dial}: {said:?}");
+    }
+    for dial in [
+        "b.example:5000",
+        "localhost:5",
+        "herd_b:5",
+        "B.Example.:65535",
+        "127.0.0.1:5",
+        "[::1]:5",
+        "[fe80::1%2]:5000",
+        "1a.example:5",
+        "xn--bcher-kva.example:5",
+    ] {
+        let output = check(format!("{A}dial = \"{dial}\"\n{b}"));
+        assert_eq!(output.status.code(), Some(0), "{dial}: {}", text(&output.stderr));
+    }
+    // What stands in for a `dial` that is not written must be one, too.
+    let any_port = format!("{A}peers = \"127.0.0.1:0\"\n{b}");
+    assert!(
+        mistakes(&any_port)[0]
+            .starts_with("4:9: the neighbours of server A would dial 127.0.0.1:0")
+    );
+    let link_local = format!("{A}peers = \"[fe80::1]:5000\"\n{b}");
+    assert!(mistakes(&link_local)[0].contains("needs the number of its zone"));
+    // Nobody dials one without neighbours.
+    assert_eq!(check(format!("{A}peers = \"127.0.0.1:0\"\n")).status.code(), Some(0));
+}
+
+#[test]
+fn two_servers_that_would_be_dialled_at_one_address_are_refused() {
+    let pair = |one: &str, other: &str| {
+        format!(
+            "[[server]]\nname = \"A\"\nlisten = \"0.0.0.0:1200\"\n{one}\n\
+             [[server]]\nname = \"B\"\nlisten = \"0.0.0.0:1200\"\n{other}\nneighbours = [\"A\"]\n"
+        )
+    };
+    let peers = "peers = \"0.0.0.0:1300\"";
+    for (one, other, place) in [
+        (peers.to_owned(), peers.to_owned(), "8:9"),
+        (
+            format!("{peers}\ndial = \"h.example:5\""),
+            format!("{peers}\ndial = \"H.example.:05\""),
+            "10:8",
+        ),
+        (
+            format!("{peers}\ndial = \"10.0.0.1:5\""),
+            format!("{peers}\ndial = \"[::ffff:10.0.0.1]:5\""),
+            "10:8",
+        ),
+    ] {
+        let said = mistakes(pair(&one, &other));
+        let expected = format!("{place}: A (line 2) and B would both be dialled at");
+        assert!(said[0].starts_with(&expected), "{said:?}");
+    }
+    let apart = pair(
+        &format!("{peers}\ndial = \"a.example:1300\""),
+        &format!("{peers}\ndial = \"b.example:1300\""),
+    );
+    assert_eq!(check(apart).status.code(), Some(0));
+    let clients =
+        format!("{A}{}", server("B", 1201, "dial = \"127.0.0.1:1200\"\nneighbours = [\"A\"]"));
+    assert!(
+        mistakes(clients)[0].starts_with(
+            "7:8: server B would be dialled at 127.0.0.1:1200, where the clients of A"
+        )
+    );
+}
+
+#[test]
+fn a_server_may_not_have_the_name_of_the_service_that_runs_beside_it() {
+    for name in ["Places", "places", "PLACES"] {
+        let (_folder, path) = file(server(name, 1200, ""));
+        let path = path.to_str().expect("text");
+        for words in [&["--check", "--config", path] as &[&str], &["--herd", "--config", path]] {
+            let output = herd_mio(words);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+            assert!(said.contains("herd.toml:2:8: a server can't be named \"Places\""), "{said}");
+        }
+        // Where a provider is chosen, no service runs beside it.
+        let output = herd_mio(&["--check", "--config", path, "--places", "offline"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let chosen = server(name, 1200, "[places]\nprovider = \"offline\"");
+        assert_eq!(check(chosen).status.code(), Some(0));
+    }
+}
+
+/// Configurations with every setting away from its default, and the shapes that addresses and links can have.
+fn right() -> Vec<String> {
+    let settings = "dialect = \"course\"\nclients = 7\nahead = \"87600h\"\nloops = 3\n\
+        [limits]\nline_bytes = 99\nbegun_line = \"90s\"\nline_pause = \"250ms\"\nconnections = 5\n\
+        unsent_bytes = 1000\nstalled = \"1h\"\nbuffer_bytes = 1073741824\n\
+        [link]\nheartbeat = \"1ms\"\nrefill = false\n\
+        [places]\nprovider = \"offline\"\nshape = \"service\"\ntimeout = \"61s\"\nin_flight = 1\n\
+        waiting = 0\nanswer_bytes = 1\n";
+    vec![
+        A.to_owned(),
+        format!("{settings}{A}"),
+        format!("limits.line_pause = \"off\"\n{A}"),
+        server("A", 1200, "neighbours = [\"B\", \"C\", \"B\"]")
+            + &server("B", 1201, "neighbours = [\"A\", \"C\"]\ndial = \"b.example:5\"")
+            + "[[server]]\nname = \"C\"\nlisten = \"[::1]:5\"\npeers = \"[::]:6\"\ndial = \"c:6\"\n",
+        "[[server]]\nname = \"_\"\nlisten = \"0.0.0.0:0\"\n".to_owned(),
+        format!("{A}{}", server("B", 1201, "peers = \"0.0.0.0:1300\"\nneighbours = [\"A\"]")),
+    ]
+}
+
+#[test]
+fn what_check_prints_is_a_configuration_that_means_the_same() {
+    for contents in right() {
+        let output = check(&contents);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let printed = text(&output.stdout);
+        let meant = Config::parse(&contents).expect("check has accepted it");
+        assert_eq!(Config::parse(&printed), Ok(meant), "{contents}\n{printed}");
+    }
+    let default = text(&herd_mio(&["--check"]).stdout);
+    assert_eq!(Config::parse(&default), Ok(Config::default()), "{default}");
+    let course = Config::parse(&text(&herd_mio(&["--check", "--dialect", "course"]).stdout));
+    assert_eq!(course.map(|config| config.dialect), Ok(herd_mio::protocol::Dialect::Course));
+
+    // Each setting stands there by the name that the file gives it.
+    let printed = text(&check(&right()[1]).stdout);
+    let table: toml::Table = printed.parse().expect("TOML");
+    let written: toml::Table = right()[1].parse().expect("TOML");
+    for (key, value) in &written {
+        if let toml::Value::Table(section) = value {
+            for (key_within, value) in section {
+                assert_eq!(table[key].get(key_within), Some(value), "{key}.{key_within}");
+            }
+        } else if key != "server" {
+            assert_eq!(table.get(key), Some(value), "{key}");
+        }
+    }
+}
+
+#[test]
+fn check_shows_the_reports_herd() {
+    let printed = text(&herd_mio(&["--check", "--dialect=course"]).stdout);
+    for part in [
+        "# The configuration as it is read: 5 servers, 5 links.",
+        "dialect = \"course\"",
+        "clients = 1000000",
+        "name = \"Goloman\"\nlisten = \"127.0.0.1:12138\"\npeers = \"127.0.0.1:22138\"\n\
+         neighbours = [\"Hands\", \"Holiday\", \"Wilkes\"]\n",
+        "#     Welsh  . . o . \\  Holiday\n",
+        "# places.provider = \"offline\", because no API key is given",
+        "limits.unsent_bytes = 1048576      # 1 MiB\n",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    assert!(!printed.contains("warning"), "{printed}");
+}
+
+#[test]
+fn check_of_a_thousand_servers_is_short() {
+    let mut contents = String::new();
+    for number in 0..1_000 {
+        let near = [1, 10, 100].map(|step| format!("Server{}", (number + step) % 1_000));
+        let _ = write!(
+            contents,
+            "[[server]]\nname = \"Server{number}\"\nlisten = \"127.0.0.1:{}\"\nneighbours = {near:?}\n",
+            40_000 + number
+        );
+    }
+    let output = check(&contents);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert!(printed.len() < 200_000, "{} bytes", printed.len());
+    assert_eq!(Config::parse(&printed), Config::parse(&contents));
+}
+
+#[test]
+fn what_may_be_a_mistake_brings_a_warning() {
+    let output = check(format!("{A}{}", server("B", 40_000, "")));
+    let printed = text(&output.stdout);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    // Another machine may give other ports away; the rule itself is tested beside the code.
+    if range.is_ok_and(|range| range.split_whitespace().eq(["32768", "60999"])) {
+        for port in [40_000, 50_000] {
+            let part = format!(
+                "# warning: B listens on 127.0.0.1:{port}, a port that the system gives to outgoing"
+            );
+            assert!(printed.contains(&part), "{part}: {printed}");
+        }
+    }
+    assert!(
+        printed.contains("# warning: the servers form 2 groups with no link between them"),
+        "{printed}"
+    );
+    assert!(!printed.contains("A listens"), "{printed}");
+}
+
+#[test]
+fn names_that_are_accepted_run() {
+    for name in ["_", "a-", "0", "Places", "herd", "x".repeat(64).as_str()] {
+        let setup =
+            Setup::new(&[(name, &[])]).any_port().section("[places]\nprovider = \"offline\"");
+        let path = setup.config_file(name);
+        let output = herd_mio(&["--check", "--config", path.to_str().expect("text")]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output.stderr));
+        setup.start(name).assert_serves();
+    }
+}
+
+#[test]
+fn an_edge_named_once_counts_both_ways_and_ports_follow() {
+    let config = Config::parse(
+        "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\nneighbours = [\"B\"]\n\
+         [[server]]\nname = \"B\"\nlisten = \"0.0.0.0:0\"\npeers = \"0.0.0.0:1300\"\n",
+    );
+    let servers = config.expect("a herd").servers;
+    assert_eq!((&servers[0].neighbours, &servers[1].neighbours), (&vec![1], &vec![0]));
+    assert_eq!(servers[0].peers, ([127, 0, 0, 1], 11_200).into());
+    assert_eq!(servers[1].dial, "127.0.0.1:1300");
+}
+
+#[test]
+fn a_pause_of_lines_is_shorter_than_the_time_for_a_line() {
+    let limits = |text: &str| format!("{A}[limits]\n{text}\n");
+    for contents in ["line_pause = \"60s\"", "line_pause = \"1s\"\nbegun_line = \"1s\""] {
+        let said = mistakes(limits(contents));
+        let expected = "5:14: limits.line_pause must be shorter than limits.begun_line";
+        assert!(said[0].starts_with(expected), "{said:?}");
+    }
+    for contents in [
+        "line_pause = \"59999ms\"",
+        "line_pause = \"off\"",
+        "line_pause = \"2m\"\nbegun_line = \"3m\"",
+    ] {
+        let output = check(limits(contents));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+}
