@@ -12,6 +12,7 @@ mod hosts;
 mod https;
 mod machine;
 mod netcat;
+mod openssl;
 
 use std::process::ExitCode;
 
@@ -45,5 +46,9 @@ fn main() -> ExitCode {
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
         machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
         netcat::nc_gets_its_answer_and_the_end,
+        openssl::a_key_that_is_too_short_is_named,
+        openssl::a_service_with_nothing_in_common_is_named,
+        openssl::a_signature_of_an_unsupported_kind_is_named,
+        openssl::its_self_signed_certificate_is_trusted_where_it_is_the_trusted_file,
     ])
 }
