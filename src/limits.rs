@@ -129,9 +129,13 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub const STRANGERS: usize = 64;
 /// How long a client must have been silent before it makes room for another one.
 pub const SILENT_BEFORE_EVICTION: Duration = Duration::from_secs(60);
-/// How long an attempt to connect to one address of the Places service may take, so that a query has
-/// time left for the next address.
-pub const PLACES_CONNECT: Duration = Duration::from_secs(1);
+/// An attempt at one address of the Places service, from dialling until TLS is finished, may take this
+/// part of a query's time, so that some is left for the next address. (The last address has all the rest:
+/// nobody waits behind it.)
+pub const PLACES_ATTEMPT_PART: u32 = 4;
+/// A kept connection with the Places service that brings no byte of an answer for this part of a query's
+/// time may be dead: enough is left then to ask again on a fresh one.
+pub const PLACES_SILENCE_PART: u32 = 5;
 /// How long a connection with the Places service is kept without a query. Services close theirs after
 /// a minute or more; whoever closes first needs no second try.
 pub const PLACES_IDLE: Duration = Duration::from_secs(50);

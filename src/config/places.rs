@@ -39,7 +39,8 @@ pub struct PlacesSettings {
     pub warnings: Vec<String>,
     /// Time for one query, all its steps together.
     pub timeout: Duration,
-    /// Queries that a service is asked at once, and so connections with it.
+    /// Queries that a service is asked at once, and so connections with it (and one more for each that a
+    /// kept connection is silent to).
     pub in_flight: usize,
     /// Queries that wait for their turn.
     pub waiting: usize,

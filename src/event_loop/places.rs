@@ -55,7 +55,7 @@ impl EventLoop {
             AtRest::Quiet => {
                 if let Some(Entry { connection, .. }) = self.slots.get_mut(kept) {
                     let output = connection.queue(&mut self.buffers);
-                    self.server.places_quiet(kept, output);
+                    self.server.places_quiet(kept, self.now, output);
                     self.queue_flush(kept);
                 }
                 return;
@@ -105,7 +105,7 @@ impl EventLoop {
             }
         }
         if matches!(role, Role::Places) && !connection.transport.is_handshaking() {
-            self.server.places_secured(id);
+            self.server.places_secured(id, self.now);
         }
         let peer = connection.peer;
         let count = if let Fill::Bytes(count) = fill { count } else { 0 };

@@ -213,7 +213,8 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
     let wanted = config.limits.connections;
     let queries = match config.places.provider() {
         Provider::Offline => 0,
-        _ => config.places.in_flight,
+        // One that a kept connection is silent to is carried by a fresh one, too.
+        _ => 2 * config.places.in_flight,
     };
     let set_aside = config.loops * OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
     let needed = (wanted + set_aside) as u64;

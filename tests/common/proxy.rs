@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Proxy {
     pub address: SocketAddr,
     state: Arc<AtomicU8>,
+    /// Connections made before this many [`Proxy::forget`] are forgotten.
+    forgets: Arc<AtomicUsize>,
     accepting: Option<JoinHandle<()>>,
     _port: Port,
 }
@@ -37,9 +39,12 @@ impl Proxy {
         let listener = TcpListener::bind(port.address()).expect("a reserved port");
         listener.set_nonblocking(true).expect("non-blocking");
         let state = Arc::new(AtomicU8::new(OPEN));
-        let of_thread = Arc::clone(&state);
-        let accepting = Some(std::thread::spawn(move || accept(&listener, target, &of_thread)));
-        Proxy { address: port.address(), state, accepting, _port: port }
+        let forgets = Arc::new(AtomicUsize::new(0));
+        let of_thread = (Arc::clone(&state), Arc::clone(&forgets));
+        let accepting = Some(std::thread::spawn(move || {
+            accept(&listener, target, &of_thread.0, &of_thread.1);
+        }));
+        Proxy { address: port.address(), state, forgets, accepting, _port: port }
     }
 
     /// Closes every connection and all that come.
@@ -50,6 +55,12 @@ impl Proxy {
     /// Lets nothing through, and tells nobody.
     pub fn freeze(&self) {
         self.state.store(FROZEN, Ordering::SeqCst);
+    }
+
+    /// Lets nothing more through on the connections that there are, and tells nobody: a firewall that was
+    /// restarted. New ones pass.
+    pub fn forget(&self) {
+        self.forgets.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lets bytes pass again.
@@ -67,7 +78,12 @@ impl Drop for Proxy {
     }
 }
 
-fn accept(listener: &TcpListener, target: SocketAddr, state: &Arc<AtomicU8>) {
+fn accept(
+    listener: &TcpListener,
+    target: SocketAddr,
+    state: &Arc<AtomicU8>,
+    forgets: &Arc<AtomicUsize>,
+) {
     let mut threads = Vec::new();
     loop {
         match state.load(Ordering::SeqCst) {
@@ -76,7 +92,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, state: &Arc<AtomicU8>) {
             now => match listener.accept() {
                 Ok((near, _)) if now == OPEN => {
                     if let Ok(far) = TcpStream::connect(target) {
-                        threads.extend(forward_both(&near, &far, state));
+                        threads.extend(forward_both(&near, &far, state, forgets));
                     }
                 }
                 Ok(_) => {} // cut: dropped, and so closed
@@ -89,7 +105,12 @@ fn accept(listener: &TcpListener, target: SocketAddr, state: &Arc<AtomicU8>) {
     }
 }
 
-fn forward_both(near: &TcpStream, far: &TcpStream, state: &Arc<AtomicU8>) -> [JoinHandle<()>; 2] {
+fn forward_both(
+    near: &TcpStream,
+    far: &TcpStream,
+    state: &Arc<AtomicU8>,
+    forgets: &Arc<AtomicUsize>,
+) -> [JoinHandle<()>; 2] {
     [(near, far), (far, near)].map(|(from, to)| {
         for stream in [from, to] {
             stream.set_nonblocking(false).expect("blocking");
@@ -99,17 +120,18 @@ fn forward_both(near: &TcpStream, far: &TcpStream, state: &Arc<AtomicU8>) -> [Jo
         }
         let from = from.try_clone().expect("a descriptor");
         let to = to.try_clone().expect("a descriptor");
-        let state = Arc::clone(state);
-        std::thread::spawn(move || forward(from, to, &state))
+        let (state, forgets) = (Arc::clone(state), Arc::clone(forgets));
+        std::thread::spawn(move || forward(from, to, &state, &forgets))
     })
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8) {
+fn forward(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8, forgets: &AtomicUsize) {
     let mut bytes = [0; 16_384];
+    let made_at = forgets.load(Ordering::SeqCst);
     loop {
         match state.load(Ordering::SeqCst) {
             CUT | ENDED => break,
-            FROZEN => {
+            now if now == FROZEN || forgets.load(Ordering::SeqCst) > made_at => {
                 std::thread::sleep(PAUSE);
                 continue;
             }
@@ -120,6 +142,8 @@ fn forward(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8) {
                 _ = to.shutdown(Shutdown::Write);
                 return;
             }
+            // The read may have begun before.
+            Ok(_) if forgets.load(Ordering::SeqCst) > made_at => {}
             Ok(count) => {
                 if to.write_all(&bytes[..count]).is_err() {
                     break;

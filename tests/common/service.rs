@@ -2,7 +2,7 @@
 //! the program under test.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -25,12 +25,15 @@ pub enum Act {
     Send(Vec<u8>),
     /// Each in a record of its own, all in one segment.
     Together(Vec<Vec<u8>>),
-    /// The first record whole and of the second one only a half, in one segment.
+    /// The first record whole and of the second one only a half, in one segment; the other half goes
+    /// out before whatever is done next.
     AndHalf(Vec<u8>, Vec<u8>),
     /// One byte a record, one record a write.
     Drip(Vec<u8>),
     /// Waits until the test opens the gate.
     Hold,
+    /// Takes its time.
+    Pause(Duration),
     /// Bytes that are no TLS.
     Noise,
     /// `close_notify`, then the end.
@@ -67,6 +70,7 @@ type Script = Box<dyn Fn(&Seen) -> Vec<Act> + Send + Sync>;
 
 pub struct Service {
     pub port: u16,
+    pub address: SocketAddr,
     pub folder: TempDir,
     shared: Arc<Shared>,
 }
@@ -89,10 +93,20 @@ impl Service {
         identity: Identity,
         script: impl Fn(&Seen) -> Vec<Act> + Send + Sync + 'static,
     ) -> Service {
+        Service::start_at("127.0.0.1", identity, script)
+    }
+
+    /// The same at another address of this host.
+    pub fn start_at(
+        ip: &str,
+        identity: Identity,
+        script: impl Fn(&Seen) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Service {
         let folder = tempfile::tempdir().expect("a folder");
         let config = Arc::new(tls(identity, folder.path().join("ca.pem")));
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        let listener = TcpListener::bind((ip, 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let port = address.port();
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(script)),
             seen: Mutex::default(),
@@ -105,7 +119,7 @@ impl Service {
             acts: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
         });
-        let service = Service { port, folder, shared: Arc::clone(&shared) };
+        let service = Service { port, address, folder, shared: Arc::clone(&shared) };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if shared.is_over.load(Ordering::SeqCst) {
@@ -131,10 +145,15 @@ impl Service {
 
     /// The arguments by which a server asks this service in Nearby Search.
     pub fn arguments(&self) -> Vec<String> {
+        self.arguments_at(self.port)
+    }
+
+    /// The same by another port, of a proxy say.
+    pub fn arguments_at(&self, port: u16) -> Vec<String> {
         let path = "/maps/api/place/nearbysearch/json";
         vec![
             "--places=google".into(),
-            format!("--places-url=https://localhost:{}{path}", self.port),
+            format!("--places-url=https://localhost:{port}{path}"),
             format!("--places-ca={}", self.folder.path().join("ca.pem").display()),
         ]
     }
@@ -195,7 +214,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
         self.shared.open_gate();
-        _ = TcpStream::connect(("127.0.0.1", self.port)); // wakes the one that accepts
+        _ = TcpStream::connect(self.address); // wakes the one that accepts
     }
 }
 
@@ -216,6 +235,7 @@ impl Shared {
         let session = ServerConnection::new(config).expect("a session");
         let mut tls = StreamOwned::new(session, stream);
         let mut nth = 0;
+        let mut half = Vec::new();
         while let Some(text) = read_request(&mut tls) {
             nth += 1;
             if nth == 1 && tls.conn.handshake_kind() == Some(HandshakeKind::Resumed) {
@@ -227,7 +247,7 @@ impl Shared {
             self.asked_most.fetch_max(asked, Ordering::SeqCst);
             let acts = (self.script.lock().expect("no test panics with it"))(&seen);
             let goes_on = acts.into_iter().all(|act| {
-                let goes_on = self.act(&mut tls, act);
+                let goes_on = self.act(&mut tls, act, &mut half);
                 self.acts.fetch_add(1, Ordering::SeqCst);
                 goes_on
             });
@@ -239,7 +259,10 @@ impl Shared {
     }
 
     /// Whether the connection goes on.
-    fn act(&self, tls: &mut Tls, act: Act) -> bool {
+    fn act(&self, tls: &mut Tls, act: Act, half: &mut Vec<u8>) -> bool {
+        if tls.sock.write_all(&std::mem::take(half)).is_err() {
+            return false;
+        }
         let done = match act {
             Act::Send(bytes) => tls.write_all(&bytes).and_then(|()| tls.flush()),
             Act::Together(pieces) => {
@@ -250,7 +273,9 @@ impl Shared {
             Act::AndHalf(first, second) => {
                 let mut bytes = records(&mut tls.conn, &first);
                 let second = records(&mut tls.conn, &second);
-                bytes.extend_from_slice(&second[..second.len() / 2]);
+                let (now, later) = second.split_at(second.len() / 2);
+                bytes.extend_from_slice(now);
+                half.extend_from_slice(later);
                 tls.sock.write_all(&bytes)
             }
             Act::Drip(bytes) => {
@@ -258,6 +283,10 @@ impl Shared {
             }
             Act::Hold => {
                 self.hold();
+                Ok(())
+            }
+            Act::Pause(time) => {
+                thread::sleep(time);
                 Ok(())
             }
             Act::Noise => tls.sock.write_all(b"this is no TLS record at all"),

@@ -43,10 +43,12 @@ pub struct Exchange {
     /// Whether it has carried a request before. The service may have closed it meanwhile, without
     /// having seen this one.
     pub(super) is_reused: bool,
-    /// Since when it is in its step.
+    /// Since when it can be used, is idle, or has its request: what came last.
     pub(super) since: Duration,
     /// Whether more of what has come is still to be read.
     pub(super) is_unread: bool,
+    /// When it is looked at if it has not got on.
+    pub(super) watched: Option<Duration>,
     reader: ResponseReader,
 }
 
@@ -59,6 +61,7 @@ impl Exchange {
             is_reused: false,
             since: now,
             is_unread: false,
+            watched: None,
             reader: ResponseReader::new(0),
         }
     }
@@ -77,10 +80,9 @@ impl Exchange {
     }
 
     /// Both sides have their keys: what was queued goes out.
-    pub(super) fn secured(&mut self) {
-        if self.step == Step::Handshaking {
-            self.step = Step::Sending;
-        }
+    pub(super) fn secured(&mut self, now: Duration) {
+        self.since = now;
+        self.step = Step::Sending;
     }
 
     /// Bytes of the answer. None as long as it isn't whole.
@@ -115,6 +117,16 @@ impl Exchange {
     /// Whether nobody has asked anything on it that is not answered: what comes is surplus.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.step, Step::Idle | Step::Chosen)
+    }
+
+    /// Whether it is still on its way to being of use.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.step, Step::Connecting | Step::Handshaking)
+    }
+
+    /// Whether it has a request, and no byte of an answer has come.
+    pub(super) fn is_silent(&self) -> bool {
+        self.step == Step::Sending && !self.reader.has_begun()
     }
 
     /// Whether more has come than its answer.

@@ -169,9 +169,9 @@ impl Server {
     }
 
     /// A kept connection that was chosen for a query is quiet: appends the request.
-    pub fn places_quiet(&mut self, id: ConnectionId, out: &mut Vec<u8>) {
+    pub fn places_quiet(&mut self, id: ConnectionId, now: Moment, out: &mut Vec<u8>) {
         if let Some(service) = self.service() {
-            service.quiet(id, out);
+            service.quiet(id, out, now.elapsed);
         }
     }
 
@@ -183,9 +183,9 @@ impl Server {
     }
 
     /// The TLS handshake of a connection is done.
-    pub fn places_secured(&mut self, id: ConnectionId) {
+    pub fn places_secured(&mut self, id: ConnectionId, now: Moment) {
         if let Some(service) = self.service() {
-            service.secured(id);
+            service.secured(id, now.elapsed);
         }
     }
 

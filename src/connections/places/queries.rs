@@ -35,8 +35,13 @@ pub(super) struct Query {
     pub(super) stage: Stage,
     /// Left to try.
     pub(super) addresses: VecDeque<SocketAddr>,
+    /// What is to be told if no address is left and nothing else is known: how far the best attempt came.
+    pub(super) reason: Option<String>,
     /// Whether it was begun anew already, after a connection of the pool had failed it.
     pub(super) is_repeated: bool,
+    /// The connection of the pool that has carried it in silence for so long that it was begun anew. An
+    /// answer that comes there counts all the same.
+    pub(super) suspect: Option<ConnectionId>,
 }
 
 /// A client that waits.
@@ -76,14 +81,17 @@ impl Queries {
         }
     }
 
-    /// Adds a query at the queue's end, or an asker to the one that asks the same already.
+    /// Adds a query at the queue's end, or an asker to the one that asks the same already, if that one's
+    /// deadline is not before `shared_until`: whoever comes late is owed time, too.
     pub(super) fn ask(
         &mut self,
         request: Vec<u8>,
         asker: Asker,
         until: Duration,
+        shared_until: Duration,
     ) -> Result<(), Full> {
-        if let Some(query) = self.by_request.get(&request).and_then(|id| self.by_id.get_mut(id)) {
+        let same = self.by_request.get(&request).and_then(|id| self.by_id.get_mut(id));
+        if let Some(query) = same.filter(|query| query.until >= shared_until) {
             query.askers.push(asker);
             return Ok(());
         }
@@ -98,7 +106,9 @@ impl Queries {
             until,
             stage: Stage::Waiting,
             addresses: VecDeque::new(),
+            reason: None,
             is_repeated: false,
+            suspect: None,
         };
         self.by_id.insert(self.last, query);
         self.waiting.push_back(self.last);
@@ -117,7 +127,10 @@ impl Queries {
     /// Takes a query out, and frees its slot or its place in the queue.
     pub(super) fn take(&mut self, id: QueryId) -> Option<Query> {
         let query = self.by_id.remove(&id)?;
-        self.by_request.remove(&query.request);
+        // A later query may ask the same.
+        if self.by_request.get(&query.request) == Some(&id) {
+            self.by_request.remove(&query.request);
+        }
         if query.stage == Stage::Waiting {
             self.waiting.retain(|waiting| *waiting != id);
         }
@@ -172,7 +185,7 @@ mod tests {
         let mut queries = Queries::new(1, 1);
         let until = Duration::from_secs(5);
         let ask = |queries: &mut Queries, request: &str, slot| {
-            queries.ask(request.as_bytes().to_vec(), asker(slot), until)
+            queries.ask(request.as_bytes().to_vec(), asker(slot), until, until)
         };
         assert_eq!(ask(&mut queries, "a", 1), Ok(()));
         let first = queries.next().expect("a slot is free");
@@ -189,5 +202,24 @@ mod tests {
         let askers = queries.take(first).expect("it is there").askers;
         assert_eq!(askers.iter().map(|asker| asker.who.slot).collect::<Vec<_>>(), [1, 3]);
         assert!(queries.next().is_some(), "its slot is free");
+    }
+
+    #[test]
+    fn who_asks_the_same_close_to_the_deadline_begins_a_query_of_its_own() {
+        let second = Duration::from_secs;
+        let mut queries = Queries::new(5, 5);
+        let ask = |queries: &mut Queries, now: u64, slot| {
+            queries.ask(b"a".to_vec(), asker(slot), second(now + 4), second(now + 2))
+        };
+        for (now, slot) in [(0, 1), (2, 2), (3, 3), (5, 4)] {
+            assert_eq!(ask(&mut queries, now, slot), Ok(()));
+        }
+        let slots = |query: Query| query.askers.iter().map(|it| it.who.slot).collect::<Vec<_>>();
+        let (old, late) = (queries.next().expect("one"), queries.next().expect("another"));
+        assert_eq!(queries.nearest(), Some((second(4), old)));
+        assert_eq!(queries.take(old).map(slots), Some(vec![1, 2]));
+        assert_eq!(ask(&mut queries, 5, 5), Ok(()), "the later one is still there to be joined");
+        assert_eq!(queries.take(late).map(slots), Some(vec![3, 4, 5]));
+        assert_eq!(queries.next(), None);
     }
 }

@@ -5,27 +5,30 @@
 //!   ask ---> a slot is free: Resolving? -> Opening -> On(connection) ---> answer ---> every asker
 //!            none is: Waiting ----^                     |       ^
 //!            queue full: UNKNOWN_ERROR                  |       +-- an idle connection, if there is
-//!                                                       +-- closed under the request: once more
+//!                                                       +-- closed under the request, or silent for
+//!                                                           long: once more on a fresh connection
 //! ```
 //!
-//! A query has one deadline for all its steps. Bounded: queries in flight, and so connections; those
-//! that wait; the bytes of an answer; an attempt to connect; the time that a connection is idle.
+//! A query has one deadline for all its steps. Bounded: queries in flight, and so connections, two for
+//! each; those that wait; the bytes of an answer; an attempt at one address; the time that a connection
+//! is idle.
 
-use std::collections::{HashMap, VecDeque};
+mod answer;
+mod reach;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::exchange::{Exchange, Step};
-use super::names::{Look, Names};
-use super::queries::{Asker, Full, Queries, Query, QueryId, Stage};
-use crate::config::{PlacesSettings, shown};
+use super::names::Names;
+use super::queries::{Asker, Full, Queries, QueryId, Stage};
+use crate::config::PlacesSettings;
 use crate::connections::{Command, ConnectionId, Verdict};
-use crate::limits::{PLACES_CONNECT, PLACES_DISTRUST, PLACES_IDLE};
-use crate::logging::Escaped;
+use crate::limits::{PLACES_ATTEMPT_PART, PLACES_DISTRUST, PLACES_IDLE};
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::endpoint::Endpoint;
-use crate::places::google::{Answer, Api, Circle, Failure};
-use crate::places::http::Response;
+use crate::places::google::{Api, Circle, Failure};
 use crate::places::key::Key;
 
 /// The service, as one server of the herd uses it.
@@ -42,8 +45,10 @@ pub(in crate::connections) struct Service {
     idle: Vec<ConnectionId>,
     /// Before this, connections are not kept: the service has sent what nobody asked for.
     distrusted_until: Duration,
-    /// When attempts to connect are given up, the nearest first; of some that is no matter any more.
-    attempts: VecDeque<(Duration, ConnectionId)>,
+    /// When connections are looked at that may not get on ([`Exchange::watched`]).
+    watches: BTreeSet<(Duration, ConnectionId)>,
+    /// How long the first byte of an answer has taken of late: the longest time, fading.
+    slowest: Duration,
     names: Names,
     commands: VecDeque<Command>,
 }
@@ -62,7 +67,8 @@ impl Service {
             exchanges: HashMap::new(),
             idle: Vec::new(),
             distrusted_until: Duration::ZERO,
-            attempts: VecDeque::new(),
+            watches: BTreeSet::new(),
+            slowest: Duration::ZERO,
             commands: VecDeque::new(),
         }
     }
@@ -76,7 +82,8 @@ impl Service {
         now: Duration,
     ) -> Option<Vec<u8>> {
         let request = self.api.request(&self.endpoint, self.key.as_ref(), circle, bound);
-        match self.queries.ask(request, Asker { who, bound }, now + self.patience) {
+        let until = now + self.patience;
+        match self.queries.ask(request, Asker { who, bound }, until, until - self.patience / 2) {
             Ok(()) => {
                 self.start_waiting(now);
                 None
@@ -100,10 +107,10 @@ impl Service {
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let query = self.queries.nearest().map(|(until, _)| until);
-        let attempt = self.attempts.front().map(|(until, _)| *until);
+        let watch = self.watches.first().map(|(until, _)| *until);
         let oldest = self.idle.first().and_then(|id| self.exchanges.get(id));
         let idle = oldest.map(|exchange| exchange.since + PLACES_IDLE);
-        [query, attempt, idle].into_iter().flatten().min()
+        [query, watch, idle].into_iter().flatten().min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
@@ -112,14 +119,10 @@ impl Service {
                 self.overdue(id, now);
             }
         }
-        while let Some((until, connection)) = self.attempts.front().copied()
-            && until <= now
-        {
-            self.attempts.pop_front();
-            let exchange = self.exchanges.get(&connection);
-            if exchange.is_some_and(|exchange| exchange.step == Step::Connecting) {
-                self.commands.push_back(Command::Close(connection));
-                self.lost(connection, "the connection was not made in time", now);
+        let due = self.watches.iter().take_while(|(until, _)| *until <= now);
+        for connection in due.map(|(_, connection)| *connection).collect::<Vec<_>>() {
+            if !self.is_unread(connection) {
+                self.look_after(connection, now);
             }
         }
         while let Some(oldest) = self.idle.first().copied()
@@ -147,9 +150,12 @@ impl Service {
         now: Duration,
     ) {
         self.exchanges.insert(connection, Exchange::new(id, address, now));
-        self.attempts.push_back((now + PLACES_CONNECT, connection));
-        if let Some(query) = self.queries.get_mut(id) {
-            query.stage = Stage::On(connection);
+        let Some(query) = self.queries.get_mut(id) else {
+            return self.commands.push_back(Command::Close(connection));
+        };
+        query.stage = Stage::On(connection);
+        if !query.addresses.is_empty() {
+            self.watch(connection, now + self.patience / PLACES_ATTEMPT_PART);
         }
     }
 
@@ -163,7 +169,6 @@ impl Service {
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return;
         };
-        self.names.prefer(exchange.address);
         if let Some(id) = exchange.query
             && let Some(query) = self.queries.get_mut(id)
         {
@@ -174,13 +179,18 @@ impl Service {
     }
 
     /// A kept connection that was chosen for a query is quiet: appends the request.
-    pub(super) fn quiet(&mut self, connection: ConnectionId, out: &mut Vec<u8>) {
+    pub(super) fn quiet(&mut self, connection: ConnectionId, out: &mut Vec<u8>, now: Duration) {
+        let look_at = now + self.silence();
         if let Some(exchange) = self.exchanges.get_mut(&connection)
             && exchange.step == Step::Chosen
             && let Some(query) = exchange.query.and_then(|id| self.queries.get_mut(id))
         {
             exchange.begin(self.answer_bytes);
+            exchange.since = now;
             out.extend_from_slice(&query.request);
+            if look_at < query.until {
+                self.watch(connection, look_at);
+            }
         }
     }
 
@@ -197,13 +207,22 @@ impl Service {
         );
         rate_limit::warn(Kind::ServiceDistrusted, text);
         self.distrusted_until = now + PLACES_DISTRUST;
+        self.drop_idle();
+    }
+
+    /// Closes all connections of the pool: what befell one may have befallen them.
+    fn drop_idle(&mut self) {
         self.commands.extend(self.idle.drain(..).map(Command::Finish));
     }
 
     /// The handshake is done.
-    pub(super) fn secured(&mut self, connection: ConnectionId) {
-        if let Some(exchange) = self.exchanges.get_mut(&connection) {
-            exchange.secured();
+    pub(super) fn secured(&mut self, connection: ConnectionId, now: Duration) {
+        if let Some(exchange) = self.exchanges.get_mut(&connection)
+            && exchange.step == Step::Handshaking
+        {
+            exchange.secured(now);
+            self.names.worked(exchange.address);
+            self.unwatch(connection);
         }
     }
 
@@ -221,6 +240,14 @@ impl Service {
             self.spoke_unasked(connection, now);
             return Verdict::Close;
         }
+        if exchange.is_silent() {
+            let took = now.saturating_sub(exchange.since);
+            self.slowest = took.max(self.slowest - self.slowest / FADING);
+            self.unwatch(connection);
+        }
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return Verdict::Close;
+        };
         match exchange.push(bytes) {
             Ok(None) => Verdict::Next,
             Ok(Some(response)) => self.answered(connection, &response, now),
@@ -249,27 +276,39 @@ impl Service {
 
     /// A connection is of no use any more. Its query is tried elsewhere where that may help.
     pub(super) fn lost(&mut self, connection: ConnectionId, reason: &str, now: Duration) {
+        self.unwatch(connection);
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return;
         };
+        let (was_opening, address) = (exchange.is_opening(), exchange.address);
         let may_be_repeated = exchange.may_be_repeated();
         let (query, step) = exchange.fail();
         self.idle.retain(|idle| *idle != connection);
+        if was_opening {
+            self.names.failed(address);
+        }
         let Some((id, query)) = query.and_then(|id| Some((id, self.queries.get_mut(id)?))) else {
             return;
         };
-        if step == Step::Connecting {
-            return self.try_next_address(id, reason, now);
+        if query.suspect == Some(connection) {
+            query.suspect = None; // It is asked elsewhere already.
+            return;
         }
-        if step == Step::Chosen {
-            return self.carry(id, now); // The service knows nothing of it yet.
+        match step {
+            Step::Connecting => return self.try_next_address(id, reason, now),
+            Step::Handshaking => {
+                query.reason = Some(reason.to_owned());
+                return self.try_next_address(id, reason, now);
+            }
+            Step::Chosen => return self.carry(id, now), // The service knows nothing of it yet.
+            _ => {}
         }
         // A search changes nothing at the service, so also the New API's POST may be said again.
         if may_be_repeated && !std::mem::replace(&mut query.is_repeated, true) {
             log::debug!("A kept connection with the Places service was closed: once more.");
             return self.open(id, now);
         }
-        self.fail(id, &Failure::unknown(reason), now);
+        self.give_up(id, &Failure::unknown(reason), now);
     }
 
     /// A connection is closed, and its slot given back.
@@ -292,10 +331,14 @@ impl Service {
     /// Whether a query's answer has come and is only not read to its end: it is bounded, so that will
     /// not take long.
     fn is_being_read(&mut self, id: QueryId) -> bool {
-        let stage = self.queries.get_mut(id).map(|query| query.stage);
-        let Some(Stage::On(connection)) = stage else {
-            return false;
-        };
+        self.queries.get_mut(id).is_some_and(|query| {
+            let last = if let Stage::On(last) = query.stage { Some(last) } else { None };
+            let is_unread = |id| self.exchanges.get(&id).is_some_and(|exchange| exchange.is_unread);
+            last.into_iter().chain(query.suspect).any(is_unread)
+        })
+    }
+
+    fn is_unread(&self, connection: ConnectionId) -> bool {
         self.exchanges.get(&connection).is_some_and(|exchange| exchange.is_unread)
     }
 
@@ -303,170 +346,7 @@ impl Service {
     pub(super) fn buffered(&self, connection: ConnectionId) -> usize {
         self.exchanges.get(&connection).map_or(0, Exchange::buffered)
     }
-
-    /// Gives free slots to those that wait, by connections of the pool where it has some.
-    fn start_waiting(&mut self, now: Duration) {
-        while let Some(id) = self.queries.next() {
-            self.carry(id, now);
-        }
-    }
-
-    /// Gives a query a connection: one of the pool where that has some, else a fresh one.
-    fn carry(&mut self, id: QueryId, now: Duration) {
-        let Some(query) = self.queries.get_mut(id) else {
-            return;
-        };
-        match self.idle.pop().and_then(|idle| Some((idle, self.exchanges.get_mut(&idle)?))) {
-            Some((connection, exchange)) => {
-                query.stage = Stage::On(connection);
-                exchange.choose(id);
-                self.commands.push_back(Command::AskOn(connection));
-            }
-            None => self.open(id, now),
-        }
-    }
-
-    /// Makes a fresh connection for a query.
-    fn open(&mut self, id: QueryId, now: Duration) {
-        let look = self.names.look(now);
-        let Some(query) = self.queries.get_mut(id) else {
-            return;
-        };
-        match look {
-            Look::Addresses(addresses) => {
-                query.addresses = addresses;
-                self.try_next_address(id, "its name stands for no address", now);
-            }
-            Look::Unknown { ask } => {
-                query.stage = Stage::Resolving;
-                if ask {
-                    let Endpoint { host, port, .. } = self.endpoint.clone();
-                    self.commands.push_back(Command::ResolvePlaces { host, port });
-                }
-            }
-            Look::Failed(reason) => {
-                let host = &self.endpoint.host;
-                let text = format!("the name {host} can't be resolved: {reason}");
-                self.fail(id, &Failure::unknown(&text), now);
-            }
-        }
-    }
-
-    fn try_next_address(&mut self, id: QueryId, reason: &str, now: Duration) {
-        let Some(query) = self.queries.get_mut(id) else {
-            return;
-        };
-        match query.addresses.pop_front() {
-            Some(address) => {
-                query.stage = Stage::Opening;
-                self.commands.push_back(Command::OpenPlaces { query: id, address });
-            }
-            None => {
-                let host = self.endpoint.authority();
-                let text = format!("{host} can't be reached: {reason}");
-                self.fail(id, &Failure::unknown(&text), now);
-            }
-        }
-    }
-
-    /// The whole answer to a query is there.
-    fn answered(
-        &mut self,
-        connection: ConnectionId,
-        response: &Response,
-        now: Duration,
-    ) -> Verdict {
-        let Some(exchange) = self.exchanges.get_mut(&connection) else {
-            return Verdict::Close;
-        };
-        let has_surplus = exchange.has_surplus();
-        let (query, _) = exchange.fail();
-        if has_surplus {
-            self.distrust(now);
-        }
-        let is_kept = response.may_reuse && now >= self.distrusted_until;
-        if let (true, Some(exchange)) = (is_kept, self.exchanges.get_mut(&connection)) {
-            exchange.rest(now);
-            self.idle.push(connection);
-        }
-        match query.and_then(|id| self.queries.take(id)) {
-            Some(query) => self.deliver(query, response),
-            None => log::debug!("An answer came that nobody waits for."),
-        }
-        self.start_waiting(now);
-        if is_kept { Verdict::Next } else { Verdict::Close }
-    }
-
-    fn deliver(&mut self, query: Query, response: &Response) {
-        let most = query.askers.iter().map(|asker| asker.bound).max().unwrap_or(0);
-        let places = match self.api.read(response, self.key.as_ref(), most) {
-            Answer::Failed(failure) => {
-                self.record(&failure);
-                Err(failure.body())
-            }
-            Answer::Places { usable, refusal } => {
-                refusal.iter().for_each(|refusal| self.record(refusal));
-                Ok(usable)
-            }
-        };
-        for Asker { who, bound } in query.askers {
-            let body = match &places {
-                Ok(usable) => usable.trim(bound),
-                Err(failed) => failed.clone(),
-            };
-            self.commands.push_back(Command::Deliver { to: who, body });
-        }
-    }
-
-    fn overdue(&mut self, id: QueryId, now: Duration) {
-        let patience = shown(self.patience);
-        let stage = self.queries.get_mut(id).map_or(Stage::Waiting, |query| query.stage);
-        let (so_far, connection) = match stage {
-            Stage::Waiting => ("too many other queries were in flight", None),
-            Stage::Resolving => ("its name was not resolved", None),
-            Stage::Opening => ("it could not be connected to", None),
-            Stage::On(connection) => {
-                let exchange = self.exchanges.get_mut(&connection);
-                let step = exchange.map_or(Step::Failed, |exchange| exchange.fail().1);
-                (missing(step), Some(connection))
-            }
-        };
-        self.commands.extend(connection.map(Command::Close));
-        let text = format!("no answer within {patience}: {so_far}");
-        self.fail(id, &Failure::unknown(&text), now);
-    }
-
-    fn fail(&mut self, id: QueryId, failure: &Failure, now: Duration) {
-        if let Some(query) = self.queries.take(id) {
-            self.record(failure);
-            for Asker { who, .. } in query.askers {
-                self.commands.push_back(Command::Deliver { to: who, body: failure.body() });
-            }
-        }
-        self.start_waiting(now);
-    }
-
-    /// Tells the operator, once a query.
-    fn record(&self, Failure { status, message }: &Failure) {
-        let (status, message) = (Escaped(status.as_bytes()), Escaped(message.as_bytes()));
-        let text = format_args!("The Places service failed a query: {status}: {message}");
-        rate_limit::warn(Kind::QueryFailed, text);
-        if self.api == Api::NearbySearch && status.0 == b"REQUEST_DENIED" {
-            let text = format_args!(
-                "Google enables the legacy Nearby Search for no new project: try --places google-new."
-            );
-            rate_limit::warn(Kind::LegacyRefused, text);
-        }
-    }
 }
 
-/// What an exchange has not got to, for who waited for it.
-fn missing(step: Step) -> &'static str {
-    match step {
-        Step::Connecting => "the connection was not made",
-        Step::Handshaking => "the TLS handshake was not finished",
-        Step::Sending | Step::Idle | Step::Chosen | Step::Failed => "nothing came",
-        Step::ReadingHead => "its head was not finished",
-        Step::ReadingBody => "its body was not finished",
-    }
-}
+/// By this part the slowest answer of late fades with each that follows.
+const FADING: u32 = 8;

@@ -1,0 +1,173 @@
+//! Claim: a service that falls silent, on one address, on kept connections, or for as long as it thinks,
+//! costs no query that another way could answer.
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::service::{Act, Identity, Seen, Service, ok, with_head};
+use common::{Client, LIMIT, Proxy, ServerProcess, Setup, wait_until};
+
+const BODY: &str = "{\"results\" : [ 1, 2 ], \"status\" : \"OK\"}";
+const IAMAT: &str = "IAMAT kiwi +34.068930-118.445127 1559865055.5";
+const ASKED_AGAIN: &str = "A kept connection with the Places service is silent: once more.";
+
+/// A server that asks this service by that port, and gives a query ten seconds.
+fn server(service: &Service, port: u16) -> (Setup, ServerProcess) {
+    let setup = Setup::alone().any_port().section("[places]\ntimeout = \"10s\"");
+    let mut command = setup.command("Goloman");
+    command.args(service.arguments_at(port)).arg("--log-level=debug");
+    command.env("HERD_PLACES_KEY", "sesame");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    assert!(server.client().ask(IAMAT).starts_with("AT "));
+    (setup, server)
+}
+
+fn ask(clients: &mut [Client], radius: usize) {
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("WHATSAT kiwi {} 5\n", radius + number));
+    }
+}
+
+fn expect_answers(clients: &mut [Client]) {
+    for client in clients {
+        let answer = client.answer();
+        assert_eq!(answer.status(), "OK", "{}", answer.body);
+    }
+}
+
+/// A service that eight kept connections lead to, by a proxy.
+fn eight_kept() -> (Service, Proxy, Setup, ServerProcess, Vec<Client>) {
+    let service = Service::good(|_| vec![Act::Hold, Act::Send(ok(BODY))]);
+    let proxy = Proxy::to(service.address);
+    let (setup, server) = server(&service, proxy.address.port());
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    ask(&mut clients, 1);
+    service.wait_for_requests(8);
+    service.open_gate();
+    expect_answers(&mut clients);
+    assert_eq!(service.connections(), 8);
+    (service, proxy, setup, server, clients)
+}
+
+#[test]
+fn eight_kept_connections_that_die_together_cost_no_query() {
+    let (service, proxy, _setup, _server, mut clients) = eight_kept();
+    proxy.forget();
+    ask(&mut clients, 11);
+    expect_answers(&mut clients);
+    assert_eq!(service.requests().len(), 16, "each was asked once more");
+}
+
+#[test]
+fn one_kept_connection_that_dies_in_silence_lets_go_of_the_others() {
+    let (service, proxy, _setup, server, mut clients) = eight_kept();
+    proxy.forget();
+    ask(&mut clients[..1], 11);
+    expect_answers(&mut clients[..1]);
+    ask(&mut clients[1..], 12);
+    expect_answers(&mut clients[1..]);
+    assert_eq!(service.requests().len(), 16);
+    assert_eq!(server.log().matches(ASKED_AGAIN).count(), 1, "{}", server.log());
+}
+
+#[test]
+fn a_service_that_becomes_slow_is_asked_twice_once_and_then_waited_for() {
+    let service = Service::good(|seen| match (seen.connection, seen.nth) {
+        (1, 1) => vec![Act::Send(ok(BODY))],
+        // Longer than a fifth of the time that a query has.
+        _ => vec![Act::Pause(Duration::from_millis(2_500)), Act::Send(ok(BODY))],
+    });
+    let (_setup, server) = server(&service, service.port);
+    let mut client = server.client();
+    for radius in 1..=4 {
+        assert_eq!(client.whatsat("kiwi", &radius.to_string(), "5").status(), "OK");
+    }
+    assert_eq!(service.requests().len(), 5, "four queries, one of them asked twice");
+    assert_eq!(server.log().matches(ASKED_AGAIN).count(), 1, "{}", server.log());
+}
+
+/// The kept connection is only slow, and the fresh one fails, or says nothing either.
+#[test]
+fn an_answer_counts_that_comes_on_a_kept_connection_after_its_query_was_asked_again() {
+    for fresh in [Act::Cut, Act::Hold] {
+        let service = Service::good(move |seen: &Seen| match (seen.connection, seen.nth) {
+            (1, 1) => vec![Act::Send(ok(BODY))],
+            (1, _) => vec![Act::Pause(Duration::from_millis(3_000)), Act::Send(ok(BODY))],
+            _ => vec![fresh.clone()],
+        });
+        let (_setup, server) = server(&service, service.port);
+        let mut client = server.client();
+        for radius in ["1", "2", "3"] {
+            assert_eq!(client.whatsat("kiwi", radius, "5").status(), "OK");
+        }
+        let on: Vec<_> = service.requests().iter().map(|seen| seen.connection).collect();
+        assert_eq!(on, [1, 1, 2, 1], "the kept one is kept");
+        service.open_gate();
+        wait_until(LIMIT, "the fresh one is closed", || service.ended() == 1);
+    }
+}
+
+#[test]
+fn an_address_that_never_finishes_tls_is_asked_first_once_and_not_for_each_query() {
+    let Some(namespace) = mount_namespace() else { return };
+    // Each query needs a connection of its own.
+    let head = format!("200 OK\r\nConnection: close\r\nContent-Length: {}", BODY.len());
+    let script = move |_: &Seen| vec![Act::Send(with_head(&head, BODY))];
+    let service = Service::start_at("127.0.0.2", Identity::Good, script);
+    // The resolver sorts this address before that one.
+    let silent = silent_at(([127, 0, 0, 1], service.port).into());
+    let setup = Setup::alone().any_port().section("[places]\ntimeout = \"10s\"");
+    let hosts = setup.folder.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n127.0.0.2 localhost\n").expect("a file");
+    let inner = setup.command("Goloman");
+    let mut command = Command::new("unshare");
+    command.args(namespace).args(["sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+    command.arg(hosts).arg(inner.get_program()).args(inner.get_args());
+    command.args(service.arguments()).env("HERD_PLACES_KEY", "sesame");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let mut client = server.client();
+    client.ask(IAMAT);
+    for radius in ["1", "2", "3", "4"] {
+        let answer = client.whatsat("kiwi", radius, "5");
+        assert_eq!(answer.status(), "OK", "{}", answer.body);
+    }
+    assert_eq!(service.requests().len(), 4);
+    assert_eq!(silent.load(Ordering::SeqCst), 1, "connections with the silent address");
+}
+
+/// Accepts there, and says nothing. Counts who came.
+fn silent_at(address: SocketAddr) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind(address).expect("the port is free at the other address");
+    let came = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&came);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            kept.push(stream);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    came
+}
+
+/// The arguments by which `unshare` makes a mount namespace, where it may.
+fn mount_namespace() -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&["-m"], &["-rm"]];
+    let may = |way: &&[&str]| {
+        let done = Command::new("unshare")
+            .args(*way)
+            .args(["mount", "--bind", "/etc/hosts", "/etc/hosts"])
+            .output();
+        done.is_ok_and(|output| output.status.success())
+    };
+    let way = ways.into_iter().find(|way| may(way));
+    if way.is_none() {
+        eprintln!("mount namespaces are not permitted here: this test is skipped");
+    }
+    way
+}
