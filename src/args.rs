@@ -345,7 +345,8 @@ herd-mio: a herd of servers that know where clients are
     --tls-dir DIR            where it keeps its certificates; DIR/ca.pem is what --places-ca
                              wants [the current folder]
 
-Options also accept --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a
+Limits and other settings, such as limits.line_pause for clients that send no newline, stand in the
+configuration; --check prints them all. Options also accept --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a
 command line or configuration that cannot be used, 1 for what fails at run time.
 
 Try: herd-mio --herd, then in another terminal: nc localhost 12138

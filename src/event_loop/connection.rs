@@ -237,6 +237,11 @@ impl<T: Transport> Connection<T> {
         self.input.has_begun_line()
     }
 
+    /// A pause has ended the line that was begun ([`LineBuffer::end_line`]).
+    pub fn end_line(&mut self) {
+        self.input.end_line();
+    }
+
     /// Whether the other side's last line was handed out.
     pub fn is_read_to_its_end(&self) -> bool {
         self.input.is_done()

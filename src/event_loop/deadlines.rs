@@ -5,10 +5,12 @@
 //!
 //! [`CaughtUp`]: super::pace::CaughtUp
 
+use std::time::Duration;
+
 use super::pace::Allowance;
 use super::timers::Timer;
 use super::{Entry, EventLoop};
-use crate::connections::ConnectionId;
+use crate::connections::{ConnectionId, Role};
 use crate::herd::Moment;
 use crate::limits::CALL_EFFORT;
 use crate::logging::rate_limit::{self, Kind};
@@ -63,12 +65,33 @@ impl EventLoop {
         entry.is_some_and(|Entry { connection, .. }| connection.is_queued || connection.is_dirty)
     }
 
+    /// Keeps the time of the pause in a client's begun line: from the last byte that came of it. Neighbours end
+    /// their lines, and half of one is none.
+    pub(super) fn watch_line_pause(&mut self, id: ConnectionId, begun: bool, pause: Duration) {
+        let timer = Timer::LinePause(id);
+        match self.slots.get_mut(id) {
+            Some(Entry { connection, role: Role::Client(_) }) if begun => {
+                self.timers.set(timer, connection.heard_at + pause);
+            }
+            _ => self.timers.clear(timer),
+        }
+    }
+
+    /// Nothing more came of a begun line: it is served as it is, before anything more is read.
+    fn end_line(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
+            connection.end_line();
+            self.queue_serve(id);
+        }
+    }
+
     fn handle_timer(&mut self, timer: Timer) {
         match timer {
             Timer::BegunLine(id) => {
                 let reason = "a begun line was not finished in time";
                 self.give_up(id, Kind::NotFinished, reason);
             }
+            Timer::LinePause(id) => self.end_line(id),
             Timer::Stalled(id) => {
                 self.give_up(id, Kind::Stalled, "it took none of its bytes for too long");
             }

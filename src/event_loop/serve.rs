@@ -137,6 +137,9 @@ impl EventLoop {
         if begun {
             self.timers.set_once(timer, self.now.elapsed + self.limits.begun_line);
         }
+        if let Some(pause) = self.limits.line_pause {
+            self.watch_line_pause(id, begun, pause);
+        }
     }
 
     fn serve_lingering(&mut self, id: ConnectionId) {

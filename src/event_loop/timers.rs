@@ -15,6 +15,8 @@ use crate::herd::NeighbourId;
 pub enum Timer {
     /// When to give up a line that was begun and is not finished.
     BegunLine(ConnectionId),
+    /// When to take a line that was begun for a whole one, because nothing more came of it.
+    LinePause(ConnectionId),
     /// When to give up a connection that takes none of its bytes.
     Stalled(ConnectionId),
     /// When to stop reading from a connection that we have closed on our side.
@@ -35,9 +37,11 @@ impl Timer {
     /// The connection whose timer it is, if it is one's.
     pub fn connection(self) -> Option<ConnectionId> {
         match self {
-            Timer::BegunLine(id) | Timer::Stalled(id) | Timer::Linger(id) | Timer::Hello(id) => {
-                Some(id)
-            }
+            Timer::BegunLine(id)
+            | Timer::LinePause(id)
+            | Timer::Stalled(id)
+            | Timer::Linger(id)
+            | Timer::Hello(id) => Some(id),
             Timer::Dial(_) | Timer::Accept | Timer::Grace | Timer::Suppressed => None,
         }
     }
@@ -78,7 +82,9 @@ impl Timers {
 
     /// Takes back all timers of a connection.
     pub fn clear_all(&mut self, id: ConnectionId) {
-        for timer in [Timer::BegunLine, Timer::Stalled, Timer::Linger, Timer::Hello] {
+        for timer in
+            [Timer::BegunLine, Timer::LinePause, Timer::Stalled, Timer::Linger, Timer::Hello]
+        {
             self.clear(timer(id));
         }
     }

@@ -16,7 +16,7 @@ use memchr::memchr;
 pub enum Line<'a> {
     /// It ended with LF, or CR LF.
     Whole(&'a [u8]),
-    /// The stream ended before the line did.
+    /// The stream ended before the line did, or paused for long enough ([`LineBuffer::end_line`]).
     Unfinished(&'a [u8]),
     /// It is longer than the limit; these are its first bytes. Nothing comes after it.
     TooLong(&'a [u8]),
@@ -39,6 +39,10 @@ pub struct LineBuffer {
     scanned: usize,
     ended: bool,
     closed: bool,
+    /// What waits is a line as it is.
+    line_ended: bool,
+    /// A line ended with a CR; an LF in the first place belongs to it.
+    after_cr: bool,
 }
 
 impl LineBuffer {
@@ -51,7 +55,17 @@ impl LineBuffer {
         self.bytes.drain(..self.start);
         self.scanned -= self.start;
         self.start = 0;
-        self.bytes.extend_from_slice(bytes);
+        let is_over = self.after_cr && !bytes.is_empty();
+        let rest = bytes.strip_prefix(b"\n").filter(|_| is_over);
+        self.after_cr &= !is_over;
+        self.bytes.extend_from_slice(rest.unwrap_or(bytes));
+    }
+
+    /// Lets what waits be a line although its ending is missing: [`LineBuffer::next_line`] hands it out, and what is
+    /// pushed later begins the next one. A CR in the last place is taken for the line's ending, with the LF that may yet
+    /// come. Does nothing unless a line was begun, and to one whose end the stream's end is.
+    pub fn end_line(&mut self) {
+        self.line_ended = self.has_begun_line();
     }
 
     /// Notes that nothing will be pushed any more: what is left is a line too.
@@ -90,6 +104,9 @@ impl LineBuffer {
     fn next_without_end(&mut self, limit: usize) -> Option<Line<'_>> {
         let begin = self.start;
         self.scanned = self.bytes.len();
+        if std::mem::take(&mut self.line_ended) {
+            return Some(self.next_ended(begin, limit));
+        }
         let pending = &self.bytes[begin..];
         if self.ended {
             let length = pending.len();
@@ -104,6 +121,18 @@ impl LineBuffer {
         let length = pending.strip_suffix(b"\r").unwrap_or(pending).len();
         let too_long = length > limit && length >= SHOWN_OF_TOO_LONG;
         too_long.then(|| self.refuse(begin, length))
+    }
+
+    fn next_ended(&mut self, begin: usize, limit: usize) -> Line<'_> {
+        let pending = &self.bytes[begin..];
+        let line = pending.strip_suffix(b"\r");
+        self.after_cr = line.is_some();
+        let length = line.unwrap_or(pending).len();
+        if length > limit {
+            return self.refuse(begin, length);
+        }
+        self.start = self.bytes.len();
+        Line::Unfinished(&self.bytes[begin..begin + length])
     }
 
     /// Hands out the beginning of a line that is too long, and nothing after it.
@@ -135,7 +164,7 @@ impl LineBuffer {
     /// Whether all that waits is a line without its ending. True only where
     /// [`LineBuffer::next_line`] last returned none.
     pub fn has_begun_line(&self) -> bool {
-        !self.is_empty() && self.scanned == self.bytes.len() && !self.ended
+        !self.is_empty() && self.scanned == self.bytes.len() && !self.ended && !self.line_ended
     }
 
     /// Lends the buffer its memory. Whatever it has is kept: lending matters only before a push
@@ -188,6 +217,56 @@ mod tests {
         take(&mut buffer);
         assert!(buffer.is_done());
         seen
+    }
+
+    /// What comes of these pieces, each but the last followed by a pause.
+    fn paused(pieces: &[&[u8]], limit: usize) -> Vec<String> {
+        let mut buffer = LineBuffer::default();
+        let mut seen = Vec::new();
+        for piece in pieces {
+            buffer.push(piece);
+            for _ in 0..2 {
+                while let Some(line) = buffer.next_line(limit) {
+                    seen.push(format!("{line:?}"));
+                }
+                buffer.end_line();
+            }
+        }
+        assert!(!buffer.has_begun_line());
+        seen
+    }
+
+    #[test]
+    fn a_pause_ends_a_line_and_what_comes_later_begins_the_next() {
+        let unfinished = |line: &[u8]| format!("{:?}", Line::Unfinished(line));
+        let whole = |line: &[u8]| format!("{:?}", Line::Whole(line));
+        assert_eq!(
+            paused(&[b"ab", b"cd\ne"], 9),
+            [unfinished(b"ab"), whole(b"cd"), unfinished(b"e")]
+        );
+        assert_eq!(paused(&[b"", b"\n", b""], 9), [whole(b"")]);
+        assert_eq!(paused(&[b"ab", b"\n"], 9), [unfinished(b"ab"), whole(b"")]);
+        // The two bytes of one ending, on both sides of the pause.
+        assert_eq!(paused(&[b"ab\r", b"\ncd\n"], 9), [unfinished(b"ab"), whole(b"cd")]);
+        assert_eq!(paused(&[b"ab\r", b"", b"\n", b"\n"], 9), [unfinished(b"ab"), whole(b"")]);
+        assert_eq!(paused(&[b"ab\r", b"c\n"], 9), [unfinished(b"ab"), whole(b"c")]);
+        assert_eq!(paused(&[b"\r", b"\n"], 9), [unfinished(b"")]);
+        // The limit holds as for any line.
+        assert_eq!(paused(&[b"abcd\r"], 4), [unfinished(b"abcd")]);
+        let too_long = [format!("{:?}", Line::TooLong(b"abcde"))];
+        assert_eq!(paused(&[b"abcde", b"more\n"], 4), too_long);
+    }
+
+    #[test]
+    fn the_streams_end_is_not_taken_for_a_pause() {
+        let mut buffer = LineBuffer::default();
+        buffer.push(b"ab\r");
+        assert_eq!(buffer.next_line(9), None);
+        buffer.end();
+        buffer.end_line();
+        assert_eq!(buffer.next_line(9), Some(Line::Unfinished(b"ab\r")));
+        assert_eq!(buffer.next_line(9), None);
+        assert!(buffer.is_done());
     }
 
     #[test]
