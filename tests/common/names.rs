@@ -62,9 +62,14 @@ impl Names {
 
     /// Starts a server of the herd with these names.
     pub fn start(&self, setup: &Setup, name: &str) -> ServerProcess {
+        self.start_with(setup, name, &[])
+    }
+
+    /// The same with more on its command line.
+    pub fn start_with(&self, setup: &Setup, name: &str, arguments: &[String]) -> ServerProcess {
         let plain = setup.command(name);
         let mut command = self.within(plain.get_program());
-        command.args(plain.get_args()).env_remove("HERD_PLACES_KEY");
+        command.args(plain.get_args()).args(arguments).env_remove("HERD_PLACES_KEY");
         ServerProcess::spawn(command, name, setup.log_file(name))
     }
 

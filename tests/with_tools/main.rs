@@ -13,6 +13,7 @@ mod https;
 mod machine;
 mod netcat;
 mod openssl;
+mod places;
 mod readme;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         openssl::a_service_with_nothing_in_common_is_named,
         openssl::a_signature_of_an_unsupported_kind_is_named,
         openssl::its_self_signed_certificate_is_trusted_where_it_is_the_trusted_file,
+        places::an_address_that_never_finishes_tls_is_asked_first_once_and_not_for_each_query,
         readme::every_block_is_run_and_what_needs_no_herd_is_as_written,
         readme::the_session_with_a_herd_is_as_written,
     ])
