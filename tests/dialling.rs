@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::client::Next;
 use common::names::own_loopback;
+use common::setup::each_is_told;
 use common::{FakeNeighbour, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Runs of neighbours that we play.
@@ -20,22 +21,7 @@ fn warnings(server: &ServerProcess, about: &str) -> Vec<String> {
 
 #[test]
 fn a_link_calls_from_the_address_at_which_its_server_listens_for_neighbours() {
-    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
-    setup.move_peers("Goloman", own_loopback(2));
-    setup.move_peers("Hands", own_loopback(3));
-    let servers = setup.start_all();
-    for (teller, learner, id) in [(0, 1, "kiwi"), (1, 0, "plum")] {
-        servers[teller].client().ask(&format!("IAMAT {id} +1.0+2.0 10"));
-        let told =
-            format!("{} learns what {} was told", servers[learner].name, servers[teller].name);
-        wait_until(LIMIT, &told, || {
-            let answer = servers[learner].client().ask(&format!("WHATSAT {id} 0 0"));
-            answer == format!("AT AT {id} +1.0+2.0 10")
-        });
-    }
-    for server in &servers {
-        assert_eq!(warnings(server, "Refused on the neighbours' port"), [""; 0]);
-    }
+    each_is_told(own_loopback(2).into(), own_loopback(3).into());
 }
 
 #[test]

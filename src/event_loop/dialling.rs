@@ -13,7 +13,7 @@
 //! was tried: only then does the herd's core hear that it failed, and pauses.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -235,7 +235,7 @@ impl EventLoop {
 
 /// Begins to connect to a neighbour, from the address that it knows us by where that is possible.
 fn connect_from(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    if let Some(from) = source(own, to) {
+    if let Some(from) = source(own, to, is_of_this_host) {
         match start_connect(Some(from), to) {
             Ok(stream) => return Ok(stream),
             Err(error) => log::debug!("No connection to {to} from {from}: {}", plain(&error)),
@@ -247,18 +247,26 @@ fn connect_from(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
 /// The address to call from, if it is not for the kernel to choose.
 ///
 /// A host may have several addresses, of which the kernel picks one that the neighbour has perhaps never
-/// heard of. But a wildcard is no address, the other family is out of reach, and from a loopback address
-/// no packet leaves the host.
-fn source(own: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
+/// heard of. But a wildcard is no address, the other family is out of reach, and what comes from a
+/// loopback address never leaves the host.
+fn source(
+    own: SocketAddr,
+    to: SocketAddr,
+    is_of_this_host: impl Fn(IpAddr) -> bool,
+) -> Option<SocketAddr> {
     let (from, to_ip) = (own.ip().to_canonical(), to.ip().to_canonical());
     let is_of_one_family = own.is_ipv4() == to.is_ipv4() && from.is_ipv4() == to_ip.is_ipv4();
-    // To connect to the unspecified address is to connect to this host.
-    let stays_here = to_ip.is_loopback() || to_ip.is_unspecified();
-    let leads_there =
-        !from.is_unspecified() && is_of_one_family && (!from.is_loopback() || stays_here);
+    let leads_there = !from.is_unspecified()
+        && is_of_one_family
+        && (!from.is_loopback() || is_of_this_host(to_ip));
     let mut own = own;
     own.set_port(0); // The port is for the kernel to choose. A zone stays.
     leads_there.then_some(own)
+}
+
+/// Whether an address is one of this host's: to others nothing can be bound.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
 
 fn start_connect(from: Option<SocketAddr>, to: SocketAddr) -> io::Result<TcpStream> {
@@ -318,7 +326,11 @@ mod tests {
 
     #[test]
     fn a_link_calls_from_its_own_address_where_that_can_lead_there() {
+        let ours = ["127.0.0.1", "127.0.0.3", "::1", "10.0.0.9", "fd00::9"];
+        let is_ours = |ip: IpAddr| ours.iter().any(|own| own.parse() == Ok(ip));
         let cases = [
+            ("127.0.0.1:5", "10.0.0.9:9", Some("127.0.0.1:0")),
+            ("[::1]:5", "[fd00::9]:9", Some("[::1]:0")),
             ("127.0.0.2:5", "127.0.0.3:9", Some("127.0.0.2:0")),
             ("10.0.0.1:5", "10.0.0.2:9", Some("10.0.0.1:0")),
             ("10.0.0.1:5", "127.0.0.1:9", Some("10.0.0.1:0")),
@@ -341,7 +353,7 @@ mod tests {
         for (own, to, from) in cases {
             let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
             let expected = from.map(address);
-            assert_eq!(source(address(own), address(to)), expected, "{own} calls {to}");
+            assert_eq!(source(address(own), address(to), is_ours), expected, "{own} calls {to}");
         }
     }
 }

@@ -44,6 +44,16 @@ impl Hosts {
         Ok(hosts)
     }
 
+    /// A configuration of two servers, of which the first listens for neighbours at a loopback address only.
+    pub fn deaf_and_hearing(setup: &Setup) -> String {
+        let text = "[[server]]\nname = \"H1\"\nlisten = \"10.77.0.1:4000\"\nneighbours = [\"H2\"]\n\
+                    peers = \"127.0.0.1:14000\"\ndial = \"10.77.0.1:14000\"\n\
+                    [[server]]\nname = \"H2\"\nlisten = \"10.77.0.2:4000\"\npeers = \"10.77.0.2:14000\"\n";
+        let path = setup.folder.path().join("hosts.toml");
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("text").to_owned()
+    }
+
     /// A configuration of three servers in a line, H1 to H3, each on its host.
     pub fn line(setup: &Setup, heartbeat: &str) -> String {
         let server = |number: usize, neighbours: &str| {

@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::ports::{Port, reserve};
-use super::{FakeNeighbour, ServerProcess};
+use super::{FakeNeighbour, LIMIT, ServerProcess, wait_until};
 
 /// The report's herd: each edge is named once.
 pub const REPORT: [(&str, &[&str]); 5] = [
@@ -198,5 +198,28 @@ impl Setup {
     fn member(&self, name: &str) -> &Member {
         let found = self.servers.iter().find(|member| member.name == name);
         found.unwrap_or_else(|| panic!("no server {name} in this herd"))
+    }
+}
+
+/// Two servers of one host, whose neighbours' ports are at these addresses, learn what the other is told, and refuse
+/// nobody.
+pub fn each_is_told(goloman: IpAddr, hands: IpAddr) {
+    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
+    setup.move_peers("Goloman", goloman);
+    setup.move_peers("Hands", hands);
+    let servers = setup.start_all();
+    for (teller, learner, id) in [(0, 1, "kiwi"), (1, 0, "plum")] {
+        servers[teller].client().ask(&format!("IAMAT {id} +1.0+2.0 10"));
+        let told =
+            format!("{} learns what {} was told", servers[learner].name, servers[teller].name);
+        wait_until(LIMIT, &told, || {
+            let answer = servers[learner].client().ask(&format!("WHATSAT {id} 0 0"));
+            answer == format!("AT AT {id} +1.0+2.0 10")
+        });
+    }
+    for server in &servers {
+        let log = server.log();
+        let refused = log.lines().find(|record| record.contains("Refused on the neighbours' port"));
+        assert_eq!(refused, None, "by {}", server.name);
     }
 }

@@ -1,10 +1,12 @@
 //! A neighbour is reached by each of its addresses that leads to it, whatever the others, and the resolver, do meanwhile.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use crate::common::names::{BlackHole, Mute, Names, own_loopback};
 use crate::common::needs::{Missing, Outcome};
-use crate::common::ports::reserve;
+use crate::common::setup::each_is_told;
 use crate::common::{FakeNeighbour, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Runs of neighbours that we play.
@@ -17,8 +19,8 @@ fn by_name(count: u8) -> Result<(Setup, Names, Vec<SocketAddr>), Missing> {
     let port = setup.peers_address("Hands").port();
     setup.detour_by_name("Goloman", "Hands", &format!("hands.herd:{port}"));
     // The tests of one process run side by side, and have each their own.
-    static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(10);
-    let first = NEXT.fetch_add(count, std::sync::atomic::Ordering::SeqCst);
+    static NEXT: AtomicU8 = AtomicU8::new(10);
+    let first = NEXT.fetch_add(count, Ordering::SeqCst);
     let lines: Vec<_> =
         (0..count).map(|number| format!("{} hands.herd\n", own_loopback(first + number))).collect();
     let names = Names::new(&setup, &format!("127.0.0.1 localhost\n{}", lines.concat()))?;
@@ -64,16 +66,28 @@ pub fn an_address_that_drops_every_packet_does_not_keep_a_link_from_the_next() -
 
 pub fn an_address_at_which_somebody_else_answers_does_not_keep_a_link_from_the_next() -> Outcome {
     let (setup, names, addresses) = by_name(4)?;
-    // Nobody, a web server, and another server of the herd.
+    // Nobody, a web server, and another server of the herd, whoever calls.
     let web = FakeNeighbour::listen("web", addresses[1]);
     let wilkes = FakeNeighbour::listen("Wilkes", addresses[2]);
     let hands = FakeNeighbour::listen("Hands", addresses[3]);
     let goloman = names.start(&setup, "Goloman");
-    let mut client = web.accept();
-    client.send("HTTP/1.1 400 Bad Request\r\n\r\n");
-    let mut other = wilkes.greet();
-    other.resume("0", 0, FIRST_RUN);
-    hands.greet_empty(FIRST_RUN).until_mark();
+    let is_over = AtomicBool::new(false);
+    let answers = |neighbour: &FakeNeighbour, answer: &str| {
+        while !is_over.load(Ordering::SeqCst) {
+            if let Some(mut client) = neighbour.accept_within(Duration::from_millis(50)) {
+                _ = client.try_send(answer);
+                client.is_closed_within(LIMIT);
+            }
+        }
+    };
+    let is_reached = std::thread::scope(|scope| {
+        scope.spawn(|| answers(&web, "HTTP/1.1 400 Bad Request\r\n\r\n"));
+        scope.spawn(|| answers(&wilkes, &format!("RESUME 0 0 {FIRST_RUN} Wilkes\n")));
+        let reached = hands.accept_within(LIMIT);
+        is_over.store(true, Ordering::SeqCst);
+        reached.is_some()
+    });
+    assert!(is_reached, "nobody dials the last address");
     goloman.wait_for_log("ERROR: Hands was dialled, and Wilkes answered");
     Ok(())
 }
@@ -156,19 +170,14 @@ pub fn a_neighbour_that_moved_is_known_by_its_new_address_once_it_has_called() -
     Ok(())
 }
 
-pub fn a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_elsewhere() -> Outcome {
+pub fn servers_at_a_loopback_and_at_another_address_of_the_host_know_each_other() -> Outcome {
     // No packet is sent: the kernel only says by which address of ours it would be.
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
     let is_there = probe.connect("192.0.2.1:9").is_ok();
-    let own: Option<IpAddr> = probe.local_addr().ok().map(|address| address.ip());
-    let own = own.filter(|ip| is_there && !ip.is_loopback() && !ip.is_unspecified());
+    let other: Option<IpAddr> = probe.local_addr().ok().map(|address| address.ip());
+    let other = other.filter(|ip| is_there && !ip.is_loopback() && !ip.is_unspecified());
     let missing = || Missing::Kernel("this host has no address but the loopback's".to_owned());
-    let own = own.ok_or_else(missing)?;
-    let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
-    let elsewhere = FakeNeighbour::listen("Hands", SocketAddr::new(own, reserve().number));
-    setup.detour("Goloman", "Hands", elsewhere.address());
-    let _goloman = setup.start("Goloman");
-    elsewhere.greet_empty(FIRST_RUN).until_mark();
+    each_is_told(Ipv4Addr::LOCALHOST.into(), other.ok_or_else(missing)?);
     Ok(())
 }
 

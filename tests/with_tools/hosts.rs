@@ -1,4 +1,4 @@
-//! Hosts that lose sight of each other without a word, packets that are late or lost, and a host
+//! Hosts reach each other; those that lose sight of each other without a word, packets that are late or lost, and a host
 //! that comes back with the same address and an empty memory end with equal tables.
 
 use crate::common::hosts::Hosts;
@@ -34,6 +34,18 @@ pub fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_t
     hosts.cable(1, "up");
     hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 3");
     hosts.wait_for("pear", "AT AT pear +5.0-6.0 2");
+    Ok(())
+}
+
+/// From a loopback address no packet leaves its host, so a link takes another one.
+pub fn a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_on_another_host() -> Outcome
+{
+    let hosts = Hosts::new(2)?;
+    let setup = Setup::alone(); // For its folder.
+    let path = Hosts::deaf_and_hearing(&setup);
+    let _servers: Vec<_> = (0..2).map(|number| hosts.start(&setup, number, &path)).collect();
+    assert_eq!(hosts.say(0, "IAMAT kiwi +1.0-2.0 1"), "AT AT kiwi +1.0-2.0 1\n");
+    hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 1");
     Ok(())
 }
 
