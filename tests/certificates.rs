@@ -3,8 +3,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::Arc;
 
+use common::run_to_end;
 use common::tls_server::{
     Chain, TlsServer, add_dns_name, authority, authority_params, issued, names, self_signed,
 };
@@ -169,7 +171,8 @@ fn a_service_that_does_not_speak_our_protocol_is_named() {
     config.alpn_protocols = vec![b"h2".to_vec()];
     TlsServer::tls(config)
         .fails(&trusted.pem(), "localhost ended TLS: it does not speak HTTP/1.1 over TLS");
-    let no_tls = "TLS with localhost failed: what came is no TLS; is that a port for plain HTTP";
+    let no_tls =
+        "TLS with localhost failed: what came is no TLS; does the other side speak plain HTTP";
     for said in ["HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "SSH-2.0-OpenSSH_9.6\r\n"]
     {
         TlsServer::raw(said.into()).fails(&trusted.pem(), no_tls);
@@ -254,4 +257,32 @@ fn a_certificate_that_is_itself_the_trusted_file_must_fit_all_the_same() {
     let mut params = authority_params("below");
     params.subject_alt_names = names(&["localhost"]).subject_alt_names;
     issued(params, &trusted).serve().fails(&trusted.pem(), "it is an authority's (CA:TRUE)");
+}
+
+#[test]
+fn a_file_of_certificates_that_can_not_be_used_is_told_in_words() {
+    let good = authority(authority_params("trusted")).pem();
+    let cases: [(Vec<u8>, &str); 5] = [
+        (
+            Vec::new(),
+            "there is no certificate in it, which would begin with -----BEGIN CERTIFICATE-----",
+        ),
+        (vec![0x30, 0x82, 1, 1], "there is no certificate in it, which would begin with"),
+        (good[..good.len() / 2].into(), "a section in it has no -----END … line: is the file cut?"),
+        (good.replace("MII", "M!!").into(), "a section in it is not base64: is the file damaged?"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
+            "a certificate can't be used: it is malformed",
+        ),
+    ];
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("ca.pem");
+    for (bytes, words) in cases {
+        std::fs::write(&path, bytes).expect("the temporary folder can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+        command.args(["--check", "--places-ca"]).arg(&path);
+        let ended = run_to_end(command);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains(words), "{words:?} in {:?}", ended.stderr);
+    }
 }

@@ -88,6 +88,8 @@ pub fn what_is_no_tls_is_disconnected_and_costs_nobody_anything() -> Outcome {
     let mut plain = Client::connect(address);
     plain.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     plain.rest(); // An alert, and the end.
+    let words = "what came is no TLS; does the other side speak plain HTTP";
+    wait_until(LIMIT, words, || service.log().contains(words));
     let mut silent = Client::connect(address);
     silent.half_close();
     silent.rest();

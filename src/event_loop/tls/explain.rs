@@ -10,8 +10,7 @@
 
 use std::io::{self, ErrorKind};
 
-use jiff::Timestamp;
-use rustls::pki_types::{UnixTime, pem};
+use rustls::pki_types::pem;
 use rustls::{
     AlertDescription, CertRevocationListError, CertificateError, Error, ExtendedKeyPurpose,
     InconsistentKeys, OtherError,
@@ -20,10 +19,12 @@ use rustls::{
 use super::trust::Distrust;
 use crate::errors::plain;
 use protocol::{alert, incompatible, message, misbehaved};
+use values::{bare, date, dotted, harmless};
 
 mod protocol;
 #[cfg(test)]
 mod tests;
+mod values;
 
 /// What a failed read or write means. `host` is the other side.
 pub(in crate::event_loop) fn explain(error: &io::Error, host: &str) -> String {
@@ -344,19 +345,6 @@ fn other_name(expected: &str, presented: &[String]) -> String {
     )
 }
 
-/// webpki shows a name within its kind, `DnsName("a")`.
-fn bare(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
-    inner.map_or("one of another kind", |inner| inner.trim_matches('"'))
-}
-
-/// As far as host names, addresses and our own prose go; anything else as `?`.
-fn harmless(text: &str) -> String {
-    let is_fine = |it: &char| it.is_ascii_alphanumeric() || " .,:;*-_/()[]'".contains(*it);
-    let shown = text.chars().map(|it| if is_fine(&it) { it } else { '?' });
-    shown.take(TEXT_SHOWN).collect()
-}
-
 fn unsupported_algorithm(id: &[u8]) -> String {
     format!("it is signed in a way that is not supported here{}; {SUPPORTED}", dotted(id))
 }
@@ -368,45 +356,8 @@ fn unsupported_key(id: &[u8]) -> String {
     )
 }
 
-/// An object identifier as its users write it, or nothing where there is none to read: the first
-/// value of an AlgorithmIdentifier without its own tag (X.690, section 8.19).
-fn dotted(id: &[u8]) -> String {
-    let Some((value, _)) = id
-        .strip_prefix(&[0x06])
-        .and_then(|rest| rest.split_first())
-        .and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)))
-    else {
-        return String::new();
-    };
-    let mut arcs: Vec<u64> = Vec::new();
-    let mut arc = 0_u64;
-    for byte in value {
-        arc = arc << 7 | u64::from(byte & 0x7f);
-        if byte & 0x80 == 0 {
-            arcs.push(arc);
-            arc = 0;
-        }
-    }
-    let Some((first, rest)) = arcs.split_first() else {
-        return String::new();
-    };
-    let root = (first / 40).min(2);
-    let rest: String = rest.iter().map(|arc| format!(".{arc}")).collect();
-    format!(" ({root}.{}{rest})", first - 40 * root)
-}
-
-fn date(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
-    match Timestamp::from_second(seconds) {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        Err(_) => "a time past the year 9999".to_owned(),
-    }
-}
-
 /// Of the names in a certificate.
 const NAMES_SHOWN: usize = 5;
-/// Characters of a text from outside.
-const TEXT_SHOWN: usize = 200;
 const MALFORMED: &str = "it is malformed; the service needs another one";
 const CRITICAL: &str =
     "it has a critical extension that is not understood here; the service needs one without it";

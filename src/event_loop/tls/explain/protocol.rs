@@ -75,7 +75,7 @@ pub(super) fn message(reason: &InvalidMessage) -> &'static str {
         Message::InvalidContentType
         | Message::UnknownProtocolVersion
         | Message::MessageTooLarge => {
-            "what came is no TLS; is that a port for plain HTTP, or for something else?"
+            "what came is no TLS; does the other side speak plain HTTP, or something else, at this port?"
         }
         Message::CertificatePayloadTooLarge | Message::HandshakePayloadTooLarge => {
             "it sent more certificates, or larger ones, than are read here; have it send its own chain alone"
