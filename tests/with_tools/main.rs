@@ -10,7 +10,6 @@ mod dialling;
 mod harness;
 mod hosts;
 mod https;
-mod https_silence;
 mod machine;
 mod netcat;
 mod openssl;
@@ -47,7 +46,6 @@ fn main() -> ExitCode {
         https::python_is_answered,
         https::requests_in_one_segment_are_answered_in_order_and_nonsense_is_refused,
         https::what_is_no_tls_is_disconnected_and_costs_nobody_anything,
-        https_silence::an_address_that_never_finishes_tls_is_asked_first_once_and_not_for_each_query,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
         machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
         netcat::nc_gets_its_answer_and_the_end,
