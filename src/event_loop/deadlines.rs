@@ -45,7 +45,11 @@ impl EventLoop {
         while self.allowance.spend(CALL_EFFORT)
             && let Some((at, timer)) = self.timers.pop_due(judged)
         {
-            match timer.connection() {
+            let connection = match timer {
+                Timer::Dial(neighbour) => self.server.link_being_made(neighbour),
+                timer => timer.connection(),
+            };
+            match connection {
                 // More of what it sent, or room for what it is sent, is waiting to be used.
                 Some(id) if self.is_behind(id) => postponed.push((at, timer)),
                 _ => self.handle_timer(timer),

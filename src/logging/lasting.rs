@@ -74,7 +74,7 @@ impl LastingProblem {
         self.not_before = now + self.interval;
         self.interval = (self.interval * 2).min(LASTING_SAID_LONGEST);
         let unsaid = std::mem::take(&mut self.unsaid);
-        Some(Lasting { time: now - *since, unsaid })
+        Some(Lasting { time: now.saturating_sub(*since), unsaid })
     }
 
     /// It is over. Returns how long it lasted where that is to be said: where it was said that it lasts.
@@ -83,7 +83,8 @@ impl LastingProblem {
             return None;
         };
         self.state = State::Well { since: Some(now) };
-        is_said.then(|| now - since)
+        // Deadlines are judged by the time up to which all is served, which may lie before the turn's.
+        is_said.then(|| now.saturating_sub(since))
     }
 }
 
