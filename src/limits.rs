@@ -17,7 +17,7 @@ pub struct Limits {
     pub unsent_bytes: usize,
     /// How long a connection with unsent bytes may take none of them.
     pub stalled: Duration,
-    /// Bytes in the buffers of all connections together.
+    /// Memory of all connections' buffers together.
     pub buffer_bytes: usize,
 }
 
@@ -95,6 +95,9 @@ pub const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 pub const READ_BYTES_A_TURN: usize = 64 * 1024;
 /// Reads of a kept connection that signals may interrupt before it is given up.
 pub const INTERRUPTED_READS: usize = 8;
+/// Memory of a TLS session, about: keys, rustls's buffers for one record each way, and what the allocator
+/// adds. A fixed share for each, because rustls doesn't tell.
+pub const TLS_SESSION_BYTES: usize = 24 * 1024;
 /// Time that a step of the loop's turn takes, give or take what was begun, so that nobody waits long for
 /// the others and signals and deadlines are seen to in between.
 pub const STEP_TIME: Duration = Duration::from_millis(10);

@@ -133,7 +133,7 @@ impl World {
         let told: Vec<Command> = self.commands.extract_if(.., is_answer).collect();
         let told = told.into_iter().filter_map(|command| match command {
             Command::Deliver { to, body } => {
-                Some((to.slot, String::from_utf8(body).expect("text")))
+                Some((to.slot, String::from_utf8(body.to_vec()).expect("text")))
             }
             _ => None,
         });

@@ -22,6 +22,11 @@ impl Client {
     pub fn is_waiting(&self) -> bool {
         self.waits_with.is_some()
     }
+
+    /// Bytes that it holds.
+    pub fn buffered(&self) -> usize {
+        self.waits_with.as_ref().map_or(0, |line| line.len())
+    }
 }
 
 impl Server {
@@ -96,6 +101,8 @@ impl Server {
     ) {
         let before = out.len();
         if let Some(first_line) = client.waits_with.take() {
+            // Exactly: a great answer should not take twice its size.
+            out.reserve_exact(first_line.len() + body.len());
             out.extend_from_slice(&first_line);
             out.extend_from_slice(body);
         }

@@ -23,6 +23,7 @@ mod visitor;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use client::Client;
@@ -111,7 +112,8 @@ pub enum Command {
     /// [`Server::places_quiet`], if nothing has come on it since its last answer.
     AskOn(ConnectionId),
     /// Append the end of an answer that a connection has waited for ([`Server::deliver`]).
-    Deliver { to: ConnectionId, body: Vec<u8> },
+    /// Thousands may wait for the same one, so it is shared.
+    Deliver { to: ConnectionId, body: Arc<Vec<u8>> },
 }
 
 /// One server of the herd, without its sockets.

@@ -7,12 +7,19 @@ use crate::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS};
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: Vec<Vec<u8>>,
+    held: usize,
 }
 
 impl Buffers {
     /// An empty buffer.
     pub fn lend(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SMALLEST_BYTES))
+        match self.spare.pop() {
+            Some(memory) => {
+                self.held -= memory.capacity();
+                memory
+            }
+            None => Vec::with_capacity(SMALLEST_BYTES),
+        }
     }
 
     /// Takes a buffer back. One that has grown large is freed: a single great answer should not
@@ -20,8 +27,19 @@ impl Buffers {
     pub fn reclaim(&mut self, mut memory: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS && memory.capacity() <= SPARE_BUFFER_BYTES {
             memory.clear();
+            self.held += memory.capacity();
             self.spare.push(memory);
         }
+    }
+
+    /// Memory that nobody uses at the moment.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Frees it.
+    pub fn clear(&mut self) {
+        *self = Buffers::default();
     }
 }
 

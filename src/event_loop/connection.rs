@@ -179,9 +179,17 @@ impl<T: Transport> Connection<T> {
         self.output.len() - self.sent + self.transport.unsent()
     }
 
-    /// Bytes that wait in both buffers.
+    /// Memory that its buffers hold, here and in the transport, used or not.
     pub fn buffered(&self) -> usize {
-        self.input.len() + self.unsent()
+        self.input.capacity() + self.output.capacity() + self.transport.held()
+    }
+
+    /// Gives all memory of its buffers up, with what is in them: nothing more is handled or sent.
+    pub fn discard(&mut self) {
+        self.input = LineBuffer::default();
+        self.input.close();
+        self.output = Vec::new();
+        self.sent = 0;
     }
 
     /// Writes once, as much as the kernel takes. An error means that the connection is broken.

@@ -23,6 +23,7 @@ mod connection;
 mod deadlines;
 mod dialling;
 mod listener;
+mod memory;
 mod pace;
 mod places;
 mod serve;
@@ -133,7 +134,7 @@ pub struct EventLoop {
     guests_at_most: usize,
     /// Before this, no client has been silent long enough to make room.
     nobody_silent_before: Duration,
-    /// Bytes in all connections' buffers.
+    /// Memory of all connections' buffers.
     buffered: usize,
     stopping: Option<Stopping>,
 }
@@ -329,6 +330,10 @@ impl EventLoop {
             Command::OpenPlaces { query, address } => self.open_places(query, address),
             Command::AskOn(kept) => self.ask_on(kept),
             Command::Deliver { to, body } => {
+                if !self.make_room_for(body.len()) {
+                    let reason = "all buffers together are full, and its answer is too large";
+                    return self.give_up(to, Kind::BuffersFull, reason);
+                }
                 let Some(Entry { connection, role: Role::Client(client) }) = self.slots.get_mut(to)
                 else {
                     return; // The client has left.
@@ -336,18 +341,15 @@ impl EventLoop {
                 let peer = connection.peer;
                 let output = connection.queue(&mut self.buffers);
                 self.server.deliver(client, peer, &body, output);
-                self.queue_flush(to);
+                // At once: what the kernel takes need not wait in memory.
+                self.flush_connection(to);
                 self.queue_serve(to);
             }
         }
     }
 
-    /// Step 7. Gives back the slots of connections that are dead, and makes room where all buffers
-    /// together hold too much.
+    /// Step 7. Gives back the slots of connections that are dead.
     fn reap(&mut self) {
-        if self.buffered > self.limits.buffer_bytes {
-            self.shed_largest();
-        }
         self.allowance = Allowance::new(self.start);
         while self.allowance.spend(CALL_EFFORT)
             && let Some(id) = self.dead.pop_front()
@@ -426,6 +428,7 @@ impl EventLoop {
         let registered = self.poll.registry().register(source, slots::token(id), INTEREST);
         self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
+        self.count_buffers(id);
         if let Err(error) = registered {
             let reason = plain(&error);
             rate_limit::warn(

@@ -146,6 +146,7 @@ impl EventLoop {
             self.queue_serve(id);
         }
         self.queue_flush(id);
+        self.count_buffers(id);
     }
 
     /// How a connection that failed is called to account: TLS may have an alert to send, which then

@@ -124,7 +124,10 @@ impl EventLoop {
         match is_client {
             // At once, while its socket is in the cache, and not behind a thousand others' reads.
             true => self.flush_connection(id),
-            false => self.queue_flush(id),
+            false => {
+                self.queue_flush(id);
+                self.count_buffers(id);
+            }
         }
     }
 
@@ -169,7 +172,7 @@ impl EventLoop {
         }
     }
 
-    fn flush_connection(&mut self, id: ConnectionId) {
+    pub(super) fn flush_connection(&mut self, id: ConnectionId) {
         let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
             return;
         };
@@ -225,21 +228,6 @@ impl EventLoop {
         }
     }
 
-    /// Takes back empty buffers and counts the bytes of the others.
-    fn count_buffers(&mut self, id: ConnectionId) {
-        if let Some(Entry { connection, role }) = self.slots.get_mut(id) {
-            connection.reclaim(&mut self.buffers);
-            let buffered = connection.buffered()
-                + match role {
-                    Role::Places => self.server.places_buffered(id),
-                    Role::Visitor(visitor) => visitor.buffered(),
-                    _ => 0,
-                };
-            self.buffered = self.buffered - connection.counted + buffered;
-            connection.counted = buffered;
-        }
-    }
-
     /// A connection that the kernel, or TLS, has given up. After an error in what came by TLS an alert
     /// is to be sent, so that one is closed in order.
     pub(super) fn broken(&mut self, id: ConnectionId, error: &io::Error) {
@@ -272,16 +260,6 @@ impl EventLoop {
     pub(super) fn give_up_stranger(&mut self, id: ConnectionId) {
         if let Some(Entry { role: Role::Caller(Caller::Stranger), .. }) = self.slots.get_mut(id) {
             self.give_up(id, Kind::HelloMissing, "it did not say HELLO in time");
-        }
-    }
-
-    /// All buffers together hold too much: whoever holds most of it goes.
-    pub(super) fn shed_largest(&mut self) {
-        let alive = self.slots.iter_mut().filter(|(_, entry)| entry.connection.life != Life::Dead);
-        let largest = alive.max_by_key(|(_, entry)| entry.connection.counted);
-        if let Some(id) = largest.map(|(id, _)| id) {
-            let reason = "all buffers together are full, and its are the largest";
-            self.give_up(id, Kind::BuffersFull, reason);
         }
     }
 

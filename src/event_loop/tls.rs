@@ -43,6 +43,7 @@ use rustls::{
 };
 
 use super::tls_records::RecordBorders;
+use crate::limits::TLS_SESSION_BYTES;
 pub use trust::Authorities;
 
 pub(super) use explain::explain;
@@ -111,6 +112,11 @@ impl TlsStream {
     /// Bytes that are to be sent; 1 for records that rustls has not made yet.
     pub fn unsent(&self) -> usize {
         self.records.len() - self.sent + usize::from(self.session.wants_write())
+    }
+
+    /// Memory that it holds: the records that we know of, and what a session takes.
+    pub fn held(&self) -> usize {
+        self.records.capacity() + TLS_SESSION_BYTES
     }
 
     /// Says `close_notify`, and then that nothing more comes.

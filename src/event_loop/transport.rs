@@ -29,6 +29,11 @@ pub trait Transport: Read + Write {
     fn unsent(&self) -> usize {
         0
     }
+
+    /// Memory that it holds, as far as it is known.
+    fn held(&self) -> usize {
+        0
+    }
 }
 
 /// The transport of a connection of the loop.
@@ -126,6 +131,13 @@ impl Transport for Socket {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => 0,
             Socket::Tls(tls) => tls.unsent(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => 0,
+            Socket::Tls(tls) => tls.held(),
         }
     }
 }

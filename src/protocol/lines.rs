@@ -161,6 +161,11 @@ impl LineBuffer {
         self.bytes.len() - self.start
     }
 
+    /// Memory that it holds.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether all that waits is a line without its ending. True only where
     /// [`LineBuffer::next_line`] last returned none.
     pub fn has_begun_line(&self) -> bool {

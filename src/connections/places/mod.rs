@@ -8,6 +8,7 @@
 //!                                     and a pool of connections       request and answer
 //! ```
 
+mod commands;
 mod exchange;
 mod names;
 mod offline;
@@ -208,6 +209,14 @@ impl Server {
     pub fn places_unread(&mut self, id: ConnectionId, is_unread: bool) {
         if let Some(service) = self.service() {
             service.unread(id, is_unread);
+        }
+    }
+
+    /// Bytes of answers that are still to be delivered.
+    pub fn undelivered(&self) -> usize {
+        match &self.places {
+            Places::Service(service) => service.undelivered(),
+            Places::Offline(_) => 0, // Each is made when it is delivered.
         }
     }
 

@@ -5,6 +5,7 @@
 //! given at once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Command, ConnectionId};
@@ -18,7 +19,7 @@ use crate::places::{Query, UNKNOWN_ERROR, failure, offline, trim};
 #[derive(Debug)]
 pub(in crate::connections) struct Offline {
     gazetteer: Unpacked,
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     most_waiting: usize,
     patience: Duration,
     commands: VecDeque<Command>,
@@ -43,7 +44,7 @@ impl Offline {
     pub(super) fn new(settings: &PlacesSettings) -> Offline {
         Offline {
             gazetteer: Unpacked::NotYet,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             most_waiting: settings.in_flight + settings.waiting,
             patience: settings.timeout,
             commands: VecDeque::new(),
@@ -75,7 +76,7 @@ impl Offline {
             self.gazetteer = Unpacked::UnderWay;
             self.commands.push_back(Command::UnpackGazetteer);
         }
-        self.waiting.push(Waiting { who, query, bound, until: now + self.patience });
+        self.waiting.push_back(Waiting { who, query, bound, until: now + self.patience });
         None
     }
 
@@ -83,29 +84,40 @@ impl Offline {
         self.waiting.retain(|waiting| waiting.who != who);
     }
 
+    /// Once the gazetteer is there, those that waited for it are answered: each when it is its turn, so
+    /// that many of them are neither one long step nor many answers at once.
     pub(super) fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        if let Some(command) = self.commands.pop_front() {
+            return Some(command);
+        }
+        let Unpacked::Done(gazetteer) = &self.gazetteer else {
+            return None;
+        };
+        let Waiting { who, query, bound, .. } = self.waiting.pop_front()?;
+        let body = Arc::new(answer(gazetteer, &query, bound));
+        Some(Command::Deliver { to: who, body })
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.waiting.iter().map(|waiting| waiting.until).min()
+        // All have the same patience, and those for whom the answer is there have only to be told.
+        let oldest = self.waiting.front().filter(|_| self.gazetteer().is_none());
+        oldest.map(|waiting| waiting.until)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
+        while self.gazetteer().is_none()
+            && self.waiting.front().is_some_and(|waiting| waiting.until <= now)
+            && let Some(waiting) = self.waiting.pop_front()
+        {
             let text = format_args!("A query for places was not answered in time.");
             rate_limit::warn(Kind::QueryFailed, text);
-            let body = Failure::unknown("the gazetteer was not unpacked in time").body();
+            let body = Failure::unknown("the gazetteer was not unpacked in time").body().into();
             self.commands.push_back(Command::Deliver { to: waiting.who, body });
         }
     }
 
     /// The gazetteer is there: those that waited for it are answered.
     pub(in crate::connections) fn unpacked(&mut self, gazetteer: Box<Gazetteer>) {
-        for Waiting { who, query, bound, .. } in self.waiting.drain(..) {
-            let body = answer(&gazetteer, &query, bound);
-            self.commands.push_back(Command::Deliver { to: who, body });
-        }
         self.gazetteer = Unpacked::Done(gazetteer);
     }
 
@@ -114,7 +126,7 @@ impl Offline {
         let text = format_args!("The gazetteer could not be unpacked: {reason}");
         rate_limit::warn(Kind::GazetteerFailed, text);
         for Waiting { who, .. } in self.waiting.drain(..) {
-            let body = Failure::unknown("the gazetteer could not be unpacked").body();
+            let body = Failure::unknown("the gazetteer could not be unpacked").body().into();
             self.commands.push_back(Command::Deliver { to: who, body });
         }
         self.gazetteer = Unpacked::NotYet;

@@ -16,10 +16,11 @@
 mod answer;
 mod reach;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::commands::Commands;
 use super::exchange::{Exchange, Step};
 use super::names::Names;
 use super::queries::{Asker, Full, Queries, QueryId, Stage};
@@ -50,7 +51,7 @@ pub(in crate::connections) struct Service {
     /// How long the first byte of an answer has taken of late: the longest time, fading.
     slowest: Duration,
     names: Names,
-    commands: VecDeque<Command>,
+    commands: Commands,
 }
 
 impl Service {
@@ -69,7 +70,7 @@ impl Service {
             distrusted_until: Duration::ZERO,
             watches: BTreeSet::new(),
             slowest: Duration::ZERO,
-            commands: VecDeque::new(),
+            commands: Commands::default(),
         }
     }
 
@@ -103,6 +104,11 @@ impl Service {
 
     pub(super) fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
+    }
+
+    /// Bytes of answers that are still to be delivered.
+    pub(super) fn undelivered(&self) -> usize {
+        self.commands.undelivered()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::exchange::Step;
-use super::super::queries::{Asker, Query, QueryId, Stage};
+use super::super::queries::{Query, QueryId, Stage};
 use super::Service;
 use crate::config::shown;
 use crate::connections::{Command, ConnectionId, Verdict};
@@ -56,13 +56,10 @@ impl Service {
                 Ok(usable)
             }
         };
-        for Asker { who, bound } in query.askers {
-            let body = match &places {
-                Ok(usable) => usable.trim(bound),
-                Err(failed) => failed.clone(),
-            };
-            self.commands.push_back(Command::Deliver { to: who, body });
-        }
+        self.commands.deliver(query.askers, |bound| match &places {
+            Ok(usable) => usable.trim(bound),
+            Err(failed) => failed.clone(),
+        });
     }
 
     /// A query's time is up.
@@ -115,9 +112,7 @@ impl Service {
         if let Some(query) = self.queries.take(id) {
             self.commands.extend(query.suspect.map(Command::Close));
             self.record(failure);
-            for Asker { who, .. } in query.askers {
-                self.commands.push_back(Command::Deliver { to: who, body: failure.body() });
-            }
+            self.commands.deliver(query.askers, |_| failure.body());
         }
         self.start_waiting(now);
     }
