@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use herd_mio::args::{Args, HELP, Mode};
-use herd_mio::config::{Config, PLACES_SERVICE};
+use herd_mio::config::{Config, ConfigError, PLACES_SERVICE};
 use herd_mio::errors::{did_you_mean, listed};
 use herd_mio::event_loop::{RunError, ServerTls};
 use herd_mio::logging::Log;
@@ -27,7 +27,10 @@ fn main() -> ExitCode {
     }
     let config = match Config::load(&args) {
         Ok(config) => config,
-        Err(error) => return unusable(&error.to_string()),
+        Err(error) => {
+            record(&args, &error);
+            return unusable(&error.to_string());
+        }
     };
     if args.mode == Mode::Check {
         return print(&config.drawing());
@@ -36,6 +39,26 @@ fn main() -> ExitCode {
         Mode::Server(name) => serve(&args, &config, name),
         Mode::PlacesServer(address) => serve_places(&args, &config, *address),
         _ => run_herd(&args, &config, words),
+    }
+}
+
+/// Why a server is not run is in its log, too.
+fn record(args: &Args, error: &ConfigError) {
+    let name = match (&args.mode, error) {
+        (Mode::Server(name), _) if is_server_name(name.as_bytes()) && !name.starts_with('-') => {
+            name
+        }
+        // Both would have had this log.
+        (Mode::Herd, ConfigError::NameTaken { .. }) => PLACES_SERVICE,
+        _ => return,
+    };
+    // Without a log there is standard error.
+    if let Ok(log) = logging::start(&args.log_dir, name, args.log_level) {
+        for line in error.to_string().lines() {
+            // Not limited: the mistakes in one message are.
+            log::error!("{line}.");
+        }
+        log.finish();
     }
 }
 

@@ -372,14 +372,21 @@ fn two_servers_that_would_be_dialled_at_one_address_are_refused() {
 #[test]
 fn a_server_may_not_have_the_name_of_the_service_that_runs_beside_it() {
     for name in ["Places", "places", "PLACES"] {
-        let (_folder, path) = file(server(name, 1200, ""));
+        let (folder, path) = file(server(name, 1200, ""));
         let path = path.to_str().expect("text");
-        for words in [&["--check", "--config", path] as &[&str], &["--herd", "--config", path]] {
+        let logs = folder.path().to_str().expect("text");
+        let herd = ["--herd", "--config", path, "--log-dir", logs];
+        for words in [&["--check", "--config", path] as &[&str], &herd] {
             let output = herd_mio(words);
             let said = text(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
             assert!(said.contains("herd.toml:2:8: a server can't be named \"Places\""), "{said}");
         }
+        let log = std::fs::read_to_string(folder.path().join("Places_log.txt"));
+        assert!(
+            log.expect("a log").contains("ERROR: "),
+            "the log that both would have had says why"
+        );
         // Where a provider is chosen, no service runs beside it.
         let output = herd_mio(&["--check", "--config", path, "--places", "offline"]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -534,4 +541,17 @@ fn a_pause_of_lines_is_shorter_than_the_time_for_a_line() {
         let output = check(limits(contents));
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn a_server_says_in_its_log_what_is_wrong_with_its_configuration() {
+    let (folder, path) = file(format!("loops = 0\n{A}port = 5\n"));
+    let (path, logs) = (path.to_str().expect("text"), folder.path().to_str().expect("text"));
+    let output = herd_mio(&["--server", "A", "--config", path, "--log-dir", logs]);
+    assert_eq!(output.status.code(), Some(2));
+    let log = std::fs::read_to_string(folder.path().join("A_log.txt")).expect("a log");
+    let records: Vec<&str> = log.lines().filter(|line| line.contains(" - ERROR: ")).collect();
+    assert_eq!(records.len(), 2, "{log}");
+    assert!(records[0].contains("herd.toml:1:9: invalid loops: 0; expected"), "{log}");
+    assert!(records[1].contains("herd.toml:5:1: unknown key \"port\" of server A"), "{log}");
 }

@@ -66,6 +66,8 @@ pub enum ConfigError {
     Read { path: PathBuf, reason: String },
     /// The file is no TOML, or what it says is no herd. At least one mistake.
     File { path: PathBuf, faults: Vec<Fault> },
+    /// A server has the name of the Places service that would run beside it.
+    NameTaken { path: PathBuf, fault: Fault },
     /// The Places service can't be asked.
     Places(String),
 }
@@ -97,8 +99,8 @@ impl Config {
             if let Some(server) = config.servers.iter().position(is_taken) {
                 let (line, column) = document::place(&text, names[server].start);
                 let text = PLACES_IS_TAKEN.to_owned();
-                let faults = vec![Fault { line, column, text }];
-                return Err(ConfigError::File { path: path.clone(), faults });
+                let fault = Fault { line, column, text };
+                return Err(ConfigError::NameTaken { path: path.clone(), fault });
             }
         }
         Ok(config)
@@ -203,6 +205,9 @@ impl fmt::Display for ConfigError {
                     0 => Ok(()),
                     left => write!(f, "\n{}: and {left} more mistakes", path.display()),
                 }
+            }
+            ConfigError::NameTaken { path, fault: Fault { line, column, text } } => {
+                write!(f, "{}:{line}:{column}: {text}", path.display())
             }
             ConfigError::Places(text) => f.write_str(text),
         }
