@@ -28,7 +28,8 @@ pub struct Args {
     pub places_ca: Option<PathBuf>,
     pub places_key_file: Option<PathBuf>,
     pub places_key: Option<Key>,
-    pub tls_dir: PathBuf,
+    /// Where a Places service keeps its certificates.
+    pub tls_dir: Option<PathBuf>,
 }
 
 /// What the program is to do.
@@ -93,19 +94,18 @@ impl Args {
             (_, true) => Mode::Version,
             _ => typed.mode()?,
         };
-        let current = || PathBuf::from(".");
         Ok(Args {
             mode,
             config: typed.path("--config"),
             dialect: typed.value("--dialect", "report or course", dialect)?,
-            log_dir: typed.path("--log-dir").unwrap_or_else(current),
+            log_dir: typed.path("--log-dir").unwrap_or_else(|| ".".into()),
             log_level: typed.value("--log-level", LEVELS, level)?.unwrap_or(LevelFilter::Info),
             places: typed.value("--places", "google, google-new or offline", provider)?,
             places_url: typed.secret("--places-url", HTTPS_URL, Endpoint::parse)?,
             places_ca: typed.path("--places-ca"),
             places_key_file: typed.path("--places-key-file"),
             places_key: typed.secret("--places-key", "printable ASCII without spaces", key)?,
-            tls_dir: typed.path("--tls-dir").unwrap_or_else(current),
+            tls_dir: typed.path("--tls-dir"),
         })
     }
 }
@@ -212,7 +212,7 @@ impl Typed {
 }
 
 /// An option and the value that is written to it with `=`.
-fn split(word: &OsStr) -> (OsString, Option<OsString>) {
+pub fn split(word: &OsStr) -> (OsString, Option<OsString>) {
     let bytes = word.as_bytes();
     match bytes.iter().position(|&byte| byte == b'=') {
         Some(at) => {
@@ -343,7 +343,7 @@ herd-mio: a herd of servers that know where clients are
     --places-key KEY         the API key that its clients must send; `ps` shows it to every user, the
                              two ways above don't [none]
     --tls-dir DIR            where it keeps its certificates; DIR/ca.pem is what --places-ca
-                             wants [the current folder]
+                             wants [the current folder; with --herd a temporary one]
 
 Limits and other settings, such as limits.line_pause for clients that send no newline, stand in the
 configuration; --check prints them all. Options also accept --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a

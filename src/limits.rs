@@ -148,6 +148,9 @@ pub const PLACES_IDLE: Duration = Duration::from_secs(50);
 pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// How long answers and acknowledgements are waited for at the end.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// A second SIGTERM or SIGINT counts as one of its own after this time: `timeout`, service managers
+/// and Ctrl-C signal a process and then its group, within milliseconds.
+pub const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// Log that waits for the disk (section 6). Beyond it records are dropped.
 pub const LOG_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// One record of the log; the rest of a longer one is cut.
@@ -166,8 +169,27 @@ pub const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a link must have been down before it is said that the neighbour can't be reached: servers that
 /// are started together, or one that is restarted, find each other sooner.
 pub const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the end of the program waits for the log to be written.
-pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(5);
+/// How long the end of the program waits for the log to be written. With [`GRACE`] before it a
+/// server ends within the ten seconds that container engines wait before they kill.
+pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(2);
+/// The same where the program is to end at once.
+pub const LOG_FLUSH_WAIT_HURRIED: Duration = Duration::from_millis(100);
+/// How long a supervisor waits for its servers to stop before it kills them: they may use all of
+/// [`GRACE`], [`LOG_FLUSH_WAIT`] and [`STDERR_FLUSH_WAIT`], and the rest is for a busy machine.
+pub const STOP_WAIT: Duration = Duration::from_secs(9);
+/// How long a supervisor waits for a killed process. The kernel may keep one that waits for a disk.
+pub const KILL_WAIT: Duration = Duration::from_millis(500);
+/// How long a supervisor waits for ports that are in use: the last one's servers may just be stopping.
+pub const PORTS_WAIT: Duration = Duration::from_secs(2);
+/// A file that the operator names: a configuration of 10,000 servers has some 2 MB. It may be a device
+/// that never ends.
+pub const INPUT_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Messages that wait for standard error. Beyond it they are dropped: a supervisor whose servers
+/// die again and again says some 100 bytes each time.
+pub const STDERR_WAITING_BYTES: usize = 64 * 1024;
+/// How long the end of the program waits for standard error. Whoever reads it takes a message in
+/// milliseconds; where nobody does, waiting longer helps nobody.
+pub const STDERR_FLUSH_WAIT: Duration = Duration::from_millis(500);
 /// The head of an HTTP request or answer, its blank line included: services send about 1 KiB, and
 /// nginx and Apache take 8 KiB at most.
 pub const HEAD_BYTES: usize = 16 * 1024;

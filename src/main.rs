@@ -3,20 +3,30 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use herd_mio::args::{Args, HELP, Mode};
 use herd_mio::config::{Config, ConfigError, PLACES_SERVICE};
 use herd_mio::errors::{did_you_mean, listed};
 use herd_mio::event_loop::{RunError, ServerTls};
-use herd_mio::logging::Log;
+use herd_mio::limits::LOG_FLUSH_WAIT_HURRIED;
+use herd_mio::logging::{Log, stderr};
 use herd_mio::protocol::is_server_name;
-use herd_mio::supervisor::HerdError;
-use herd_mio::{certificates, event_loop, logging, supervisor};
+use herd_mio::supervisor::{HerdError, ReadOnce, TEMPORARY};
+use herd_mio::{certificates, event_loop, logging, process, supervisor};
 
 fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let args = match Args::parse(words.clone()) {
+    process::begin();
+    stderr::catch_panics();
+    let status = run();
+    stderr::finish();
+    status
+}
+
+fn run() -> ExitCode {
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut args = match Args::parse(words.clone()) {
         Ok(args) => args,
         Err(error) => return unusable(&error.to_string()),
     };
@@ -25,11 +35,18 @@ fn main() -> ExitCode {
         Mode::Version => return print(concat!("herd-mio ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
     }
+    let mut read_once = ReadOnce::default();
+    if args.mode == Mode::Herd {
+        read_once = ReadOnce::replace(&mut words);
+        if let Ok(replaced) = Args::parse(words.clone()) {
+            args = replaced;
+        }
+    }
     let config = match Config::load(&args) {
         Ok(config) => config,
         Err(error) => {
             record(&args, &error);
-            return unusable(&error.to_string());
+            return unusable(&read_once.as_typed(error.to_string()));
         }
     };
     if args.mode == Mode::Check {
@@ -84,14 +101,15 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
 
 /// Is a Places service, until it is told to stop.
 fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
-    let tls = match certificates::keep(&args.tls_dir) {
+    let folder = args.tls_dir.as_deref().unwrap_or(Path::new("."));
+    let tls = match certificates::keep(folder) {
         Ok(identity) => ServerTls::new(&identity.certificate, &identity.key),
         Err(error) => return failed(&error.to_string()),
     };
     let tls = match tls {
         Ok(tls) => tls,
         Err(error) => {
-            let folder = args.tls_dir.display();
+            let folder = folder.display();
             return failed(&format!("the certificate in {folder} can't be used: {error}"));
         }
     };
@@ -102,7 +120,13 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
     warn(config);
     let mut service = Config::places_service(config.places.key.clone());
     service.places.warnings = config.places.warnings.clone();
-    end(PLACES_SERVICE, event_loop::run_places(&service, address, tls, log.clone()), &log)
+    let result = event_loop::run_places(&service, address, tls, log.clone());
+    let is_temporary = std::env::var_os(TEMPORARY).is_some_and(|temporary| temporary == *folder);
+    if is_temporary && result.is_ok() && event_loop::leash_has_ended() {
+        // The supervisor removes it, too; but it may have been killed.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    end(PLACES_SERVICE, result, &log)
 }
 
 /// How it ended, for the log and for whoever started it.
@@ -112,7 +136,10 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
         Err(error) => {
             // Not limited: a server ends once.
             log::error!("{name} {error}.");
-            log.finish();
+            match error {
+                RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),
+                _ => log.finish(),
+            }
             failed(&format!("{name} {error}"))
         }
     }
@@ -158,9 +185,8 @@ fn failed(text: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-/// Standard error may be closed; that is no reason to panic.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "herd-mio: {text}");
+    stderr::say(&format!("herd-mio: {text}"));
 }
 
 fn print(text: &str) -> ExitCode {

@@ -73,6 +73,15 @@ impl Role {
     pub fn is_guest(&self) -> bool {
         matches!(self, Role::Client(_) | Role::Visitor(_))
     }
+
+    /// Whether it waits for an answer that comes later than its line.
+    pub fn is_waiting(&self) -> bool {
+        match self {
+            Role::Client(client) => client.is_waiting(),
+            Role::Visitor(visitor) => visitor.has_more(),
+            _ => false,
+        }
+    }
 }
 
 /// How a connection goes on after a line.

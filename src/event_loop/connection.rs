@@ -60,6 +60,8 @@ pub struct Connection<T> {
     pub is_dirty: bool,
     /// When it last said something.
     pub heard_at: Duration,
+    /// The server stops, and this connection waits for no answer: it is closed without lingering.
+    pub is_owed_nothing: bool,
     /// What the loop's count of buffered bytes holds for it.
     pub counted: usize,
     input: LineBuffer,
@@ -100,6 +102,7 @@ impl<T: Transport> Connection<T> {
             is_queued: false,
             is_dirty: false,
             heard_at: now,
+            is_owed_nothing: false,
             counted: 0,
             input: LineBuffer::default(),
             output: Vec::new(),
@@ -118,6 +121,7 @@ impl<T: Transport> Connection<T> {
             }
             Ok(count) => {
                 self.note_short_read(count < scratch.len());
+                self.is_owed_nothing = false;
                 Ok(Fill::Bytes(count))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -276,7 +280,7 @@ impl<T: Transport> Connection<T> {
             self.ready.writable = false; // Its last word waits like any other byte.
             return;
         }
-        let over = told.is_err() || self.has_ended();
+        let over = told.is_err() || self.has_ended() || self.is_owed_nothing;
         self.life = if over { Life::Dead } else { Life::Lingering };
     }
 

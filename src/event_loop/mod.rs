@@ -48,7 +48,7 @@ use mio::{Events, Interest, Poll, Token};
 
 pub use buffers::Buffers;
 pub use connection::{Connection, Fill, Flush, Life, Ready};
-pub use signals::LEASH;
+pub use signals::{LEASH, leash_has_ended};
 pub use start::{RunError, run, run_places};
 pub use tls::{Authorities, ClientTls, ServerTls, TlsError};
 pub use transport::{Socket, Transport};
@@ -216,7 +216,8 @@ impl EventLoop {
         for wish in self.wishes.as_mut().map(pending).unwrap_or_default() {
             match wish {
                 Wish::ReopenLog => self.log.reopen(),
-                Wish::Stop => self.stop(),
+                Wish::Stop => self.stop_by_signal(),
+                Wish::LeashEnded => self.stop(),
             }
         }
     }

@@ -264,7 +264,7 @@ impl EventLoop {
     }
 
     /// Accepts newcomers while there are some, within a budget.
-    fn accept(&mut self, which: usize) {
+    pub(super) fn accept(&mut self, which: usize) {
         for _ in 0..ACCEPTS_A_TURN {
             if !self.allowance.spend(4 * CALL_EFFORT) {
                 return;

@@ -8,15 +8,19 @@ use std::io;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
+
+use crate::process;
 
 /// What the operator, or the supervisor, wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// SIGTERM, SIGINT, or the end of the leash.
+    /// SIGTERM, SIGINT, or the SIGHUP of a terminal that was closed.
     Stop,
-    /// SIGHUP, or a byte on the leash.
+    /// The end of the leash: the supervisor stops, or is gone.
+    LeashEnded,
+    /// SIGUSR1, SIGHUP, or a byte on the leash.
     ReopenLog,
 }
 
@@ -33,8 +37,9 @@ impl Wishes {
         signals_token: Token,
         leash_token: Token,
     ) -> io::Result<Wishes> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let mut signals = Signals::new(process::control_signals())?;
         registry.register(&mut signals, signals_token, Interest::READABLE)?;
+        process::reap(); // Orphans that had ended before.
         let has_leash = std::env::var_os(LEASH).is_some();
         if has_leash {
             let stdin = rustix::stdio::stdin();
@@ -46,10 +51,18 @@ impl Wishes {
 
     /// The signals that have come.
     pub fn signals(&mut self) -> Vec<Wish> {
-        let wish = |signal| {
-            if signal == SIGHUP { Wish::ReopenLog } else { Wish::Stop }
+        let wish = |signal| match signal {
+            SIGHUP if process::has_lost_its_terminal() => Some(Wish::Stop),
+            SIGHUP | SIGUSR1 => Some(Wish::ReopenLog),
+            SIGCHLD => {
+                // A server starts no process: these are orphans that it has inherited, as the
+                // first process of a container does.
+                process::reap();
+                None
+            }
+            _ => Some(Wish::Stop),
         };
-        self.signals.pending().map(wish).collect()
+        self.signals.pending().filter_map(wish).collect()
     }
 
     /// What has come by the leash.
@@ -60,19 +73,26 @@ impl Wishes {
             match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
                 Ok(0) => {
                     self.has_leash = false;
-                    wishes.push(Wish::Stop);
+                    wishes.push(Wish::LeashEnded);
                 }
                 Ok(_) => wishes.push(Wish::ReopenLog),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(_) => {
                     self.has_leash = false;
-                    wishes.push(Wish::Stop);
+                    wishes.push(Wish::LeashEnded);
                 }
             }
         }
         wishes
     }
+}
+
+/// Whether this process was on a leash that has ended. To be asked after the loop has run: before, it
+/// would wait.
+pub fn leash_has_ended() -> bool {
+    std::env::var_os(LEASH).is_some()
+        && rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) == Ok(0)
 }
 
 /// Set in a server's environment where its standard input is a supervisor's leash.

@@ -25,7 +25,7 @@ use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
 use crate::errors::plain;
 use crate::limits::{EVENTS_A_TURN, LOOK_UPS, PLACES_JOBS, READ_BYTES_A_TURN, STRANGERS};
-use crate::logging::Log;
+use crate::logging::{Log, stderr};
 use crate::places::gazetteer::Gazetteer;
 use crate::protocol::Epoch;
 
@@ -38,6 +38,8 @@ pub enum RunError {
     Kernel { what: &'static str, error: io::Error },
     /// The Places service can't be spoken with.
     Tls(TlsError),
+    /// A second signal has ended it before it had stopped.
+    Hurried,
 }
 
 /// Runs server number `server` of the configuration until it is told to stop.
@@ -95,6 +97,9 @@ impl EventLoop {
             if let Some(failure) = self.siblings.take_failure() {
                 return Err(failure);
             }
+        }
+        if self.stopping.as_ref().is_some_and(|stopping| stopping.is_hurried) {
+            return Err(RunError::Hurried);
         }
         log::info!("{} has stopped.", self.server.title());
         self.log.finish();
@@ -197,13 +202,11 @@ pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// terminal what the operator should know follows; scripts find that in the log, and under a supervisor it has said so.
 fn announce(text: &str, config: &Config) {
     log::info!("{text}.");
-    let mut said = format!("{text}\n");
+    stderr::say(text);
     if io::stderr().is_terminal() && std::env::var_os(LEASH).is_none() {
         let warnings = config.places.warnings.iter();
-        said.extend(warnings.map(|warning| format!("herd-mio: warning: {warning}\n")));
+        warnings.for_each(|warning| stderr::say(&format!("herd-mio: warning: {warning}")));
     }
-    // Nobody may be there to read it; that is no reason not to serve.
-    let _ = io::Write::write_all(&mut io::stderr(), said.as_bytes());
 }
 
 /// How many guests the descriptors of this process suffice for in all its loops, once it has raised its
@@ -264,6 +267,7 @@ impl fmt::Display for RunError {
             }
             RunError::Kernel { what, error } => write!(f, "can't {what}: {}", plain(error)),
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
+            RunError::Hurried => f.write_str("was signalled twice, and ends without waiting"),
         }
     }
 }

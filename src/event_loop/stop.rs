@@ -3,29 +3,54 @@
 //! ```text
 //!   stop: listeners closed, every client read once more -> clients answered and closed
 //!         -> siblings have ended, links settled (the last MARK acknowledged) -> the loop is left
-//!   ... or the grace time is over.
+//!   ... or the grace time is over, or a second signal says that it is to end at once.
 //! ```
+//!
+//! A client that is owed no answer is closed without lingering: nothing that it could lose is on
+//! its way, so a herd with idle clients stops as fast as one without.
 
-use super::EventLoop;
+use std::time::Duration;
+
 use super::connection::Life;
+use super::listener::Door;
 use super::timers::Timer;
-use crate::limits::GRACE;
+use super::{Entry, EventLoop};
+use crate::limits::{ACCEPTS_A_TURN, BACKLOG, GRACE, SECOND_SIGNAL_AFTER};
 
 /// A server that stops.
 #[derive(Debug)]
 pub(super) struct Stopping {
+    /// When it began to.
+    since: Duration,
     /// Whether the loop is to be left.
-    pub(super) is_over: bool,
+    is_over: bool,
+    /// Whether it is to be left without waiting for anything.
+    pub(super) is_hurried: bool,
 }
 
 impl EventLoop {
+    /// Begins to stop, or ends at once: a signal that comes while the server stops is impatience,
+    /// unless it comes with the first one. (`timeout` and Ctrl-C on a group signal twice.)
+    pub(super) fn stop_by_signal(&mut self) {
+        match &mut self.stopping {
+            None => self.stop(),
+            Some(stopping) => {
+                let is_second = self.now.elapsed >= stopping.since + SECOND_SIGNAL_AFTER;
+                stopping.is_hurried |= is_second;
+                stopping.is_over |= is_second;
+            }
+        }
+    }
+
     /// Begins to stop. Said twice, it is done once.
     pub(super) fn stop(&mut self) {
         if self.stopping.is_some() {
             return;
         }
         log::info!("{} stops.", self.server.title());
-        self.stopping = Some(Stopping { is_over: false });
+        let since = self.now.elapsed;
+        self.stopping = Some(Stopping { since, is_over: false, is_hurried: false });
+        self.accept_those_who_wait();
         self.listeners.clear();
         self.siblings.stop();
         self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
@@ -35,8 +60,10 @@ impl EventLoop {
             .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life == Life::Open);
         // What the kernel has received counts as received: each guest is read until it is dry.
         let ids: Vec<_> = guests
-            .map(|(id, entry)| {
-                entry.connection.ready.readable = true;
+            .map(|(id, Entry { connection, role })| {
+                connection.ready.readable = true;
+                // Until the last read brings something.
+                connection.is_owed_nothing = connection.unsent() == 0 && !role.is_waiting();
                 id
             })
             .collect();
@@ -45,11 +72,40 @@ impl EventLoop {
         }
     }
 
+    /// To a client it is connected, and what it has sent counts as received, although the kernel alone
+    /// knows of it yet: a listener that is closed resets it.
+    fn accept_those_who_wait(&mut self) {
+        for which in 0..self.listeners.len() {
+            if let Door::Neighbours = self.listeners[which].door {
+                continue; // Whoever calls now hears of nothing that it needs.
+            }
+            self.listeners[which].is_ready = true;
+            // The kernel keeps no more than the backlog, so this takes in all who came before.
+            for _ in 0..BACKLOG as usize / ACCEPTS_A_TURN {
+                if self.listeners[which].is_ready {
+                    self.accept(which);
+                }
+            }
+        }
+    }
+
     /// Who is not answered by now will not be.
     pub(super) fn end_grace(&mut self) {
+        let acknowledged = match self.server.herd().is_settled() {
+            true => "all updates are acknowledged",
+            false => "not all updates are acknowledged",
+        };
         // Not limited: a server stops once.
-        log::warn!("{} leaves, although not all is answered or acknowledged.", self.server.title());
-        self.stopping = Some(Stopping { is_over: true });
+        log::warn!(
+            "{} leaves, although not all is answered or acknowledged: after {} s {} clients are \
+             still connected, and {acknowledged}.",
+            self.server.title(),
+            GRACE.as_secs(),
+            self.guests,
+        );
+        if let Some(stopping) = &mut self.stopping {
+            stopping.is_over = true;
+        }
     }
 
     /// Leaves once nobody has anything to wait for.

@@ -13,6 +13,7 @@ mod escape;
 mod lasting;
 pub mod rate_limit;
 mod stamp;
+pub mod stderr;
 mod writer;
 
 use std::cell::RefCell;
@@ -21,6 +22,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use log::{Level, LevelFilter, Metadata, Record};
 
@@ -105,13 +107,18 @@ impl Log {
 
     /// Says what was only counted, and waits until all is written, but not for ever.
     pub fn finish(&self) {
-        rate_limit::say_all();
-        self.write_out();
+        self.finish_within(LOG_FLUSH_WAIT);
     }
 
-    fn write_out(&self) {
+    /// The same, with another limit.
+    pub fn finish_within(&self, wait: Duration) {
+        rate_limit::say_all();
+        self.write_out(wait);
+    }
+
+    fn write_out(&self, wait: Duration) {
         self.hand_over();
-        self.writer.flush(LOG_FLUSH_WAIT);
+        self.writer.flush(wait);
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
@@ -143,7 +150,7 @@ impl Log {
         std::panic::set_hook(Box::new(move |panic| {
             let text = panic.to_string();
             log.append("CRITICAL", &format!("{}", Escaped(text.as_bytes())));
-            log.write_out();
+            log.write_out(LOG_FLUSH_WAIT);
             usual(panic);
         }));
     }

@@ -6,6 +6,7 @@
 
 pub mod cases;
 pub mod client;
+pub mod herd;
 pub mod hosts;
 pub mod names;
 pub mod needs;
@@ -18,9 +19,11 @@ pub mod random;
 pub mod service;
 pub mod setup;
 pub mod sockets;
+pub mod terminal;
 pub mod tls_server;
 
 pub use client::{Answer, Client, Next};
+pub use herd::Herd;
 pub use neighbour::{FakeNeighbour, Link, introduce};
 pub use process::{Ended, ServerProcess, run_to_end};
 pub use proxy::Proxy;

@@ -32,9 +32,10 @@ pub type Test = (&'static str, fn() -> Outcome);
 pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 
 /// The package of each tool that tests use. `.ci/run` installs the same.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("bash", "bash"),
     ("curl", "curl"),
+    ("env", "coreutils"),
     ("ip", "iproute2"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),

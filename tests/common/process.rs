@@ -203,6 +203,38 @@ pub fn run_to_end(mut command: Command) -> Ended {
     Ended { code: status.code(), stderr: reader.join().expect("the reader does not panic") }
 }
 
+/// A process that is killed when the value is dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Waits for the end of a process. One that does not end is killed, and has no status.
+pub fn status_of(child: &mut Child) -> Option<i32> {
+    let begin = Instant::now();
+    while begin.elapsed() < LIMIT {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            return status.code();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    _ = child.kill();
+    _ = child.wait();
+    None
+}
+
+/// The command, started by way of another one that runs it in its own place (`env`, `nohup`).
+pub fn through(words: &[&str], command: &Command) -> Command {
+    let mut through = Command::new(words[0]);
+    through.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    through.env_remove("HERD_PLACES_KEY");
+    through
+}
+
 /// Collects a pipe until it ends, so that who writes to it never blocks.
 pub fn follow(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     let collected = Arc::new(Mutex::new(String::new()));

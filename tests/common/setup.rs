@@ -178,6 +178,14 @@ impl Setup {
         self.folder.path().join(format!("{name}_log.txt"))
     }
 
+    /// Moves a server's log away, as logrotate does. Returns where the new one will be.
+    pub fn move_log_away(&self, name: &str) -> PathBuf {
+        let log = self.log_file(name);
+        wait_until(LIMIT, "there is a log", || log.exists());
+        std::fs::rename(&log, log.with_extension("old")).expect("it is there");
+        log
+    }
+
     /// Starts this server and waits until it listens.
     pub fn start(&self, name: &str) -> ServerProcess {
         self.start_with(name, &[])

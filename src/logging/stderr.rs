@@ -1,0 +1,180 @@
+//! Standard error, which nobody may be reading: a full pipe and a terminal that was stopped with
+//! Ctrl-S make whoever writes there wait. So a thread of its own writes, one message in one write,
+//! and what waits for it is bounded. Serving, restarting and stopping never wait.
+//!
+//! The descriptor is not set to non-blocking: it belongs to other processes, too.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::limits::{STDERR_FLUSH_WAIT, STDERR_WAITING_BYTES};
+
+/// The way to the thread.
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something is in the queue.
+    filled: Condvar,
+    /// Nothing is in the queue, and all is written.
+    drained: Condvar,
+}
+
+struct Queue {
+    messages: VecDeque<Vec<u8>>,
+    /// Of all messages that wait, the one that is being written among them.
+    bytes: usize,
+    /// Messages that found no room.
+    dropped: u64,
+    has_thread: bool,
+}
+
+static SHARED: Shared =
+    Shared { queue: Mutex::new(Queue::new()), filled: Condvar::new(), drained: Condvar::new() };
+
+/// Says something to the operator, without waiting. What finds no room is dropped and counted.
+pub fn say(text: &str) {
+    let message = format!("{text}\n").into_bytes();
+    let mut queue = SHARED.lock();
+    if !queue.has_thread {
+        queue.has_thread = thread::Builder::new().name("stderr".into()).spawn(run).is_ok();
+    }
+    if !queue.has_thread {
+        drop(queue);
+        // Without a thread a message that may have to wait is better than none.
+        return write(&message);
+    }
+    queue.push(message);
+    SHARED.filled.notify_one();
+}
+
+/// Waits until all is written, for a short time at most.
+pub fn finish() {
+    let until = Instant::now() + STDERR_FLUSH_WAIT;
+    let mut queue = SHARED.lock();
+    while queue.has_thread && (queue.bytes > 0 || queue.dropped > 0) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        let waited = SHARED.drained.wait_timeout(queue, left);
+        queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// Lets the message of a panic take the same way: the standard library's would wait.
+pub fn catch_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => say(&format!("thread {name} {panic}\n{trace}")),
+            _ => say(&format!("thread {name} {panic}")),
+        }
+        finish();
+    }));
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    const fn new() -> Queue {
+        Queue { messages: VecDeque::new(), bytes: 0, dropped: 0, has_thread: false }
+    }
+
+    /// Takes a message, if there is room; a single one always finds some.
+    fn push(&mut self, message: Vec<u8>) {
+        if self.bytes > 0 && self.bytes + message.len() > STDERR_WAITING_BYTES {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += message.len();
+        self.messages.push_back(message);
+    }
+
+    /// A message was written.
+    fn written(&mut self, message: &[u8]) {
+        self.bytes -= message.len();
+    }
+
+    /// What is to be written next: behind what was kept, how much was not.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if let Some(message) = self.messages.pop_front() {
+            return Some(message);
+        }
+        let dropped = std::mem::take(&mut self.dropped);
+        let text = format!("{dropped} messages were dropped here, because nobody read them.\n");
+        (dropped > 0).then(|| {
+            self.bytes += text.len();
+            text.into_bytes()
+        })
+    }
+}
+
+/// The thread.
+fn run() {
+    let mut queue = SHARED.lock();
+    loop {
+        let Some(message) = queue.next() else {
+            SHARED.drained.notify_all();
+            queue = SHARED.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(queue);
+        write(&message);
+        queue = SHARED.lock();
+        queue.written(&message);
+    }
+}
+
+/// Writes a message, in one write if the kernel takes it so. Past `std::io::stderr`, whose lock
+/// somebody who waits would hold.
+fn write(message: &[u8]) {
+    let mut rest = message;
+    while !rest.is_empty() {
+        match rustix::io::write(rustix::stdio::stderr(), rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::INTR) => {}
+            // Another process has set what it shares with us to non-blocking.
+            Err(Errno::AGAIN) => thread::sleep(NON_BLOCKING_PAUSE),
+            // Closed, or a terminal that is gone: nobody is there to be told.
+            Err(_) => return,
+        }
+    }
+}
+
+/// How often a non-blocking standard error is tried again.
+const NON_BLOCKING_PAUSE: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_is_dropped_and_counted_behind_what_was_kept() {
+        let mut queue = Queue::new();
+        let message = vec![b'x'; STDERR_WAITING_BYTES / 4];
+        for _ in 0..7 {
+            queue.push(message.clone());
+        }
+        for _ in 0..4 {
+            assert_eq!(queue.next().as_ref(), Some(&message));
+            queue.written(&message);
+        }
+        let count = queue.next().expect("what was dropped is counted");
+        assert_eq!(count, b"3 messages were dropped here, because nobody read them.\n");
+        queue.written(&count);
+        assert_eq!((queue.next(), queue.bytes), (None, 0));
+        let long = vec![b'x'; 2 * STDERR_WAITING_BYTES];
+        queue.push(long.clone());
+        assert_eq!(queue.next(), Some(long), "a single one always finds room");
+    }
+}

@@ -1,0 +1,158 @@
+//! The Places service that runs beside a herd nobody has given one. Its certificates live in a
+//! temporary folder, unless `--tls-dir` says where they are to be kept.
+//!
+//! The folder goes when the supervisor ends. If that is killed, the service notices the end of its
+//! leash and removes the folder; only where both are killed at once does it stay, with a certificate
+//! and a key that nobody trusts any more.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::hash::BuildHasher;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::HerdError;
+use crate::args::Args;
+use crate::certificates;
+use crate::config::KEY_VARIABLE;
+use crate::places::google::Api;
+
+/// A Places service, as far as the supervisor has to do with it.
+pub(super) struct Demonstration {
+    folder: PathBuf,
+    temporary: Option<TemporaryFolder>,
+    port: u16,
+    key: String,
+    /// Holds the port, also while the service is started again: bound and not listening, with
+    /// `SO_REUSEADDR` at both, it doesn't stand in the service's way, and nobody else gets it.
+    _reservation: Socket,
+}
+
+impl Demonstration {
+    pub(super) fn new(args: &Args) -> Result<Demonstration, HerdError> {
+        let (folder, mut temporary) = match &args.tls_dir {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let temporary = TemporaryFolder::new().map_err(HerdError::Setup)?;
+                (temporary.path.clone(), Some(temporary))
+            }
+        };
+        // Made here, so that it is there when the servers look for it.
+        certificates::keep(&folder).map_err(|error| HerdError::Places(error.to_string()))?;
+        if let Some(temporary) = &mut temporary {
+            temporary.lock();
+        }
+        let reservation = reserve().map_err(HerdError::Setup)?;
+        let address = reservation.local_addr().map_err(HerdError::Setup)?;
+        let port = address.as_socket().map_or(0, |address| address.port());
+        // Not a secret that anyone's money hangs on; but what has a key should be asked with it.
+        let key = format!("{:016x}", RandomState::new().hash_one(port));
+        Ok(Demonstration { folder, temporary, port, key, _reservation: reservation })
+    }
+
+    /// Waits until the service accepts connections, or is late enough to be waited for by the queries.
+    pub(super) fn await_listening(&self) {
+        let begin = Instant::now();
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        while TcpStream::connect(address).is_err() && begin.elapsed() < SERVICE_WAIT {
+            thread::sleep(SERVICE_PROBE);
+        }
+    }
+
+    /// What the service is started with.
+    pub(super) fn service(&self, args: &Args) -> Vec<OsString> {
+        let address = format!("{}:{}", Ipv4Addr::LOCALHOST, self.port);
+        let level = args.log_level.to_string().to_lowercase();
+        let level = if level == "warn" { "warning".to_owned() } else { level };
+        let mut words: Vec<OsString> = vec!["--places-server".into(), address.into()];
+        words.extend(["--tls-dir".into(), self.folder.clone().into()]);
+        words.extend(["--log-dir".into(), args.log_dir.clone().into()]);
+        words.extend(["--log-level".into(), level.into()]);
+        words
+    }
+
+    /// What the servers are started with, to ask it.
+    pub(super) fn options(&self) -> Vec<OsString> {
+        let path = Api::NearbySearch.path();
+        let url = format!("https://localhost:{}{path}", self.port);
+        let mut words: Vec<OsString> = vec!["--places".into(), "google".into()];
+        words.extend(["--places-url".into(), url.into()]);
+        words.extend(["--places-ca".into(), self.folder.join(certificates::CA).into()]);
+        words
+    }
+
+    /// What all of them find in their environment.
+    pub(super) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![(KEY_VARIABLE, self.key.clone().into())];
+        if self.temporary.is_some() {
+            variables.push((TEMPORARY, self.folder.clone().into()));
+        }
+        variables
+    }
+}
+
+/// A folder that goes with the value.
+struct TemporaryFolder {
+    path: PathBuf,
+    lock: Option<File>,
+}
+
+impl TemporaryFolder {
+    fn new() -> io::Result<TemporaryFolder> {
+        let random = RandomState::new();
+        let mut attempt = 0;
+        loop {
+            let name = format!("herd-mio-{:016x}", random.hash_one(attempt));
+            let path = std::env::temp_dir().join(name);
+            attempt += 1;
+            // Fails where anything has that name, also a symbolic link that somebody has laid there.
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(TemporaryFolder { path, lock: None }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < NAMES => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl TemporaryFolder {
+    /// What cleans `/tmp` of old files leaves a locked folder alone (tmpfiles.d(5)). A file system
+    /// without locks is no reason not to run.
+    fn lock(&mut self) {
+        self.lock = File::open(&self.path).ok();
+        if let Some(folder) = &self.lock {
+            let _ = flock(folder, FlockOperation::NonBlockingLockShared);
+        }
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        // It may be gone already, and where it can't be removed nobody is left who could do more.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn reserve() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    Ok(socket)
+}
+
+/// Names for a temporary folder that are tried.
+const NAMES: u32 = 16;
+/// In the environment of a Places service whose folder is a temporary one: which it is.
+pub const TEMPORARY: &str = "HERD_MIO_TEMPORARY";
+/// How long the herd waits for the service at its start, and how often it looks.
+const SERVICE_WAIT: Duration = Duration::from_secs(2);
+const SERVICE_PROBE: Duration = Duration::from_millis(5);

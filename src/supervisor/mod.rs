@@ -1,0 +1,267 @@
+//! The whole herd on one machine (`--herd`): each server a process of its own, looked after.
+//!
+//! A server that dies is started again, after pauses that grow. Every server is on a *leash*:
+//! its standard input is a pipe that only the supervisor holds. When that ends, the server stops
+//! in order, so none outlives the supervisor, whatever became of it; a byte on it means that the
+//! log is to be opened anew. The supervisor never talks to a server in any other way.
+//!
+//! ```text
+//!   signals --thread--> channel --> supervisor ==leash==> Goloman, Hands, Holiday, ...
+//!   SIGCHLD, SIGTERM, SIGINT,
+//!   SIGHUP, SIGUSR1
+//! ```
+//!
+//! Nothing here waits without a limit: not for a server that is to stop, not for one that does not
+//! read its pipe, and not for standard error.
+
+mod demonstration;
+mod ports;
+mod program;
+mod read_once;
+mod server;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::args::Args;
+use crate::config::{Config, PLACES_SERVICE};
+use crate::errors::plain;
+use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
+use crate::logging::stderr::say;
+use crate::process;
+use demonstration::Demonstration;
+use program::Program;
+use server::Server;
+
+pub use demonstration::TEMPORARY;
+pub use read_once::ReadOnce;
+
+/// Why the herd can't run, or did not end well.
+#[derive(Debug)]
+pub enum HerdError {
+    /// Signals can't be received, or this program's own file not be found.
+    Setup(io::Error),
+    /// A port can't be listened on; how many others can't either.
+    Port { server: String, what: &'static str, address: SocketAddr, error: io::Error, more: usize },
+    /// A server's process can't be started.
+    Start { name: String, error: io::Error },
+    /// The Places service of our own can't be made ready.
+    Places(String),
+    /// A server ended by itself as soon as it was started; it has said why.
+    Unusable { name: String, status: u8 },
+    /// Servers that had not stopped, after so long or when a second signal came.
+    Killed { names: Vec<String>, after: Duration, is_hurried: bool },
+}
+
+/// The herd's processes.
+struct Supervisor {
+    program: Program,
+    servers: Vec<Server>,
+    signals: Receiver<i32>,
+}
+
+/// Runs all servers until SIGTERM or SIGINT. `options` are passed on to each of them. Where nobody has
+/// said who answers queries for places, a service of our own does, so that what the demonstration
+/// shows goes all the way over HTTPS.
+pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(), HerdError> {
+    let signals = signals().map_err(HerdError::Setup)?;
+    if !ports::try_all(config, &signals)? {
+        return Ok(()); // It was told to stop meanwhile.
+    }
+    let mut program = Program::find().map_err(HerdError::Setup)?;
+    let mut servers = Vec::new();
+    let mut demonstrated = None;
+    if config.needs_places_service(args) {
+        let demonstration = Demonstration::new(args)?;
+        servers.push(Server::new(PLACES_SERVICE, demonstration.service(args)));
+        options.extend(demonstration.options());
+        program.variables = demonstration.variables();
+        demonstrated = Some(demonstration);
+    }
+    for name in config.names() {
+        let mut words: Vec<OsString> = vec!["--server".into(), name.into()];
+        words.extend(options.iter().cloned());
+        servers.push(Server::new(name, words));
+    }
+    let mut supervisor = Supervisor { program, servers, signals };
+    if let Some(service) = &demonstrated {
+        // First, so that the first query finds it there.
+        supervisor.servers[0].start(&supervisor.program)?;
+        service.await_listening();
+    }
+    let watched = supervisor.watch();
+    let stopped = supervisor.stop();
+    watched.and(stopped)
+}
+
+/// Signals, each as an item of a channel, so that they can be waited for with a limit.
+fn signals() -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new(process::control_signals())?;
+    let (send, receive) = mpsc::channel();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if send.send(signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receive)
+}
+
+/// Whether a signal means that the herd is to stop.
+fn means_stop(signal: i32) -> bool {
+    match signal {
+        SIGTERM | SIGINT => true,
+        SIGHUP => process::has_lost_its_terminal(),
+        _ => false,
+    }
+}
+
+impl Supervisor {
+    /// Starts what is to be started and waits for what happens, until it is told to stop.
+    fn watch(&mut self) -> Result<(), HerdError> {
+        self.look_after_the_dead()?; // Others' children that had ended before.
+        loop {
+            self.start_due()?;
+            match self.next_signal() {
+                Some(signal) if means_stop(signal) => return Ok(()),
+                Some(SIGHUP | SIGUSR1) => self.servers.iter_mut().for_each(Server::reopen_log),
+                _ => self.look_after_the_dead()?,
+            }
+        }
+    }
+
+    /// The next signal, or none when a pause is over.
+    fn next_signal(&self) -> Option<i32> {
+        let due = self.servers.iter().filter_map(Server::starts_at).min();
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        match self.signals.recv_timeout(timeout.unwrap_or(Duration::MAX)) {
+            Ok(signal) => Some(signal),
+            Err(RecvTimeoutError::Timeout) => None,
+            // Without its thread no signal would ever come again: better to stop now.
+            Err(RecvTimeoutError::Disconnected) => Some(SIGTERM),
+        }
+    }
+
+    fn start_due(&mut self) -> Result<(), HerdError> {
+        let now = Instant::now();
+        let due = |server: &&mut Server| server.starts_at().is_some_and(|due| due <= now);
+        self.servers.iter_mut().filter(due).try_for_each(|server| server.start(&self.program))
+    }
+
+    fn look_after_the_dead(&mut self) -> Result<(), HerdError> {
+        let mut result = Ok(());
+        for (place, status, lasted) in self.reap() {
+            result = result.and(self.servers[place].start_again(status, lasted));
+        }
+        result
+    }
+
+    /// Collects the processes that have ended, and says which servers were among them. From here on
+    /// nobody uses their process ids, which the kernel may give to others.
+    fn reap(&mut self) -> Vec<(usize, ExitStatus, Duration)> {
+        let mut servers = Vec::new();
+        for (pid, status) in process::reap() {
+            let place = self.servers.iter().position(|server| server.pid() == Some(pid));
+            if let Some(place) = place {
+                servers.push((place, status, self.servers[place].ended()));
+            }
+        }
+        servers
+    }
+
+    /// Stops all servers at once and in order. Those that do not stop in time are killed; so are they
+    /// when a signal comes that is not part of the first one.
+    fn stop(&mut self) -> Result<(), HerdError> {
+        let begin = Instant::now();
+        self.servers.iter_mut().for_each(Server::stop);
+        let mut is_hurried = false;
+        while !is_hurried && self.is_running() && begin.elapsed() < STOP_WAIT {
+            let left = STOP_WAIT.saturating_sub(begin.elapsed());
+            match self.signals.recv_timeout(left) {
+                Ok(SIGTERM | SIGINT) => is_hurried = begin.elapsed() >= SECOND_SIGNAL_AFTER,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => thread::sleep(KILL_PROBE),
+            }
+            self.collect_stopped();
+        }
+        let after = begin.elapsed();
+        let running = self.servers.iter().filter(|server| server.pid().is_some());
+        let names: Vec<String> = running.map(|server| server.name.clone()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.servers.iter_mut().for_each(Server::kill);
+        let killed = Instant::now();
+        while self.is_running() && killed.elapsed() < KILL_WAIT {
+            thread::sleep(KILL_PROBE);
+            self.reap();
+        }
+        Err(HerdError::Killed { names, after, is_hurried })
+    }
+
+    fn is_running(&self) -> bool {
+        self.servers.iter().any(|server| server.pid().is_some())
+    }
+
+    fn collect_stopped(&mut self) {
+        for (place, status, _) in self.reap() {
+            if !status.success() {
+                let name = &self.servers[place].name;
+                say(&format!("{name} {} while it stopped.", server::how_it_ended(status)));
+            }
+        }
+    }
+}
+
+impl fmt::Display for HerdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HerdError::Setup(error) => write!(f, "can't look after the herd: {}", plain(error)),
+            HerdError::Places(reason) => {
+                write!(f, "can't be a Places service: {reason}; or choose --places offline")
+            }
+            HerdError::Port { server, what, address, error, more } => {
+                let others = match more {
+                    0 => String::new(),
+                    1 => " (and another port, too)".to_owned(),
+                    more => format!(" (and {more} other ports, too)"),
+                };
+                let remedy = match error.kind() {
+                    io::ErrorKind::AddrInUse => "stop the program that has it, or choose another",
+                    _ => "choose one above 1023",
+                };
+                let reason = plain(error);
+                write!(
+                    f,
+                    "{server} can't listen for {what} on {address}: {reason}{others}; {remedy}"
+                )
+            }
+            HerdError::Start { name, error } => write!(f, "can't start {name}: {}", plain(error)),
+            HerdError::Unusable { name, .. } => {
+                write!(f, "{name} could not begin (see above), so the herd is not run")
+            }
+            HerdError::Killed { names, after, is_hurried } => {
+                let (names, after) = (names.join(", "), after.as_secs_f32());
+                match is_hurried {
+                    true => write!(f, "killed after {after:.1} s, by a second signal: {names}"),
+                    false => write!(f, "killed after {after:.1} s, still not stopped: {names}"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for HerdError {}
+
+/// How often it is looked whether a killed process is gone.
+const KILL_PROBE: Duration = Duration::from_millis(10);

@@ -1,0 +1,41 @@
+//! How the processes of the herd are started: with the very program that the supervisor is.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::event_loop::LEASH;
+
+/// This program, and what its processes find in their environment.
+pub(super) struct Program {
+    path: PathBuf,
+    /// What `ps` shows as the first word.
+    called: OsString,
+    pub(super) variables: Vec<(&'static str, OsString)>,
+}
+
+impl Program {
+    /// After an upgrade in place the path by which the program was started is another version's, or
+    /// nobody's. `/proc/self/exe` stays this one's: it is looked up in the child, which is a copy of
+    /// the supervisor until it runs it.
+    pub(super) fn find() -> io::Result<Program> {
+        let own = Path::new("/proc/self/exe");
+        let path = match std::fs::read_link(own) {
+            Ok(_) => own.to_owned(),
+            Err(_) => std::env::current_exe()?,
+        };
+        let called = std::env::args_os().next();
+        let called = called.unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
+        Ok(Program { path, called, variables: Vec::new() })
+    }
+
+    /// A process of it that is on a leash.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.arg0(&self.called).env(LEASH, "1");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}

@@ -1,0 +1,95 @@
+//! Files that can be read once only: `--config /dev/stdin`, `--places-key-file <(pass herd)`.
+//!
+//! Each server reads its files by itself, also one that is started again much later, and would find a
+//! pipe empty. So the supervisor reads it and hands on what came in a file in memory that the
+//! processes inherit. (Not by their standard input, which is the leash: a text longer than a pipe
+//! holds would hold up the supervisor until the server reads. Not by a temporary file: it outlives
+//! a supervisor that is killed, and what cleans `/tmp` takes it from one that runs for weeks.)
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
+
+use crate::args::split;
+use crate::files;
+
+/// What was read, under names by which it can be read again.
+#[derive(Default)]
+pub struct ReadOnce {
+    files: Vec<Kept>,
+}
+
+struct Kept {
+    /// The name that was typed.
+    typed: String,
+    /// The name by which this process and those that it starts can read it.
+    name: String,
+    _file: OwnedFd,
+}
+
+impl ReadOnce {
+    /// Reads what can be read once only, and puts other names for it into the command line. Of a file
+    /// that can't be read the name stays, and whoever opens it by that will say why.
+    pub fn replace(words: &mut [OsString]) -> ReadOnce {
+        let mut files: Vec<Kept> = Vec::new();
+        for at in 0..words.len() {
+            let (option, joined) = split(&words[at]);
+            if !OPTIONS.iter().any(|known| option == *known) {
+                continue;
+            }
+            let is_joined = joined.is_some();
+            let Some(path) = joined.or_else(|| words.get(at + 1).cloned()).map(PathBuf::from)
+            else {
+                continue;
+            };
+            if let (true, Ok(file)) = (is_read_once(&path), keep(&path)) {
+                let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+                match is_joined {
+                    true => words[at] = format!("{}={name}", option.display()).into(),
+                    false => words[at + 1] = name.clone().into(),
+                }
+                files.push(Kept { typed: path.display().to_string(), name, _file: file });
+            }
+        }
+        ReadOnce { files }
+    }
+
+    /// A message with the names that were typed.
+    pub fn as_typed(&self, message: String) -> String {
+        self.files.iter().fold(message, |text, kept| text.replace(&kept.name, &kept.typed))
+    }
+}
+
+/// Pipes and devices; and what is one of this process's own descriptors, for those of its servers are
+/// others.
+fn is_read_once(path: &Path) -> bool {
+    let is_special = |kind: fs::FileType| !kind.is_file() && !kind.is_dir();
+    fs::metadata(path).is_ok_and(|found| is_special(found.file_type()))
+        || path.starts_with("/dev")
+        || path.starts_with("/proc")
+}
+
+/// Reads it into memory that only its owner can open, and nobody can change.
+#[cfg(target_os = "linux")]
+fn keep(path: &Path) -> io::Result<OwnedFd> {
+    let bytes = files::read(path)?;
+    // Without CLOEXEC, for it is to be inherited. Each who opens it by name reads from its beginning.
+    let memory = memfd_create("herd-mio", MemfdFlags::ALLOW_SEALING)?;
+    fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
+    File::from(memory.try_clone()?).write_all(&bytes)?;
+    fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(memory)
+}
+
+/// Elsewhere there are no files in memory that have a name.
+#[cfg(not(target_os = "linux"))]
+fn keep(_: &Path) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// What is read at the start of each server.
+const OPTIONS: [&str; 3] = ["--config", "--places-ca", "--places-key-file"];

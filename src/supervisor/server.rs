@@ -1,0 +1,169 @@
+//! One server's process, or the pause before its next one.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ChildStdin, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::HerdError;
+use super::program::Program;
+use crate::errors::plain;
+use crate::limits::{BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER};
+use crate::logging::stderr::say;
+
+/// A server of the herd.
+pub(super) struct Server {
+    pub(super) name: String,
+    options: Vec<OsString>,
+    state: State,
+    backoff: Duration,
+    starts: u32,
+}
+
+enum State {
+    /// The process is not collected yet, so nobody else can have its id.
+    Running {
+        pid: Pid,
+        leash: Option<ChildStdin>,
+        since: Instant,
+    },
+    Pausing {
+        until: Instant,
+    },
+    /// It has ended, and nothing is decided yet.
+    Ended,
+}
+
+impl Server {
+    pub(super) fn new(name: &str, options: Vec<OsString>) -> Server {
+        Server {
+            name: name.to_owned(),
+            options,
+            state: State::Pausing { until: Instant::now() },
+            backoff: BACKOFF_FIRST,
+            starts: 0,
+        }
+    }
+
+    /// Its process, if there is one.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match self.state {
+            State::Running { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+
+    /// When it is to be started, if it does not run.
+    pub(super) fn starts_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Pausing { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Starts its process.
+    pub(super) fn start(&mut self, program: &Program) -> Result<(), HerdError> {
+        let spawned = program
+            .command()
+            .args(&self.options)
+            .stdin(Stdio::piped())
+            // A group of its own: Ctrl-C in a terminal is for the supervisor alone.
+            .process_group(0)
+            .spawn();
+        match spawned {
+            Ok(mut process) => {
+                let leash = process.stdin.take();
+                if let Some(leash) = &leash {
+                    // A server that does not read must not hold up the supervisor; this fails for
+                    // nothing that is a pipe.
+                    let _ = rustix::io::ioctl_fionbio(leash, true);
+                }
+                self.starts += 1;
+                let pid = Pid::from_child(&process);
+                self.state = State::Running { pid, leash, since: Instant::now() };
+            }
+            Err(error) if self.starts == 0 => {
+                return Err(HerdError::Start { name: self.name.clone(), error });
+            }
+            Err(error) => {
+                say(&format!("{} can't be started: {}", self.name, plain(&error)));
+                self.pause();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets it open its log anew.
+    pub(super) fn reopen_log(&mut self) {
+        if let State::Running { leash: Some(leash), .. } = &mut self.state {
+            // One that is just dying has no log to open; one whose pipe is full has been told often.
+            let _ = leash.write_all(b"\n");
+        }
+    }
+
+    /// Lets it stop in order. It is not waited for.
+    pub(super) fn stop(&mut self) {
+        match &mut self.state {
+            State::Running { leash, .. } => drop(leash.take()),
+            state => *state = State::Ended,
+        }
+    }
+
+    /// Ends it at once. It is not waited for.
+    pub(super) fn kill(&mut self) {
+        if let State::Running { pid, .. } = self.state {
+            // It fails where the process has ended already.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Its process was collected. Says how long it lasted.
+    pub(super) fn ended(&mut self) -> Duration {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Running { since, .. } => since.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Its process is gone: it is started again, unless it could not even begin.
+    pub(super) fn start_again(
+        &mut self,
+        status: ExitStatus,
+        lasted: Duration,
+    ) -> Result<(), HerdError> {
+        if let Some(code @ 1..=2) = status.code()
+            && self.starts == 1
+            && lasted < FIRST_MOMENTS
+        {
+            return Err(HerdError::Unusable { name: self.name.clone(), status: code as u8 });
+        }
+        if lasted >= BACKOFF_RESET_AFTER {
+            self.backoff = BACKOFF_FIRST;
+        }
+        let (how, pause) = (how_it_ended(status), self.backoff.as_millis());
+        say(&format!("{} {how}; it is started again in {pause} ms.", self.name));
+        self.pause();
+        Ok(())
+    }
+
+    fn pause(&mut self) {
+        self.state = State::Pausing { until: Instant::now() + self.backoff };
+        self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
+    }
+}
+
+/// What became of a process, as the end of a sentence about it.
+pub(super) fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        (Some(code), _) => format!("ended with status {code}"),
+        _ => "ended".to_owned(),
+    }
+}
+
+/// A server that fails so soon after its very first start would fail again: its port is in use,
+/// or its log can't be written.
+const FIRST_MOMENTS: Duration = Duration::from_secs(3);

@@ -1,0 +1,207 @@
+//! Claim: a herd starts as a whole or not at all, on ports that nobody else has; it may be started again at once, its
+//! program may be replaced under it, and what it reads may come by a pipe and have any name.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use common::process::{run_to_end, send_signal};
+use common::{Client, Herd, LIMIT, ServerProcess, Setup, wait_until};
+
+// Ports.
+
+#[test]
+fn a_herd_with_a_port_that_is_in_use_starts_no_server_and_says_which() {
+    let setup = Herd::small_setup();
+    let taken = setup.peers_address("Hands"); // The last one that is tried.
+    let _holder = TcpListener::bind(taken).expect("the port is ours");
+    let ended = run_to_end(Herd::command(&setup));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let says = format!("Hands can't listen for neighbours on {taken}: Address already in use");
+    assert!(ended.stderr.contains(&says), "{ended:?}");
+    assert!(!setup.log_file("Goloman").exists(), "nothing was started");
+}
+
+#[test]
+fn a_herd_waits_for_the_ports_of_the_one_before() {
+    let setup = Herd::small_setup();
+    let holder = TcpListener::bind(setup.clients_address("Hands")).expect("the port is ours");
+    let mut command = Herd::command(&setup);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let herd = Herd::spawn_as_it_is(setup, command);
+    // As long as servers take to stop that have something to write.
+    std::thread::sleep(Duration::from_millis(300));
+    drop(holder);
+    herd.wait_until_served();
+}
+
+#[test]
+fn a_herd_that_waits_for_ports_can_be_stopped() {
+    let setup = Herd::small_setup();
+    let _holder = TcpListener::bind(setup.clients_address("Hands")).expect("the port is ours");
+    let mut command = Herd::command(&setup);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut herd = Herd::spawn_as_it_is(setup, command);
+    let status = format!("/proc/{}/status", herd.child.id());
+    wait_until(LIMIT, "it handles SIGTERM", || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_some_and(|mask| mask & (1 << (Signal::TERM.as_raw() - 1)) != 0)
+    });
+    herd.signal(Signal::TERM);
+    assert_eq!(herd.wait().code(), Some(0), "{}", herd.said());
+}
+
+#[test]
+fn an_address_of_another_host_is_not_tried_by_the_supervisor() {
+    let setup = Setup::alone();
+    let path = setup.folder.path().join("far.toml");
+    // Kept for documentation: no machine has it (RFC 5737).
+    let far: SocketAddr = "192.0.2.1:4000".parse().expect("an address");
+    let toml = format!("[[server]]\nname = \"Far\"\nlisten = \"{far}\"\npeers = \"127.0.0.1:0\"\n");
+    std::fs::write(&path, toml).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(["--herd", "--places", "offline", "--config"]).arg(&path);
+    command.arg("--log-dir").arg(setup.folder.path());
+    let ended = run_to_end(command);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(setup.log_file("Far").exists(), "the server was started, and has said it: {ended:?}");
+    assert!(ended.stderr.contains(&far.to_string()), "{ended:?}");
+}
+
+// The program.
+
+#[test]
+fn servers_are_started_again_although_the_program_was_replaced() {
+    let setup = Herd::small_setup();
+    let program = setup.folder.path().join("herd-mio");
+    std::fs::copy(env!("CARGO_BIN_EXE_herd-mio"), &program).expect("a copy");
+    let original = Herd::command(&setup);
+    let mut command = Command::new(&program);
+    command.args(original.get_args()).env_remove("HERD_PLACES_KEY");
+    let herd = Herd::spawn(setup, command);
+    std::fs::remove_file(&program).expect("it can be removed while it runs");
+    std::fs::write(&program, "another version").expect("a file");
+    herd.kill_and_wait_for_another("Hands");
+    let hands = herd.child("Hands").expect("it runs");
+    let read = |name: &str| std::fs::read(format!("/proc/{hands}/{name}")).expect("it runs");
+    assert_eq!(read("comm"), b"herd-mio\n", "what ps shows");
+    assert!(read("cmdline").starts_with(program.as_os_str().as_bytes()), "and what ps -f shows");
+}
+
+// What is read.
+
+/// A herd whose configuration comes by standard input.
+fn from_standard_input(setup: &Setup, typed: &str, toml: &str) -> Command {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    let text = toml.to_owned();
+    std::thread::spawn(move || writer.write_all(text.as_bytes()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(["--herd", typed, "--log-dir"]).arg(setup.folder.path());
+    command.env_remove("HERD_PLACES_KEY").stdin(reader).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_configuration_from_a_pipe_is_read_once_and_known_to_servers_that_are_started_later() {
+    let setup = Herd::small_setup();
+    // More than a pipe holds.
+    let toml = format!("{}{}", "# A long comment.\n".repeat(10_000), setup.toml("herd"));
+    let command = from_standard_input(&setup, "--config=/dev/stdin", &toml);
+    let mut herd = Herd::spawn_as_it_is(setup, command);
+    herd.wait_until_served();
+    herd.kill_and_wait_for_another("Goloman");
+    herd.kill_and_wait_for_another("Hands");
+    herd.signal(Signal::TERM);
+    assert_eq!(herd.wait().code(), Some(0));
+}
+
+#[test]
+fn a_mistake_in_a_configuration_from_a_pipe_is_said_with_the_name_that_was_typed() {
+    let setup = Setup::alone();
+    let command = from_standard_input(&setup, "--config=/dev/stdin", "loops = []\n");
+    let mut herd = Herd::spawn_as_it_is(setup, command);
+    assert_eq!(herd.wait().code(), Some(2));
+    wait_until(LIMIT, "it says where", || herd.said().contains("/dev/stdin"));
+    assert!(!herd.said().contains("/proc/self"), "{}", herd.said());
+}
+
+#[test]
+fn a_configuration_without_end_is_refused() {
+    let setup = Setup::alone();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(["--herd", "--config", "/dev/zero", "--log-dir"]).arg(setup.folder.path());
+    let ended = run_to_end(command);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("/dev/zero"), "{ended:?}");
+}
+
+#[test]
+fn an_api_key_from_a_pipe_is_known_to_servers_that_are_started_later() {
+    let setup = Setup::new(&[("Goloman", &[])]);
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(b"sesame\n").expect("room in the pipe");
+    drop(writer);
+    let mut command = Herd::command(&setup);
+    // Nobody is there to be asked; what counts is that the servers run.
+    command.args(["--places-key-file", "/dev/stdin", "--places-url", "https://127.0.0.1:1/"]);
+    command.stdin(reader).stderr(Stdio::piped());
+    let herd = Herd::spawn_as_it_is(setup, command);
+    herd.wait_until_served();
+    herd.kill_and_wait_for_another("Goloman");
+    let log = std::fs::read_to_string(herd.setup.log_file("Goloman")).expect("a log");
+    assert!(!log.contains("sesame") && !log.contains("others can read"), "{log}");
+}
+
+#[test]
+fn a_path_that_is_not_utf_8_is_a_path() {
+    let setup = Setup::alone();
+    let folder = setup.folder.path().join(OsStr::from_bytes(b"logs-\xff"));
+    std::fs::create_dir(&folder).expect("a folder");
+    let config = setup.folder.path().join(OsStr::from_bytes(b"herd-\xfe.toml"));
+    std::fs::write(&config, setup.toml("Goloman")).expect("a file");
+    let joined = |option: &str, path: &Path| {
+        OsStr::from_bytes(&[option.as_bytes(), b"=", path.as_os_str().as_bytes()].concat())
+            .to_owned()
+    };
+    let log = folder.join("Goloman_log.txt");
+    for is_one_word in [false, true] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+        command.args(["--server", "Goloman"]).env_remove("HERD_PLACES_KEY");
+        if is_one_word {
+            command.args([joined("--config", &config), joined("--log-dir", &folder)]);
+        } else {
+            command.arg("--config").arg(&config).arg("--log-dir").arg(&folder);
+        }
+        let server = ServerProcess::spawn(command, "Goloman", log.clone());
+        server.assert_serves();
+        server.wait_for_log("still.serving");
+        std::fs::remove_file(&log).expect("it is there");
+    }
+    // A herd passes it on.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(["--herd", "--places=offline"]).arg(joined("--config", &config));
+    command.arg(joined("--log-dir", &folder)).env_remove("HERD_PLACES_KEY");
+    let herd = Herd::spawn(setup, command);
+    assert!(herd.answers("Goloman") && log.exists());
+}
+
+#[test]
+fn a_group_that_is_signalled_as_a_whole_stops_in_order() {
+    let mut herd = Herd::small();
+    for (_, server) in herd.children() {
+        send_signal(server, Signal::TERM);
+    }
+    herd.signal(Signal::TERM);
+    assert_eq!(herd.wait().code(), Some(0), "{}", herd.said());
+    assert!(Client::try_connect(herd.setup.clients_address("Hands")).is_err());
+}
