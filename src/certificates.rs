@@ -8,20 +8,31 @@
 //! | `places.pem` | the service's certificate, for `localhost` and the loopback addresses |
 //! | `places-key.pem` | its key, for its owner's eyes only |
 //!
-//! The authority's own key is thrown away: it signs nothing else.
+//! The authority's own key is thrown away: it signs nothing else. Certificates that somebody else has put
+//! there are used, and never replaced.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::BuildHasher;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
 };
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::process::geteuid;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::errors::plain;
+use crate::event_loop::ServerTls;
 
 /// A service's certificate and key, as PEM.
 pub struct Identity {
@@ -36,34 +47,93 @@ pub enum CertificateError {
     Make(rcgen::Error),
     /// A file can't be read or written.
     File { path: PathBuf, error: io::Error },
+    /// Another user could put their own key into the folder, or read ours.
+    Folder { path: PathBuf, reason: String },
+    /// A certificate that this program has not made and therefore does not replace.
+    Foreign { path: PathBuf },
 }
 
-/// The identity that is kept in `folder`; it is made where there is none.
+/// The identity that is kept in `folder`. It is made where there is none, and made again where this
+/// program's files are empty, cut or unreadable, say because the disk was full.
 pub fn keep(folder: &Path) -> Result<Identity, CertificateError> {
-    let paths = [CA, CERTIFICATE, KEY].map(|name| folder.join(name));
-    let [ca, certificate, key] = &paths;
-    if paths.iter().all(|path| path.exists()) {
-        return Ok(Identity { certificate: read(certificate)?, key: read(key)? });
+    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|e| at(folder, e))?;
+    check(folder)?;
+    if let Some(identity) = kept(folder)? {
+        return Ok(identity);
+    }
+    let lock = File::open(folder).map_err(|error| at(folder, error))?;
+    wait_for(&lock);
+    if let Some(identity) = kept(folder)? {
+        return Ok(identity); // Another process was faster.
     }
     let (authority, identity) = make().map_err(CertificateError::Make)?;
-    fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
-    write(key, &identity.key, 0o600)?;
-    write(certificate, &identity.certificate, 0o644)?;
-    write(ca, &authority, 0o644)?; // Last: who waits for it finds all three.
+    write(folder, KEY, &identity.key, 0o600)?;
+    write(folder, CERTIFICATE, &identity.certificate, 0o644)?;
+    write(folder, CA, &authority, 0o644)?; // Last: who waits for it finds all three.
+    lock.sync_all().map_err(|error| at(folder, error))?;
     Ok(identity)
+}
+
+/// The folder must be ours, or root's, and nobody else may write to it.
+fn check(folder: &Path) -> Result<(), CertificateError> {
+    let found = fs::metadata(folder).map_err(|error| at(folder, error))?;
+    let (own, owner) = (geteuid().as_raw(), found.uid());
+    // Many systems give each user a group of the same number, for that user alone.
+    let others = if found.gid() == own { 0o002 } else { 0o022 };
+    let reason = if owner != own && owner != 0 {
+        format!("it belongs to another user (uid {owner})")
+    } else if found.mode() & others != 0 {
+        "other users can write to it (chmod go-w)".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(CertificateError::Folder { path: folder.to_owned(), reason })
+}
+
+/// The identity in the folder, if all of its files can be used.
+fn kept(folder: &Path) -> Result<Option<Identity>, CertificateError> {
+    let [ca, certificate, key] = [CA, CERTIFICATE, KEY].map(|name| read(&folder.join(name)));
+    let (ca, certificate, key) = (ca?, certificate?, key?);
+    let is_whole = !certificates(&ca).is_empty() && ServerTls::new(&certificate, &key).is_ok();
+    if is_whole {
+        return Ok(Some(Identity { certificate, key }));
+    }
+    for (name, text) in [(CA, ca), (CERTIFICATE, certificate)] {
+        let is_ours = |found: &CertificateDer<'_>| memmem::find(found, MARK.as_bytes()).is_some();
+        if !certificates(&text).iter().all(is_ours) {
+            return Err(CertificateError::Foreign { path: folder.join(name) });
+        }
+    }
+    Ok(None)
+}
+
+/// The whole certificates in a PEM text.
+fn certificates(text: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
+}
+
+/// Waits until no other process makes certificates in the folder. One that takes too long, or a file
+/// system without locks, is no reason not to: each file is put in its place as a whole.
+fn wait_for(lock: &File) {
+    let begin = Instant::now();
+    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err()
+        && begin.elapsed() < LOCK_WAIT
+    {
+        thread::sleep(LOCK_PROBE);
+    }
 }
 
 /// An authority's certificate, and an identity that it vouches for.
 fn make() -> Result<(String, Identity), rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "herd-mio Places authority");
+    params.distinguished_name.push(DnType::CommonName, format!("{MARK} authority"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
 
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let mut params = CertificateParams::new(names)?;
-    params.distinguished_name.push(DnType::CommonName, "herd-mio Places service");
+    params.distinguished_name.push(DnType::CommonName, format!("{MARK} service"));
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -73,20 +143,42 @@ fn make() -> Result<(String, Identity), rcgen::Error> {
     Ok((authority.pem(), identity))
 }
 
+/// What is in a file; nothing where it is missing, may not be read, or is no text.
 fn read(path: &Path) -> Result<String, CertificateError> {
-    fs::read_to_string(path).map_err(|error| at(path, error))
+    // A FIFO without a writer must not be waited for.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let mut bytes = Vec::new();
+    match opened.and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(String::from_utf8(bytes).unwrap_or_default()),
+        Err(error) if is_no_file(error.kind()) => Ok(String::new()),
+        Err(error) => Err(at(path, error)),
+    }
 }
 
-/// Writes beside the file and then puts it in its place, so that nobody ever reads half of one.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), CertificateError> {
-    let beside = path.with_extension(format!("{}.new", std::process::id()));
+fn is_no_file(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
+}
+
+/// Writes beside the file and then puts it in its place, so that nobody ever reads half of one. The
+/// file beside it is new and its owner's alone, whatever others have laid there.
+fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), CertificateError> {
+    let random = RandomState::new().hash_one(name);
+    let beside = folder.join(format!(".{name}.{random:016x}"));
     let mut open = OpenOptions::new();
-    open.write(true).create(true).truncate(true).mode(mode);
-    let written = open
-        .open(&beside)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&beside, path));
-    written.map_err(|error| at(path, error))
+    open.write(true).create_new(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    let path = folder.join(name);
+    let mut file = open.open(&beside).map_err(|error| at(&beside, error))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, &path));
+    written.map_err(|error| {
+        // What is left of it is of no use; that it can't be removed is the smaller trouble.
+        let _ = fs::remove_file(&beside);
+        at(&path, error)
+    })
 }
 
 fn at(path: &Path, error: io::Error) -> CertificateError {
@@ -100,6 +192,19 @@ impl fmt::Display for CertificateError {
             CertificateError::File { path, error } => {
                 write!(f, "the certificate's file {}: {}", path.display(), plain(error))
             }
+            CertificateError::Folder { path, reason } => write!(
+                f,
+                "the folder {} is no place for a key: {reason}; choose one of your own with \
+                 --tls-dir",
+                path.display()
+            ),
+            CertificateError::Foreign { path } => write!(
+                f,
+                "{} was not made by this program, and does not make a whole with {CA}, \
+                 {CERTIFICATE} and {KEY} beside it; complete them, or choose another folder with \
+                 --tls-dir",
+                path.display()
+            ),
         }
     }
 }
@@ -108,5 +213,12 @@ impl std::error::Error for CertificateError {}
 
 /// What to trust, in a service's folder.
 pub const CA: &str = "ca.pem";
+/// Begins the names in the certificates that this program makes.
+const MARK: &str = "herd-mio Places";
+/// More than any of the files has.
+const FILE_BYTES: u64 = 1024 * 1024;
+/// How long another process that makes certificates is waited for, and how often it is looked.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PROBE: Duration = Duration::from_millis(10);
 const CERTIFICATE: &str = "places.pem";
 const KEY: &str = "places-key.pem";

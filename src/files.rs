@@ -16,9 +16,3 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
     Ok(bytes)
 }
-
-/// The same for a text.
-pub fn read_text(path: &Path) -> io::Result<String> {
-    let no_text = |_| io::Error::new(ErrorKind::InvalidData, "it is no UTF-8 text");
-    String::from_utf8(read(path)?).map_err(no_text)
-}

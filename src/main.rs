@@ -1,14 +1,14 @@
 //! Command line in, exit status out; nothing else.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use herd_mio::args::{Args, HELP, Mode};
 use herd_mio::config::{Config, ConfigError, PLACES_SERVICE};
-use herd_mio::errors::{did_you_mean, listed};
+use herd_mio::errors::{did_you_mean, listed, plain};
 use herd_mio::event_loop::{RunError, ServerTls};
 use herd_mio::limits::LOG_FLUSH_WAIT_HURRIED;
 use herd_mio::logging::{Log, stderr};
@@ -34,6 +34,14 @@ fn run() -> ExitCode {
         Mode::Help => return print(HELP),
         Mode::Version => return print(concat!("herd-mio ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => {}
+    }
+    // In every mode alike, also where no log is written: what `--check` accepts must run.
+    if let Err(error) = check_log_dir(&args.log_dir) {
+        let (folder, reason) = (args.log_dir.display(), plain(&error));
+        return unusable(&format!(
+            "can't write logs to the folder {folder}: {reason}; make it, or choose another with \
+             --log-dir"
+        ));
     }
     let mut read_once = ReadOnce::default();
     if args.mode == Mode::Herd {
@@ -97,6 +105,14 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     };
     warn(config);
     end(name, event_loop::run(config, server, log.clone()), &log)
+}
+
+/// A folder that may be written to need not be one that may be listed.
+fn check_log_dir(folder: &Path) -> io::Result<()> {
+    match std::fs::metadata(folder)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
 }
 
 /// Is a Places service, until it is told to stop.

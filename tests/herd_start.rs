@@ -13,10 +13,77 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use common::process::{run_to_end, send_signal};
+use common::process::{Running, follow, run_to_end, send_signal};
 use common::{Client, Herd, LIMIT, ServerProcess, Setup, wait_until};
 
 // Ports.
+
+/// Servers of two herds, with different ports for neighbours and the same one for clients.
+fn two_at_one_port(loops: usize) -> (Setup, [Command; 2]) {
+    let setup = Setup::alone();
+    let listen = setup.clients_address("Goloman");
+    let commands = ["A", "B"].map(|name| {
+        let path = setup.folder.path().join(format!("{name}.toml"));
+        let toml = format!(
+            "loops = {loops}\n[[server]]\nname = \"{name}\"\nlisten = \"{listen}\"\n\
+             peers = \"127.0.0.1:0\"\n"
+        );
+        std::fs::write(&path, toml).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+        command.args(["--server", name, "--config"]).arg(&path);
+        command.arg("--log-dir").arg(setup.folder.path()).env_remove("HERD_PLACES_KEY");
+        command
+    });
+    (setup, commands)
+}
+
+#[test]
+fn a_port_that_loops_share_is_not_shared_with_another_server() {
+    let (setup, [first, second]) = two_at_one_port(2);
+    let first = ServerProcess::spawn(first, "A", setup.log_file("A"));
+    let ended = run_to_end(second);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&first.clients.to_string()), "{ended:?}");
+    // Nobody but the first one's loops accepts.
+    for _ in 0..20 {
+        first.assert_serves();
+    }
+}
+
+#[test]
+fn of_two_servers_that_start_at_the_same_moment_one_gets_the_port() {
+    for _ in 0..10 {
+        let (_setup, commands) = two_at_one_port(2);
+        let mut servers = commands.map(|mut command| {
+            let child = command.stderr(Stdio::piped()).spawn().expect("it runs");
+            Running(child)
+        });
+        let said = servers.each_mut().map(|server| follow(server.0.stderr.take().expect("piped")));
+        wait_until(LIMIT, "each listens or says that it can't", || {
+            said.iter().all(|said| said.lock().expect("text").contains("listen"))
+        });
+        let listen = |said: &str| said.contains(" listens on ");
+        let listening = said.iter().filter(|said| listen(&said.lock().expect("text"))).count();
+        assert_eq!(listening, 1, "{said:?}");
+    }
+}
+
+/// The first process of a connection to close keeps its port for a minute (TIME_WAIT).
+#[test]
+fn a_server_with_several_loops_is_started_again_at_once() {
+    let (setup, [first, _]) = two_at_one_port(2);
+    let mut server = ServerProcess::spawn(first, "A", setup.log_file("A"));
+    let mut client = server.client();
+    assert_eq!(client.ask("IAMAT a +1.0+2.0 10"), "AT AT a +1.0+2.0 10");
+    server.signal(Signal::TERM);
+    client.expect_end(); // The server has closed first.
+    drop(client);
+    assert_eq!(server.wait().code(), Some(0));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+    command.args(["--server", "A", "--config"]).arg(setup.folder.path().join("A.toml"));
+    command.arg("--log-dir").arg(setup.folder.path());
+    ServerProcess::spawn(command, "A", setup.log_file("A")).assert_serves();
+}
 
 #[test]
 fn a_herd_with_a_port_that_is_in_use_starts_no_server_and_says_which() {
@@ -131,7 +198,7 @@ fn a_mistake_in_a_configuration_from_a_pipe_is_said_with_the_name_that_was_typed
     let command = from_standard_input(&setup, "--config=/dev/stdin", "loops = []\n");
     let mut herd = Herd::spawn_as_it_is(setup, command);
     assert_eq!(herd.wait().code(), Some(2));
-    wait_until(LIMIT, "it says where", || herd.said().contains("/dev/stdin"));
+    herd.wait_until_said("/dev/stdin");
     assert!(!herd.said().contains("/proc/self"), "{}", herd.said());
 }
 

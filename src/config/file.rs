@@ -10,6 +10,7 @@ use super::document::{Document, Section, parse_duration, place, written};
 use super::{Config, ConfigError, Fault, servers};
 use crate::args;
 use crate::errors::plain;
+use crate::files;
 use crate::limits::{CLIENT_LINE_BYTES_MOST, Limits};
 use crate::places::google::Shape;
 
@@ -21,7 +22,7 @@ pub(super) struct Parsed {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    let bytes = std::fs::read(path)
+    let bytes = files::read(path)
         .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: plain(&error) })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();

@@ -7,6 +7,7 @@ use super::ConfigError;
 use crate::args::Args;
 use crate::errors::plain;
 use crate::event_loop::Authorities;
+use crate::files;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, Shape};
 use crate::places::key::Key;
@@ -126,7 +127,7 @@ impl Provider {
 
 fn read_key(path: &Path) -> Result<Key, ConfigError> {
     let unusable = |reason: String| ConfigError::Read { path: path.to_owned(), reason };
-    let text = std::fs::read(path).map_err(|error| unusable(plain(&error)))?;
+    let text = files::read(path).map_err(|error| unusable(plain(&error)))?;
     Key::parse(&text).ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
 }
 

@@ -21,6 +21,17 @@ pub enum Door {
     Visitors(ServerTls),
 }
 
+/// Whether other loops of the server listen on the same port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else does.
+    None,
+    /// Others will, and nobody does yet.
+    First,
+    /// The first one does.
+    Further,
+}
+
 /// A port that connections come by.
 pub struct Listener {
     pub socket: TcpListener,
@@ -44,12 +55,15 @@ pub enum Accepted {
 impl Listener {
     /// Binds and listens. `SO_REUSEADDR` lets a restarted server take its port at once and still
     /// reports one that is in use. `SO_REUSEPORT` would hide that, and is set only where several loops
-    /// of a server share a port: the kernel then spreads newcomers over their listeners. (The server's
-    /// second start still fails: its port for neighbours is one loop's.)
-    pub fn bind(door: Door, address: SocketAddr, is_shared: bool) -> io::Result<Listener> {
+    /// of a server share a port: the kernel then spreads newcomers over their listeners. Their first
+    /// listener takes the port without it, and only then permits sharing: so of two servers that start
+    /// at the same moment only one gets it, too.
+    pub fn bind(door: Door, address: SocketAddr, sharing: Sharing) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        if is_shared {
+        // Only Linux joins a listener to a group after it was bound.
+        let joins_later = sharing == Sharing::First && cfg!(target_os = "linux");
+        if sharing != Sharing::None && !joins_later {
             socket.set_reuse_port(true)?;
         }
         if address.is_ipv6() {
@@ -58,6 +72,9 @@ impl Listener {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
+        if joins_later {
+            socket.set_reuse_port(true)?;
+        }
         let socket = TcpListener::from_std(socket.into());
         Ok(Listener { socket, door, is_ready: false, is_paused: false })
     }

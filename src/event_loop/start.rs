@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::buffers::Buffers;
 use super::dialling::Dial;
-use super::listener::{Door, Listener};
+use super::listener::{Door, Listener, Sharing};
 use super::pace::{Allowance, CaughtUp};
 use super::siblings::{self, Siblings};
 use super::signals::Wishes;
@@ -45,10 +45,9 @@ pub enum RunError {
 /// Runs server number `server` of the configuration until it is told to stop.
 pub fn run(config: &Config, server: usize, log: Log) -> Result<(), RunError> {
     let own = &config.servers[server];
-    let has_siblings = config.loops > 1;
-    // The neighbours' port first: it is never shared, so the server's second start ends here.
-    let neighbours = bind("neighbours", Door::Neighbours, own.peers, false)?;
-    let clients = bind("clients", Door::Clients, own.listen, has_siblings)?;
+    let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
+    let neighbours = bind("neighbours", Door::Neighbours, own.peers, Sharing::None)?;
+    let clients = bind("clients", Door::Clients, own.listen, sharing)?;
     let listening = [&clients, &neighbours].map(|listener| listener.socket.local_addr());
     let [listen, peers] = listening;
     let (listen, peers) = (listen.unwrap_or(own.listen), peers.unwrap_or(own.peers));
@@ -58,7 +57,7 @@ pub fn run(config: &Config, server: usize, log: Log) -> Result<(), RunError> {
     first.hear_wishes()?;
     let mut further = Vec::new();
     for number in 2..=config.loops {
-        let clients = bind("clients", Door::Clients, listen, has_siblings)?;
+        let clients = bind("clients", Door::Clients, listen, Sharing::Further)?;
         let told = siblings::told(config, server, number);
         let mut event_loop = EventLoop::new(&told, server, vec![clients], guests, log.clone())?;
         event_loop.server.call_in_log(&siblings::title(&own.name, number));
@@ -77,7 +76,7 @@ pub fn run_places(
     tls: ServerTls,
     log: Log,
 ) -> Result<(), RunError> {
-    let visitors = bind("visitors", Door::Visitors(tls), address, false)?;
+    let visitors = bind("visitors", Door::Visitors(tls), address, Sharing::None)?;
     let listening = visitors.socket.local_addr().unwrap_or(address);
     let guests = guests_at_most(config, 0);
     let mut event_loop = EventLoop::new(config, 0, vec![visitors], guests, log)?;
@@ -185,13 +184,9 @@ fn bind(
     what: &'static str,
     door: Door,
     address: SocketAddr,
-    is_shared: bool,
+    sharing: Sharing,
 ) -> Result<Listener, RunError> {
-    Listener::bind(door, address, is_shared).map_err(|error| RunError::Bind {
-        what,
-        address,
-        error,
-    })
+    Listener::bind(door, address, sharing).map_err(|error| RunError::Bind { what, address, error })
 }
 
 pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {

@@ -18,13 +18,17 @@ mod writer;
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Metadata, Record};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 pub use escape::Escaped;
 pub use lasting::{Lasting, LastingProblem};
@@ -83,8 +87,32 @@ pub fn start(dir: &Path, server: &str, level: LevelFilter) -> Result<Log, LogErr
     Ok(log)
 }
 
+/// Opens a log, for its owner to write and its group to read. Never waits: a FIFO that nobody reads
+/// is an error. A symbolic link is followed (`A_log.txt -> /dev/stdout`), unless another user has laid
+/// it there, who could have it point to a file that is ours to write and not theirs.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            if found.uid() != geteuid().as_raw() && found.uid() != 0 {
+                return Err(io::Error::other("it is a symbolic link of another user"));
+            }
+        }
+        // What is none now must not become one meanwhile.
+        _ => flags |= OFlags::NOFOLLOW,
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o640).custom_flags(flags.bits() as i32);
+    let file = options.open(path).map_err(|error| {
+        let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) if is_fifo => io::Error::other("it is a FIFO that nobody reads"),
+            _ => error,
+        }
+    })?;
+    // From here on the thread that writes may wait: it is there for that.
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(file)
 }
 
 impl Log {

@@ -1,8 +1,10 @@
 //! What a process inherits, and finds, that not everybody can lay for it.
 
+use std::os::unix::fs::symlink;
+
 use rustix::process::Signal;
 
-use crate::common::needs::{Missing, Outcome, tool};
+use crate::common::needs::{Missing, Outcome, kernel, tool};
 use crate::common::process::through;
 use crate::common::{Herd, LIMIT, ServerProcess, Setup, run_to_end, wait_until};
 
@@ -45,6 +47,20 @@ pub fn signals_that_the_parent_ignored_are_heard_but_for_sighup() -> Outcome {
     wait_until(LIMIT, "a new log is there", || new_log.exists());
     herd.signal(Signal::TERM);
     assert_eq!(herd.wait().code(), Some(0));
+    Ok(())
+}
+
+pub fn a_log_that_another_user_has_linked_elsewhere_is_refused() -> Outcome {
+    let is_root = rustix::process::geteuid().is_root();
+    kernel(is_root, "only root can lay another user's link")?;
+    let setup = Setup::alone().any_port();
+    let (target, log) = (setup.folder.path().join("elsewhere"), setup.log_file("Goloman"));
+    symlink(&target, &log).expect("a link");
+    std::os::unix::fs::lchown(&log, Some(12_345), None).expect("we are root");
+    let ended = run_to_end(setup.command("Goloman"));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("a symbolic link of another user"), "{ended:?}");
+    assert!(!target.exists());
     Ok(())
 }
 

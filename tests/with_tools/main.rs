@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         https::python_is_answered,
         https::requests_in_one_segment_are_answered_in_order_and_nonsense_is_refused,
         https::what_is_no_tls_is_disconnected_and_costs_nobody_anything,
+        inherited::a_log_that_another_user_has_linked_elsewhere_is_refused,
         inherited::a_signal_mask_that_is_inherited_blocks_nothing,
         inherited::signals_that_the_parent_ignored_are_heard_but_for_sighup,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,

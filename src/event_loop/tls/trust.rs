@@ -36,7 +36,7 @@ pub struct Authorities(Vec<CertificateDer<'static>>);
 impl Authorities {
     /// Reads a PEM file. At least one certificate must be in it, and each must be usable.
     pub fn read(path: &Path) -> Result<Authorities, TlsError> {
-        let text = std::fs::read(path).map_err(|error| TlsError::Pem(plain(&error)))?;
+        let text = crate::files::read(path).map_err(|error| TlsError::Pem(plain(&error)))?;
         let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
         let authorities =
             Authorities(certificates.map_err(|error| TlsError::Pem(plain_pem(&error)))?);
