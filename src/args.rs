@@ -332,7 +332,7 @@ herd-mio: a herd of servers that know where clients are
                              ports 12138 to 12142]
     --dialect report|course  overrides the configuration [report]
     --log-dir DIR            where <server>_log.txt goes [the current folder]
-    --log-level LEVEL        off, error, warning, info, debug, trace [info]
+    --log-level LEVEL        off, error, warning, info, debug, trace, in any case [info]
     --places PROVIDER        google, google-new or offline, the embedded gazetteer
                              [google-new where a key is given, else offline]
     --places-url URL         another endpoint that speaks the provider's API, https only
@@ -340,14 +340,16 @@ herd-mio: a herd of servers that know where clients are
     --places-key-file FILE   the API key; else the variable HERD_PLACES_KEY
 
   of --places-server:
-    --places-key KEY         the API key that its clients must send; `ps` shows it to every user, the
-                             two ways above don't [none]
+    --places-key KEY         the API key that its clients must send; `ps` shows it to every user,
+                             the two ways above don't [none]
     --tls-dir DIR            where it keeps its certificates; DIR/ca.pem is what --places-ca
                              wants [the current folder; with --herd a temporary one]
 
 Limits and other settings, such as limits.line_pause for clients that send no newline, stand in the
-configuration; --check prints them all. Options also accept --name=value. Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a
-command line or configuration that cannot be used, 1 for what fails at run time.
+configuration; --check prints them all. Options also accept --name=value.
+
+Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a command line or configuration that cannot be
+used, 1 for what fails at run time.
 
 Try: herd-mio --herd, then in another terminal: nc localhost 12138
      IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.5

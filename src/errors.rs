@@ -1,11 +1,12 @@
 //! What messages for an operator have in common: errors of the system in plain words, and the name that was
 //! probably meant.
 
-use std::io;
+use std::fmt;
 
 /// What the system says about an error, without its number: "Address already in use", and not
-/// "Address already in use (os error 98)". A number helps nobody who can't look it up.
-pub fn plain(error: &io::Error) -> String {
+/// "Address already in use (os error 98)". A number helps nobody who can't look it up. It may be an error of a
+/// library, too, that quotes one of the system.
+pub fn plain(error: &impl fmt::Display) -> String {
     without_numbers(&error.to_string())
 }
 
@@ -69,6 +70,8 @@ const NUMBER_BEGINS: &str = " (os error ";
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Fault};
+use super::{ConfigError, FAULTS_SHOWN, Fault};
 use crate::errors::did_you_mean;
 
 /// The text of a configuration, where it came from, and what is wrong with it.
@@ -54,6 +54,11 @@ impl<'t> Document<'t> {
     /// Notes a mistake and its place.
     pub fn fault(&self, at: &Range<usize>, text: String) {
         self.faults.borrow_mut().push((at.start, text));
+    }
+
+    /// Whether there are so many mistakes that the next one is not shown: then it need not be explained at length.
+    pub fn has_many(&self) -> bool {
+        self.faults.borrow().len() >= FAULTS_SHOWN
     }
 
     /// Ends with what was noted so far, if anything was.
@@ -262,6 +267,7 @@ impl<'d, 't> Section<'d, 't> {
                         .to_owned()
                 }
                 Some((_, section)) => format!("; it belongs in {section}"),
+                None if self.document.has_many() => String::new(),
                 None => match did_you_mean(name, self.known.iter().copied()) {
                     meant if meant.is_empty() => {
                         format!("; there are {}", self.known.join(", "))

@@ -237,7 +237,8 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
             let (name, at) = (neighbour.get_ref(), neighbour.span());
             match places.get(name.as_str()) {
                 None => {
-                    let meant = did_you_mean(name, names.iter().copied());
+                    let near = if document.has_many() { &[][..] } else { &names[..] };
+                    let meant = did_you_mean(name, near.iter().copied());
                     let own = server.name.get_ref();
                     let text = format!(
                         "no server named {name:?}, the neighbour of {own}{meant} (servers: {})",

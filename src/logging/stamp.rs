@@ -6,6 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::errors::plain;
+
 /// The printed time of the last record.
 #[derive(Debug)]
 pub(super) struct Stamp {
@@ -21,7 +23,7 @@ impl Stamp {
             Ok(zone) => (zone, None),
             Err(error) => {
                 let complaint =
-                    format!("the local time zone is unknown, so times are UTC: {error}");
+                    format!("the local time zone is unknown, so times are UTC: {}", plain(&error));
                 (TimeZone::UTC, Some(complaint))
             }
         };
