@@ -3,15 +3,10 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use common::program::{file, herd_mio};
 use common::{ServerProcess, Setup};
-
-fn herd_mio(words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
-    command.args(words).env_remove("HERD_PLACES_KEY").output().expect("the program runs")
-}
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
@@ -28,14 +23,6 @@ fn is_unusable(words: &[&str], part: &str) {
     assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
     assert!(said.contains(part), "{words:?}: {said:?} does not say {part:?}");
     assert_eq!(stdout(&output), "", "{words:?}");
-}
-
-/// A configuration file in a folder of its own.
-fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("herd.toml");
-    std::fs::write(&path, text).expect("a file");
-    (folder, path)
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod neighbour;
 pub mod places_server;
 pub mod ports;
 pub mod process;
+pub mod program;
 pub mod proxy;
 pub mod random;
 pub mod service;
