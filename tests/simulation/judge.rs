@@ -29,35 +29,79 @@ fn table(server: &Server) -> Known {
     contents(server.herd.table().iter().map(|entry| entry.update.get()))
 }
 
-/// Whether a server's table is looked at in this step: a small one in each, a larger one now and then.
-pub fn is_its_turn(server: &Server, step: u64) -> bool {
-    server.herd.table().len() <= 16 || step.is_multiple_of(256)
+/// Whether a server's table is looked at in this step: a small one after each change, a larger one now and
+/// then.
+pub fn is_its_turn(server: &mut Server, step: u64) -> bool {
+    let table = server.herd.table();
+    let has_changed = server.looked_at != table.end();
+    let is_small = table.len() <= 16;
+    let due = match (is_small, has_changed) {
+        (true, true) => true,
+        (true, false) | (false, true) => step.is_multiple_of(64),
+        (false, false) => step.is_multiple_of(1_024),
+    };
+    if due {
+        server.looked_at = table.end();
+    }
+    due || server.shadow.wrong.is_some()
 }
 
-/// A table holds just what its server said that it stored. (A full one drops entries without a word.)
-pub fn check_table(server: &Server) -> Result<(), Wrong> {
+/// A table holds just what it must, to the letter, of whatever way it is asked: all its entries, one by
+/// its client, its feed from the beginning.
+pub fn check_table(server: &Server, all_told: &BTreeMap<Vec<u8>, Vec<Told>>) -> Result<(), Wrong> {
     let (table, shadow) = (server.herd.table(), &server.shadow);
     if let Some(wrong) = &shadow.wrong {
         return Err(wrong.clone());
     }
-    if shadow.is_exact && table.len() != shadow.table.len() {
+    if table.len() != shadow.table.len() {
         return Err(format!("it holds {} clients, of {}", table.len(), shadow.table.len()));
     }
+    let mut entries = 0;
     for entry in table.iter() {
         let update = entry.update.get();
+        entries += 1;
         if !shadow.table.get(update.id).is_some_and(|(told, _)| told.is(&update)) {
-            return Err(format!("it holds {} and never said so", update.id.escape_ascii()));
+            return Err(format!("it holds {}, which it must not", update.id.escape_ascii()));
+        }
+    }
+    let mut alive = 0;
+    let mut last = Seq(0);
+    for (seq, entry) in table.changes_after(Seq(0)) {
+        alive += usize::from(entry.is_some());
+        if seq <= std::mem::replace(&mut last, seq) || seq > table.end() {
+            return Err(format!("its feed has {seq:?} behind {last:?}"));
+        }
+    }
+    if (entries, alive) != (table.len(), table.len()) {
+        return Err(format!(
+            "of {} clients it shows {entries}, and {alive} in its feed",
+            table.len()
+        ));
+    }
+    let most = 3 * table.len() + 256;
+    if table.feed_len() > most {
+        return Err(format!("its feed has {} records, and {most} are many", table.feed_len()));
+    }
+    for id in all_told.keys() {
+        let (found, right) = (table.get(id), shadow.table.get(id));
+        let is_right = match (found, right) {
+            (Some(entry), Some((told, _))) => told.is(&entry.update.get()),
+            (found, right) => found.is_none() && right.is_none(),
+        };
+        if !is_right {
+            return Err(format!("asked for {} it answers {found:?}", id.escape_ascii()));
         }
     }
     Ok(())
 }
 
 /// A link never says what its neighbour's present run has said, nor marks what is not there, nor less
-/// than what it has just told. (A full table's shadow doesn't know all sources.)
+/// than what it has just told. Its settings it says first, and once; `is_first` is whether they are due.
 pub fn check_sent(
     server: &Server,
     neighbour: NeighbourId,
     to: (usize, u64),
+    is_first: &mut bool,
     bytes: &[u8],
 ) -> Result<(), Wrong> {
     let end = server.herd.table().end().0;
@@ -65,11 +109,18 @@ pub fn check_sent(
     let mut marked = None;
     for line in bytes.split(|&byte| byte == b'\n') {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let is_settings = matches!(fields[..], [b"SETTINGS", _, _, _]);
+        if line.is_empty() {
+            continue; // behind the last LF
+        }
+        if is_settings != std::mem::replace(is_first, false) {
+            return Err(format!("{}, not once and first its settings", line.escape_ascii()));
+        }
         match fields[..] {
             [b"UPDATELOC", id, ..] => {
                 tells = true;
                 let source = server.shadow.table.get(id).and_then(|(_, source)| *source);
-                if source == Some(to) && server.shadow.is_exact {
+                if source == Some(to) {
                     return Err(format!("what it said: {}", line.escape_ascii()));
                 }
             }
@@ -80,7 +131,8 @@ pub fn check_sent(
                 }
                 marked = Some(seq);
             }
-            _ => {}
+            [b"SETTINGS", ..] => {}
+            _ => return Err(format!("{}", line.escape_ascii())),
         }
     }
     let is_all = !server.herd.link_lags(neighbour);
@@ -90,8 +142,8 @@ pub fn check_sent(
     Ok(())
 }
 
-/// Whoever is told MARK has all that the other one's feed has up to there, or what is newer (looked at
-/// from the last MARK on); and whoever answers HELLO doesn't ask for what is past the feed's end.
+/// Whoever is told MARK says so, and has all that the other one's feed has up to there, or what is newer
+/// (looked at from the last MARK on); and whoever answers HELLO doesn't ask for what is past the feed's end.
 pub fn check_applied(
     from: &Server,
     to: &Server,
@@ -100,12 +152,17 @@ pub fn check_applied(
     answer: &[u8],
 ) -> Result<(), Wrong> {
     if let Some(seq) = line.strip_prefix(b"MARK ").and_then(number).map(Seq) {
+        if answer != format!("ACK {}\n", seq.0).as_bytes() {
+            return Err(format!("answers {} to {seq:?}", answer.escape_ascii()));
+        }
         let changes = from.herd.table().changes_after(*marked);
-        for (_, entry) in changes.take_while(|(at, _)| *at <= seq) {
+        // Without refill the link began at the end that the feed had then, whatever that was.
+        for (_, entry) in changes.take_while(|(at, _)| *at <= seq && from.shadow.refills) {
             let Some(entry) = entry else { continue };
             let update = entry.update.get();
-            let known = to.shadow.table.get(update.id).map(|(known, _)| known);
-            if known.is_none_or(|known| !known.is(&update) && *known < Told::of(&update)) {
+            let told = Told::of(&update);
+            if !to.shadow.knows(update.id, &told) && !to.shadow.has_no_place_for(update.id, &told) {
+                let known = to.shadow.table.get(update.id);
                 return Err(format!("has {known:?} at {seq:?}, not {update:?}"));
             }
         }
@@ -130,6 +187,15 @@ impl World<'_> {
     /// nobody knows what nobody told, and all know the same.
     pub fn judge(&self, expected: &Known) -> Result<(), Wrong> {
         let first = table(&self.servers[0]);
+        // A server with no place for an update does not pass it on either.
+        let has_place = |id: &Vec<u8>, told: &Told| {
+            !self.servers.iter().any(|server| server.shadow.has_no_place_for(id, told))
+        };
+        let mut everybody = match self.schedule.refill {
+            true => union(&self.servers),
+            false => self.fresh.iter().cloned().collect(),
+        };
+        everybody.retain(|id, told| has_place(id, told));
         for (number, server) in self.servers.iter().enumerate() {
             let known = table(server);
             let was_told = |(id, told): &(&Vec<u8>, &Told)| {
@@ -138,10 +204,17 @@ impl World<'_> {
             if let Some(invented) = known.iter().find(|entry| !was_told(entry)) {
                 return Err(format!("nobody told server {number} {invented:?}"));
             }
-            if self.schedule.is_crowded {
-                if known.len() > self.schedule.bound {
-                    return Err(format!("server {number} holds {} clients", known.len()));
-                }
+            let is_missing = |(id, told): &(&Vec<u8>, &Told)| !server.shadow.knows(id, told);
+            if let Some(lost) = everybody.iter().find(is_missing) {
+                return Err(format!("server {number} ends without {lost:?}"));
+            }
+            if !server.shadow.is_filled {
+                return Err(format!("server {number} was never filled"));
+            }
+            if !server.herd.is_settled() {
+                return Err(format!("server {number} waits for acknowledgements"));
+            }
+            if !self.schedule.refill || self.schedule.is_crowded {
                 continue;
             }
             if known != first {
@@ -151,12 +224,6 @@ impl World<'_> {
             let is_lost = |(id, told): (&Vec<u8>, &Told)| known.get(id).is_none_or(|it| it < told);
             if let Some(lost) = expected.iter().find(|&entry| is_lost(entry)) {
                 return Err(format!("server {number} ends with {known:?}, without {lost:?}"));
-            }
-            if !server.shadow.is_filled {
-                return Err(format!("server {number} was never filled"));
-            }
-            if !server.herd.is_settled() {
-                return Err(format!("server {number} waits for acknowledgements"));
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! The herd's core, exactly as the server runs it, over a virtual network and clock; all from a seed.
 //! `just simulate` runs as many schedules as there is time for.
 
+mod faults;
 mod judge;
 mod network;
 mod oracle;
@@ -11,6 +12,8 @@ mod random;
 mod runs;
 mod scale;
 mod schedule;
+mod tell;
+mod watch;
 mod world;
 
 use runs::{check, shrunk};

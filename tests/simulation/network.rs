@@ -1,21 +1,20 @@
 //! The virtual network: connections that carry bytes in order, cut anywhere, late, slowly, or not at
 //! all; and what each end's server makes of them.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use herd_mio::herd::{Caller, NeighbourId, Verdict};
 use herd_mio::protocol::{Line, LineBuffer, Seq};
 
 use crate::judge;
-use crate::world::{Due, World, Wrong};
+use crate::world::{Due, World, Wrong, epoch};
 
 /// All connections.
 #[derive(Default)]
 pub struct Network {
-    wires: BTreeMap<u64, Wire>,
+    pub wires: BTreeMap<u64, Wire>,
     /// Their numbers by who dialled whom, the oldest first.
-    by_ends: BTreeMap<(usize, usize), Vec<u64>>,
+    pub by_ends: BTreeMap<(usize, usize), Vec<u64>>,
     /// Nothing passes from one to the other before this time.
     silences: Vec<(usize, usize, u64)>,
     /// Bytes that were sent, by all.
@@ -24,28 +23,34 @@ pub struct Network {
 
 /// A connection, from the one who dialled to the one who accepted.
 pub struct Wire {
-    from: usize,
-    to: usize,
+    pub from: usize,
+    pub to: usize,
     /// In which run of each it was made.
     runs: [u64; 2],
     caller: Caller,
     /// Bytes that wait to be framed at the acceptor, and at the dialler.
     framed: [LineBuffer; 2],
     /// Whether each end believes in it: the dialler, the acceptor.
-    is_open: [bool; 2],
+    pub is_open: [bool; 2],
     /// When the last bytes arrive, each way: TCP keeps their order.
-    arrival: [u64; 2],
+    pub arrival: [u64; 2],
+    /// The acceptor has heard a later HELLO of the same neighbour, and closes it soon.
+    pub is_replaced: bool,
+    /// When the acceptor last heard a line.
+    heard_at: u64,
+    /// Whether the dialler still owes its settings.
+    owes_settings: bool,
     /// Up to where the acceptor was found to have what the dialler has.
     marked: Seq,
     /// Bytes that the dialler has written and the acceptor has not read.
     under_way: usize,
     /// It is broken: nothing more gets through, and neither end may know yet.
-    is_torn: bool,
+    pub is_torn: bool,
 }
 
 /// The directions of a wire, and the ends that they begin at.
-const OUT: usize = 0;
-const BACK: usize = 1;
+pub const OUT: usize = 0;
+pub const BACK: usize = 1;
 
 impl Network {
     /// The two ends of a wire: who dialled, and who accepted.
@@ -67,6 +72,26 @@ impl Network {
     fn open(&self, from: usize, to: usize, end: usize) -> Vec<u64> {
         let all = self.by_ends.get(&(from, to)).into_iter().flatten().copied();
         all.filter(|id| self.wires[id].is_open[end]).collect()
+    }
+
+    /// Whether one has a connection to the other that it believes in.
+    pub fn is_dialled(&self, from: usize, to: usize) -> bool {
+        !self.open(from, to, OUT).is_empty()
+    }
+
+    /// The wires from one to the other on which the acceptor has heard a HELLO, and none later on another.
+    pub fn introduced(&self, from: usize, to: usize) -> Vec<u64> {
+        let is_introduced = |id: &u64| {
+            let wire = &self.wires[id];
+            !wire.is_replaced && matches!(wire.caller, Caller::Introduced { .. })
+        };
+        self.open(from, to, BACK).into_iter().filter(is_introduced).collect()
+    }
+
+    /// When the acceptor last heard a line on such a wire, if that was before a time.
+    pub fn heard_before(&self, from: usize, to: usize, time: u64) -> Option<u64> {
+        let heard = self.introduced(from, to).into_iter().map(|id| self.wires[&id].heard_at);
+        heard.filter(|at| *at < time).min()
     }
 
     fn insert(&mut self, id: u64, wire: Wire) {
@@ -112,6 +137,9 @@ impl World<'_> {
             framed: [LineBuffer::default(), LineBuffer::default()],
             is_open: [true, true],
             arrival: [self.now, self.now],
+            is_replaced: false,
+            heard_at: self.now,
+            owes_settings: true,
             marked: Seq(0),
             under_way: 0,
             is_torn: false,
@@ -140,8 +168,13 @@ impl World<'_> {
         if out.len() > room + self.schedule.longest_line() {
             return Err(format!("server {from} wrote {} bytes into a room of {room}", out.len()));
         }
-        judge::check_sent(&self.servers[from], neighbour, (to, run), &out)
+        let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(()) };
+        let owes_settings = &mut wire.owes_settings;
+        judge::check_sent(&self.servers[from], neighbour, (to, run), owes_settings, &out)
             .map_err(|wrong| format!("server {from} tells {to} {wrong}"))?;
+        if out.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"MARK ")) {
+            self.servers[from].watch[usize::from(neighbour.0)].marked(self.now);
+        }
         self.send(id, OUT, &out);
         Ok(())
     }
@@ -184,6 +217,11 @@ impl World<'_> {
         }
         let ends = [wire.from, wire.to];
         if !wire.is_open[1 - way] {
+            // The kernel knows of no such connection, and says so, if its host is there.
+            if wire.is_open[way] && !self.servers[ends[1 - way]].is_down {
+                let at = self.now + self.delay(ends[1 - way], ends[way]);
+                self.plan(at, Due::Closed { wire: id, way: 1 - way });
+            }
             return Ok(());
         }
         wire.framed[way].push(bytes);
@@ -210,6 +248,12 @@ impl World<'_> {
         let moment = self.servers[to].moment(self.now);
         let server = &mut self.servers[to];
         server.shadow.source = Some((from, run));
+        let was_introduced = matches!(wire.caller, Caller::Introduced { .. });
+        if let (Caller::Introduced { neighbour, .. }, true) =
+            (wire.caller, line.starts_with(b"MARK "))
+        {
+            server.shadow.marked.insert(neighbour.0);
+        }
         let mut answer = Vec::new();
         let verdict = server.herd.handle_caller(
             &mut wire.caller,
@@ -219,14 +263,19 @@ impl World<'_> {
             &mut answer,
             &mut server.shadow,
         );
+        wire.heard_at = self.now;
         // What a run says of its feed can be compared with it only while that run lives.
-        let is_comparable = self.servers[from].run == run && !self.schedule.is_crowded;
+        let is_comparable = self.servers[from].run == run;
         if verdict == Verdict::Next && is_comparable {
             let (from, to) = (&self.servers[from], &self.servers[to]);
             judge::check_applied(from, to, &mut wire.marked, line, &answer)
                 .map_err(|wrong| format!("{wrong}, on a wire from {} to {}", wire.from, wire.to))?;
         }
+        let is_introduced = matches!(wire.caller, Caller::Introduced { .. });
         self.send(id, BACK, &answer);
+        if is_introduced && !was_introduced {
+            self.heard_hello(to, from, epoch(from, run).0, Some(id))?;
+        }
         Ok(verdict)
     }
 
@@ -234,6 +283,11 @@ impl World<'_> {
     fn answered(&mut self, from: usize, to: usize, line: &[u8]) -> Verdict {
         let (neighbour, moment) = (self.neighbour(from, to), self.moment(from));
         let server = &mut self.servers[from];
+        let watch = &mut server.watch[usize::from(neighbour.0)];
+        match line.starts_with(b"ACK ") {
+            true => watch.acknowledged(self.now),
+            false => watch.resumed(self.now),
+        }
         server.herd.handle_answer(neighbour, line, moment, &mut server.shadow)
     }
 
@@ -253,6 +307,13 @@ impl World<'_> {
         for id in self.network.open(from, to, BACK) {
             self.close(id, BACK);
         }
+    }
+
+    /// A later connection of the same neighbour has taken a wire's place at its acceptor.
+    pub fn replaced(&mut self, id: u64) -> Result<(), Wrong> {
+        self.close(id, BACK);
+        let to = self.network.ends(id).map(|ends| ends[1]);
+        to.map_or(Ok(()), |to| self.settle(to))
     }
 
     /// An end closes its side; the other learns of it behind what is under way.
@@ -295,68 +356,6 @@ impl World<'_> {
         let server = &mut self.servers[from];
         if is_latest && !server.is_down {
             server.herd.link_closed(neighbour, moment, &mut server.shadow);
-        }
-    }
-
-    /// A server has died: its ends of all wires are gone.
-    pub fn drop_ends(&mut self, number: usize) {
-        let all: Vec<u64> = self.network.wires.keys().copied().collect();
-        for id in all {
-            let Some(wire) = self.network.wires.get_mut(&id) else { continue };
-            if wire.from != number && wire.to != number {
-                continue;
-            }
-            let end = if wire.from == number { OUT } else { BACK };
-            wire.is_open[end] = false;
-            // The kernel of a process that dies sends what it was given and closes, or it resets; a host
-            // that dies says nothing.
-            let (sent, at) =
-                (wire.arrival[end].max(self.now), self.now + self.random.below(50) as u64);
-            match self.random.below(3) {
-                0 => self.plan(sent + 1, Due::Closed { wire: id, way: end }),
-                1 => self.plan(at, Due::Closed { wire: id, way: end }),
-                _ => {}
-            }
-        }
-    }
-
-    /// All wires between two servers break.
-    pub fn tear_between(&mut self, one: usize, other: usize) {
-        for ends in [(one, other), (other, one)] {
-            for id in self.network.by_ends.get(&ends).cloned().unwrap_or_default() {
-                self.tear(id);
-            }
-        }
-    }
-
-    /// A wire breaks: of what is on it a part may still arrive, and each end learns of it, sooner or
-    /// later.
-    fn tear(&mut self, id: u64) {
-        let Some(wire) = self.network.wires.get_mut(&id) else { return };
-        wire.is_torn = true;
-        let arrival = wire.arrival;
-        let mut all = std::mem::take(&mut self.due).into_vec();
-        all.sort_unstable_by_key(|Reverse((_, number, _))| *number); // In the order of sending.
-        let mut whole = [self.random.below(8), self.random.below(8)];
-        all.retain_mut(|Reverse((_, _, due))| match due {
-            Due::Arrive { wire, way, bytes } if *wire == id => match &mut whole[*way] {
-                0 => false,
-                1 => {
-                    bytes.truncate(self.random.below(bytes.len() + 1));
-                    whole[*way] = 0;
-                    true
-                }
-                more => {
-                    *more -= 1;
-                    true
-                }
-            },
-            _ => true,
-        });
-        self.due = all.into();
-        for way in [OUT, BACK] {
-            let at = arrival[way].max(self.now) + self.random.below(200) as u64;
-            self.plan(at, Due::Closed { wire: id, way });
         }
     }
 }

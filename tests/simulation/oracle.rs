@@ -2,7 +2,7 @@
 //! each server may hold and say.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use herd_mio::herd::{Event, NeighbourId, Offer, Witness};
 use herd_mio::protocol::UpdateRef;
@@ -30,6 +30,11 @@ impl Told {
     /// Whether its time was further ahead of its server's clock than so many milliseconds.
     pub fn is_ahead_by_more_than(&self, millis: u64) -> bool {
         -self.skew > i128::from(millis) * 1_000_000
+    }
+
+    /// The first half of its age key: the lesser of its timestamp and the time it was told.
+    pub fn age(&self) -> i128 {
+        self.nanos.min(self.nanos + self.skew)
     }
 
     /// Whether it is this update, to the letter.
@@ -77,18 +82,33 @@ impl PartialOrd for Told {
 /// Who told a server an entry: a server and its run.
 pub type Source = Option<(usize, u64)>;
 
-/// What one run of a server holds, by what it said of each step.
+/// An age key: the age, then the id.
+pub type AgeKey = (i128, Vec<u8>);
+
+/// What one run of a server must hold, computed from what it was told.
 #[derive(Clone, Debug, Default)]
 pub struct Shadow {
     pub table: HashMap<Vec<u8>, (Told, Source)>,
+    /// Clients that the table holds.
+    pub bound: usize,
+    /// What is not above it is not held.
+    pub floor: Option<AgeKey>,
+    /// Of each client that a full table dropped, the newest that it had.
+    pub dropped: HashMap<Vec<u8>, Told>,
     pub wrong: Option<String>,
-    /// Whether the table drops nothing, so that what it holds is known exactly.
-    pub is_exact: bool,
+    /// Whether a link begins with all that is known.
+    pub refills: bool,
     /// Who tells at the moment.
     pub source: Source,
     pub is_filled: bool,
     /// Updates that went out to neighbours.
     pub sent: u64,
+    /// Links that were given up, and neighbours that were sent away for their silence.
+    pub given_up: u64,
+    /// Why the last one was.
+    pub reason: &'static str,
+    /// Neighbours that have sent a MARK.
+    pub marked: BTreeSet<u16>,
 }
 
 impl Witness for Shadow {
@@ -97,6 +117,15 @@ impl Witness for Shadow {
             Event::Offered { update, offer } => self.offered(&update, offer),
             Event::Sending { .. } => self.sent += 1,
             Event::Filled => self.is_filled = true,
+            Event::CaughtUp { neighbour, .. } => drop(self.marked.insert(neighbour.0)),
+            Event::Silent { .. } => self.given_up += 1,
+            Event::HungUp { reason, .. } => {
+                self.given_up += 1;
+                self.reason = reason;
+            }
+            Event::LinkUp { behind, .. } if !self.refills && behind > 0 => {
+                self.fail(format!("tells {behind} changes that were before the link"));
+            }
             Event::AnswerRefused { line, neighbour } => {
                 self.fail(format!("{neighbour:?} answered {}", line.escape_ascii()));
             }
@@ -115,22 +144,64 @@ impl Witness for Shadow {
 }
 
 impl Shadow {
+    /// Says again what becomes of an update (section 5): a full table makes room for a newcomer by its
+    /// tenth with the least age keys, and nothing up to the last of these is held from then on.
     fn offered(&mut self, update: &UpdateRef<'_>, offer: Offer) {
         let told = Told::of(update);
+        let key = (told.age(), update.id.to_vec());
         let known = self.table.get(update.id);
-        let is_newer = known.is_none_or(|(known, _)| *known < told);
-        match offer {
-            Offer::Stored(_) if !is_newer && self.is_exact => {
-                self.fail(format!("{told:?} replaced the newer {known:?}"));
-            }
-            Offer::Stale if is_newer && self.is_exact => {
-                self.fail(format!("{told:?} is newer than {known:?}"))
-            }
-            Offer::Stored(_) => {
-                self.table.insert(update.id.to_vec(), (told, self.source));
-            }
-            Offer::Stale | Offer::BelowFloor => {}
+        let right = if self.floor.as_ref().is_some_and(|floor| key <= *floor) {
+            "below the floor"
+        } else if known.is_some_and(|(known, _)| *known >= told) {
+            "stale"
+        } else if known.is_none() && self.table.len() == self.bound && !self.make_room(&key) {
+            self.drop_one(update.id, told.clone());
+            "below the floor"
+        } else {
+            self.table.insert(update.id.to_vec(), (told.clone(), self.source));
+            "stored"
+        };
+        let said = match offer {
+            Offer::Stored(_) => "stored",
+            Offer::Stale => "stale",
+            Offer::BelowFloor => "below the floor",
+        };
+        if said != right {
+            self.fail(format!("{told:?} is {right}, and was taken for {said}"));
         }
+    }
+
+    /// Whether the newcomer is not one of those that go.
+    fn make_room(&mut self, newcomer: &AgeKey) -> bool {
+        let keys = self.table.iter().map(|(id, (told, _))| (told.age(), id.clone()));
+        let mut keys: Vec<AgeKey> = keys.chain([newcomer.clone()]).collect();
+        keys.sort_unstable();
+        keys.truncate(self.bound.div_ceil(10));
+        for (_, id) in &keys {
+            if let Some((told, _)) = self.table.remove(id) {
+                self.drop_one(id, told);
+            }
+        }
+        self.floor = keys.last().cloned();
+        self.floor.as_ref().is_some_and(|floor| floor < newcomer)
+    }
+
+    fn drop_one(&mut self, id: &[u8], told: Told) {
+        let newest = self.dropped.entry(id.to_vec()).or_insert_with(|| told.clone());
+        if *newest < told {
+            *newest = told;
+        }
+    }
+
+    /// Whether it holds that, or what is newer.
+    pub fn knows(&self, id: &[u8], told: &Told) -> bool {
+        self.table.get(id).is_some_and(|(known, _)| known >= told)
+    }
+
+    /// Whether it has no place for that: it lies below the floor, or what is newer did when it was dropped.
+    pub fn has_no_place_for(&self, id: &[u8], told: &Told) -> bool {
+        self.dropped.get(id).is_some_and(|it| it >= told)
+            || self.floor.as_ref().is_some_and(|floor| (told.age(), id) <= (floor.0, &floor.1))
     }
 
     pub fn fail(&mut self, what: String) {

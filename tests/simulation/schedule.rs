@@ -28,6 +28,8 @@ pub struct Schedule {
     pub room: usize,
     /// Bytes that ids are longer by.
     pub padding: usize,
+    /// Whether a link begins with all that is known.
+    pub refill: bool,
     /// Milliseconds that a timestamp may be ahead of a server's clock.
     pub ahead: u64,
     pub events: Vec<(u64, Event)>,
@@ -52,6 +54,8 @@ pub enum Event {
     Pause { server: usize, until: u64 },
     /// A server's clock jumps by so many milliseconds.
     Jump { server: usize, by: i64 },
+    /// Somebody else says HELLO to a server by a neighbour's name, and leaves, or says no more.
+    Pretend { server: usize, name: usize, epoch: u64, leaves: bool },
 }
 
 impl Schedule {
@@ -61,8 +65,13 @@ impl Schedule {
         let edges = edges(servers, &mut random);
         // So long that their updates fill a batch with bytes.
         let is_long = random.percent(5);
-        let clients = random.between(1, if is_long { 400 } else { 12 });
-        let is_crowded = random.percent(15) && clients > 2;
+        // So many that a tenth of a full table is more than one, and that it takes a while to forget them.
+        let is_large = random.percent(5);
+        let clients = match is_long || is_large {
+            true => random.between(1, 400),
+            false => random.between(1, 12),
+        };
+        let is_crowded = (is_large || random.percent(15)) && clients > 2;
         let healed = random.between(2_000, 20_000) as u64;
         let slow = (0..servers).filter(|_| random.percent(10)).collect::<Vec<_>>();
         let mut schedule = Schedule {
@@ -78,6 +87,7 @@ impl Schedule {
             narrow: Vec::new(),
             room: [100, 300, 4_000, 256 * 1024][random.between(if is_long { 2 } else { 0 }, 3)],
             padding: if is_long { random.between(100, 250) } else { 0 },
+            refill: !random.percent(5),
             ahead: [2_000, 300_000][random.below(2)],
             events: Vec::new(),
             healed,
@@ -93,7 +103,7 @@ impl Schedule {
             }
         }
         // Now and then so many that the feed is rewritten, or that a link needs several turns.
-        let is_busy = is_long || random.percent(10);
+        let is_busy = is_long || is_large || random.percent(10);
         for _ in 0..random.between(1, if is_busy { 600 } else { 40 }) {
             let server = random.below(servers);
             let at = random.below(healed as usize) as u64;
@@ -112,6 +122,9 @@ impl Schedule {
             let at = random.below(healed as usize) as u64;
             let event = schedule.fault(at, &mut random);
             schedule.events.push((at, event));
+        }
+        if random.percent(8) {
+            schedule.pretenders(&mut random);
         }
         schedule.events.sort_by_key(|(at, _)| *at);
         schedule
@@ -138,6 +151,7 @@ impl Schedule {
             narrow: Vec::new(),
             room: 256 * 1024,
             padding: 0,
+            refill: true,
             ahead: 300_000,
             events: Vec::new(),
             healed: 0,
@@ -163,6 +177,34 @@ impl Schedule {
         let delay = self.delay + self.slow.iter().map(|(_, by)| *by).max().unwrap_or(0);
         let hop = 500 + all / self.room as u64 * delay + slowest.map_or(0, |rate| all / rate);
         5 * self.heartbeat + 12_000 + self.servers as u64 * hop
+    }
+
+    /// Time for one more update to be everywhere.
+    pub fn spread(&self) -> u64 {
+        let delay = self.delay + self.slow.iter().map(|(_, by)| *by).max().unwrap_or(0);
+        1_000 + self.servers as u64 * (4 * delay + 100)
+    }
+
+    /// Whether somebody bears a server's name besides it.
+    pub fn has_pretenders(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Pretend { .. }))
+    }
+
+    /// Somebody bears a neighbour's name for a while, in one run or in a new one each time.
+    fn pretenders(&mut self, random: &mut Random) {
+        let (one, other) = self.edges[random.below(self.edges.len())];
+        let (server, name) = if random.percent(50) { (one, other) } else { (other, one) };
+        let mut at = random.below(self.healed as usize) as u64;
+        let most = [20, 300, 3_000][random.below(3)];
+        let is_one_run = random.percent(70);
+        let leaves = random.percent(70);
+        for number in 0..random.between(1, 40) as u64 {
+            let epoch = 1_000_000 + if is_one_run { 0 } else { number };
+            if at < self.healed {
+                self.events.push((at, Event::Pretend { server, name, epoch, leaves }));
+            }
+            at += random.between(1, most) as u64;
+        }
     }
 
     /// More than it takes to come to rest.
@@ -224,12 +266,12 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Schedule { seed, servers, edges, bound, heartbeat, delay, slow, room, healed, .. } =
             self;
-        let Schedule { narrow, padding, ahead, .. } = self;
+        let Schedule { narrow, padding, ahead, refill, .. } = self;
         writeln!(f, "seed {seed}: {servers} servers, edges {edges:?}, tables of {bound},")?;
         writeln!(f, "heartbeat {heartbeat} ms, delays to {delay} ms, slow {slow:?}, room {room},")?;
         writeln!(
             f,
-            "narrow {narrow:?} bytes/ms, ids longer by {padding}, {ahead} ms ahead allowed,"
+            "narrow {narrow:?} bytes/ms, ids longer by {padding}, {ahead} ms ahead allowed, refill {refill},"
         )?;
         writeln!(f, "healed at {healed} ms")?;
         for (at, event) in &self.events {

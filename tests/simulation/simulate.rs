@@ -6,6 +6,7 @@
 //!
 //! A schedule that fails is made smaller, unless it is wanted as it is.
 
+mod faults;
 mod judge;
 mod network;
 mod oracle;
@@ -13,6 +14,8 @@ mod random;
 mod runs;
 mod scale;
 mod schedule;
+mod tell;
+mod watch;
 mod world;
 
 use std::process::ExitCode;

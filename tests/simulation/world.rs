@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use herd_mio::herd::{Entry, Herd, Moment, NeighbourId, Output, Settings};
-use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Wall};
+use herd_mio::herd::{Herd, Moment, NeighbourId, Output, Settings};
+use herd_mio::protocol::{Dialect, Epoch, Seq, Wall};
 
 use crate::judge::{check_table, is_its_turn, union};
 use crate::network::Network;
 use crate::oracle::{Shadow, Told};
 use crate::random::Random;
 use crate::schedule::{Event, Schedule};
+use crate::watch::{Late, Watch};
 
 /// What went wrong.
 pub type Wrong = String;
@@ -39,6 +40,8 @@ pub struct World<'s> {
     last: u64,
     /// All that clients told, by client.
     pub told: BTreeMap<Vec<u8>, Vec<Told>>,
+    /// What is told when all faults are over, and known.
+    pub fresh: Option<(Vec<u8>, Told)>,
     pub report: Report,
 }
 
@@ -51,9 +54,14 @@ pub struct Server {
     clock: i64,
     pub neighbours: Vec<usize>,
     /// When it was last asked to be woken.
-    wake: u64,
+    pub wake: u64,
     /// It does nothing before this time.
-    paused_until: u64,
+    pub paused_until: u64,
+    /// What it does about each neighbour.
+    pub watch: Vec<Watch>,
+    pub was_filled: bool,
+    /// The end of its feed when its table was last looked at.
+    pub looked_at: Seq,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +88,16 @@ pub enum Due {
     Back {
         server: usize,
     },
+    /// A connection is closed whose neighbour has a later one.
+    Replaced {
+        wire: u64,
+    },
+    /// Who was silent for three heartbeats speaks again.
+    Late {
+        server: usize,
+        run: u64,
+        caller: Late,
+    },
 }
 
 impl<'s> World<'s> {
@@ -93,6 +111,7 @@ impl<'s> World<'s> {
             due: BinaryHeap::new(),
             last: 0,
             told: BTreeMap::new(),
+            fresh: None,
             report: Report::default(),
         };
         let mut neighbours = vec![Vec::new(); schedule.servers];
@@ -103,7 +122,10 @@ impl<'s> World<'s> {
         for (number, neighbours) in neighbours.into_iter().enumerate() {
             world.servers.push(Server {
                 herd: world.herd(number, 0, &neighbours),
-                shadow: Shadow { is_exact: !schedule.is_crowded, ..Shadow::default() },
+                shadow: world.shadow(),
+                watch: vec![Watch::default(); neighbours.len()],
+                was_filled: false,
+                looked_at: Seq(0),
                 run: 0,
                 is_down: false,
                 clock: 0,
@@ -125,11 +147,16 @@ impl<'s> World<'s> {
         let expected = union(&self.servers);
         let quiet = self.schedule.healed + self.schedule.patience();
         self.run_until(quiet)?;
-        let before = self.updates_sent();
-        self.run_until(quiet + 3_000)?;
+        self.tell_at_last()?;
+        self.run_until(self.now + self.schedule.spread())?;
+        let (before, links) = (self.updates_sent(), self.links_given_up());
+        self.run_until(self.now + 3_000.max(4 * self.schedule.heartbeat))?;
         self.report.updates_sent = self.updates_sent();
         if before != self.report.updates_sent {
             return Err(format!("{} updates still circle", self.report.updates_sent - before));
+        }
+        if links != self.links_given_up() {
+            return Err("links are given up without a reason".to_owned());
         }
         self.judge(&expected)?;
         Ok(self.report)
@@ -138,6 +165,10 @@ impl<'s> World<'s> {
     /// Starts all servers.
     pub fn begin(&mut self) -> Result<(), Wrong> {
         (0..self.servers.len()).try_for_each(|server| self.settle(server))
+    }
+
+    fn links_given_up(&self) -> u64 {
+        self.servers.iter().map(|server| server.shadow.given_up).sum()
     }
 
     /// Updates that went out to neighbours.
@@ -170,13 +201,18 @@ impl<'s> World<'s> {
     fn concerned(&self, due: &Due) -> Option<usize> {
         match due {
             Due::Script(number) => match &self.schedule.events[*number].1 {
-                Event::Tell { server, .. } | Event::Crowd { server, .. } => Some(*server),
+                Event::Tell { server, .. }
+                | Event::Crowd { server, .. }
+                | Event::Pretend { server, .. } => Some(*server),
                 _ => None,
             },
             Due::Arrive { wire, way, .. } | Due::Closed { wire, way } => {
                 self.network.ends(*wire).map(|ends| ends[1 - way])
             }
-            Due::Connect { from: server, .. } | Due::Wake { server } => Some(*server),
+            Due::Connect { from: server, .. } | Due::Wake { server } | Due::Late { server, .. } => {
+                Some(*server)
+            }
+            Due::Replaced { wire } => self.network.ends(*wire).map(|ends| ends[1]),
             Due::Back { .. } => None,
         }
     }
@@ -194,6 +230,8 @@ impl<'s> World<'s> {
             Due::Closed { wire, way } => self.closed(wire, way),
             Due::Connect { from, run, to } => self.connect(from, run, to),
             Due::Wake { server } => self.wake(server),
+            Due::Replaced { wire } => self.replaced(wire),
+            Due::Late { server, run, caller } => self.late(server, run, caller.0),
             Due::Back { server } => {
                 self.servers[server].is_down = false;
                 self.settle(server)
@@ -213,6 +251,9 @@ impl<'s> World<'s> {
                 }
                 return self.settle(*server);
             }
+            Event::Pretend { server, name, epoch, leaves } => {
+                return self.pretend(*server, *name, *epoch, *leaves);
+            }
             Event::Break { one, other } => self.tear_between(*one, *other),
             Event::Silence { from, to, until } => self.network.silence(*from, *to, *until),
             Event::Crash { server, until } => self.crash(*server, *until),
@@ -228,59 +269,6 @@ impl<'s> World<'s> {
         Ok(())
     }
 
-    /// A client says where it is.
-    fn tell(&mut self, number: usize, text: &str) -> Result<(), Wrong> {
-        let moment = self.moment(number);
-        let server = &mut self.servers[number];
-        if server.is_down {
-            return Ok(());
-        }
-        let line = format!("IAMAT {text}");
-        let Ok(Request::Iamat(iamat)) = Request::parse(line.as_bytes(), Dialect::Report) else {
-            return Err(format!("{line} is no IAMAT"));
-        };
-        let told = Told::by_client(text, &name(number), moment.wall.0);
-        let is_refused = told.is_ahead_by_more_than(self.schedule.ahead);
-        server.shadow.source = None;
-        let mut answer = Vec::new();
-        let result = server.herd.handle_iamat(&iamat, moment, &mut answer, &mut server.shadow);
-        let is_right = match result {
-            Ok(()) => !is_refused && answer == format!("AT AT {text}\n").as_bytes(),
-            Err(refused) => is_refused && refused == Refused::Future && answer.is_empty(),
-        };
-        if !is_right {
-            return Err(format!("{line} is answered {result:?} {}", answer.escape_ascii()));
-        }
-        let known = server.herd.table().get(iamat.id);
-        if !is_refused && !self.schedule.is_crowded {
-            let is_there = |entry: &Entry| told <= Told::of(&entry.update.get());
-            if !known.is_some_and(is_there) {
-                return Err(format!("{line} is answered and not stored"));
-            }
-        }
-        if !is_refused {
-            self.told.entry(iamat.id.to_vec()).or_default().push(told);
-        }
-        Ok(())
-    }
-
-    /// A server loses all that it knows.
-    fn crash(&mut self, number: usize, until: u64) {
-        if self.servers[number].is_down {
-            return;
-        }
-        self.drop_ends(number);
-        let run = self.servers[number].run + 1;
-        let herd = self.herd(number, run, &self.servers[number].neighbours);
-        let server = &mut self.servers[number];
-        let Shadow { sent, is_exact, .. } = server.shadow;
-        server.herd = herd;
-        server.shadow = Shadow { sent, is_exact, ..Shadow::default() };
-        (server.run, server.is_down) = (run, true);
-        (server.wake, server.paused_until) = (u64::MAX, 0);
-        self.plan(until.max(self.now), Due::Back { server: number });
-    }
-
     fn wake(&mut self, number: usize) -> Result<(), Wrong> {
         if self.servers[number].is_down || self.servers[number].wake > self.now {
             return Ok(());
@@ -289,7 +277,8 @@ impl<'s> World<'s> {
         let moment = self.moment(number);
         let server = &mut self.servers[number];
         server.herd.handle_timeout(moment, &mut server.shadow);
-        self.settle(number)
+        self.settle(number)?;
+        self.check_timers(number)
     }
 
     /// What a server does after each event: it obeys its core, lets links write, and asks to be woken.
@@ -299,15 +288,16 @@ impl<'s> World<'s> {
             return Ok(());
         }
         while let Some(output) = self.servers[number].herd.poll_output() {
-            self.obey(number, output);
+            self.obey(number, output)?;
         }
         for place in 0..self.servers[number].neighbours.len() {
             self.write(number, NeighbourId(place as u16))?;
         }
-        if is_its_turn(&self.servers[number], self.report.steps) {
-            check_table(&self.servers[number])
+        if is_its_turn(&mut self.servers[number], self.report.steps) {
+            check_table(&self.servers[number], &self.told)
                 .map_err(|wrong| format!("server {number}: {wrong}"))?;
         }
+        self.check_filled(number)?;
         let server = &mut self.servers[number];
         let at = server
             .herd
@@ -321,21 +311,30 @@ impl<'s> World<'s> {
         Ok(())
     }
 
-    fn obey(&mut self, number: usize, output: Output) {
+    fn obey(&mut self, number: usize, output: Output) -> Result<(), Wrong> {
         let neighbours = &self.servers[number].neighbours;
         match output {
             Output::Dial(NeighbourId(place)) => {
                 let to = neighbours[usize::from(place)];
+                let server = &mut self.servers[number];
+                server.watch[usize::from(place)]
+                    .dialled(self.now, server.paused_until)
+                    .map_err(|wrong| format!("server {number} to {to}: {wrong}"))?;
                 let (run, at) = (self.servers[number].run, self.now + self.delay(number, to));
                 self.plan(at, Due::Connect { from: number, run, to });
             }
             Output::HangUp(NeighbourId(place)) => {
+                let Server { shadow, watch, .. } = &self.servers[number];
+                watch[usize::from(place)]
+                    .given_up(self.now, 3 * self.schedule.heartbeat, shadow.reason)
+                    .map_err(|wrong| format!("server {number} {wrong}"))?;
                 self.hang_up(number, neighbours[usize::from(place)]);
             }
             Output::SendAway(NeighbourId(place)) => {
                 self.send_away(neighbours[usize::from(place)], number);
             }
         }
+        Ok(())
     }
 
     pub fn plan(&mut self, at: u64, due: Due) {
@@ -358,7 +357,13 @@ impl<'s> World<'s> {
         moment(self.now, self.servers[server].clock)
     }
 
-    fn herd(&self, number: usize, run: u64, neighbours: &[usize]) -> Herd {
+    /// Of a run that knows nothing yet.
+    pub fn shadow(&self) -> Shadow {
+        let (bound, refills) = (self.schedule.bound, self.schedule.refill);
+        Shadow { bound, refills, ..Shadow::default() }
+    }
+
+    pub fn herd(&self, number: usize, run: u64, neighbours: &[usize]) -> Herd {
         let settings = Settings {
             name: name(number),
             neighbours: neighbours.iter().map(|&it| name(it)).collect(),
@@ -366,13 +371,18 @@ impl<'s> World<'s> {
             clients: self.schedule.bound,
             ahead: Duration::from_millis(self.schedule.ahead),
             heartbeat: Duration::from_millis(self.schedule.heartbeat),
-            refill: true,
-            epoch: Epoch(1_000 * (number as u64 + 1) + run),
+            refill: self.schedule.refill,
+            epoch: epoch(number, run),
             seed: u128::from(self.schedule.seed ^ number as u64),
         };
         let clock = self.servers.get(number).map_or(0, |server| server.clock);
         Herd::new(settings, moment(self.now, clock))
     }
+}
+
+/// A run's identity.
+pub fn epoch(server: usize, run: u64) -> Epoch {
+    Epoch(1_000 * (server as u64 + 1) + run)
 }
 
 impl Server {
@@ -386,6 +396,6 @@ fn moment(now: u64, clock: i64) -> Moment {
     Moment { elapsed: Duration::from_millis(now), wall: Wall(wall * 1_000_000) }
 }
 
-fn name(server: usize) -> String {
+pub fn name(server: usize) -> String {
     format!("S{server}")
 }
