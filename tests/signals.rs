@@ -166,14 +166,17 @@ fn a_stopping_server_answers_a_client_that_it_had_not_accepted_yet() {
 
 #[test]
 fn a_second_signal_at_once_changes_nothing() {
-    for signals in [[Signal::TERM, Signal::TERM], [Signal::INT, Signal::TERM]] {
+    for signals in [[Signal::TERM, Signal::INT], [Signal::INT, Signal::TERM]] {
         let mut herd = Herd::small();
-        for signal in signals {
-            herd.signal(signal);
-        }
+        let slow = herd.child("Goloman").expect("it runs");
+        send_signal(slow, Signal::STOP);
+        signals.map(|signal| herd.signal(signal));
+        wait_until(LIMIT, "the other one has stopped", || herd.children().len() == 1);
+        assert_eq!(herd.child("Goloman"), Some(slow), "it was not killed");
+        send_signal(slow, Signal::CONT);
         assert_eq!(herd.wait().code(), Some(0), "{}", herd.said());
-        let log = std::fs::read_to_string(herd.setup.log_file("Hands")).expect("a log");
-        assert!(log.contains("Hands has stopped."), "{log}");
+        let log = std::fs::read_to_string(herd.setup.log_file("Goloman")).expect("a log");
+        assert!(log.contains("Goloman has stopped."), "{log}");
     }
 }
 
