@@ -349,7 +349,7 @@ Limits and other settings, such as limits.line_pause for clients that send no ne
 configuration; --check prints them all. Options also accept --name=value.
 
 Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a command line or configuration that cannot be
-used, 1 for what fails at run time.
+used, 1 for what fails at run time and after a second signal.
 
 Try: herd-mio --herd, then in another terminal: nc localhost 12138
      IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.5

@@ -151,16 +151,21 @@ fn idle_clients_do_not_delay_the_end_of_a_herd() {
 }
 
 #[test]
-fn a_stopping_server_answers_a_client_that_it_had_not_accepted_yet() {
+fn a_stopping_server_answers_clients_that_it_had_not_accepted_yet() {
     let setup = Setup::alone().any_port();
     let mut server = setup.start("Goloman");
     server.signal(Signal::STOP);
-    let mut client = server.client(); // The kernel's, until the server goes on.
-    client.send(format!("{IAMAT}\n"));
+    // The kernel's, until the server goes on; more than it accepts in one turn, and one that is silent.
+    let mut clients: Vec<Client> = (0..100).map(|_| server.client()).collect();
+    let mut silent = server.client();
+    clients.iter_mut().for_each(|client| client.send(format!("{IAMAT}\n")));
     server.signal(Signal::TERM);
     server.signal(Signal::CONT);
-    assert_eq!(client.line(), AT);
-    client.expect_end();
+    for client in &mut clients {
+        assert_eq!(client.line(), AT);
+        client.expect_end();
+    }
+    silent.expect_end();
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -170,7 +175,7 @@ fn a_second_signal_at_once_changes_nothing() {
         let mut herd = Herd::small();
         let slow = herd.child("Goloman").expect("it runs");
         send_signal(slow, Signal::STOP);
-        signals.map(|signal| herd.signal(signal));
+        signals.iter().for_each(|signal| herd.signal(*signal));
         wait_until(LIMIT, "the other one has stopped", || herd.children().len() == 1);
         assert_eq!(herd.child("Goloman"), Some(slow), "it was not killed");
         send_signal(slow, Signal::CONT);

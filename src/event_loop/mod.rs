@@ -427,6 +427,7 @@ impl EventLoop {
         let id = self.slots.next_id();
         let source = connection.transport.source();
         let registered = self.poll.registry().register(source, slots::token(id), INTEREST);
+        let is_late = role.is_guest() && self.stopping.is_some();
         self.guests += usize::from(role.is_guest());
         self.slots.insert(Entry { connection, role });
         self.count_buffers(id);
@@ -437,6 +438,8 @@ impl EventLoop {
                 format_args!("{peer} can't be watched, so it is disconnected: {reason}"),
             );
             self.kill(id);
+        } else if is_late {
+            self.drain(id);
         }
         id
     }

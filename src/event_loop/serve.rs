@@ -31,6 +31,7 @@ impl EventLoop {
         for which in 0..self.listeners.len() {
             self.accept(which);
         }
+        self.close_dry_listeners();
         self.allowance = Allowance::new(self.start);
         let count = self.ready.len();
         let share = share(count);
@@ -264,7 +265,7 @@ impl EventLoop {
     }
 
     /// Accepts newcomers while there are some, within a budget.
-    pub(super) fn accept(&mut self, which: usize) {
+    fn accept(&mut self, which: usize) {
         for _ in 0..ACCEPTS_A_TURN {
             if !self.allowance.spend(4 * CALL_EFFORT) {
                 return;

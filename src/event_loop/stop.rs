@@ -1,7 +1,8 @@
 //! Stopping in order: no newcomers, answers to what was received, a last word to the neighbours.
 //!
 //! ```text
-//!   stop: listeners closed, every client read once more -> clients answered and closed
+//!   stop: those who wait are accepted, listeners closed, every client read once more
+//!         -> clients answered and closed
 //!         -> siblings have ended, links settled (the last MARK acknowledged) -> the loop is left
 //!   ... or the grace time is over, or a second signal says that it is to end at once.
 //! ```
@@ -15,7 +16,8 @@ use super::connection::Life;
 use super::listener::Door;
 use super::timers::Timer;
 use super::{Entry, EventLoop};
-use crate::limits::{ACCEPTS_A_TURN, BACKLOG, GRACE, SECOND_SIGNAL_AFTER};
+use crate::connections::ConnectionId;
+use crate::limits::{GRACE, SECOND_SIGNAL_AFTER};
 
 /// A server that stops.
 #[derive(Debug)]
@@ -50,42 +52,32 @@ impl EventLoop {
         log::info!("{} stops.", self.server.title());
         let since = self.now.elapsed;
         self.stopping = Some(Stopping { since, is_over: false, is_hurried: false });
-        self.accept_those_who_wait();
-        self.listeners.clear();
+        // Whoever calls as a neighbour now hears of nothing that it needs. To a client that waits in the
+        // kernel it is connected, and what it has sent counts as received: closing would reset it.
+        self.listeners.retain(|listener| !matches!(listener.door, Door::Neighbours));
+        self.listeners.iter_mut().for_each(|listener| listener.is_ready = true);
         self.siblings.stop();
         self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
-        let guests = self
-            .slots
-            .iter_mut()
-            .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life == Life::Open);
-        // What the kernel has received counts as received: each guest is read until it is dry.
-        let ids: Vec<_> = guests
-            .map(|(id, Entry { connection, role })| {
-                connection.ready.readable = true;
-                // Until the last read brings something.
-                connection.is_owed_nothing = connection.unsent() == 0 && !role.is_waiting();
-                id
-            })
-            .collect();
-        for id in ids {
+        let open = |entry: &Entry| entry.role.is_guest() && entry.connection.life == Life::Open;
+        let guests = self.slots.iter_mut().filter(|(_, entry)| open(entry));
+        let ids: Vec<_> = guests.map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.drain(id));
+    }
+
+    /// What the kernel has received counts as received: the guest is read until it is dry, and then closed.
+    pub(super) fn drain(&mut self, id: ConnectionId) {
+        if let Some(Entry { connection, role }) = self.slots.get_mut(id) {
+            connection.ready.readable = true;
+            // Until the last read brings something.
+            connection.is_owed_nothing = connection.unsent() == 0 && !role.is_waiting();
             self.queue_serve(id);
         }
     }
 
-    /// To a client it is connected, and what it has sent counts as received, although the kernel alone
-    /// knows of it yet: a listener that is closed resets it.
-    fn accept_those_who_wait(&mut self) {
-        for which in 0..self.listeners.len() {
-            if let Door::Neighbours = self.listeners[which].door {
-                continue; // Whoever calls now hears of nothing that it needs.
-            }
-            self.listeners[which].is_ready = true;
-            // The kernel keeps no more than the backlog, so this takes in all who came before.
-            for _ in 0..BACKLOG as usize / ACCEPTS_A_TURN {
-                if self.listeners[which].is_ready {
-                    self.accept(which);
-                }
-            }
+    /// Closes the listeners behind which nobody waits any more, once the server stops.
+    pub(super) fn close_dry_listeners(&mut self) {
+        if self.stopping.is_some() {
+            self.listeners.retain(|listener| listener.is_ready && !listener.is_paused);
         }
     }
 
@@ -113,7 +105,8 @@ impl EventLoop {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
-        let others_are_gone = self.guests == 0 && self.siblings.have_ended();
+        let nobody_waits = self.listeners.is_empty() && self.guests == 0;
+        let others_are_gone = nobody_waits && self.siblings.have_ended();
         stopping.is_over |= others_are_gone && self.server.herd().is_settled();
     }
 
