@@ -50,9 +50,10 @@ fuzz target seconds="600":
 simulate schedules="100000":
     cargo run --release --example simulate -- --schedules {{schedules}}
 
-# Break the core in each of the known ways, and see the simulator catch it.
+# Break the core and the loop in each of the known ways, and see the simulator, or a test, catch it.
 mutations:
     tests/simulation/mutations.sh
+    tests/mutations.sh
 
 # Change each expression of a layer in turn, and see a test fail (needs cargo-mutants; half an hour).
 mutants folder="herd":

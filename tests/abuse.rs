@@ -341,8 +341,9 @@ fn pipelined_commands_are_answered_in_order_and_nothing_overtakes_a_whatsat() {
 #[test]
 fn a_whatsat_that_is_owed_is_answered_before_the_close() {
     let setup = Setup::alone();
-    let server = setup.start("Goloman");
     for last in ["WHATSAT a 10 5\n", "WHATSAT a 10 5"] {
+        // A fresh one, whose first answer waits for the gazetteer.
+        let server = setup.start("Goloman");
         let mut client = server.client();
         client.send(format!("IAMAT a +34.068930-118.445127 10\n{last}"));
         client.half_close();

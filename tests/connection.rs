@@ -152,6 +152,16 @@ fn would_block_and_interrupted_lose_nothing() {
 }
 
 #[test]
+fn would_block_ends_readability_and_an_interruption_does_not() {
+    let steps = vec![Step::Fails(ErrorKind::Interrupted), Step::Fails(ErrorKind::WouldBlock)];
+    let mut fixture = Fixture::new(steps, vec![]);
+    assert_eq!(fixture.fill().expect("an interruption"), Fill::Nothing);
+    assert!(fixture.connection.ready.readable, "the kernel has not said that there is nothing");
+    assert_eq!(fixture.fill().expect("nothing"), Fill::Nothing);
+    assert!(!fixture.connection.ready.readable, "now it has");
+}
+
+#[test]
 fn an_error_is_told_to_the_caller() {
     let mut fixture = Fixture::new(vec![Step::Fails(ErrorKind::ConnectionReset)], vec![]);
     let error = fixture.fill().expect_err("the connection is reset");

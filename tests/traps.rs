@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use common::{LIMIT, ServerProcess, Setup};
@@ -23,6 +25,40 @@ fn what_a_budget_left_over_is_handled_without_another_event() {
     server.signal(Signal::CONT);
     let answers = client.rest();
     assert!(answers == "? \n".repeat(lines).as_bytes(), "{} bytes", answers.len());
+}
+
+/// The same from a client that stays, and so gives the server no event more: no line, no end.
+#[test]
+fn what_a_budget_left_over_is_handled_while_the_client_keeps_its_side_open() {
+    let setup = Setup::alone();
+    let server = setup.start_with("Goloman", &["--log-level", "warning"]);
+    let mut client = server.client();
+    assert_eq!(client.ask(IAMAT), AT);
+    server.hold();
+    let lines = 60_000;
+    client.send("\n".repeat(lines));
+    server.signal(Signal::CONT);
+    for line in 0..lines {
+        assert_eq!(client.line_bytes(), b"? ", "answer {line} of {lines}");
+    }
+}
+
+/// Each line that it sends is a reason to try to write; none of them is taken, so none starts the clock anew.
+#[test]
+fn who_takes_nothing_is_disconnected_though_it_goes_on_to_send() {
+    let setup = Setup::alone().section("[limits]\nstalled = \"1s\"\nunsent_bytes = 65536");
+    let server = setup.start_with("Goloman", &["--log-level", "warning"]);
+    let mut client = server.client();
+    client.ask("IAMAT paris +48.8566+2.3522 1");
+    assert_eq!(client.whatsat("paris", "31", "20").results().len(), 20);
+    // Fifty kilobytes of questions: more megabytes of answers than the kernel's buffers hold.
+    client.send("WHATSAT paris 31 20\n".repeat(2_500));
+    let begin = Instant::now();
+    while client.try_send("x").is_ok() {
+        assert!(begin.elapsed() < LIMIT, "it is still connected");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.wait_for_log("it took none of its bytes for too long");
 }
 
 /// A process that was stopped and goes on finds its wait interrupted (Linux, signal(7)).

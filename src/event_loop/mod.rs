@@ -32,6 +32,8 @@ mod signals;
 mod slots;
 mod start;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod tls;
 mod tls_records;

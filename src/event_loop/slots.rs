@@ -70,3 +70,21 @@ pub fn connection(token: Token) -> ConnectionId {
 
 // Both halves of a token must fit; on 32 bits they would not.
 const _: () = assert!(usize::BITS >= 64, "herd-mio needs a 64-bit machine");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_before_finds_nobody_in_the_slot_that_was_given_again() {
+        let mut slots = Slots::new();
+        let former = slots.insert("former");
+        assert_eq!(slots.remove(former), Some("former"));
+        let newcomer = slots.insert("newcomer");
+        assert_eq!(newcomer.slot, former.slot, "the slot is used again");
+        assert_eq!(slots.get_mut(former), None);
+        assert_eq!(slots.remove(former), None);
+        assert_eq!(slots.get_mut(newcomer), Some(&mut "newcomer"));
+        assert_eq!(connection(token(former)), former, "a late event bears the name from before");
+    }
+}

@@ -105,7 +105,7 @@ impl EventLoop {
         Ok(())
     }
 
-    fn new(
+    pub(super) fn new(
         config: &Config,
         index: usize,
         mut listeners: Vec<Listener>,

@@ -33,7 +33,11 @@ pub use setup::{REPORT, Setup};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come. Far more than a loaded machine needs; no test that passes waits for it.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// (Where code was broken on purpose to see a test fail, `tests/mutations.sh`, it should fail soon.)
+pub const LIMIT: Duration = match option_env!("HERD_TEST_SOON") {
+    None => Duration::from_secs(30),
+    Some(_) => Duration::from_secs(10),
+};
 
 /// Asks until the condition holds; fails by naming what did not come.
 pub fn wait_until(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
