@@ -140,9 +140,14 @@ impl World {
 
     fn dial(&mut self, model: &SmallHerd, from: usize) {
         let server = &mut self.servers[from];
-        server.now = server.herd.poll_timeout().unwrap_or(server.now).max(server.now);
-        server.herd.handle_timeout(moment(server.now), &mut Deaf);
-        while let Some(output) = server.herd.poll_output() {
+        let mut outputs: Vec<Output> = std::iter::from_fn(|| server.herd.poll_output()).collect();
+        if outputs.is_empty() {
+            // No HELLO has asked for a dial, so time goes on until one is due.
+            server.now = server.herd.poll_timeout().unwrap_or(server.now).max(server.now);
+            server.herd.handle_timeout(moment(server.now), &mut Deaf);
+            outputs.extend(std::iter::from_fn(|| server.herd.poll_output()));
+        }
+        for output in outputs {
             let Output::Dial(neighbour) = output else { continue };
             let mut hello = Vec::new();
             server.herd.link_connected(neighbour, moment(server.now), &mut hello);

@@ -115,6 +115,10 @@ impl Link {
         matches!(self.state, State::Greeting { .. })
     }
 
+    pub(super) fn is_due_to_dial(&self, now: Duration) -> bool {
+        matches!(self.state, State::Waiting { until } if until <= now)
+    }
+
     /// The outside is asked to connect.
     pub(super) fn dial(&mut self, patience: Duration, now: Duration) {
         if self.called_by.take().is_some() {

@@ -353,10 +353,7 @@ impl Herd {
             let neighbour = NeighbourId(index as u16);
             match self.links[index].handle_timeout(heartbeat, now.elapsed) {
                 Due::Nothing => {}
-                Due::Dial => {
-                    self.links[index].dial(3 * heartbeat, now.elapsed);
-                    self.outputs.push_back(Output::Dial(neighbour));
-                }
+                Due::Dial => self.dial(neighbour, now),
                 Due::HangUp(reason) => self.give_up(neighbour, reason, now, witness),
             }
             let introduced = &mut self.introduced[index];
@@ -379,6 +376,16 @@ impl Herd {
         if let Due::HangUp(reason) = self.link(neighbour).called(epoch, now.elapsed) {
             self.give_up(neighbour, reason, now, witness);
         }
+        // Now, not when timers run: its next line may be handled before that.
+        if self.link(neighbour).is_due_to_dial(now.elapsed) {
+            self.dial(neighbour, now);
+        }
+    }
+
+    fn dial(&mut self, neighbour: NeighbourId, now: Moment) {
+        let patience = 3 * self.settings.heartbeat;
+        self.link(neighbour).dial(patience, now.elapsed);
+        self.outputs.push_back(Output::Dial(neighbour));
     }
 
     fn give_up(
