@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use lexopt::Arg;
 use log::LevelFilter;
 
 use crate::config::Provider;
@@ -114,28 +115,27 @@ impl Typed {
     /// Takes the words apart, and knows of each option whether a value belongs to it.
     fn read(words: Vec<OsString>) -> Result<Typed, ArgsError> {
         let mut typed = Typed::default();
-        let mut words = words.into_iter().peekable();
-        while let Some(word) = words.next() {
-            if !word.as_bytes().starts_with(b"-") {
-                let name = word.to_string_lossy().into_owned();
-                if let Some(beside) = typed.name.replace(name.clone()) {
-                    return Err(ArgsError::Name { name, beside });
+        let mut words = lexopt::Parser::from_args(words);
+        while let Some(word) = words.next().map_err(unexpected)? {
+            let name = match word {
+                Arg::Value(name) => {
+                    let name = name.to_string_lossy().into_owned();
+                    if let Some(beside) = typed.name.replace(name.clone()) {
+                        return Err(ArgsError::Name { name, beside });
+                    }
+                    continue;
                 }
-                continue;
-            }
-            let (option, value) = split(&word);
-            let known = OPTIONS.iter().find(|(known, _)| option == *known);
-            let Some(&(option, takes_value)) = known else {
-                // Without its value, which may be a secret.
-                return Err(ArgsError::Unknown(option.to_string_lossy().into_owned()));
+                Arg::Long(name) => format!("--{name}"),
+                Arg::Short(letter) => short(letter, &mut words),
             };
-            let value = match (takes_value, value) {
-                (true, Some(value)) => value,
-                (true, None) => words
-                    .next_if(|next| !next.as_bytes().starts_with(b"--"))
-                    .ok_or(ArgsError::NeedsValue(option))?,
-                (false, None) => OsString::new(),
-                (false, Some(_)) => return Err(ArgsError::TakesNoValue(option)),
+            let Some(&(option, takes_value)) = OPTIONS.iter().find(|(known, _)| name == *known)
+            else {
+                // Without its value, which may be a secret.
+                return Err(ArgsError::Unknown(name));
+            };
+            let value = match takes_value {
+                true => value_of(option, &mut words)?,
+                false => OsString::new(),
             };
             if typed.options.iter().any(|(other, _)| *other == option) {
                 return Err(ArgsError::Twice(option));
@@ -208,6 +208,39 @@ impl Typed {
     ) -> Result<Option<T>, ArgsError> {
         let unusable = ArgsError::Value { option, value: None, expected };
         self.value(option, expected, parse).map_err(|_| unusable)
+    }
+}
+
+/// A word that begins with one dash, up to a `=`: behind that may be a secret. No option of ours does.
+fn short(letter: char, words: &mut lexopt::Parser) -> String {
+    let mut name = format!("-{letter}");
+    while words.try_raw_args().is_none()
+        && let Ok(Some(Arg::Short(letter))) = words.next()
+    {
+        name.push(letter);
+    }
+    name
+}
+
+/// The value of an option. The next option is none.
+fn value_of(option: &'static str, words: &mut lexopt::Parser) -> Result<OsString, ArgsError> {
+    if let Some(joined) = words.optional_value() {
+        return Ok(joined);
+    }
+    let value = words.value().map_err(|_| ArgsError::NeedsValue(option))?;
+    let is_option = value.as_bytes().starts_with(b"--");
+    if is_option { Err(ArgsError::NeedsValue(option)) } else { Ok(value) }
+}
+
+/// The one error of reading the next word: the option before it had a value, and takes none.
+fn unexpected(error: lexopt::Error) -> ArgsError {
+    let known = |name: &str| OPTIONS.iter().find(|(known, _)| *known == name);
+    match &error {
+        lexopt::Error::UnexpectedValue { option, .. } => match known(option) {
+            Some((option, _)) => ArgsError::TakesNoValue(option),
+            None => ArgsError::Unknown(option.clone()),
+        },
+        _ => ArgsError::Unknown(error.to_string()),
     }
 }
 
