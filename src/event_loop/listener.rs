@@ -40,6 +40,8 @@ pub struct Listener {
     pub is_ready: bool,
     /// The kernel refused; until something changes there is no use in asking again.
     pub is_paused: bool,
+    /// So many are accepted yet; no bound before the server stops.
+    left: Option<usize>,
 }
 
 /// What came of an attempt to accept.
@@ -76,14 +78,33 @@ impl Listener {
             socket.set_reuse_port(true)?;
         }
         let socket = TcpListener::from_std(socket.into());
-        Ok(Listener { socket, door, is_ready: false, is_paused: false })
+        Ok(Listener { socket, door, is_ready: false, is_paused: false, left: None })
+    }
+
+    /// From now on accepts those who wait already, and no others: else newcomers that never end keep a
+    /// server from stopping. The kernel keeps no more than the backlog and one, and who came first is the
+    /// first to be accepted.
+    pub fn accept_the_last(&mut self) {
+        self.is_ready = true;
+        self.left = Some(BACKLOG as usize + 1);
+    }
+
+    /// Whether nobody is to be accepted any more of those who waited, or nobody can be.
+    pub fn is_done(&self) -> bool {
+        !self.is_ready || self.is_paused || self.left == Some(0)
     }
 
     /// Accepts one connection, if there is one. Newcomers that gave up meanwhile are passed over.
     pub fn accept(&mut self) -> Accepted {
+        if self.left == Some(0) {
+            return Accepted::Nobody;
+        }
         loop {
             match self.socket.accept() {
-                Ok((stream, peer)) => return Accepted::Newcomer(stream, peer),
+                Ok((stream, peer)) => {
+                    self.left = self.left.map(|left| left - 1);
+                    return Accepted::Newcomer(stream, peer);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         self.is_ready = false;
@@ -94,5 +115,28 @@ impl Listener {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newcomers_that_never_end_do_not_keep_a_listener_open() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut listener =
+            Listener::bind(Door::Clients, address, Sharing::None).expect("a free port");
+        let address = listener.socket.local_addr().expect("it is bound");
+        listener.accept_the_last();
+        for number in 0..=BACKLOG {
+            assert!(!listener.is_done(), "{number} of those who may have waited were accepted");
+            // Each comes in time, so that nothing ever says that nobody waits.
+            let _newcomer = std::net::TcpStream::connect(address).expect("it listens");
+            assert!(matches!(listener.accept(), Accepted::Newcomer(..)));
+        }
+        assert!(listener.is_done());
+        let _late = std::net::TcpStream::connect(address).expect("it listens still");
+        assert!(matches!(listener.accept(), Accepted::Nobody));
     }
 }

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::connection::Life;
-use super::listener::Door;
+use super::listener::{Door, Listener};
 use super::timers::Timer;
 use super::{Entry, EventLoop};
 use crate::connections::ConnectionId;
@@ -55,7 +55,7 @@ impl EventLoop {
         // Whoever calls as a neighbour now hears of nothing that it needs. To a client that waits in the
         // kernel it is connected, and what it has sent counts as received: closing would reset it.
         self.listeners.retain(|listener| !matches!(listener.door, Door::Neighbours));
-        self.listeners.iter_mut().for_each(|listener| listener.is_ready = true);
+        self.listeners.iter_mut().for_each(Listener::accept_the_last);
         self.siblings.stop();
         self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
         let open = |entry: &Entry| entry.role.is_guest() && entry.connection.life == Life::Open;
@@ -74,10 +74,10 @@ impl EventLoop {
         }
     }
 
-    /// Closes the listeners behind which nobody waits any more, once the server stops.
+    /// Closes the listeners behind which nobody waits any more who came before the server was to stop.
     pub(super) fn close_dry_listeners(&mut self) {
         if self.stopping.is_some() {
-            self.listeners.retain(|listener| listener.is_ready && !listener.is_paused);
+            self.listeners.retain(|listener| !listener.is_done());
         }
     }
 
