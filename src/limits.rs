@@ -139,6 +139,9 @@ pub const PLACES_ATTEMPT_PART: u32 = 4;
 /// A kept connection with the Places service that brings no byte of an answer for this part of a query's
 /// time may be dead: enough is left then to ask again on a fresh one.
 pub const PLACES_SILENCE_PART: u32 = 5;
+/// A query whose time is up gets this part of it once more while its answer is being read: what came in
+/// time is then read, and a service that sends without end is not waited for.
+pub const PLACES_READING_PART: u32 = 4;
 /// How long a connection with the Places service is kept without a query. Services close theirs after
 /// a minute or more; whoever closes first needs no second try.
 pub const PLACES_IDLE: Duration = Duration::from_secs(50);

@@ -66,6 +66,17 @@ fn a_certificate_for_another_name_is_told_with_its_names() {
     fails(hostile, "for another name, a?[31m??06-Jun-19 18:30:55 - INFO: forged, and not");
 }
 
+/// A service that was asked before knows the key.
+#[test]
+fn a_certificate_that_names_the_key_is_not_quoted() {
+    let trusted = authority(authority_params("trusted"));
+    let service = issued(names(&["a.sesame.example"]), &trusted).serve();
+    let (said, server, _setup) = service.ask(&trusted.pem(), "localhost");
+    assert_eq!(said, "for a reason that can't be told, because it holds the API key");
+    server.wait_for_log("The Places service failed a query");
+    assert!(!server.log().contains("sesame"), "{}", server.log());
+}
+
 #[test]
 fn a_certificate_that_is_not_for_servers_is_named() {
     fails(
@@ -177,7 +188,10 @@ fn a_service_that_does_not_speak_our_protocol_is_named() {
     {
         TlsServer::raw(said.into()).fails(&trusted.pem(), no_tls);
     }
-    TlsServer::raw(Vec::new()).fails(&trusted.pem(), "the connection was cut");
+    TlsServer::raw(Vec::new()).fails(
+        &trusted.pem(),
+        "the TLS handshake with localhost failed: the connection was cut; is it TLS that is spoken at this port?",
+    );
 }
 
 #[test]

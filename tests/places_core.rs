@@ -314,3 +314,57 @@ fn who_asks_what_somebody_else_has_waited_long_for_has_time_of_its_own() {
     let told = world.delivered().pop().expect("an answer");
     assert!(told.0 == 1_003 && told.1.contains("results"), "{told:?}");
 }
+
+/// What the service says that the loop has read of an answer, of which there is more.
+fn says(world: &mut World, dial: &Dial, bytes: &[u8]) -> Verdict {
+    let moment = world.moment();
+    let on = Connection { id: dial.id, role: &mut Role::Places, peer: dial.address };
+    let verdict = world.server.handle_bytes(on, bytes, moment, &mut Vec::new());
+    world.fetch();
+    verdict
+}
+
+#[test]
+fn an_answer_that_does_not_end_is_read_on_for_a_while_after_its_time_and_not_for_ever() {
+    let mut world = World::new();
+    world.ask(1, 1);
+    world.resolved("1.1.1.1:443");
+    let dial = world.dials().remove(0);
+    world.connected(&dial);
+    let moment = world.moment();
+    world.server.places_secured(dial.id, moment);
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(says(&mut world, &dial, head), Verdict::Next);
+    world.server.places_unread(dial.id, true);
+    // As after a process was stopped: what came in time lies there, however late it is.
+    for seconds in [100, 1, 1] {
+        world.pass(seconds);
+        assert_eq!(says(&mut world, &dial, b"1;of-no-use\r\n \r\n"), Verdict::Next);
+        assert!(world.delivered().is_empty(), "it may be read soon");
+    }
+    world.pass(1);
+    let told = world.delivered().pop().expect("a failure").1;
+    assert!(told.contains("no answer within 8 s: its body was not finished"), "{told}");
+    assert!(world.closes(&dial));
+}
+
+#[test]
+fn a_kept_connection_that_is_silent_leaves_time_to_ask_again_however_slow_the_service_was() {
+    let mut world = World::new();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"results\":[]}";
+    world.ask(1, 1);
+    world.resolved("1.1.1.1:443");
+    let kept = world.dials().remove(0);
+    world.connected(&kept);
+    let moment = world.moment();
+    world.server.places_secured(kept.id, moment);
+    world.pass(7);
+    assert_eq!(says(&mut world, &kept, answer), Verdict::Next);
+    world.ask(2, 2);
+    let moment = world.moment();
+    world.server.places_quiet(kept.id, moment, &mut Vec::new());
+    world.pass(3);
+    assert!(world.dials().is_empty(), "the service was slow of late");
+    world.pass(1);
+    assert_eq!(dialled(&world.dials()), ["1.1.1.1"], "half of the time is left");
+}

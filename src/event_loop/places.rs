@@ -149,11 +149,29 @@ impl EventLoop {
         self.count_buffers(id);
     }
 
+    /// What a failed read or write of a connection with the Places service means. `host` is what it is
+    /// called.
+    pub(super) fn explain_places(
+        &self,
+        error: &io::Error,
+        host: &str,
+        handshaking: bool,
+    ) -> String {
+        let reason = super::tls::explain(error, host);
+        let reason = match handshaking && !super::tls::is_of_tls(error) {
+            true => format!(
+                "the TLS handshake with {host} failed: {reason}; is it TLS that is spoken at this port?"
+            ),
+            false => reason,
+        };
+        // It may quote the service's certificate, and the service knows the key.
+        self.server.without_places_key(reason)
+    }
+
     /// How a connection that failed is called to account: TLS may have an alert to send, which then
     /// goes out in order.
-    pub(super) fn places_broken(&mut self, id: ConnectionId, error: &io::Error) {
-        let host = self.server.places_host();
-        let reason = super::tls::explain(error, host);
+    pub(super) fn places_broken(&mut self, id: ConnectionId, error: &io::Error, handshaking: bool) {
+        let reason = self.explain_places(error, self.server.places_host(), handshaking);
         self.server.places_lost(id, &reason, self.now);
     }
 }

@@ -235,12 +235,16 @@ impl EventLoop {
         let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
             return;
         };
+        let (peer, is_places) = (connection.peer, matches!(role, Role::Places));
+        let handshaking = connection.transport.is_handshaking();
         // It may quote the other side's certificate.
-        let reason = explain(error, &connection.peer.to_string());
-        let reason = Escaped(reason.as_bytes());
-        log::info!("The connection with {} is broken: {reason}", connection.peer);
-        if let Role::Places = role {
-            self.places_broken(id, error);
+        let reason = match is_places {
+            true => self.explain_places(error, &peer.to_string(), handshaking),
+            false => explain(error, &peer.to_string()),
+        };
+        log::info!("The connection with {peer} is broken: {}", Escaped(reason.as_bytes()));
+        if is_places {
+            self.places_broken(id, error, handshaking);
         }
         match error.kind() {
             ErrorKind::InvalidData => self.finish(id),

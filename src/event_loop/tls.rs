@@ -19,7 +19,8 @@
 //! - Reading: plaintext that is there goes first, because `read_tls` refuses while some waits. Else
 //!   take what the kernel has (some 4 KiB a call), let rustls process it, and look again, until the
 //!   kernel says `WouldBlock`: one pass an event would leave the rest lying there, and no edge would
-//!   tell of it.
+//!   tell of it. After 32 KiB without plaintext a read is `Interrupted`, so that the loop comes back for
+//!   the rest after the others.
 //! - Both directions stir each other: what comes in can make something to be sent (a handshake's next
 //!   flight, an alert, a key update). So [`TlsStream::unsent`] counts what rustls wants to write, and
 //!   the loop flushes a connection after it has served it, whether or not it has answered anything.
@@ -46,11 +47,13 @@ use super::tls_records::RecordBorders;
 use crate::limits::TLS_SESSION_BYTES;
 pub use trust::Authorities;
 
-pub(super) use explain::explain;
+pub(super) use explain::{explain, is_of_tls};
 use explain::{explain_setup, plain_pem};
 use trust::Trust;
 
 mod explain;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 /// A TCP stream with TLS over it.
@@ -181,7 +184,8 @@ impl Read for TlsStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // Of this read, not of one before: an edge may have come since.
         self.is_drained = false;
-        loop {
+        // Records without plaintext (tickets, key updates) may come without end.
+        for _ in 0..RECEIVES_A_READ {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // no plaintext yet
                 plaintext_or_end => return plaintext_or_end,
@@ -200,6 +204,8 @@ impl Read for TlsStream {
                 received => received?,
             }
         }
+        // Somebody else's turn; there may be more.
+        Err(ErrorKind::Interrupted.into())
     }
 }
 
@@ -322,5 +328,8 @@ impl std::error::Error for TlsError {}
 /// Plaintext and records that rustls holds for a connection, each. More waits in the connection's own
 /// output.
 const UNSENT_BYTES: usize = 64 * 1024;
+/// Times that one read takes from the kernel, 4 KiB each, before it gives up to find plaintext: enough for
+/// a handshake with many certificates.
+const RECEIVES_A_READ: usize = 8;
 /// The only protocol that is spoken over TLS here (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";

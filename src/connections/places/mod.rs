@@ -197,6 +197,14 @@ impl Server {
         }
     }
 
+    /// A message that may quote the service, without what it may have said of the key.
+    pub fn without_places_key(&self, message: String) -> String {
+        match &self.places {
+            Places::Service(service) => service.without_key(message),
+            Places::Offline(_) => message,
+        }
+    }
+
     /// The host that is asked, as it stands in its certificate.
     pub fn places_host(&self) -> &str {
         match &self.places {

@@ -32,6 +32,8 @@ pub(super) struct Query {
     pub(super) askers: Vec<Asker>,
     /// When it is given up, however far it has come.
     pub(super) until: Duration,
+    /// Since when it would have been given up, had its answer not been on the way from the kernel.
+    pub(super) overdue_since: Option<Duration>,
     pub(super) stage: Stage,
     /// Left to try.
     pub(super) addresses: VecDeque<SocketAddr>,
@@ -104,6 +106,7 @@ impl Queries {
             request,
             askers: vec![asker],
             until,
+            overdue_since: None,
             stage: Stage::Waiting,
             addresses: VecDeque::new(),
             reason: None,

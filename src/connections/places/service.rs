@@ -26,7 +26,7 @@ use super::names::Names;
 use super::queries::{Asker, Full, Queries, QueryId, Stage};
 use crate::config::PlacesSettings;
 use crate::connections::{Command, ConnectionId, Verdict};
-use crate::limits::{PLACES_ATTEMPT_PART, PLACES_DISTRUST, PLACES_IDLE};
+use crate::limits::{PLACES_ATTEMPT_PART, PLACES_DISTRUST, PLACES_IDLE, PLACES_READING_PART};
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, Circle, Failure};
@@ -121,7 +121,7 @@ impl Service {
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
         for id in self.queries.due(now) {
-            if !self.is_being_read(id) {
+            if !self.is_being_read(id, now) {
                 self.overdue(id, now);
             }
         }
@@ -323,6 +323,13 @@ impl Service {
         self.exchanges.remove(&connection);
     }
 
+    pub(super) fn without_key(&self, message: String) -> String {
+        match self.key.as_ref().is_some_and(|key| key.is_in(message.as_bytes())) {
+            true => "for a reason that can't be told, because it holds the API key".to_owned(),
+            false => message,
+        }
+    }
+
     pub(super) fn host(&self) -> &str {
         &self.endpoint.host
     }
@@ -334,13 +341,15 @@ impl Service {
         }
     }
 
-    /// Whether a query's answer has come and is only not read to its end: it is bounded, so that will
-    /// not take long.
-    fn is_being_read(&mut self, id: QueryId) -> bool {
+    /// Whether an answer to a query that is overdue may have come, and is only not read to its end. What
+    /// came in time is read soon; a service that does not stop sending must not hold the query up for longer.
+    fn is_being_read(&mut self, id: QueryId, now: Duration) -> bool {
         self.queries.get_mut(id).is_some_and(|query| {
             let last = if let Stage::On(last) = query.stage { Some(last) } else { None };
             let is_unread = |id| self.exchanges.get(&id).is_some_and(|exchange| exchange.is_unread);
-            last.into_iter().chain(query.suspect).any(is_unread)
+            let since = *query.overdue_since.get_or_insert(now);
+            now <= since + self.patience / PLACES_READING_PART
+                && last.into_iter().chain(query.suspect).any(is_unread)
         })
     }
 

@@ -37,6 +37,12 @@ pub(in crate::event_loop) fn explain(error: &io::Error, host: &str) -> String {
     }
 }
 
+/// Whether TLS itself says what is wrong, and not only that the stream has ended.
+pub(in crate::event_loop) fn is_of_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    error.is_some_and(|error| *error != Error::AlertReceived(AlertDescription::CloseNotify))
+}
+
 fn explain_tls(error: &Error, host: &str) -> String {
     match error {
         Error::InvalidCertificate(reason) => {

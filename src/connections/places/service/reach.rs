@@ -137,8 +137,9 @@ impl Service {
     }
 
     /// How long a kept connection may be silent: a part of the time of a query, but twice as long as the
-    /// service was silent of late, so that one that is slow is not asked twice for ever.
+    /// service was silent of late, so that one that is slow is not asked twice for ever. Never so long that no
+    /// time is left to ask again: it may have been slow because it was about to fall silent.
     pub(super) fn silence(&self) -> Duration {
-        (self.patience / PLACES_SILENCE_PART).max(2 * self.slowest)
+        (self.patience / PLACES_SILENCE_PART).max(2 * self.slowest).min(self.patience / 2)
     }
 }
