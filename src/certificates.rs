@@ -47,6 +47,8 @@ pub enum CertificateError {
     Make(rcgen::Error),
     /// A file can't be read or written.
     File { path: PathBuf, error: io::Error },
+    /// The folder is not there and can't be made.
+    Create { path: PathBuf, error: io::Error },
     /// Another user could put their own key into the folder, or read ours.
     Folder { path: PathBuf, reason: String },
     /// A certificate that this program has not made and therefore does not replace.
@@ -56,7 +58,11 @@ pub enum CertificateError {
 /// The identity that is kept in `folder`. It is made where there is none, and made again where this
 /// program's files are empty, cut or unreadable, say because the disk was full.
 pub fn keep(folder: &Path) -> Result<Identity, CertificateError> {
-    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|e| at(folder, e))?;
+    let mut create = DirBuilder::new();
+    create.recursive(true).mode(0o755);
+    create
+        .create(folder)
+        .map_err(|error| CertificateError::Create { path: folder.to_owned(), error })?;
     check(folder)?;
     if let Some(identity) = kept(folder)? {
         return Ok(identity);
@@ -168,7 +174,7 @@ fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), Certifi
     let mut open = OpenOptions::new();
     open.write(true).create_new(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
     let path = folder.join(name);
-    let mut file = open.open(&beside).map_err(|error| at(&beside, error))?;
+    let mut file = open.open(&beside).map_err(|error| at(&path, error))?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
@@ -192,6 +198,12 @@ impl fmt::Display for CertificateError {
             CertificateError::File { path, error } => {
                 write!(f, "the certificate's file {}: {}", path.display(), plain(error))
             }
+            CertificateError::Create { path, error } => write!(
+                f,
+                "can't make the folder {}: {}; choose another with --tls-dir",
+                path.display(),
+                plain(error)
+            ),
             CertificateError::Folder { path, reason } => write!(
                 f,
                 "the folder {} is no place for a key: {reason}; choose one of your own with \

@@ -6,8 +6,9 @@
 //!
 //! | signal | known state |
 //! |---|---|
-//! | SIGTERM, SIGINT, SIGCHLD, SIGUSR1 | not blocked, handled |
-//! | SIGHUP | not blocked; handled, or ignored where the parent ignored it (`nohup`) |
+//! | SIGTERM, SIGINT, SIGCHLD | not blocked, handled |
+//! | SIGUSR1 | blocked until it is handled: unhandled it would end a process that just starts |
+//! | SIGHUP | the same where there is no terminal; ignored where the parent ignored it (`nohup`) |
 //! | SIGTTOU | blocked: the kernel then permits writing to a terminal with `tostop` |
 //! | SIGXFSZ | handled, so that a write past `ulimit -f` fails with an error, like a full disk |
 //! | SIGPIPE | ignored (by Rust's standard library) |
@@ -20,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 /// What the process found when it began.
@@ -33,7 +34,12 @@ static FOUND: OnceLock<Found> = OnceLock::new();
 
 /// Sets every signal that matters to a known state. To be called once, before any thread is started.
 pub fn begin() {
-    let mut blocked = SigSet::empty();
+    let found = FOUND.get_or_init(look);
+    let mut blocked = log_signals();
+    if found.has_terminal {
+        // It means the end of the terminal: what waits for a file then should end, too.
+        blocked.remove(Signal::SIGHUP);
+    }
     // Blocked, not handled: after a handler the kernel would send it again for the same write.
     blocked.add(Signal::SIGTTOU);
     // It fails only for masks that the kernel does not know.
@@ -41,7 +47,6 @@ pub fn begin() {
     // Nobody looks at the flag: it is enough that the signal does not end the process.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     name_process();
-    FOUND.get_or_init(look);
 }
 
 /// The signals that the operator controls a process with, and the one that tells of a child.
@@ -51,6 +56,30 @@ pub fn control_signals() -> Vec<i32> {
         signals.push(SIGHUP);
     }
     signals
+}
+
+/// Lets those through that came before there was somebody to handle them, and all later ones. To be
+/// called on the main thread once [`control_signals`] are handled.
+pub fn hear() {
+    // It fails only for signals that the kernel does not know.
+    let _ = log_signals().thread_unblock();
+}
+
+/// The signals that open the log anew. (SIGHUP may mean more.)
+fn log_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGUSR1, Signal::SIGHUP])
+}
+
+/// Lets the process open so many descriptors, as far as it may. Says how many it can.
+pub fn raise_descriptors(needed: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let most = limit.maximum.unwrap_or(u64::MAX);
+        let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
+        // Where that is not allowed, what there is must do.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Whether the process had a controlling terminal at its start and has none now: somebody has

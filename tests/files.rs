@@ -173,6 +173,22 @@ fn a_log_that_is_a_fifo_is_not_waited_for() {
 }
 
 #[test]
+fn a_record_that_was_torn_is_ended_before_the_next_one() {
+    let setup = Setup::alone().any_port();
+    let torn = "25-Nov-26 21:41:25 - INFO: Sent to 127.0.0.1:518";
+    fs::write(setup.log_file("Goloman"), torn).expect("a log");
+    let server = setup.start("Goloman");
+    server.wait_for_log("Goloman listens on");
+    assert_eq!(server.log().lines().next(), Some(torn));
+    assert!(!server.log().contains("\n\n"), "{}", server.log());
+    // A whole one needs no end.
+    server.stop();
+    let server = setup.start("Goloman");
+    server.wait_for_log("Goloman listens on");
+    assert!(!server.log().contains("\n\n"), "{}", server.log());
+}
+
+#[test]
 fn a_log_may_be_a_symbolic_link_of_ones_own() {
     let setup = Setup::alone().any_port();
     let target = setup.folder.path().join("elsewhere");
@@ -259,4 +275,23 @@ fn a_demonstration_keeps_its_certificates_where_it_is_told_to() {
     herd.signal(Signal::TERM);
     assert_eq!(herd.wait().code(), Some(0));
     assert_eq!(entries(&tls), FILES);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
+    let setup = Setup::new(&[("Goloman", &[])]);
+    let path = setup.folder.path().join("no folder");
+    fs::write(&path, "").expect("a file");
+    for (is_temporary, remedy) in [(true, "TMPDIR"), (false, "another with --tls-dir")] {
+        let mut command = Herd::command(&setup);
+        match is_temporary {
+            true => command.env("TMPDIR", &path),
+            false => command.arg("--tls-dir").arg(&path),
+        };
+        let ended = run_to_end(command);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let folder = format!("{}: ", path.display());
+        assert!(ended.stderr.contains(&folder) && ended.stderr.contains(remedy), "{ended:?}");
+        assert!(!ended.stderr.contains("certificate's file"), "{ended:?}");
+    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use common::process::{Running, follow, run_to_end, send_signal};
+use common::process::{Running, follow, run_to_end, send_signal, through};
 use common::{Client, Herd, LIMIT, ServerProcess, Setup, wait_until};
 
 // Ports.
@@ -163,6 +163,28 @@ fn servers_are_started_again_although_the_program_was_replaced() {
     let read = |name: &str| std::fs::read(format!("/proc/{hands}/{name}")).expect("it runs");
     assert_eq!(read("comm"), b"herd-mio\n", "what ps shows");
     assert!(read("cmdline").starts_with(program.as_os_str().as_bytes()), "and what ps -f shows");
+}
+
+// Descriptors.
+
+#[test]
+fn a_herd_opens_as_many_descriptors_as_it_may() {
+    let offline = "[places]\nprovider = \"offline\"";
+    let names: Vec<String> = (0..12).map(|number| format!("N{number}")).collect();
+    let shape: Vec<(&str, &[&str])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    let herd = |shell: &str| {
+        let setup = Setup::new(&shape).section(offline);
+        let command = through(&["sh", "-c", shell], &Herd::command(&setup));
+        (setup, command)
+    };
+    let (setup, command) = herd("ulimit -Sn 12 && exec \"$0\" \"$@\"");
+    let herd_of_all = Herd::spawn(setup, command);
+    assert_eq!(herd_of_all.children().len(), names.len());
+    // Where it may not, it says what to do.
+    let (_setup, command) = herd("ulimit -n 12 && exec \"$0\" \"$@\"");
+    let ended = run_to_end(command);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("(ulimit -n)"), "{ended:?}");
 }
 
 // What is read.

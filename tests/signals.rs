@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -119,6 +122,34 @@ fn sigusr1_opens_the_log_anew_in_a_server_and_in_a_herd() {
         herd.signal(Signal::USR1);
         wait_until(LIMIT, "a new log is there", || new_log.exists());
         assert!(herd.answers(name));
+    }
+}
+
+#[test]
+fn a_signal_for_the_log_that_comes_while_a_process_starts_waits_for_it() {
+    for mode in [&["--server", "Goloman"][..], &["--herd"]] {
+        let setup = Herd::small_setup();
+        let fifo = setup.folder.path().join("fifo");
+        let mut mkfifo = Command::new("mkfifo");
+        assert!(mkfifo.arg(&fifo).status().expect("it is in coreutils").success());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
+        command.args(mode).arg("--config").arg(&fifo).arg("--log-dir").arg(setup.folder.path());
+        // Without a terminal, for which SIGHUP would mean the end.
+        let mut child = Running(through(&["setsid"], &command).spawn().expect("it runs"));
+        // Once this is open the process waits for its configuration.
+        let mut config = OpenOptions::new().write(true).open(&fifo).expect("a FIFO");
+        send_signal(child.0.id(), Signal::HUP);
+        send_signal(child.0.id(), Signal::USR1);
+        // A process that has ended takes nothing.
+        config.write_all(setup.toml("Goloman").as_bytes()).expect("it is read");
+        drop(config);
+        let log = || std::fs::read_to_string(setup.log_file("Goloman")).unwrap_or_default();
+        wait_until(LIMIT, "the log is opened anew", || {
+            assert_eq!(child.0.try_wait().expect("a child"), None, "{mode:?}");
+            log().contains("The log was opened anew.")
+        });
+        send_signal(child.0.id(), Signal::TERM);
+        assert_eq!(status_of(&mut child.0), Some(0), "{mode:?}");
     }
 }
 

@@ -39,6 +39,7 @@ impl Wishes {
     ) -> io::Result<Wishes> {
         let mut signals = Signals::new(process::control_signals())?;
         registry.register(&mut signals, signals_token, Interest::READABLE)?;
+        process::hear();
         process::reap(); // Orphans that had ended before.
         let has_leash = std::env::var_os(LEASH).is_some();
         if has_leash {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::buffers::Buffers;
 use super::dialling::Dial;
@@ -27,6 +26,7 @@ use crate::errors::plain;
 use crate::limits::{EVENTS_A_TURN, LOOK_UPS, PLACES_JOBS, READ_BYTES_A_TURN, STRANGERS};
 use crate::logging::{Log, stderr};
 use crate::places::gazetteer::Gazetteer;
+use crate::process;
 use crate::protocol::Epoch;
 
 /// Why a server could not start, or had to end.
@@ -216,15 +216,7 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
     };
     let set_aside = config.loops * OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
     let needed = (wanted + set_aside) as u64;
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current < needed {
-        let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
-        // Where that is not allowed, what there is must do.
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let descriptors = process::raise_descriptors(needed);
     // With very few descriptors the shares shrink, down to half of what there is.
     let set_aside = (set_aside as u64).min(descriptors / 2);
     let clients = usize::try_from(descriptors - set_aside).unwrap_or(usize::MAX);

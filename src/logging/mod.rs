@@ -19,8 +19,8 @@ mod writer;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -112,7 +112,24 @@ fn append_to(path: &Path) -> io::Result<File> {
     })?;
     // From here on the thread that writes may wait: it is there for that.
     rustix::io::ioctl_fionbio(&file, false)?;
+    // A disk that is full is no reason not to run.
+    let _ = end_torn_record(path, &file);
     Ok(file)
+}
+
+/// A process that was killed, or a disk that was full, may have left the half of a record: the next
+/// one gets a line of its own.
+fn end_torn_record(path: &Path, mut file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [b'\n'];
+    File::open(path)?.read_exact_at(&mut last, found.len() - 1)?;
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(())
 }
 
 impl Log {

@@ -23,6 +23,7 @@ use super::HerdError;
 use crate::args::Args;
 use crate::certificates;
 use crate::config::KEY_VARIABLE;
+use crate::errors::plain;
 use crate::places::google::Api;
 
 /// A Places service, as far as the supervisor has to do with it.
@@ -41,7 +42,7 @@ impl Demonstration {
         let (folder, mut temporary) = match &args.tls_dir {
             Some(folder) => (folder.clone(), None),
             None => {
-                let temporary = TemporaryFolder::new().map_err(HerdError::Setup)?;
+                let temporary = TemporaryFolder::new().map_err(|error| no_folder(&error))?;
                 (temporary.path.clone(), Some(temporary))
             }
         };
@@ -140,6 +141,15 @@ impl Drop for TemporaryFolder {
         // It may be gone already, and where it can't be removed nobody is left who could do more.
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+fn no_folder(error: &io::Error) -> HerdError {
+    let parent = std::env::temp_dir();
+    let (parent, reason) = (parent.display(), plain(error));
+    HerdError::Places(format!(
+        "no folder for its key can be made in {parent}: {reason}; set TMPDIR to a folder that can be \
+         written, or name one with --tls-dir"
+    ))
 }
 
 fn reserve() -> io::Result<Socket> {

@@ -29,6 +29,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -92,6 +93,8 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
         words.extend(options.iter().cloned());
         servers.push(Server::new(name, words));
     }
+    // Each server's leash is one.
+    process::raise_descriptors(servers.len() as u64 + OWN_DESCRIPTORS);
     let mut supervisor = Supervisor { program, servers, signals };
     if let Some(service) = &demonstrated {
         // First, so that the first query finds it there.
@@ -106,6 +109,7 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
 /// Signals, each as an item of a channel, so that they can be waited for with a limit.
 fn signals() -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new(process::control_signals())?;
+    process::hear();
     let (send, receive) = mpsc::channel();
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
@@ -246,7 +250,14 @@ impl fmt::Display for HerdError {
                     "{server} can't listen for {what} on {address}: {reason}{others}; {remedy}"
                 )
             }
-            HerdError::Start { name, error } => write!(f, "can't start {name}: {}", plain(error)),
+            HerdError::Start { name, error } => {
+                let remedy = match Errno::from_io_error(error) {
+                    Some(Errno::MFILE) => "; raise the limit (ulimit -n)",
+                    Some(Errno::AGAIN) => "; raise the limit (ulimit -u)",
+                    _ => "",
+                };
+                write!(f, "can't start {name}: {}{remedy}", plain(error))
+            }
             HerdError::Unusable { name, .. } => {
                 write!(f, "{name} could not begin (see above), so the herd is not run")
             }
@@ -263,5 +274,7 @@ impl fmt::Display for HerdError {
 
 impl std::error::Error for HerdError {}
 
+/// What the supervisor has open beside the leashes, and needs for a moment to start a process.
+const OWN_DESCRIPTORS: u64 = 64;
 /// How often it is looked whether a killed process is gone.
 const KILL_PROBE: Duration = Duration::from_millis(10);
