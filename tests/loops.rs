@@ -87,6 +87,20 @@ fn what_stands_unread_when_the_server_stops_is_answered_by_every_loop() {
 }
 
 #[test]
+fn that_a_loop_has_ended_before_the_others_is_no_warning_when_the_server_stops() {
+    let setup = Setup::star(&["Hands"]).top("loops = 2");
+    let hands = setup.play("Hands");
+    let mut goloman = setup.start("Goloman");
+    let mut link = hands.greet_empty("00000000000000aa");
+    link.until_mark();
+    tell(&mut crowd(&goloman), 1); // It is never acknowledged, so the first loop waits all of its grace.
+    goloman.signal(Signal::TERM);
+    assert_eq!(goloman.wait().code(), Some(0));
+    let log = goloman.log();
+    assert!(log.contains("Goloman/2 has stopped") && !log.contains("can't be reached"), "{log}");
+}
+
+#[test]
 fn loops_share_what_the_limit_of_connections_allows() {
     let limits = "[limits]\nconnections = 4";
     let setup = Setup::alone().top("loops = 2").section(limits).any_port();

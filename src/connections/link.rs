@@ -67,7 +67,6 @@ impl Server {
     /// A neighbour could not be reached, for this reason.
     pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Moment) {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
-        known.link = None;
         let title = &known.title;
         match known.unreachable.occurs(now.elapsed) {
             Some(lasting) => {
@@ -76,6 +75,12 @@ impl Server {
             }
             None => log::debug!("{title} can't be reached: {reason}."),
         }
+        self.link_over(neighbour, now);
+    }
+
+    /// There is no connection to a neighbour, and none being made.
+    pub fn link_over(&mut self, neighbour: NeighbourId, now: Moment) {
+        self.neighbours[usize::from(neighbour.0)].link = None;
         self.herd.link_closed(neighbour, now, &mut Records(&self.title, &self.neighbours));
     }
 

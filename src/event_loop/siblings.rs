@@ -156,6 +156,8 @@ impl EventLoop {
                 let id = self.add(Socket::Pair(ours), WITHIN, role, Life::Connecting);
                 self.server.link_connecting(neighbour, id);
             }
+            // It has stopped before this one, and nobody needs to be told of that.
+            Err(_) if self.stopping.is_some() => self.server.link_over(neighbour, self.now),
             Err(error) => self.server.link_failed(neighbour, &plain(&error), self.now),
         }
     }
