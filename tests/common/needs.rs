@@ -32,7 +32,7 @@ pub type Test = (&'static str, fn() -> Outcome);
 pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 
 /// The package of each tool that tests use. `.ci/run` installs the same.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("env", "coreutils"),
@@ -40,6 +40,7 @@ const PACKAGES: [(&str, &str); 11] = [
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
+    ("patch", "patch"),
     ("pgrep", "procps"),
     ("python3", "python3"),
     ("tc", "iproute2"),
