@@ -164,6 +164,16 @@ impl<'b> Usable<'b> {
         Ok(Usable { body: Cow::Owned(body), list: Some(list) })
     }
 
+    /// The same without what it was borrowed from.
+    pub fn into_owned(self) -> Usable<'static> {
+        Usable { body: Cow::Owned(self.body.into_owned()), list: self.list }
+    }
+
+    /// Bytes of its body.
+    pub fn held(&self) -> usize {
+        self.body.len()
+    }
+
     /// The body as [`trim`] leaves it.
     pub fn trim(&self, bound: usize) -> Vec<u8> {
         let (head, tail) = match &self.list {

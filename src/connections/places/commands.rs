@@ -1,50 +1,97 @@
 //! What the loop is to do for the queries, in order. Answers that many wait for are in it once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::queries::Asker;
 use crate::connections::Command;
+use crate::places::trim::Usable;
 
 /// Commands that the loop has not fetched yet.
 #[derive(Debug, Default)]
 pub(super) struct Commands {
-    queue: VecDeque<Command>,
+    queue: VecDeque<Waiting>,
     undelivered: usize,
+}
+
+/// What waits in it.
+#[derive(Debug)]
+enum Waiting {
+    Command(Command),
+    /// One answer for all who asked.
+    Answer {
+        /// In the order of their bounds.
+        askers: VecDeque<Asker>,
+        answer: Result<Usable<'static>, Vec<u8>>,
+        /// What those of one bound get, made when the first of them is served: all of them at once could be
+        /// twenty times as large as the answer.
+        body: Option<(usize, Arc<Vec<u8>>)>,
+    },
 }
 
 impl Commands {
     pub(super) fn push_back(&mut self, command: Command) {
-        self.queue.push_back(command);
+        self.queue.push_back(Waiting::Command(command));
     }
 
     pub(super) fn extend(&mut self, commands: impl IntoIterator<Item = Command>) {
-        self.queue.extend(commands);
+        self.queue.extend(commands.into_iter().map(Waiting::Command));
     }
 
-    /// Delivers to each asker the body of its bound, which is made once.
-    pub(super) fn deliver(&mut self, askers: Vec<Asker>, mut body: impl FnMut(usize) -> Vec<u8>) {
-        let mut bodies: BTreeMap<usize, Arc<Vec<u8>>> = BTreeMap::new();
-        for Asker { who, bound } in askers {
-            let shared = bodies.entry(bound).or_insert_with(|| Arc::new(body(bound)));
-            self.queue.push_back(Command::Deliver { to: who, body: Arc::clone(shared) });
+    /// Delivers to each asker the answer as far as its bound goes, or the failure.
+    pub(super) fn deliver(
+        &mut self,
+        mut askers: Vec<Asker>,
+        answer: Result<Usable<'static>, Vec<u8>>,
+    ) {
+        if askers.is_empty() {
+            return;
         }
-        self.undelivered += bodies.values().map(|body| body.capacity()).sum::<usize>();
+        askers.sort_by_key(|asker| asker.bound);
+        self.undelivered += held(&answer);
+        self.queue.push_back(Waiting::Answer { askers: askers.into(), answer, body: None });
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Command> {
-        let command = self.queue.pop_front();
-        if let Some(Command::Deliver { body, .. }) = &command
-            && Arc::strong_count(body) == 1
-        {
-            self.undelivered -= body.capacity();
+        if let Some(Waiting::Answer { askers, answer, body }) = self.queue.front_mut() {
+            let Asker { who, bound } = askers.pop_front()?;
+            let made = match body.take() {
+                Some((same, made)) if same == bound => made,
+                before => {
+                    self.undelivered -= before.map_or(0, |(_, made)| made.capacity());
+                    let made = match answer {
+                        Ok(usable) => usable.trim(bound),
+                        Err(failed) => failed.clone(),
+                    };
+                    self.undelivered += made.capacity();
+                    Arc::new(made)
+                }
+            };
+            let command = Command::Deliver { to: who, body: Arc::clone(&made) };
+            if askers.is_empty() {
+                self.undelivered -= made.capacity() + held(answer);
+                self.queue.pop_front();
+            } else {
+                *body = Some((bound, made));
+            }
+            return Some(command);
         }
-        command
+        match self.queue.pop_front()? {
+            Waiting::Command(command) => Some(command),
+            Waiting::Answer { .. } => None, // It was looked for above.
+        }
     }
 
     /// Bytes of answers that are still to be delivered.
     pub(super) fn undelivered(&self) -> usize {
         self.undelivered
+    }
+}
+
+fn held(answer: &Result<Usable<'static>, Vec<u8>>) -> usize {
+    match answer {
+        Ok(usable) => usable.held(),
+        Err(failed) => failed.capacity(),
     }
 }
 
@@ -54,24 +101,25 @@ mod tests {
     use crate::connections::ConnectionId;
 
     #[test]
-    fn an_answer_that_many_wait_for_is_held_once_for_each_bound() {
+    fn an_answer_that_many_wait_for_is_held_once_and_as_it_is_told_for_one_bound_at_a_time() {
         let mut commands = Commands::default();
         let askers = (0..3_000).map(|slot| {
             let who = ConnectionId { slot, generation: 1 };
             Asker { who, bound: (slot % 3) as usize }
         });
-        let mut made = 0;
-        commands.deliver(askers.collect(), |bound| {
-            made += 1;
-            vec![b'x'; 1_000 + bound]
-        });
-        assert_eq!((made, commands.undelivered()), (3, 3_003));
-        for slot in 0..3_000 {
-            let Some(Command::Deliver { to, body }) = commands.pop_front() else {
-                panic!("an answer for {slot}");
+        let text = format!("{{\"results\":[1,2],\"x\":\"{}\"}}", "x".repeat(1_000));
+        let answer = Usable::made(text.clone().into_bytes(), "results", 2).expect("usable");
+        commands.deliver(askers.collect(), Ok(answer));
+        let mut told = [0; 3_000];
+        while let Some(command) = commands.pop_front() {
+            let Command::Deliver { to, body } = command else {
+                panic!("only answers wait");
             };
-            assert_eq!((to.slot, body.len()), (slot, 1_000 + (slot % 3) as usize));
+            let list = ["[]", "[1]", "[1,2]"][to.slot as usize % 3];
+            assert_eq!(*body, format!("{}\n\n", text.replace("[1,2]", list)).into_bytes());
+            told[to.slot as usize] += 1;
+            assert!(commands.undelivered() < 3 * text.len(), "{}", commands.undelivered());
         }
-        assert_eq!(commands.undelivered(), 0);
+        assert_eq!((told, commands.undelivered()), ([1; 3_000], 0));
     }
 }

@@ -53,13 +53,10 @@ impl Service {
             }
             Answer::Places { usable, refusal } => {
                 refusal.iter().for_each(|refusal| self.record(refusal));
-                Ok(usable)
+                Ok(usable.into_owned())
             }
         };
-        self.commands.deliver(query.askers, |bound| match &places {
-            Ok(usable) => usable.trim(bound),
-            Err(failed) => failed.clone(),
-        });
+        self.commands.deliver(query.askers, places);
     }
 
     /// A query's time is up.
@@ -112,7 +109,7 @@ impl Service {
         if let Some(query) = self.queries.take(id) {
             self.commands.extend(query.suspect.map(Command::Close));
             self.record(failure);
-            self.commands.deliver(query.askers, |_| failure.body());
+            self.commands.deliver(query.askers, Err(failure.body()));
         }
         self.start_waiting(now);
     }
