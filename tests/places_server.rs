@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::places_server::{KEY, PlacesServer};
-use common::process::follow;
-use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
+use common::process::{Running, follow};
+use common::{Client, Herd, LIMIT, ServerProcess, Setup, wait_until};
 
 const AROUND: &str = "location=34.068930,-118.445127&radius=16093";
 
@@ -26,24 +26,22 @@ fn the_certificates_are_kept_for_the_next_start_and_the_key_is_its_owners() {
     let mut again = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
     again.args(["--places-server", "127.0.0.1:0", "--tls-dir"]).arg(folder);
     again.arg("--log-dir").arg(folder).stderr(Stdio::piped());
-    let mut again = again.spawn().expect("the program runs");
-    let said = follow(again.stderr.take().expect("stderr is piped"));
+    let mut again = Running(again.spawn().expect("the program runs"));
+    let said = follow(again.0.stderr.take().expect("stderr is piped"));
     wait_until(LIMIT, "it listens", || said.lock().expect("text").contains("listens on"));
-    _ = again.kill();
-    _ = again.wait();
+    drop(again);
     assert_eq!(read(folder), before);
 }
 
 #[test]
 fn the_herd_asks_the_service_that_runs_beside_it() {
     let setup = Setup::new(&[("Goloman", &["Welsh"]), ("Welsh", &[])]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
-    command.arg("--herd").arg("--config").arg(setup.config_file("Goloman"));
-    command.arg("--log-dir").arg(setup.folder.path()).env_remove("HERD_PLACES_KEY");
-    let mut herd = command.stderr(Stdio::null()).spawn().expect("the program runs");
-    let address = setup.clients_address("Welsh");
-    wait_until(LIMIT, "Welsh listens", || Client::try_connect(address).is_ok());
-    let mut client = Client::connect(address);
+    let command = Herd::command(&setup);
+    let mut herd = Herd::spawn(setup, command);
+    // The servers wait two seconds for it, which may not be enough; who is refused is told so at once.
+    herd.wait_until_said("Places listens on ");
+    let setup = &herd.setup;
+    let mut client = Client::connect(setup.clients_address("Welsh"));
     client.ask("IAMAT kiwi +34.068930-118.445127 1559865055.5");
     let answer = client.whatsat("kiwi", "10", "5");
     assert_eq!((answer.results().len(), answer.status().as_str()), (5, "OK"));
@@ -51,8 +49,8 @@ fn the_herd_asks_the_service_that_runs_beside_it() {
         || std::fs::read_to_string(setup.folder.path().join("Places_log.txt")).unwrap_or_default();
     let request = format!("GET /maps/api/place/nearbysearch/json?{AROUND}\n");
     wait_until(LIMIT, "the service's log tells of it", || log().contains(&request));
-    common::process::send_signal(herd.id(), rustix::process::Signal::TERM);
-    assert!(herd.wait().expect("it ends").success());
+    herd.signal(rustix::process::Signal::TERM);
+    assert!(herd.wait().success());
 }
 
 /// What it is asked for it tells, and a client can't tell which of the two APIs was asked.

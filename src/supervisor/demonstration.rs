@@ -59,7 +59,8 @@ impl Demonstration {
         Ok(Demonstration { folder, temporary, port, key, _reservation: reservation })
     }
 
-    /// Waits until the service accepts connections, or is late enough to be waited for by the queries.
+    /// Waits until the service accepts connections, but not for long: until it does, queries are answered with
+    /// the reason why it can't be reached.
     pub(super) fn await_listening(&self) {
         let begin = Instant::now();
         let address = (Ipv4Addr::LOCALHOST, self.port);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -149,9 +150,19 @@ impl Herd {
 impl Drop for Herd {
     fn drop(&mut self) {
         self.children();
+        let ours = processes().into_iter().filter(|process| process.parent == self.child.id());
+        let ours: Vec<u32> = ours.map(|process| process.pid).collect();
         _ = self.child.kill();
         _ = self.child.wait();
         for pid in self.left() {
+            send_signal(pid, Signal::KILL);
+        }
+        // A Places service beside them has a folder to remove.
+        let begin = Instant::now();
+        while ours.iter().any(|&pid| is_of_ours(pid)) && begin.elapsed() < LIMIT {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for &pid in ours.iter().filter(|&&pid| is_of_ours(pid)) {
             send_signal(pid, Signal::KILL);
         }
         if std::thread::panicking() {

@@ -1,12 +1,12 @@
 //! The Places service of this program's own, as a process.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
 use super::needs::{Missing, tool};
-use super::process::follow;
+use super::process::{Running, follow};
 use super::{LIMIT, wait_until};
 
 /// The key that it asks for.
@@ -16,7 +16,7 @@ pub const KEY: &str = "sesame";
 pub struct PlacesServer {
     pub port: u16,
     pub folder: TempDir,
-    child: Child,
+    _running: Running,
 }
 
 impl PlacesServer {
@@ -25,8 +25,9 @@ impl PlacesServer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
         command.args(["--places-server", "127.0.0.1:0", "--places-key", KEY, "--tls-dir"]);
         command.arg(folder.path()).arg("--log-dir").arg(folder.path());
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program runs");
-        let said = follow(child.stderr.take().expect("stderr is piped"));
+        let mut running =
+            Running(command.stderr(Stdio::piped()).spawn().expect("the program runs"));
+        let said = follow(running.0.stderr.take().expect("stderr is piped"));
         let port = Mutex::new(None);
         wait_until(LIMIT, "the service listens", || {
             let said = Arc::clone(&said);
@@ -36,7 +37,7 @@ impl PlacesServer {
             at.is_some()
         });
         let port = port.into_inner().expect("one thread").expect("a port");
-        PlacesServer { port, folder, child }
+        PlacesServer { port, folder, _running: running }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -58,13 +59,6 @@ impl PlacesServer {
         command.arg("-CAfile").arg(self.folder.path().join("ca.pem"));
         command.stdin(std::fs::File::open(file).expect("a file"));
         Ok(text(&command.output().expect("openssl runs").stdout))
-    }
-}
-
-impl Drop for PlacesServer {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }
 

@@ -2,12 +2,13 @@
 //! trusted where it is itself the file of `--places-ca`.
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use tempfile::TempDir;
 
 use crate::common::needs::{Missing, Outcome, tool};
 use crate::common::ports::{Port, reserve};
+use crate::common::process::Running;
 use crate::common::tls_server::TlsServer;
 use crate::common::{Client, LIMIT, wait_until};
 
@@ -55,23 +56,16 @@ impl Files {
         openssl.arg(port.number.to_string()).args(["-cert", &format!("{name}.pem"), "-key"]);
         openssl.arg(format!("{name}.key")).args(how).stdin(Stdio::null());
         openssl.stdout(Stdio::null()).stderr(Stdio::null());
-        let child = openssl.spawn().expect("openssl runs");
+        let running = Running(openssl.spawn().expect("openssl runs"));
         wait_until(LIMIT, "OpenSSL listens", || Client::try_connect(port.address()).is_ok());
-        Ok(Server { service: TlsServer { port: port.number }, child, _port: port })
+        Ok(Server { service: TlsServer { port: port.number }, _running: running, _port: port })
     }
 }
 
 struct Server {
     service: TlsServer,
-    child: Child,
+    _running: Running,
     _port: Port,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }
 
 pub fn its_self_signed_certificate_is_trusted_where_it_is_the_trusted_file() -> Outcome {
