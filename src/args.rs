@@ -53,7 +53,7 @@ pub enum Mode {
 pub enum ArgsError {
     /// None of `--server`, `--herd`, `--places-server` and `--check`.
     NoMode,
-    /// Two of them.
+    /// Two of them, or two ways to give the key.
     TwoModes(&'static str, &'static str),
     /// Two names of servers, or one beside what runs none.
     Name {
@@ -90,6 +90,9 @@ impl Args {
             true => Typed::default(), // Whoever asks for help may have got the rest wrong.
             false => Typed::read(words)?,
         };
+        if typed.has("--places-key") && typed.has("--places-key-file") {
+            return Err(ArgsError::TwoModes("--places-key", "--places-key-file"));
+        }
         let mode = match (help, version) {
             (true, _) => Mode::Help,
             (_, true) => Mode::Version,
@@ -130,6 +133,9 @@ impl Typed {
             };
             let Some(&(option, takes_value)) = OPTIONS.iter().find(|(known, _)| name == *known)
             else {
+                if let Some(ends) = ASK_ONLY.iter().find(|ends| name == **ends) {
+                    return Err(ArgsError::TakesNoValue(ends)); // Alone they were found before.
+                }
                 // Without its value, which may be a secret.
                 return Err(ArgsError::Unknown(name));
             };
@@ -147,7 +153,7 @@ impl Typed {
 
     /// The one thing that is to be done.
     fn mode(&mut self) -> Result<Mode, ArgsError> {
-        let given = |option: &&&str| self.options.iter().any(|(other, _)| *other == **option);
+        let given = |option: &&&str| self.has(option);
         let mut modes = MODES.iter().filter(given);
         let (first, second) = (modes.next(), modes.next());
         if let (Some(first), Some(second)) = (first, second) {
@@ -170,6 +176,10 @@ impl Typed {
             (_, _, Some(_)) => Ok(Mode::Check),
             _ => Err(ArgsError::NoMode),
         }
+    }
+
+    fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|(other, _)| *other == option)
     }
 
     fn take(&mut self, option: &str) -> Option<OsString> {
@@ -222,14 +232,17 @@ fn short(letter: char, words: &mut lexopt::Parser) -> String {
     name
 }
 
-/// The value of an option. The next option is none.
+/// The value of an option. The next option is none, and nor is an empty word, as an unset variable leaves it.
 fn value_of(option: &'static str, words: &mut lexopt::Parser) -> Result<OsString, ArgsError> {
-    if let Some(joined) = words.optional_value() {
-        return Ok(joined);
+    let joined = words.optional_value();
+    let is_joined = joined.is_some();
+    let value = joined.map_or_else(|| words.value(), Ok);
+    let value = value.map_err(|_| ArgsError::NeedsValue(option))?;
+    let is_option = !is_joined && value.as_bytes().starts_with(b"--");
+    match is_option || value.is_empty() {
+        true => Err(ArgsError::NeedsValue(option)),
+        false => Ok(value),
     }
-    let value = words.value().map_err(|_| ArgsError::NeedsValue(option))?;
-    let is_option = value.as_bytes().starts_with(b"--");
-    if is_option { Err(ArgsError::NeedsValue(option)) } else { Ok(value) }
 }
 
 /// The one error of reading the next word: the option before it had a value, and takes none.
@@ -333,6 +346,8 @@ const LEVELS: &str = "off, error, warning, info, debug or trace";
 
 /// What says what is to be done; one of them is given.
 const MODES: &[&str] = &["--server", "--herd", "--check", "--places-server"];
+/// What `--help` and `--version` are written as.
+const ASK_ONLY: [&str; 4] = ["-h", "--help", "-V", "--version"];
 /// Every option, and whether it takes a value.
 const OPTIONS: &[(&str, bool)] = &[
     ("--server", true),

@@ -33,6 +33,21 @@ fn without_numbers(text: &str) -> String {
     kept
 }
 
+/// The same text without API keys: one that was typed in a wrong place is in a message else. Google's are known by
+/// how they begin.
+pub fn without_keys(text: &str) -> String {
+    let is_of_key = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    let mut parts = text.split(KEY_BEGINS);
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.push_str(KEY_BEGINS);
+        let rest = part.trim_start_matches(is_of_key);
+        kept.push_str(if rest.len() < part.len() { "…" } else { "" });
+        kept.push_str(rest);
+    }
+    kept
+}
+
 /// The name that was probably meant, for "did you mean": the nearest one, if no more than every third of its
 /// letters is another. So of one and two letters none is; capitals count as small letters.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -65,6 +80,8 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
 const NAMES_LISTED: usize = 20;
 /// No option, key or server has a longer name.
 const LONGEST_NAME: usize = 100;
+/// How each of Google's API keys begins.
+const KEY_BEGINS: &str = "AIza";
 /// How the standard library begins the number of an error, behind its text.
 const NUMBER_BEGINS: &str = " (os error ";
 
@@ -84,6 +101,21 @@ mod tests {
             assert_eq!(format!("{text} (os error {number})"), error.to_string());
             let within = io::Error::other(format!("looking it up: {error}; once more"));
             assert_eq!(plain(&within), format!("looking it up: {text}; once more"));
+        }
+    }
+
+    #[test]
+    fn a_key_is_taken_out_of_a_text() {
+        for (text, left) in [
+            (
+                "no server named \"AIzaSy-1_x\" (servers: A)",
+                "no server named \"AIza…\" (servers: A)",
+            ),
+            ("AIzaA AIzaB", "AIza… AIza…"),
+            ("AIza... AIza", "AIza... AIza"),
+            ("nothing", "nothing"),
+        ] {
+            assert_eq!(without_keys(text), left);
         }
     }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use herd_mio::args::{Args, HELP, Mode};
 use herd_mio::config::{Config, ConfigError, PLACES_SERVICE};
-use herd_mio::errors::{did_you_mean, listed, plain};
+use herd_mio::errors::{did_you_mean, listed, plain, without_keys};
 use herd_mio::event_loop::{RunError, ServerTls};
 use herd_mio::limits::LOG_FLUSH_WAIT_HURRIED;
 use herd_mio::logging::{Log, stderr};
@@ -70,16 +70,14 @@ fn run() -> ExitCode {
 /// Why a server is not run is in its log, too.
 fn record(args: &Args, error: &ConfigError) {
     let name = match (&args.mode, error) {
-        (Mode::Server(name), _) if is_server_name(name.as_bytes()) && !name.starts_with('-') => {
-            name
-        }
+        (Mode::Server(name), _) if may_have_log(name) => name,
         // Both would have had this log.
         (Mode::Herd, ConfigError::NameTaken { .. }) => PLACES_SERVICE,
         _ => return,
     };
     // Without a log there is standard error.
     if let Ok(log) = logging::start(&args.log_dir, name, args.log_level) {
-        for line in error.to_string().lines() {
+        for line in without_keys(&error.to_string()).lines() {
             // Not limited: the mistakes in one message are.
             log::error!("{line}.");
         }
@@ -89,7 +87,7 @@ fn record(args: &Args, error: &ConfigError) {
 
 fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     let known = config.server(name);
-    if known.is_none() && !is_server_name(name.as_bytes()) {
+    if known.is_none() && !may_have_log(name) {
         return unusable(&unknown(name, config)); // Nor is there a file to be named after it.
     }
     let log = match logging::start(&args.log_dir, name, args.log_level) {
@@ -105,6 +103,11 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     };
     warn(config);
     end(name, event_loop::run(config, server, log.clone()), &log)
+}
+
+/// Whether a file may be named after it: a server's name, and not a key that was typed in its place.
+fn may_have_log(name: &str) -> bool {
+    is_server_name(name.as_bytes()) && !name.starts_with('-') && without_keys(name) == name
 }
 
 /// A folder that may be written to need not be one that may be listed.
@@ -202,7 +205,7 @@ fn failed(text: &str) -> ExitCode {
 }
 
 fn complain(text: &str) {
-    stderr::say(&format!("herd-mio: {text}"));
+    stderr::say(&format!("herd-mio: {}", without_keys(text)));
 }
 
 fn print(text: &str) -> ExitCode {

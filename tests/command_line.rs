@@ -5,7 +5,7 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::program::{file, herd_mio};
+use common::program::{A, file, herd_mio};
 use common::{ServerProcess, Setup};
 
 fn stdout(output: &Output) -> String {
@@ -51,7 +51,22 @@ fn a_command_line_that_cannot_be_used_is_said() {
     is_unusable(&["--check", "--places-url", "http://x/"], "https");
     is_unusable(&["--check", "--config"], "--config needs a value");
     is_unusable(&["--server", "--log-dir", "x"], "--server needs a value");
-    is_unusable(&["--check", "--config", "/nowhere/herd.toml"], "can't read /nowhere/herd.toml");
+    is_unusable(
+        &["--check", "--config", "/nowhere/herd.toml"],
+        "can't read /nowhere/herd.toml, the file of --config: No such file",
+    );
+    for option in ["--config", "--log-dir", "--places-key", "--places-ca", "--dialect", "--server"]
+    {
+        let needed = format!("{option} needs a value");
+        is_unusable(&[&format!("{option}="), "--check"], &needed);
+        is_unusable(&["--check", option, ""], &needed);
+    }
+    is_unusable(&["--version=1"], "--version takes no value");
+    is_unusable(&["--help=me"], "--help takes no value");
+    is_unusable(
+        &["--check", "--places-key", "sesame", "--places-key-file", "key"],
+        "--places-key and --places-key-file can't be given together",
+    );
 }
 
 #[test]
@@ -131,6 +146,48 @@ fn an_invalid_key_is_never_shown() {
     let said = stderr(&command.output().expect("the program runs"));
     assert!(said.contains("HERD_PLACES_KEY is not a valid API key"), "{said}");
     assert!(!said.contains("sesame"), "{said}");
+}
+
+/// Whoever takes one option for another, or writes the key into the configuration, has not shown it to all.
+#[test]
+fn a_key_in_a_wrong_place_is_not_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("text");
+    let key = "AIzaSesame-open_1";
+    let config = folder.path().join("herd.toml");
+    let config = config.to_str().expect("text");
+    let places = format!("{A}[places]\nprovider = \"{key}\"\nshape = \"{key}\"\n\"{key}\" = 1\n");
+    std::fs::write(config, places).expect("a file");
+    for words in [
+        &["--check", "--places", key] as &[&str],
+        &["--check", "--places-key-file", key],
+        &["--check", "--places-ca", key],
+        &["--check", "--config", key],
+        &["--check", "--log-dir", key],
+        &["--check", "--dialect", key],
+        &["--check", "--log-level", key],
+        &["--check", &format!("--places-key {key}")],
+        &["--check", key],
+        &["--places-server", key],
+        &[key, "--log-dir", path],
+        &["--check", "--config", config],
+        &["A", "--config", config, "--log-dir", path],
+    ] {
+        let output = herd_mio(words);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains("AIza…") && !said.contains("Sesame"), "{words:?}: {said}");
+    }
+    let log = std::fs::read_to_string(folder.path().join("A_log.txt")).expect("a log");
+    assert!(log.contains("AIza…") && !log.contains("Sesame"), "{log}");
+    let files = std::fs::read_dir(path).expect("the folder").flatten();
+    let named = files.filter(|file| file.file_name().to_string_lossy().contains("AIza"));
+    assert_eq!(named.count(), 0, "nor is there a log of that name");
+
+    let user = format!("{A}dial = \"me:sesame@host:5\"\n");
+    std::fs::write(config, user).expect("a file");
+    let said = stderr(&herd_mio(&["--check", "--config", config]));
+    assert!(said.contains("herd.toml:4:8: invalid `dial`") && !said.contains("sesame"), "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use std::fmt::Write;
 
 use common::program::{A, check, file, herd_mio, server, text};
-use herd_mio::config::Config;
+use herd_mio::config::{Config, ConfigError};
 
 /// The mistakes that `--check` names, each as `LINE:COLUMN: what`.
 fn mistakes(contents: impl AsRef<[u8]>) -> Vec<String> {
@@ -98,7 +98,7 @@ fn wrong() -> Vec<(String, &'static str)> {
         (
             server("Goloman", 1200, "neighbours = [\"Golaman\", \"Hands\"]")
                 + &server("Hands", 1201, ""),
-            "4:15: no server named \"Golaman\", the neighbour of Goloman; did you mean Goloman? (servers: Goloman, Hands)",
+            "4:15: no server named \"Golaman\", listed as a neighbour of Goloman; did you mean Goloman? (servers: Goloman, Hands)",
         ),
         (
             server("A", 1200, "neighbours = \"B\""),
@@ -134,7 +134,7 @@ fn wrong() -> Vec<(String, &'static str)> {
         ),
         (
             server("A B", 1200, ""),
-            "2:8: invalid `name` of server A B: \"A B\"; expected 1 to 64 letters, digits, '_' and '-'",
+            "2:8: invalid `name` of this server: \"A B\"; expected 1 to 64 letters, digits, '_' and '-'",
         ),
         (
             server("--check", 1200, ""),
@@ -145,6 +145,14 @@ fn wrong() -> Vec<(String, &'static str)> {
             "1:1: `name` of this server is missing; expected a text, such as name = \"Goloman\"",
         ),
         (
+            "[[server]]\nname = 5\nlisten = \"127.0.0.1:1200\"\n".to_owned(),
+            "2:8: invalid server.name: 5; expected a text in quotation marks",
+        ),
+        (
+            format!("{A}[places]\nurl = \"https://a/\"\n"),
+            "5:1: unknown key \"url\" of places; it belongs in the command line, as --places-url",
+        ),
+        (
             "server = []\n".to_owned(),
             "1:1: there is no [[server]] in the file; a herd has at least one",
         ),
@@ -152,6 +160,11 @@ fn wrong() -> Vec<(String, &'static str)> {
         ("this is no TOML".to_owned(), "1:6: "),
         ("ü = 1\n = 2".to_owned(), "1:1: "),
     ];
+    for key in ["API-KEY", "google_key", "HERD_PLACES_KEY", "key_file"] {
+        let said =
+            format!("5:1: unknown key \"{key}\" of places; an API key is given by --places-key");
+        wrong.push((format!("{A}[places]\n{key} = \"sesame\"\n"), said.leak()));
+    }
     for (value, column) in [("forever", 9), ("5", 9), ("0s", 9), ("1.5h", 9), ("-1s", 9)] {
         assert_eq!(column, 9);
         wrong.push((format!("ahead = \"{value}\"\n{A}"), "1:9: invalid ahead: "));
@@ -177,6 +190,55 @@ fn each_mistake_is_told_with_file_line_and_column() {
         mistakes(b"# \xc3\xbc\na = \"\xff\"\n"),
         ["2:6: this is not UTF-8, which a configuration must be"]
     );
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_told_so_without_its_parsers_terms() {
+    for (contents, expected) in [
+        (
+            format!("clients = 1\nclients = 2\n{A}"),
+            "2:1: clients is defined twice; define it once, with all that belongs to it",
+        ),
+        (
+            format!("{A}[server]\n"),
+            "4:2: server is defined twice; define it once, with all that belongs to it, or \
+             [[server]] for each server",
+        ),
+        (
+            "ahead = 5m\n".to_owned(),
+            "1:9: a value is a text in quotation marks, a number without a unit, or true or false",
+        ),
+        ("name = \"A\n".to_owned(), "1:10: the closing quotation mark is missing"),
+        ("name = 'A\n".to_owned(), "1:10: the closing quotation mark is missing"),
+        ("name = \"\"\"A\n".to_owned(), "2:1: the closing quotation marks are missing"),
+        ("a = \"\0\"\n".to_owned(), "1:6: a control character in a text is written"),
+        ("[[server]\n".to_owned(), "1:10: the closing bracket is missing"),
+        ("clients\n".to_owned(), "1:8: `=` and a value are expected behind a key"),
+        ("= 1\n".to_owned(), "1:1: a key is expected here"),
+        ("{}\n".to_owned(), "1:1: a key is expected here"),
+        ("a = [1\n2]\n".to_owned(), "2:1: a comma or the list's closing bracket is missing"),
+        ("a = 1\ra = 2\r".to_owned(), "1:7: a line ends with LF or CR LF"),
+        ("a = 1\na.b = 1\n".to_owned(), "2:1: this key has a value already"),
+        (format!("a = {}\n", "[".repeat(1_000)), "1:85: these brackets are too many"),
+        (format!("a{} = 1\n", ".a".repeat(1_000)), "1:1: these are too many dots in a key"),
+    ] {
+        let said = mistakes(&contents);
+        assert!(said[0].starts_with(expected), "{contents}\n{said:#?}\nexpected {expected}");
+        assert_eq!(said.len(), 1, "{contents}\n{said:#?}");
+    }
+}
+
+/// To count lines up to each of half a million mistakes took minutes.
+#[test]
+fn the_place_is_looked_for_of_those_mistakes_only_that_are_shown() {
+    let keys: String = (0..1_000).map(|number| format!("k{number} = 1\n")).collect();
+    match Config::parse(&keys) {
+        Err(ConfigError::File { faults, more, .. }) => {
+            assert_eq!((faults.len(), more), (20, 980));
+            assert!(faults.iter().all(|fault| fault.text.contains("; there are dialect, ")));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -297,6 +359,45 @@ fn addresses_that_cannot_be_dialled_are_refused() {
     assert!(mistakes(&link_local)[0].contains("needs the number of its zone"));
     // Nobody dials one without neighbours.
     assert_eq!(check(format!("{A}peers = \"127.0.0.1:0\"\n")).status.code(), Some(0));
+}
+
+#[test]
+fn addresses_that_cannot_be_listened_on_are_refused() {
+    for address in
+        ["224.0.0.1:5", "255.255.255.255:5", "[ff02::1]:5", "[fe80::1]:5", "[::ffff:224.0.0.1]:5"]
+    {
+        let listen = format!("[[server]]\nname = \"A\"\nlisten = \"{address}\"\n");
+        let said = mistakes(listen);
+        assert!(said[0].starts_with("3:10: invalid `listen` of server A: "), "{address}: {said:?}");
+        let said = mistakes(format!("{A}peers = \"{address}\"\n"));
+        assert!(said[0].starts_with("4:9: invalid `peers` of server A: "), "{address}: {said:?}");
+    }
+    let zone = "[[server]]\nname = \"A\"\nlisten = \"[fe80::1%2]:5\"\n";
+    assert_eq!(check(zone).status.code(), Some(0), "it may be another machine's");
+}
+
+#[test]
+fn one_address_written_in_two_ways_is_one_address() {
+    let pair = |listen: &str, peers: &str| {
+        format!("[[server]]\nname = \"A\"\nlisten = \"{listen}\"\npeers = \"{peers}\"\n")
+    };
+    for (listen, peers) in [
+        ("0.0.0.0:5", "[::]:5"),
+        ("[::]:5", "0.0.0.0:5"),
+        ("[::]:5", "10.0.0.1:5"),
+        ("127.0.0.1:5", "[::ffff:127.0.0.1]:5"),
+        ("0.0.0.0:5", "[::ffff:127.0.0.1]:5"),
+    ] {
+        let said = mistakes(pair(listen, peers));
+        let expected = format!("4:9: server A would listen twice on {listen}");
+        assert!(said[0].starts_with(&expected), "{said:?}");
+    }
+    let output = check(pair("0.0.0.0:5", "[::1]:5"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let mapped = server("B", 1201, "peers = \"[::ffff:127.0.0.1]:1200\"");
+    assert!(mistakes(format!("{A}{mapped}"))[0].contains("A and B would both listen on"));
+    let dial = server("B", 1201, "dial = \"[::ffff:127.0.0.1]:1200\"\nneighbours = [\"A\"]");
+    assert!(mistakes(format!("{A}{dial}"))[0].contains("where the clients of A connect"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Nothing here knows which keys there are. A section is asked for each of them, and at the end for those that nobody
 //! has asked for. Mistakes are collected, so that all of them are told at once.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::errors::did_you_mean;
 pub struct Document<'t> {
     path: &'t Path,
     text: &'t str,
+    /// Where each line begins.
+    lines: OnceCell<Vec<usize>>,
     faults: RefCell<Vec<(usize, String)>>,
 }
 
@@ -37,7 +39,7 @@ pub struct Section<'d, 't> {
 
 impl<'t> Document<'t> {
     pub fn new(path: &'t Path, text: &'t str) -> Document<'t> {
-        Document { path, text, faults: RefCell::default() }
+        Document { path, text, lines: OnceCell::new(), faults: RefCell::default() }
     }
 
     /// What stands before any section, and the sections in it.
@@ -45,7 +47,9 @@ impl<'t> Document<'t> {
         match DeTable::parse(self.text) {
             Ok(table) => Ok(self.section(String::new(), table.span(), table.into_inner())),
             Err(error) => {
-                self.fault(&error.span().unwrap_or(0..0), error.message().to_owned());
+                let at = error.span().unwrap_or(0..0);
+                let text = self.unreadable(error.message(), &at);
+                self.fault(&at, text);
                 Err(self.error())
             }
         }
@@ -68,17 +72,39 @@ impl<'t> Document<'t> {
 
     /// The number of a line, counted from 1.
     pub fn line(&self, at: &Range<usize>) -> usize {
-        place(self.text, at.start).0
+        let lines = self.lines.get_or_init(|| {
+            let ends = self.text.match_indices('\n');
+            std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect()
+        });
+        lines.partition_point(|begin| *begin <= at.start)
     }
 
     fn error(&self) -> ConfigError {
         let mut faults = self.faults.borrow().clone();
         faults.sort();
-        let numbered = faults.into_iter().map(|(at, text)| {
+        let more = faults.len().saturating_sub(FAULTS_SHOWN);
+        // Only for those that are shown: to count the lines takes its time.
+        let numbered = faults.into_iter().take(FAULTS_SHOWN).map(|(at, text)| {
             let (line, column) = place(self.text, at);
             Fault { line, column, text }
         });
-        ConfigError::File { path: self.path.to_owned(), faults: numbered.collect() }
+        ConfigError::File { path: self.path.to_owned(), faults: numbered.collect(), more }
+    }
+
+    /// Why the text is no TOML, without the parser's terms where people often make that mistake.
+    fn unreadable(&self, message: &str, at: &Range<usize>) -> String {
+        let said = |(begin, _): &&(&str, &str)| message.starts_with(begin);
+        match TOML_MISTAKES.iter().find(said) {
+            _ if message.starts_with("duplicate key") => {
+                let key = self.shown(at);
+                let servers = if key == "server" { ", or [[server]] for each server" } else { "" };
+                format!(
+                    "{key} is defined twice; define it once, with all that belongs to it{servers}"
+                )
+            }
+            Some((_, plain)) => (*plain).to_owned(),
+            None => format!("this is not valid TOML: {message}"),
+        }
     }
 
     fn section(&self, title: String, at: Range<usize>, table: DeTable<'t>) -> Section<'_, 't> {
@@ -227,13 +253,14 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// A time, at most `most`.
+    /// A time, at most `most`; as long as can be written if that is [`Duration::MAX`].
     pub fn duration(&mut self, key: &'static str, most: Duration, setting: &mut Duration) {
         let parse = |text: &str| parse_duration(text).filter(|time| *time <= most);
-        let expected = format!(
-            "a time from \"1ms\" to \"{}\", such as \"500ms\", \"60s\", \"5m\" or \"1h\"",
-            written(most)
-        );
+        let range = match most {
+            Duration::MAX => String::new(),
+            most => format!(" from \"1ms\" to \"{}\"", written(most)),
+        };
+        let expected = format!("a time{range}, such as \"500ms\", \"60s\", \"5m\" or \"1h\"");
         if let Some(time) = self.parsed(key, parse, &expected) {
             *setting = time.into_inner();
         }
@@ -254,7 +281,9 @@ impl<'d, 't> Section<'d, 't> {
 
     /// Notes every key that nobody has asked for. `elsewhere` are keys of other sections, with their names.
     pub fn finish(self, elsewhere: &[(&str, &str)]) {
-        for key in self.table.keys() {
+        let mut keys: Vec<_> = self.table.keys().collect();
+        keys.sort_by_key(|key| key.span().start);
+        for key in keys {
             let name = key.get_ref().as_ref();
             let place = match self.title.as_str() {
                 "" => String::new(),
@@ -262,7 +291,7 @@ impl<'d, 't> Section<'d, 't> {
             };
             let home = elsewhere.iter().find(|(other, _)| *other == name);
             let remedy = match home {
-                _ if SECRETS.contains(&name) => {
+                _ if is_of_api_key(name) => {
                     "; an API key is given by --places-key-file or the variable HERD_PLACES_KEY"
                         .to_owned()
                 }
@@ -334,14 +363,41 @@ pub fn written(duration: Duration) -> String {
     format!("{}{name}", milliseconds / u128::from(*unit))
 }
 
+/// Whether people call an API key, or its file, so. It has no place in a file that is the same for the whole herd.
+fn is_of_api_key(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    name.ends_with("key") || name.ends_with("key_file") || name.ends_with("keyfile")
+}
+
 fn shortened(name: &str) -> String {
     name.chars().take(SHOWN_OF_A_VALUE).collect()
 }
 
 /// Units of time and their milliseconds, the greatest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-/// What people call an API key. It has no place in a file that is the same for the whole herd.
-const SECRETS: [&str; 5] = ["key", "api_key", "apikey", "places_key", "key_file"];
+/// Mistakes in writing TOML that people often make: how the parser's message begins, and plain words.
+const TOML_MISTAKES: [(&str, &str); 14] = [
+    (
+        "string values must be quoted",
+        "a value is a text in quotation marks, a number without a unit, or true or false",
+    ),
+    ("invalid basic string, expected `\"`", "the closing quotation mark is missing"),
+    ("invalid literal string, expected `'`", "the closing quotation mark is missing"),
+    ("invalid multi-line", "the closing quotation marks are missing"),
+    ("unclosed", "the closing bracket is missing"),
+    ("missing comma between array elements", "a comma or the list's closing bracket is missing"),
+    ("carriage return must be followed", "a line ends with LF or CR LF, not with CR alone"),
+    ("cannot extend value of type", "this key has a value already, so it can't be a section"),
+    (
+        "invalid basic string, expected non",
+        "a control character in a text is written \\u and its four digits",
+    ),
+    ("key with no value", "`=` and a value are expected behind a key"),
+    ("unquoted keys cannot be empty", "a key is expected here"),
+    ("invalid key-value pair", "a key is expected here"),
+    ("cannot recurse further", "these brackets are too many within each other"),
+    ("recursion limit", "these are too many dots in a key"),
+];
 /// Characters of a value in a message.
 const SHOWN_OF_A_VALUE: usize = 60;
 

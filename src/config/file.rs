@@ -22,14 +22,21 @@ pub(super) struct Parsed {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    let bytes = files::read(path)
-        .map_err(|error| ConfigError::Read { path: path.to_owned(), reason: plain(&error) })?;
+    let bytes = files::read(path).map_err(|error| ConfigError::Read {
+        path: path.to_owned(),
+        option: "--config",
+        reason: plain(&error),
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         let (line, column) = place(&text, valid);
         let text = "this is not UTF-8, which a configuration must be".to_owned();
-        ConfigError::File { path: path.to_owned(), faults: vec![Fault { line, column, text }] }
+        ConfigError::File {
+            path: path.to_owned(),
+            faults: vec![Fault { line, column, text }],
+            more: 0,
+        }
     })
 }
 
@@ -110,7 +117,7 @@ fn ask(mut section: Section<'_, '_>, config: &mut Config) {
 }
 
 /// Keys that are easily written into the wrong section, and where they belong.
-pub(super) const ELSEWHERE: [(&str, &str); 28] = [
+pub(super) const ELSEWHERE: [(&str, &str); 35] = [
     ("dialect", "front of all sections"),
     ("clients", "front of all sections"),
     ("ahead", "front of all sections"),
@@ -135,6 +142,13 @@ pub(super) const ELSEWHERE: [(&str, &str); 28] = [
     ("in_flight", "[places]"),
     ("waiting", "[places]"),
     ("answer_bytes", "[places]"),
+    ("url", "the command line, as --places-url"),
+    ("places_url", "the command line, as --places-url"),
+    ("ca", "the command line, as --places-ca"),
+    ("places_ca", "the command line, as --places-ca"),
+    ("log_dir", "the command line, as --log-dir"),
+    ("log_level", "the command line, as --log-level"),
+    ("tls_dir", "the command line, as --tls-dir"),
     ("server", "sections of its own, [[server]]"),
     ("limits", "a section of its own, [limits]"),
     ("link", "a section of its own, [link]"),
@@ -146,7 +160,7 @@ pub(super) const OFF: &str = "off";
 /// A year: further ahead no deadline needs to lie.
 const DURATION_MOST: Duration = Duration::from_secs(8_760 * 3_600);
 /// What can be written: a timestamp may lie as far ahead as the operator allows.
-const AHEAD_MOST: Duration = Duration::from_millis(u64::MAX);
+const AHEAD_MOST: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
 const CLIENTS_MOST: usize = 1_000_000_000;
 /// More would share few clients each, and each has a table of all of them.

@@ -63,9 +63,10 @@ pub struct LinkSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
     /// The file, or one that it names, can't be read.
-    Read { path: PathBuf, reason: String },
+    Read { path: PathBuf, option: &'static str, reason: String },
     /// The file is no TOML, or what it says is no herd. At least one mistake.
-    File { path: PathBuf, faults: Vec<Fault> },
+    /// `more` are not shown.
+    File { path: PathBuf, faults: Vec<Fault>, more: usize },
     /// A server has the name of the Places service that would run beside it.
     NameTaken { path: PathBuf, fault: Fault },
     /// The Places service can't be asked.
@@ -192,16 +193,16 @@ fn default_dial(peers: SocketAddr) -> String {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConfigError::Read { path, reason } => {
-                write!(f, "can't read {}: {reason}", path.display())
+            ConfigError::Read { path, option, reason } => {
+                write!(f, "can't read {}, the file of {option}: {reason}", path.display())
             }
-            ConfigError::File { path, faults } => {
-                for (number, fault) in faults.iter().take(FAULTS_SHOWN).enumerate() {
+            ConfigError::File { path, faults, more } => {
+                for (number, fault) in faults.iter().enumerate() {
                     let Fault { line, column, text } = fault;
                     let next = if number > 0 { "\n" } else { "" };
                     write!(f, "{next}{}:{line}:{column}: {text}", path.display())?;
                 }
-                match faults.len().saturating_sub(FAULTS_SHOWN) {
+                match more {
                     0 => Ok(()),
                     left => write!(f, "\n{}: and {left} more mistakes", path.display()),
                 }

@@ -76,6 +76,7 @@ impl PlacesSettings {
         if let Some(path) = &args.places_ca {
             let unusable = |error: crate::event_loop::TlsError| ConfigError::Read {
                 path: path.clone(),
+                option: "--places-ca",
                 reason: error.to_string(),
             };
             self.ca = Some(Authorities::read(path).map_err(unusable)?);
@@ -126,7 +127,11 @@ impl Provider {
 }
 
 fn read_key(path: &Path) -> Result<Key, ConfigError> {
-    let unusable = |reason: String| ConfigError::Read { path: path.to_owned(), reason };
+    let unusable = |reason: String| ConfigError::Read {
+        path: path.to_owned(),
+        option: "--places-key-file",
+        reason,
+    };
     let text = files::read(path).map_err(|error| unusable(plain(&error)))?;
     Key::parse(&text).ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
 }

@@ -52,14 +52,17 @@ pub fn read(
 fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written> {
     let name = section.text("name");
     section.call(match &name {
-        Some(name) => format!("server {}", name.get_ref().escape_debug()),
-        None => "this server".to_owned(),
+        Some(name) if is_server_name(name.get_ref().as_bytes()) => {
+            format!("server {}", name.get_ref())
+        }
+        _ => "this server".to_owned(),
     });
     let listen = section.parsed("listen", socket, ADDRESS);
     let peers = section.parsed("peers", socket, ADDRESS);
     let dial = section.text("dial");
     let neighbours = section.texts("neighbours");
     match &name {
+        None if section.has("name") => {} // It is no text, and that was said.
         None => section.misses("name", "a text, such as name = \"Goloman\""),
         Some(name) if !is_server_name(name.get_ref().as_bytes()) => {
             section.refuse("name", &name.span(), "1 to 64 letters, digits, '_' and '-'");
@@ -73,10 +76,26 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     if listen.is_none() && !section.has("listen") {
         section.misses("listen", ADDRESS);
     }
-    if let Some(dial) = &dial
-        && let Err(why) = dialable(dial.get_ref())
-    {
-        section.refuse("dial", &dial.span(), &format!("host:port, and {why}"));
+    for (key, address) in [("listen", &listen), ("peers", &peers)] {
+        if let Some(address) = address
+            && let Err(why) = listenable(*address.get_ref())
+        {
+            section.refuse(key, &address.span(), &format!("{ADDRESS}; {why}"));
+        }
+    }
+    match &dial {
+        // What is in front of the sign may be a password.
+        Some(dial) if dial.get_ref().contains('@') => {
+            let text = "invalid `dial`; expected host:port without a user (it is not shown, for a \
+                        password may be in it)";
+            document.fault(&dial.span(), text.into());
+        }
+        Some(dial) => {
+            if let Err(why) = dialable(dial.get_ref()) {
+                section.refuse("dial", &dial.span(), &format!("host:port; {why}"));
+            }
+        }
+        None => {}
     }
     let peers = match (peers, &listen) {
         (Some(peers), _) => Some(peers),
@@ -143,6 +162,22 @@ fn dialable(text: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Whether an address may be one of a machine's own; else what is wrong with it.
+fn listenable(address: SocketAddr) -> Result<(), &'static str> {
+    match address {
+        _ if is_of_many(address.ip()) => {
+            Err("a multicast or broadcast address can't be listened on")
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => Err(NO_ZONE),
+        _ => Ok(()),
+    }
+}
+
+fn is_of_many(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 fn dialable_address(address: SocketAddr) -> Result<(), &'static str> {
     let ip = address.ip();
     if address.port() == 0 {
@@ -151,13 +186,11 @@ fn dialable_address(address: SocketAddr) -> Result<(), &'static str> {
     if ip.is_unspecified() {
         return Err("an address that stands for all of a machine's can't be dialled");
     }
-    if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+    if is_of_many(ip) {
         return Err("an address of many machines can't be dialled");
     }
     match address {
-        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
-            Err("a link-local address needs the number of its zone, as in [fe80::1%2]:22138")
-        }
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => Err(NO_ZONE),
         _ => Ok(()),
     }
 }
@@ -191,10 +224,8 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
     for server in servers {
         let name = server.name.get_ref();
         let (listen, peers) = (*server.listen.get_ref(), *server.peers.get_ref());
-        let is_either_all = listen.ip().is_unspecified() || peers.ip().is_unspecified();
-        let same_family = listen.is_ipv4() == peers.is_ipv4();
-        let overlap = listen.ip() == peers.ip() || is_either_all && same_family;
-        if listen.port() == peers.port() && listen.port() != 0 && overlap {
+        let same_port = listen.port() == peers.port() && listen.port() != 0;
+        if same_port && overlap(listen.ip().to_canonical(), peers.ip().to_canonical()) {
             let text = format!(
                 "server {name} would listen twice on {listen}: give clients and neighbours a port \
                  each"
@@ -206,7 +237,7 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
             if address.port() == 0 || address.ip().is_unspecified() {
                 continue;
             }
-            if let Some(first) = taken.insert(address, server) {
+            if let Some(first) = taken.insert(canonical(address), server) {
                 let (other, line) = (first.name.get_ref(), document.line(&first.name.span()));
                 let text = format!(
                     "{other} and {name} would both listen on {address} ({other} in line {line}); \
@@ -216,6 +247,20 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
                 break; // Mostly the other port clashes, too, for the same reason.
             }
         }
+    }
+}
+
+/// Whether one of two addresses, both canonical, stands for the other, too: all of IPv6's for IPv4's as well.
+fn overlap(one: IpAddr, other: IpAddr) -> bool {
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    one == other || covers(one, other) || covers(other, one)
+}
+
+/// One address for all ways to write it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => address,
+        _ => SocketAddr::new(address.ip().to_canonical(), address.port()),
     }
 }
 
@@ -241,7 +286,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
                     let meant = did_you_mean(name, near.iter().copied());
                     let own = server.name.get_ref();
                     let text = format!(
-                        "no server named {name:?}, the neighbour of {own}{meant} (servers: {})",
+                        "no server named {name:?}, listed as a neighbour of {own}{meant} (servers: {})",
                         listed(&names)
                     );
                     document.fault(&at, text);
@@ -266,7 +311,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
 /// Every server that has a neighbour is dialled, and each at an address of its own, where neighbours are expected.
 fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerConfig]) {
     let clients: HashMap<SocketAddr, &str> =
-        servers.iter().map(|server| (server.listen, server.name.as_str())).collect();
+        servers.iter().map(|server| (canonical(server.listen), server.name.as_str())).collect();
     let mut dialled: HashMap<String, &Written> = HashMap::new();
     for (server, own) in written.iter().zip(servers) {
         if own.neighbours.is_empty() {
@@ -282,7 +327,7 @@ fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerCo
             continue;
         }
         let literal: Option<SocketAddr> = dial.parse().ok();
-        if let Some(other) = literal.and_then(|address| clients.get(&address)) {
+        if let Some(other) = literal.and_then(|address| clients.get(&canonical(address))) {
             let text = format!(
                 "server {name} would be dialled at {dial}, where the clients of {other} connect; \
                  set `dial` to a port for neighbours"
@@ -303,8 +348,7 @@ fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerCo
 /// What two ways of writing one address have in common.
 fn comparable(dial: &str) -> String {
     match dial.parse::<SocketAddr>() {
-        Ok(SocketAddr::V6(address)) if address.scope_id() != 0 => address.to_string(),
-        Ok(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        Ok(address) => canonical(address).to_string(),
         Err(_) => {
             let (host, port) = dial.rsplit_once(':').unwrap_or((dial, ""));
             let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
@@ -313,6 +357,7 @@ fn comparable(dial: &str) -> String {
     }
 }
 
+const NO_ZONE: &str = "a link-local address needs the number of its zone, as in [fe80::1%2]:22138";
 /// What an address to listen on is.
 const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:12138\"";
 /// Neighbours are numbered with 16 bits.

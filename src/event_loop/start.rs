@@ -248,7 +248,7 @@ impl fmt::Display for RunError {
                 let remedy = match error.kind() {
                     io::ErrorKind::AddrInUse => "stop the program that has it, or choose another",
                     io::ErrorKind::PermissionDenied => "choose one above 1023",
-                    _ => "check the address in the configuration",
+                    _ => "check the address",
                 };
                 write!(f, "can't listen for {what} on {address}: {}; {remedy}", plain(error))
             }
