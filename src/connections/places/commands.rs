@@ -101,7 +101,7 @@ mod tests {
     use crate::connections::ConnectionId;
 
     #[test]
-    fn an_answer_that_many_wait_for_is_held_once_and_as_it_is_told_for_one_bound_at_a_time() {
+    fn an_answer_that_many_wait_for_is_held_once_for_each_bound() {
         let mut commands = Commands::default();
         let askers = (0..3_000).map(|slot| {
             let who = ConnectionId { slot, generation: 1 };
@@ -111,6 +111,7 @@ mod tests {
         let answer = Usable::made(text.clone().into_bytes(), "results", 2).expect("usable");
         commands.deliver(askers.collect(), Ok(answer));
         let mut told = [0; 3_000];
+        let mut last: Option<Arc<Vec<u8>>> = None;
         while let Some(command) = commands.pop_front() {
             let Command::Deliver { to, body } = command else {
                 panic!("only answers wait");
@@ -118,6 +119,11 @@ mod tests {
             let list = ["[]", "[1]", "[1,2]"][to.slot as usize % 3];
             assert_eq!(*body, format!("{}\n\n", text.replace("[1,2]", list)).into_bytes());
             told[to.slot as usize] += 1;
+            if let Some(last) = last.filter(|last| *last == body) {
+                assert!(Arc::ptr_eq(&last, &body), "those of one bound share it");
+            }
+            last = Some(body);
+            // And of the bounds, only one at a time.
             assert!(commands.undelivered() < 3 * text.len(), "{}", commands.undelivered());
         }
         assert_eq!((told, commands.undelivered()), ([1; 3_000], 0));
