@@ -298,9 +298,19 @@ fn a_second_hello_replaces_the_first_connection() {
     let (_setup, _hands, goloman) = goloman_and_hands();
     let (mut first, _) = introduce(&goloman, "Hands", FIRST_RUN);
     let (mut second, _) = introduce(&goloman, "Hands", FIRST_RUN);
-    _ = first.try_send("UPDATELOC late +1.0+2.0 10 Hands +0.000000001\nMARK 9\n");
+    // It says nothing that it could be closed for.
     assert!(first.is_closed_within(LIMIT));
-    assert_eq!(inward_update(&mut second, "a", 1), "ACK 1");
+    let mut third = goloman.peer();
+    let address = third.stream.local_addr().expect("it is connected");
+    goloman.wait_for_log(&format!("Stranger {address} is connected"));
+    // In one batch of events: a line of the former connection stands behind the HELLO that replaces it.
+    goloman.hold();
+    third.send(format!("HELLO herd/1 Hands {FIRST_RUN}\n"));
+    second.send("UPDATELOC late +1.0+2.0 10 Hands +0.000000001\nMARK 9\n");
+    goloman.signal(Signal::CONT);
+    assert!(third.line().starts_with("RESUME "));
+    assert!(second.is_closed_within(LIMIT));
+    assert_eq!(inward_update(&mut third, "a", 1), "ACK 1");
     assert_eq!(goloman.client().ask("WHATSAT late 10 0"), "? WHATSAT late 10 0");
     assert!(goloman.client().whatsat("a", "10", "0").first.starts_with("AT AT a "));
 }

@@ -244,6 +244,56 @@ fn what_the_docs_name_exists() {
     assert!(found.is_empty(), "\n{found}");
 }
 
+/// Each heading of the second part of docs/the-loop.md is a trap, and `tests/mutations.sh` runs the patches.
+#[test]
+fn each_trap_has_a_patch_and_each_patch_a_trap_and_a_test() {
+    let page = std::fs::read_to_string(project().join("docs/the-loop.md")).expect("the page");
+    let (_, traps) = page.split_once("\n## The traps\n").expect("its second part");
+    let traps: Vec<&str> = traps.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let mut paths = Vec::new();
+    collect(&project().join("tests/loop/mutations"), "patch", &mut paths);
+    let mut found = String::new();
+    let mut patched = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("a readable patch");
+        let mut lines = text.lines();
+        let trap = lines.next().and_then(|line| line.strip_prefix("Trap: ")).unwrap_or_default();
+        let test = lines.next().and_then(|line| line.strip_prefix("Test: ")).unwrap_or_default();
+        // Of what the page does not tell, the patch tells itself.
+        if !traps.contains(&trap) && !trap.starts_with("- : ") {
+            _ = writeln!(found, "{}: no trap of the page: {trap:?}", path.display());
+        }
+        if !is_a_test(test) {
+            _ = writeln!(found, "{}: no test: {test:?}", path.display());
+        }
+        patched.push(trap.to_owned());
+    }
+    for trap in traps.iter().filter(|trap| !patched.iter().any(|patched| patched == *trap)) {
+        _ = writeln!(found, "no patch for {trap:?}");
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
+/// Whether this names a file in `tests/`, or `lib`, and a test of it.
+fn is_a_test(words: &str) -> bool {
+    let Some((file, path)) = words.split_once(' ') else {
+        return false;
+    };
+    let (modules, name) = path.rsplit_once("::").unwrap_or(("", path));
+    let modules = modules.trim_end_matches("tests").trim_end_matches("::").replace("::", "/");
+    let candidates = match file {
+        "lib" => vec![
+            format!("src/{modules}.rs"),
+            format!("src/{modules}/mod.rs"),
+            format!("src/{modules}/tests.rs"),
+        ],
+        file => vec![format!("tests/{file}.rs"), format!("tests/{file}/{modules}.rs")],
+    };
+    let test = pattern(&format!(r"(?m)^ *(pub )?fn {name}\("));
+    let texts = candidates.iter().map(|path| std::fs::read_to_string(project().join(path)));
+    texts.flatten().any(|text| test.is_match(&text))
+}
+
 #[test]
 fn the_searches_find_what_they_look_for() {
     let text = "impl A {\n    fn one(&self) {}\n\n    pub fn two(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n}\n\ntrait B {\n    fn three(\n        &self,\n    );\n    fn four();\n}\n";

@@ -114,7 +114,8 @@ fn who_left_before_it_was_accepted_does_no_harm() {
     assert_eq!(stayed.ask(IAMAT), AT);
 }
 
-/// More is there than one read takes, so the server closes with input that it has not read.
+/// More comes than one read takes. (The kernel holds no more than that before it is read, so this shows that the answer
+/// comes, and not why: that input is read to its end is shown in `tests/connection.rs`.)
 #[test]
 fn an_answer_is_not_overtaken_by_a_reset() {
     let setup = Setup::alone();

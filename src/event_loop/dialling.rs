@@ -221,6 +221,12 @@ impl EventLoop {
         }
     }
 
+    /// Whether a look-up has found any.
+    #[cfg(test)]
+    pub(super) fn knows_addresses_of(&self, neighbour: NeighbourId) -> bool {
+        !self.dials[usize::from(neighbour.0)].addresses.is_empty()
+    }
+
     fn dial_failed(&mut self, id: ConnectionId, error: &io::Error) {
         self.kill(id);
         match self.slots.get_mut(id) {
@@ -323,6 +329,29 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What takes thousands of dials to happen by chance: the kernel chooses the port that is dialled.
+    #[test]
+    fn a_connection_that_reached_itself_is_a_failure() {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        socket.connect(&socket.local_addr().expect("its own")).expect("it reaches itself");
+        socket.set_nonblocking(true).expect("non-blocking");
+        let Progress::Failed(error) = progress(&TcpStream::from_std(socket.into())) else {
+            panic!("it counts as connected");
+        };
+        assert_eq!(error.to_string(), "the connection reached itself");
+    }
+
+    /// Nothing has come of it yet: it is neither an end nor a connection.
+    #[test]
+    fn an_event_says_nothing_of_a_dial_that_is_under_way() {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        socket.set_nonblocking(true).expect("non-blocking");
+        let seen = progress(&TcpStream::from_std(socket.into()));
+        assert!(matches!(seen, Progress::UnderWay), "{seen:?}");
+    }
 
     #[test]
     fn a_link_calls_from_its_own_address_where_that_can_lead_there() {

@@ -78,6 +78,14 @@ impl Worker {
         Some(done)
     }
 
+    /// Does what a thread does that has ended, so that a test decides when.
+    #[cfg(test)]
+    pub(super) fn report_done(&mut self, done: Done) {
+        self.busy += 1;
+        self.report.send(done).expect("the loop's end is there");
+        self.waker.wake().expect("a wake-up");
+    }
+
     fn start_waiting(&mut self) {
         while self.busy < self.threads
             && let Some(job) = self.waiting.pop_front()
