@@ -146,9 +146,12 @@ pub const PLACES_READING_PART: u32 = 4;
 /// a minute or more; whoever closes first needs no second try.
 pub const PLACES_IDLE: Duration = Duration::from_secs(50);
 /// How long no connection with the Places service is kept after one on which more came than the answer.
-/// What comes unasked may come a moment after the next request has gone out, and then nothing tells it
-/// from that request's answer.
+/// What comes unasked may come a moment after the next request has gone out, and may look like that
+/// request's answer. For as long a service is believed that was seen to answer different questions alike.
 pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
+/// How long an answer that is the one before once more is kept back, at least: a service that answers twice
+/// has the next answer ready. One that does not costs that time once a minute.
+pub const PLACES_DOUBT: Duration = Duration::from_millis(250);
 /// How long answers and acknowledgements are waited for at the end.
 pub const GRACE: Duration = Duration::from_secs(5);
 /// A second SIGTERM or SIGINT counts as one of its own after this time: `timeout`, service managers

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::service::{Act, Seen, Service, ok};
 use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 use rustix::process::Signal;
@@ -48,6 +50,9 @@ fn expect_own_answers(clients: &mut [Client], what: &str) {
 type Twice = fn(Vec<u8>) -> Vec<Act>;
 const IN_ONE_RECORD: Twice = |answer| vec![Act::Send(answer.repeat(2))];
 const IN_ONE_SEGMENT: Twice = |answer| vec![Act::Together(vec![answer.clone(), answer])];
+/// Mostly there is another request by then.
+const AFTER_A_PAUSE: Twice =
+    |answer| vec![Act::Send(answer.clone()), Act::Pause(PAUSE), Act::Send(answer)];
 /// The rest of the second one comes when there is another request.
 const ONE_AND_A_HALF: Twice = |answer| vec![Act::AndHalf(answer.clone(), answer)];
 
@@ -57,6 +62,7 @@ fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
         ("one record", IN_ONE_RECORD),
         ("one segment", IN_ONE_SEGMENT),
         ("one and a half", ONE_AND_A_HALF),
+        ("after a pause", AFTER_A_PAUSE),
     ] {
         // Around the 4 KiB that rustls takes at once, and more than one record.
         for size in [0, 3_000, 20_000] {
@@ -83,12 +89,29 @@ fn with_one_slot_those_that_wait_share_one_connection_of_a_service_that_answers_
 
 #[test]
 fn two_hundred_clients_at_the_default_settings_get_each_its_own_answer() {
-    for (name, twice) in [("one record", IN_ONE_RECORD), ("one segment", IN_ONE_SEGMENT)] {
+    for (name, twice) in [
+        ("one record", IN_ONE_RECORD),
+        ("one segment", IN_ONE_SEGMENT),
+        ("after a pause", AFTER_A_PAUSE),
+    ] {
         let service = Service::good(move |seen| twice(answer(seen, 3_000)));
         let (_setup, _server, mut clients) = server(&service, "", 200);
         ask(&mut clients);
         expect_own_answers(&mut clients, name);
     }
+}
+
+#[test]
+fn a_service_that_answers_different_questions_alike_is_believed_and_its_connection_kept() {
+    let same = || vec![Act::Send(ok("{\"results\": [], \"status\": \"ZERO_RESULTS\"}"))];
+    let service = Service::good(move |_| same());
+    let (_setup, server, mut clients) = server(&service, "in_flight = 1", 20);
+    ask(&mut clients);
+    for client in &mut clients {
+        assert_eq!(client.answer().status(), "ZERO_RESULTS");
+    }
+    assert_eq!((service.connections(), service.requests().len()), (1, 20));
+    assert!(!server.log().contains("sent more than was asked for"), "{}", server.log());
 }
 
 #[test]
@@ -142,3 +165,6 @@ fn a_service_that_sends_too_much_is_asked_on_fresh_connections_for_a_while() {
     assert_eq!(service.connections(), 4);
     server.wait_for_log("The Places service sent more than was asked for");
 }
+
+/// Long enough for another request to go out meanwhile, as a rule. It doesn't matter whether it does.
+const PAUSE: Duration = Duration::from_millis(20);

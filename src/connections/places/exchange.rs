@@ -7,8 +7,10 @@
 //!        +-------------+------------+------------+--------------+-----------+-------+--> Failed
 //! ```
 //!
+//! An answer that is as the one before, to another question, is `Doubted` for a moment before `Idle`.
 //! (The step before these, resolving the name, is a query's: there is no connection yet.)
 
+use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ pub enum Step {
     Sending,
     ReadingHead,
     ReadingBody,
+    /// Its answer is whole, and may not be the one that was asked for: if more comes, it was not.
+    Doubted,
     /// In the pool. Any byte that comes now is one that nobody asked for.
     Idle,
     /// Taken from the pool for a query, whose request is not sent yet. A byte that comes now is one that
@@ -50,6 +54,34 @@ pub struct Exchange {
     /// When it is looked at if it has not got on.
     pub(super) watched: Option<Duration>,
     reader: ResponseReader,
+    /// The answer that is not believed yet.
+    doubted: Option<Response>,
+    /// What was asked last and what has come of it, and the same of the time before.
+    present: Dialogue,
+    former: Option<Dialogue>,
+}
+
+/// A request and the answer to it, as far as it takes to tell them from others.
+#[derive(Clone, Debug, Default)]
+struct Dialogue {
+    request: u64,
+    /// Bytes of the answer, head included.
+    length: usize,
+    beginning: DefaultHasher,
+}
+
+impl Dialogue {
+    fn new(request: &[u8]) -> Dialogue {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(request);
+        Dialogue { request: hasher.finish(), ..Dialogue::default() }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let wanted = DIGESTED.saturating_sub(self.length).min(bytes.len());
+        self.beginning.write(&bytes[..wanted]);
+        self.length += bytes.len();
+    }
 }
 
 impl Exchange {
@@ -63,6 +95,9 @@ impl Exchange {
             is_unread: false,
             watched: None,
             reader: ResponseReader::new(0),
+            doubted: None,
+            present: Dialogue::default(),
+            former: None,
         }
     }
 
@@ -73,8 +108,10 @@ impl Exchange {
     }
 
     /// Its query's request goes out, and an answer of at most `answer_bytes` is expected.
-    pub(super) fn begin(&mut self, answer_bytes: usize) {
+    pub(super) fn begin(&mut self, request: &[u8], answer_bytes: usize) {
         self.is_reused = self.step == Step::Chosen;
+        let former = std::mem::replace(&mut self.present, Dialogue::new(request));
+        self.former = self.is_reused.then_some(former);
         self.step = if self.is_reused { Step::Sending } else { Step::Handshaking };
         self.reader = ResponseReader::new(answer_bytes);
     }
@@ -87,6 +124,7 @@ impl Exchange {
 
     /// Bytes of the answer. None as long as it isn't whole.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, HttpError> {
+        self.present.push(bytes);
         let progress = self.reader.push(bytes)?;
         let in_body = self.reader.is_in_body();
         self.step = if in_body { Step::ReadingBody } else { Step::ReadingHead };
@@ -134,6 +172,27 @@ impl Exchange {
         self.reader.has_surplus()
     }
 
+    /// Whether its answer may be that to the request before, come once more: the two are alike, and the
+    /// requests are not.
+    pub(super) fn repeats_itself(&self) -> bool {
+        self.former.as_ref().is_some_and(|former| {
+            former.request != self.present.request
+                && former.length == self.present.length
+                && former.beginning.finish() == self.present.beginning.finish()
+        })
+    }
+
+    /// Its answer is kept back until it is known whether more comes.
+    pub(super) fn doubt(&mut self, response: Response) {
+        self.step = Step::Doubted;
+        self.doubted = Some(response);
+    }
+
+    /// The answer that was kept back.
+    pub(super) fn take_doubted(&mut self) -> Option<Response> {
+        self.doubted.take()
+    }
+
     /// Whether the service can't have begun to answer: it had closed the connection before.
     pub(super) fn may_be_repeated(&self) -> bool {
         self.is_reused && !self.reader.has_begun()
@@ -141,6 +200,10 @@ impl Exchange {
 
     /// Bytes of an answer that it holds.
     pub(super) fn buffered(&self) -> usize {
-        self.reader.buffered()
+        let doubted = self.doubted.as_ref().map_or(0, |response| response.body.capacity());
+        self.reader.buffered() + doubted
     }
 }
+
+/// How much of a text is looked at to tell it from others: the head of an answer, and the first place in it.
+const DIGESTED: usize = 2_048;

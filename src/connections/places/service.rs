@@ -46,6 +46,9 @@ pub(in crate::connections) struct Service {
     idle: Vec<ConnectionId>,
     /// Before this, connections are not kept: the service has sent what nobody asked for.
     distrusted_until: Duration,
+    /// Before this, two answers that are alike are no sign of that: the service was seen to answer different
+    /// questions alike.
+    answers_alike_until: Duration,
     /// When connections are looked at that may not get on ([`Exchange::watched`]).
     watches: BTreeSet<(Duration, ConnectionId)>,
     /// How long the first byte of an answer has taken of late: the longest time, fading.
@@ -68,6 +71,7 @@ impl Service {
             exchanges: HashMap::new(),
             idle: Vec::new(),
             distrusted_until: Duration::ZERO,
+            answers_alike_until: Duration::ZERO,
             watches: BTreeSet::new(),
             slowest: Duration::ZERO,
             commands: Commands::default(),
@@ -179,7 +183,7 @@ impl Service {
             && let Some(query) = self.queries.get_mut(id)
         {
             log::debug!("Connected to the Places service at {}.", exchange.address);
-            exchange.begin(self.answer_bytes);
+            exchange.begin(&query.request, self.answer_bytes);
             out.extend_from_slice(&query.request);
         }
     }
@@ -191,7 +195,7 @@ impl Service {
             && exchange.step == Step::Chosen
             && let Some(query) = exchange.query.and_then(|id| self.queries.get_mut(id))
         {
-            exchange.begin(self.answer_bytes);
+            exchange.begin(&query.request, self.answer_bytes);
             exchange.since = now;
             out.extend_from_slice(&query.request);
             if look_at < query.until {
@@ -246,6 +250,9 @@ impl Service {
             self.spoke_unasked(connection, now);
             return Verdict::Close;
         }
+        if exchange.step == Step::Doubted {
+            return self.disbelieve(connection, now);
+        }
         if exchange.is_silent() {
             let took = now.saturating_sub(exchange.since);
             self.slowest = took.max(self.slowest - self.slowest / FADING);
@@ -256,7 +263,7 @@ impl Service {
         };
         match exchange.push(bytes) {
             Ok(None) => Verdict::Next,
-            Ok(Some(response)) => self.answered(connection, &response, now),
+            Ok(Some(response)) => self.handle_response(connection, response, now),
             Err(error) => {
                 self.lost(connection, &error.to_string(), now);
                 Verdict::Close
@@ -272,9 +279,12 @@ impl Service {
         if exchange.is_at_rest() || exchange.may_be_repeated() {
             return self.lost(connection, "the connection was closed", now);
         }
+        if exchange.step == Step::Doubted {
+            return self.believe(connection, false, now);
+        }
         match exchange.end() {
             Ok(response) => {
-                self.answered(connection, &response, now);
+                self.handle_response(connection, response, now);
             }
             Err(error) => self.lost(connection, &error.to_string(), now),
         }

@@ -2,19 +2,73 @@
 
 use std::time::Duration;
 
-use super::super::exchange::Step;
+use super::super::exchange::{Exchange, Step};
 use super::super::queries::{Query, QueryId, Stage};
 use super::Service;
 use crate::config::shown;
 use crate::connections::{Command, ConnectionId, Verdict};
+use crate::limits::{PLACES_DISTRUST, PLACES_DOUBT};
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::google::{Answer, Api, Failure};
 use crate::places::http::Response;
 
 impl Service {
+    /// An answer is whole. On a kept connection it may be the one before, come once more: nothing in HTTP/1.1
+    /// tells. What is alike although something else was asked is kept back for a moment: if the service has
+    /// answered twice, the next answer follows. On a fresh connection the first answer can only be ours.
+    pub(super) fn handle_response(
+        &mut self,
+        connection: ConnectionId,
+        response: Response,
+        now: Duration,
+    ) -> Verdict {
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return Verdict::Close;
+        };
+        if exchange.is_reused && exchange.has_surplus() {
+            return self.disbelieve(connection, now);
+        }
+        let is_doubtful = exchange.repeats_itself() && response.status == 200;
+        if !is_doubtful || !response.may_reuse || now < self.answers_alike_until {
+            return self.answered(connection, &response, now);
+        }
+        exchange.doubt(response);
+        self.watch(connection, now + PLACES_DOUBT.max(2 * self.slowest).min(self.patience / 4));
+        Verdict::Next
+    }
+
+    /// Nothing more has come: the service does answer different questions alike.
+    pub(super) fn believe(&mut self, connection: ConnectionId, is_open: bool, now: Duration) {
+        self.unwatch(connection);
+        let exchange = self.exchanges.get_mut(&connection);
+        if let Some(mut response) = exchange.and_then(Exchange::take_doubted) {
+            response.may_reuse &= is_open;
+            self.answers_alike_until = now + PLACES_DISTRUST;
+            self.answered(connection, &response, now);
+        }
+    }
+
+    /// More has come on a kept connection than one answer, and which is ours nobody knows: the query is
+    /// asked again on a fresh one.
+    pub(super) fn disbelieve(&mut self, connection: ConnectionId, now: Duration) -> Verdict {
+        self.unwatch(connection);
+        self.distrust(now);
+        let id = self.exchanges.get_mut(&connection).and_then(|exchange| exchange.fail().0);
+        match id.and_then(|id| Some((id, self.queries.get_mut(id)?))) {
+            // It is asked elsewhere already.
+            Some((_, query)) if query.suspect == Some(connection) => query.suspect = None,
+            Some((id, query)) => {
+                query.is_repeated = true;
+                self.open(id, now);
+            }
+            None => self.start_waiting(now),
+        }
+        Verdict::Close
+    }
+
     /// The whole answer to a query is there.
-    pub(super) fn answered(
+    fn answered(
         &mut self,
         connection: ConnectionId,
         response: &Response,
@@ -61,8 +115,13 @@ impl Service {
 
     /// A query's time is up.
     pub(super) fn overdue(&mut self, id: QueryId, now: Duration) {
-        let patience = shown(self.patience);
         let stage = self.queries.get_mut(id).map_or(Stage::Waiting, |query| query.stage);
+        if let Stage::On(connection) = stage
+            && self.exchanges.get(&connection).is_some_and(|it| it.step == Step::Doubted)
+        {
+            return self.believe(connection, true, now);
+        }
+        let patience = shown(self.patience);
         let (so_far, connection) = match stage {
             Stage::Waiting => ("too many other queries were in flight", None),
             Stage::Resolving => ("its name was not resolved", None),
@@ -133,7 +192,7 @@ fn missing(step: Step) -> &'static str {
     match step {
         Step::Connecting => "the connection was not made",
         Step::Handshaking => "the TLS handshake was not finished",
-        Step::Sending | Step::Idle | Step::Chosen | Step::Failed => "nothing came",
+        Step::Sending | Step::Doubted | Step::Idle | Step::Chosen | Step::Failed => "nothing came",
         Step::ReadingHead => "its head was not finished",
         Step::ReadingBody => "its body was not finished",
     }

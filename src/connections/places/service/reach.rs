@@ -114,6 +114,7 @@ impl Service {
                 format!("{host} can't be reached: the TLS handshake was not finished in time")
             }
             Step::Sending => return self.ask_again(connection, now),
+            Step::Doubted => return self.believe(connection, true, now),
             _ => return,
         };
         self.commands.push_back(Command::Close(connection));
