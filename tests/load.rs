@@ -8,14 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::sockets::{open_descriptors, resident_bytes};
-use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use common::{Client, LIMIT, ServerProcess, Setup, raise_descriptor_limit, wait_until};
+use rustix::process::{Resource, getrlimit};
 
 #[test]
 fn idle_connections_cost_little_and_nobody_is_slowed_down_by_them() {
-    let limit = getrlimit(Resource::Nofile);
+    raise_descriptor_limit();
     // The test has one end of each, and its own files besides.
-    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(9_500);
     let count = usize::try_from(most).expect("it fits") - 500;
     let setup = Setup::alone().any_port();

@@ -5,11 +5,9 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use common::service::{Act, Service, ok};
 use common::sockets::peak_resident_bytes;
-use common::{Client, ServerProcess, Setup};
+use common::{Client, ServerProcess, Setup, raise_descriptor_limit};
 
 const MIB: u64 = 1024 * 1024;
 const BOUND: &str = "[limits]\nbuffer_bytes = 16777216";
@@ -115,8 +113,7 @@ fn an_answer_that_a_crowd_waits_for_is_held_once() {
 }
 
 fn start(setup: &Setup) -> (ServerProcess, u64) {
-    let limit = getrlimit(Resource::Nofile);
-    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    raise_descriptor_limit();
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     server.assert_serves();
     let peak = peak_resident_bytes(server.pid());

@@ -7,17 +7,16 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
 
 use common::service::{Act, Service, ok};
 use common::sockets::wait_until_read;
-use common::{Client, LIMIT, ServerProcess, Setup, introduce};
+use common::{Client, LIMIT, ServerProcess, Setup, introduce, raise_descriptor_limit};
 
 /// One batch of events holds 1,024 (`EVENTS_A_TURN`).
 #[test]
 fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_all() {
-    let limit = getrlimit(Resource::Nofile);
-    _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    raise_descriptor_limit();
     let patience = Duration::from_secs(4);
     let setup = Setup::alone().section("[limits]\nbegun_line = \"4s\"").any_port();
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);

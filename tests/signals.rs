@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use common::herd::processes;
 use common::process::{Running, send_signal, status_of, through};
 use common::terminal::Terminal;
-use common::{Client, Herd, LIMIT, ServerProcess, Setup, wait_until};
+use common::{Client, Herd, LIMIT, ServerProcess, Setup, raise_descriptor_limit, wait_until};
 
 const IAMAT: &str = "IAMAT a +1.0+2.0 10";
 const AT: &str = "AT AT a +1.0+2.0 10";
@@ -183,11 +183,13 @@ fn idle_clients_do_not_delay_the_end_of_a_herd() {
 
 #[test]
 fn a_stopping_server_answers_clients_that_it_had_not_accepted_yet() {
+    raise_descriptor_limit();
     let setup = Setup::alone().any_port();
     let mut server = setup.start("Goloman");
     server.signal(Signal::STOP);
-    // The kernel's, until the server goes on; more than it accepts in one turn, and one that is silent.
-    let mut clients: Vec<Client> = (0..100).map(|_| server.client()).collect();
+    // The kernel's, until the server goes on: more than it accepts in one turn (`ACCEPTS_A_TURN`), because
+    // the kernel tells of the newcomers one turn before it tells of the signal; and one that is silent.
+    let mut clients: Vec<Client> = (0..1_500).map(|_| server.client()).collect();
     let mut silent = server.client();
     clients.iter_mut().for_each(|client| client.send(format!("{IAMAT}\n")));
     server.signal(Signal::TERM);

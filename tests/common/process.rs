@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use super::{Client, LIMIT, wait_until};
 
@@ -260,4 +260,10 @@ pub fn listens(said: &str, name: &str) -> Option<(SocketAddr, SocketAddr)> {
             .split_once(", for neighbours on ")?;
         Some((clients.parse().ok()?, peers.parse().ok()?))
     })
+}
+
+/// Lets this process, and those that it starts, open as many files as they may.
+pub fn raise_descriptor_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
