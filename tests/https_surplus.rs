@@ -55,6 +55,11 @@ const AFTER_A_PAUSE: Twice =
     |answer| vec![Act::Send(answer.clone()), Act::Pause(PAUSE), Act::Send(answer)];
 /// The rest of the second one comes when there is another request.
 const ONE_AND_A_HALF: Twice = |answer| vec![Act::AndHalf(answer.clone(), answer)];
+/// The same with another answer, which nothing tells from one that was asked for.
+const ONE_AND_HALF_ANOTHER: Twice = |answer| {
+    let another = String::from_utf8_lossy(&answer).replace("\"x\": ", "\"y\": ");
+    vec![Act::AndHalf(answer, another.into_bytes())]
+};
 
 #[test]
 fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
@@ -62,6 +67,7 @@ fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
         ("one record", IN_ONE_RECORD),
         ("one segment", IN_ONE_SEGMENT),
         ("one and a half", ONE_AND_A_HALF),
+        ("one and half of another", ONE_AND_HALF_ANOTHER),
         ("after a pause", AFTER_A_PAUSE),
     ] {
         // Around the 4 KiB that rustls takes at once, and more than one record.
