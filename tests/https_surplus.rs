@@ -121,6 +121,24 @@ fn a_service_that_answers_different_questions_alike_is_believed_and_its_connecti
 }
 
 #[test]
+fn an_answer_that_is_as_the_one_before_counts_also_where_the_connection_is_cut_behind_it() {
+    let same = || Act::Send(ok("{\"results\": [], \"status\": \"ZERO_RESULTS\"}"));
+    for end in [Act::Cut, Act::Close] {
+        let second = end.clone();
+        let service = Service::good(move |seen| match seen.nth {
+            1 => vec![same()],
+            _ => vec![same(), second.clone()],
+        });
+        let (_setup, _server, mut clients) = server(&service, "in_flight = 1", 2);
+        ask(&mut clients);
+        for client in &mut clients {
+            assert_eq!(client.answer().status(), "ZERO_RESULTS", "{end:?}");
+        }
+        assert_eq!(service.requests().len(), 2, "{end:?}");
+    }
+}
+
+#[test]
 fn a_byte_on_an_idle_connection_closes_it_and_the_next_query_goes_out_on_a_fresh_one() {
     let service = Service::good(|seen| match seen.connection {
         1 => vec![Act::Send(answer(seen, 0)), Act::Hold, Act::Send(answer(seen, 0))],

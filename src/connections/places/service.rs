@@ -276,11 +276,9 @@ impl Service {
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return;
         };
-        if exchange.is_at_rest() || exchange.may_be_repeated() {
+        let is_answered = exchange.step == Step::Doubted;
+        if exchange.is_at_rest() || is_answered || exchange.may_be_repeated() {
             return self.lost(connection, "the connection was closed", now);
-        }
-        if exchange.step == Step::Doubted {
-            return self.believe(connection, false, now);
         }
         match exchange.end() {
             Ok(response) => {
@@ -296,6 +294,9 @@ impl Service {
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return;
         };
+        if exchange.step == Step::Doubted {
+            return self.believe(connection, false, now); // However it ended, no other answer follows.
+        }
         let (was_opening, address) = (exchange.is_opening(), exchange.address);
         let may_be_repeated = exchange.may_be_repeated();
         let (query, step) = exchange.fail();
