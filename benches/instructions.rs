@@ -11,15 +11,17 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use herd_mio::application::{Line, LineBuffer};
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
 use herd_mio::event_loop::Buffers;
-use herd_mio::herd::{Caller, Moment, NeighbourId};
+use herd_mio::herd::{Caller, NeighbourId};
 use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::http::{Progress, Response, ResponseReader};
 use herd_mio::places::trim::trim;
-use herd_mio::protocol::{Dialect, Epoch, FromDialler, Line, LineBuffer, Location, Request};
-use herd_mio::protocol::{Skew, Timestamp, Wall, split};
+use herd_mio::protocol::{Dialect, Epoch, FromDialler, Location, Request};
+use herd_mio::protocol::{Skew, Timestamp, split};
 
 /// A function, and by how many its count is divided: lines or calls of one round.
 struct Case {
@@ -302,4 +304,4 @@ const UPDATELOC: &[u8] =
 const BATCH: u64 = 16;
 const ROUNDS: u64 = 200;
 const WARM_UP: usize = 20;
-const NOW: Moment = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
+const NOW: Now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };

@@ -9,14 +9,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use herd_mio::application::Line;
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
-use herd_mio::herd::Moment;
 use herd_mio::places::Query;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::http::{Progress, ResponseReader};
 use herd_mio::places::{offline, trim};
-use herd_mio::protocol::{Dialect, Epoch, Line, Request, Wall};
+use herd_mio::protocol::{Dialect, Epoch, Request};
 
 const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
 
@@ -27,7 +28,7 @@ fn parse(criterion: &mut Criterion) {
 }
 
 fn handle(criterion: &mut Criterion) {
-    let now = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
+    let now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };
     let mut server = Server::new(&Config::default(), 0, Epoch(1), 1, now);
     let mut role = Role::Client(Client::default());
     let id = ConnectionId { slot: 0, generation: 1 };

@@ -25,8 +25,10 @@
 //! go wrong in a loop, and how this one avoids it.
 #![forbid(unsafe_code)]
 
+pub mod application;
 pub mod args;
 pub mod certificates;
+pub mod clock;
 pub mod config;
 pub mod connections;
 pub mod errors;

@@ -8,11 +8,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use herd_mio::application::LineBuffer;
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
 use herd_mio::event_loop::Buffers;
-use herd_mio::herd::Moment;
-use herd_mio::protocol::{Epoch, LineBuffer, Wall};
+use herd_mio::protocol::Epoch;
 
 /// The system's allocator, which counts what this thread asks it for.
 struct Counting;
@@ -155,4 +156,4 @@ fn write_digits(places: &mut [u8], number: usize) {
 }
 
 const LINES: usize = 10_000;
-const NOW: Moment = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
+const NOW: Now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };

@@ -1,9 +1,11 @@
 //! Claim: each limit of the protocol is where sections 1 to 4 put it: what just meets it is accepted, what
 //! is one past it is refused, and the refusal says in plain words which limit that was.
 
+use herd_mio::application::LineBuffer;
+use herd_mio::clock::WallTime;
 use herd_mio::protocol::{
-    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, LineBuffer, Location, Request, Seq,
-    Timestamp, Update, Wall, is_server_name,
+    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Request, Seq, Timestamp, Update,
+    is_server_name,
 };
 
 const ID_BYTES: usize = 256;
@@ -199,7 +201,7 @@ fn the_skew_is_how_far_the_servers_clock_is_ahead() {
         [(12_250_000_000, "+1.750000000"), (10_500_000_000, "+0.000000000"), (0, "-10.500000000")]
     {
         let mut out = Vec::new();
-        Wall(wall).skew(&timestamp).write(&mut out);
+        WallTime(wall).skew(&timestamp).write(&mut out);
         assert_eq!(String::from_utf8_lossy(&out), text);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
+use herd_mio::application::Line;
 use herd_mio::event_loop::{Buffers, Connection, Fill, Flush, Life, Transport};
-use herd_mio::protocol::Line;
 
 /// One step of a script: what the next read or write meets.
 #[derive(Debug)]

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use common::cases::{Case, Line, Port, Step, parse};
 use common::shown;
+use herd_mio::application::LineBuffer;
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
-use herd_mio::herd::{Caller, Moment};
-use herd_mio::protocol::{Dialect, Epoch, LineBuffer, Wall};
+use herd_mio::herd::Caller;
+use herd_mio::protocol::{Dialect, Epoch};
 
 /// One connection to one server, and nothing else in the world.
 struct World {
@@ -115,4 +117,4 @@ fn every_case_is_answered_as_written_and_however_it_is_split() {
 }
 
 /// A time of day at which every case makes sense.
-const NOW: Moment = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
+const NOW: Now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use herd_mio::application::{Line, LineBuffer};
 use herd_mio::herd::{NeighbourId, Offer, Origin, Table};
 use herd_mio::protocol::{
-    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Line, LineBuffer, Location, Request, Seq,
-    Skew, Timestamp, UpdateRef, write_ack, write_hello, write_mark, write_resume,
+    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Request, Seq, Skew, Timestamp,
+    UpdateRef, write_ack, write_hello, write_mark, write_resume,
 };
 use proptest::prelude::*;
 

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::{
-    Caller, Differing, Event, Feed, Herd, Moment, NeighbourId, Output, Record, Settings, Verdict,
-    Witness,
+    Caller, Differing, Event, Feed, Herd, NeighbourId, Output, Record, Settings, Verdict, Witness,
 };
-use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Seq, Wall};
+use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Seq};
 
 const HEARTBEAT: u64 = 1_000;
 const AHEAD: u64 = 300_000;
@@ -139,9 +139,9 @@ impl Bench {
     }
 }
 
-fn moment(now: u64) -> Moment {
-    let wall = Wall((1_000_000 + i128::from(now)) * 1_000_000);
-    Moment { elapsed: Duration::from_millis(now), wall }
+fn moment(now: u64) -> Now {
+    let wall = WallTime((1_000_000 + i128::from(now)) * 1_000_000);
+    Now { elapsed: Duration::from_millis(now), wall }
 }
 
 fn resume(epoch: Epoch, mark: u64) -> String {

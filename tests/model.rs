@@ -8,10 +8,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use herd_mio::herd::{
-    Caller, Event, Herd, Moment, NeighbourId, Output, Settings, Verdict, Witness,
-};
-use herd_mio::protocol::{Dialect, Epoch, Request, Wall};
+use herd_mio::clock::{Now, WallTime};
+use herd_mio::herd::{Caller, Event, Herd, NeighbourId, Output, Settings, Verdict, Witness};
+use herd_mio::protocol::{Dialect, Epoch, Request};
 use regex::Regex;
 use stateright::{Checker, Model, Property};
 
@@ -367,8 +366,8 @@ fn name(server: usize) -> String {
     ["A", "B", "C"][server].to_owned()
 }
 
-fn moment(elapsed: Duration) -> Moment {
-    Moment { elapsed, wall: Wall(1_700_000_000_000_000_000) }
+fn moment(elapsed: Duration) -> Now {
+    Now { elapsed, wall: WallTime(1_700_000_000_000_000_000) }
 }
 
 fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {

@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use herd_mio::application::Line;
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::{Config, Provider};
 use herd_mio::connections::{
     Client, Command, Connection, ConnectionId, QueryId, Role, Server, Verdict,
 };
-use herd_mio::herd::Moment;
 use herd_mio::places::endpoint::Endpoint;
-use herd_mio::protocol::{Epoch, Line, Wall};
+use herd_mio::protocol::Epoch;
 
 /// A server that asks `places.example`, and gives a query eight seconds.
 struct World {
@@ -40,7 +41,7 @@ impl World {
         world
     }
 
-    fn moment(&self) -> Moment {
+    fn moment(&self) -> Now {
         at(self.now)
     }
 
@@ -150,8 +151,8 @@ impl World {
     }
 }
 
-fn at(elapsed: Duration) -> Moment {
-    Moment { elapsed, wall: Wall(1_700_000_000_000_000_000 + elapsed.as_nanos() as i128) }
+fn at(elapsed: Duration) -> Now {
+    Now { elapsed, wall: WallTime(1_700_000_000_000_000_000 + elapsed.as_nanos() as i128) }
 }
 
 fn second(number: u64) -> Duration {

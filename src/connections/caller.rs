@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use super::records::{self, Records};
 use super::{Command, ConnectionId, Server, Verdict};
-use crate::herd::{Caller, Moment, NeighbourId, Verdict as HerdVerdict};
+use crate::application::Line;
+use crate::clock::Now;
+use crate::herd::{Caller, NeighbourId, Verdict as HerdVerdict};
 use crate::logging::rate_limit::Kind;
-use crate::protocol::{Line, write_refusal};
+use crate::protocol::write_refusal;
 
 impl Server {
     pub(super) fn caller_line(
@@ -16,7 +18,7 @@ impl Server {
         caller: &mut Caller,
         peer: SocketAddr,
         line: Line<'_>,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict {
         let before = out.len();

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use super::places::Ask;
 use super::records::{self, Records};
 use super::{ConnectionId, Server, Verdict};
-use crate::herd::Moment;
+use crate::application::Line;
+use crate::clock::Now;
 use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::rate_limit::Kind;
-use crate::protocol::{Line, Refused, Request, Whatsat, asks_for_http, write_refusal};
+use crate::protocol::{Refused, Request, Whatsat, asks_for_http, write_refusal};
 
 /// A client's connection.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ impl Server {
         client: &mut Client,
         peer: SocketAddr,
         line: Line<'_>,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict {
         let before = out.len();
@@ -69,7 +70,7 @@ impl Server {
         id: ConnectionId,
         client: &mut Client,
         whatsat: &Whatsat<'_>,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, Refused> {
         let entry = self.herd.table().get(whatsat.id).ok_or(Refused::UnknownClient)?;

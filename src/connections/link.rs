@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use super::records::{self, Records};
 use super::{Command, ConnectionId, Server, Verdict};
-use crate::herd::{Event, Moment, NeighbourId, Verdict as HerdVerdict, Witness};
+use crate::application::Line;
+use crate::clock::Now;
+use crate::herd::{Event, NeighbourId, Verdict as HerdVerdict, Witness};
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
-use crate::protocol::Line;
 
 impl Server {
     pub(super) fn dial(&mut self, neighbour: NeighbourId) -> Command {
@@ -34,7 +35,7 @@ impl Server {
     }
 
     /// A dialled connection is made: appends the HELLO.
-    pub fn link_connected(&mut self, neighbour: NeighbourId, now: Moment, out: &mut Vec<u8>) {
+    pub fn link_connected(&mut self, neighbour: NeighbourId, now: Now, out: &mut Vec<u8>) {
         let before = out.len();
         self.herd.link_connected(neighbour, now, out);
         log::info!("Connected to {}.", self.known_as(neighbour));
@@ -54,7 +55,7 @@ impl Server {
         &mut self,
         neighbour: NeighbourId,
         reason: &str,
-        now: Moment,
+        now: Now,
     ) -> String {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         known.link = None;
@@ -65,7 +66,7 @@ impl Server {
     }
 
     /// A neighbour could not be reached, for this reason.
-    pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Moment) {
+    pub fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         let title = &known.title;
         match known.unreachable.occurs(now.elapsed) {
@@ -79,7 +80,7 @@ impl Server {
     }
 
     /// There is no connection to a neighbour, and none being made.
-    pub fn link_over(&mut self, neighbour: NeighbourId, now: Moment) {
+    pub fn link_over(&mut self, neighbour: NeighbourId, now: Now) {
         self.neighbours[usize::from(neighbour.0)].link = None;
         self.herd.link_closed(neighbour, now, &mut Records(&self.title, &self.neighbours));
     }
@@ -88,7 +89,7 @@ impl Server {
         &mut self,
         neighbour: NeighbourId,
         line: Line<'_>,
-        now: Moment,
+        now: Now,
     ) -> Verdict {
         let line = match line {
             Line::Whole(line) => line,
@@ -116,7 +117,7 @@ impl Server {
     }
 
     /// From now on the links that are down count as down.
-    pub(super) fn note_links_down(&mut self, now: Moment) {
+    pub(super) fn note_links_down(&mut self, now: Now) {
         for (index, neighbour) in self.neighbours.iter_mut().enumerate() {
             if !self.herd.link_is_up(NeighbourId(index as u16)) {
                 neighbour.unreachable.begins(now.elapsed);
@@ -125,7 +126,7 @@ impl Server {
     }
 
     /// A neighbour has said RESUME.
-    fn link_came_up(&mut self, neighbour: NeighbourId, now: Moment) {
+    fn link_came_up(&mut self, neighbour: NeighbourId, now: Now) {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         known.misnamed.is_over(now.elapsed);
         if let Some(time) = known.unreachable.is_over(now.elapsed) {
@@ -137,7 +138,7 @@ impl Server {
 
     /// What a neighbour answered ends our link to it. One that is being made is tried elsewhere first, and
     /// the reason told if that fails, too.
-    fn link_refused(&mut self, neighbour: NeighbourId, answer: Refusal, was_up: bool, now: Moment) {
+    fn link_refused(&mut self, neighbour: NeighbourId, answer: Refusal, was_up: bool, now: Now) {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         let title = &known.title;
         let reason = match answer {
@@ -171,13 +172,7 @@ impl Server {
     }
 
     /// Appends what a neighbour has not been told yet, until `out` holds `full` bytes.
-    pub fn poll_link(
-        &mut self,
-        neighbour: NeighbourId,
-        full: usize,
-        now: Moment,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn poll_link(&mut self, neighbour: NeighbourId, full: usize, now: Now, out: &mut Vec<u8>) {
         let witness = &mut Records(&self.title, &self.neighbours);
         self.herd.poll_link(neighbour, full, now, out, witness);
     }
@@ -187,7 +182,7 @@ impl Server {
         link.take().map(Command::Close)
     }
 
-    pub(super) fn link_closed(&mut self, id: ConnectionId, neighbour: NeighbourId, now: Moment) {
+    pub(super) fn link_closed(&mut self, id: ConnectionId, neighbour: NeighbourId, now: Now) {
         let link = &mut self.neighbours[usize::from(neighbour.0)].link;
         // One that was hung up is gone from the herd's view already.
         if *link == Some(id) {

@@ -30,12 +30,14 @@ pub use client::Client;
 pub use places::{Ask, QueryId};
 pub use visitor::Visitor;
 
+use crate::application::Line;
+use crate::clock::Now;
 use crate::config::{Config, ServerConfig};
-use crate::herd::{Caller, Herd, Moment, NeighbourId, Output, Settings};
+use crate::herd::{Caller, Herd, NeighbourId, Output, Settings};
 use crate::limits::{PEER_LINE_BYTES, UNREACHABLE_PATIENCE};
 use crate::logging::LastingProblem;
 use crate::places::key::Key;
-use crate::protocol::{Dialect, Epoch, Line};
+use crate::protocol::{Dialect, Epoch};
 use odds::Odds;
 use places::Places;
 use records::Records;
@@ -165,7 +167,7 @@ struct Neighbour {
 
 impl Server {
     /// Server number `index` of a configuration, in a fresh run. `epoch` and `seed` are random.
-    pub fn new(config: &Config, index: usize, epoch: Epoch, seed: u128, now: Moment) -> Server {
+    pub fn new(config: &Config, index: usize, epoch: Epoch, seed: u128, now: Now) -> Server {
         let own = &config.servers[index];
         let neighbours = own.neighbours.iter().map(|&other| &config.servers[other]);
         let settings = Settings {
@@ -226,7 +228,7 @@ impl Server {
         &mut self,
         on: Connection<'_>,
         line: Line<'_>,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict {
         self.effort += 1 + line.bytes().len() as u32 / BYTES_A_LINE;
@@ -248,7 +250,7 @@ impl Server {
         &mut self,
         on: Connection<'_>,
         bytes: &[u8],
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict {
         match on.role {
@@ -259,14 +261,14 @@ impl Server {
     }
 
     /// A connection that does not speak lines has ended, in order.
-    pub fn handle_end(&mut self, on: Connection<'_>, now: Moment) {
+    pub fn handle_end(&mut self, on: Connection<'_>, now: Now) {
         if let Role::Places = on.role {
             self.places_ended(on.id, now);
         }
     }
 
     /// Forgets a connection that is closed.
-    pub fn closed(&mut self, on: Connection<'_>, now: Moment) {
+    pub fn closed(&mut self, on: Connection<'_>, now: Now) {
         match on.role {
             Role::Client(client) => {
                 records::closed("Client", on.peer);
@@ -303,7 +305,7 @@ impl Server {
 
     /// Does what is due by `now`, which may lie a little before the time at which the last line was
     /// handled: deadlines are judged once all that came before them has been.
-    pub fn handle_timeout(&mut self, now: Moment) {
+    pub fn handle_timeout(&mut self, now: Now) {
         self.herd.handle_timeout(now, &mut Records(&self.title, &self.neighbours));
         self.note_links_down(now);
         self.places.handle_timeout(now.elapsed);

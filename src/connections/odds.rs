@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Server;
-use crate::herd::{Differing, Moment, NeighbourId};
+use crate::clock::Now;
+use crate::herd::{Differing, NeighbourId};
 use crate::limits::NAMESAKES_GONE_AFTER;
 use crate::logging::{Escaped, LastingProblem};
 
@@ -30,12 +31,7 @@ impl Odds {
 impl Server {
     /// Looks what is wrong with a neighbour that has just said something from `peer`: a HELLO, its
     /// settings, or a MARK, as it does each heartbeat.
-    pub(super) fn check_neighbour(
-        &mut self,
-        neighbour: NeighbourId,
-        peer: SocketAddr,
-        now: Moment,
-    ) {
+    pub(super) fn check_neighbour(&mut self, neighbour: NeighbourId, peer: SocketAddr, now: Now) {
         let ours = self.herd.settings().common();
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         let (name, odds) = (&known.title, &mut known.odds);
@@ -63,7 +59,7 @@ impl Server {
     }
 
     /// Looks whether somebody has just said HELLO from `peer` by this server's own name.
-    pub(super) fn check_own_name(&mut self, peer: SocketAddr, now: Moment) {
+    pub(super) fn check_own_name(&mut self, peer: SocketAddr, now: Now) {
         if self.herd.namesake_at() == Some(now.elapsed)
             && let Some(lasting) = self.own_name.occurs(now.elapsed)
         {
@@ -77,7 +73,7 @@ impl Server {
     }
 
     /// Looks whether nobody calls by this server's name any more.
-    pub(super) fn check_own_name_is_free(&mut self, now: Moment) {
+    pub(super) fn check_own_name_is_free(&mut self, now: Now) {
         if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_GONE_AFTER <= now.elapsed)
             && let Some(time) = self.own_name.is_over(now.elapsed)
         {
@@ -96,7 +92,7 @@ fn check_setting(
     setting: &str,
     theirs: Option<&impl Display>,
     ours: impl Display,
-    now: Moment,
+    now: Now,
 ) {
     if let Some(theirs) = theirs {
         if let Some(lasting) = problem.occurs(now.elapsed) {

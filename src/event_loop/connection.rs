@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use super::buffers::Buffers;
 use super::transport::Transport;
+use crate::application::{Line, LineBuffer};
 use crate::limits::LINGER_BYTES;
-use crate::protocol::{Line, LineBuffer};
 
 /// How far a connection's life has come. It goes one way only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

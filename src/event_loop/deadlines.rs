@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::pace::Allowance;
 use super::timers::Timer;
 use super::{Entry, EventLoop};
+use crate::clock::Now;
 use crate::connections::{ConnectionId, Role};
-use crate::herd::Moment;
 use crate::limits::CALL_EFFORT;
 use crate::logging::rate_limit::{self, Kind};
 
@@ -59,7 +59,7 @@ impl EventLoop {
             self.timers.set(timer, at);
         }
         if self.server.poll_timeout().is_some_and(|at| at <= judged) {
-            self.server.handle_timeout(Moment { elapsed: judged, ..self.now });
+            self.server.handle_timeout(Now { elapsed: judged, ..self.now });
         }
     }
 

@@ -55,13 +55,13 @@ pub use start::{RunError, run, run_places};
 pub use tls::{Authorities, ClientTls, ServerTls, TlsError};
 pub use transport::{Socket, Transport};
 
+use crate::clock::{Now, WallTime};
 use crate::connections::{self, Command, ConnectionId, Role, Server};
 use crate::errors::plain;
-use crate::herd::{Moment, NeighbourId};
+use crate::herd::NeighbourId;
 use crate::limits::{CALL_EFFORT, EFFORT_A_LOOK, HANDSHAKE_EFFORT, LINK_OUTPUT_BYTES, Limits};
 use crate::logging::Log;
 use crate::logging::rate_limit::{self, Kind};
-use crate::protocol::Wall;
 use dialling::Dial;
 use listener::Listener;
 use pace::{Allowance, CaughtUp, effort_of};
@@ -106,7 +106,7 @@ pub struct EventLoop {
     log: Log,
     start: Instant,
     /// The time of this turn.
-    now: Moment,
+    now: Now,
     /// To be served, flushed and reaped.
     ready: VecDeque<ConnectionId>,
     dirty: VecDeque<ConnectionId>,
@@ -448,12 +448,12 @@ impl EventLoop {
 }
 
 /// The time, by both clocks.
-fn moment(start: Instant) -> Moment {
+fn moment(start: Instant) -> Now {
     let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),
     };
-    Moment { elapsed: start.elapsed(), wall: Wall(since_1970) }
+    Now { elapsed: start.elapsed(), wall: WallTime(since_1970) }
 }
 
 /// Both directions, and word of urgent data where a short read is trusted: it would be wrong then.

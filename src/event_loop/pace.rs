@@ -18,7 +18,7 @@ use crate::limits::{
 #[derive(Debug)]
 pub(super) struct Allowance {
     start: Instant,
-    /// When the step has to end, as [`crate::herd::Moment::elapsed`] counts; known from the first look on.
+    /// When the step has to end, as [`crate::herd::Now::elapsed`] counts; known from the first look on.
     until: Option<Duration>,
     effort: u32,
     is_used_up: bool,

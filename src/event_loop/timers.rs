@@ -47,7 +47,7 @@ impl Timer {
     }
 }
 
-/// Deadlines, one a timer at most. Times are those of [`crate::herd::Moment::elapsed`].
+/// Deadlines, one a timer at most. Times are those of [`crate::herd::Now::elapsed`].
 #[derive(Debug, Default)]
 pub struct Timers {
     by_time: BTreeSet<(Duration, Timer)>,

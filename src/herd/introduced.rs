@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use super::namesakes::Namesakes;
-use super::{Event, Filling, Herd, Moment, NeighbourId, Origin, Verdict, Witness};
+use super::{Event, Filling, Herd, NeighbourId, Origin, Verdict, Witness};
+use crate::clock::Now;
 use crate::limits::{MARK_BYTES, MARK_UPDATES};
 use crate::protocol::{Common, Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
 use crate::protocol::{write_ack, write_refusal, write_resume};
@@ -175,7 +176,7 @@ impl Herd {
         caller: &mut Caller,
         line: &[u8],
         admits: &dyn Fn(NeighbourId) -> bool,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) -> Verdict {
@@ -250,7 +251,7 @@ impl Herd {
         &mut self,
         neighbour: NeighbourId,
         epoch: Epoch,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) -> Caller {
@@ -262,7 +263,7 @@ impl Herd {
         Caller::Introduced { neighbour, visit }
     }
 
-    fn heard(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Moment) {
+    fn heard(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Now) {
         self.introduced[usize::from(neighbour.0)].heard(line.len(), is_update, now.elapsed);
     }
 
@@ -271,7 +272,7 @@ impl Herd {
         neighbour: NeighbourId,
         theirs: &Common<'_>,
         line: &[u8],
-        now: Moment,
+        now: Now,
     ) {
         self.heard(neighbour, line, false, now);
         let differing = Differing::between(theirs, &self.settings.common());
@@ -322,7 +323,7 @@ impl Herd {
     }
 
     /// Whether two servers call themselves by a neighbour's name, and push each other off.
-    pub fn has_namesakes(&self, neighbour: NeighbourId, now: Moment) -> bool {
+    pub fn has_namesakes(&self, neighbour: NeighbourId, now: Now) -> bool {
         self.introduced[usize::from(neighbour.0)].namesakes.are_about(now.elapsed)
     }
 

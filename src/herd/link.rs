@@ -15,7 +15,8 @@
 use std::time::Duration;
 
 use super::table::{Entry, Table};
-use super::{Event, Moment, NeighbourId, Settings, Witness};
+use super::{Event, NeighbourId, Settings, Witness};
+use crate::clock::Now;
 use crate::limits::{
     BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, CONNECT_ANSWERED, FEED_RECORDS_A_STEP,
     MARK_BYTES, MARK_UPDATES,
@@ -261,7 +262,7 @@ impl Link {
         &mut self,
         table: &Table,
         full: usize,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) {
@@ -334,7 +335,7 @@ impl Up {
     fn write_mark(
         &mut self,
         neighbour: NeighbourId,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) {

@@ -30,20 +30,12 @@ pub use feed::{Feed, Record};
 pub use introduced::{Caller, Differing, Visit};
 pub use table::{Entry, Offer, Origin, Table};
 
+use crate::clock::Now;
 use crate::protocol::{
-    Common, Dialect, Epoch, FromAcceptor, Iamat, Refused, Seq, UpdateRef, Wall, write_hello,
+    Common, Dialect, Epoch, FromAcceptor, Iamat, Refused, Seq, UpdateRef, write_hello,
 };
 use introduced::Introduced;
 use link::{Due, Link};
-
-/// The time of an event, as the outside's clocks tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Since some fixed point; it never goes back. Deadlines are measured by it.
-    pub elapsed: Duration,
-    /// The clock that timestamps are compared with; it may jump.
-    pub wall: Wall,
-}
 
 /// A neighbour of this server, by its place in [`Settings::neighbours`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,7 +119,7 @@ enum Filling {
 
 impl Herd {
     /// A server that knows nothing yet. It dials its neighbours at once.
-    pub fn new(settings: Settings, now: Moment) -> Herd {
+    pub fn new(settings: Settings, now: Now) -> Herd {
         let count = settings.neighbours.len();
         let id = |index: usize| NeighbourId(index as u16);
         let table = Table::new(settings.clients, settings.seed);
@@ -163,7 +155,7 @@ impl Herd {
     pub fn handle_iamat(
         &mut self,
         iamat: &Iamat<'_>,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) -> Result<(), Refused> {
@@ -222,14 +214,14 @@ impl Herd {
     }
 
     /// The link's connection is made: appends the HELLO.
-    pub fn link_connected(&mut self, neighbour: NeighbourId, now: Moment, out: &mut Vec<u8>) {
+    pub fn link_connected(&mut self, neighbour: NeighbourId, now: Now, out: &mut Vec<u8>) {
         let patience = 3 * self.settings.heartbeat;
         self.link(neighbour).connected(patience, now.elapsed);
         write_hello(self.settings.name.as_bytes(), self.settings.epoch, out);
     }
 
     /// The link's connection is closed, or could not be made.
-    pub fn link_closed(&mut self, neighbour: NeighbourId, now: Moment, witness: &mut dyn Witness) {
+    pub fn link_closed(&mut self, neighbour: NeighbourId, now: Now, witness: &mut dyn Witness) {
         let jitter = self.chance();
         self.link(neighbour).closed(jitter, now.elapsed);
         // One that is connected here can't be reached by us, and may have something for us all the same.
@@ -240,7 +232,7 @@ impl Herd {
 
     /// The link's connection could not be made, or ended before RESUME came, and the outside tries another
     /// address of the neighbour at once, without a pause.
-    pub fn link_tries_again(&mut self, neighbour: NeighbourId, now: Moment) {
+    pub fn link_tries_again(&mut self, neighbour: NeighbourId, now: Now) {
         let patience = 3 * self.settings.heartbeat;
         self.link(neighbour).dial(patience, now.elapsed);
     }
@@ -250,7 +242,7 @@ impl Herd {
         &mut self,
         neighbour: NeighbourId,
         line: &[u8],
-        now: Moment,
+        now: Now,
         witness: &mut dyn Witness,
     ) -> Verdict {
         let greeting = self.link(neighbour).is_greeting();
@@ -295,7 +287,7 @@ impl Herd {
         &mut self,
         neighbour: NeighbourId,
         full: usize,
-        now: Moment,
+        now: Now,
         out: &mut Vec<u8>,
         witness: &mut dyn Witness,
     ) {
@@ -346,7 +338,7 @@ impl Herd {
     }
 
     /// Does what is due by now.
-    pub fn handle_timeout(&mut self, now: Moment, witness: &mut dyn Witness) {
+    pub fn handle_timeout(&mut self, now: Now, witness: &mut dyn Witness) {
         let heartbeat = self.settings.heartbeat;
         self.check_filled(witness);
         for index in 0..self.links.len() {
@@ -370,7 +362,7 @@ impl Herd {
         &mut self,
         neighbour: NeighbourId,
         epoch: Epoch,
-        now: Moment,
+        now: Now,
         witness: &mut dyn Witness,
     ) {
         if let Due::HangUp(reason) = self.link(neighbour).called(epoch, now.elapsed) {
@@ -382,7 +374,7 @@ impl Herd {
         }
     }
 
-    fn dial(&mut self, neighbour: NeighbourId, now: Moment) {
+    fn dial(&mut self, neighbour: NeighbourId, now: Now) {
         let patience = 3 * self.settings.heartbeat;
         self.link(neighbour).dial(patience, now.elapsed);
         self.outputs.push_back(Output::Dial(neighbour));
@@ -392,7 +384,7 @@ impl Herd {
         &mut self,
         neighbour: NeighbourId,
         reason: &'static str,
-        now: Moment,
+        now: Now,
         witness: &mut dyn Witness,
     ) {
         witness.note(Event::HungUp { neighbour, reason });

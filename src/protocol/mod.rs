@@ -12,7 +12,6 @@
 
 mod decimal;
 mod fields;
-mod lines;
 mod location;
 mod peer;
 mod request;
@@ -21,12 +20,11 @@ mod update;
 
 pub use decimal::Decimal;
 pub use fields::{Fields, split};
-pub use lines::{Line, LineBuffer};
 pub use location::{Angle, Location, LocationError};
 pub use peer::{Common, Epoch, FromAcceptor, FromDialler, PeerError, Seq, UpdateError};
 pub use peer::{write_ack, write_hello, write_mark, write_resume, write_settings};
 pub use request::{Iamat, Refused, Request, Whatsat, asks_for_http};
-pub use time::{Skew, Timestamp, TimestampError, Wall};
+pub use time::{Skew, Timestamp, TimestampError};
 pub use update::{Update, UpdateRef};
 
 /// The words in which a herd talks to its clients (section 2). One for the whole herd.

@@ -3,10 +3,7 @@
 use std::fmt;
 
 use super::decimal::{Decimal, NumberText, integer};
-
-/// A server's clock: nanoseconds since 1970, UTC. An argument everywhere; nothing here asks one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wall(pub i128);
+use crate::clock::WallTime;
 
 /// When a client says that it was where it says: POSIX time, by its own clock (section 3).
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +40,7 @@ impl<'a> Timestamp<'a> {
     }
 }
 
-impl Wall {
+impl WallTime {
     /// How far this clock is ahead of `timestamp`.
     pub fn skew(self, timestamp: &Timestamp<'_>) -> Skew {
         Skew(self.0 - timestamp.nanos)

@@ -6,13 +6,15 @@
 
 use std::time::Duration;
 
+use herd_mio::application::LineBuffer;
+use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
-use herd_mio::herd::{Caller, Moment};
+use herd_mio::herd::Caller;
 use herd_mio::places::google::{Answer, Api, Shape};
 use herd_mio::places::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::trim;
-use herd_mio::protocol::{Dialect, Epoch, LineBuffer, Location, Wall};
+use herd_mio::protocol::{Dialect, Epoch, Location};
 
 /// What is checked of an input.
 pub type Check = fn(&[u8]);
@@ -210,4 +212,4 @@ fn read_answer(pieces: &[&[u8]], limit: usize) -> Option<Response> {
     reader.end().ok()
 }
 
-const NOW: Moment = Moment { elapsed: Duration::ZERO, wall: Wall(1_700_000_000_000_000_000) };
+const NOW: Now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };

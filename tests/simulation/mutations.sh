@@ -11,7 +11,7 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
 # The core and what it stands on are all that the simulator needs, and are built in a tenth of the time.
-printf 'pub mod herd;\npub mod limits;\npub mod protocol;\n' >"$copy/src/lib.rs"
+printf 'pub mod application;\npub mod clock;\npub mod herd;\npub mod limits;\npub mod protocol;\n' >"$copy/src/lib.rs"
 {
     sed -n '/^\[package\]/,/^\[dependencies\]/p' Cargo.toml
     grep -E '^(getrandom|hashbrown|memchr|pico-args|siphasher|slab) = ' Cargo.toml

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use herd_mio::application::{Line, LineBuffer};
 use herd_mio::herd::{Caller, NeighbourId, Verdict};
-use herd_mio::protocol::{Line, LineBuffer, Seq};
+use herd_mio::protocol::Seq;
 
 use crate::judge;
 use crate::world::{Due, World, Wrong, epoch};

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use herd_mio::herd::{Herd, Moment, NeighbourId, Output, Settings};
-use herd_mio::protocol::{Dialect, Epoch, Seq, Wall};
+use herd_mio::clock::{Now, WallTime};
+use herd_mio::herd::{Herd, NeighbourId, Output, Settings};
+use herd_mio::protocol::{Dialect, Epoch, Seq};
 
 use crate::judge::{check_table, is_its_turn, union};
 use crate::network::Network;
@@ -353,7 +354,7 @@ impl<'s> World<'s> {
         NeighbourId(place.expect("they are neighbours") as u16)
     }
 
-    pub fn moment(&self, server: usize) -> Moment {
+    pub fn moment(&self, server: usize) -> Now {
         moment(self.now, self.servers[server].clock)
     }
 
@@ -386,14 +387,14 @@ pub fn epoch(server: usize, run: u64) -> Epoch {
 }
 
 impl Server {
-    pub fn moment(&self, now: u64) -> Moment {
+    pub fn moment(&self, now: u64) -> Now {
         moment(now, self.clock)
     }
 }
 
-fn moment(now: u64, clock: i64) -> Moment {
+fn moment(now: u64, clock: i64) -> Now {
     let wall = 1_000_000 + i128::from(now) + i128::from(clock);
-    Moment { elapsed: Duration::from_millis(now), wall: Wall(wall * 1_000_000) }
+    Now { elapsed: Duration::from_millis(now), wall: WallTime(wall * 1_000_000) }
 }
 
 pub fn name(server: usize) -> String {

@@ -21,8 +21,8 @@ use std::time::Duration;
 pub use queries::QueryId;
 
 use super::{Command, ConnectionId, Server, Verdict};
+use crate::clock::Now;
 use crate::config::{PlacesSettings, Provider};
-use crate::herd::Moment;
 use crate::places::Query;
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::{Api, Circle};
@@ -136,7 +136,7 @@ impl Server {
     }
 
     /// What the service's name stands for, or why that is not known.
-    pub fn places_resolved(&mut self, result: Result<Vec<SocketAddr>, String>, now: Moment) {
+    pub fn places_resolved(&mut self, result: Result<Vec<SocketAddr>, String>, now: Now) {
         if let Some(service) = self.service() {
             service.resolved(result, now.elapsed);
         }
@@ -148,7 +148,7 @@ impl Server {
         query: QueryId,
         id: ConnectionId,
         address: SocketAddr,
-        now: Moment,
+        now: Now,
     ) {
         if let Some(service) = self.service() {
             service.connecting(query, id, address, now.elapsed);
@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// A connection could not even be begun.
-    pub fn places_not_connecting(&mut self, query: QueryId, reason: &str, now: Moment) {
+    pub fn places_not_connecting(&mut self, query: QueryId, reason: &str, now: Now) {
         if let Some(service) = self.service() {
             service.not_connecting(query, reason, now.elapsed);
         }
@@ -170,28 +170,28 @@ impl Server {
     }
 
     /// A kept connection that was chosen for a query is quiet: appends the request.
-    pub fn places_quiet(&mut self, id: ConnectionId, now: Moment, out: &mut Vec<u8>) {
+    pub fn places_quiet(&mut self, id: ConnectionId, now: Now, out: &mut Vec<u8>) {
         if let Some(service) = self.service() {
             service.quiet(id, out, now.elapsed);
         }
     }
 
     /// Something has come on a kept connection that nobody asked for. It must be closed.
-    pub fn places_spoke(&mut self, id: ConnectionId, now: Moment) {
+    pub fn places_spoke(&mut self, id: ConnectionId, now: Now) {
         if let Some(service) = self.service() {
             service.spoke_unasked(id, now.elapsed);
         }
     }
 
     /// The TLS handshake of a connection is done.
-    pub fn places_secured(&mut self, id: ConnectionId, now: Moment) {
+    pub fn places_secured(&mut self, id: ConnectionId, now: Now) {
         if let Some(service) = self.service() {
             service.secured(id, now.elapsed);
         }
     }
 
     /// A connection has failed, for this reason.
-    pub fn places_lost(&mut self, id: ConnectionId, reason: &str, now: Moment) {
+    pub fn places_lost(&mut self, id: ConnectionId, reason: &str, now: Now) {
         if let Some(service) = self.service() {
             service.lost(id, reason, now.elapsed);
         }
@@ -233,20 +233,20 @@ impl Server {
         self.service().map_or(0, |service| service.buffered(id))
     }
 
-    pub(super) fn places_bytes(&mut self, id: ConnectionId, bytes: &[u8], now: Moment) -> Verdict {
+    pub(super) fn places_bytes(&mut self, id: ConnectionId, bytes: &[u8], now: Now) -> Verdict {
         match self.service() {
             Some(service) => service.handle_bytes(id, bytes, now.elapsed),
             None => Verdict::Close,
         }
     }
 
-    pub(super) fn places_ended(&mut self, id: ConnectionId, now: Moment) {
+    pub(super) fn places_ended(&mut self, id: ConnectionId, now: Now) {
         if let Some(service) = self.service() {
             service.handle_end(id, now.elapsed);
         }
     }
 
-    pub(super) fn places_closed(&mut self, id: ConnectionId, now: Moment) {
+    pub(super) fn places_closed(&mut self, id: ConnectionId, now: Now) {
         if let Some(service) = self.service() {
             service.closed(id, now.elapsed);
         }

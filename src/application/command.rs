@@ -1,0 +1,183 @@
+//! What an application asks of the loop, and the news of what became of it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{ConnectionId, LoopId, Origin, Ticket, TlsId};
+
+/// What the loop must do.
+#[derive(Debug)]
+pub enum Command<M> {
+    /// Connect. `handle_open` or `handle_dial` reports how it went.
+    Dial(Dial),
+    /// Forget a dial, however far it has come, its TLS handshake included.
+    Cancel(Ticket),
+    /// Look a `host:port` up without dialling it. `handle_dial` reports [`DialEvent::Resolved`] or
+    /// [`DialEvent::Failed`] for this ticket, which must not be that of a dial.
+    Resolve { ticket: Ticket, name: String },
+    /// Call [`Application::fill`](super::Application::fill) for this connection when it has room. Asked
+    /// for twice, it is called once.
+    Fill(ConnectionId),
+    /// Handle nothing more of it; close it once its output is out.
+    Finish(ConnectionId),
+    /// Close it at once.
+    Close(ConnectionId),
+    /// Run a job on a thread of its own; what it returns comes as a message.
+    Run(Job<M>),
+    /// Stop the loop gracefully, as a signal would.
+    Stop,
+}
+
+/// Work that would hold the loop up.
+pub struct Job<M> {
+    /// The name of its thread.
+    pub name: &'static str,
+    pub run: Box<dyn FnOnce() -> M + Send>,
+    /// Makes the message where `run` panicked or no thread could be started, with the reason.
+    pub failed: Box<dyn FnOnce(String) -> M + Send>,
+}
+
+impl<M> fmt::Debug for Job<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A connection to be made. Of several addresses the loop tries one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// A dial that is under way with the same ticket is cancelled.
+    pub ticket: Ticket,
+    pub to: Target,
+    pub tls: Option<TlsId>,
+    /// For one of several addresses that has others behind it: connecting, and the TLS handshake.
+    pub attempt_timeout: Duration,
+    /// For the look-up, and for the last address, or the only one.
+    pub timeout: Duration,
+    /// The address to dial from, with any port, where it can lead there: not from a wildcard, to the
+    /// other address family, or from a loopback address to another host. Else the kernel chooses.
+    pub from: Option<SocketAddr>,
+    pub start: Start,
+    pub freshness: Freshness,
+}
+
+impl Dial {
+    /// Plain bytes, from any address, in the order of the addresses. Write `Dial { .., ..Dial::new(ticket, to) }`.
+    pub const fn new(ticket: Ticket, to: Target) -> Dial {
+        Dial {
+            ticket,
+            to,
+            tls: None,
+            attempt_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(10),
+            from: None,
+            start: Start::Best,
+            freshness: Freshness::Cached,
+        }
+    }
+}
+
+/// Which of a name's addresses is tried first; the others follow in their order, and around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The one that worked last; those that failed last come last.
+    Best,
+    /// This one. If the name no longer has it, it counts as `Best`.
+    At(SocketAddr),
+    /// The one behind this, which comes last: it has failed in a way that only the application knows.
+    Behind(SocketAddr),
+}
+
+/// How old the answer of an earlier look-up may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// As old as the loop's cache keeps it.
+    Cached,
+    /// The name is looked up again; if that takes longer than this, the earlier answer is used.
+    Ask(Duration),
+}
+
+/// What is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Address(SocketAddr),
+    /// `host:port`, looked up on a thread. An address in text form needs no look-up.
+    Name(String),
+    /// Another loop of this process, by a pair of sockets.
+    Loop(LoopId),
+}
+
+/// How a dial, or a look-up, gets on.
+#[derive(Debug)]
+pub enum DialEvent<'a> {
+    /// The name stands for these addresses, in the order in which they are tried.
+    Resolved(&'a [SocketAddr]),
+    Connecting(SocketAddr),
+    /// Connected; the TLS handshake begins.
+    Handshaking(SocketAddr),
+    /// This address is of no use, for this reason. The next one follows, if there is one.
+    AttemptFailed(SocketAddr, &'a str),
+    /// No address is of use. The text names each address that was tried, and why it failed.
+    Failed(String),
+}
+
+/// Why a connection was not accepted.
+#[derive(Debug)]
+pub enum Refused {
+    /// As many are open as the listener may have, and none was idle for long enough.
+    Limit(SocketAddr),
+    /// Its TLS handshake failed, or took too long.
+    Handshake(SocketAddr, String),
+    /// For want of descriptors or memory. The loop tries again.
+    Kernel(io::Error),
+}
+
+/// What the operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    ReopenLog,
+}
+
+/// A connection that is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct ClosedConnection<'a> {
+    pub id: ConnectionId,
+    pub peer: SocketAddr,
+    pub origin: Origin,
+    pub why: &'a Closed,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Gracefully, by either side.
+    Finished,
+    /// By [`Command::Close`].
+    Commanded,
+    /// The kernel or TLS reported an error.
+    Broken(String),
+    /// The rest of a message did not come within [`Policy::input_timeout`](super::Policy::input_timeout).
+    InputTimeout,
+    /// It took none of its bytes for too long.
+    WriteTimeout,
+    /// It was idle for longest, and made room for another one.
+    Evicted,
+    /// All buffers together were full, and its own were the largest.
+    OutOfMemory,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Closed::Finished => f.write_str("closed"),
+            Closed::Commanded => f.write_str("closed by the application"),
+            Closed::Broken(reason) => f.write_str(reason),
+            Closed::InputTimeout => f.write_str("a message was not completed in time"),
+            Closed::WriteTimeout => f.write_str("write timed out"),
+            Closed::Evicted => f.write_str("idle for longest, evicted"),
+            Closed::OutOfMemory => f.write_str("memory limit reached"),
+        }
+    }
+}

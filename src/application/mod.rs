@@ -1,0 +1,189 @@
+//! The border between the event loop and what runs on it: one trait, and the values that cross.
+//!
+//! ```text
+//!                 lines, bytes, the end, messages, time
+//!   event loop ------------------------------------------> Application ----> the connection's own output (Io::out)
+//!              <------------------------------------------
+//!                 Next: how this connection goes on
+//!                 Command: what must happen to others
+//! ```
+//!
+//! Never here: a poll, a socket that is opened, a clock that is read, TLS, or what a line means. The loop
+//! is generic over [`Application`], so every call is dispatched statically.
+//!
+//! Three rules that the trait cannot enforce:
+//!
+//! - [`Io::out`] is append-only.
+//! - An application asks for [`Command::Fill`] where something has changed, never in answer to every
+//!   [`Application::fill`]: two sessions that wake each other would spin.
+//! - [`Application::poll_timeout`] takes constant time, or close to it: the loop calls it twice a turn.
+
+mod command;
+mod io;
+mod line;
+
+use std::time::Duration;
+
+pub use command::{
+    Closed, ClosedConnection, Command, Control, Dial, DialEvent, Freshness, Job, Refused, Start,
+    Target,
+};
+pub use io::{FlushAt, Framing, Io, Next, Opened, Origin, Policy};
+pub use line::{Line, LineBuffer};
+
+use crate::clock::Now;
+
+/// A program without its sockets.
+pub trait Application: Sized {
+    /// What it keeps for each connection. The loop stores it and lends it with every call about that
+    /// connection.
+    type Session;
+    /// What other threads send to this loop: results of jobs, news from other loops. [`Never`] where
+    /// nobody sends any.
+    type Message: Send + 'static;
+
+    /// A connection can be used: it was accepted or dialled, and its TLS handshake is complete. `None`
+    /// refuses it. A greeting goes into [`Io::out`].
+    fn handle_open(
+        &mut self,
+        opened: Opened<'_>,
+        io: &mut Io<'_>,
+    ) -> Option<(Self::Session, Policy)>;
+
+    /// A line came. Only with [`Framing::Lines`].
+    fn handle_line(
+        &mut self,
+        _session: &mut Self::Session,
+        _line: Line<'_>,
+        _io: &mut Io<'_>,
+    ) -> Next {
+        Next::Finish
+    }
+
+    /// Bytes came. The slice is empty after [`Next::Again`] and [`Next::Probe`], and where a connection
+    /// that waited goes on: the session then handles what it holds. Only with [`Framing::Bytes`].
+    fn handle_bytes(
+        &mut self,
+        _session: &mut Self::Session,
+        _bytes: &[u8],
+        _io: &mut Io<'_>,
+    ) -> Next {
+        Next::Finish
+    }
+
+    /// The other side sends no more, and all that it sent was handled.
+    fn handle_end(&mut self, _session: &mut Self::Session, _io: &mut Io<'_>) -> Next {
+        Next::Finish
+    }
+
+    /// [`Command::Fill`] was asked for, and the output has room: append until [`Io::has_room`] says no.
+    fn fill(&mut self, _session: &mut Self::Session, _io: &mut Io<'_>) -> Next {
+        Next::Read
+    }
+
+    /// A connection is closed. Its id never comes again. (The loop does not report those that are left
+    /// when it ends.)
+    fn handle_closed(&mut self, _closed: ClosedConnection<'_>, _session: Self::Session, _now: Now) {
+    }
+
+    /// News of a dial. After [`DialEvent::Failed`] nothing more comes for its ticket; success is
+    /// [`Application::handle_open`].
+    fn handle_dial(&mut self, _ticket: Ticket, _event: DialEvent<'_>, _now: Now) {}
+
+    /// A connection was refused at a listener, could not be accepted, or failed in its handshake.
+    fn handle_refused(&mut self, _listener: ListenerId, _why: &Refused, _now: Now) {}
+
+    /// A message came from another thread.
+    fn handle_message(&mut self, _message: Self::Message, _now: Now) {}
+
+    /// What the loop must do next. The loop asks until the answer is `None`: at the start, after the
+    /// lines, after the timers, and after connections were closed.
+    fn poll_command(&mut self) -> Option<Command<Self::Message>> {
+        None
+    }
+
+    /// When [`Application::handle_timeout`] must be called at the latest, as [`Now::elapsed`] counts.
+    fn poll_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Does what is due.
+    fn handle_timeout(&mut self, _due: &mut Due<'_>) {}
+
+    /// The operator asks for something. (To stop is the loop's affair.)
+    fn handle_control(&mut self, _control: Control, _now: Now) {}
+
+    /// The loop was told to stop: its listeners close, and connections that drain get their answers.
+    fn handle_stop(&mut self, _now: Now) {}
+
+    /// Whether nothing is left to wait for. The loop waits no longer than its grace time.
+    fn may_stop(&self) -> bool {
+        true
+    }
+
+    /// Bytes that a session holds besides the loop's buffers. They count for the loop's memory limit.
+    fn held_bytes(&self, _session: &Self::Session) -> usize {
+        0
+    }
+
+    /// Bytes that the application holds and that belong to no single session. They count, too.
+    fn shared_bytes(&self) -> usize {
+        0
+    }
+
+    /// A turn is over: the place to submit its log records. A command that is asked for here waits for
+    /// the next event.
+    fn handle_turn_end(&mut self) {}
+}
+
+/// The time up to which deadlines may be judged, and which connections are behind.
+///
+/// The loop judges a deadline only once it has served all that came before it: the bytes that meet
+/// the deadline may lie in the kernel, because the process was stopped or had too much to do. So `now`
+/// may lie a little before the time at which the last line was handled.
+pub struct Due<'a> {
+    /// Deadlines at or before [`Now::elapsed`] are due.
+    pub now: Now,
+    is_behind: &'a mut dyn FnMut(ConnectionId) -> bool,
+}
+
+impl<'a> Due<'a> {
+    /// `is_behind` answers for one connection whether more of it is to be read or written.
+    pub fn new(now: Now, is_behind: &'a mut dyn FnMut(ConnectionId) -> bool) -> Due<'a> {
+        Due { now, is_behind }
+    }
+
+    /// Whether bytes that came on a connection are still to be read or handled, or bytes for it to be
+    /// written. A deadline of such a connection is better judged at the next call.
+    pub fn is_behind(&mut self, connection: ConnectionId) -> bool {
+        (self.is_behind)(connection)
+    }
+}
+
+/// For an [`Application::Message`] that nobody sends.
+#[derive(Clone, Copy, Debug)]
+pub enum Never {}
+
+/// A connection's name: its slot in the loop, and the slot's generation. It outlives the connection
+/// without ever meaning another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// The application's own number for a dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A listener, numbered by whoever sets the loop up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub u16);
+
+/// A TLS client configuration, numbered by the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TlsId(pub u16);
+
+/// Another loop of the same process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoopId(pub u16);
