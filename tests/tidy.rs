@@ -244,6 +244,64 @@ fn what_the_docs_name_exists() {
     assert!(found.is_empty(), "\n{found}");
 }
 
+/// `tests/README.md` lists each file and folder of `tests/` and nothing else.
+#[test]
+fn the_list_of_tests_names_each_file_and_each_name_exists() {
+    let list = std::fs::read_to_string(project().join("tests/README.md")).expect("the list");
+    let listed = pattern(r"(?m)^\| `([\w./-]+)` \|");
+    let listed: BTreeSet<String> = listed.captures_iter(&list).map(|it| it[1].to_owned()).collect();
+    let entries = std::fs::read_dir(project().join("tests")).expect("tests/").flatten();
+    let there: BTreeSet<String> = entries
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() { format!("{name}/") } else { name }
+        })
+        .filter(|name| name != "README.md")
+        .collect();
+    let missing: Vec<&String> = there.difference(&listed).collect();
+    let gone: Vec<&String> = listed.difference(&there).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "not listed: {missing:?}; gone: {gone:?}");
+}
+
+/// Of links to files of the project: the file exists, and so does the heading or anchor behind `#`.
+#[test]
+fn links_in_the_docs_lead_somewhere() {
+    let link = pattern(r"\]\(([^)\s#]*)(?:#([^)\s]+))?\)");
+    let mut found = String::new();
+    for path in documents() {
+        let document = project().join(&path);
+        let text = std::fs::read_to_string(&document).expect("a readable document");
+        for to in link.captures_iter(&text).filter(|to| !to[1].contains(':')) {
+            let target = match &to[1] {
+                "" => document.clone(),
+                name => document.parent().expect("a folder").join(name),
+            };
+            let is_there = match to.get(2) {
+                None => target.exists(),
+                Some(anchor) => std::fs::read_to_string(&target)
+                    .is_ok_and(|text| anchors(&text).contains(anchor.as_str())),
+            };
+            if !is_there {
+                _ = writeln!(found, "{path}: {}", &to[0]);
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
+/// What a link into this page may name: its anchors, and its headings as forges write them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let written = pattern(r#"<a id="([\w-]+)">"#);
+    let heading = pattern(r"(?m)^#+ (.+)$");
+    let of_heading = |title: &str| -> String {
+        let kept = title.to_lowercase();
+        let kept = kept.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+        kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+    };
+    let written = written.captures_iter(text).map(|it| it[1].to_owned());
+    written.chain(heading.captures_iter(text).map(|it| of_heading(&it[1]))).collect()
+}
+
 /// Each heading of the second part of docs/the-loop.md is a trap, and `tests/mutations.sh` runs the patches.
 #[test]
 fn each_trap_has_a_patch_and_each_patch_a_trap_and_a_test() {
@@ -585,8 +643,8 @@ impl Code {
 fn documents() -> Vec<String> {
     let mut paths = Vec::new();
     collect(&project().join("docs"), "md", &mut paths);
-    let readme = project().join("README.md");
-    paths.extend(readme.is_file().then_some(readme));
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"];
+    paths.extend(others.map(|name| project().join(name)).into_iter().filter(|it| it.is_file()));
     paths.iter().map(|path| relative(path)).collect()
 }
 
