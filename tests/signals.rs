@@ -146,7 +146,7 @@ fn a_signal_for_the_log_that_comes_while_a_process_starts_waits_for_it() {
         let log = || std::fs::read_to_string(setup.log_file("Goloman")).unwrap_or_default();
         wait_until(LIMIT, "the log is opened anew", || {
             assert_eq!(child.0.try_wait().expect("a child"), None, "{mode:?}");
-            log().contains("The log was opened anew.")
+            log().contains("Log reopened.")
         });
         send_signal(child.0.id(), Signal::TERM);
         assert_eq!(status_of(&mut child.0), Some(0), "{mode:?}");

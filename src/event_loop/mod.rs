@@ -383,7 +383,7 @@ impl EventLoop {
         if let Some(time) = rate_limit::until_rest() {
             self.timers.set_once(Timer::Suppressed, self.now.elapsed + time);
         }
-        self.log.hand_over();
+        self.log.submit();
     }
 
     /// Puts a connection on the list of those that are served next.

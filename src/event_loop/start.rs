@@ -90,7 +90,7 @@ pub fn run_places(
 impl EventLoop {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) -> Result<(), RunError> {
-        self.log.hand_over(); // What the start has recorded; the first wait may be long.
+        self.log.submit(); // What the start has recorded; the first wait may be long.
         while !self.is_over() {
             self.turn().map_err(kernel("wait for events"))?;
             if let Some(failure) = self.siblings.take_failure() {

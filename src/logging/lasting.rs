@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::rate_limit::Suppressed;
 use crate::limits::{LASTING_FORGOTTEN_AFTER, LASTING_SAID_FIRST, LASTING_SAID_LONGEST};
 
 /// One thing that may go wrong and stay so: a neighbour that can't be reached, say. It only judges
@@ -16,7 +17,7 @@ pub struct LastingProblem {
     not_before: Duration,
     /// The time between the next record and the one behind it.
     interval: Duration,
-    unsaid: u64,
+    suppressed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -28,11 +29,11 @@ enum State {
 }
 
 /// What to add to a record of a problem. As text: for how long it has been so, and how often that was
-/// left unsaid; nothing where it was not.
+/// left suppressed; nothing where it was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lasting {
     pub time: Duration,
-    pub unsaid: u64,
+    pub suppressed: u64,
 }
 
 impl LastingProblem {
@@ -43,7 +44,7 @@ impl LastingProblem {
             state: State::Well { since: None },
             not_before: Duration::ZERO,
             interval: LASTING_SAID_FIRST,
-            unsaid: 0,
+            suppressed: 0,
         }
     }
 
@@ -67,14 +68,14 @@ impl LastingProblem {
             return None;
         }
         if now < self.not_before {
-            self.unsaid += 1;
+            self.suppressed += 1;
             return None;
         }
         *is_said = true;
         self.not_before = now + self.interval;
         self.interval = (self.interval * 2).min(LASTING_SAID_LONGEST);
-        let unsaid = std::mem::take(&mut self.unsaid);
-        Some(Lasting { time: now.saturating_sub(*since), unsaid })
+        let suppressed = std::mem::take(&mut self.suppressed);
+        Some(Lasting { time: now.saturating_sub(*since), suppressed })
     }
 
     /// It is over. Returns how long it lasted where that is to be said: where it was said that it lasts.
@@ -90,11 +91,11 @@ impl LastingProblem {
 
 impl fmt::Display for Lasting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.time.as_secs(), self.unsaid) {
+        match (self.time.as_secs(), self.suppressed) {
             (_, 0) => Ok(()),
-            (0, unsaid) => write!(f, " ({unsaid} times more since this was said last)"),
-            (seconds, unsaid) => {
-                write!(f, " (for {seconds} s now, {unsaid} times more since this was said last)")
+            (0, suppressed) => write!(f, " ({})", Suppressed(suppressed)),
+            (seconds, suppressed) => {
+                write!(f, " (for {seconds} s now, {})", Suppressed(suppressed))
             }
         }
     }
@@ -118,7 +119,7 @@ mod tests {
         let mut problem = LastingProblem::new(Duration::ZERO);
         assert_eq!(problem.is_over(at(0)), None);
         assert_eq!(said(&mut problem, 5, 1_000), [5, 65, 185, 425, 905]);
-        assert_eq!(problem.occurs(at(1_865)), Some(Lasting { time: at(1_860), unsaid: 94 }));
+        assert_eq!(problem.occurs(at(1_865)), Some(Lasting { time: at(1_860), suppressed: 94 }));
         assert_eq!(problem.is_over(at(2_000)), Some(at(1_995)));
         assert_eq!(problem.is_over(at(2_000)), None);
         // It is said once an hour at least.
@@ -157,11 +158,11 @@ mod tests {
 
     #[test]
     fn a_record_tells_how_long_it_has_been_so() {
-        assert_eq!(Lasting { time: at(0), unsaid: 0 }.to_string(), "");
-        assert_eq!(Lasting { time: at(9), unsaid: 0 }.to_string(), "");
-        let text = " (for 65 s now, 12 times more since this was said last)";
-        assert_eq!(Lasting { time: at(65), unsaid: 12 }.to_string(), text);
-        let text = " (12 times more since this was said last)";
-        assert_eq!(Lasting { time: at(0), unsaid: 12 }.to_string(), text);
+        assert_eq!(Lasting { time: at(0), suppressed: 0 }.to_string(), "");
+        assert_eq!(Lasting { time: at(9), suppressed: 0 }.to_string(), "");
+        let text = " (for 65 s now, 12 similar messages suppressed)";
+        assert_eq!(Lasting { time: at(65), suppressed: 12 }.to_string(), text);
+        let text = " (12 similar messages suppressed)";
+        assert_eq!(Lasting { time: at(0), suppressed: 12 }.to_string(), text);
     }
 }

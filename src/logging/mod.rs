@@ -6,13 +6,13 @@
 //! panics, whatever the disk does.
 //!
 //! ```text
-//!   log::info!(..) --> turn's text --hand_over--> queue (8 MiB) --> writer thread --> file
+//!   log::info!(..) --> turn's text --submit--> queue (8 MiB) --> writer thread --> file
 //! ```
 
 mod escape;
 mod lasting;
+mod local_time;
 pub mod rate_limit;
-mod stamp;
 pub mod stderr;
 mod writer;
 
@@ -36,21 +36,21 @@ pub use writer::{Opener, Writer};
 
 use crate::errors::plain;
 use crate::limits::{LOG_FLUSH_WAIT, LOG_RECORD_BYTES, LOG_WAITING_BYTES};
-use stamp::Stamp;
+use local_time::LocalTime;
 
 /// The way to the log file. Cheap to clone; every clone leads to the same file.
 #[derive(Clone, Debug)]
 pub struct Log {
-    turn: Arc<Mutex<Turn>>,
+    turn: Arc<Mutex<TurnText>>,
     writer: Writer,
 }
 
 /// What was recorded since the last hand-over.
 #[derive(Debug)]
-struct Turn {
+struct TurnText {
     text: Vec<u8>,
     dropped: u64,
-    stamp: Stamp,
+    stamp: LocalTime,
 }
 
 /// Why there can be no log.
@@ -72,8 +72,8 @@ pub fn start(dir: &Path, server: &str, level: LevelFilter) -> Result<Log, LogErr
     let file = open().map_err(|error| LogError::Open { path, error })?;
     let reopen: Opener<File> = Box::new(open);
     let writer = Writer::start(file, reopen).map_err(LogError::Thread)?;
-    let (stamp, complaint) = Stamp::new();
-    let turn = Turn { text: Vec::new(), dropped: 0, stamp };
+    let (stamp, complaint) = LocalTime::new();
+    let turn = TurnText { text: Vec::new(), dropped: 0, stamp };
     let log = Log { turn: Arc::new(Mutex::new(turn)), writer };
     // A second log in one process can only be a test's; the first stays the process's.
     if log::set_boxed_logger(Box::new(log.clone())).is_ok() {
@@ -113,13 +113,13 @@ fn append_to(path: &Path) -> io::Result<File> {
     // From here on the thread that writes may wait: it is there for that.
     rustix::io::ioctl_fionbio(&file, false)?;
     // A disk that is full is no reason not to run.
-    let _ = end_torn_record(path, &file);
+    let _ = end_partial_record(path, &file);
     Ok(file)
 }
 
 /// A process that was killed, or a disk that was full, may have left the half of a record: the next
 /// one gets a line of its own.
-fn end_torn_record(path: &Path, mut file: &File) -> io::Result<()> {
+fn end_partial_record(path: &Path, mut file: &File) -> io::Result<()> {
     let found = file.metadata()?;
     if !found.is_file() || found.len() == 0 {
         return Ok(());
@@ -134,7 +134,7 @@ fn end_torn_record(path: &Path, mut file: &File) -> io::Result<()> {
 
 impl Log {
     /// Hands what was recorded since the last time to the thread that writes, in one piece.
-    pub fn hand_over(&self) {
+    pub fn submit(&self) {
         let mut turn = self.turn();
         if turn.text.is_empty() && turn.dropped == 0 {
             return;
@@ -146,7 +146,7 @@ impl Log {
 
     /// Opens the file anew by its name, for logrotate. If that fails the old one stays.
     pub fn reopen(&self) {
-        self.hand_over();
+        self.submit();
         self.writer.reopen();
     }
 
@@ -162,11 +162,11 @@ impl Log {
     }
 
     fn write_out(&self, wait: Duration) {
-        self.hand_over();
+        self.submit();
         self.writer.flush(wait);
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn turn(&self) -> MutexGuard<'_, TurnText> {
         // Nothing is done under the lock that could leave the text half changed.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,7 +177,7 @@ impl Log {
             turn.dropped += 1;
             return;
         }
-        let Turn { text: all, stamp, .. } = &mut *turn;
+        let TurnText { text: all, stamp, .. } = &mut *turn;
         all.extend_from_slice(stamp.now().as_bytes());
         for part in [" - ", level, ": ", cut(text)] {
             all.extend_from_slice(part.as_bytes());

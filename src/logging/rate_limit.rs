@@ -211,7 +211,8 @@ impl Limiter {
     }
 }
 
-struct Suppressed(u64);
+/// A count as text: `12 similar messages suppressed`.
+pub(super) struct Suppressed(pub u64);
 
 impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -44,7 +44,8 @@ impl Writer {
     /// Starts the thread with an open file.
     pub fn start<F: Write + Send + 'static>(file: F, open: Opener<F>) -> io::Result<Writer> {
         let shared = Arc::new(Shared::default());
-        let thread = Thread { file, open, shared: Arc::clone(&shared), lost: 0, is_torn: false };
+        let thread =
+            Thread { file, open, shared: Arc::clone(&shared), lost: 0, has_partial_line: false };
         thread::Builder::new().name("log".into()).spawn(move || thread.run())?;
         Ok(Writer { shared })
     }
@@ -108,7 +109,7 @@ struct Thread<F> {
     /// Records that the disk refused and nobody has been told of.
     lost: u64,
     /// The file ends in the midst of a record.
-    is_torn: bool,
+    has_partial_line: bool,
 }
 
 impl<F: Write> Thread<F> {
@@ -148,15 +149,15 @@ impl<F: Write> Thread<F> {
             self.reopen();
         }
         if dropped > 0 {
-            self.tell_of_lost();
+            self.report_dropped();
         }
     }
 
     fn write(&mut self, text: &[u8]) {
         if self.lost > 0 {
-            self.tell_of_lost();
+            self.report_dropped();
         }
-        self.mend();
+        self.end_partial_line();
         let mut written = 0;
         while written < text.len() {
             match self.file.write(&text[written..]) {
@@ -167,25 +168,25 @@ impl<F: Write> Thread<F> {
         }
         if written < text.len() {
             self.lost += records(&text[written..]);
-            self.is_torn |= written > 0 && text[written - 1] != b'\n';
+            self.has_partial_line |= written > 0 && text[written - 1] != b'\n';
         }
     }
 
     /// Ends a record that was torn, so that the next one has a line of its own.
-    fn mend(&mut self) {
-        if self.is_torn && self.file.write_all(b"\n").is_ok() {
-            self.is_torn = false;
+    fn end_partial_line(&mut self) {
+        if self.has_partial_line && self.file.write_all(b"\n").is_ok() {
+            self.has_partial_line = false;
         }
     }
 
     /// Writes how many records are missing, if that can be written.
-    fn tell_of_lost(&mut self) {
-        self.mend();
+    fn report_dropped(&mut self) {
+        self.end_partial_line();
         let lost = std::mem::take(&mut self.lost);
-        let time = super::Stamp::new().0.now().to_owned();
-        let text = format!(
-            "{time} - WARNING: {lost} records were dropped, because the disk did not follow.\n"
-        );
+        let time = super::LocalTime::new().0.now().to_owned();
+        let records = if lost == 1 { "record was" } else { "records were" };
+        let text =
+            format!("{time} - WARNING: {lost} {records} dropped: the disk could not keep up.\n");
         if self.file.write_all(text.as_bytes()).is_err() {
             self.lost = lost;
         }
@@ -196,17 +197,17 @@ impl<F: Write> Thread<F> {
         let text = match (self.open)() {
             Ok(file) => {
                 self.file = file;
-                self.is_torn = false;
-                "INFO: The log was opened anew.".to_owned()
+                self.has_partial_line = false;
+                "INFO: Log reopened.".to_owned()
             }
             Err(error) => {
                 format!(
-                    "ERROR: The log could not be opened anew, and goes on here: {}",
+                    "ERROR: The log could not be reopened and continues here: {}",
                     plain(&error)
                 )
             }
         };
-        let time = super::Stamp::new().0.now().to_owned();
+        let time = super::LocalTime::new().0.now().to_owned();
         self.write(format!("{time} - {text}\n").as_bytes());
     }
 }
@@ -263,9 +264,7 @@ mod tests {
         let written = seen.try_iter().collect::<Vec<_>>();
         assert_eq!(written.iter().filter(|bytes| bytes.len() == piece.len()).count(), 2);
         let last = String::from_utf8(written[written.len() - 1].clone()).expect("text");
-        assert!(
-            last.ends_with("WARNING: 3 records were dropped, because the disk did not follow.\n")
-        );
+        assert!(last.ends_with("WARNING: 3 records were dropped: the disk could not keep up.\n"));
     }
 
     #[test]
@@ -282,7 +281,7 @@ mod tests {
         assert!(writer.flush(Duration::from_secs(30)));
         let written = String::from_utf8(seen.try_iter().flatten().collect()).expect("text");
         assert!(written.starts_with("fir"), "{written}");
-        assert!(written.contains("1 records were dropped"), "{written}");
+        assert!(written.contains("1 record was dropped"), "{written}");
         assert!(written.ends_with("second\n"), "{written}");
     }
 }

@@ -10,15 +10,15 @@ use crate::errors::plain;
 
 /// The printed time of the last record.
 #[derive(Debug)]
-pub(super) struct Stamp {
+pub(super) struct LocalTime {
     zone: TimeZone,
     second: i64,
     text: String,
 }
 
-impl Stamp {
+impl LocalTime {
     /// By the local time zone. Where that is unknown by UTC, and with a complaint.
-    pub(super) fn new() -> (Stamp, Option<String>) {
+    pub(super) fn new() -> (LocalTime, Option<String>) {
         let (zone, complaint) = match TimeZone::try_system() {
             Ok(zone) => (zone, None),
             Err(error) => {
@@ -27,7 +27,7 @@ impl Stamp {
                 (TimeZone::UTC, Some(complaint))
             }
         };
-        (Stamp { zone, second: i64::MIN, text: String::new() }, complaint)
+        (LocalTime { zone, second: i64::MIN, text: String::new() }, complaint)
     }
 
     /// The time now.
