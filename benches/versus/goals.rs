@@ -19,8 +19,8 @@ pub struct Goal {
 /// Every goal whose figures the run has.
 pub fn all(findings: &Findings) -> Vec<Goal> {
     let mut goals = Vec::new();
-    goals.extend(rate(findings, "64x1", false, Peer::Floor, 0.9));
-    goals.extend(rate(findings, "64x16", false, Peer::Floor, 0.75));
+    goals.extend(rate(findings, "64x1", false, Peer::Baseline, 0.9));
+    goals.extend(rate(findings, "64x16", false, Peer::Baseline, 0.75));
     for shape in ["1x1", "64x1", "64x16", "1000x1"] {
         for tokio in [Peer::TokioBatched, Peer::TokioLines] {
             goals.extend(rate(findings, shape, false, tokio, 1.1));
@@ -31,8 +31,13 @@ pub fn all(findings: &Findings) -> Vec<Goal> {
     goals.extend(rate(findings, "64x1", true, Peer::Asyncio, 6.0));
     goals.extend(rate(findings, "64x16", true, Peer::Asyncio, 20.0));
     let p99 = |peer| Some(findings.cell(peer, "64x1", false)?.median(|round| round.latency[2]));
-    if let (Some(ours), Some(floor)) = (p99(Peer::Ours), p99(Peer::Floor)) {
-        goals.push(at_most("p99 at 64x1, to the floor's", ours / floor, 1.4, ""));
+    if let (Some(ours), Some(baseline)) = (p99(Peer::Ours), p99(Peer::Baseline)) {
+        goals.push(at_most(
+            "64 × 1: p99 relative to C with epoll (baseline)",
+            ours / baseline,
+            1.4,
+            "",
+        ));
     }
     if let Some(ours) = findings.footprints.iter().find(|one| one.peer == Peer::Ours) {
         let connection = ours.a_connection.unwrap_or(f64::NAN);
@@ -42,19 +47,19 @@ pub fn all(findings: &Findings) -> Vec<Goal> {
     }
     if let [ours, each, kept] = findings.places.as_slice() {
         goals.push(at_least(
-            "WHATSAT a second, to aiohttp as in the report",
+            "WHATSAT/s relative to aiohttp as in the report",
             ours.rate / each.rate,
             15.0,
         ));
         goals.push(at_least(
-            "WHATSAT a second, to aiohttp with a kept session",
+            "WHATSAT/s relative to aiohttp with a kept session",
             ours.rate / kept.rate,
             2.0,
         ));
     }
     if let Some((_, flood)) = findings.floods.first() {
         let ratio = flood.three_hops / flood.answer;
-        goals.push(at_most("three hops of flood, to one round trip", ratio, 4.0, ""));
+        goals.push(at_most("three hops of flooding, relative to one round trip", ratio, 4.0, ""));
     }
     goals
 }
@@ -65,7 +70,8 @@ fn rate(findings: &Findings, shape: &str, log: bool, other: Peer, bound: f64) ->
     let seen = in_pairs(ours, theirs, |ours, theirs| ours.rate / theirs.rate);
     let by_cpu = in_pairs(ours, theirs, |ours, theirs| theirs.cpu / ours.cpu);
     let log = if log { ", log at INFO" } else { "" };
-    let what = format!("{shape}{log}, requests a second, to {}", other.title());
+    let what =
+        format!("{}{log}: requests/s relative to {}", shape.replace('x', " × "), other.title());
     Some(Goal { by_cpu: Some(by_cpu), ..at_least(&what, seen, bound) })
 }
 

@@ -115,7 +115,7 @@ impl Load {
         }
     }
 
-    /// The open loop, for so long: `rate` requests a second, the connections taking turns.
+    /// The open loop, for so long: `rate` requests/s, the connections taking turns.
     pub fn open(&mut self, rate: u32, time: Duration) -> Result<Seen, Failure> {
         let begin = self.begin();
         let interval = 1_000_000_000 / u64::from(rate);

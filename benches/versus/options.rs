@@ -31,7 +31,7 @@ cargo bench --bench versus -- [options]
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
     --part A,B      measure only these parts: load, flood, memory, start, places,
                     loops
-    --rate N        requests a second of the open loop [20000]
+    --rate N        requests/s of the open loop [20000]
     --idle N        idle connections beside the 1,000 busy ones [as many as descriptors allow]
     --write         write docs/measurements.md and the plots even after a partial run
 

@@ -14,7 +14,7 @@ use crate::cores::Cores;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Ours,
-    Floor,
+    Baseline,
     TokioLines,
     TokioBatched,
     Asyncio,
@@ -25,7 +25,7 @@ pub enum Peer {
 }
 
 pub const ALL: [Peer; 9] = [
-    Peer::Floor,
+    Peer::Baseline,
     Peer::Ours,
     Peer::TokioBatched,
     Peer::TokioLines,
@@ -41,7 +41,7 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Peer::Ours => "ours",
-            Peer::Floor => "c-epoll",
+            Peer::Baseline => "c-epoll",
             Peer::TokioLines => "tokio-lines",
             Peer::TokioBatched => "tokio-batched",
             Peer::Asyncio => "asyncio",
@@ -56,8 +56,8 @@ impl Peer {
     pub fn title(self) -> &'static str {
         match self {
             Peer::Ours => "herd-mio",
-            Peer::Floor => "C, bare epoll (the floor)",
-            Peer::TokioLines => "tokio, a write a line",
+            Peer::Baseline => "C with epoll (baseline)",
+            Peer::TokioLines => "tokio, a write per line",
             Peer::TokioBatched => "tokio, batched by hand",
             Peer::Asyncio => "asyncio streams",
             Peer::Uvloop => "uvloop streams",
@@ -67,9 +67,9 @@ impl Peer {
         }
     }
 
-    /// The floor has no log.
+    /// The baseline has no log.
     pub fn can_log(self) -> bool {
-        self != Peer::Floor
+        self != Peer::Baseline
     }
 }
 
@@ -137,7 +137,7 @@ impl Workshop {
     pub fn build(&self, peer: Peer) -> Result<(), Failure> {
         match peer {
             Peer::Ours => Ok(()), // Cargo has.
-            Peer::Floor => run(Command::new("cc")
+            Peer::Baseline => run(Command::new("cc")
                 .args(["-O2", "-o"])
                 .arg(self.built.join("epoll"))
                 .arg(self.source("epoll.c"))),
@@ -159,7 +159,7 @@ impl Workshop {
     pub fn version(&self, peer: Peer) -> String {
         let said = match peer {
             Peer::Ours => said(Command::new("rustc").arg("--version")),
-            Peer::Floor => said(Command::new("cc").arg("--version")),
+            Peer::Baseline => said(Command::new("cc").arg("--version")),
             Peer::TokioLines | Peer::TokioBatched => self.tokio_version(),
             Peer::Asyncio => said(Command::new(&self.python).arg("--version")),
             Peer::Uvloop => said(
@@ -184,7 +184,7 @@ impl Workshop {
     pub fn size(&self, peer: Peer) -> Option<u64> {
         let file = match peer {
             Peer::Ours => self.ours(),
-            Peer::Floor => self.built.join("epoll"),
+            Peer::Baseline => self.built.join("epoll"),
             Peer::TokioLines | Peer::TokioBatched => self.built.join("tokio/release/versus-tokio"),
             _ => return None,
         };
@@ -203,7 +203,7 @@ impl Workshop {
         let port_text = port.to_string();
         let command = match peer {
             Peer::Ours => return self.start_ours(port, 1, log.is_some()),
-            Peer::Floor => with(Command::new(self.built.join("epoll")), &[&port_text]),
+            Peer::Baseline => with(Command::new(self.built.join("epoll")), &[&port_text]),
             Peer::TokioLines | Peer::TokioBatched => {
                 let style = if peer == Peer::TokioLines { "lines" } else { "batched" };
                 let file = self.built.join("tokio/release/versus-tokio");

@@ -21,7 +21,7 @@ use crate::shapes::{self, Cell, Shape};
 pub struct Findings {
     pub machine: String,
     pub date: String,
-    /// Processes that wanted to run at the begin and the end, on average over a minute.
+    /// The load average over one minute, before the start and before the end.
     pub busy: [String; 2],
     pub how: String,
     pub versions: Vec<(Peer, String)>,
@@ -43,8 +43,8 @@ impl Findings {
     /// As Markdown.
     pub fn text(&self) -> String {
         let mut text = format!(
-            "Measured on {} with {}. In the minute before the begin {} processes wanted to run at \
-             a time, before the end {}. {}\n\n",
+            "Measured on {} with {}. The load average over one minute was {} before the start, and \
+             {} before the end. {}\n\n",
             self.date, self.machine, self.busy[0], self.busy[1], self.how
         );
         for (peer, version) in &self.versions {
@@ -66,8 +66,8 @@ impl Findings {
         if goals.is_empty() {
             return;
         }
-        text.push_str("\n### Where we stand\n\n");
-        text.push_str("| what | goal | this run | by CPU a request | |\n|---|---|---|---|---|\n");
+        text.push_str("\n### The goals\n\n");
+        text.push_str("| what | goal | this run | by CPU per request | |\n|---|---|---|---|---|\n");
         for goal in goals {
             let Goal { what, bound, seen, by_cpu, holds } = goal;
             let by_cpu = by_cpu.map_or(String::new(), |ratio| format!("{ratio:.2}"));
@@ -82,7 +82,7 @@ impl Findings {
             return;
         }
         _ = writeln!(text, "\n### {}\n", title(shape));
-        text.push_str("| server | log | requests a second | CPU us a request | p50 us | p99 us | p99.9 us | p99.99 us | records a request |\n");
+        text.push_str("| server | log | requests/s | CPU us per request | p50 us | p99 us | p99.9 us | p99.99 us | records per request |\n");
         text.push_str("|---|---|---|---|---|---|---|---|---|\n");
         for cell in cells() {
             let latency =
@@ -112,7 +112,7 @@ impl Findings {
             return;
         }
         text.push_str("\n### The flood, through three servers to a neighbour\n\n");
-        text.push_str("| herd | IAMAT to answer, us | answer to third hop, us | IAMAT to third hop, us | updates a second |\n|---|---|---|---|---|\n");
+        text.push_str("| herd | IAMAT to answer, us | answer to third hop, us | IAMAT to third hop, us | updates/s |\n|---|---|---|---|---|\n");
         for (name, flood) in &self.floods {
             _ = writeln!(
                 text,
@@ -130,7 +130,7 @@ impl Findings {
             return;
         }
         text.push_str("\n### WHATSAT, one after the other, the service behind TLS\n\n");
-        text.push_str("| server | requests a second | p50 us | p99 us |\n|---|---|---|---|\n");
+        text.push_str("| server | requests/s | p50 us | p99 us |\n|---|---|---|---|\n");
         for Places { title, rate, p50, p99 } in &self.places {
             _ = writeln!(text, "| {title} | {} | {p50:.0} | {p99:.0} |", thousands(*rate));
         }
@@ -141,7 +141,7 @@ impl Findings {
             return;
         }
         text.push_str("\n### More than one loop, 64 × 16\n\n");
-        text.push_str("| loops | CPU us a request, all together | times one loop, a core each |\n|---|---|---|\n");
+        text.push_str("| loops | CPU us per request, all together | times one loop, a core each |\n|---|---|---|\n");
         let mut one = f64::NAN;
         for Loops { title, loops, cpu } in &self.loops {
             if *loops == 1 {
@@ -154,7 +154,7 @@ impl Findings {
     fn footprint(&self, text: &mut String) {
         if !self.footprints.is_empty() {
             text.push_str("\n### Memory, resident, of the process alone\n\n");
-            text.push_str("| server | at start, MB | bytes an idle connection | bytes a client, of a million |\n|---|---|---|---|\n");
+            text.push_str("| server | at start, MB | bytes per idle connection | bytes per client, of a million |\n|---|---|---|---|\n");
         }
         for footprint in &self.footprints {
             let or_none = |bytes: Option<f64>| bytes.map_or("".to_owned(), thousands);
@@ -204,7 +204,7 @@ impl Findings {
             .filter(|(_, values)| values.iter().any(Option::is_some))
             .collect();
         if !rows.is_empty() {
-            let title = format!("Requests a second, {}", title(shape));
+            let title = format!("Requests per second, {}", title(shape));
             let svg = bars(&title, &["log off", "log at INFO"], &rows);
             fs::write(docs.join(format!("measurements-{}.svg", shape.name)), svg)?;
         }
@@ -240,6 +240,6 @@ fn title(shape: Shape) -> String {
 }
 
 const BEGIN: &str =
-    "<!-- measured: begin. What stands from here to the end marker is written by the bench. -->";
+    "<!-- measured: begin. The bench writes what stands from here to the end marker. -->";
 const END: &str = "<!-- measured: end -->";
 const FIRST: &str = "# Measurements\n\n";

@@ -1,4 +1,4 @@
-/* The floor: bare epoll, one read and one write a readiness, no log.
+/* The baseline: bare epoll, one read and one write per readiness, no log.
  *
  *     epoll PORT
  *
