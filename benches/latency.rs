@@ -107,9 +107,9 @@ impl Pair {
         let folder = tempfile::tempdir().expect("a folder");
         let ports: Vec<u16> = free_ports();
         let config = format!(
-            "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:{}\"\npeers = \"127.0.0.1:{}\"\n\
+            "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:{}\"\npeer_listen = \"127.0.0.1:{}\"\n\
              neighbours = [\"B\"]\n[[server]]\nname = \"B\"\nlisten = \"127.0.0.1:{}\"\n\
-             peers = \"127.0.0.1:{}\"\n",
+             peer_listen = \"127.0.0.1:{}\"\n",
             ports[0], ports[1], ports[2], ports[3]
         );
         let file = folder.path().join("pair.toml");

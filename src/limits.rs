@@ -8,15 +8,15 @@ pub struct Limits {
     /// A client's line, its ending not counted.
     pub line_bytes: usize,
     /// Time to finish a begun line.
-    pub begun_line: Duration,
+    pub line_timeout: Duration,
     /// After such a pause in an unfinished line of a client it is handled as a line; never, if there is none.
     pub line_pause: Option<Duration>,
     /// Clients connected at once.
-    pub connections: usize,
+    pub client_connections: usize,
     /// Unsent bytes of a connection above which no further line of it is handled.
-    pub unsent_bytes: usize,
+    pub output_bytes: usize,
     /// How long a connection with unsent bytes may take none of them.
-    pub stalled: Duration,
+    pub write_timeout: Duration,
     /// Memory of all connections' buffers together.
     pub buffer_bytes: usize,
 }
@@ -25,11 +25,11 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             line_bytes: 4_096,
-            begun_line: Duration::from_secs(60),
+            line_timeout: Duration::from_secs(60),
             line_pause: None,
-            connections: 10_000,
-            unsent_bytes: 1024 * 1024,
-            stalled: Duration::from_secs(10),
+            client_connections: 10_000,
+            output_bytes: 1024 * 1024,
+            write_timeout: Duration::from_secs(10),
             buffer_bytes: 256 * 1024 * 1024,
         }
     }

@@ -99,7 +99,7 @@ fn runs_out_of_descriptors(server: &ServerProcess, clients: usize) {
 
 #[test]
 fn who_sends_without_reading_is_stopped_then_disconnected_and_nobody_else_notices() {
-    let setup = Setup::alone().section("[limits]\nunsent_bytes = 65536\nstalled = \"1s\"");
+    let setup = Setup::alone().section("[limits]\noutput_bytes = 65536\nwrite_timeout = \"1s\"");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     server.assert_serves();
     let before = resident_bytes(server.pid());
@@ -132,7 +132,7 @@ fn who_sends_without_reading_is_stopped_then_disconnected_and_nobody_else_notice
 
 #[test]
 fn who_reads_slowly_but_reads_gets_every_answer() {
-    let setup = Setup::alone().section("[limits]\nunsent_bytes = 8192\nstalled = \"2s\"");
+    let setup = Setup::alone().section("[limits]\noutput_bytes = 8192\nwrite_timeout = \"2s\"");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut slow = server.client();
     let mut writer = slow.stream.try_clone().expect("a descriptor");
@@ -154,7 +154,7 @@ fn who_reads_slowly_but_reads_gets_every_answer() {
 
 #[test]
 fn a_begun_line_that_is_never_finished_ends_its_connection_and_silence_does_not() {
-    let setup = Setup::alone().section("[limits]\nbegun_line = \"300ms\"");
+    let setup = Setup::alone().section("[limits]\nline_timeout = \"300ms\"");
     let server = setup.start("Goloman");
     let mut idle = server.client();
     let mut after_a_line = server.client();
@@ -176,7 +176,7 @@ fn a_begun_line_that_is_never_finished_ends_its_connection_and_silence_does_not(
 
 #[test]
 fn a_line_that_takes_its_time_within_the_limit_is_answered() {
-    let setup = Setup::alone().section("[limits]\nbegun_line = \"20s\"");
+    let setup = Setup::alone().section("[limits]\nline_timeout = \"20s\"");
     let server = setup.start("Goloman");
     let mut client = server.client();
     for byte in format!("{IAMAT}\r\n").bytes() {
@@ -188,7 +188,7 @@ fn a_line_that_takes_its_time_within_the_limit_is_answered() {
 
 #[test]
 fn past_the_limit_of_connections_a_newcomer_is_closed_when_nobody_was_silent_for_long() {
-    let setup = Setup::star(&["Hands"]).section("[limits]\nconnections = 5");
+    let setup = Setup::star(&["Hands"]).section("[limits]\nclient_connections = 5");
     let server = setup.start("Goloman");
     let mut five: Vec<Client> = (0..5).map(|_| server.client()).collect();
     for client in &mut five {

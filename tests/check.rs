@@ -11,21 +11,21 @@ use herd_mio::config::Config;
 
 /// Configurations with every setting away from its default, and the shapes that addresses and links can have.
 fn right() -> Vec<String> {
-    let settings = "dialect = \"course\"\nclients = 7\nahead = \"87600h\"\nloops = 3\n\
-        [limits]\nline_bytes = 99\nbegun_line = \"90s\"\nline_pause = \"250ms\"\nconnections = 5\n\
-        unsent_bytes = 1000\nstalled = \"1h\"\nbuffer_bytes = 1073741824\n\
+    let settings = "dialect = \"course\"\nmax_clients = 7\nmax_future = \"87600h\"\nloops = 3\n\
+        [limits]\nline_bytes = 99\nline_timeout = \"90s\"\nline_pause = \"250ms\"\nclient_connections = 5\n\
+        output_bytes = 1000\nwrite_timeout = \"1h\"\nbuffer_bytes = 1073741824\n\
         [link]\nheartbeat = \"1ms\"\nrefill = false\n\
-        [places]\nprovider = \"offline\"\nshape = \"service\"\ntimeout = \"61s\"\nin_flight = 1\n\
-        waiting = 0\nanswer_bytes = 1\n";
+        [places]\nprovider = \"offline\"\nshape = \"service\"\ntimeout = \"61s\"\nmax_in_flight = 1\n\
+        max_queued = 0\nresponse_bytes = 1\n";
     vec![
         A.to_owned(),
         format!("{settings}{A}"),
         format!("limits.line_pause = \"off\"\n{A}"),
         server("A", 1200, "neighbours = [\"B\", \"C\", \"B\"]")
-            + &server("B", 1201, "neighbours = [\"A\", \"C\"]\ndial = \"b.example:5\"")
-            + "[[server]]\nname = \"C\"\nlisten = \"[::1]:5\"\npeers = \"[::]:6\"\ndial = \"c:6\"\n",
+            + &server("B", 1201, "neighbours = [\"A\", \"C\"]\nadvertise = \"b.example:5\"")
+            + "[[server]]\nname = \"C\"\nlisten = \"[::1]:5\"\npeer_listen = \"[::]:6\"\nadvertise = \"c:6\"\n",
         "[[server]]\nname = \"_\"\nlisten = \"0.0.0.0:0\"\n".to_owned(),
-        format!("{A}{}", server("B", 1201, "peers = \"0.0.0.0:1300\"\nneighbours = [\"A\"]")),
+        format!("{A}{}", server("B", 1201, "peer_listen = \"0.0.0.0:1300\"\nneighbours = [\"A\"]")),
     ]
 }
 
@@ -64,12 +64,12 @@ fn check_shows_the_reports_herd() {
     for part in [
         "# The configuration as it is read: 5 servers, 5 links.",
         "dialect = \"course\"",
-        "clients = 1000000",
-        "name = \"Goloman\"\nlisten = \"127.0.0.1:12138\"\npeers = \"127.0.0.1:22138\"\n\
+        "max_clients = 1000000",
+        "name = \"Goloman\"\nlisten = \"127.0.0.1:12138\"\npeer_listen = \"127.0.0.1:22138\"\n\
          neighbours = [\"Hands\", \"Holiday\", \"Wilkes\"]\n",
         "#     Welsh  . . o . \\  Holiday\n",
         "# places.provider = \"offline\", because no API key is given",
-        "limits.unsent_bytes = 1048576      # 1 MiB\n",
+        "limits.output_bytes = 1048576      # 1 MiB\n",
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }
@@ -131,10 +131,10 @@ fn names_that_are_accepted_run() {
 fn an_edge_named_once_counts_both_ways_and_ports_follow() {
     let config = Config::parse(
         "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\nneighbours = [\"B\"]\n\
-         [[server]]\nname = \"B\"\nlisten = \"0.0.0.0:0\"\npeers = \"0.0.0.0:1300\"\n",
+         [[server]]\nname = \"B\"\nlisten = \"0.0.0.0:0\"\npeer_listen = \"0.0.0.0:1300\"\n",
     );
     let servers = config.expect("a herd").servers;
     assert_eq!((&servers[0].neighbours, &servers[1].neighbours), (&vec![1], &vec![0]));
-    assert_eq!(servers[0].peers, ([127, 0, 0, 1], 11_200).into());
-    assert_eq!(servers[1].dial, "127.0.0.1:1300");
+    assert_eq!(servers[0].peer_listen, ([127, 0, 0, 1], 11_200).into());
+    assert_eq!(servers[1].advertise, "127.0.0.1:1300");
 }

@@ -184,10 +184,13 @@ fn a_key_in_a_wrong_place_is_not_shown() {
     let named = files.filter(|file| file.file_name().to_string_lossy().contains("AIza"));
     assert_eq!(named.count(), 0, "nor is there a log of that name");
 
-    let user = format!("{A}dial = \"me:sesame@host:5\"\n");
+    let user = format!("{A}advertise = \"me:sesame@host:5\"\n");
     std::fs::write(config, user).expect("a file");
     let said = stderr(&herd_mio(&["--check", "--config", config]));
-    assert!(said.contains("herd.toml:4:8: invalid `dial`") && !said.contains("sesame"), "{said}");
+    assert!(
+        said.contains("herd.toml:4:13: invalid `advertise`") && !said.contains("sesame"),
+        "{said}"
+    );
 }
 
 #[test]

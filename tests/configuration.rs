@@ -37,17 +37,14 @@ fn assert_plain(said: &str) {
 fn wrong() -> Vec<(String, &'static str)> {
     let address = "expected an IP address and a port, such as \"127.0.0.1:12138\"";
     let mut wrong = vec![
-        (
-            format!("dialekt = \"report\"\n{A}"),
-            "1:1: unknown key \"dialekt\"; did you mean dialect?",
-        ),
+        (format!("dialekt = \"report\"\n{A}"), "1:1: unknown key `dialekt`; did you mean dialect?"),
         (
             format!("dialect = \"latin\"\n{A}"),
             "1:11: invalid dialect: \"latin\"; expected \"report\" or \"course\"",
         ),
         (
-            format!("clients = 0\n{A}"),
-            "1:11: invalid clients: 0; expected a whole number from 1 to 1000000000",
+            format!("max_clients = 0\n{A}"),
+            "1:15: invalid max_clients: 0; expected a whole number from 1 to 1000000000",
         ),
         (
             format!("loops = -1\n{A}"),
@@ -55,7 +52,7 @@ fn wrong() -> Vec<(String, &'static str)> {
         ),
         (
             format!("{A}[limits]\nline_byte = 5\n"),
-            "5:1: unknown key \"line_byte\" of limits; did you mean line_bytes?",
+            "5:1: unknown key `line_byte` of limits; did you mean line_bytes?",
         ),
         (
             format!("{A}[limits]\nline_bytes = 32769\n"),
@@ -66,20 +63,20 @@ fn wrong() -> Vec<(String, &'static str)> {
             "5:14: invalid limits.line_bytes: -1; expected a whole number from 1 to 32768",
         ),
         (
-            format!("{A}limits.connections = \"many\"\n"),
-            "4:1: unknown key \"limits\" of server A; it belongs in a section of its own, [limits]",
+            format!("{A}limits.client_connections = \"many\"\n"),
+            "4:1: unknown key `limits` of server A; it belongs in a section of its own, [limits]",
         ),
         (
-            format!("limits.connections = \"many\"\n{A}"),
-            "1:22: invalid limits.connections: \"many\"; expected a whole number from 1 to 10000000",
+            format!("limits.client_connections = \"many\"\n{A}"),
+            "1:29: invalid limits.client_connections: \"many\"; expected a whole number from 1 to 10000000",
         ),
         (
             format!("{A}[limits]\nheartbeat = \"1s\"\n"),
-            "5:1: unknown key \"heartbeat\" of limits; it belongs in [link]",
+            "5:1: unknown key `heartbeat` of limits; it belongs in [link]",
         ),
         (
-            format!("{A}clients = 5\n"),
-            "4:1: unknown key \"clients\" of server A; it belongs in front of all sections",
+            format!("{A}max_clients = 5\n"),
+            "4:1: unknown key `max_clients` of server A; it belongs in front of all sections",
         ),
         (
             format!("{A}[link]\nrefill = \"no\"\n"),
@@ -87,7 +84,7 @@ fn wrong() -> Vec<(String, &'static str)> {
         ),
         (
             format!("{A}[places]\nkey = \"sesame\"\n"),
-            "5:1: unknown key \"key\" of places; an API key is given by --places-key-file or the variable HERD_PLACES_KEY",
+            "5:1: unknown key `key` of places; give an API key by --places-key-file or the variable HERD_PLACES_KEY",
         ),
         (format!("limits = 5\n{A}"), "1:10: invalid limits: 5; expected a section, [limits]"),
         (
@@ -121,16 +118,16 @@ fn wrong() -> Vec<(String, &'static str)> {
             "6:10: A and B would both listen on 127.0.0.1:11200 (A in line 2); choose another port",
         ),
         (
-            format!("{A}peers = \"127.0.0.1:1200\"\n"),
-            "4:9: server A would listen twice on 127.0.0.1:1200: give clients and neighbours a port each",
+            format!("{A}peer_listen = \"127.0.0.1:1200\"\n"),
+            "4:15: server A would listen twice on 127.0.0.1:1200: give clients and neighbours a port each",
         ),
         (
-            format!("{A}peers = \"0.0.0.0:1200\"\n"),
-            "4:9: server A would listen twice on 127.0.0.1:1200: give clients and neighbours a port each",
+            format!("{A}peer_listen = \"0.0.0.0:1200\"\n"),
+            "4:15: server A would listen twice on 127.0.0.1:1200: give clients and neighbours a port each",
         ),
         (
             server("A", 60000, ""),
-            "3:10: the port for neighbours would be 60000 plus 10000, past 65535; set `peers`",
+            "3:10: the port for neighbours would be 60000 plus 10000, past 65535; set `peer_listen`",
         ),
         (
             server("A B", 1200, ""),
@@ -150,7 +147,7 @@ fn wrong() -> Vec<(String, &'static str)> {
         ),
         (
             format!("{A}[places]\nurl = \"https://a/\"\n"),
-            "5:1: unknown key \"url\" of places; it belongs in the command line, as --places-url",
+            "5:1: unknown key `url` of places; it belongs in the command line, as --places-url",
         ),
         (
             "server = []\n".to_owned(),
@@ -161,13 +158,12 @@ fn wrong() -> Vec<(String, &'static str)> {
         ("ü = 1\n = 2".to_owned(), "1:1: "),
     ];
     for key in ["API-KEY", "google_key", "HERD_PLACES_KEY", "key_file"] {
-        let said =
-            format!("5:1: unknown key \"{key}\" of places; an API key is given by --places-key");
+        let said = format!("5:1: unknown key `{key}` of places; give an API key by --places-key");
         wrong.push((format!("{A}[places]\n{key} = \"sesame\"\n"), said.leak()));
     }
-    for (value, column) in [("forever", 9), ("5", 9), ("0s", 9), ("1.5h", 9), ("-1s", 9)] {
-        assert_eq!(column, 9);
-        wrong.push((format!("ahead = \"{value}\"\n{A}"), "1:9: invalid ahead: "));
+    for (value, column) in [("forever", 14), ("5", 14), ("0s", 14), ("1.5h", 14), ("-1s", 14)] {
+        assert_eq!(column, 14);
+        wrong.push((format!("max_future = \"{value}\"\n{A}"), "1:14: invalid max_future: "));
     }
     let listen = format!("3:10: invalid `listen` of server A: \"localhost:4001\"; {address}");
     let missing = format!("1:1: `listen` of server A is missing; {address}");
@@ -196,8 +192,8 @@ fn each_mistake_is_told_with_file_line_and_column() {
 fn a_file_that_is_no_toml_is_told_so_without_its_parsers_terms() {
     for (contents, expected) in [
         (
-            format!("clients = 1\nclients = 2\n{A}"),
-            "2:1: clients is defined twice; define it once, with all that belongs to it",
+            format!("max_clients = 1\nmax_clients = 2\n{A}"),
+            "2:1: max_clients is defined twice; define it once, with all that belongs to it",
         ),
         (
             format!("{A}[server]\n"),
@@ -205,15 +201,15 @@ fn a_file_that_is_no_toml_is_told_so_without_its_parsers_terms() {
              [[server]] for each server",
         ),
         (
-            "ahead = 5m\n".to_owned(),
-            "1:9: a value is a text in quotation marks, a number without a unit, or true or false",
+            "max_future = 5m\n".to_owned(),
+            "1:14: a value is a text in quotation marks, a number without a unit, or true or false",
         ),
         ("name = \"A\n".to_owned(), "1:10: the closing quotation mark is missing"),
         ("name = 'A\n".to_owned(), "1:10: the closing quotation mark is missing"),
         ("name = \"\"\"A\n".to_owned(), "2:1: the closing quotation marks are missing"),
         ("a = \"\0\"\n".to_owned(), "1:6: a control character in a text is written"),
         ("[[server]\n".to_owned(), "1:10: the closing bracket is missing"),
-        ("clients\n".to_owned(), "1:8: `=` and a value are expected behind a key"),
+        ("max_clients\n".to_owned(), "1:12: `=` and a value are expected behind a key"),
         ("= 1\n".to_owned(), "1:1: a key is expected here"),
         ("{}\n".to_owned(), "1:1: a key is expected here"),
         ("a = [1\n2]\n".to_owned(), "2:1: a comma or the list's closing bracket is missing"),
@@ -228,6 +224,43 @@ fn a_file_that_is_no_toml_is_told_so_without_its_parsers_terms() {
     }
 }
 
+/// Each old name of a key, in its own section and in another one.
+#[test]
+fn an_old_key_is_refused_with_its_new_name() {
+    for (section, old, new) in [
+        ("", "clients", "max_clients"),
+        ("", "ahead", "max_future"),
+        ("server", "peers", "peer_listen"),
+        ("server", "dial", "advertise"),
+        ("limits", "begun_line", "line_timeout"),
+        ("limits", "connections", "client_connections"),
+        ("limits", "unsent_bytes", "output_bytes"),
+        ("limits", "stalled", "write_timeout"),
+        ("places", "in_flight", "max_in_flight"),
+        ("places", "waiting", "max_queued"),
+        ("places", "answer_bytes", "response_bytes"),
+    ] {
+        let (contents, expected) = match section {
+            "" => {
+                (format!("{old} = 5\n{A}"), format!("1:1: unknown key `{old}`: it is now `{new}`"))
+            }
+            "server" => (
+                format!("{A}{old} = \"127.0.0.1:5\"\n"),
+                format!("4:1: unknown key `{old}` of server A: it is now `{new}`"),
+            ),
+            section => (
+                format!("{A}[{section}]\n{old} = 5\n"),
+                format!("5:1: unknown key `{old}` of {section}: it is now `{new}`"),
+            ),
+        };
+        assert_eq!(mistakes(contents), [expected]);
+        let expected =
+            format!("5:1: unknown key `{old}` of link: it is now `{new}`, and belongs in ");
+        let said = mistakes(format!("{A}[link]\n{old} = 5\n"));
+        assert!(said[0].starts_with(&expected), "{said:?}");
+    }
+}
+
 /// To count lines up to each of half a million mistakes took minutes.
 #[test]
 fn the_place_is_looked_for_of_those_mistakes_only_that_are_shown() {
@@ -235,7 +268,7 @@ fn the_place_is_looked_for_of_those_mistakes_only_that_are_shown() {
     match Config::parse(&keys) {
         Err(ConfigError::File { faults, more, .. }) => {
             assert_eq!((faults.len(), more), (20, 980));
-            assert!(faults.iter().all(|fault| fault.text.contains("; there are dialect, ")));
+            assert!(faults.iter().all(|fault| fault.text.contains("; known keys: dialect, ")));
         }
         other => panic!("{other:?}"),
     }
@@ -263,14 +296,14 @@ fn all_mistakes_of_a_file_are_told_in_their_order_and_once() {
 #[test]
 fn no_value_of_any_type_brings_a_word_of_the_compiler() {
     let keys = [
-        ("", "dialect clients ahead loops server limits link places"),
+        ("", "dialect max_clients max_future loops server limits link places"),
         (
             "[limits]",
-            "line_bytes begun_line line_pause connections unsent_bytes stalled buffer_bytes",
+            "line_bytes line_timeout line_pause client_connections output_bytes write_timeout buffer_bytes",
         ),
         ("[link]", "heartbeat refill"),
-        ("[places]", "provider shape timeout in_flight waiting answer_bytes"),
-        ("[[server]]", "name listen peers dial neighbours"),
+        ("[places]", "provider shape timeout max_in_flight max_queued response_bytes"),
+        ("[[server]]", "name listen peer_listen advertise neighbours"),
     ];
     let values = [
         "-1",
@@ -331,8 +364,8 @@ fn addresses_that_cannot_be_dialled_are_refused() {
         "[::1]5",
         "bücher.example:5",
     ] {
-        let said = mistakes(format!("{A}dial = \"{dial}\"\n{b}"));
-        assert!(said[0].starts_with("4:8: invalid `dial` of server A: "), "{dial}: {said:?}");
+        let said = mistakes(format!("{A}advertise = \"{dial}\"\n{b}"));
+        assert!(said[0].starts_with("4:13: invalid `advertise` of server A: "), "{dial}: {said:?}");
         assert_eq!(said.len(), 1, "{dial}: {said:?}");
     }
     for dial in [
@@ -346,19 +379,19 @@ fn addresses_that_cannot_be_dialled_are_refused() {
         "1a.example:5",
         "xn--bcher-kva.example:5",
     ] {
-        let output = check(format!("{A}dial = \"{dial}\"\n{b}"));
+        let output = check(format!("{A}advertise = \"{dial}\"\n{b}"));
         assert_eq!(output.status.code(), Some(0), "{dial}: {}", text(&output.stderr));
     }
-    // What stands in for a `dial` that is not written must be one, too.
-    let any_port = format!("{A}peers = \"127.0.0.1:0\"\n{b}");
+    // What stands in for a `advertise` that is not written must be one, too.
+    let any_port = format!("{A}peer_listen = \"127.0.0.1:0\"\n{b}");
     assert!(
         mistakes(&any_port)[0]
-            .starts_with("4:9: the neighbours of server A would dial 127.0.0.1:0")
+            .starts_with("4:15: the neighbours of server A would dial 127.0.0.1:0")
     );
-    let link_local = format!("{A}peers = \"[fe80::1]:5000\"\n{b}");
+    let link_local = format!("{A}peer_listen = \"[fe80::1]:5000\"\n{b}");
     assert!(mistakes(&link_local)[0].contains("needs the number of its zone"));
     // Nobody dials one without neighbours.
-    assert_eq!(check(format!("{A}peers = \"127.0.0.1:0\"\n")).status.code(), Some(0));
+    assert_eq!(check(format!("{A}peer_listen = \"127.0.0.1:0\"\n")).status.code(), Some(0));
 }
 
 #[test]
@@ -369,8 +402,11 @@ fn addresses_that_cannot_be_listened_on_are_refused() {
         let listen = format!("[[server]]\nname = \"A\"\nlisten = \"{address}\"\n");
         let said = mistakes(listen);
         assert!(said[0].starts_with("3:10: invalid `listen` of server A: "), "{address}: {said:?}");
-        let said = mistakes(format!("{A}peers = \"{address}\"\n"));
-        assert!(said[0].starts_with("4:9: invalid `peers` of server A: "), "{address}: {said:?}");
+        let said = mistakes(format!("{A}peer_listen = \"{address}\"\n"));
+        assert!(
+            said[0].starts_with("4:15: invalid `peer_listen` of server A: "),
+            "{address}: {said:?}"
+        );
     }
     let zone = "[[server]]\nname = \"A\"\nlisten = \"[fe80::1%2]:5\"\n";
     assert_eq!(check(zone).status.code(), Some(0), "it may be another machine's");
@@ -379,7 +415,7 @@ fn addresses_that_cannot_be_listened_on_are_refused() {
 #[test]
 fn one_address_written_in_two_ways_is_one_address() {
     let pair = |listen: &str, peers: &str| {
-        format!("[[server]]\nname = \"A\"\nlisten = \"{listen}\"\npeers = \"{peers}\"\n")
+        format!("[[server]]\nname = \"A\"\nlisten = \"{listen}\"\npeer_listen = \"{peers}\"\n")
     };
     for (listen, peers) in [
         ("0.0.0.0:5", "[::]:5"),
@@ -389,14 +425,14 @@ fn one_address_written_in_two_ways_is_one_address() {
         ("0.0.0.0:5", "[::ffff:127.0.0.1]:5"),
     ] {
         let said = mistakes(pair(listen, peers));
-        let expected = format!("4:9: server A would listen twice on {listen}");
+        let expected = format!("4:15: server A would listen twice on {listen}");
         assert!(said[0].starts_with(&expected), "{said:?}");
     }
     let output = check(pair("0.0.0.0:5", "[::1]:5"));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let mapped = server("B", 1201, "peers = \"[::ffff:127.0.0.1]:1200\"");
+    let mapped = server("B", 1201, "peer_listen = \"[::ffff:127.0.0.1]:1200\"");
     assert!(mistakes(format!("{A}{mapped}"))[0].contains("A and B would both listen on"));
-    let dial = server("B", 1201, "dial = \"[::ffff:127.0.0.1]:1200\"\nneighbours = [\"A\"]");
+    let dial = server("B", 1201, "advertise = \"[::ffff:127.0.0.1]:1200\"\nneighbours = [\"A\"]");
     assert!(mistakes(format!("{A}{dial}"))[0].contains("where the clients of A connect"));
 }
 
@@ -408,18 +444,18 @@ fn two_servers_that_would_be_dialled_at_one_address_are_refused() {
              [[server]]\nname = \"B\"\nlisten = \"0.0.0.0:1200\"\n{other}\nneighbours = [\"A\"]\n"
         )
     };
-    let peers = "peers = \"0.0.0.0:1300\"";
+    let peers = "peer_listen = \"0.0.0.0:1300\"";
     for (one, other, place) in [
-        (peers.to_owned(), peers.to_owned(), "8:9"),
+        (peers.to_owned(), peers.to_owned(), "8:15"),
         (
-            format!("{peers}\ndial = \"h.example:5\""),
-            format!("{peers}\ndial = \"H.example.:05\""),
-            "10:8",
+            format!("{peers}\nadvertise = \"h.example:5\""),
+            format!("{peers}\nadvertise = \"H.example.:05\""),
+            "10:13",
         ),
         (
-            format!("{peers}\ndial = \"10.0.0.1:5\""),
-            format!("{peers}\ndial = \"[::ffff:10.0.0.1]:5\""),
-            "10:8",
+            format!("{peers}\nadvertise = \"10.0.0.1:5\""),
+            format!("{peers}\nadvertise = \"[::ffff:10.0.0.1]:5\""),
+            "10:13",
         ),
     ] {
         let said = mistakes(pair(&one, &other));
@@ -427,15 +463,15 @@ fn two_servers_that_would_be_dialled_at_one_address_are_refused() {
         assert!(said[0].starts_with(&expected), "{said:?}");
     }
     let apart = pair(
-        &format!("{peers}\ndial = \"a.example:1300\""),
-        &format!("{peers}\ndial = \"b.example:1300\""),
+        &format!("{peers}\nadvertise = \"a.example:1300\""),
+        &format!("{peers}\nadvertise = \"b.example:1300\""),
     );
     assert_eq!(check(apart).status.code(), Some(0));
     let clients =
-        format!("{A}{}", server("B", 1201, "dial = \"127.0.0.1:1200\"\nneighbours = [\"A\"]"));
+        format!("{A}{}", server("B", 1201, "advertise = \"127.0.0.1:1200\"\nneighbours = [\"A\"]"));
     assert!(
         mistakes(clients)[0].starts_with(
-            "7:8: server B would be dialled at 127.0.0.1:1200, where the clients of A"
+            "7:13: server B would be dialled at 127.0.0.1:1200, where the clients of A"
         )
     );
 }
@@ -469,15 +505,15 @@ fn a_server_may_not_have_the_name_of_the_service_that_runs_beside_it() {
 #[test]
 fn a_pause_of_lines_is_shorter_than_the_time_for_a_line() {
     let limits = |text: &str| format!("{A}[limits]\n{text}\n");
-    for contents in ["line_pause = \"60s\"", "line_pause = \"1s\"\nbegun_line = \"1s\""] {
+    for contents in ["line_pause = \"60s\"", "line_pause = \"1s\"\nline_timeout = \"1s\""] {
         let said = mistakes(limits(contents));
-        let expected = "5:14: limits.line_pause must be shorter than limits.begun_line";
+        let expected = "5:14: limits.line_pause must be shorter than limits.line_timeout";
         assert!(said[0].starts_with(expected), "{said:?}");
     }
     for contents in [
         "line_pause = \"59999ms\"",
         "line_pause = \"off\"",
-        "line_pause = \"2m\"\nbegun_line = \"3m\"",
+        "line_pause = \"2m\"\nline_timeout = \"3m\"",
     ] {
         let output = check(limits(contents));
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -494,5 +530,5 @@ fn a_server_says_in_its_log_what_is_wrong_with_its_configuration() {
     let records: Vec<&str> = log.lines().filter(|line| line.contains(" - ERROR: ")).collect();
     assert_eq!(records.len(), 2, "{log}");
     assert!(records[0].contains("herd.toml:1:9: invalid loops: 0; expected"), "{log}");
-    assert!(records[1].contains("herd.toml:5:1: unknown key \"port\" of server A"), "{log}");
+    assert!(records[1].contains("herd.toml:5:1: unknown key `port` of server A"), "{log}");
 }

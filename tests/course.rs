@@ -84,8 +84,11 @@ fn on_free_ports(name: &str, folder: &Path) -> (PathBuf, Vec<Port>) {
     let lines = text.lines().map(|line| match line.starts_with("listen = ") {
         true => {
             let (listen, peers) = (reserve(), reserve());
-            let text =
-                format!("listen = \"{}\"\npeers = \"{}\"\n", listen.address(), peers.address());
+            let text = format!(
+                "listen = \"{}\"\npeer_listen = \"{}\"\n",
+                listen.address(),
+                peers.address()
+            );
             ports.extend([listen, peers]);
             text
         }
@@ -127,7 +130,7 @@ fn a_herd_of_the_course_answers_clients_that_send_no_newline() {
 #[test]
 fn a_timestamp_may_lie_as_far_ahead_as_the_operator_allows() {
     let ask = |ahead: &str, timestamp: &str| {
-        let setup = Setup::alone().top(&format!("ahead = {ahead:?}")).any_port();
+        let setup = Setup::alone().top(&format!("max_future = {ahead:?}")).any_port();
         let server = setup.start("Goloman");
         let line = format!("IAMAT kiwi +1.0+2.0 {timestamp}");
         let answer = server.client().ask(&line);
@@ -145,7 +148,7 @@ fn a_timestamp_may_lie_as_far_ahead_as_the_operator_allows() {
 
 #[test]
 fn two_servers_that_allow_the_most_agree() {
-    let setup = Setup::star(&["Hands"]).top(&format!("ahead = \"{}ms\"", u64::MAX));
+    let setup = Setup::star(&["Hands"]).top(&format!("max_future = \"{}ms\"", u64::MAX));
     let (goloman, hands) = (setup.start("Goloman"), setup.start("Hands"));
     let line = "AT AT kiwi +1.0+2.0 18446744073709551.615";
     assert_eq!(goloman.client().ask("IAMAT kiwi +1.0+2.0 18446744073709551.615"), line);

@@ -223,7 +223,7 @@ fn every_server_of_the_course_answers_with_the_same_first_line() {
 /// floor rises to it. All timestamps lie far behind the clock, so the age key is (timestamp, id).
 #[test]
 fn a_full_table_drops_its_tenth_and_what_lies_under_the_floor_does_not_come_back() {
-    let setup = Setup::alone().top("clients = 10");
+    let setup = Setup::alone().top("max_clients = 10");
     let server = setup.start("Goloman");
     let mut client = server.client();
     let mut tell = |id: &str, timestamp: &str| {
@@ -264,7 +264,7 @@ fn a_full_table_drops_its_tenth_and_what_lies_under_the_floor_does_not_come_back
 /// ⌈11/10⌉ = 2 go at once.
 #[test]
 fn the_tenth_is_rounded_up() {
-    let setup = Setup::alone().top("clients = 11");
+    let setup = Setup::alone().top("max_clients = 11");
     let server = setup.start("Goloman");
     let mut client = server.client();
     for number in 10..22 {

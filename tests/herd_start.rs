@@ -26,7 +26,7 @@ fn two_at_one_port(loops: usize) -> (Setup, [Command; 2]) {
         let path = setup.folder.path().join(format!("{name}.toml"));
         let toml = format!(
             "loops = {loops}\n[[server]]\nname = \"{name}\"\nlisten = \"{listen}\"\n\
-             peers = \"127.0.0.1:0\"\n"
+             peer_listen = \"127.0.0.1:0\"\n"
         );
         std::fs::write(&path, toml).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
@@ -134,7 +134,8 @@ fn an_address_of_another_host_is_not_tried_by_the_supervisor() {
     let path = setup.folder.path().join("far.toml");
     // Kept for documentation: no machine has it (RFC 5737).
     let far: SocketAddr = "192.0.2.1:4000".parse().expect("an address");
-    let toml = format!("[[server]]\nname = \"Far\"\nlisten = \"{far}\"\npeers = \"127.0.0.1:0\"\n");
+    let toml =
+        format!("[[server]]\nname = \"Far\"\nlisten = \"{far}\"\npeer_listen = \"127.0.0.1:0\"\n");
     std::fs::write(&path, toml).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
     command.args(["--herd", "--places", "offline", "--config"]).arg(&path);

@@ -145,7 +145,7 @@ fn a_thousand_queries_at_once_get_each_its_own_answer_through_the_slots_that_the
         let location = location.expect("a location");
         vec![Act::Send(ok(format!("{{\"results\": [\"{location}\"], \"status\": \"OK\"}}")))]
     });
-    let (_setup, server, mut client) = server(&service, "in_flight = 64\nwaiting = 1024");
+    let (_setup, server, mut client) = server(&service, "max_in_flight = 64\nmax_queued = 1024");
     let mut clients: Vec<Client> = (0..100).map(|_| server.client()).collect();
     for number in 0..1_000 {
         client.ask(&format!("IAMAT c{number} +10.{number:03}+20.000 1559865055.5"));
@@ -175,7 +175,7 @@ fn a_thousand_queries_at_once_get_each_its_own_answer_through_the_slots_that_the
 fn past_the_queue_the_answer_comes_at_once_and_the_others_wait_for_theirs() {
     let service = Service::good(|_| vec![Act::Hold, Act::Send(ok(BODY))]);
     let (_setup, server, _client) =
-        server(&service, "in_flight = 2\nwaiting = 1\ntimeout = \"30s\"");
+        server(&service, "max_in_flight = 2\nmax_queued = 1\ntimeout = \"30s\"");
     let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
     for (place, client) in clients.iter_mut().enumerate() {
         client.send(format!("WHATSAT kiwi {} 5\n", place + 1));

@@ -112,7 +112,7 @@ fn answers_that_can_not_be_used_are_told_in_plain_words_and_the_next_query_is_se
         31 => vec![Act::Send(ok(BODY))],
         number => acts[number - 1].clone(),
     });
-    let (_setup, server, mut client) = server(&service, "answer_bytes = 4096");
+    let (_setup, server, mut client) = server(&service, "response_bytes = 4096");
     for number in 1..=count {
         fails(&mut client, number, cases[number - 1].1);
         assert_eq!(client.whatsat("kiwi", "31", "5").results().len(), 2, "after case {number}");
@@ -228,7 +228,7 @@ fn an_endless_answer_is_cut_at_its_limit_and_costs_no_more_memory() {
         acts
     };
     let service = Service::good(move |_| endless());
-    let (_setup, server, mut client) = server(&service, "answer_bytes = 1048576");
+    let (_setup, server, mut client) = server(&service, "response_bytes = 1048576");
     fails(&mut client, 1, "over 1048576 bytes");
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap_or_default();

@@ -74,7 +74,7 @@ fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
         for size in [0, 3_000, 20_000] {
             let what = format!("{name}, {size} bytes");
             let service = Service::good(move |seen| twice(answer(seen, size)));
-            let (_setup, _server, mut clients) = server(&service, "in_flight = 1", 5);
+            let (_setup, _server, mut clients) = server(&service, "max_in_flight = 1", 5);
             ask(&mut clients);
             expect_own_answers(&mut clients, &what);
             assert_eq!(service.connections(), 5, "each has a connection of its own: {what}");
@@ -86,7 +86,7 @@ fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
 fn with_one_slot_those_that_wait_share_one_connection_of_a_service_that_answers_once() {
     for size in [0, 3_000, 20_000] {
         let service = Service::good(move |seen| vec![Act::Send(answer(seen, size))]);
-        let (_setup, _server, mut clients) = server(&service, "in_flight = 1", 20);
+        let (_setup, _server, mut clients) = server(&service, "max_in_flight = 1", 20);
         ask(&mut clients);
         expect_own_answers(&mut clients, "answered once");
         assert_eq!((service.connections(), service.requests().len()), (1, 20));
@@ -111,7 +111,7 @@ fn two_hundred_clients_at_the_default_settings_get_each_its_own_answer() {
 fn a_service_that_answers_different_questions_alike_is_believed_and_its_connection_kept() {
     let same = || vec![Act::Send(ok("{\"results\": [], \"status\": \"ZERO_RESULTS\"}"))];
     let service = Service::good(move |_| same());
-    let (_setup, server, mut clients) = server(&service, "in_flight = 1", 20);
+    let (_setup, server, mut clients) = server(&service, "max_in_flight = 1", 20);
     ask(&mut clients);
     for client in &mut clients {
         assert_eq!(client.answer().status(), "ZERO_RESULTS");
@@ -129,7 +129,7 @@ fn an_answer_that_is_as_the_one_before_counts_also_where_the_connection_is_cut_b
             1 => vec![same()],
             _ => vec![same(), second.clone()],
         });
-        let (_setup, _server, mut clients) = server(&service, "in_flight = 1", 2);
+        let (_setup, _server, mut clients) = server(&service, "max_in_flight = 1", 2);
         ask(&mut clients);
         for client in &mut clients {
             assert_eq!(client.answer().status(), "ZERO_RESULTS", "{end:?}");

@@ -388,7 +388,7 @@ fn malformed_updates_are_skipped_and_the_link_stays() {
         "UPDATELOC x +1.0+2.0 10 Hands 0.000000001",
         "UPDATELOC x +1.0+2.0 10 Hands +0.00000001",
         "UPDATELOC x +1.0+2.0 10 Hands -0.000000000",
-        // Told when the timestamp still lay 301 seconds ahead: more than `ahead`.
+        // Told when the timestamp still lay 301 seconds ahead: more than `max_future`.
         "UPDATELOC x +1.0+2.0 10 Hands -301.000000000",
         "UPDATELOC x +1.0+2.0 10 Hands -99999999999.000000000",
     ];

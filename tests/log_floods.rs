@@ -179,7 +179,7 @@ fn malformed_updates_do_not_fill_the_log() {
 
 #[test]
 fn lines_that_are_begun_and_never_finished_do_not_fill_the_log() {
-    let setup = Setup::alone().any_port().section("[limits]\nbegun_line = \"100ms\"");
+    let setup = Setup::alone().any_port().section("[limits]\nline_timeout = \"100ms\"");
     let (server, begin) = started(&setup);
     be_closed_often(server.clients, b"IAMAT", 200);
     let description = "lines that were not finished in time";
@@ -189,7 +189,7 @@ fn lines_that_are_begun_and_never_finished_do_not_fill_the_log() {
 
 #[test]
 fn clients_that_are_turned_away_do_not_fill_the_log() {
-    let setup = Setup::alone().any_port().section("[limits]\nconnections = 1");
+    let setup = Setup::alone().any_port().section("[limits]\nclient_connections = 1");
     let (server, begin) = started(&setup);
     let mut first = server.client();
     assert!(first.ask("IAMAT a +1.0+2.0 10").starts_with("AT AT "));

@@ -102,7 +102,7 @@ fn that_a_loop_has_ended_before_the_others_is_no_warning_when_the_server_stops()
 
 #[test]
 fn loops_share_what_the_limit_of_connections_allows() {
-    let limits = "[limits]\nconnections = 4";
+    let limits = "[limits]\nclient_connections = 4";
     let setup = Setup::alone().top("loops = 2").section(limits).any_port();
     let server = setup.start("Goloman");
     let mut crowd = crowd(&server);

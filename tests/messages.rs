@@ -22,7 +22,7 @@ fn no_message_shows_the_number_of_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("herd.toml");
     let place =
-        format!("[[server]]\nname = \"A\"\nlisten = \"{taken}\"\npeers = \"127.0.0.1:0\"\n");
+        format!("[[server]]\nname = \"A\"\nlisten = \"{taken}\"\npeer_listen = \"127.0.0.1:0\"\n");
     std::fs::write(&path, place).expect("a configuration");
     let path = path.to_str().expect("text");
     let logs = folder.path().to_str().expect("text");

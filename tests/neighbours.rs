@@ -80,7 +80,10 @@ fn a_neighbour_that_says_hello_again_and_again_and_cannot_be_reached_is_not_dial
 fn settings_are_said_once_before_anything_else() {
     for (top, line) in [
         ("", "SETTINGS report 1000000 300000"),
-        ("dialect = \"course\"\nclients = 5\nahead = \"1500ms\"", "SETTINGS course 5 1500"),
+        (
+            "dialect = \"course\"\nmax_clients = 5\nmax_future = \"1500ms\"",
+            "SETTINGS course 5 1500",
+        ),
     ] {
         let setup = Setup::star(&["Hands"]).heartbeat("200ms").top(top);
         let hands = setup.play("Hands");
@@ -111,15 +114,15 @@ fn settings_that_differ_are_told_to_the_operator_once_and_again_when_they_agree(
     }
     for (name, theirs, ours) in [
         ("dialect", "course", "report"),
-        ("clients", "5", "1000000"),
-        ("ahead", "1500 ms", "300000 ms"),
+        ("max_clients", "5", "1000000"),
+        ("max_future", "1500 ms", "300000 ms"),
     ] {
         let record = format!("{}{theirs}, and this server {ours}.", differ(name));
         assert_eq!(records(&goloman, &record), 1, "{record}\n{}", goloman.log());
         assert_eq!(records(&goloman, &agree(name)), 0);
     }
     say("SETTINGS report 5 300000", SECOND_RUN);
-    let seen = ["dialect", "clients", "ahead"].map(|name| records(&goloman, &agree(name)));
+    let seen = ["dialect", "max_clients", "max_future"].map(|name| records(&goloman, &agree(name)));
     assert_eq!(seen, [1, 0, 1], "{}", goloman.log());
     say("SETTINGS report 1000000 300000", SECOND_RUN);
     assert_eq!(records(&goloman, &agree("clients")), 1);
@@ -161,7 +164,9 @@ fn two_servers_of_one_name_tell_their_neighbour_who_tells_its_operator() {
     let lines = own.lines().map(|line| match line.split_once(" = ") {
         Some(("listen", _)) => "listen = \"127.0.0.1:0\"\n".to_owned(),
         // With neighbours it needs an address to be dialled at; Goloman dials the one that its own file names.
-        Some(("peers", _)) => "peers = \"127.0.0.1:0\"\ndial = \"127.0.0.1:9\"\n".to_owned(),
+        Some(("peer_listen", _)) => {
+            "peer_listen = \"127.0.0.1:0\"\nadvertise = \"127.0.0.1:9\"\n".to_owned()
+        }
         _ => format!("{line}\n"),
     });
     let other = tempfile::tempdir().expect("a folder");

@@ -18,7 +18,7 @@ use common::{Client, LIMIT, ServerProcess, Setup, introduce, raise_descriptor_li
 fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_all() {
     raise_descriptor_limit();
     let patience = Duration::from_secs(4);
-    let setup = Setup::alone().section("[limits]\nbegun_line = \"4s\"").any_port();
+    let setup = Setup::alone().section("[limits]\nline_timeout = \"4s\"").any_port();
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut clients: Vec<Client> = (0..1_500).map(|_| server.client()).collect();
     for client in &mut clients {
@@ -43,7 +43,7 @@ fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_
 
 #[test]
 fn a_deadline_that_was_missed_in_a_pause_is_judged_after_it() {
-    let setup = Setup::alone().section("[limits]\nbegun_line = \"1s\"");
+    let setup = Setup::alone().section("[limits]\nline_timeout = \"1s\"");
     let server = setup.start("Goloman");
     let mut late = server.client();
     late.send("IAMAT a +1.0");
@@ -108,7 +108,7 @@ fn a_hello_that_was_said_in_a_pause_is_answered() {
 
 #[test]
 fn who_took_its_bytes_in_a_pause_is_not_taken_for_stalled() {
-    let setup = Setup::alone().section("[limits]\nstalled = \"2s\"\nunsent_bytes = 65536");
+    let setup = Setup::alone().section("[limits]\nwrite_timeout = \"2s\"\noutput_bytes = 65536");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();
     let mut writer = client.stream.try_clone().expect("a descriptor");

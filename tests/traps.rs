@@ -46,7 +46,7 @@ fn what_a_budget_left_over_is_handled_while_the_client_keeps_its_side_open() {
 /// Each line that it sends is a reason to try to write; none of them is taken, so none starts the clock anew.
 #[test]
 fn who_takes_nothing_is_disconnected_though_it_goes_on_to_send() {
-    let setup = Setup::alone().section("[limits]\nstalled = \"1s\"\nunsent_bytes = 65536");
+    let setup = Setup::alone().section("[limits]\nwrite_timeout = \"1s\"\noutput_bytes = 65536");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();
     client.ask("IAMAT paris +48.8566+2.3522 1");
@@ -65,7 +65,7 @@ fn who_takes_nothing_is_disconnected_though_it_goes_on_to_send() {
 #[test]
 #[cfg(target_os = "linux")]
 fn an_interrupted_wait_loses_neither_a_client_nor_a_deadline() {
-    let setup = Setup::alone().section("[limits]\nbegun_line = \"500ms\"");
+    let setup = Setup::alone().section("[limits]\nline_timeout = \"500ms\"");
     let server = setup.start("Goloman");
     let mut idle = server.client();
     assert_eq!(idle.ask(IAMAT), AT);
@@ -88,7 +88,7 @@ fn a_neighbour_is_dialled_by_its_name() {
     let port = setup.peers_address("Hands").port();
     let toml = setup.toml("Goloman");
     let section = "name = \"Hands\"\n";
-    let named = toml.replace(section, &format!("{section}dial = \"localhost:{port}\"\n"));
+    let named = toml.replace(section, &format!("{section}advertise = \"localhost:{port}\"\n"));
     assert_ne!(named, toml);
     let command = setup.command("Goloman");
     let path = setup.folder.path().join("Goloman.toml");

@@ -160,7 +160,7 @@ fn ours(workshop: &Workshop) -> Result<Chain, Failure> {
 fn server(name: &str, clients: u16, peers: u16, rest: &str) -> String {
     format!(
         "[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{clients}\"\n\
-         peers = \"127.0.0.1:{peers}\"\n{rest}\n"
+         peer_listen = \"127.0.0.1:{peers}\"\n{rest}\n"
     )
 }
 

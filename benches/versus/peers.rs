@@ -231,7 +231,7 @@ impl Workshop {
         let peers = free_port()?;
         let text = format!(
             "loops = {loops}\n[[server]]\nname = \"Ours_{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
-             peers = \"127.0.0.1:{peers}\"\n[limits]\nconnections = 30000\n"
+             peer_listen = \"127.0.0.1:{peers}\"\n[limits]\nclient_connections = 30000\n"
         );
         let file = self.scratch.path().join(format!("ours_{port}.toml"));
         fs::write(&file, text)?;

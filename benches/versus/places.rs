@@ -62,7 +62,7 @@ fn ours(workshop: &Workshop, url: &str, ca: &Path) -> Result<Running, Failure> {
     let (port, peers) = (free_port()?, free_port()?);
     let config = workshop.scratch.path().join("places.toml");
     let text = format!(
-        "[[server]]\nname = \"Places\"\nlisten = \"127.0.0.1:{port}\"\npeers = \"127.0.0.1:{peers}\"\n"
+        "[[server]]\nname = \"Places\"\nlisten = \"127.0.0.1:{port}\"\npeer_listen = \"127.0.0.1:{peers}\"\n"
     );
     fs::write(&config, text)?;
     let mut command = workshop.our_command("Places", &config, false);

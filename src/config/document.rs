@@ -37,6 +37,14 @@ pub struct Section<'d, 't> {
     given: Vec<&'static str>,
 }
 
+/// What is known of keys that are not where they should be.
+pub struct Hints {
+    /// Keys, and where they belong.
+    pub elsewhere: &'static [(&'static str, &'static str)],
+    /// Old names of keys, and the present ones.
+    pub renamed: &'static [(&'static str, &'static str)],
+}
+
 impl<'t> Document<'t> {
     pub fn new(path: &'t Path, text: &'t str) -> Document<'t> {
         Document { path, text, lines: OnceCell::new(), faults: RefCell::default() }
@@ -279,8 +287,8 @@ impl<'d, 't> Section<'d, 't> {
         self.document.fault(&self.at, text);
     }
 
-    /// Notes every key that nobody has asked for. `elsewhere` are keys of other sections, with their names.
-    pub fn finish(self, elsewhere: &[(&str, &str)]) {
+    /// Notes every key that nobody has asked for.
+    pub fn finish(self, hints: &Hints) {
         let mut keys: Vec<_> = self.table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
         for key in keys {
@@ -289,23 +297,33 @@ impl<'d, 't> Section<'d, 't> {
                 "" => String::new(),
                 title => format!(" of {title}"),
             };
-            let home = elsewhere.iter().find(|(other, _)| *other == name);
-            let remedy = match home {
-                _ if is_of_api_key(name) => {
-                    "; an API key is given by --places-key-file or the variable HERD_PLACES_KEY"
-                        .to_owned()
-                }
-                Some((_, section)) => format!("; it belongs in {section}"),
-                None if self.document.has_many() => String::new(),
-                None => match did_you_mean(name, self.known.iter().copied()) {
-                    meant if meant.is_empty() => {
-                        format!("; there are {}", self.known.join(", "))
-                    }
-                    meant => meant,
-                },
-            };
-            let text = format!("unknown key {:?}{place}{remedy}", shortened(name));
+            let remedy = self.remedy(name, hints);
+            let text = format!("unknown key `{}`{place}{remedy}", shortened(name));
             self.document.fault(&key.span(), text);
+        }
+    }
+
+    /// What to do about an unknown key.
+    fn remedy(&self, name: &str, hints: &Hints) -> String {
+        let home = |key: &str| hints.elsewhere.iter().find(|(other, _)| *other == key);
+        if let Some((_, new)) = hints.renamed.iter().find(|(old, _)| *old == name) {
+            return match home(new) {
+                Some((_, section)) if !self.known.contains(new) => {
+                    format!(": it is now `{new}`, and belongs in {section}")
+                }
+                _ => format!(": it is now `{new}`"),
+            };
+        }
+        if is_of_api_key(name) {
+            return "; give an API key by --places-key-file or the variable HERD_PLACES_KEY".into();
+        }
+        match home(name) {
+            Some((_, section)) => format!("; it belongs in {section}"),
+            None if self.document.has_many() => String::new(),
+            None => match did_you_mean(name, self.known.iter().copied()) {
+                meant if meant.is_empty() => format!("; known keys: {}", self.known.join(", ")),
+                meant => meant,
+            },
         }
     }
 
@@ -370,7 +388,7 @@ fn is_of_api_key(name: &str) -> bool {
 }
 
 fn shortened(name: &str) -> String {
-    name.chars().take(SHOWN_OF_A_VALUE).collect()
+    name.chars().take(SHOWN_OF_A_VALUE).flat_map(char::escape_debug).collect()
 }
 
 /// Units of time and their milliseconds, the greatest first.

@@ -45,17 +45,17 @@ impl Config {
         let sections: [&[(&str, String, String)]; 3] = [
             &[
                 ("dialect", format!("{dialect:?}"), form.to_owned()),
-                ("clients", self.clients.to_string(), String::new()),
-                ("ahead", time(self.ahead), String::new()),
+                ("max_clients", self.max_clients.to_string(), String::new()),
+                ("max_future", time(self.max_future), String::new()),
                 ("loops", self.loops.to_string(), "in each server".to_owned()),
             ],
             &[
                 ("limits.line_bytes", limits.line_bytes.to_string(), String::new()),
-                ("limits.begun_line", time(limits.begun_line), String::new()),
+                ("limits.line_timeout", time(limits.line_timeout), String::new()),
                 ("limits.line_pause", format!("{pause:?}"), String::new()),
-                ("limits.connections", limits.connections.to_string(), String::new()),
-                bytes("limits.unsent_bytes", limits.unsent_bytes),
-                ("limits.stalled", time(limits.stalled), String::new()),
+                ("limits.client_connections", limits.client_connections.to_string(), String::new()),
+                bytes("limits.output_bytes", limits.output_bytes),
+                ("limits.write_timeout", time(limits.write_timeout), String::new()),
                 bytes("limits.buffer_bytes", limits.buffer_bytes),
             ],
             &[
@@ -94,9 +94,9 @@ impl Config {
             &[
                 ("places.shape", format!("{:?}", places.shape.name()), String::new()),
                 ("places.timeout", format!("{:?}", written(places.timeout)), String::new()),
-                ("places.in_flight", places.in_flight.to_string(), String::new()),
-                ("places.waiting", places.waiting.to_string(), String::new()),
-                bytes("places.answer_bytes", places.answer_bytes),
+                ("places.max_in_flight", places.max_in_flight.to_string(), String::new()),
+                ("places.max_queued", places.max_queued.to_string(), String::new()),
+                bytes("places.response_bytes", places.response_bytes),
             ],
         );
     }
@@ -104,11 +104,11 @@ impl Config {
     /// Each link at the one of its ends that comes first.
     fn draw_servers(&self, text: &mut String) {
         for (place, server) in self.servers.iter().enumerate() {
-            let ServerConfig { name, listen, peers, dial, neighbours } = server;
+            let ServerConfig { name, listen, peer_listen, advertise, neighbours } = server;
             let _ = writeln!(text, "\n[[server]]\nname = {name:?}\nlisten = \"{listen}\"");
-            let _ = writeln!(text, "peers = \"{peers}\"");
-            if *dial != peers.to_string() {
-                let _ = writeln!(text, "dial = {dial:?}");
+            let _ = writeln!(text, "peer_listen = \"{peer_listen}\"");
+            if *advertise != peer_listen.to_string() {
+                let _ = writeln!(text, "advertise = {advertise:?}");
             }
             let later = neighbours.iter().filter(|other| **other > place);
             let names: Vec<&str> = later.map(|&other| self.servers[other].name.as_str()).collect();
@@ -141,7 +141,7 @@ impl Config {
         let mut warnings = Vec::new();
         let ephemeral = Ephemeral::read();
         for server in &self.servers {
-            for address in [server.listen, server.peers] {
+            for address in [server.listen, server.peer_listen] {
                 if ephemeral.has(address.port()) {
                     warnings.push(format!(
                         "{} listens on {address}, a port that the system gives to outgoing \

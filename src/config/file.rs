@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::document::{Document, Section, parse_duration, place, written};
+use super::document::{Document, Hints, Section, parse_duration, place, written};
 use super::{Config, ConfigError, Fault, servers};
 use crate::args;
 use crate::errors::plain;
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
     ask(top.section("places"), &mut config);
     let sections = top.sections("server");
     let at = top.at().clone();
-    top.finish(&ELSEWHERE);
+    top.finish(&HINTS);
     let names;
     (config.servers, names) = servers::read(&document, &at, sections)?;
     Ok(Parsed { config, names })
@@ -61,15 +61,15 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
 fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
     let dialect = top.parsed("dialect", args::dialect, "\"report\" or \"course\"");
     config.dialect = dialect.map_or(config.dialect, Spanned::into_inner);
-    top.count("clients", 1..=CLIENTS_MOST, &mut config.clients);
-    top.duration("ahead", AHEAD_MOST, &mut config.ahead);
+    top.count("max_clients", 1..=CLIENTS_MOST, &mut config.max_clients);
+    top.duration("max_future", MAX_FUTURE_MOST, &mut config.max_future);
     top.count("loops", 1..=LOOPS_MOST, &mut config.loops);
 }
 
 /// `[limits]`
 fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Limits) {
     section.count("line_bytes", 1..=CLIENT_LINE_BYTES_MOST, &mut limits.line_bytes);
-    section.duration("begun_line", DURATION_MOST, &mut limits.begun_line);
+    section.duration("line_timeout", DURATION_MOST, &mut limits.line_timeout);
     let off_or_time = |text: &str| match text {
         OFF => Some(None),
         text => parse_duration(text).map(Some),
@@ -78,27 +78,27 @@ fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Lim
     if let Some(pause) = section.parsed("line_pause", off_or_time, expected) {
         let at = pause.span();
         limits.line_pause = pause.into_inner();
-        if limits.line_pause.is_some_and(|pause| pause >= limits.begun_line) {
-            let begun_line = written(limits.begun_line);
+        if limits.line_pause.is_some_and(|pause| pause >= limits.line_timeout) {
+            let line_timeout = written(limits.line_timeout);
             let text = format!(
-                "limits.line_pause must be shorter than limits.begun_line, {begun_line}: a line \
+                "limits.line_pause must be shorter than limits.line_timeout, {line_timeout}: a line \
                  would be given up before its pause is over"
             );
             document.fault(&at, text);
         }
     }
-    section.count("connections", 1..=CONNECTIONS_MOST, &mut limits.connections);
-    section.count("unsent_bytes", 1..=BYTES_MOST, &mut limits.unsent_bytes);
-    section.duration("stalled", DURATION_MOST, &mut limits.stalled);
+    section.count("client_connections", 1..=CONNECTIONS_MOST, &mut limits.client_connections);
+    section.count("output_bytes", 1..=BYTES_MOST, &mut limits.output_bytes);
+    section.duration("write_timeout", DURATION_MOST, &mut limits.write_timeout);
     section.count("buffer_bytes", 1..=BYTES_MOST, &mut limits.buffer_bytes);
-    section.finish(&ELSEWHERE);
+    section.finish(&HINTS);
 }
 
 /// `[link]`
 fn talk(mut section: Section<'_, '_>, config: &mut Config) {
     section.duration("heartbeat", DURATION_MOST, &mut config.link.heartbeat);
     section.flag("refill", &mut config.link.refill);
-    section.finish(&ELSEWHERE);
+    section.finish(&HINTS);
 }
 
 /// `[places]`
@@ -110,38 +110,56 @@ fn ask(mut section: Section<'_, '_>, config: &mut Config) {
     let shape = section.parsed("shape", Shape::named, "\"nearby\" or \"service\"");
     places.shape = shape.map_or(places.shape, Spanned::into_inner);
     section.duration("timeout", DURATION_MOST, &mut places.timeout);
-    section.count("in_flight", 1..=CONNECTIONS_MOST, &mut places.in_flight);
-    section.count("waiting", 0..=CONNECTIONS_MOST, &mut places.waiting);
-    section.count("answer_bytes", 1..=BYTES_MOST, &mut places.answer_bytes);
-    section.finish(&ELSEWHERE);
+    section.count("max_in_flight", 1..=CONNECTIONS_MOST, &mut places.max_in_flight);
+    section.count("max_queued", 0..=CONNECTIONS_MOST, &mut places.max_queued);
+    section.count("response_bytes", 1..=BYTES_MOST, &mut places.response_bytes);
+    section.finish(&HINTS);
 }
 
-/// Keys that are easily written into the wrong section, and where they belong.
-pub(super) const ELSEWHERE: [(&str, &str); 35] = [
+/// What messages about a key that a section does not have can say.
+pub(super) const HINTS: Hints = Hints { elsewhere: &ELSEWHERE, renamed: &RENAMED };
+
+/// Old names of keys, and the present ones.
+const RENAMED: [(&str, &str); 11] = [
+    ("clients", "max_clients"),
+    ("ahead", "max_future"),
+    ("peers", "peer_listen"),
+    ("dial", "advertise"),
+    ("begun_line", "line_timeout"),
+    ("connections", "client_connections"),
+    ("unsent_bytes", "output_bytes"),
+    ("stalled", "write_timeout"),
+    ("in_flight", "max_in_flight"),
+    ("waiting", "max_queued"),
+    ("answer_bytes", "response_bytes"),
+];
+
+/// Where each key belongs.
+const ELSEWHERE: [(&str, &str); 35] = [
     ("dialect", "front of all sections"),
-    ("clients", "front of all sections"),
-    ("ahead", "front of all sections"),
+    ("max_clients", "front of all sections"),
+    ("max_future", "front of all sections"),
     ("loops", "front of all sections"),
     ("name", "[[server]]"),
     ("listen", "[[server]]"),
-    ("peers", "[[server]]"),
-    ("dial", "[[server]]"),
+    ("peer_listen", "[[server]]"),
+    ("advertise", "[[server]]"),
     ("neighbours", "[[server]]"),
     ("line_bytes", "[limits]"),
-    ("begun_line", "[limits]"),
+    ("line_timeout", "[limits]"),
     ("line_pause", "[limits]"),
-    ("connections", "[limits]"),
-    ("unsent_bytes", "[limits]"),
-    ("stalled", "[limits]"),
+    ("client_connections", "[limits]"),
+    ("output_bytes", "[limits]"),
+    ("write_timeout", "[limits]"),
     ("buffer_bytes", "[limits]"),
     ("heartbeat", "[link]"),
     ("refill", "[link]"),
     ("provider", "[places]"),
     ("shape", "[places]"),
     ("timeout", "[places]"),
-    ("in_flight", "[places]"),
-    ("waiting", "[places]"),
-    ("answer_bytes", "[places]"),
+    ("max_in_flight", "[places]"),
+    ("max_queued", "[places]"),
+    ("response_bytes", "[places]"),
     ("url", "the command line, as --places-url"),
     ("places_url", "the command line, as --places-url"),
     ("ca", "the command line, as --places-ca"),
@@ -160,7 +178,7 @@ pub(super) const OFF: &str = "off";
 /// A year: further ahead no deadline needs to lie.
 const DURATION_MOST: Duration = Duration::from_secs(8_760 * 3_600);
 /// What can be written: a timestamp may lie as far ahead as the operator allows.
-const AHEAD_MOST: Duration = Duration::MAX;
+const MAX_FUTURE_MOST: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
 const CLIENTS_MOST: usize = 1_000_000_000;
 /// More would share few clients each, and each has a table of all of them.

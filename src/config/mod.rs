@@ -25,9 +25,9 @@ pub use places::{KEY_VARIABLE, PlacesSettings, Provider};
 pub struct Config {
     pub dialect: Dialect,
     /// Clients in the table at most; one for the herd.
-    pub clients: usize,
+    pub max_clients: usize,
     /// How far ahead of a server's clock a client's timestamp may lie; one for the herd.
-    pub ahead: Duration,
+    pub max_future: Duration,
     /// Loops in each server, at least one, each on a thread of its own.
     pub loops: usize,
     pub servers: Vec<ServerConfig>,
@@ -43,9 +43,9 @@ pub struct ServerConfig {
     /// Where its clients connect.
     pub listen: SocketAddr,
     /// Where its neighbours do.
-    pub peers: SocketAddr,
+    pub peer_listen: SocketAddr,
     /// How its neighbours reach it, `host:port`.
-    pub dial: String,
+    pub advertise: String,
     /// Indices into [`Config::servers`], ascending, each edge at both of its ends.
     pub neighbours: Vec<usize>,
 }
@@ -127,13 +127,13 @@ impl Config {
         let server = ServerConfig {
             name: PLACES_SERVICE.to_owned(),
             listen: nowhere,
-            peers: nowhere,
-            dial: nowhere.to_string(),
+            peer_listen: nowhere,
+            advertise: nowhere.to_string(),
             neighbours: Vec::new(),
         };
         let places =
             PlacesSettings { chosen: Some(Provider::Offline), key, ..PlacesSettings::default() };
-        Config { servers: vec![server], clients: 1, places, ..Config::default() }
+        Config { servers: vec![server], max_clients: 1, places, ..Config::default() }
     }
 
     /// The herd that a configuration's text describes.
@@ -157,19 +157,19 @@ impl Default for Config {
     fn default() -> Config {
         let server = |&(name, port, neighbours): &(&str, u16, &[usize])| {
             let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let peers = local(port + PEERS_ABOVE_CLIENTS);
+            let peer_listen = local(port + PEERS_ABOVE_CLIENTS);
             ServerConfig {
                 name: name.to_owned(),
                 listen: local(port),
-                peers,
-                dial: peers.to_string(),
+                peer_listen,
+                advertise: peer_listen.to_string(),
                 neighbours: neighbours.to_vec(),
             }
         };
         Config {
             dialect: Dialect::Report,
-            clients: 1_000_000,
-            ahead: Duration::from_secs(300),
+            max_clients: 1_000_000,
+            max_future: Duration::from_secs(300),
             loops: 1,
             servers: REPORT.iter().map(server).collect(),
             limits: Limits::default(),
@@ -179,15 +179,15 @@ impl Default for Config {
     }
 }
 
-/// How a server that listens at `peers` is dialled, unless it says otherwise: at that address,
+/// How a server that listens at `peer_listen` is dialled, unless it says otherwise: at that address,
 /// or on this machine where it listens on all of its addresses.
-fn default_dial(peers: SocketAddr) -> String {
-    let ip = match peers.ip() {
+fn default_advertise(peer_listen: SocketAddr) -> String {
+    let ip = match peer_listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-        _ => return peers.to_string(),
+        _ => return peer_listen.to_string(),
     };
-    SocketAddr::new(ip, peers.port()).to_string()
+    SocketAddr::new(ip, peer_listen.port()).to_string()
 }
 
 impl fmt::Display for ConfigError {

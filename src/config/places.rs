@@ -42,11 +42,11 @@ pub struct PlacesSettings {
     pub timeout: Duration,
     /// Queries that a service is asked at once, and so connections with it (and one more for each that a
     /// kept connection is silent to).
-    pub in_flight: usize,
+    pub max_in_flight: usize,
     /// Queries that wait for their turn.
-    pub waiting: usize,
+    pub max_queued: usize,
     /// The body of one answer.
-    pub answer_bytes: usize,
+    pub response_bytes: usize,
 }
 
 impl PlacesSettings {
@@ -108,9 +108,9 @@ impl Default for PlacesSettings {
             key: None,
             warnings: Vec::new(),
             timeout: Duration::from_secs(5),
-            in_flight: 64,
-            waiting: 1_024,
-            answer_bytes: 4 * 1024 * 1024,
+            max_in_flight: 64,
+            max_queued: 1_024,
+            response_bytes: 4 * 1024 * 1024,
         }
     }
 }

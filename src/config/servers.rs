@@ -8,8 +8,8 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::document::{Document, Section};
-use super::file::ELSEWHERE;
-use super::{ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_dial};
+use super::file::HINTS;
+use super::{ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_advertise};
 use crate::errors::{did_you_mean, listed};
 use crate::protocol::is_server_name;
 
@@ -17,8 +17,8 @@ use crate::protocol::is_server_name;
 struct Written {
     name: Spanned<String>,
     listen: Spanned<SocketAddr>,
-    peers: Spanned<SocketAddr>,
-    dial: Spanned<String>,
+    peer_listen: Spanned<SocketAddr>,
+    advertise: Spanned<String>,
     neighbours: Vec<Spanned<String>>,
 }
 
@@ -43,7 +43,7 @@ pub fn read(
     check_listeners(document, &written);
     document.check()?;
     let servers = connect(document, &written);
-    check_dials(document, &written, &servers);
+    check_advertised(document, &written, &servers);
     document.check()?;
     Ok((servers, written.iter().map(|server| server.name.span()).collect()))
 }
@@ -58,8 +58,8 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
         _ => "this server".to_owned(),
     });
     let listen = section.parsed("listen", socket, ADDRESS);
-    let peers = section.parsed("peers", socket, ADDRESS);
-    let dial = section.text("dial");
+    let peer_listen = section.parsed("peer_listen", socket, ADDRESS);
+    let advertise = section.text("advertise");
     let neighbours = section.texts("neighbours");
     match &name {
         None if section.has("name") => {} // It is no text, and that was said.
@@ -76,36 +76,38 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     if listen.is_none() && !section.has("listen") {
         section.misses("listen", ADDRESS);
     }
-    for (key, address) in [("listen", &listen), ("peers", &peers)] {
+    for (key, address) in [("listen", &listen), ("peer_listen", &peer_listen)] {
         if let Some(address) = address
             && let Err(why) = listenable(*address.get_ref())
         {
             section.refuse(key, &address.span(), &format!("{ADDRESS}; {why}"));
         }
     }
-    match &dial {
+    match &advertise {
         // What is in front of the sign may be a password.
-        Some(dial) if dial.get_ref().contains('@') => {
-            let text = "invalid `dial`; expected host:port without a user (it is not shown, for a \
+        Some(advertise) if advertise.get_ref().contains('@') => {
+            let text = "invalid `advertise`; expected host:port without a user (it is not shown, for a \
                         password may be in it)";
-            document.fault(&dial.span(), text.into());
+            document.fault(&advertise.span(), text.into());
         }
-        Some(dial) => {
-            if let Err(why) = dialable(dial.get_ref()) {
-                section.refuse("dial", &dial.span(), &format!("host:port; {why}"));
+        Some(advertise) => {
+            if let Err(why) = dialable(advertise.get_ref()) {
+                section.refuse("advertise", &advertise.span(), &format!("host:port; {why}"));
             }
         }
         None => {}
     }
-    let peers = match (peers, &listen) {
-        (Some(peers), _) => Some(peers),
-        (None, Some(listen)) if !section.has("peers") => default_peers(document, listen),
+    let peer_listen = match (peer_listen, &listen) {
+        (Some(peer_listen), _) => Some(peer_listen),
+        (None, Some(listen)) if !section.has("peer_listen") => default_peers(document, listen),
         _ => None,
     };
-    section.finish(&ELSEWHERE);
-    let (name, listen, peers) = (name?, listen?, peers?);
-    let dial = dial.unwrap_or_else(|| Spanned::new(peers.span(), default_dial(*peers.get_ref())));
-    Some(Written { name, listen, peers, dial, neighbours })
+    section.finish(&HINTS);
+    let (name, listen, peer_listen) = (name?, listen?, peer_listen?);
+    let advertise = advertise.unwrap_or_else(|| {
+        Spanned::new(peer_listen.span(), default_advertise(*peer_listen.get_ref()))
+    });
+    Some(Written { name, listen, peer_listen, advertise, neighbours })
 }
 
 fn socket(text: &str) -> Option<SocketAddr> {
@@ -122,7 +124,7 @@ fn default_peers(
     if above.is_none() {
         let text = format!(
             "the port for neighbours would be {port} plus {PEERS_ABOVE_CLIENTS}, past 65535; set \
-             `peers`"
+             `peer_listen`"
         );
         document.fault(&listen.span(), text);
     }
@@ -223,17 +225,19 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
     let mut taken: HashMap<SocketAddr, &Written> = HashMap::new();
     for server in servers {
         let name = server.name.get_ref();
-        let (listen, peers) = (*server.listen.get_ref(), *server.peers.get_ref());
-        let same_port = listen.port() == peers.port() && listen.port() != 0;
-        if same_port && overlap(listen.ip().to_canonical(), peers.ip().to_canonical()) {
+        let (listen, peer_listen) = (*server.listen.get_ref(), *server.peer_listen.get_ref());
+        let same_port = listen.port() == peer_listen.port() && listen.port() != 0;
+        if same_port && overlap(listen.ip().to_canonical(), peer_listen.ip().to_canonical()) {
             let text = format!(
                 "server {name} would listen twice on {listen}: give clients and neighbours a port \
                  each"
             );
-            document.fault(&server.peers.span(), text);
+            document.fault(&server.peer_listen.span(), text);
             continue;
         }
-        for (address, at) in [(listen, server.listen.span()), (peers, server.peers.span())] {
+        for (address, at) in
+            [(listen, server.listen.span()), (peer_listen, server.peer_listen.span())]
+        {
             if address.port() == 0 || address.ip().is_unspecified() {
                 continue;
             }
@@ -272,8 +276,8 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
     let server = |one: &Written| ServerConfig {
         name: one.name.get_ref().clone(),
         listen: *one.listen.get_ref(),
-        peers: *one.peers.get_ref(),
-        dial: one.dial.get_ref().clone(),
+        peer_listen: *one.peer_listen.get_ref(),
+        advertise: one.advertise.get_ref().clone(),
         neighbours: Vec::new(),
     };
     let mut servers: Vec<ServerConfig> = written.iter().map(server).collect();
@@ -309,7 +313,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
 }
 
 /// Every server that has a neighbour is dialled, and each at an address of its own, where neighbours are expected.
-fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerConfig]) {
+fn check_advertised(document: &Document<'_>, written: &[Written], servers: &[ServerConfig]) {
     let clients: HashMap<SocketAddr, &str> =
         servers.iter().map(|server| (canonical(server.listen), server.name.as_str())).collect();
     let mut dialled: HashMap<String, &Written> = HashMap::new();
@@ -317,27 +321,27 @@ fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerCo
         if own.neighbours.is_empty() {
             continue;
         }
-        let (name, dial, at) = (&own.name, &own.dial, server.dial.span());
-        if let Err(why) = dialable(dial) {
+        let (name, advertise, at) = (&own.name, &own.advertise, server.advertise.span());
+        if let Err(why) = dialable(advertise) {
             let text = format!(
-                "the neighbours of server {name} would dial {dial}, and {why}; set `peers` or \
-                 `dial`"
+                "the neighbours of server {name} would dial {advertise}, and {why}; set `peer_listen` or \
+                 `advertise`"
             );
             document.fault(&at, text);
             continue;
         }
-        let literal: Option<SocketAddr> = dial.parse().ok();
+        let literal: Option<SocketAddr> = advertise.parse().ok();
         if let Some(other) = literal.and_then(|address| clients.get(&canonical(address))) {
             let text = format!(
-                "server {name} would be dialled at {dial}, where the clients of {other} connect; \
-                 set `dial` to a port for neighbours"
+                "server {name} would be dialled at {advertise}, where the clients of {other} connect; \
+                 set `advertise` to a port for neighbours"
             );
             document.fault(&at, text);
         }
-        if let Some(first) = dialled.insert(comparable(dial), server) {
+        if let Some(first) = dialled.insert(comparable(advertise), server) {
             let (other, line) = (first.name.get_ref(), document.line(&first.name.span()));
             let text = format!(
-                "{other} (line {line}) and {name} would both be dialled at {dial}; set `dial` of \
+                "{other} (line {line}) and {name} would both be dialled at {advertise}; set `advertise` of \
                  each to the address at which the other servers reach it"
             );
             document.fault(&at, text);
@@ -346,11 +350,11 @@ fn check_dials(document: &Document<'_>, written: &[Written], servers: &[ServerCo
 }
 
 /// What two ways of writing one address have in common.
-fn comparable(dial: &str) -> String {
-    match dial.parse::<SocketAddr>() {
+fn comparable(address: &str) -> String {
+    match address.parse::<SocketAddr>() {
         Ok(address) => canonical(address).to_string(),
         Err(_) => {
-            let (host, port) = dial.rsplit_once(':').unwrap_or((dial, ""));
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
             let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
             format!("{host}:{}", port.trim_start_matches('0'))
         }

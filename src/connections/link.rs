@@ -17,7 +17,7 @@ impl Server {
         Command::Dial { neighbour, address }
     }
 
-    /// Notes what a neighbour's `dial` stands for at present: from there it may call.
+    /// Notes what a neighbour's `advertise` stands for at present: from there it may call.
     pub fn resolved(&mut self, neighbour: NeighbourId, addresses: Vec<IpAddr>) {
         self.neighbours[usize::from(neighbour.0)].addresses = addresses;
     }
@@ -146,7 +146,7 @@ impl Server {
                 if let Some(lasting) = known.misnamed.occurs(now.elapsed) {
                     // Not limited: `LastingProblem` says when.
                     log::error!(
-                        "{title} was dialled, and {name} answered{lasting}. Check `dial` in the \
+                        "{title} was dialled, and {name} answered{lasting}. Check `advertise` in the \
                          configuration."
                     );
                 }

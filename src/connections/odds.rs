@@ -38,10 +38,24 @@ impl Server {
         if let Some(Differing { dialect, clients, ahead }) = self.herd.differing(neighbour) {
             let own = Escaped(ours.dialect);
             check_setting(&mut odds.dialect, name, "dialect", dialect.as_ref(), own, now);
-            check_setting(&mut odds.clients, name, "clients", clients.as_ref(), ours.clients, now);
+            check_setting(
+                &mut odds.clients,
+                name,
+                "max_clients",
+                clients.as_ref(),
+                ours.clients,
+                now,
+            );
             let millis = |millis: u64| format!("{millis} ms");
             let theirs = ahead.map(millis);
-            check_setting(&mut odds.ahead, name, "ahead", theirs.as_ref(), millis(ours.ahead), now);
+            check_setting(
+                &mut odds.ahead,
+                name,
+                "max_future",
+                theirs.as_ref(),
+                millis(ours.ahead),
+                now,
+            );
         }
         if self.herd.has_namesakes(neighbour, now) {
             if let Some(lasting) = odds.namesakes.occurs(now.elapsed) {

@@ -93,7 +93,7 @@ impl EventLoop {
             return;
         };
         let has_more = matches!(role, Role::Visitor(visitor) if visitor.has_more());
-        if connection.unsent() > self.limits.unsent_bytes {
+        if connection.unsent() > self.limits.output_bytes {
             return; // It goes on once enough of it is sent.
         }
         let mut fill = Fill::Nothing;

@@ -74,7 +74,7 @@ impl EventLoop {
             Role::Client(client) if client.is_waiting() => false,
             // Its lines are ACKs, which nothing answers: not to hear them would break the link.
             Role::Link(_) => true,
-            _ => unsent <= self.limits.unsent_bytes,
+            _ => unsent <= self.limits.output_bytes,
         };
         let mut effort = 0;
         let mut has_time = true;
@@ -139,7 +139,7 @@ impl EventLoop {
             self.timers.clear(timer);
         }
         if begun {
-            self.timers.set_once(timer, self.now.elapsed + self.limits.begun_line);
+            self.timers.set_once(timer, self.now.elapsed + self.limits.line_timeout);
         }
         if let Some(pause) = self.limits.line_pause {
             self.watch_line_pause(id, begun, pause);
@@ -194,8 +194,8 @@ impl EventLoop {
             Err(error) => return self.broken(id, &error),
         };
         self.allowance.spend(effort_of(flush.taken));
-        let was_blocked = before > self.limits.unsent_bytes;
-        let is_blocked = flush.left > self.limits.unsent_bytes;
+        let was_blocked = before > self.limits.output_bytes;
+        let is_blocked = flush.left > self.limits.output_bytes;
         let is_flushing = connection.life == Life::Flushing;
         let is_writable = connection.ready.writable;
         if flush.left == 0 && is_flushing {
@@ -207,9 +207,9 @@ impl EventLoop {
         if flush.left == 0 {
             self.timers.clear(stalled);
         } else if flush.taken > 0 {
-            self.timers.set(stalled, self.now.elapsed + self.limits.stalled);
+            self.timers.set(stalled, self.now.elapsed + self.limits.write_timeout);
         } else {
-            self.timers.set_once(stalled, self.now.elapsed + self.limits.stalled);
+            self.timers.set_once(stalled, self.now.elapsed + self.limits.write_timeout);
         }
         if flush.left > 0 && is_writable {
             self.queue_flush(id);
@@ -320,7 +320,7 @@ impl EventLoop {
         if let Door::Neighbours = door {
             return self.welcome_stranger(stream, peer);
         }
-        if self.guests >= self.limits.connections && !self.make_room() {
+        if self.guests >= self.limits.client_connections && !self.make_room() {
             let text = format_args!("{peer} is turned away: there are too many clients.");
             return rate_limit::warn(Kind::ClientTurnedAway, text);
         }

@@ -197,10 +197,10 @@ impl Drop for LastWord {
 pub(super) fn told(config: &Config, server: usize, number: usize) -> Config {
     let mut told = config.clone();
     for limit in [
-        &mut told.limits.connections,
+        &mut told.limits.client_connections,
         &mut told.limits.buffer_bytes,
-        &mut told.places.in_flight,
-        &mut told.places.waiting,
+        &mut told.places.max_in_flight,
+        &mut told.places.max_queued,
     ] {
         *limit = limit.div_ceil(config.loops);
     }
@@ -216,7 +216,7 @@ pub(super) fn told(config: &Config, server: usize, number: usize) -> Config {
         let (dial, neighbours) = (title(&own.name, sibling), Vec::new());
         let place = told.servers.len();
         told.servers[server].neighbours.push(place);
-        told.servers.push(ServerConfig { dial, neighbours, ..own.clone() });
+        told.servers.push(ServerConfig { advertise: dial, neighbours, ..own.clone() });
     }
     told
 }

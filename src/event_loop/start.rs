@@ -46,11 +46,11 @@ pub enum RunError {
 pub fn run(config: &Config, server: usize, log: Log) -> Result<(), RunError> {
     let own = &config.servers[server];
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
-    let neighbours = bind("neighbours", Door::Neighbours, own.peers, Sharing::None)?;
+    let neighbours = bind("neighbours", Door::Neighbours, own.peer_listen, Sharing::None)?;
     let clients = bind("clients", Door::Clients, own.listen, sharing)?;
     let listening = [&clients, &neighbours].map(|listener| listener.socket.local_addr());
     let [listen, peers] = listening;
-    let (listen, peers) = (listen.unwrap_or(own.listen), peers.unwrap_or(own.peers));
+    let (listen, peers) = (listen.unwrap_or(own.listen), peers.unwrap_or(own.peer_listen));
     let guests = guests_at_most(config, own.neighbours.len()).div_ceil(config.loops);
     let told = siblings::told(config, server, 1);
     let mut first = EventLoop::new(&told, server, vec![clients, neighbours], guests, log.clone())?;
@@ -153,7 +153,7 @@ impl EventLoop {
             has_commands: false,
             first_link: 0,
             dials: own.neighbours.iter().map(|_| Dial::default()).collect(),
-            calls_from: own.peers,
+            calls_from: own.peer_listen,
             strangers: Vec::new(),
             guests: 0,
             guests_at_most,
@@ -208,11 +208,11 @@ fn announce(text: &str, config: &Config) {
 /// own limit as far as it may. Neighbours, strangers, connections with the Places service, the log and
 /// the loops have theirs set aside, so that a crowd of clients can't cut the herd in pieces.
 fn guests_at_most(config: &Config, neighbours: usize) -> usize {
-    let wanted = config.limits.connections;
+    let wanted = config.limits.client_connections;
     let queries = match config.places.provider() {
         Provider::Offline => 0,
         // One that a kept connection is silent to is carried by a fresh one, too.
-        _ => 2 * config.places.in_flight,
+        _ => 2 * config.places.max_in_flight,
     };
     let set_aside = config.loops * OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
     let needed = (wanted + set_aside) as u64;
@@ -224,7 +224,7 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
         // Not limited: once, at the start.
         log::warn!(
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
-             that `connections` allows: raise the limit (ulimit -n). More wait to be accepted."
+             that `client_connections` allows: raise the limit (ulimit -n). More wait to be accepted."
         );
     }
     clients

@@ -81,7 +81,7 @@ pub enum UpdateError {
     Timestamp(TimestampError),
     Server,
     Skew,
-    /// Told by a server that should have refused it (section 3, `ahead`).
+    /// Told by a server that should have refused it (section 3, `max_future`).
     Future,
 }
 

@@ -21,7 +21,7 @@ pub(super) fn try_all(config: &Config, signals: &Receiver<i32>) -> Result<bool, 
     let begin = Instant::now();
     loop {
         let mut failed = config.servers.iter().flat_map(|server| {
-            let ports = [("clients", server.listen), ("neighbours", server.peers)];
+            let ports = [("clients", server.listen), ("neighbours", server.peer_listen)];
             ports.into_iter().filter_map(|(what, address)| {
                 let error = try_one(address).err()?;
                 Some((server.name.clone(), what, address, error))

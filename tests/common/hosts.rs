@@ -47,8 +47,8 @@ impl Hosts {
     /// A configuration of two servers, of which the first listens for neighbours at a loopback address only.
     pub fn deaf_and_hearing(setup: &Setup) -> String {
         let text = "[[server]]\nname = \"H1\"\nlisten = \"10.77.0.1:4000\"\nneighbours = [\"H2\"]\n\
-                    peers = \"127.0.0.1:14000\"\ndial = \"10.77.0.1:14000\"\n\
-                    [[server]]\nname = \"H2\"\nlisten = \"10.77.0.2:4000\"\npeers = \"10.77.0.2:14000\"\n";
+                    peer_listen = \"127.0.0.1:14000\"\nadvertise = \"10.77.0.1:14000\"\n\
+                    [[server]]\nname = \"H2\"\nlisten = \"10.77.0.2:4000\"\npeer_listen = \"10.77.0.2:14000\"\n";
         let path = setup.folder.path().join("hosts.toml");
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("text").to_owned()
@@ -59,7 +59,7 @@ impl Hosts {
         let server = |number: usize, neighbours: &str| {
             format!(
                 "[[server]]\nname = \"H{number}\"\nlisten = \"10.77.0.{number}:4000\"\n\
-                 peers = \"10.77.0.{number}:14000\"\nneighbours = [{neighbours}]\n"
+                 peer_listen = \"10.77.0.{number}:14000\"\nneighbours = [{neighbours}]\n"
             )
         };
         let config = [server(1, "\"H2\""), server(2, "\"H3\""), server(3, "")].concat();

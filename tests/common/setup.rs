@@ -74,7 +74,7 @@ impl Setup {
         Setup::new(&shape)
     }
 
-    /// Adds keys in front of all sections: `clients = 10`.
+    /// Adds keys in front of all sections: `max_clients = 10`.
     pub fn top(mut self, toml: &str) -> Setup {
         self.top += &format!("{toml}\n");
         self
@@ -141,16 +141,16 @@ impl Setup {
             };
             let peers = SocketAddr::new(member.ip, peers);
             text += &format!(
-                "[[server]]\nname = {:?}\nlisten = \"127.0.0.1:{listen}\"\npeers = \"{peers}\"\n",
+                "[[server]]\nname = {:?}\nlisten = \"127.0.0.1:{listen}\"\npeer_listen = \"{peers}\"\n",
                 member.name
             );
             let detour =
                 self.detours.iter().find(|(from, to, _)| from == reader && *to == member.name);
             if let Some((_, _, at)) = detour {
-                text += &format!("dial = \"{at}\"\n");
+                text += &format!("advertise = \"{at}\"\n");
             } else if peers.port() == 0 {
                 // Nobody dials this server here; but what has neighbours must have an address to be dialled at.
-                text += &format!("dial = \"{}\"\n", member.peers.address());
+                text += &format!("advertise = \"{}\"\n", member.peers.address());
             }
             text += &format!("neighbours = {:?}\n\n", member.neighbours);
         }

@@ -174,7 +174,7 @@ pub fn configuration(data: &[u8]) {
 
 /// What one connection gets for these pieces, its last line included, and whether it was closed.
 fn converse(mut role: Role, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
-    let config = Config { dialect: Dialect::Report, clients: 8, ..Config::default() };
+    let config = Config { dialect: Dialect::Report, max_clients: 8, ..Config::default() };
     let mut server = Server::new(&config, 0, Epoch(0xabcd), 1, NOW);
     let mut input = LineBuffer::default();
     let mut output = Vec::new();

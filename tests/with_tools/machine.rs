@@ -34,7 +34,8 @@ pub fn a_client_has_its_own_address_on_a_listener_for_both_families() -> Outcome
     kernel(has_ipv6, "this machine has no IPv6")?;
     let setup = Setup::alone();
     let path = setup.folder.path().join("Goloman.toml");
-    let toml = "[[server]]\nname = \"Goloman\"\nlisten = \"[::]:0\"\npeers = \"127.0.0.1:0\"\n";
+    let toml =
+        "[[server]]\nname = \"Goloman\"\nlisten = \"[::]:0\"\npeer_listen = \"127.0.0.1:0\"\n";
     let command = setup.command("Goloman"); // writes a configuration, which this one replaces
     std::fs::write(&path, toml).expect("the temporary folder can be written");
     let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));

@@ -107,13 +107,13 @@ impl Exchange {
         self.query = Some(query);
     }
 
-    /// Its query's request goes out, and an answer of at most `answer_bytes` is expected.
-    pub(super) fn begin(&mut self, request: &[u8], answer_bytes: usize) {
+    /// Its query's request goes out, and an answer of at most `response_bytes` is expected.
+    pub(super) fn begin(&mut self, request: &[u8], response_bytes: usize) {
         self.is_reused = self.step == Step::Chosen;
         let former = std::mem::replace(&mut self.present, Dialogue::new(request));
         self.former = self.is_reused.then_some(former);
         self.step = if self.is_reused { Step::Sending } else { Step::Handshaking };
-        self.reader = ResponseReader::new(answer_bytes);
+        self.reader = ResponseReader::new(response_bytes);
     }
 
     /// Both sides have their keys: what was queued goes out.

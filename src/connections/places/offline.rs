@@ -45,7 +45,7 @@ impl Offline {
         Offline {
             gazetteer: Unpacked::NotYet,
             waiting: VecDeque::new(),
-            most_waiting: settings.in_flight + settings.waiting,
+            most_waiting: settings.max_in_flight + settings.max_queued,
             patience: settings.timeout,
             commands: VecDeque::new(),
         }

@@ -39,7 +39,7 @@ pub(in crate::connections) struct Service {
     endpoint: Endpoint,
     key: Option<Key>,
     patience: Duration,
-    answer_bytes: usize,
+    response_bytes: usize,
     queries: Queries,
     exchanges: HashMap<ConnectionId, Exchange>,
     /// The pool, the one that rests for longest first.
@@ -66,8 +66,8 @@ impl Service {
             endpoint,
             key: settings.key.clone(),
             patience: settings.timeout,
-            answer_bytes: settings.answer_bytes,
-            queries: Queries::new(settings.in_flight, settings.waiting),
+            response_bytes: settings.response_bytes,
+            queries: Queries::new(settings.max_in_flight, settings.max_queued),
             exchanges: HashMap::new(),
             idle: Vec::new(),
             distrusted_until: Duration::ZERO,
@@ -183,7 +183,7 @@ impl Service {
             && let Some(query) = self.queries.get_mut(id)
         {
             log::debug!("Connected to the Places service at {}.", exchange.address);
-            exchange.begin(&query.request, self.answer_bytes);
+            exchange.begin(&query.request, self.response_bytes);
             out.extend_from_slice(&query.request);
         }
     }
@@ -195,7 +195,7 @@ impl Service {
             && exchange.step == Step::Chosen
             && let Some(query) = exchange.query.and_then(|id| self.queries.get_mut(id))
         {
-            exchange.begin(&query.request, self.answer_bytes);
+            exchange.begin(&query.request, self.response_bytes);
             exchange.since = now;
             out.extend_from_slice(&query.request);
             if look_at < query.until {
