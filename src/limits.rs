@@ -37,22 +37,22 @@ impl Default for Limits {
 
 /// What `line_bytes` can be set to at most: an update between servers is longer than the IAMAT
 /// that it came from, and must fit into [`PEER_LINE_BYTES`].
-pub const CLIENT_LINE_BYTES_MOST: usize = 32_768;
+pub const MAX_CLIENT_LINE_BYTES: usize = 32_768;
 
 /// A MARK follows after so many updates at the latest (section 4).
 pub const MARK_UPDATES: usize = 1_000;
 /// A MARK follows after so many bytes of updates at the latest (section 4).
 pub const MARK_BYTES: usize = 64 * 1024;
 /// The pause before a link is dialled again, at first.
-pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
 /// The pause before a link is dialled again, at most.
-pub const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long a link must have been up for its next pause to be the first one again.
 pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(10);
 /// How long a neighbour that is there may take to answer an attempt to connect: as long as TCP waits
 /// before it sends a SYN again (RFC 6298). One that took longer was lost on a host that was not up yet,
 /// and is tried again by TCP at ever longer intervals.
-pub const CONNECT_ANSWERED: Duration = Duration::from_secs(1);
+pub const CONNECT_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// Runs of one neighbour that are remembered, so that one of them that comes back is recognised: as many
 /// servers may call themselves alike, and be told of.
 pub const NAMESAKE_RUNS: usize = 4;
@@ -60,27 +60,27 @@ pub const NAMESAKE_RUNS: usize = 4;
 /// HELLO that was under way for long, and then overtaken by that of the next run, makes one or two.
 pub const NAMESAKE_RETURNS: u32 = 3;
 /// When two servers of one name are no longer there: each that is pushed off dials again within 5 s.
-pub const NAMESAKES_GONE_AFTER: Duration = Duration::from_secs(30);
+pub const NAMESAKES_RESET_AFTER: Duration = Duration::from_secs(30);
 /// Addresses of one neighbour's name that are tried. Names have a handful; a resolver may say hundreds.
-pub const LINK_ADDRESSES: usize = 64;
+pub const MAX_LINK_ADDRESSES: usize = 64;
 /// How long one of several addresses of a neighbour may take, from the dial to the RESUME, so that one
 /// that leads nowhere does not keep us from the next. Each round without success doubles it: a neighbour
 /// may be slow.
 pub const LINK_ATTEMPT: Duration = Duration::from_secs(1);
 /// How long that may become: some round trips by satellite, and a SYN sent twice, and still one that the
 /// next address can wait for. (A single address has three heartbeats.)
-pub const LINK_ATTEMPT_LONGEST: Duration = Duration::from_secs(4);
+pub const LINK_ATTEMPT_MAX: Duration = Duration::from_secs(4);
 /// How long after a look-up a HELLO from an address that is not known makes us look the name up again.
-pub const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+pub const LOOKUP_REFRESH: Duration = Duration::from_secs(5);
 /// How long a look-up is waited for where an earlier one has found addresses.
-pub const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
+pub const LOOKUP_WAIT: Duration = Duration::from_millis(500);
 /// Look-ups of neighbours' names under way at once, each on a thread: one of a name whose server is silent
 /// takes up to half a minute.
-pub const LOOK_UPS: usize = 16;
+pub const MAX_LOOKUPS: usize = 16;
 /// The Places service's name is looked up and the gazetteer unpacked at the same time.
 pub const PLACES_JOBS: usize = 2;
 /// Records of the feed that a link looks at in one turn: dead and skipped ones cost time, too.
-pub const FEED_RECORDS_A_STEP: usize = 4_096;
+pub const FEED_RECORDS_PER_STEP: usize = 4_096;
 /// Longest line between servers, whatever the clients' limit (section 4).
 pub const PEER_LINE_BYTES: usize = 65_536;
 /// How much is read and dropped from a connection that we have closed on our side.
@@ -92,9 +92,9 @@ pub const SPARE_BUFFERS: usize = 256;
 /// A buffer larger than this is not kept.
 pub const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes read from one connection in one turn.
-pub const READ_BYTES_A_TURN: usize = 64 * 1024;
+pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// Reads of a kept connection that signals may interrupt before it is given up.
-pub const INTERRUPTED_READS: usize = 8;
+pub const MAX_INTERRUPTED_READS: usize = 8;
 /// Memory of a TLS session, about: keys, rustls's buffers for one record each way, and what the allocator
 /// adds. A fixed share for each, because rustls doesn't tell.
 pub const TLS_SESSION_BYTES: usize = 24 * 1024;
@@ -103,14 +103,14 @@ pub const TLS_SESSION_BYTES: usize = 24 * 1024;
 pub const STEP_TIME: Duration = Duration::from_millis(10);
 /// Effort, in units of a plain line, after which a step looks at the clock: some 30 us, so that a look
 /// costs a thousandth of the work and the dearest lines keep [`STEP_TIME`].
-pub const EFFORT_A_LOOK: u32 = 64;
+pub const EFFORT_PER_CLOCK_READ: u32 = 64;
 /// Effort of one connection in one turn: so many plain lines.
-pub const LINES_A_TURN: u32 = 1_024;
+pub const LINES_PER_TURN: u32 = 1_024;
 /// Effort of all ready connections together, before it is the first one's turn again: some 30 ms.
-pub const EFFORT_A_PASS: u32 = 65_536;
+pub const EFFORT_PER_PASS: u32 = 65_536;
 /// The least effort of one connection in one turn, however many are ready: to answer fewer plain lines
 /// with one write would waste the write.
-pub const LEAST_EFFORT: u32 = 64;
+pub const MIN_EFFORT: u32 = 64;
 /// Effort of a query that the gazetteer answers: 15 to 100 us.
 pub const GAZETTEER_EFFORT: u32 = 64;
 /// Effort of a system call or two on one connection.
@@ -119,9 +119,9 @@ pub const CALL_EFFORT: u32 = 4;
 pub const HANDSHAKE_EFFORT: u32 = 256;
 /// Connections accepted in one turn, if there is time for so many: who waits to be accepted should not
 /// wait for many turns that others fill.
-pub const ACCEPTS_A_TURN: usize = 1_024;
+pub const ACCEPTS_PER_TURN: usize = 1_024;
 /// Events taken from the kernel in one turn.
-pub const EVENTS_A_TURN: usize = 1_024;
+pub const EVENTS_PER_TURN: usize = 1_024;
 /// Unsent bytes of a link above which it takes nothing more from the feed.
 pub const LINK_OUTPUT_BYTES: usize = 256 * 1024;
 /// Connections that the kernel keeps for us until we accept them. (mio and std ask for 128.)
@@ -129,9 +129,9 @@ pub const BACKLOG: i32 = 4_096;
 /// When to try to accept again after the kernel refused for want of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Callers on the neighbours' port that have not said who they are.
-pub const STRANGERS: usize = 64;
+pub const MAX_UNIDENTIFIED_PEERS: usize = 64;
 /// How long a client must have been silent before it makes room for another one.
-pub const SILENT_BEFORE_EVICTION: Duration = Duration::from_secs(60);
+pub const EVICT_IDLE_AFTER: Duration = Duration::from_secs(60);
 /// An attempt at one address of the Places service, from dialling until TLS is finished, may take this
 /// part of a query's time, so that some is left for the next address. (The last address has all the rest:
 /// nobody waits behind it.)
@@ -153,35 +153,35 @@ pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// has the next answer ready. One that does not costs that time once a minute.
 pub const PLACES_DOUBT: Duration = Duration::from_millis(250);
 /// How long answers and acknowledgements are waited for at the end.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// A second SIGTERM or SIGINT counts as one of its own after this time: `timeout`, service managers
 /// and Ctrl-C signal a process and then its group, within milliseconds.
 pub const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// Log that waits for the disk (section 6). Beyond it records are dropped.
-pub const LOG_WAITING_BYTES: usize = 8 * 1024 * 1024;
+pub const LOG_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// One record of the log; the rest of a longer one is cut.
 pub const LOG_RECORD_BYTES: usize = 16 * 1024;
 /// The time between a warning of what lasts (a neighbour that can't be reached) and the next one. Each
 /// further one is twice as long.
-pub const LASTING_SAID_FIRST: Duration = Duration::from_secs(60);
+pub const LASTING_INTERVAL_INITIAL: Duration = Duration::from_secs(60);
 /// The longest of these times: who reads the last few hours of a log finds it there.
-pub const LASTING_SAID_LONGEST: Duration = Duration::from_secs(3_600);
+pub const LASTING_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 /// What was well for that long is said at once when it goes wrong again. A problem that comes and goes
 /// faster is one that lasts.
-pub const LASTING_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+pub const LASTING_RESET_AFTER: Duration = Duration::from_secs(60);
 /// The time between two warnings of one kind that somebody outside can cause as often as he likes. A
 /// kind so writes less than 30 MB a day, and a person sees within a second that something is wrong.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a link must have been down before it is said that the neighbour can't be reached: servers that
 /// are started together, or one that is restarted, find each other sooner.
-pub const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the end of the program waits for the log to be written. With [`GRACE`] before it a
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
+/// How long the end of the program waits for the log to be written. With [`SHUTDOWN_GRACE`] before it a
 /// server ends within the ten seconds that container engines wait before they kill.
 pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(2);
 /// The same where the program is to end at once.
 pub const LOG_FLUSH_WAIT_HURRIED: Duration = Duration::from_millis(100);
 /// How long a supervisor waits for its servers to stop before it kills them: they may use all of
-/// [`GRACE`], [`LOG_FLUSH_WAIT`] and [`STDERR_FLUSH_WAIT`], and the rest is for a busy machine.
+/// [`SHUTDOWN_GRACE`], [`LOG_FLUSH_WAIT`] and [`STDERR_FLUSH_WAIT`], and the rest is for a busy machine.
 pub const STOP_WAIT: Duration = Duration::from_secs(9);
 /// How long a supervisor waits for a killed process. The kernel may keep one that waits for a disk.
 pub const KILL_WAIT: Duration = Duration::from_millis(500);
@@ -192,7 +192,7 @@ pub const PORTS_WAIT: Duration = Duration::from_secs(2);
 pub const INPUT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Messages that wait for standard error. Beyond it they are dropped: a supervisor whose servers
 /// die again and again says some 100 bytes each time.
-pub const STDERR_WAITING_BYTES: usize = 64 * 1024;
+pub const STDERR_QUEUE_BYTES: usize = 64 * 1024;
 /// How long the end of the program waits for standard error. Whoever reads it takes a message in
 /// milliseconds; where nobody does, waiting longer helps nobody.
 pub const STDERR_FLUSH_WAIT: Duration = Duration::from_millis(500);

@@ -8,7 +8,7 @@ use herd_mio::protocol::{
     is_server_name,
 };
 
-const ID_BYTES: usize = 256;
+const MAX_ID_BYTES: usize = 256;
 const LOCATION_BYTES: usize = 64;
 const TIMESTAMP_BYTES: usize = 40;
 
@@ -35,7 +35,7 @@ fn number_of(bytes: usize, whole: &str) -> String {
 
 #[test]
 fn a_client_may_say_as_much_as_is_permitted() {
-    let id = "x".repeat(ID_BYTES);
+    let id = "x".repeat(MAX_ID_BYTES);
     let latitude = "+34.5";
     let location = format!("{latitude}-{}", number_of(LOCATION_BYTES - latitude.len() - 1, "118"));
     assert_eq!(location.len(), LOCATION_BYTES);
@@ -110,7 +110,7 @@ fn a_radius_is_in_the_dialects_unit_and_a_bound_is_a_number() {
 
 #[test]
 fn a_neighbour_may_say_as_much_as_is_permitted() {
-    let id = "x".repeat(ID_BYTES);
+    let id = "x".repeat(MAX_ID_BYTES);
     let server = "S".repeat(64);
     for line in [
         format!("UPDATELOC {id} +1-2 1 {server} -999999999999999999.999999999"),

@@ -13,7 +13,7 @@ use common::service::{Act, Service, ok};
 use common::sockets::wait_until_read;
 use common::{Client, LIMIT, ServerProcess, Setup, introduce, raise_descriptor_limit};
 
-/// One batch of events holds 1,024 (`EVENTS_A_TURN`).
+/// One batch of events holds 1,024 (`EVENTS_PER_TURN`).
 #[test]
 fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_all() {
     raise_descriptor_limit();

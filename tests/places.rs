@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::http::Request;
 use herd_mio::places::key::Key;
-use herd_mio::places::offline::{self, MOST_RESULTS};
+use herd_mio::places::offline::{self, MAX_RESULTS};
 use herd_mio::places::serving::{first_words, reply};
 use herd_mio::places::trim::trim;
 use herd_mio::places::{Query, failure};
@@ -42,7 +42,7 @@ fn trimming_gives_the_bytes_of_the_conformance_pairs() {
 #[test]
 fn around_westwood_lie_28_places_and_the_nearest_come_first() {
     let westwood =
-        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_A_MILE };
+        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_PER_MILE };
     let places = GAZETTEER.nearest(&westwood, 1_000);
     assert_eq!(places.len(), 28);
     let nearest: Vec<_> =
@@ -63,7 +63,7 @@ fn around_westwood_lie_28_places_and_the_nearest_come_first() {
 #[test]
 fn a_place_is_within_its_own_distance() {
     let mut query =
-        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_A_MILE };
+        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_PER_MILE };
     for (before, place) in GAZETTEER.nearest(&query, 28).iter().enumerate() {
         query.radius = place.distance;
         assert_eq!(GAZETTEER.nearest(&query, 28).len(), before + 1, "{}", place.name);
@@ -173,11 +173,11 @@ fn measure_unpacking_and_queries() {
         .step_by(17)
         .map(|place| (place.latitude.to_f64() + 0.013, place.longitude.to_f64() + 0.017))
         .collect();
-    for radius in [1_000.0, 10.0 * METRES_A_MILE, 50_000.0] {
+    for radius in [1_000.0, 10.0 * METRES_PER_MILE, 50_000.0] {
         let begin = now();
         let mut bytes = 0;
         for &(latitude, longitude) in &points {
-            bytes += GAZETTEER.nearest(&Query { latitude, longitude, radius }, MOST_RESULTS).len();
+            bytes += GAZETTEER.nearest(&Query { latitude, longitude, radius }, MAX_RESULTS).len();
         }
         let searched = begin.elapsed() / points.len() as u32;
         let begin = now();
@@ -258,7 +258,7 @@ proptest! {
     fn the_index_finds_what_a_scan_finds(
         (latitude, longitude) in point(),
         radius in prop_oneof![
-            Just(0.0), Just(10.0 * METRES_A_MILE), Just(50_000.0), 0.0..3_000_000.0
+            Just(0.0), Just(10.0 * METRES_PER_MILE), Just(50_000.0), 0.0..3_000_000.0
         ],
         most in 0_usize..25,
     ) {
@@ -283,7 +283,7 @@ proptest! {
         let query = Query { latitude, longitude, radius: 50_000.0 };
         let answer = offline::answer(&GAZETTEER, &query);
         let read: serde_json::Value = serde_json::from_slice(&answer).expect("it is JSON");
-        let places = GAZETTEER.nearest(&query, MOST_RESULTS);
+        let places = GAZETTEER.nearest(&query, MAX_RESULTS);
         prop_assert_eq!(&read["status"], if places.is_empty() { "ZERO_RESULTS" } else { "OK" });
         let results = read["results"].as_array().expect("results is a list");
         prop_assert_eq!(results.len(), places.len());
@@ -295,7 +295,7 @@ proptest! {
             prop_assert_eq!(location["lng"].as_f64(), Some(place.longitude.to_f64()));
         }
         // Untrimmed it is as long as it may be: trimming only adds the blank line.
-        prop_assert_eq!(trimmed(&answer, MOST_RESULTS), text(&answer) + "\n");
+        prop_assert_eq!(trimmed(&answer, MAX_RESULTS), text(&answer) + "\n");
     }
 }
 
@@ -457,7 +457,7 @@ static ALL: LazyLock<Vec<(u32, f64, f64)>> = LazyLock::new(|| {
         .collect()
 });
 
-const METRES_A_MILE: f64 = 1_609.344;
+const METRES_PER_MILE: f64 = 1_609.344;
 
 fn trimmed(body: &[u8], bound: usize) -> String {
     text(&trim(body, "results", bound).expect("the body is an answer"))

@@ -187,7 +187,7 @@ fn a_stopping_server_answers_clients_that_it_had_not_accepted_yet() {
     let setup = Setup::alone().any_port();
     let mut server = setup.start("Goloman");
     server.signal(Signal::STOP);
-    // The kernel's, until the server goes on: more than it accepts in one turn (`ACCEPTS_A_TURN`), because
+    // The kernel's, until the server goes on: more than it accepts in one turn (`ACCEPTS_PER_TURN`), because
     // the kernel tells of the newcomers one turn before it tells of the signal; and one that is silent.
     let mut clients: Vec<Client> = (0..1_500).map(|_| server.client()).collect();
     let mut silent = server.client();

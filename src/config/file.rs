@@ -11,7 +11,7 @@ use super::{Config, ConfigError, Fault, servers};
 use crate::args;
 use crate::errors::plain;
 use crate::files;
-use crate::limits::{CLIENT_LINE_BYTES_MOST, Limits};
+use crate::limits::{MAX_CLIENT_LINE_BYTES, Limits};
 use crate::places::google::Shape;
 
 /// A herd, and where the names of its servers stand.
@@ -68,7 +68,7 @@ fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
 
 /// `[limits]`
 fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Limits) {
-    section.count("line_bytes", 1..=CLIENT_LINE_BYTES_MOST, &mut limits.line_bytes);
+    section.count("line_bytes", 1..=MAX_CLIENT_LINE_BYTES, &mut limits.line_bytes);
     section.duration("line_timeout", DURATION_MOST, &mut limits.line_timeout);
     let off_or_time = |text: &str| match text {
         OFF => Some(None),

@@ -34,7 +34,7 @@ use crate::application::Line;
 use crate::clock::Now;
 use crate::config::{Config, ServerConfig};
 use crate::herd::{Caller, Herd, NeighbourId, Output, Settings};
-use crate::limits::{PEER_LINE_BYTES, UNREACHABLE_PATIENCE};
+use crate::limits::{PEER_LINE_BYTES, UNREACHABLE_AFTER};
 use crate::logging::LastingProblem;
 use crate::places::key::Key;
 use crate::protocol::{Dialect, Epoch};
@@ -231,7 +231,7 @@ impl Server {
         now: Now,
         out: &mut Vec<u8>,
     ) -> Verdict {
-        self.effort += 1 + line.bytes().len() as u32 / BYTES_A_LINE;
+        self.effort += 1 + line.bytes().len() as u32 / BYTES_PER_LINE;
         match on.role {
             Role::Client(client) => self.client_line(on.id, client, on.peer, line, now, out),
             Role::Caller(caller) => self.caller_line(on.id, caller, on.peer, line, now, out),
@@ -323,7 +323,7 @@ pub struct Connection<'a> {
 }
 
 /// What a line of plain length has at most; each more of it counts as a line, too.
-const BYTES_A_LINE: u32 = 128;
+const BYTES_PER_LINE: u32 = 128;
 
 impl Neighbour {
     fn new(own: &ServerConfig, server: &ServerConfig) -> Neighbour {
@@ -336,7 +336,7 @@ impl Neighbour {
             link: None,
             caller: None,
             refusal: None,
-            unreachable: LastingProblem::new(UNREACHABLE_PATIENCE),
+            unreachable: LastingProblem::new(UNREACHABLE_AFTER),
             misnamed: LastingProblem::new(Duration::ZERO),
             title: title.clone(),
             odds: Odds::new(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Server;
 use crate::clock::Now;
 use crate::herd::{Differing, NeighbourId};
-use crate::limits::NAMESAKES_GONE_AFTER;
+use crate::limits::NAMESAKES_RESET_AFTER;
 use crate::logging::{Escaped, LastingProblem};
 
 /// What may be wrong with one neighbour.
@@ -88,7 +88,7 @@ impl Server {
 
     /// Looks whether nobody calls by this server's name any more.
     pub(super) fn check_own_name_is_free(&mut self, now: Now) {
-        if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_GONE_AFTER <= now.elapsed)
+        if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_RESET_AFTER <= now.elapsed)
             && let Some(time) = self.own_name.is_over(now.elapsed)
         {
             let (name, seconds) = (&self.herd.settings().name, time.as_secs());

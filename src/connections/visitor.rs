@@ -46,7 +46,7 @@ impl Server {
         out: &mut Vec<u8>,
     ) -> Verdict {
         visitor.reader.push(bytes);
-        for _ in 0..REQUESTS_A_TURN {
+        for _ in 0..REQUESTS_PER_TURN {
             let verdict = match visitor.reader.next_request() {
                 Ok(Some(request)) => self.visit(&request, peer, out),
                 Ok(None) => {
@@ -91,4 +91,4 @@ impl Server {
 
 /// Requests of one visitor that are answered in one turn. Many may come in one segment, and their answers
 /// are far larger and dearer than they.
-const REQUESTS_A_TURN: usize = 1;
+const REQUESTS_PER_TURN: usize = 1;

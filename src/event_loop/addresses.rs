@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::limits::{LINK_ADDRESSES, LINK_ATTEMPT, LINK_ATTEMPT_LONGEST};
+use crate::limits::{LINK_ATTEMPT, LINK_ATTEMPT_MAX, MAX_LINK_ADDRESSES};
 
 /// The addresses of one neighbour.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Addresses {
     /// Ends a round in which no address was of use, and tells why, all in one text. Perhaps they were
     /// too slow only, so the next round gives each more time.
     pub(super) fn give_up(&mut self) -> String {
-        self.limit = (self.limit * 2).min(LINK_ATTEMPT_LONGEST);
+        self.limit = (self.limit * 2).min(LINK_ATTEMPT_MAX);
         let failures = std::mem::take(&mut self.failures);
         match failures.len() {
             0 => "its name stands for no address".to_owned(),
@@ -134,7 +134,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut out: Vec<SocketAddr> = Vec::new();
     loop {
         let pair = [one.next(), other.next()];
-        if pair == [None, None] || out.len() >= LINK_ADDRESSES {
+        if pair == [None, None] || out.len() >= MAX_LINK_ADDRESSES {
             return out;
         }
         for address in pair.into_iter().flatten() {
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(dial.give_up(), "its name stands for no address");
         let many = (1..=100).map(|last| SocketAddr::from(([1, 1, 1, last], 9)));
         dial.found(many.collect());
-        assert_eq!(round(&mut dial).len(), LINK_ADDRESSES);
+        assert_eq!(round(&mut dial).len(), MAX_LINK_ADDRESSES);
         dial.begin();
         for _ in 0..6 {
             dial.next(PATIENCE).expect("more addresses");

@@ -29,7 +29,7 @@ use crate::config::shown;
 use crate::connections::{ConnectionId, Role};
 use crate::errors::plain;
 use crate::herd::NeighbourId;
-use crate::limits::{LOOK_UP_AGAIN, LOOK_UP_PATIENCE};
+use crate::limits::{LOOKUP_REFRESH, LOOKUP_WAIT};
 
 /// How we dial a neighbour.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl EventLoop {
             // An earlier look-up hangs; it brings what is new when it ends.
             return self.begin_round(neighbour);
         }
-        let patience = if is_known { LOOK_UP_PATIENCE.min(patience) } else { patience };
+        let patience = if is_known { LOOKUP_WAIT.min(patience) } else { patience };
         self.timers.set(Timer::Dial(neighbour), self.now.elapsed + patience);
     }
 
@@ -180,7 +180,7 @@ impl EventLoop {
     /// its own look-up gets the answer of this one.
     pub(super) fn look_up_again(&mut self, neighbour: NeighbourId, address: String) {
         let dial = &mut self.dials[usize::from(neighbour.0)];
-        let is_recent = dial.resolved_at.is_some_and(|at| self.now.elapsed < at + LOOK_UP_AGAIN);
+        let is_recent = dial.resolved_at.is_some_and(|at| self.now.elapsed < at + LOOKUP_REFRESH);
         if dial.is_resolving || is_recent || address.parse::<SocketAddr>().is_ok() {
             return;
         }

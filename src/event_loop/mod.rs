@@ -59,7 +59,9 @@ use crate::clock::{Now, WallTime};
 use crate::connections::{self, Command, ConnectionId, Role, Server};
 use crate::errors::plain;
 use crate::herd::NeighbourId;
-use crate::limits::{CALL_EFFORT, EFFORT_A_LOOK, HANDSHAKE_EFFORT, LINK_OUTPUT_BYTES, Limits};
+use crate::limits::{
+    CALL_EFFORT, EFFORT_PER_CLOCK_READ, HANDSHAKE_EFFORT, LINK_OUTPUT_BYTES, Limits,
+};
 use crate::logging::Log;
 use crate::logging::rate_limit::{self, Kind};
 use dialling::Dial;
@@ -311,7 +313,7 @@ impl EventLoop {
             let effort = match &command {
                 Command::Deliver { body, .. } => CALL_EFFORT + effort_of(body.len()),
                 Command::OpenPlaces { .. } => HANDSHAKE_EFFORT,
-                _ => EFFORT_A_LOOK,
+                _ => EFFORT_PER_CLOCK_READ,
             };
             self.obey(command);
             self.allowance.spend(effort);

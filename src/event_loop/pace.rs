@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    EFFORT_A_LOOK, EFFORT_A_PASS, EVENTS_A_TURN, LEAST_EFFORT, LINES_A_TURN, STEP_TIME,
+    EFFORT_PER_CLOCK_READ, EFFORT_PER_PASS, EVENTS_PER_TURN, LINES_PER_TURN, MIN_EFFORT, STEP_TIME,
 };
 
 /// The time that a step of the turn may take. The clock is looked at after some work only, so that a
@@ -33,7 +33,7 @@ impl Allowance {
     /// Counts work that was done. Whether there is time for more.
     pub(super) fn spend(&mut self, effort: u32) -> bool {
         self.effort += effort;
-        if self.effort >= EFFORT_A_LOOK {
+        if self.effort >= EFFORT_PER_CLOCK_READ {
             self.effort = 0;
             let now = self.start.elapsed();
             self.is_used_up |= now >= *self.until.get_or_insert(now + STEP_TIME);
@@ -55,8 +55,8 @@ pub(super) fn effort_of(bytes: usize) -> u32 {
 /// How much effort each of so many ready connections is worth before it is the next one's turn: the
 /// more there are, the less, so that whoever comes last does not wait long for all the others.
 pub(super) fn share(ready: usize) -> u32 {
-    let each = EFFORT_A_PASS / u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
-    each.clamp(LEAST_EFFORT, LINES_A_TURN)
+    let each = EFFORT_PER_PASS / u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
+    each.clamp(MIN_EFFORT, LINES_PER_TURN)
 }
 
 /// Up to which time all that came has been served. A deadline before it may be judged.
@@ -103,7 +103,7 @@ impl CaughtUp {
         }
         if self.stage == Stage::Noting {
             self.noted += events;
-            if events < EVENTS_A_TURN || self.noted >= sockets {
+            if events < EVENTS_PER_TURN || self.noted >= sockets {
                 self.stage = Stage::Serving { last: queued };
             }
         }
@@ -146,33 +146,33 @@ mod tests {
     fn after_a_full_batch_there_may_be_more_but_not_more_than_there_are_sockets() {
         let mut caught_up = CaughtUp::default();
         for (poll, up_to) in [(1, 0), (2, 0), (3, 1)] {
-            caught_up.polled(SECOND(poll), EVENTS_A_TURN, 3 * EVENTS_A_TURN, poll);
+            caught_up.polled(SECOND(poll), EVENTS_PER_TURN, 3 * EVENTS_PER_TURN, poll);
             caught_up.served(poll);
             assert_eq!(caught_up.up_to(), SECOND(up_to), "after poll {poll}");
         }
-        caught_up.polled(SECOND(4), EVENTS_A_TURN, 3 * EVENTS_A_TURN, 4);
-        caught_up.polled(SECOND(5), 1, 3 * EVENTS_A_TURN, 5);
+        caught_up.polled(SECOND(4), EVENTS_PER_TURN, 3 * EVENTS_PER_TURN, 4);
+        caught_up.polled(SECOND(5), 1, 3 * EVENTS_PER_TURN, 5);
         caught_up.served(5);
         assert_eq!(caught_up.up_to(), SECOND(4), "the second batch was not full");
     }
 
     #[test]
     fn many_ready_connections_have_small_shares() {
-        assert_eq!(share(0), LINES_A_TURN);
-        assert_eq!(share(1), LINES_A_TURN);
+        assert_eq!(share(0), LINES_PER_TURN);
+        assert_eq!(share(1), LINES_PER_TURN);
         assert!(share(1_000) < 100);
-        assert_eq!(share(1_000_000), LEAST_EFFORT);
+        assert_eq!(share(1_000_000), MIN_EFFORT);
     }
 
     #[test]
     fn little_work_does_not_look_at_the_clock_and_much_ends_the_step() {
         let start = Instant::now() - SECOND(60);
         let mut allowance = Allowance::new(start);
-        assert!(allowance.spend(EFFORT_A_LOOK - 1));
+        assert!(allowance.spend(EFFORT_PER_CLOCK_READ - 1));
         assert_eq!(allowance.until, None);
         assert!(allowance.spend(1), "the step begins with the first look");
         allowance.until = Some(SECOND(1));
-        assert!(!allowance.spend(EFFORT_A_LOOK));
+        assert!(!allowance.spend(EFFORT_PER_CLOCK_READ));
         assert!(!allowance.is_left());
     }
 }

@@ -13,7 +13,7 @@ use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, QueryId, Role, Verdict};
 use crate::errors::plain;
 use crate::limits::HANDSHAKE_EFFORT;
-use crate::limits::INTERRUPTED_READS;
+use crate::limits::MAX_INTERRUPTED_READS;
 
 /// What a kept connection has brought since its last answer.
 enum AtRest {
@@ -74,7 +74,7 @@ impl EventLoop {
             return AtRest::Ended;
         };
         let mut interrupted = 0;
-        while connection.life == Life::Open && interrupted < INTERRUPTED_READS {
+        while connection.life == Life::Open && interrupted < MAX_INTERRUPTED_READS {
             match connection.read(&mut self.scratch) {
                 Ok(Fill::Bytes(_)) => return AtRest::Spoke,
                 Ok(Fill::Nothing) if connection.ready.readable => interrupted += 1,

@@ -19,7 +19,7 @@ use crate::connections::{self, ConnectionId, Role, Verdict};
 use crate::errors::plain;
 use crate::herd::Caller;
 use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_A_TURN, CALL_EFFORT, LINGER, SILENT_BEFORE_EVICTION, STRANGERS,
+    ACCEPT_RETRY, ACCEPTS_PER_TURN, CALL_EFFORT, EVICT_IDLE_AFTER, LINGER, MAX_UNIDENTIFIED_PEERS,
 };
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
@@ -270,7 +270,7 @@ impl EventLoop {
 
     /// Accepts newcomers while there are some, within a budget.
     fn accept(&mut self, which: usize) {
-        for _ in 0..ACCEPTS_A_TURN {
+        for _ in 0..ACCEPTS_PER_TURN {
             if !self.allowance.spend(4 * CALL_EFFORT) {
                 return;
             }
@@ -361,7 +361,7 @@ impl EventLoop {
             let role = slots.get_mut(*id).map(|entry| &entry.role);
             matches!(role, Some(Role::Caller(Caller::Stranger)))
         });
-        if self.strangers.len() >= STRANGERS {
+        if self.strangers.len() >= MAX_UNIDENTIFIED_PEERS {
             let longest_waiting = self.strangers.remove(0);
             let reason = "too many callers have not said HELLO";
             self.give_up(longest_waiting, Kind::TooManyUnidentified, reason);
@@ -383,8 +383,8 @@ impl EventLoop {
             return false;
         };
         // It may have spoken since we last looked: up to then it was silent.
-        if self.caught_up.up_to() < heard_at + SILENT_BEFORE_EVICTION {
-            self.nobody_silent_before = heard_at + SILENT_BEFORE_EVICTION;
+        if self.caught_up.up_to() < heard_at + EVICT_IDLE_AFTER {
+            self.nobody_silent_before = heard_at + EVICT_IDLE_AFTER;
             return false;
         }
         let reason = "it was silent for longest, and makes room for another client";

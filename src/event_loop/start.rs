@@ -23,7 +23,9 @@ use super::{EventLoop, LEASH, LEASH_PIPE, SIGNALS, WAKER, moment};
 use crate::config::{Config, PlacesSettings, Provider};
 use crate::connections::Server;
 use crate::errors::plain;
-use crate::limits::{EVENTS_A_TURN, LOOK_UPS, PLACES_JOBS, READ_BYTES_A_TURN, STRANGERS};
+use crate::limits::{
+    EVENTS_PER_TURN, MAX_LOOKUPS, MAX_UNIDENTIFIED_PEERS, PLACES_JOBS, READ_BYTES_PER_TURN,
+};
 use crate::logging::{Log, stderr};
 use crate::places::gazetteer::Gazetteer;
 use crate::process;
@@ -126,15 +128,15 @@ impl EventLoop {
         let start = Instant::now();
         let now = moment(start);
         Ok(EventLoop {
-            events: Events::with_capacity(EVENTS_A_TURN),
+            events: Events::with_capacity(EVENTS_PER_TURN),
             slots: Slots::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
-            scratch: vec![0; READ_BYTES_A_TURN],
+            scratch: vec![0; READ_BYTES_PER_TURN],
             listeners,
             client_tls,
             wishes: None,
-            worker: Worker::new(LOOK_UPS, Arc::clone(&waker)),
+            worker: Worker::new(MAX_LOOKUPS, Arc::clone(&waker)),
             places_worker: Worker::new(PLACES_JOBS, Arc::clone(&waker)),
             siblings: Siblings::none(waker),
             server: Server::new(config, index, epoch, seed, now),
@@ -214,7 +216,8 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
         // One that a kept connection is silent to is carried by a fresh one, too.
         _ => 2 * config.places.max_in_flight,
     };
-    let set_aside = config.loops * OWN_DESCRIPTORS + STRANGERS + 4 * neighbours + queries;
+    let set_aside =
+        config.loops * OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS + 4 * neighbours + queries;
     let needed = (wanted + set_aside) as u64;
     let descriptors = process::raise_descriptors(needed);
     // With very few descriptors the shares shrink, down to half of what there is.

@@ -17,7 +17,7 @@ use super::listener::{Door, Listener};
 use super::timers::Timer;
 use super::{Entry, EventLoop};
 use crate::connections::ConnectionId;
-use crate::limits::{GRACE, SECOND_SIGNAL_AFTER};
+use crate::limits::{SECOND_SIGNAL_AFTER, SHUTDOWN_GRACE};
 
 /// A server that stops.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl EventLoop {
         self.listeners.retain(|listener| !matches!(listener.door, Door::Neighbours));
         self.listeners.iter_mut().for_each(Listener::accept_the_last);
         self.siblings.stop();
-        self.timers.set(Timer::Grace, self.now.elapsed + GRACE);
+        self.timers.set(Timer::Grace, self.now.elapsed + SHUTDOWN_GRACE);
         let open = |entry: &Entry| entry.role.is_guest() && entry.connection.life == Life::Open;
         let guests = self.slots.iter_mut().filter(|(_, entry)| open(entry));
         let ids: Vec<_> = guests.map(|(id, _)| id).collect();
@@ -92,7 +92,7 @@ impl EventLoop {
             "{} leaves, although not all is answered or acknowledged: after {} s {} clients are \
              still connected, and {acknowledged}.",
             self.server.title(),
-            GRACE.as_secs(),
+            SHUTDOWN_GRACE.as_secs(),
             self.guests,
         );
         if let Some(stopping) = &mut self.stopping {

@@ -185,7 +185,7 @@ impl Read for TlsStream {
         // Of this read, not of one before: an edge may have come since.
         self.is_drained = false;
         // Records without plaintext (tickets, key updates) may come without end.
-        for _ in 0..RECEIVES_A_READ {
+        for _ in 0..RECEIVES_PER_READ {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // no plaintext yet
                 plaintext_or_end => return plaintext_or_end,
@@ -330,6 +330,6 @@ impl std::error::Error for TlsError {}
 const UNSENT_BYTES: usize = 64 * 1024;
 /// Times that one read takes from the kernel, 4 KiB each, before it gives up to find plaintext: enough for
 /// a handshake with many certificates.
-const RECEIVES_A_READ: usize = 8;
+const RECEIVES_PER_READ: usize = 8;
 /// The only protocol that is spoken over TLS here (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";

@@ -81,7 +81,7 @@ impl Feed {
         let Some(rewrite) = &mut self.rewrite else {
             return;
         };
-        let slice = self.records.range(rewrite.looked_at..).take(RECORDS_A_SLICE);
+        let slice = self.records.range(rewrite.looked_at..).take(RECORDS_PER_SLICE);
         let before = rewrite.looked_at;
         for &record in slice {
             rewrite.looked_at += 1;
@@ -98,6 +98,6 @@ impl Feed {
 
 /// Records looked at with each append while a rewrite is under way. More than one, or a rewrite
 /// would never catch up with the appends.
-const RECORDS_A_SLICE: usize = 8;
+const RECORDS_PER_SLICE: usize = 8;
 /// Dead records that are not worth a rewrite.
 const SMALLEST_REWRITE: usize = 64;

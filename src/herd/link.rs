@@ -18,7 +18,7 @@ use super::table::{Entry, Table};
 use super::{Event, NeighbourId, Settings, Witness};
 use crate::clock::Now;
 use crate::limits::{
-    BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER, CONNECT_ANSWERED, FEED_RECORDS_A_STEP,
+    BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER, CONNECT_ANSWER_WAIT, FEED_RECORDS_PER_STEP,
     MARK_BYTES, MARK_UPDATES,
 };
 use crate::protocol::{Epoch, Seq, write_mark, write_settings};
@@ -78,7 +78,7 @@ impl Link {
         Link {
             neighbour,
             state: State::Waiting { until: now },
-            backoff: BACKOFF_FIRST,
+            backoff: BACKOFF_INITIAL,
             called_by: None,
             pause_ends_after: Duration::ZERO,
         }
@@ -143,7 +143,7 @@ impl Link {
             State::Waiting { until } => *until = now.max(self.pause_ends_after).min(*until),
             State::Dialling { since, .. } => {
                 self.called_by = Some(epoch);
-                let is_stuck = *since + CONNECT_ANSWERED <= now && self.pause_ends_after <= now;
+                let is_stuck = *since + CONNECT_ANSWER_WAIT <= now && self.pause_ends_after <= now;
                 return if is_stuck { Due::HangUp(CALLED_MEANWHILE) } else { Due::Nothing };
             }
         }
@@ -181,7 +181,7 @@ impl Link {
             up.acked = up.marked.map(|marked| seq.min(marked));
             up.waiting_since = (up.acked < up.marked).then_some(now);
             // The neighbour was reached, so its next HELLO counts again.
-            self.pause_ends_after = self.pause_ends_after.min(up.since + BACKOFF_FIRST);
+            self.pause_ends_after = self.pause_ends_after.min(up.since + BACKOFF_INITIAL);
         }
     }
 
@@ -191,7 +191,7 @@ impl Link {
             && up.acked.is_some()
             && now >= up.since + BACKOFF_RESET_AFTER
         {
-            self.backoff = BACKOFF_FIRST;
+            self.backoff = BACKOFF_INITIAL;
         }
         // Half of the pause is fixed, half is chance: servers that lost each other in the same
         // moment don't dial in the same moment, and none dials at once.
@@ -201,7 +201,7 @@ impl Link {
             until = until.min(now.max(self.pause_ends_after));
         }
         self.state = State::Waiting { until };
-        self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
     /// When something is due by the clock alone: a dial, a beat, the end of patience.
@@ -270,7 +270,7 @@ impl Link {
         let State::Up(up) = &mut self.state else {
             return;
         };
-        let mut records = table.changes_after(up.cursor).take(FEED_RECORDS_A_STEP);
+        let mut records = table.changes_after(up.cursor).take(FEED_RECORDS_PER_STEP);
         while out.len() < full {
             let Some((seq, entry)) = records.next() else {
                 break;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limits::{NAMESAKE_RETURNS, NAMESAKE_RUNS, NAMESAKES_GONE_AFTER};
+use crate::limits::{NAMESAKE_RETURNS, NAMESAKE_RUNS, NAMESAKES_RESET_AFTER};
 use crate::protocol::Epoch;
 
 /// The runs that have said HELLO by one name, as far as that matters.
@@ -29,7 +29,7 @@ impl Namesakes {
         }
         if let Some(place) = self.runs.iter().position(|run| *run == epoch) {
             self.runs.remove(place);
-            let is_long_ago = self.returned_at + NAMESAKES_GONE_AFTER <= now;
+            let is_long_ago = self.returned_at + NAMESAKES_RESET_AFTER <= now;
             self.returns = if is_long_ago { 1 } else { self.returns.saturating_add(1) };
             self.returned_at = now;
         }
@@ -41,6 +41,6 @@ impl Namesakes {
 
     /// Whether there are two by now.
     pub(super) fn are_about(&self, now: Duration) -> bool {
-        self.returns >= NAMESAKE_RETURNS && now < self.returned_at + NAMESAKES_GONE_AFTER
+        self.returns >= NAMESAKE_RETURNS && now < self.returned_at + NAMESAKES_RESET_AFTER
     }
 }

@@ -231,7 +231,7 @@ impl Table {
         let Some(begin) = self.sweep else {
             return;
         };
-        let end = (begin + SLOTS_A_SLICE).min(self.entries.capacity());
+        let end = (begin + SLOTS_PER_SLICE).min(self.entries.capacity());
         for slot in begin..end {
             let Some(entry) = self.entries.get(slot) else {
                 continue;
@@ -282,7 +282,7 @@ fn is_above(floor: &Option<AgeKey>, update: &UpdateRef<'_>) -> bool {
 
 /// Slots swept with each change. At sixteen a sweep is over after a sixteenth as many changes as
 /// there are slots, so before the next tenth can have come.
-const SLOTS_A_SLICE: usize = 16;
+const SLOTS_PER_SLICE: usize = 16;
 /// Clients that the hash table has room for from the start: memory that is not touched costs
 /// nothing, and growing later would hash every known id again in one turn.
 const RESERVED: usize = 1 << 22;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::rate_limit::Suppressed;
-use crate::limits::{LASTING_FORGOTTEN_AFTER, LASTING_SAID_FIRST, LASTING_SAID_LONGEST};
+use crate::limits::{LASTING_INTERVAL_INITIAL, LASTING_INTERVAL_MAX, LASTING_RESET_AFTER};
 
 /// One thing that may go wrong and stay so: a neighbour that can't be reached, say. It only judges
 /// when there is something to say; who asks it writes the record.
@@ -43,7 +43,7 @@ impl LastingProblem {
             patience,
             state: State::Well { since: None },
             not_before: Duration::ZERO,
-            interval: LASTING_SAID_FIRST,
+            interval: LASTING_INTERVAL_INITIAL,
             suppressed: 0,
         }
     }
@@ -51,7 +51,7 @@ impl LastingProblem {
     /// It may be so from now on, which is not worth a record yet. Without this it begins when it first occurs.
     pub fn begins(&mut self, now: Duration) {
         if let State::Well { since } = self.state {
-            if since.is_none_or(|since| now >= since + LASTING_FORGOTTEN_AFTER) {
+            if since.is_none_or(|since| now >= since + LASTING_RESET_AFTER) {
                 *self = LastingProblem::new(self.patience);
             }
             self.state = State::Lasting { since: now, is_said: false };
@@ -73,7 +73,7 @@ impl LastingProblem {
         }
         *is_said = true;
         self.not_before = now + self.interval;
-        self.interval = (self.interval * 2).min(LASTING_SAID_LONGEST);
+        self.interval = (self.interval * 2).min(LASTING_INTERVAL_MAX);
         let suppressed = std::mem::take(&mut self.suppressed);
         Some(Lasting { time: now.saturating_sub(*since), suppressed })
     }

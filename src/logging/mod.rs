@@ -35,7 +35,7 @@ pub use lasting::{Lasting, LastingProblem};
 pub use writer::{Opener, Writer};
 
 use crate::errors::plain;
-use crate::limits::{LOG_FLUSH_WAIT, LOG_RECORD_BYTES, LOG_WAITING_BYTES};
+use crate::limits::{LOG_FLUSH_WAIT, LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
 use local_time::LocalTime;
 
 /// The way to the log file. Cheap to clone; every clone leads to the same file.
@@ -173,7 +173,7 @@ impl Log {
 
     fn append(&self, level: &str, text: &str) {
         let mut turn = self.turn();
-        if turn.text.len() > LOG_WAITING_BYTES {
+        if turn.text.len() > LOG_QUEUE_BYTES {
             turn.dropped += 1;
             return;
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::limits::{STDERR_FLUSH_WAIT, STDERR_WAITING_BYTES};
+use crate::limits::{STDERR_FLUSH_WAIT, STDERR_QUEUE_BYTES};
 
 /// The way to the thread.
 struct Shared {
@@ -92,7 +92,7 @@ impl Queue {
 
     /// Takes a message, if there is room; a single one always finds some.
     fn push(&mut self, message: Vec<u8>) {
-        if self.bytes > 0 && self.bytes + message.len() > STDERR_WAITING_BYTES {
+        if self.bytes > 0 && self.bytes + message.len() > STDERR_QUEUE_BYTES {
             self.dropped += 1;
             return;
         }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn what_nobody_reads_is_dropped_and_counted_behind_what_was_kept() {
         let mut queue = Queue::new();
-        let message = vec![b'x'; STDERR_WAITING_BYTES / 4];
+        let message = vec![b'x'; STDERR_QUEUE_BYTES / 4];
         for _ in 0..7 {
             queue.push(message.clone());
         }
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(count, b"3 messages were dropped here, because nobody read them.\n");
         queue.written(&count);
         assert_eq!((queue.next(), queue.bytes), (None, 0));
-        let long = vec![b'x'; 2 * STDERR_WAITING_BYTES];
+        let long = vec![b'x'; 2 * STDERR_QUEUE_BYTES];
         queue.push(long.clone());
         assert_eq!(queue.next(), Some(long), "a single one always finds room");
     }

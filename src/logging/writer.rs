@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::errors::plain;
-use crate::limits::LOG_WAITING_BYTES;
+use crate::limits::LOG_QUEUE_BYTES;
 
 /// Opens the log's file by its name.
 pub type Opener<F = File> = Box<dyn FnMut() -> io::Result<F> + Send>;
@@ -55,7 +55,7 @@ impl Writer {
     pub fn push(&self, text: Vec<u8>, dropped: u64) -> Vec<u8> {
         let mut queue = self.shared.lock();
         queue.dropped += dropped;
-        if queue.bytes + text.len() > LOG_WAITING_BYTES {
+        if queue.bytes + text.len() > LOG_QUEUE_BYTES {
             queue.dropped += records(&text);
         } else {
             queue.bytes += text.len();
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn what_the_disk_cannot_follow_is_dropped_and_counted() {
         let (writer, permit, seen) = slow_disk();
-        let line = vec![b'x'; LOG_WAITING_BYTES / 2 - 1];
+        let line = vec![b'x'; LOG_QUEUE_BYTES / 2 - 1];
         let piece = [line, b"\n".to_vec()].concat();
         for _ in 0..5 {
             writer.push(piece.clone(), 0);

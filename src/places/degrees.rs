@@ -25,13 +25,13 @@ impl Degrees {
             }
             steps = steps * 10 + i32::from(digit - b'0'); // eight digits at most
         }
-        let within = steps <= greatest * STEPS_A_DEGREE;
+        let within = steps <= greatest * STEPS_PER_DEGREE;
         within.then_some(Degrees(if negative { -steps } else { steps }))
     }
 
     /// The same as the nearest float, so the same as parsing the printed form as one.
     pub fn to_f64(self) -> f64 {
-        f64::from(self.0) / f64::from(STEPS_A_DEGREE)
+        f64::from(self.0) / f64::from(STEPS_PER_DEGREE)
     }
 }
 
@@ -40,13 +40,13 @@ impl fmt::Display for Degrees {
         let sign = if self.0 < 0 { "-" } else { "" };
         let steps = self.0.unsigned_abs();
         let (whole, fraction) =
-            (steps / STEPS_A_DEGREE.unsigned_abs(), steps % STEPS_A_DEGREE.unsigned_abs());
+            (steps / STEPS_PER_DEGREE.unsigned_abs(), steps % STEPS_PER_DEGREE.unsigned_abs());
         write!(f, "{sign}{whole}.{fraction:0DECIMALS$}")
     }
 }
 
 const DECIMALS: usize = 5;
-const STEPS_A_DEGREE: i32 = 100_000;
+const STEPS_PER_DEGREE: i32 = 100_000;
 
 #[cfg(test)]
 mod tests {

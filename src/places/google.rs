@@ -263,7 +263,7 @@ fn json_number(text: &str) -> String {
 
 /// A service's words, as many of them as a message needs.
 fn cut(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MESSAGE_CHARACTERS) {
+    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARACTERS) {
         text.truncate(end);
     }
     text
@@ -275,7 +275,7 @@ const COMMON_HEADERS: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\r\n"
 );
-const MESSAGE_CHARACTERS: usize = 500;
+const MAX_MESSAGE_CHARACTERS: usize = 500;
 
 #[cfg(test)]
 mod tests {

@@ -9,12 +9,12 @@ use super::gazetteer::{Gazetteer, Place};
 use super::{Query, json_string};
 
 /// As many results as one page of Nearby Search has, and as the greatest bound of a WHATSAT.
-pub const MOST_RESULTS: usize = 20;
+pub const MAX_RESULTS: usize = 20;
 
-/// The body of a Nearby Search answer to `query`: at most [`MOST_RESULTS`] places, nearest first,
+/// The body of a Nearby Search answer to `query`: at most [`MAX_RESULTS`] places, nearest first,
 /// status OK or ZERO_RESULTS.
 pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
-    let places = gazetteer.nearest(query, MOST_RESULTS);
+    let places = gazetteer.nearest(query, MAX_RESULTS);
     let status = if places.is_empty() { "ZERO_RESULTS" } else { "OK" };
     let results = match places.iter().map(result).collect::<Vec<_>>().join(",\n") {
         none if none.is_empty() => "[]".to_string(),
@@ -35,7 +35,7 @@ pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
 /// the field mask `fields` names. Where there are none, neither is the list.
 pub fn answer_new(gazetteer: &Gazetteer, query: &Query, most: usize, fields: &str) -> Vec<u8> {
     let fields = if fields.is_empty() { UNASKED } else { fields };
-    let places = gazetteer.nearest(query, most.min(MOST_RESULTS));
+    let places = gazetteer.nearest(query, most.min(MAX_RESULTS));
     let places: Vec<_> = places.iter().map(|found| place(found, fields)).collect();
     let text = match places.join(",\n") {
         none if none.is_empty() => "{}\n".to_string(),

@@ -64,9 +64,9 @@ fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) ->
     let asked = || {
         let asked: Search = serde_json::from_slice(&request.body).ok()?;
         let Circle { center, radius } = asked.restriction.circle;
-        let most = asked.most.unwrap_or(offline::MOST_RESULTS);
+        let most = asked.most.unwrap_or(offline::MAX_RESULTS);
         let query = circle(center.latitude, center.longitude, radius)?;
-        (1..=offline::MOST_RESULTS).contains(&most).then_some((query, most))
+        (1..=offline::MAX_RESULTS).contains(&most).then_some((query, most))
     };
     match asked() {
         Some((query, most)) => (200, offline::answer_new(gazetteer, &query, most, &request.fields)),
@@ -76,9 +76,8 @@ fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) ->
 
 /// A query within the bounds that Google sets, too.
 fn circle(latitude: f64, longitude: f64, radius: f64) -> Option<Query> {
-    let fits = latitude.abs() <= 90.0
-        && longitude.abs() <= 180.0
-        && (0.0..=GREATEST_RADIUS).contains(&radius);
+    let fits =
+        latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (0.0..=MAX_RADIUS).contains(&radius);
     fits.then_some(Query { latitude, longitude, radius })
 }
 
@@ -121,4 +120,4 @@ struct Center {
 const NEARBY_SEARCH: &str = Api::NearbySearch.path();
 const NEW: &str = Api::New(Shape::Service).path();
 /// Metres.
-const GREATEST_RADIUS: f64 = 50_000.0;
+const MAX_RADIUS: f64 = 50_000.0;

@@ -2,12 +2,12 @@
 //! neither in front nor behind.
 
 /// More fields than any line of the protocol has; a line with more is no line of it.
-const MOST: usize = 8;
+const MAX_FIELDS: usize = 8;
 
 /// The fields of one line, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
-    fields: [&'a [u8]; MOST],
+    fields: [&'a [u8]; MAX_FIELDS],
     count: usize,
 }
 
@@ -21,9 +21,9 @@ impl<'a> Fields<'a> {
 
 /// Splits a line, given without its ending, into its fields.
 pub fn split(line: &[u8]) -> Fields<'_> {
-    let mut fields = Fields { fields: [b""; MOST], count: 0 };
+    let mut fields = Fields { fields: [b""; MAX_FIELDS], count: 0 };
     let mut rest = line;
-    while fields.count < MOST {
+    while fields.count < MAX_FIELDS {
         let (field, behind) = rest.split_at(field_bytes(rest));
         if !field.is_empty() {
             fields.fields[fields.count] = field;

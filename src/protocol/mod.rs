@@ -59,8 +59,8 @@ pub fn write_refusal(line: &[u8], out: &mut Vec<u8>) {
 /// `<name>_log.txt` a legal file name and an UPDATELOC within its line.
 pub fn is_server_name(name: &[u8]) -> bool {
     let permitted = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (1..=SERVER_NAME_BYTES).contains(&name.len()) && name.iter().all(permitted)
+    (1..=MAX_SERVER_NAME_BYTES).contains(&name.len()) && name.iter().all(permitted)
 }
 
 /// The longest name of a server, in bytes.
-pub const SERVER_NAME_BYTES: usize = 64;
+pub const MAX_SERVER_NAME_BYTES: usize = 64;

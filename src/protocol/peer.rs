@@ -16,7 +16,7 @@ use super::decimal::{NumberText, integer, trim_zeros_before};
 use super::fields::split;
 use super::is_server_name;
 use super::location::{Location, LocationError};
-use super::request::ID_BYTES;
+use super::request::MAX_ID_BYTES;
 use super::time::{Skew, Timestamp, TimestampError};
 use super::update::{COMMAND, UpdateRef};
 
@@ -150,7 +150,7 @@ fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
     let [id, location, timestamp, server, skew] = *fields else {
         return Err(UpdateError::FieldCount);
     };
-    if id.len() > ID_BYTES {
+    if id.len() > MAX_ID_BYTES {
         return Err(UpdateError::Id);
     }
     if !is_server_name(server) {

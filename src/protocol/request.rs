@@ -82,14 +82,14 @@ pub fn asks_for_http(line: &[u8]) -> bool {
 }
 
 fn check_id(id: &[u8]) -> Result<&[u8], Refused> {
-    if id.len() > ID_BYTES { Err(Refused::IdTooLong) } else { Ok(id) }
+    if id.len() > MAX_ID_BYTES { Err(Refused::IdTooLong) } else { Ok(id) }
 }
 
 /// The radius in metres. Its limit is judged by its digits, and only what passes becomes a float.
 fn parse_radius(text: &[u8], dialect: Dialect) -> Option<f64> {
     let (greatest, metres) = match dialect {
-        Dialect::Report => (GREATEST_MILES, METRES_IN_A_MILE),
-        Dialect::Course => (GREATEST_KILOMETRES, 1000.0),
+        Dialect::Report => (MAX_MILES, METRES_PER_MILE),
+        Dialect::Course => (MAX_KILOMETRES, 1000.0),
     };
     Decimal::parse(text).filter(|radius| *radius <= greatest)?;
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
@@ -102,7 +102,7 @@ fn parse_bound(text: &[u8]) -> Option<usize> {
         digits if digits.len() <= 2 => integer(digits) as usize,
         _ => return None,
     };
-    (value <= GREATEST_BOUND).then_some(value)
+    (value <= MAX_BOUND).then_some(value)
 }
 
 impl fmt::Display for Refused {
@@ -123,11 +123,11 @@ impl fmt::Display for Refused {
 }
 
 /// Longer is an invalid command (section 3).
-pub(super) const ID_BYTES: usize = 256;
+pub(super) const MAX_ID_BYTES: usize = 256;
 /// Places that one answer can hold, as many as Google gives at once.
-const GREATEST_BOUND: usize = 20;
-const METRES_IN_A_MILE: f64 = 1609.344;
-const GREATEST_KILOMETRES: Decimal<'static> = Decimal { whole: b"50", fraction: b"" };
+const MAX_BOUND: usize = 20;
+const METRES_PER_MILE: f64 = 1609.344;
+const MAX_KILOMETRES: Decimal<'static> = Decimal { whole: b"50", fraction: b"" };
 /// 50 km to the 54th decimal; it has no last one.
-const GREATEST_MILES: Decimal<'static> =
+const MAX_MILES: Decimal<'static> =
     Decimal { whole: b"31", fraction: b"068559611866698480871709218165911079296906068559611866" };

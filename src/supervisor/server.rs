@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::HerdError;
 use super::program::Program;
 use crate::errors::plain;
-use crate::limits::{BACKOFF_FIRST, BACKOFF_LONGEST, BACKOFF_RESET_AFTER};
+use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER};
 use crate::logging::stderr::say;
 
 /// A server of the herd.
@@ -43,7 +43,7 @@ impl Server {
             name: name.to_owned(),
             options,
             state: State::Pausing { until: Instant::now() },
-            backoff: BACKOFF_FIRST,
+            backoff: BACKOFF_INITIAL,
             starts: 0,
         }
     }
@@ -141,7 +141,7 @@ impl Server {
             return Err(HerdError::Unusable { name: self.name.clone(), status: code as u8 });
         }
         if lasted >= BACKOFF_RESET_AFTER {
-            self.backoff = BACKOFF_FIRST;
+            self.backoff = BACKOFF_INITIAL;
         }
         let (how, pause) = (how_it_ended(status), self.backoff.as_millis());
         say(&format!("{} {how}; it is started again in {pause} ms.", self.name));
@@ -151,7 +151,7 @@ impl Server {
 
     fn pause(&mut self) {
         self.state = State::Pausing { until: Instant::now() + self.backoff };
-        self.backoff = (self.backoff * 2).min(BACKOFF_LONGEST);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 }
 
