@@ -16,11 +16,11 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
 use herd_mio::event_loop::Buffers;
-use herd_mio::herd::{Caller, NeighbourId};
+use herd_mio::herd::{self, NeighbourId};
 use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::http::{Progress, Response, ResponseReader};
 use herd_mio::places::trim::trim;
-use herd_mio::protocol::{Dialect, Epoch, FromDialler, Location, Request};
+use herd_mio::protocol::{ClientRequest, Dialect, Epoch, FromDialler, Location};
 use herd_mio::protocol::{Skew, Timestamp, split};
 
 /// A function, and by how many its count is divided: lines or calls of one round.
@@ -132,7 +132,7 @@ fn timestamp() {
 }
 
 fn iamat() {
-    pure(IAMAT, |line| Request::parse(line, Dialect::Report).is_ok());
+    pure(IAMAT, |line| ClientRequest::parse(line, Dialect::Report).is_ok());
 }
 
 fn update() {
@@ -175,7 +175,7 @@ fn tell() {
 
 /// From the bytes that a neighbour sent to the table.
 fn be_told() {
-    let mut peer = Peer::new(1, Role::Caller(Caller::Stranger));
+    let mut peer = Peer::new(1, Role::Peer(herd::Peer::Unidentified));
     peer.receive(b"HELLO herd/1 B 0000000000000002\nMARK 0\n");
     rounds((linked(), peer), lines_to_tell, |(_, told), bytes| told.receive(bytes));
 }

@@ -17,13 +17,13 @@ use herd_mio::places::Query;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::http::{Progress, ResponseReader};
 use herd_mio::places::{offline, trim};
-use herd_mio::protocol::{Dialect, Epoch, Request};
+use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
 
 const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
 
 fn parse(criterion: &mut Criterion) {
     criterion.bench_function("parse an IAMAT", |bencher| {
-        bencher.iter(|| Request::parse(std::hint::black_box(IAMAT), Dialect::Report));
+        bencher.iter(|| ClientRequest::parse(std::hint::black_box(IAMAT), Dialect::Report));
     });
 }
 

@@ -4,8 +4,8 @@
 use herd_mio::application::LineBuffer;
 use herd_mio::clock::WallTime;
 use herd_mio::protocol::{
-    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Request, Seq, Timestamp, Update,
-    is_server_name,
+    ClientRequest, Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Seq, Timestamp,
+    Update, is_server_name,
 };
 
 const MAX_ID_BYTES: usize = 256;
@@ -14,7 +14,7 @@ const TIMESTAMP_BYTES: usize = 40;
 
 /// What a client's line is taken for: nothing wrong, or the reason for the log.
 fn judged(line: &str) -> String {
-    match Request::parse(line.as_bytes(), Dialect::Report) {
+    match ClientRequest::parse(line.as_bytes(), Dialect::Report) {
         Ok(_) => String::new(),
         Err(refused) => refused.to_string(),
     }
@@ -97,14 +97,14 @@ fn a_client_may_say_as_much_as_is_permitted() {
 
 #[test]
 fn a_radius_is_in_the_dialects_unit_and_a_bound_is_a_number() {
-    let asked = |line: &str, dialect| match Request::parse(line.as_bytes(), dialect) {
-        Ok(Request::Whatsat(whatsat)) => (whatsat.radius.round() as u64, whatsat.bound),
+    let asked = |line: &str, dialect| match ClientRequest::parse(line.as_bytes(), dialect) {
+        Ok(ClientRequest::Whatsat(whatsat)) => (whatsat.radius.round() as u64, whatsat.bound),
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(asked("WHATSAT a 10 5", Dialect::Report), (16_093, 5));
     assert_eq!(asked("WHATSAT a 10.25 20", Dialect::Course), (10_250, 20));
     assert_eq!(asked("WHATSAT a 50 007", Dialect::Course), (50_000, 7));
-    let too_far = Request::parse(b"WHATSAT a 50.01 5", Dialect::Course);
+    let too_far = ClientRequest::parse(b"WHATSAT a 50.01 5", Dialect::Course);
     assert!(too_far.is_err(), "{too_far:?}");
 }
 

@@ -11,7 +11,7 @@ use herd_mio::application::LineBuffer;
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
-use herd_mio::herd::Caller;
+use herd_mio::herd::Peer;
 use herd_mio::protocol::{Dialect, Epoch};
 
 /// One connection to one server, and nothing else in the world.
@@ -34,7 +34,7 @@ impl World {
             server: Server::new(&config, 0, Epoch(0xabcd), 1, NOW),
             role: match case.port {
                 Port::Clients => Role::Client(Client::default()),
-                Port::Peers => Role::Caller(Caller::Stranger),
+                Port::Peers => Role::Peer(Peer::Unidentified),
             },
             input: LineBuffer::default(),
             output: Vec::new(),

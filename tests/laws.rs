@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use herd_mio::application::{Line, LineBuffer};
-use herd_mio::herd::{NeighbourId, Offer, Origin, Table};
+use herd_mio::herd::{Applied, NeighbourId, Source, Table};
 use herd_mio::protocol::{
-    Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Request, Seq, Skew, Timestamp,
-    UpdateRef, write_ack, write_hello, write_mark, write_resume,
+    ClientRequest, Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Seq, Skew,
+    Timestamp, UpdateRef, write_ack, write_hello, write_mark, write_resume,
 };
 use proptest::prelude::*;
 
@@ -157,7 +157,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_parser_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
         for dialect in [Dialect::Report, Dialect::Course] {
-            let _ = Request::parse(&line, dialect);
+            let _ = ClientRequest::parse(&line, dialect);
         }
         let _ = (FromDialler::parse(&line), FromAcceptor::parse(&line), Location::parse(&line));
     }
@@ -167,7 +167,7 @@ proptest! {
         let line = fields.join(" ");
         for command in ["IAMAT", "WHATSAT", "UPDATELOC", "MARK", "SETTINGS", "HELLO herd/1"] {
             let line = format!("{command} {line}");
-            let _ = Request::parse(line.as_bytes(), Dialect::Report);
+            let _ = ClientRequest::parse(line.as_bytes(), Dialect::Report);
             let _ = FromDialler::parse(line.as_bytes());
         }
     }
@@ -216,7 +216,7 @@ proptest! {
     ) {
         let mut first = Table::new(1_000, 1);
         for told in &updates {
-            first.offer(&told.update(), None);
+            first.apply(&told.update(), None);
         }
         // Shuffled, each told twice, by other routes.
         let mut shuffled: Vec<(usize, &Told)> = updates.iter().chain(&updates).enumerate().collect();
@@ -224,7 +224,7 @@ proptest! {
         let mut second = Table::new(1_000, 2);
         for (place, told) in shuffled {
             let neighbour = NeighbourId(routes[place % routes.len()]);
-            second.offer(&told.update(), Some(Origin { neighbour, epoch: Epoch(9) }));
+            second.apply(&told.update(), Some(Source { neighbour, epoch: Epoch(9) }));
         }
         prop_assert_eq!(content(&first), content(&second));
     }
@@ -248,7 +248,7 @@ proptest! {
                 server: "Hands".into(),
                 skew: 0,
             };
-            let stored = matches!(table.offer(&told.update(), None), Offer::Stored(_));
+            let stored = matches!(table.apply(&told.update(), None), Applied::Stored(_));
             prop_assert!(stored, "each update is the newest of all");
             if left == 0 {
                 catch_up(&table, &mut cursor, &mut reader);
@@ -290,20 +290,20 @@ fn a_full_table_lets_the_oldest_tenth_go_and_raises_its_floor() {
     };
     let mut table = Table::new(20, 7);
     for number in 0..20 {
-        table.offer(&told(&format!("c{number:02}"), 100 + number).update(), None);
+        table.apply(&told(&format!("c{number:02}"), 100 + number).update(), None);
     }
     assert_eq!(table.len(), 20);
     // Two go: the newcomer, which is older than all, and the oldest that was known.
-    assert_eq!(table.offer(&told("old", 5).update(), None), Offer::BelowFloor);
+    assert_eq!(table.apply(&told("old", 5).update(), None), Applied::BelowFloor);
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c00").is_none());
     assert!(table.get(b"c01").is_some());
     // What is not above the floor is not stored, however much room there is.
-    assert_eq!(table.offer(&told("c00", 100).update(), None), Offer::BelowFloor);
-    assert_eq!(table.offer(&told("b99", 100).update(), None), Offer::BelowFloor);
-    assert!(matches!(table.offer(&told("c000", 100).update(), None), Offer::Stored(_)));
+    assert_eq!(table.apply(&told("c00", 100).update(), None), Applied::BelowFloor);
+    assert_eq!(table.apply(&told("b99", 100).update(), None), Applied::BelowFloor);
+    assert!(matches!(table.apply(&told("c000", 100).update(), None), Applied::Stored(_)));
     assert_eq!(table.len(), 20);
-    assert!(matches!(table.offer(&told("new", 500).update(), None), Offer::Stored(_)));
+    assert!(matches!(table.apply(&told("new", 500).update(), None), Applied::Stored(_)));
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c000").is_none() && table.get(b"c01").is_none());
     assert!(table.get(b"new").is_some());
@@ -322,23 +322,23 @@ fn the_age_is_the_lesser_of_the_timestamp_and_when_it_was_told() {
     let mut table = Table::new(10, 7);
     assert!(table.is_empty());
     // Told at 90, 100 … 170, 180 by their skews; the first lies far ahead of that by its timestamp.
-    table.offer(&told("ahead", 9_000, -8_910).update(), None);
+    table.apply(&told("ahead", 9_000, -8_910).update(), None);
     (1..10).for_each(|number| {
         let late = told(&format!("c{number}"), 90 + 10 * number, 5_000);
-        table.offer(&late.update(), None);
+        table.apply(&late.update(), None);
     });
     assert_eq!((table.len(), table.is_empty()), (10, false));
-    assert!(matches!(table.offer(&told("new", 500, 0).update(), None), Offer::Stored(_)));
+    assert!(matches!(table.apply(&told("new", 500, 0).update(), None), Applied::Stored(_)));
     assert!(
         table.get(b"ahead").is_none(),
         "the least of age, though its timestamp is the greatest"
     );
     assert!(table.get(b"c1").is_some());
     // The floor is at 90, by either of the two.
-    assert_eq!(table.offer(&told("a", 90, 700).update(), None), Offer::BelowFloor);
-    assert_eq!(table.offer(&told("a", 700, -610).update(), None), Offer::BelowFloor);
+    assert_eq!(table.apply(&told("a", 90, 700).update(), None), Applied::BelowFloor);
+    assert_eq!(table.apply(&told("a", 700, -610).update(), None), Applied::BelowFloor);
     // At 105 c1 is older, and goes.
-    assert!(matches!(table.offer(&told("a", 700, -595).update(), None), Offer::Stored(_)));
+    assert!(matches!(table.apply(&told("a", 700, -595).update(), None), Applied::Stored(_)));
     assert!(table.get(b"c1").is_none());
 }
 
@@ -354,7 +354,7 @@ fn a_table_of_any_load_holds_the_newest() {
             server: "Hands".into(),
             skew: 0,
         };
-        table.offer(&told.update(), None);
+        table.apply(&told.update(), None);
         assert!(table.len() <= 100);
     }
     assert!(table.len() >= 90);

@@ -1,6 +1,6 @@
 //! Claim: on a link the core says what section 4 demands and nothing else, to the letter and to the
 //! millisecond: whom it resumes from where, what it accepts as an answer, when it beats, gives up and dials
-//! again; and it tells its witness what happens.
+//! again; and it tells its observer what happens.
 //!
 //! `links.rs` shows the same of the whole server, over sockets; here every border is met exactly.
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::{
-    Caller, Differing, Event, Feed, Herd, NeighbourId, Output, Record, Settings, Verdict, Witness,
+    Differing, Event, Feed, Herd, NeighbourId, Observer, Outcome, Output, Peer, Record, Settings,
 };
 use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Seq};
 
@@ -17,7 +17,7 @@ const AHEAD: u64 = 300_000;
 /// Of the core under test.
 const OWN: Epoch = Epoch(0xaa);
 
-/// A core whose neighbours are A, B, …, a clock, and what its witness was told.
+/// A core whose neighbours are A, B, …, a clock, and what its observer was told.
 struct Bench {
     herd: Herd,
     now: u64,
@@ -28,8 +28,8 @@ struct Bench {
 #[derive(Default)]
 struct Said(Vec<String>);
 
-impl Witness for Said {
-    fn note(&mut self, event: Event<'_>) {
+impl Observer for Said {
+    fn record(&mut self, event: Event<'_>) {
         match event {
             Event::CannotSend { neighbour, .. } => {
                 self.0.push(format!("cannot send {}", neighbour.0))
@@ -38,17 +38,17 @@ impl Witness for Said {
             Event::LinkUp { neighbour, from, behind } => {
                 self.0.push(format!("up {} from {} behind {behind}", neighbour.0, from.0));
             }
-            Event::ToldAll { neighbour, updates } => {
+            Event::CatchUpSent { neighbour, updates } => {
                 self.0.push(format!("told {} all {updates}", neighbour.0));
             }
-            Event::CaughtUp { neighbour, updates } => {
+            Event::CatchUpReceived { neighbour, updates } => {
                 self.0.push(format!("caught up with {} by {updates}", neighbour.0));
             }
             Event::WrongName { .. } => self.0.push("wrong name".into()),
-            Event::AnswerRefused { .. } => self.0.push("refused".into()),
-            Event::HungUp { reason, .. } => self.0.push(reason.into()),
-            Event::Silent { neighbour } => self.0.push(format!("silent {}", neighbour.0)),
-            Event::Filled => self.0.push("filled".into()),
+            Event::AnswerRejected { .. } => self.0.push("refused".into()),
+            Event::LinkDown { reason, .. } => self.0.push(reason.into()),
+            Event::PeerTimedOut { neighbour } => self.0.push(format!("silent {}", neighbour.0)),
+            Event::InSync => self.0.push("filled".into()),
             _ => {}
         }
     }
@@ -70,8 +70,8 @@ impl Bench {
             name: "Own".into(),
             neighbours: ["A", "B", "C"][..neighbours].iter().map(|name| (*name).into()).collect(),
             dialect: Dialect::Report,
-            clients: 1_000_000,
-            ahead: Duration::from_millis(AHEAD),
+            max_clients: 1_000_000,
+            max_future: Duration::from_millis(AHEAD),
             heartbeat: Duration::from_millis(HEARTBEAT),
             refill,
             epoch: OWN,
@@ -110,17 +110,17 @@ impl Bench {
         String::from_utf8(out).expect("text")
     }
 
-    fn answer(&mut self, neighbour: u16, line: &str) -> Verdict {
+    fn answer(&mut self, neighbour: u16, line: &str) -> Outcome {
         let to = NeighbourId(neighbour);
-        let verdict =
+        let outcome =
             self.herd.handle_answer(to, line.as_bytes(), moment(self.now), &mut self.said);
-        if line.starts_with("RESUME") && verdict == Verdict::Next {
+        if line.starts_with("RESUME") && outcome == Outcome::Continue {
             // Its settings alone: they fill this room.
             let mut out = Vec::new();
             self.herd.poll_link(to, 1, moment(self.now), &mut out, &mut self.said);
             assert_eq!(out, b"SETTINGS report 1000000 300000\n");
         }
-        verdict
+        outcome
     }
 
     /// What a link says next.
@@ -135,7 +135,7 @@ impl Bench {
     fn up(&mut self, mark: u64) {
         assert!(self.at(self.now).contains(&Output::Dial(NeighbourId(0))));
         self.connected(0);
-        assert_eq!(self.answer(0, &resume(OWN, mark)), Verdict::Next);
+        assert_eq!(self.answer(0, &resume(OWN, mark)), Outcome::Continue);
     }
 }
 
@@ -163,7 +163,7 @@ fn a_link_resumes_from_a_mark_of_this_run_that_is_not_past_the_end() {
         bench.at(0);
         assert_eq!(bench.connected(0), "HELLO herd/1 Own 00000000000000aa\n");
         bench.said.take();
-        assert_eq!(bench.answer(0, &line), Verdict::Next, "{line}");
+        assert_eq!(bench.answer(0, &line), Outcome::Continue, "{line}");
         let behind = 3 - from;
         assert_eq!(bench.said.take(), [format!("up 0 from {from} behind {behind}")], "{line}");
         let said = bench.says(0);
@@ -188,16 +188,16 @@ fn before_resume_only_resume_counts_and_after_it_only_ack() {
     let mut bench = Bench::new(1);
     bench.at(0);
     bench.connected(0);
-    assert_eq!(bench.answer(0, "ACK 0"), Verdict::Close);
-    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000bb B"), Verdict::Close);
+    assert_eq!(bench.answer(0, "ACK 0"), Outcome::Close);
+    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000bb B"), Outcome::Close);
     assert_eq!(bench.said.take(), ["refused", "wrong name"]);
-    assert_eq!(bench.answer(0, &resume(OWN, 0)), Verdict::Next);
+    assert_eq!(bench.answer(0, &resume(OWN, 0)), Outcome::Continue);
     bench.said.take();
-    assert_eq!(bench.answer(0, &resume(OWN, 0)), Verdict::Close);
-    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000bb B"), Verdict::Close);
-    assert_eq!(bench.answer(0, "OK"), Verdict::Close);
+    assert_eq!(bench.answer(0, &resume(OWN, 0)), Outcome::Close);
+    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000bb B"), Outcome::Close);
+    assert_eq!(bench.answer(0, "OK"), Outcome::Close);
     assert_eq!(bench.said.take(), ["refused", "refused", "refused"]);
-    assert_eq!(bench.answer(0, "ACK 0"), Verdict::Next);
+    assert_eq!(bench.answer(0, "ACK 0"), Outcome::Continue);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn what_a_link_is_can_be_asked() {
         (
             herd.link_is_dialling(link),
             herd.link_is_up(link),
-            herd.link_lags(link),
+            herd.link_has_pending(link),
             herd.is_settled(),
         )
     };
@@ -317,20 +317,20 @@ fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
 fn who_is_expected_is_introduced_by_whatever_name_and_must_say_hello_all_the_same() {
     let mut bench = Bench::new(2);
     let nobody = |_| false; // An address is not asked for.
-    let expected = || Teller { caller: Caller::Expected(NeighbourId(1)) };
+    let expected = || Teller { caller: Peer::Expected(NeighbourId(1)) };
     for line in ["MARK 7", "HELLO herd/2 A 00000000000000cc", ""] {
         let mut teller = expected();
         let said = teller.say_from(&mut bench, line, &nobody);
-        assert_eq!(said, (Verdict::Close, format!("? {line}\n")));
-        assert_eq!(teller.caller, Caller::Expected(NeighbourId(1)));
+        assert_eq!(said, (Outcome::Close, format!("? {line}\n")));
+        assert_eq!(teller.caller, Peer::Expected(NeighbourId(1)));
     }
     let mut teller = expected();
     let hello = "HELLO herd/1 A 00000000000000cc";
-    let (verdict, answer) = teller.say_from(&mut bench, hello, &nobody);
-    assert_eq!(verdict, Verdict::Next);
+    let (outcome, answer) = teller.say_from(&mut bench, hello, &nobody);
+    assert_eq!(outcome, Outcome::Continue);
     assert!(answer.starts_with("RESUME 0 0 "), "{answer}");
     let caller = teller.caller;
-    assert!(matches!(caller, Caller::Introduced { neighbour: NeighbourId(1), .. }), "{caller:?}");
+    assert!(matches!(caller, Peer::Identified { neighbour: NeighbourId(1), .. }), "{caller:?}");
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_link_beats_and_is_given_up_to_the_millisecond() {
     bench.at(2 * HEARTBEAT);
     bench.said.take();
     assert!(bench.at(3 * HEARTBEAT - 1).is_empty());
-    assert_eq!(bench.at(3 * HEARTBEAT), [Output::HangUp(NeighbourId(0))]);
+    assert_eq!(bench.at(3 * HEARTBEAT), [Output::CloseLink(NeighbourId(0))]);
     let said = bench.said.take();
     assert_eq!(said[0], "it acknowledged nothing for three heartbeats");
     // It is dialled again after half of 100 ms and up to all of it.
@@ -363,10 +363,10 @@ fn an_ack_for_an_older_mark_shows_life_and_the_wait_begins_anew() {
     bench.now = 2_000;
     bench.tell("a").expect("stored");
     bench.says(0);
-    assert_eq!(bench.answer(0, "ACK 0"), Verdict::Next);
+    assert_eq!(bench.answer(0, "ACK 0"), Outcome::Continue);
     bench.at(4_000);
     assert!(bench.at(4_999).is_empty());
-    assert_eq!(bench.at(5_000), [Output::HangUp(NeighbourId(0))]);
+    assert_eq!(bench.at(5_000), [Output::CloseLink(NeighbourId(0))]);
 }
 
 #[test]
@@ -445,24 +445,24 @@ fn a_feed_is_rewritten_once_dead_records_outweigh_live_ones_and_sixty_four() {
 
 /// A neighbour that tells the core.
 struct Teller {
-    caller: Caller,
+    caller: Peer,
 }
 
 impl Teller {
     /// A connection on which nothing has been said.
     fn stranger() -> Teller {
-        Teller { caller: Caller::Stranger }
+        Teller { caller: Peer::Unidentified }
     }
 
     /// A connection on which B has said HELLO; and the RESUME.
     fn hello(bench: &mut Bench, epoch: u64) -> (Teller, String) {
         let mut teller = Teller::stranger();
-        let (verdict, answer) = teller.say(bench, &format!("HELLO herd/1 B {epoch:016x}"));
-        assert_eq!(verdict, Verdict::Next);
+        let (outcome, answer) = teller.say(bench, &format!("HELLO herd/1 B {epoch:016x}"));
+        assert_eq!(outcome, Outcome::Continue);
         (teller, answer)
     }
 
-    fn say(&mut self, bench: &mut Bench, line: &str) -> (Verdict, String) {
+    fn say(&mut self, bench: &mut Bench, line: &str) -> (Outcome, String) {
         self.say_from(bench, line, &|_| true)
     }
 
@@ -472,13 +472,13 @@ impl Teller {
         bench: &mut Bench,
         line: &str,
         admits: &dyn Fn(NeighbourId) -> bool,
-    ) -> (Verdict, String) {
+    ) -> (Outcome, String) {
         let mut out = Vec::new();
         let (now, said) = (moment(bench.now), &mut bench.said);
         let caller = &mut self.caller;
-        let verdict =
-            bench.herd.handle_caller(caller, line.as_bytes(), admits, now, &mut out, said);
-        (verdict, String::from_utf8(out).expect("text"))
+        let outcome =
+            bench.herd.handle_peer_line(caller, line.as_bytes(), admits, now, &mut out, said);
+        (outcome, String::from_utf8(out).expect("text"))
     }
 }
 
@@ -494,15 +494,19 @@ fn a_neighbour_is_asked_to_go_on_from_the_last_mark_of_its_run() {
     let nothing = "RESUME 0 0 00000000000000aa Own\n";
     let (mut first, answer) = Teller::hello(&mut bench, 0xcc);
     assert_eq!(answer, nothing);
-    assert_eq!(first.say(&mut bench, "MARK 9"), (Verdict::Next, "ACK 9\n".into()));
+    assert_eq!(first.say(&mut bench, "MARK 9"), (Outcome::Continue, "ACK 9\n".into()));
     let (mut second, answer) = Teller::hello(&mut bench, 0xcc);
     assert_eq!(answer, "RESUME 00000000000000cc 9 00000000000000aa Own\n");
     // The second replaces the first.
-    assert_eq!(first.say(&mut bench, "MARK 10"), (Verdict::Close, String::new()));
-    bench.herd.caller_left(first.caller);
-    assert_eq!(second.say(&mut bench, "MARK 5"), (Verdict::Next, "ACK 5\n".into()), "downwards");
-    bench.herd.caller_left(second.caller);
-    assert_eq!(second.say(&mut bench, "MARK 6").0, Verdict::Close, "it has left");
+    assert_eq!(first.say(&mut bench, "MARK 10"), (Outcome::Close, String::new()));
+    bench.herd.peer_closed(first.caller);
+    assert_eq!(
+        second.say(&mut bench, "MARK 5"),
+        (Outcome::Continue, "ACK 5\n".into()),
+        "downwards"
+    );
+    bench.herd.peer_closed(second.caller);
+    assert_eq!(second.say(&mut bench, "MARK 6").0, Outcome::Close, "it has left");
     assert_eq!(
         Teller::hello(&mut bench, 0xcc).1,
         "RESUME 00000000000000cc 5 00000000000000aa Own\n"
@@ -524,13 +528,13 @@ fn a_silent_neighbour_is_sent_away_after_three_heartbeats_and_heard_no_more() {
     bench.now = 500;
     teller.say(&mut bench, "MARK 1");
     bench.said.take();
-    let sent_away = Output::SendAway(NeighbourId(1));
+    let sent_away = Output::ClosePeer(NeighbourId(1));
     bench.at(1_000);
     assert!(!bench.at(3_499).contains(&sent_away));
     assert_eq!(bench.due(), Some(3_500));
     assert!(bench.at(3_500).contains(&sent_away));
     assert!(bench.said.take().contains(&"silent 1".to_owned()));
-    assert_eq!(teller.say(&mut bench, "MARK 2"), (Verdict::Close, String::new()));
+    assert_eq!(teller.say(&mut bench, "MARK 2"), (Outcome::Close, String::new()));
     assert!(!bench.at(9_000).contains(&sent_away), "once is enough");
 }
 
@@ -583,7 +587,7 @@ fn a_hello_that_is_refused_ends_no_pause() {
     assert!(due >= 50);
     let refused = |line: &str, bench: &mut Bench| {
         let admits_a = |neighbour| neighbour == NeighbourId(0);
-        assert_eq!(Teller::stranger().say_from(bench, line, &admits_a).0, Verdict::Close);
+        assert_eq!(Teller::stranger().say_from(bench, line, &admits_a).0, Outcome::Close);
         assert_eq!(bench.due(), Some(due), "{line}");
     };
     refused("HELLO herd/1 B 00000000000000cc", &mut bench);
@@ -608,13 +612,13 @@ fn a_neighbour_that_comes_and_goes_is_dialled_at_each_hello_as_long_as_it_is_rea
         assert!(dialled || bench.herd.link_is_dialling(link), "run {run}");
         bench.connected(1);
         let resume = format!("RESUME 0 0 {:016x} B", 0x100 + run);
-        assert_eq!(bench.answer(1, &resume), Verdict::Next);
+        assert_eq!(bench.answer(1, &resume), Outcome::Continue);
         bench.says(1);
         bench.answer(1, "ACK 0");
         now += 200;
         bench.at(now);
         bench.herd.link_closed(link, moment(now), &mut bench.said);
-        bench.herd.caller_left(teller.caller);
+        bench.herd.peer_closed(teller.caller);
         assert!(!bench.at(now).contains(&Output::Dial(link)), "it has not said HELLO again");
     }
 }
@@ -630,7 +634,7 @@ fn an_attempt_that_began_before_the_neighbour_was_up_is_given_up_when_it_says_he
     bench.now = 1_000;
     Teller::hello(&mut bench, 0xcd);
     let outputs = bench.at(1_000);
-    assert_eq!(outputs[..], [Output::HangUp(link), Output::Dial(link)]);
+    assert_eq!(outputs[..], [Output::CloseLink(link), Output::Dial(link)]);
     // The new attempt is not given up for the next HELLO.
     bench.now = 1_050;
     Teller::hello(&mut bench, 0xce);
@@ -644,7 +648,7 @@ fn a_hello_of_another_run_makes_the_link_ask_whether_its_own_is_there_yet() {
     let link = NeighbourId(1);
     bench.at(0);
     bench.connected(1);
-    assert_eq!(bench.answer(1, "RESUME 0 0 00000000000000cc B"), Verdict::Next);
+    assert_eq!(bench.answer(1, "RESUME 0 0 00000000000000cc B"), Outcome::Continue);
     assert_eq!(bench.says(1), ["MARK 0"]);
     bench.answer(1, "ACK 0");
     Teller::hello(&mut bench, 0xcc);
@@ -673,10 +677,10 @@ fn settings_of_a_neighbour_are_compared_and_stand_before_anything_else() {
         let mut bench = Bench::new(2);
         let mut teller = hello(&mut bench);
         assert_eq!(bench.herd.differing(NeighbourId(1)), None);
-        assert_eq!(teller.say(&mut bench, line), (Verdict::Next, String::new()), "{line}");
+        assert_eq!(teller.say(&mut bench, line), (Outcome::Continue, String::new()), "{line}");
         let differing = Differing { dialect: dialect.map(str::to_owned), clients, ahead };
         assert_eq!(bench.herd.differing(NeighbourId(1)), Some(&differing), "{line}");
-        assert_eq!(teller.say(&mut bench, "MARK 0"), (Verdict::Next, "ACK 0\n".into()));
+        assert_eq!(teller.say(&mut bench, "MARK 0"), (Outcome::Continue, "ACK 0\n".into()));
     }
     for line in [
         "SETTINGS",
@@ -691,16 +695,16 @@ fn settings_of_a_neighbour_are_compared_and_stand_before_anything_else() {
     ] {
         let mut bench = Bench::new(2);
         let mut teller = hello(&mut bench);
-        let refused = (Verdict::Close, format!("? {line}\n"));
+        let refused = (Outcome::Close, format!("? {line}\n"));
         assert_eq!(teller.say(&mut bench, line), refused);
     }
     let line = "SETTINGS report 1000000 300000";
     for before in [line, "MARK 1", "UPDATELOC b +1-2 500 B +0.000000000", "UPDATELOC"] {
         let mut bench = Bench::new(2);
         let mut teller = hello(&mut bench);
-        assert_eq!(teller.say(&mut bench, before).0, Verdict::Next);
-        assert_eq!(teller.say(&mut bench, line).0, Verdict::Close, "after {before}");
-        assert_eq!(Teller::stranger().say(&mut bench, line).0, Verdict::Close, "before HELLO");
+        assert_eq!(teller.say(&mut bench, before).0, Outcome::Continue);
+        assert_eq!(teller.say(&mut bench, line).0, Outcome::Close, "after {before}");
+        assert_eq!(Teller::stranger().say(&mut bench, line).0, Outcome::Close, "before HELLO");
     }
 }
 
@@ -802,10 +806,10 @@ fn a_full_output_takes_nothing_more_and_goes_on_later() {
     assert_eq!(out.len(), 200, "one byte of room is room for a line");
     poll(&mut bench, 300, &mut out);
     assert_eq!(out.len(), 300, "three updates, and no room for a MARK");
-    assert!(bench.herd.link_lags(link));
+    assert!(bench.herd.link_has_pending(link));
     poll(&mut bench, 301, &mut out);
     assert!(out.ends_with(b"\nMARK 3\n"));
-    assert!(!bench.herd.link_lags(link));
+    assert!(!bench.herd.link_has_pending(link));
 }
 
 /// Each deadline of a link is met by itself, not when something else of the server is due.
@@ -813,7 +817,7 @@ fn a_full_output_takes_nothing_more_and_goes_on_later() {
 fn nothing_of_a_link_is_due_because_something_else_is() {
     let mut bench = Bench::new(1);
     let link = NeighbourId(0);
-    let hang_up = [Output::HangUp(link)];
+    let hang_up = [Output::CloseLink(link)];
     let fails = |bench: &mut Bench, reason: &str| {
         let due = bench.due().expect("the end of patience");
         assert!(bench.at(due - 1).is_empty());
@@ -864,15 +868,15 @@ fn the_wait_for_an_ack_begins_with_the_first_mark_that_has_none() {
     bench.now = 500;
     bench.answer(0, "ACK 0");
     assert!(bench.at(HEARTBEAT).is_empty());
-    assert!(bench.herd.link_lags(NeighbourId(0)), "a beat is due");
+    assert!(bench.herd.link_has_pending(NeighbourId(0)), "a beat is due");
     assert_eq!(bench.says(0), ["MARK 0"]);
-    assert!(!bench.herd.link_lags(NeighbourId(0)));
+    assert!(!bench.herd.link_has_pending(NeighbourId(0)));
     // It is beaten on, unanswered, and given up three heartbeats after the first beat.
     for beat in [2 * HEARTBEAT, 3 * HEARTBEAT, 4 * HEARTBEAT - 1] {
         assert!(bench.at(beat).is_empty());
         bench.says(0);
     }
-    assert_eq!(bench.at(4 * HEARTBEAT), [Output::HangUp(NeighbourId(0))]);
+    assert_eq!(bench.at(4 * HEARTBEAT), [Output::CloseLink(NeighbourId(0))]);
 }
 
 #[test]
@@ -885,7 +889,7 @@ fn a_mark_is_owed_after_updates_that_left_no_room_for_it() {
     let link = NeighbourId(0);
     bench.herd.poll_link(link, 1, moment(0), &mut out, &mut bench.said);
     assert!(out.starts_with(b"UPDATELOC a ") && !out.windows(4).any(|four| four == b"MARK"));
-    assert!(bench.herd.link_lags(link));
+    assert!(bench.herd.link_has_pending(link));
     assert!(!bench.herd.is_settled());
     assert_eq!(bench.says(0), ["MARK 1"]);
 }
@@ -911,16 +915,16 @@ fn a_neighbour_is_not_told_what_this_run_of_it_told() {
 #[test]
 fn a_caller_is_heard_only_from_an_address_of_its_name() {
     let mut bench = Bench::new(2);
-    for (line, admitted, verdict, answer) in [
-        ("HELLO herd/1 B 00000000000000cc", NeighbourId(0), Verdict::Close, "? HELLO"),
-        ("HELLO herd/1 B 00000000000000cc", NeighbourId(1), Verdict::Next, "RESUME"),
-        ("HELLO herd/1 D 00000000000000cc", NeighbourId(0), Verdict::Close, "? HELLO"),
-        ("HELLO herd/2 B 00000000000000cc", NeighbourId(1), Verdict::Close, "? HELLO"),
-        ("MARK 1", NeighbourId(1), Verdict::Close, "? MARK"),
+    for (line, admitted, outcome, answer) in [
+        ("HELLO herd/1 B 00000000000000cc", NeighbourId(0), Outcome::Close, "? HELLO"),
+        ("HELLO herd/1 B 00000000000000cc", NeighbourId(1), Outcome::Continue, "RESUME"),
+        ("HELLO herd/1 D 00000000000000cc", NeighbourId(0), Outcome::Close, "? HELLO"),
+        ("HELLO herd/2 B 00000000000000cc", NeighbourId(1), Outcome::Close, "? HELLO"),
+        ("MARK 1", NeighbourId(1), Outcome::Close, "? MARK"),
     ] {
         let admits = |neighbour| neighbour == admitted;
         let (got, said) = Teller::stranger().say_from(&mut bench, line, &admits);
-        assert_eq!(got, verdict);
+        assert_eq!(got, outcome);
         assert!(said.starts_with(answer), "{said}");
     }
 }
@@ -946,7 +950,7 @@ fn an_update_may_have_been_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
     for (skew, stored) in [("-300.000000000", true), ("-300.000000001", false)] {
         let id = if stored { "a" } else { "b" };
         let line = format!("UPDATELOC {id} +1-2 500 B {skew}");
-        assert_eq!(teller.say(&mut bench, &line).0, Verdict::Next);
+        assert_eq!(teller.say(&mut bench, &line).0, Outcome::Continue);
         assert_eq!(bench.herd.table().get(id.as_bytes()).is_some(), stored, "{skew}");
     }
 }

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use herd_mio::clock::{Now, WallTime};
-use herd_mio::herd::{Caller, Event, Herd, NeighbourId, Output, Settings, Verdict, Witness};
-use herd_mio::protocol::{Dialect, Epoch, Request};
+use herd_mio::herd::{Event, Herd, NeighbourId, Observer, Outcome, Output, Peer, Settings};
+use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
 use regex::Regex;
 use stateright::{Checker, Model, Property};
 
@@ -50,7 +50,7 @@ struct Server {
 struct Wire {
     from: usize,
     to: usize,
-    caller: Caller,
+    caller: Peer,
     to_acceptor: Vec<Vec<u8>>,
     to_dialler: Vec<Vec<u8>>,
 }
@@ -73,8 +73,8 @@ enum Action {
 
 struct Deaf;
 
-impl Witness for Deaf {
-    fn note(&mut self, _: Event<'_>) {}
+impl Observer for Deaf {
+    fn record(&mut self, _: Event<'_>) {}
 }
 
 impl SmallHerd {
@@ -93,8 +93,8 @@ impl SmallHerd {
             name: name(server),
             neighbours,
             dialect: Dialect::Report,
-            clients: 100,
-            ahead: Duration::from_secs(300),
+            max_clients: 100,
+            max_future: Duration::from_secs(300),
             heartbeat: Duration::from_secs(5),
             refill: true,
             epoch: Epoch(100 * (server as u64 + 1) + runs),
@@ -116,7 +116,7 @@ impl World {
             let neighbour = model.neighbour_id(wire.from, wire.to);
             let server = &mut self.servers[wire.from];
             let mut out = Vec::new();
-            while server.herd.link_lags(neighbour) {
+            while server.herd.link_has_pending(neighbour) {
                 server.herd.poll_link(
                     neighbour,
                     out.len() + 1,
@@ -134,7 +134,7 @@ impl World {
         let neighbour = model.neighbour_id(from, to);
         let server = &mut self.servers[from];
         server.herd.link_closed(neighbour, moment(server.now), &mut Deaf);
-        self.servers[to].herd.caller_left(caller);
+        self.servers[to].herd.peer_closed(caller);
     }
 
     fn dial(&mut self, model: &SmallHerd, from: usize) {
@@ -152,7 +152,7 @@ impl World {
             server.herd.link_connected(neighbour, moment(server.now), &mut hello);
             let to = model.neighbours(from)[usize::from(neighbour.0)];
             let to_acceptor = lines(&hello);
-            let caller = Caller::Stranger;
+            let caller = Peer::Unidentified;
             self.wires.push(Wire { from, to, caller, to_acceptor, to_dialler: Vec::new() });
         }
         // Else two worlds that differ in nothing would differ in the order of their wires.
@@ -176,9 +176,10 @@ impl World {
         let mut out = Vec::new();
         let Server { herd, now, .. } = &mut self.servers[*to];
         let admits = |_: NeighbourId| true;
-        let verdict = herd.handle_caller(caller, &line, &admits, moment(*now), &mut out, &mut Deaf);
+        let outcome =
+            herd.handle_peer_line(caller, &line, &admits, moment(*now), &mut out, &mut Deaf);
         to_dialler.extend(lines(&out));
-        assert_eq!(verdict, Verdict::Next, "{from} to {to}: {}", line.escape_ascii());
+        assert_eq!(outcome, Outcome::Continue, "{from} to {to}: {}", line.escape_ascii());
     }
 
     fn answer(&mut self, model: &SmallHerd, wire: usize) {
@@ -186,8 +187,8 @@ impl World {
         let neighbour = model.neighbour_id(*from, *to);
         let line = to_dialler.remove(0);
         let Server { herd, now, .. } = &mut self.servers[*from];
-        let verdict = herd.handle_answer(neighbour, &line, moment(*now), &mut Deaf);
-        assert_eq!(verdict, Verdict::Next, "{to} back to {from}: {}", line.escape_ascii());
+        let outcome = herd.handle_answer(neighbour, &line, moment(*now), &mut Deaf);
+        assert_eq!(outcome, Outcome::Continue, "{to} back to {from}: {}", line.escape_ascii());
     }
 
     /// Each server's table, as lines.
@@ -283,7 +284,8 @@ impl Model for SmallHerd {
                 world.told[number] = true;
                 let (server, line) = self.script[number];
                 let Server { herd, now, .. } = &mut world.servers[server];
-                let Ok(Request::Iamat(iamat)) = Request::parse(line.as_bytes(), Dialect::Report)
+                let Ok(ClientRequest::Iamat(iamat)) =
+                    ClientRequest::parse(line.as_bytes(), Dialect::Report)
                 else {
                     panic!("the script says {line}");
                 };

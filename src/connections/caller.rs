@@ -7,7 +7,7 @@ use super::records::{self, Records};
 use super::{Command, ConnectionId, Server, Verdict};
 use crate::application::Line;
 use crate::clock::Now;
-use crate::herd::{Caller, NeighbourId, Verdict as HerdVerdict};
+use crate::herd::{NeighbourId, Outcome, Peer};
 use crate::logging::rate_limit::Kind;
 use crate::protocol::write_refusal;
 
@@ -15,7 +15,7 @@ impl Server {
     pub(super) fn caller_line(
         &mut self,
         id: ConnectionId,
-        caller: &mut Caller,
+        caller: &mut Peer,
         peer: SocketAddr,
         line: Line<'_>,
         now: Now,
@@ -42,10 +42,10 @@ impl Server {
             unknown_from_here.set(Some(neighbour).filter(|_| !is_known));
             is_known
         };
-        let was_introduced = matches!(caller, Caller::Introduced { .. });
-        let witness = &mut Records(&self.title, neighbours);
-        let verdict = self.herd.handle_caller(caller, line, &admits, now, out, witness);
-        if !was_introduced && let Caller::Introduced { neighbour, .. } = *caller {
+        let was_introduced = matches!(caller, Peer::Identified { .. });
+        let observer = &mut Records(&self.title, neighbours);
+        let verdict = self.herd.handle_peer_line(caller, line, &admits, now, out, observer);
+        if !was_introduced && let Peer::Identified { neighbour, .. } = *caller {
             self.replace_caller(neighbour, id);
             self.commands.push_back(Command::Called { neighbour, from: address });
         }
@@ -55,11 +55,11 @@ impl Server {
             self.commands.push_back(Command::LookUp { neighbour, address });
         }
         match caller {
-            Caller::Stranger => {
+            Peer::Unidentified => {
                 records::sent(peer, &out[before..]);
                 self.check_own_name(peer, now);
             }
-            Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
+            Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
                 records::sent_to_neighbour(self.known_as(*neighbour), &out[before..]);
                 // Answered are HELLO and MARK; of the rest only the settings say what may be wrong.
                 if out.len() > before || line.starts_with(b"SETTINGS") {
@@ -68,18 +68,18 @@ impl Server {
             }
         }
         match verdict {
-            HerdVerdict::Next => Verdict::Next,
-            HerdVerdict::Close => Verdict::Close,
+            Outcome::Continue => Verdict::Next,
+            Outcome::Close => Verdict::Close,
         }
     }
 
     /// What a neighbour tells while it catches up is one record at its begin and one at its end.
-    fn record_line(&self, caller: &Caller, peer: SocketAddr, line: &[u8]) {
+    fn record_line(&self, caller: &Peer, peer: SocketAddr, line: &[u8]) {
         match caller {
-            Caller::Stranger => records::received(peer, line),
-            Caller::Introduced { neighbour, .. }
+            Peer::Unidentified => records::received(peer, line),
+            Peer::Identified { neighbour, .. }
                 if self.herd.is_catching_up(*neighbour) && !line.starts_with(b"SETTINGS") => {}
-            Caller::Expected(neighbour) | Caller::Introduced { neighbour, .. } => {
+            Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
                 records::received_from_neighbour(self.known_as(*neighbour), line);
             }
         }
@@ -98,9 +98,9 @@ impl Server {
         caller.take().map(Command::Close)
     }
 
-    pub(super) fn caller_closed(&mut self, id: ConnectionId, caller: Caller, peer: SocketAddr) {
-        self.herd.caller_left(caller);
-        let Caller::Introduced { neighbour, .. } = caller else {
+    pub(super) fn caller_closed(&mut self, id: ConnectionId, caller: Peer, peer: SocketAddr) {
+        self.herd.peer_closed(caller);
+        let Peer::Identified { neighbour, .. } = caller else {
             return records::closed("Stranger", peer);
         };
         records::closed(self.known_as(neighbour), peer);

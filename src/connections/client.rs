@@ -9,7 +9,7 @@ use crate::application::Line;
 use crate::clock::Now;
 use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::rate_limit::Kind;
-use crate::protocol::{Refused, Request, Whatsat, asks_for_http, write_refusal};
+use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line, write_refusal};
 
 /// A client's connection.
 #[derive(Debug, Default)]
@@ -53,12 +53,12 @@ impl Server {
             }
         };
         records::received(peer, line);
-        let verdict = Request::parse(line, self.dialect).and_then(|request| match request {
-            Request::Iamat(iamat) => {
-                let witness = &mut Records(&self.title, &self.neighbours);
-                self.herd.handle_iamat(&iamat, now, out, witness).map(|()| Verdict::Next)
+        let verdict = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
+            ClientRequest::Iamat(iamat) => {
+                let observer = &mut Records(&self.title, &self.neighbours);
+                self.herd.handle_iamat(&iamat, now, out, observer).map(|()| Verdict::Next)
             }
-            Request::Whatsat(whatsat) => self.whatsat(id, client, &whatsat, now, out),
+            ClientRequest::Whatsat(whatsat) => self.whatsat(id, client, &whatsat, now, out),
         });
         let verdict = verdict.unwrap_or_else(|reason| refuse(peer, line, reason, out));
         records::sent(peer, &out[before..]);
@@ -72,9 +72,9 @@ impl Server {
         whatsat: &Whatsat<'_>,
         now: Now,
         out: &mut Vec<u8>,
-    ) -> Result<Verdict, Refused> {
-        let entry = self.herd.table().get(whatsat.id).ok_or(Refused::UnknownClient)?;
-        let location = entry.update.location().ok_or(Refused::UnknownClient)?;
+    ) -> Result<Verdict, RequestError> {
+        let entry = self.herd.table().get(whatsat.id).ok_or(RequestError::UnknownClient)?;
+        let location = entry.update.location().ok_or(RequestError::UnknownClient)?;
         let ask = Ask { location: &location, radius: whatsat.radius, bound: whatsat.bound };
         self.effort += GAZETTEER_EFFORT;
         match self.places.ask(id, &ask, now.elapsed) {
@@ -112,8 +112,8 @@ impl Server {
 }
 
 /// Answers a line that is no command. What asks for HTTP is not heard any further.
-fn refuse(peer: SocketAddr, line: &[u8], reason: Refused, out: &mut Vec<u8>) -> Verdict {
+fn refuse(peer: SocketAddr, line: &[u8], reason: RequestError, out: &mut Vec<u8>) -> Verdict {
     records::refused(Kind::ClientLineRefused, peer, reason);
     write_refusal(line, out);
-    if asks_for_http(line) { Verdict::Close } else { Verdict::Next }
+    if is_http_request_line(line) { Verdict::Close } else { Verdict::Next }
 }

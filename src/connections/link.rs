@@ -6,7 +6,7 @@ use super::records::{self, Records};
 use super::{Command, ConnectionId, Server, Verdict};
 use crate::application::Line;
 use crate::clock::Now;
-use crate::herd::{Event, NeighbourId, Verdict as HerdVerdict, Witness};
+use crate::herd::{Event, NeighbourId, Observer, Outcome};
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
 
@@ -103,16 +103,16 @@ impl Server {
         records::received_from_neighbour(self.known_as(neighbour), line);
         let was_up = self.herd.link_is_up(neighbour);
         let records = Records(&self.title, &self.neighbours);
-        let mut witness = Answers { records, refusal: None };
-        let verdict = self.herd.handle_answer(neighbour, line, now, &mut witness);
-        if let Some(refusal) = witness.refusal {
+        let mut observer = Answers { records, refusal: None };
+        let verdict = self.herd.handle_answer(neighbour, line, now, &mut observer);
+        if let Some(refusal) = observer.refusal {
             self.link_refused(neighbour, refusal, was_up, now);
         } else if !was_up && self.herd.link_is_up(neighbour) {
             self.link_came_up(neighbour, now);
         }
         match verdict {
-            HerdVerdict::Next => Verdict::Next,
-            HerdVerdict::Close => Verdict::Close,
+            Outcome::Continue => Verdict::Next,
+            Outcome::Close => Verdict::Close,
         }
     }
 
@@ -167,14 +167,14 @@ impl Server {
         let links = self.neighbours.iter().enumerate();
         links.filter_map(|(index, neighbour)| {
             let id = NeighbourId(index as u16);
-            Some((id, neighbour.link?)).filter(|_| self.herd.link_lags(id))
+            Some((id, neighbour.link?)).filter(|_| self.herd.link_has_pending(id))
         })
     }
 
     /// Appends what a neighbour has not been told yet, until `out` holds `full` bytes.
     pub fn poll_link(&mut self, neighbour: NeighbourId, full: usize, now: Now, out: &mut Vec<u8>) {
-        let witness = &mut Records(&self.title, &self.neighbours);
-        self.herd.poll_link(neighbour, full, now, out, witness);
+        let observer = &mut Records(&self.title, &self.neighbours);
+        self.herd.poll_link(neighbour, full, now, out, observer);
     }
 
     pub(super) fn hang_up(&mut self, neighbour: NeighbourId) -> Option<Command> {
@@ -207,17 +207,17 @@ struct Answers<'a> {
     refusal: Option<Refusal>,
 }
 
-impl Witness for Answers<'_> {
-    fn note(&mut self, event: Event<'_>) {
+impl Observer for Answers<'_> {
+    fn record(&mut self, event: Event<'_>) {
         let quoted = |line: &[u8]| Escaped(&line[..line.len().min(QUOTED)]).to_string();
         match event {
             Event::WrongName { answered, .. } => {
                 self.refusal = Some(Refusal::WrongName(quoted(answered)));
             }
-            Event::AnswerRefused { line, .. } => {
+            Event::AnswerRejected { line, .. } => {
                 self.refusal = Some(Refusal::Unknown(quoted(line)));
             }
-            event => self.records.note(event),
+            event => self.records.record(event),
         }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   clients' listener ----> Role::Client ----+
-//!   neighbours' listener -> Role::Caller ----+---> Server ---> herd, places
+//!   neighbours' listener -> Role::Peer ------+---> Server ---> herd, places
 //!   dial -----------------> Role::Link ------+       |
 //!   query ----------------> Role::Places ----+       +-------> Command: dial, close, deliver
 //! ```
@@ -33,7 +33,7 @@ pub use visitor::Visitor;
 use crate::application::Line;
 use crate::clock::Now;
 use crate::config::{Config, ServerConfig};
-use crate::herd::{Caller, Herd, NeighbourId, Output, Settings};
+use crate::herd::{Herd, NeighbourId, Output, Peer, Settings};
 use crate::limits::{PEER_LINE_BYTES, UNREACHABLE_AFTER};
 use crate::logging::LastingProblem;
 use crate::places::key::Key;
@@ -56,7 +56,7 @@ pub enum Role {
     /// Came by the clients' port.
     Client(Client),
     /// Came by the neighbours' port.
-    Caller(Caller),
+    Peer(Peer),
     /// A neighbour that we dialled.
     Link(NeighbourId),
     /// The Places service, that we dialled.
@@ -68,7 +68,7 @@ pub enum Role {
 impl Role {
     /// Whether what it sends are lines. What others send is handed on as it comes.
     pub fn speaks_lines(&self) -> bool {
-        matches!(self, Role::Client(_) | Role::Caller(_) | Role::Link(_))
+        matches!(self, Role::Client(_) | Role::Peer(_) | Role::Link(_))
     }
 
     /// Whether it came to be served: such are limited in number, and let go when the server stops.
@@ -150,7 +150,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Neighbour {
     dial: String,
-    /// What `advertise` stands for, as far as it is known: from there the neighbour may call.
+    /// What `dial` stands for, as far as it is known: from there the neighbour may call.
     addresses: Vec<IpAddr>,
     link: Option<ConnectionId>,
     caller: Option<ConnectionId>,
@@ -174,8 +174,8 @@ impl Server {
             name: own.name.clone(),
             neighbours: neighbours.clone().map(|server| server.name.clone()).collect(),
             dialect: config.dialect,
-            clients: config.max_clients,
-            ahead: config.max_future,
+            max_clients: config.max_clients,
+            max_future: config.max_future,
             heartbeat: config.link.heartbeat,
             refill: config.link.refill,
             epoch,
@@ -234,7 +234,7 @@ impl Server {
         self.effort += 1 + line.bytes().len() as u32 / BYTES_PER_LINE;
         match on.role {
             Role::Client(client) => self.client_line(on.id, client, on.peer, line, now, out),
-            Role::Caller(caller) => self.caller_line(on.id, caller, on.peer, line, now, out),
+            Role::Peer(caller) => self.caller_line(on.id, caller, on.peer, line, now, out),
             Role::Link(neighbour) => self.link_line(*neighbour, line, now),
             Role::Places | Role::Visitor(_) => Verdict::Close, // They don't speak lines.
         }
@@ -256,7 +256,7 @@ impl Server {
         match on.role {
             Role::Places => self.places_bytes(on.id, bytes, now),
             Role::Visitor(visitor) => self.visitor_bytes(visitor, on.peer, bytes, out),
-            Role::Client(_) | Role::Caller(_) | Role::Link(_) => Verdict::Close,
+            Role::Client(_) | Role::Peer(_) | Role::Link(_) => Verdict::Close,
         }
     }
 
@@ -278,7 +278,7 @@ impl Server {
             }
             Role::Visitor(_) => records::closed("Visitor", on.peer),
             Role::Places => self.places_closed(on.id, now),
-            Role::Caller(caller) => self.caller_closed(on.id, *caller, on.peer),
+            Role::Peer(caller) => self.caller_closed(on.id, *caller, on.peer),
             Role::Link(neighbour) => self.link_closed(on.id, *neighbour, now),
         }
     }
@@ -288,8 +288,8 @@ impl Server {
         while let Some(output) = self.herd.poll_output() {
             let command = match output {
                 Output::Dial(neighbour) => Some(self.dial(neighbour)),
-                Output::HangUp(neighbour) => self.hang_up(neighbour),
-                Output::SendAway(neighbour) => self.send_away(neighbour),
+                Output::CloseLink(neighbour) => self.hang_up(neighbour),
+                Output::ClosePeer(neighbour) => self.send_away(neighbour),
             };
             self.commands.extend(command);
         }
@@ -328,10 +328,10 @@ const BYTES_PER_LINE: u32 = 128;
 impl Neighbour {
     fn new(own: &ServerConfig, server: &ServerConfig) -> Neighbour {
         // One of our own name is another loop of this server, and dialled by what tells it apart.
-        let title = if server.name == own.name { &server.advertise } else { &server.name };
-        let literal: Option<SocketAddr> = server.advertise.parse().ok();
+        let title = if server.name == own.name { &server.dial } else { &server.name };
+        let literal: Option<SocketAddr> = server.dial.parse().ok();
         Neighbour {
-            dial: server.advertise.clone(),
+            dial: server.dial.clone(),
             addresses: literal.map(|address| address.ip().to_canonical()).into_iter().collect(),
             link: None,
             caller: None,

@@ -35,25 +35,26 @@ impl Server {
         let ours = self.herd.settings().common();
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         let (name, odds) = (&known.title, &mut known.odds);
-        if let Some(Differing { dialect, clients, ahead }) = self.herd.differing(neighbour) {
+        if let Some(Differing { dialect, max_clients, max_future }) = self.herd.differing(neighbour)
+        {
             let own = Escaped(ours.dialect);
             check_setting(&mut odds.dialect, name, "dialect", dialect.as_ref(), own, now);
             check_setting(
                 &mut odds.clients,
                 name,
                 "max_clients",
-                clients.as_ref(),
-                ours.clients,
+                max_clients.as_ref(),
+                ours.max_clients,
                 now,
             );
             let millis = |millis: u64| format!("{millis} ms");
-            let theirs = ahead.map(millis);
+            let theirs = max_future.map(millis);
             check_setting(
                 &mut odds.ahead,
                 name,
                 "max_future",
                 theirs.as_ref(),
-                millis(ours.ahead),
+                millis(ours.max_future),
                 now,
             );
         }

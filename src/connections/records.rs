@@ -7,7 +7,7 @@ use log::Level;
 use memchr::memchr;
 
 use super::Neighbour;
-use crate::herd::{Event, NeighbourId, Offer, Witness};
+use crate::herd::{Applied, Event, NeighbourId, Observer};
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
 use crate::protocol::Common;
@@ -70,8 +70,8 @@ impl Records<'_> {
     }
 }
 
-impl Witness for Records<'_> {
-    fn note(&mut self, event: Event<'_>) {
+impl Observer for Records<'_> {
+    fn record(&mut self, event: Event<'_>) {
         match event {
             Event::Sending { update, neighbour } => log::info!(
                 "Sending {} location at {} to {}.",
@@ -84,24 +84,27 @@ impl Witness for Records<'_> {
                 let (id, location) = (Escaped(update.id), Escaped(update.location));
                 log::info!("Port {name} is down. Cannot send {id} at {location} to {name}.");
             }
-            Event::Offered { update, offer } => offered(Escaped(update.id), offer),
+            Event::Applied { update, applied } => record_applied(Escaped(update.id), applied),
             Event::Marked { neighbour, seq } => {
                 log::debug!("Sent to {}: MARK {}", self.name(neighbour), seq.0);
             }
-            Event::SettingsSaid { neighbour, settings: Common { dialect, clients, ahead } } => {
+            Event::SettingsSent {
+                neighbour,
+                settings: Common { dialect, max_clients, max_future },
+            } => {
                 let dialect = Escaped(dialect);
                 log::info!(
-                    "Sent to {}: SETTINGS {dialect} {clients} {ahead}",
+                    "Sent to {}: SETTINGS {dialect} {max_clients} {max_future}",
                     self.name(neighbour)
                 );
             }
-            Event::CaughtUp { neighbour, updates } => {
+            Event::CatchUpReceived { neighbour, updates } => {
                 log::info!(
                     "{} has told what was missing: {updates} updates.",
                     self.name(neighbour)
                 );
             }
-            Event::Filled => log::info!("{} is filled.", self.0),
+            Event::InSync => log::info!("{} is filled.", self.0),
             event => self.note_link(event),
         }
     }
@@ -121,10 +124,10 @@ impl Records<'_> {
                 self.name(neighbour),
                 from.0
             ),
-            Event::ToldAll { neighbour, updates } => {
+            Event::CatchUpSent { neighbour, updates } => {
                 log::info!("{} was told what it missed: {updates} updates.", self.name(neighbour));
             }
-            Event::HungUp { neighbour, reason } => self.warn(
+            Event::LinkDown { neighbour, reason } => self.warn(
                 Kind::LinkGivenUp,
                 neighbour,
                 format_args!(
@@ -132,14 +135,14 @@ impl Records<'_> {
                     self.name(neighbour)
                 ),
             ),
-            Event::Introduced { neighbour, from } => {
+            Event::PeerIdentified { neighbour, from } => {
                 let from = from.map_or(0, |seq| seq.0);
                 log::info!(
                     "{} is connected, and tells what is after {from}.",
                     self.name(neighbour)
                 );
             }
-            Event::Skipped { neighbour, error, line } => self.warn(
+            Event::UpdateSkipped { neighbour, error, line } => self.warn(
                 Kind::UpdateSkipped,
                 neighbour,
                 format_args!(
@@ -148,14 +151,14 @@ impl Records<'_> {
                     Escaped(line)
                 ),
             ),
-            Event::CallerRefused { reason, .. } => {
+            Event::PeerRejected { reason, .. } => {
                 let text = format_args!(
                     "Refused on the neighbours' port: {reason}. The connection is closed."
                 );
                 log::info!("{text}");
                 rate_limit::warn_or_count(Kind::PeerLineRefused, text);
             }
-            Event::Silent { neighbour } => self.warn(
+            Event::PeerTimedOut { neighbour } => self.warn(
                 Kind::NeighbourSilent,
                 neighbour,
                 format_args!(
@@ -168,10 +171,10 @@ impl Records<'_> {
     }
 }
 
-fn offered(id: Escaped<'_>, offer: Offer) {
-    match offer {
-        Offer::Stored(seq) => log::debug!("Stored {id} as change {}.", seq.0),
-        Offer::Stale => log::debug!("{id} is known as new, or newer."),
-        Offer::BelowFloor => log::debug!("{id} is older than what a full table keeps."),
+fn record_applied(id: Escaped<'_>, applied: Applied) {
+    match applied {
+        Applied::Stored(seq) => log::debug!("Stored {id} as change {}.", seq.0),
+        Applied::Stale => log::debug!("{id} is known as new, or newer."),
+        Applied::BelowFloor => log::debug!("{id} is older than what a full table keeps."),
     }
 }

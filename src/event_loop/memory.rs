@@ -24,7 +24,7 @@ impl EventLoop {
                 Role::Client(client) => client.buffered(),
                 Role::Places => self.server.places_buffered(id),
                 Role::Visitor(visitor) => visitor.buffered(),
-                Role::Caller(_) | Role::Link(_) => 0,
+                Role::Peer(_) | Role::Link(_) => 0,
             };
         if connection.life != Life::Dead {
             self.buffered = self.buffered - connection.counted + held;

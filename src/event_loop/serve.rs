@@ -17,7 +17,7 @@ use super::transport::Socket;
 use super::{Entry, EventLoop};
 use crate::connections::{self, ConnectionId, Role, Verdict};
 use crate::errors::plain;
-use crate::herd::Caller;
+use crate::herd::Peer;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, CALL_EFFORT, EVICT_IDLE_AFTER, LINGER, MAX_UNIDENTIFIED_PEERS,
 };
@@ -263,7 +263,7 @@ impl EventLoop {
 
     /// Ends a caller that has not said who it is.
     pub(super) fn give_up_stranger(&mut self, id: ConnectionId) {
-        if let Some(Entry { role: Role::Caller(Caller::Stranger), .. }) = self.slots.get_mut(id) {
+        if let Some(Entry { role: Role::Peer(Peer::Unidentified), .. }) = self.slots.get_mut(id) {
             self.give_up(id, Kind::HelloMissing, "it did not say HELLO in time");
         }
     }
@@ -347,7 +347,7 @@ impl EventLoop {
     fn welcome_stranger(&mut self, stream: TcpStream, peer: SocketAddr) {
         log::info!("Stranger {peer} is connected to the neighbours' port.");
         self.make_room_for_stranger();
-        let role = Role::Caller(Caller::Stranger);
+        let role = Role::Peer(Peer::Unidentified);
         let id = self.add(Socket::Plain(stream), peer, role, Life::Open);
         self.strangers.push(id);
         let patience = self.server.herd().settings().heartbeat;
@@ -359,7 +359,7 @@ impl EventLoop {
         let slots = &mut self.slots;
         self.strangers.retain(|id| {
             let role = slots.get_mut(*id).map(|entry| &entry.role);
-            matches!(role, Some(Role::Caller(Caller::Stranger)))
+            matches!(role, Some(Role::Peer(Peer::Unidentified)))
         });
         if self.strangers.len() >= MAX_UNIDENTIFIED_PEERS {
             let longest_waiting = self.strangers.remove(0);

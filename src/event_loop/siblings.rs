@@ -34,7 +34,7 @@ use super::transport::Socket;
 use crate::config::{Config, ServerConfig};
 use crate::connections::Role;
 use crate::errors::plain;
-use crate::herd::{Caller, NeighbourId};
+use crate::herd::{NeighbourId, Peer};
 
 /// What one loop has for another.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl EventLoop {
     pub(super) fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Link { from, stream } => {
-                let role = Role::Caller(Caller::Expected(from));
+                let role = Role::Peer(Peer::Expected(from));
                 self.add(Socket::Pair(stream), WITHIN, role, Life::Open);
             }
             Mail::Stop => self.stop(),

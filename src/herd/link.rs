@@ -10,12 +10,12 @@
 //!      +------- failed, closed, too late, or (Up) no ACK for three heartbeats ----------+
 //! ```
 //!
-//! A neighbour that says HELLO to us is there, so its HELLO ends the pause ([`Link::called`]).
+//! A neighbour that says HELLO to us is there, so its HELLO ends the pause ([`Link::hello_received`]).
 
 use std::time::Duration;
 
 use super::table::{Entry, Table};
-use super::{Event, NeighbourId, Settings, Witness};
+use super::{Event, NeighbourId, Observer, Settings};
 use crate::clock::Now;
 use crate::limits::{
     BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER, CONNECT_ANSWER_WAIT, FEED_RECORDS_PER_STEP,
@@ -27,24 +27,24 @@ use crate::protocol::{Epoch, Seq, write_mark, write_settings};
 #[derive(Clone, Debug)]
 pub struct Link {
     neighbour: NeighbourId,
-    state: State,
+    state: LinkState,
     /// The pause before the next dial but its jitter.
     backoff: Duration,
     /// The run of the neighbour that has said HELLO to us and was not dialled since.
-    called_by: Option<Epoch>,
+    hello_from: Option<Epoch>,
     /// Before this, no pause is ended by a HELLO. Else a neighbour that says HELLO again and again, and
     /// whose port can't be reached, would be dialled without any pause.
     pause_ends_after: Duration,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum LinkState {
     /// Not connected; it is dialled at `until`.
-    Waiting { until: Duration },
+    Waiting { deadline: Duration },
     /// The outside was asked to connect, and has until then.
-    Dialling { since: Duration, until: Duration },
+    Dialling { since: Duration, deadline: Duration },
     /// HELLO is said; the RESUME has until then.
-    Greeting { until: Duration },
+    Greeting { deadline: Duration },
     /// The neighbour is told what changes.
     Up(Up),
 }
@@ -56,7 +56,7 @@ struct Up {
     epoch: Epoch,
     since: Duration,
     /// Whether the neighbour was told our settings.
-    has_said_settings: bool,
+    has_sent_settings: bool,
     /// All up to here was sent, or skipped.
     cursor: Seq,
     /// The last MARK, none before the first.
@@ -67,7 +67,7 @@ struct Up {
     updates: usize,
     bytes: usize,
     /// Since when a MARK has waited with no ACK at all.
-    waiting_since: Option<Duration>,
+    unacked_since: Option<Duration>,
     acked: Option<Seq>,
     /// Updates sent since RESUME, while the neighbour gets what it missed.
     catching_up: Option<usize>,
@@ -77,22 +77,22 @@ impl Link {
     pub(super) fn new(neighbour: NeighbourId, now: Duration) -> Link {
         Link {
             neighbour,
-            state: State::Waiting { until: now },
+            state: LinkState::Waiting { deadline: now },
             backoff: BACKOFF_INITIAL,
-            called_by: None,
+            hello_from: None,
             pause_ends_after: Duration::ZERO,
         }
     }
 
     /// Whether the neighbour is told what changes.
     pub fn is_up(&self) -> bool {
-        matches!(self.state, State::Up(_))
+        matches!(self.state, LinkState::Up(_))
     }
 
     /// Whether there is something to write.
-    pub(super) fn lags(&self, end: Seq) -> bool {
+    pub(super) fn has_pending(&self, end: Seq) -> bool {
         match &self.state {
-            State::Up(up) => up.cursor < end || up.owes_mark(),
+            LinkState::Up(up) => up.cursor < end || up.owes_mark(),
             _ => false,
         }
     }
@@ -101,7 +101,7 @@ impl Link {
     /// since nobody is there to tell.
     pub(super) fn is_settled(&self, end: Seq) -> bool {
         match &self.state {
-            State::Up(up) => {
+            LinkState::Up(up) => {
                 up.cursor == end && !up.owes_mark() && up.marked.is_some() && up.acked == up.marked
             }
             _ => true,
@@ -109,67 +109,73 @@ impl Link {
     }
 
     pub(super) fn is_dialling(&self) -> bool {
-        matches!(self.state, State::Dialling { .. })
+        matches!(self.state, LinkState::Dialling { .. })
     }
 
     pub(super) fn is_greeting(&self) -> bool {
-        matches!(self.state, State::Greeting { .. })
+        matches!(self.state, LinkState::Greeting { .. })
     }
 
     pub(super) fn is_due_to_dial(&self, now: Duration) -> bool {
-        matches!(self.state, State::Waiting { until } if until <= now)
+        matches!(self.state, LinkState::Waiting { deadline } if deadline <= now)
     }
 
     /// The outside is asked to connect.
-    pub(super) fn dial(&mut self, patience: Duration, now: Duration) {
-        if self.called_by.take().is_some() {
+    pub(super) fn dial(&mut self, timeout: Duration, now: Duration) {
+        if self.hello_from.take().is_some() {
             self.pause_ends_after = now + self.backoff;
         }
-        self.state = State::Dialling { since: now, until: now + patience };
+        self.state = LinkState::Dialling { since: now, deadline: now + timeout };
     }
 
     /// The neighbour's run `epoch` has said HELLO to us: it is there, and need not be waited for. An
     /// attempt to connect that got no answer from the network for a while is given up for a new one,
     /// since it began before the neighbour could be reached. A link that leads to another run of it
     /// says a MARK at once: a host that has forgotten the connection answers that it has.
-    pub(super) fn called(&mut self, epoch: Epoch, now: Duration) -> Due {
+    pub(super) fn hello_received(&mut self, epoch: Epoch, now: Duration) -> LinkAction {
         match &mut self.state {
-            State::Up(up) if up.epoch == epoch => {
-                self.called_by = None;
-                return Due::Nothing;
+            LinkState::Up(up) if up.epoch == epoch => {
+                self.hello_from = None;
+                return LinkAction::Nothing;
             }
-            State::Up(up) => up.beat_is_due = true,
-            State::Greeting { .. } => {}
-            State::Waiting { until } => *until = now.max(self.pause_ends_after).min(*until),
-            State::Dialling { since, .. } => {
-                self.called_by = Some(epoch);
+            LinkState::Up(up) => up.beat_is_due = true,
+            LinkState::Greeting { .. } => {}
+            LinkState::Waiting { deadline } => {
+                *deadline = now.max(self.pause_ends_after).min(*deadline)
+            }
+            LinkState::Dialling { since, .. } => {
+                self.hello_from = Some(epoch);
                 let is_stuck = *since + CONNECT_ANSWER_WAIT <= now && self.pause_ends_after <= now;
-                return if is_stuck { Due::HangUp(CALLED_MEANWHILE) } else { Due::Nothing };
+                return if is_stuck {
+                    LinkAction::Close(HELLO_RECEIVED)
+                } else {
+                    LinkAction::Nothing
+                };
             }
         }
-        self.called_by = Some(epoch);
-        Due::Nothing
+        self.hello_from = Some(epoch);
+        LinkAction::Nothing
     }
 
     /// The connection is there.
-    pub(super) fn connected(&mut self, patience: Duration, now: Duration) {
-        self.state = State::Greeting { until: now + patience };
+    pub(super) fn connected(&mut self, timeout: Duration, now: Duration) {
+        self.state = LinkState::Greeting { deadline: now + timeout };
     }
 
     /// The neighbour's RESUME: from where it is told, and which run of it is.
     pub(super) fn resume(&mut self, cursor: Seq, epoch: Epoch, now: Duration) {
-        self.called_by = self.called_by.filter(|called| *called != epoch);
-        self.state = State::Up(Up {
+        self.hello_from = self.hello_from.filter(|called| *called != epoch);
+        self.state = LinkState::Up(Up {
             epoch,
             since: now,
-            has_said_settings: false,
+            has_sent_settings: false,
             cursor,
             marked: None,
             marked_at: now,
             beat_is_due: false,
             updates: 0,
             bytes: 0,
-            waiting_since: None,
+            unacked_since: None,
             acked: None,
             catching_up: Some(0),
         });
@@ -177,9 +183,9 @@ impl Link {
 
     /// The neighbour's ACK. One that is past our last MARK says no more than the last MARK.
     pub(super) fn ack(&mut self, seq: Seq, now: Duration) {
-        if let State::Up(up) = &mut self.state {
+        if let LinkState::Up(up) = &mut self.state {
             up.acked = up.marked.map(|marked| seq.min(marked));
-            up.waiting_since = (up.acked < up.marked).then_some(now);
+            up.unacked_since = (up.acked < up.marked).then_some(now);
             // The neighbour was reached, so its next HELLO counts again.
             self.pause_ends_after = self.pause_ends_after.min(up.since + BACKOFF_INITIAL);
         }
@@ -187,7 +193,7 @@ impl Link {
 
     /// The connection is gone, or was never made. `jitter` is between 0 and 1.
     pub(super) fn closed(&mut self, jitter: f64, now: Duration) {
-        if let State::Up(up) = &self.state
+        if let LinkState::Up(up) = &self.state
             && up.acked.is_some()
             && now >= up.since + BACKOFF_RESET_AFTER
         {
@@ -196,45 +202,47 @@ impl Link {
         // Half of the pause is fixed, half is chance: servers that lost each other in the same
         // moment don't dial in the same moment, and none dials at once.
         let pause = self.backoff.mul_f64(0.5 + jitter / 2.0);
-        let mut until = now + pause;
-        if self.called_by.is_some() {
-            until = until.min(now.max(self.pause_ends_after));
+        let mut deadline = now + pause;
+        if self.hello_from.is_some() {
+            deadline = deadline.min(now.max(self.pause_ends_after));
         }
-        self.state = State::Waiting { until };
+        self.state = LinkState::Waiting { deadline };
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
     /// When something is due by the clock alone: a dial, a beat, the end of patience.
     pub(super) fn poll_timeout(&self, heartbeat: Duration) -> Duration {
         match &self.state {
-            State::Waiting { until }
-            | State::Dialling { until, .. }
-            | State::Greeting { until } => *until,
-            State::Up(up) => {
+            LinkState::Waiting { deadline }
+            | LinkState::Dialling { deadline, .. }
+            | LinkState::Greeting { deadline } => *deadline,
+            LinkState::Up(up) => {
                 let beat = up.marked_at + heartbeat;
                 // A beat that is due waits for room in the output, not for the clock.
                 let beat = if up.beat_is_due { Duration::MAX } else { beat };
-                up.waiting_since.map_or(beat, |since| beat.min(since + 3 * heartbeat))
+                up.unacked_since.map_or(beat, |since| beat.min(since + 3 * heartbeat))
             }
         }
     }
 
     /// What is due by now.
-    pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> Due {
+    pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> LinkAction {
         match &mut self.state {
-            State::Waiting { until } if *until <= now => Due::Dial,
-            State::Dialling { until, .. } if *until <= now => {
-                Due::HangUp("it could not be reached in time")
+            LinkState::Waiting { deadline } if *deadline <= now => LinkAction::Dial,
+            LinkState::Dialling { deadline, .. } if *deadline <= now => {
+                LinkAction::Close("it could not be reached in time")
             }
-            State::Greeting { until } if *until <= now => Due::HangUp("it said no RESUME in time"),
-            State::Up(up) => {
-                if up.waiting_since.is_some_and(|since| since + 3 * heartbeat <= now) {
-                    return Due::HangUp("it acknowledged nothing for three heartbeats");
+            LinkState::Greeting { deadline } if *deadline <= now => {
+                LinkAction::Close("it said no RESUME in time")
+            }
+            LinkState::Up(up) => {
+                if up.unacked_since.is_some_and(|since| since + 3 * heartbeat <= now) {
+                    return LinkAction::Close("it acknowledged nothing for three heartbeats");
                 }
                 up.beat_is_due |= up.marked_at + heartbeat <= now;
-                Due::Nothing
+                LinkAction::Nothing
             }
-            _ => Due::Nothing,
+            _ => LinkAction::Nothing,
         }
     }
 
@@ -244,16 +252,16 @@ impl Link {
         settings: &Settings,
         full: usize,
         out: &mut Vec<u8>,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
-        if let State::Up(up) = &mut self.state
-            && !up.has_said_settings
+        if let LinkState::Up(up) = &mut self.state
+            && !up.has_sent_settings
             && out.len() < full
         {
-            up.has_said_settings = true;
+            up.has_sent_settings = true;
             let settings = settings.common();
             write_settings(&settings, out);
-            witness.note(Event::SettingsSaid { neighbour: self.neighbour, settings });
+            observer.record(Event::SettingsSent { neighbour: self.neighbour, settings });
         }
     }
 
@@ -264,10 +272,10 @@ impl Link {
         full: usize,
         now: Now,
         out: &mut Vec<u8>,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
         let neighbour = self.neighbour;
-        let State::Up(up) = &mut self.state else {
+        let LinkState::Up(up) = &mut self.state else {
             return;
         };
         let mut records = table.changes_after(up.cursor).take(FEED_RECORDS_PER_STEP);
@@ -276,11 +284,11 @@ impl Link {
                 break;
             };
             up.cursor = seq;
-            if let Some(entry) = entry.filter(|entry| !up.knows(neighbour, entry)) {
-                up.write_update(neighbour, entry, out, witness);
+            if let Some(entry) = entry.filter(|entry| !up.came_from(neighbour, entry)) {
+                up.write_update(neighbour, entry, out, observer);
             }
             if up.updates >= MARK_UPDATES || up.bytes >= MARK_BYTES {
-                up.write_mark(neighbour, now, out, witness);
+                up.write_mark(neighbour, now, out, observer);
             }
         }
         if out.len() >= full {
@@ -292,12 +300,12 @@ impl Link {
         }
         let nothing_more = up.cursor == table.end() && (up.updates > 0 || up.marked.is_none());
         if nothing_more || up.beat_is_due {
-            up.write_mark(neighbour, now, out, witness);
+            up.write_mark(neighbour, now, out, observer);
         }
         if up.cursor == table.end()
             && let Some(updates) = up.catching_up.take()
         {
-            witness.note(Event::ToldAll { neighbour, updates });
+            observer.record(Event::CatchUpSent { neighbour, updates });
         }
     }
 }
@@ -309,10 +317,10 @@ impl Up {
 
     /// Whether the entry came from this very run of the neighbour. Its name is not enough: a
     /// neighbour that was restarted has forgotten what it once told.
-    fn knows(&self, neighbour: NeighbourId, entry: &Entry) -> bool {
+    fn came_from(&self, neighbour: NeighbourId, entry: &Entry) -> bool {
         let came_from =
-            |origin: super::Origin| origin.neighbour == neighbour && origin.epoch == self.epoch;
-        entry.origin.is_some_and(came_from)
+            |source: super::Source| source.neighbour == neighbour && source.epoch == self.epoch;
+        entry.source.is_some_and(came_from)
     }
 
     fn write_update(
@@ -320,7 +328,7 @@ impl Up {
         neighbour: NeighbourId,
         entry: &Entry,
         out: &mut Vec<u8>,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
         let line = entry.update.line();
         out.extend_from_slice(line);
@@ -328,7 +336,7 @@ impl Up {
         self.bytes += line.len();
         match &mut self.catching_up {
             Some(updates) => *updates += 1,
-            None => witness.note(Event::Sending { update: entry.update.get(), neighbour }),
+            None => observer.record(Event::Sending { update: entry.update.get(), neighbour }),
         }
     }
 
@@ -337,27 +345,27 @@ impl Up {
         neighbour: NeighbourId,
         now: Now,
         out: &mut Vec<u8>,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
         write_mark(self.cursor, out);
         self.marked = Some(self.cursor);
         self.marked_at = now.elapsed;
         self.beat_is_due = false;
         (self.updates, self.bytes) = (0, 0);
-        self.waiting_since.get_or_insert(now.elapsed);
-        witness.note(Event::Marked { neighbour, seq: self.cursor });
+        self.unacked_since.get_or_insert(now.elapsed);
+        observer.record(Event::Marked { neighbour, seq: self.cursor });
     }
 }
 
 /// What a link needs when its time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum LinkAction {
     Nothing,
     /// To be connected.
     Dial,
     /// To be closed, for this reason.
-    HangUp(&'static str),
+    Close(&'static str),
 }
 
 /// Why an attempt to connect is given up for a new one.
-const CALLED_MEANWHILE: &str = "it has said HELLO here meanwhile";
+const HELLO_RECEIVED: &str = "it has said HELLO here meanwhile";

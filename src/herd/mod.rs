@@ -4,38 +4,38 @@
 //! Never here: a socket, a clock, a thread, a file, a log record. Lines come in with the time as
 //! an argument; lines go out into a buffer that the caller lends, and what the caller must do
 //! besides comes from [`Herd::poll_output`], by when from [`Herd::poll_timeout`]. What is worth
-//! telling an operator goes to a [`Witness`] as it happens. So the whole of it runs in a
+//! telling an operator goes to an [`Observer`] as it happens. So the whole of it runs in a
 //! simulator, with as many servers as memory holds.
 //!
 //! ```text
 //!   IAMAT ----------> +-------+      +------+ --cursor--> link ----UPDATELOC, MARK---> neighbour
 //!                     | table | ---> | feed | --cursor--> link ----UPDATELOC, MARK---> neighbour
 //!   UPDATELOC, -----> +-------+      +------+
-//!   from introduced    newest wins    the changes, in order
+//!   from inbound       newest wins    the changes, in order
 //!   neighbours
 //! ```
 
 mod event;
 mod feed;
-mod introduced;
 mod link;
 mod namesakes;
+mod peer;
 mod table;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use event::{Event, Witness};
+pub use event::{Event, Observer};
 pub use feed::{Feed, Record};
-pub use introduced::{Caller, Differing, Visit};
-pub use table::{Entry, Offer, Origin, Table};
+pub use peer::{Differing, Peer, SessionId};
+pub use table::{Applied, Entry, Source, Table};
 
 use crate::clock::Now;
 use crate::protocol::{
-    Common, Dialect, Epoch, FromAcceptor, Iamat, Refused, Seq, UpdateRef, write_hello,
+    Common, Dialect, Epoch, FromAcceptor, Iamat, RequestError, Seq, UpdateRef, write_hello,
 };
-use introduced::Introduced;
-use link::{Due, Link};
+use link::{Link, LinkAction};
+use peer::InboundPeer;
 
 /// A neighbour of this server, by its place in [`Settings::neighbours`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,9 +48,9 @@ pub struct Settings {
     pub neighbours: Vec<String>,
     pub dialect: Dialect,
     /// Clients in the table at most.
-    pub clients: usize,
+    pub max_clients: usize,
     /// How far ahead of the clock a timestamp may lie.
-    pub ahead: Duration,
+    pub max_future: Duration,
     pub heartbeat: Duration,
     /// Whether a link starts with all that is known; else with what is new.
     pub refill: bool,
@@ -65,8 +65,8 @@ impl Settings {
     pub fn common(&self) -> Common<'static> {
         Common {
             dialect: self.dialect.name().as_bytes(),
-            clients: self.clients as u64,
-            ahead: u64::try_from(self.ahead.as_millis()).unwrap_or(u64::MAX),
+            max_clients: self.max_clients as u64,
+            max_future: u64::try_from(self.max_future.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -77,16 +77,16 @@ pub enum Output {
     /// Connect to a neighbour, and say so with [`Herd::link_connected`] or [`Herd::link_closed`].
     Dial(NeighbourId),
     /// Close the link to a neighbour; [`Herd::link_closed`] need not be called.
-    HangUp(NeighbourId),
+    CloseLink(NeighbourId),
     /// Close the connection by which a neighbour came.
-    SendAway(NeighbourId),
+    ClosePeer(NeighbourId),
 }
 
 /// What became of a neighbour's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Outcome {
     /// It was handled.
-    Next,
+    Continue,
     /// The connection is to be closed once what was appended is out.
     Close,
 }
@@ -97,24 +97,24 @@ pub struct Herd {
     settings: Settings,
     table: Table,
     links: Vec<Link>,
-    introduced: Vec<Introduced>,
+    inbound: Vec<InboundPeer>,
     /// How far each neighbour has filled us; none once that was said.
-    filling: Option<Vec<Filling>>,
+    sync: Option<Vec<SyncState>>,
     /// When somebody last said HELLO by our own name.
     namesake_at: Option<Duration>,
     outputs: VecDeque<Output>,
-    chance: u64,
+    random_state: u64,
 }
 
 /// Whether a neighbour has told all that it knew when we started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Filling {
+enum SyncState {
     /// It may be there.
-    Expected,
+    Pending,
     /// It can't be reached.
-    Absent,
+    Unreachable,
     /// It has sent its first MARK.
-    Marked,
+    Synced,
 }
 
 impl Herd {
@@ -122,13 +122,13 @@ impl Herd {
     pub fn new(settings: Settings, now: Now) -> Herd {
         let count = settings.neighbours.len();
         let id = |index: usize| NeighbourId(index as u16);
-        let table = Table::new(settings.clients, settings.seed);
+        let table = Table::new(settings.max_clients, settings.seed);
         Herd {
-            chance: table.unpredictable(b"jitter"),
+            random_state: table.unpredictable(b"jitter"),
             table,
             links: (0..count).map(|index| Link::new(id(index), now.elapsed)).collect(),
-            introduced: (0..count).map(|_| Introduced::new()).collect(),
-            filling: Some(vec![Filling::Expected; count]),
+            inbound: (0..count).map(|_| InboundPeer::new()).collect(),
+            sync: Some(vec![SyncState::Pending; count]),
             namesake_at: None,
             outputs: VecDeque::new(),
             settings,
@@ -157,11 +157,11 @@ impl Herd {
         iamat: &Iamat<'_>,
         now: Now,
         out: &mut Vec<u8>,
-        witness: &mut dyn Witness,
-    ) -> Result<(), Refused> {
-        let latest = now.wall.0.saturating_add(self.settings.ahead.as_nanos() as i128);
+        observer: &mut dyn Observer,
+    ) -> Result<(), RequestError> {
+        let latest = now.wall.0.saturating_add(self.settings.max_future.as_nanos() as i128);
         if iamat.timestamp.nanos > latest {
-            return Err(Refused::Future);
+            return Err(RequestError::Future);
         }
         let name = std::mem::take(&mut self.settings.name);
         let update = UpdateRef {
@@ -172,69 +172,74 @@ impl Herd {
             skew: now.wall.skew(&iamat.timestamp),
         };
         update.write_at(self.settings.dialect, out);
-        self.store(&update, None, witness);
+        self.store(&update, None, observer);
         self.settings.name = name;
         Ok(())
     }
 
     /// Offers an update to the table and says what became of it. The links find it in the feed.
-    fn store(&mut self, update: &UpdateRef<'_>, from: Option<Origin>, witness: &mut dyn Witness) {
-        let offer = self.table.offer(update, from);
-        witness.note(Event::Offered { update: *update, offer });
-        if !matches!(offer, Offer::Stored(_)) {
+    fn store(&mut self, update: &UpdateRef<'_>, from: Option<Source>, observer: &mut dyn Observer) {
+        let applied = self.table.apply(update, from);
+        observer.record(Event::Applied { update: *update, applied });
+        if !matches!(applied, Applied::Stored(_)) {
             return;
         }
         for (index, link) in self.links.iter().enumerate() {
             let neighbour = NeighbourId(index as u16);
-            let told_us = from.is_some_and(|from| from.neighbour == neighbour);
-            if !link.is_up() && !told_us {
-                witness.note(Event::CannotSend { update: *update, neighbour });
+            let sent_it = from.is_some_and(|from| from.neighbour == neighbour);
+            if !link.is_up() && !sent_it {
+                observer.record(Event::CannotSend { update: *update, neighbour });
             }
         }
     }
 
     /// Notes what a neighbour may still have for us.
-    fn note_filling(&mut self, neighbour: NeighbourId, news: Filling, witness: &mut dyn Witness) {
-        if let Some(filling) = &mut self.filling {
+    fn set_sync_state(
+        &mut self,
+        neighbour: NeighbourId,
+        news: SyncState,
+        observer: &mut dyn Observer,
+    ) {
+        if let Some(filling) = &mut self.sync {
             let known = &mut filling[usize::from(neighbour.0)];
-            if *known != Filling::Marked {
+            if *known != SyncState::Synced {
                 *known = news;
             }
         }
-        self.check_filled(witness);
+        self.check_in_sync(observer);
     }
 
     /// Says, once, that nothing is missing any more.
-    fn check_filled(&mut self, witness: &mut dyn Witness) {
-        let missing = |filling: &Vec<Filling>| filling.contains(&Filling::Expected);
-        if self.filling.as_ref().is_some_and(|filling| !missing(filling)) {
-            self.filling = None;
-            witness.note(Event::Filled);
+    fn check_in_sync(&mut self, observer: &mut dyn Observer) {
+        let missing = |filling: &Vec<SyncState>| filling.contains(&SyncState::Pending);
+        if self.sync.as_ref().is_some_and(|filling| !missing(filling)) {
+            self.sync = None;
+            observer.record(Event::InSync);
         }
     }
 
     /// The link's connection is made: appends the HELLO.
     pub fn link_connected(&mut self, neighbour: NeighbourId, now: Now, out: &mut Vec<u8>) {
-        let patience = 3 * self.settings.heartbeat;
-        self.link(neighbour).connected(patience, now.elapsed);
+        let timeout = 3 * self.settings.heartbeat;
+        self.link(neighbour).connected(timeout, now.elapsed);
         write_hello(self.settings.name.as_bytes(), self.settings.epoch, out);
     }
 
     /// The link's connection is closed, or could not be made.
-    pub fn link_closed(&mut self, neighbour: NeighbourId, now: Now, witness: &mut dyn Witness) {
-        let jitter = self.chance();
+    pub fn link_closed(&mut self, neighbour: NeighbourId, now: Now, observer: &mut dyn Observer) {
+        let jitter = self.next_random();
         self.link(neighbour).closed(jitter, now.elapsed);
         // One that is connected here can't be reached by us, and may have something for us all the same.
-        if !self.introduced[usize::from(neighbour.0)].is_connected() {
-            self.note_filling(neighbour, Filling::Absent, witness);
+        if !self.inbound[usize::from(neighbour.0)].is_connected() {
+            self.set_sync_state(neighbour, SyncState::Unreachable, observer);
         }
     }
 
     /// The link's connection could not be made, or ended before RESUME came, and the outside tries another
     /// address of the neighbour at once, without a pause.
     pub fn link_tries_again(&mut self, neighbour: NeighbourId, now: Now) {
-        let patience = 3 * self.settings.heartbeat;
-        self.link(neighbour).dial(patience, now.elapsed);
+        let timeout = 3 * self.settings.heartbeat;
+        self.link(neighbour).dial(timeout, now.elapsed);
     }
 
     /// Handles a line that a neighbour answered on our link to it.
@@ -243,31 +248,31 @@ impl Herd {
         neighbour: NeighbourId,
         line: &[u8],
         now: Now,
-        witness: &mut dyn Witness,
-    ) -> Verdict {
+        observer: &mut dyn Observer,
+    ) -> Outcome {
         let greeting = self.link(neighbour).is_greeting();
         match FromAcceptor::parse(line) {
             Ok(FromAcceptor::Resume { name, .. })
                 if greeting && name != self.name(neighbour).as_bytes() =>
             {
-                witness.note(Event::WrongName { neighbour, answered: name });
-                Verdict::Close
+                observer.record(Event::WrongName { neighbour, answered: name });
+                Outcome::Close
             }
             Ok(FromAcceptor::Resume { mark, epoch, .. }) if greeting => {
                 let cursor = self.resume_from(mark);
                 self.link(neighbour).resume(cursor, epoch, now.elapsed);
                 let behind = self.table.end().0 - cursor.0;
-                witness.note(Event::LinkUp { neighbour, from: cursor, behind });
-                self.note_filling(neighbour, Filling::Expected, witness);
-                Verdict::Next
+                observer.record(Event::LinkUp { neighbour, from: cursor, behind });
+                self.set_sync_state(neighbour, SyncState::Pending, observer);
+                Outcome::Continue
             }
             Ok(FromAcceptor::Ack(seq)) if !greeting => {
                 self.link(neighbour).ack(seq, now.elapsed);
-                Verdict::Next
+                Outcome::Continue
             }
             _ => {
-                witness.note(Event::AnswerRefused { neighbour, line });
-                Verdict::Close
+                observer.record(Event::AnswerRejected { neighbour, line });
+                Outcome::Close
             }
         }
     }
@@ -289,16 +294,16 @@ impl Herd {
         full: usize,
         now: Now,
         out: &mut Vec<u8>,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
         let link = &mut self.links[usize::from(neighbour.0)];
-        link.poll_settings(&self.settings, full, out, witness);
-        link.poll_output(&self.table, full, now, out, witness);
+        link.poll_settings(&self.settings, full, out, observer);
+        link.poll_output(&self.table, full, now, out, observer);
     }
 
     /// Whether [`Herd::poll_link`] would append something, given room.
-    pub fn link_lags(&self, neighbour: NeighbourId) -> bool {
-        self.links[usize::from(neighbour.0)].lags(self.table.end())
+    pub fn link_has_pending(&self, neighbour: NeighbourId) -> bool {
+        self.links[usize::from(neighbour.0)].has_pending(self.table.end())
     }
 
     /// Whether a connection to a neighbour has been asked for and is not there yet.
@@ -331,42 +336,42 @@ impl Herd {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let heartbeat = self.settings.heartbeat;
         let links = self.links.iter().map(|link| link.poll_timeout(heartbeat));
-        let callers = self.introduced.iter().filter_map(|one| one.silent_at(3 * heartbeat));
+        let callers = self.inbound.iter().filter_map(|one| one.times_out_at(3 * heartbeat));
         // Without neighbours nothing is missing, and nothing else would say so.
-        let filled = (self.filling.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
+        let filled = (self.sync.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
         links.chain(callers).chain(filled).min()
     }
 
     /// Does what is due by now.
-    pub fn handle_timeout(&mut self, now: Now, witness: &mut dyn Witness) {
+    pub fn handle_timeout(&mut self, now: Now, observer: &mut dyn Observer) {
         let heartbeat = self.settings.heartbeat;
-        self.check_filled(witness);
+        self.check_in_sync(observer);
         for index in 0..self.links.len() {
             let neighbour = NeighbourId(index as u16);
             match self.links[index].handle_timeout(heartbeat, now.elapsed) {
-                Due::Nothing => {}
-                Due::Dial => self.dial(neighbour, now),
-                Due::HangUp(reason) => self.give_up(neighbour, reason, now, witness),
+                LinkAction::Nothing => {}
+                LinkAction::Dial => self.dial(neighbour, now),
+                LinkAction::Close(reason) => self.close_link(neighbour, reason, now, observer),
             }
-            let introduced = &mut self.introduced[index];
-            if introduced.silent_at(3 * heartbeat).is_some_and(|at| at <= now.elapsed) {
-                witness.note(Event::Silent { neighbour });
-                introduced.send_away();
-                self.outputs.push_back(Output::SendAway(neighbour));
+            let inbound = &mut self.inbound[index];
+            if inbound.times_out_at(3 * heartbeat).is_some_and(|at| at <= now.elapsed) {
+                observer.record(Event::PeerTimedOut { neighbour });
+                inbound.disconnect();
+                self.outputs.push_back(Output::ClosePeer(neighbour));
             }
         }
     }
 
     /// A neighbour has said HELLO to us: it is there, so our link to it need not wait.
-    fn neighbour_called(
+    fn hello_received(
         &mut self,
         neighbour: NeighbourId,
         epoch: Epoch,
         now: Now,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
-        if let Due::HangUp(reason) = self.link(neighbour).called(epoch, now.elapsed) {
-            self.give_up(neighbour, reason, now, witness);
+        if let LinkAction::Close(reason) = self.link(neighbour).hello_received(epoch, now.elapsed) {
+            self.close_link(neighbour, reason, now, observer);
         }
         // Now, not when timers run: its next line may be handled before that.
         if self.link(neighbour).is_due_to_dial(now.elapsed) {
@@ -375,21 +380,21 @@ impl Herd {
     }
 
     fn dial(&mut self, neighbour: NeighbourId, now: Now) {
-        let patience = 3 * self.settings.heartbeat;
-        self.link(neighbour).dial(patience, now.elapsed);
+        let timeout = 3 * self.settings.heartbeat;
+        self.link(neighbour).dial(timeout, now.elapsed);
         self.outputs.push_back(Output::Dial(neighbour));
     }
 
-    fn give_up(
+    fn close_link(
         &mut self,
         neighbour: NeighbourId,
         reason: &'static str,
         now: Now,
-        witness: &mut dyn Witness,
+        observer: &mut dyn Observer,
     ) {
-        witness.note(Event::HungUp { neighbour, reason });
-        self.outputs.push_back(Output::HangUp(neighbour));
-        self.link_closed(neighbour, now, witness);
+        observer.record(Event::LinkDown { neighbour, reason });
+        self.outputs.push_back(Output::CloseLink(neighbour));
+        self.link_closed(neighbour, now, observer);
     }
 
     fn link(&mut self, neighbour: NeighbourId) -> &mut Link {
@@ -397,9 +402,9 @@ impl Herd {
     }
 
     /// A number between 0 and 1, the next of the series that the seed gives (splitmix64).
-    fn chance(&mut self) -> f64 {
-        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.chance;
+    fn next_random(&mut self) -> f64 {
+        self.random_state = self.random_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random_state;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64

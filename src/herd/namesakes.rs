@@ -40,7 +40,7 @@ impl Namesakes {
     }
 
     /// Whether there are two by now.
-    pub(super) fn are_about(&self, now: Duration) -> bool {
+    pub(super) fn are_present(&self, now: Duration) -> bool {
         self.returns >= NAMESAKE_RETURNS && now < self.returned_at + NAMESAKES_RESET_AFTER
     }
 }

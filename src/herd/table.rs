@@ -34,14 +34,14 @@ pub struct Table {
 pub struct Entry {
     pub update: Update,
     /// The neighbour it came from, in which run of it; none where a client told this server.
-    pub origin: Option<Origin>,
+    pub source: Option<Source>,
     /// The number of its latest change.
     seq: Seq,
 }
 
 /// Where an update came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct Source {
     pub neighbour: NeighbourId,
     /// The run that the neighbour's HELLO named.
     pub epoch: Epoch,
@@ -49,7 +49,7 @@ pub struct Origin {
 
 /// What became of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub enum Applied {
     /// It is the newest of its client, and the table's change with this number.
     Stored(Seq),
     /// The table has this one, or a newer one.
@@ -110,13 +110,13 @@ impl Table {
     /// What is known of a client.
     pub fn get(&self, id: &[u8]) -> Option<&Entry> {
         let slot = self.find(self.hash(id), id)?;
-        Some(&self.entries[slot as usize]).filter(|entry| is_in_sight(&self.floor, entry))
+        Some(&self.entries[slot as usize]).filter(|entry| is_visible(&self.floor, entry))
     }
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.iter().map(|(_, entry)| entry);
-        entries.filter(|entry| is_in_sight(&self.floor, entry))
+        entries.filter(|entry| is_visible(&self.floor, entry))
     }
 
     /// The records behind `cursor`, each with its entry unless the record is dead.
@@ -131,44 +131,44 @@ impl Table {
     }
 
     /// Stores the update if it is above the floor and the newest of its client.
-    pub fn offer(&mut self, update: &UpdateRef<'_>, origin: Option<Origin>) -> Offer {
+    pub fn apply(&mut self, update: &UpdateRef<'_>, source: Option<Source>) -> Applied {
         if !self.is_above_floor(update) {
-            return Offer::BelowFloor;
+            return Applied::BelowFloor;
         }
         let hash = self.hash(update.id);
         let found = self.find(hash, update.id);
-        let known = found.filter(|&slot| is_in_sight(&self.floor, &self.entries[slot as usize]));
+        let known = found.filter(|&slot| is_visible(&self.floor, &self.entries[slot as usize]));
         let slot = if let Some(slot) = known {
             let entry = &mut self.entries[slot as usize];
             if update.newness(&entry.update.get()).is_le() {
-                return Offer::Stale;
+                return Applied::Stale;
             }
             entry.update.assign(update);
-            entry.origin = origin;
+            entry.source = source;
             slot
         } else {
             if self.len == self.bound && !self.raise_floor(update) {
-                return Offer::BelowFloor;
+                return Applied::BelowFloor;
             }
             self.len += 1;
             // Raising the floor may have swept the slot that was found below it.
-            self.put(hash, update, origin)
+            self.put(hash, update, source)
         };
         let seq = self.feed.append(slot);
         self.entries[slot as usize].seq = seq;
         self.tidy_up();
-        Offer::Stored(seq)
+        Applied::Stored(seq)
     }
 
     /// Puts the update into its client's entry, or into a new one.
-    fn put(&mut self, hash: u64, update: &UpdateRef<'_>, origin: Option<Origin>) -> u32 {
+    fn put(&mut self, hash: u64, update: &UpdateRef<'_>, source: Option<Source>) -> u32 {
         if let Some(slot) = self.find(hash, update.id) {
             let entry = &mut self.entries[slot as usize];
             entry.update.assign(update);
-            entry.origin = origin;
+            entry.source = source;
             return slot;
         }
-        let entry = Entry { update: Update::new(update), origin, seq: Seq(0) };
+        let entry = Entry { update: Update::new(update), source, seq: Seq(0) };
         let slot = self.entries.insert(entry) as u32;
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |&slot: &u32| hasher.hash(entries[slot as usize].update.id());
@@ -221,7 +221,7 @@ impl Table {
         let (entries, floor) = (&self.entries, &self.floor);
         let is_alive = |record: Record| {
             let entry = entries.get(record.slot as usize);
-            entry.is_some_and(|entry| entry.seq == record.seq && is_in_sight(floor, entry))
+            entry.is_some_and(|entry| entry.seq == record.seq && is_visible(floor, entry))
         };
         self.feed.compact(self.len, is_alive);
     }
@@ -250,7 +250,7 @@ impl Table {
 
     fn entry_of(&self, record: Record) -> Option<&Entry> {
         let entry = self.entries.get(record.slot as usize)?;
-        let alive = entry.seq == record.seq && is_in_sight(&self.floor, entry);
+        let alive = entry.seq == record.seq && is_visible(&self.floor, entry);
         alive.then_some(entry)
     }
 
@@ -269,7 +269,7 @@ impl Table {
 }
 
 /// Whether the floor has not risen past an entry. Mostly there is no floor, and nothing to read.
-fn is_in_sight(floor: &Option<AgeKey>, entry: &Entry) -> bool {
+fn is_visible(floor: &Option<AgeKey>, entry: &Entry) -> bool {
     floor.is_none() || is_above(floor, &entry.update.get())
 }
 
@@ -320,7 +320,7 @@ mod tests {
         for id in ids {
             let update =
                 UpdateRef { id, location: b"+34-118", timestamp, server: b"A", skew: Skew(0) };
-            assert!(matches!(table.offer(&update, None), Offer::Stored(_)));
+            assert!(matches!(table.apply(&update, None), Applied::Stored(_)));
         }
         assert_eq!(table.len(), ids.len());
         ids.iter().map(|id| table.by_id.iter_hash(table.hash(id)).count()).sum()

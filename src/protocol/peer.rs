@@ -42,9 +42,9 @@ pub enum FromDialler<'a> {
 pub struct Common<'a> {
     /// The dialect's name; that of a server of another version may be unknown here.
     pub dialect: &'a [u8],
-    pub clients: u64,
+    pub max_clients: u64,
     /// In whole milliseconds.
-    pub ahead: u64,
+    pub max_future: u64,
 }
 
 /// What the accepting side answers.
@@ -95,8 +95,8 @@ impl<'a> FromDialler<'a> {
             }
             [b"MARK", seq] => Seq::parse(seq).map(FromDialler::Mark).ok_or(PeerError::Unknown),
             // A later version may have more to say.
-            [b"SETTINGS", dialect, clients, ahead, ..] => {
-                let settings = parse_settings(dialect, clients, ahead);
+            [b"SETTINGS", dialect, max_clients, max_future, ..] => {
+                let settings = parse_settings(dialect, max_clients, max_future);
                 settings.map(FromDialler::Settings).ok_or(PeerError::Unknown)
             }
             [b"HELLO", b"herd/1", server, epoch] => {
@@ -135,15 +135,19 @@ fn parse_resume<'a>(
     Some(FromAcceptor::Resume { mark, epoch: Epoch::parse(epoch)?, name })
 }
 
-fn parse_settings<'a>(dialect: &'a [u8], clients: &[u8], ahead: &[u8]) -> Option<Common<'a>> {
+fn parse_settings<'a>(
+    dialect: &'a [u8],
+    max_clients: &[u8],
+    max_future: &[u8],
+) -> Option<Common<'a>> {
     let is_word = dialect.len() <= DIALECT_BYTES && dialect.iter().all(u8::is_ascii_lowercase);
     // What is too large for us is as good as the largest number: it differs from ours.
     let number = |text: &[u8]| {
         let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         is_number.then(|| Seq::parse(text).map_or(u64::MAX, |seq| seq.0))
     };
-    let (clients, ahead) = (number(clients)?, number(ahead)?);
-    is_word.then_some(Common { dialect, clients, ahead })
+    let (max_clients, max_future) = (number(max_clients)?, number(max_future)?);
+    is_word.then_some(Common { dialect, max_clients, max_future })
 }
 
 fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
@@ -217,7 +221,7 @@ pub fn write_hello(server: &[u8], epoch: Epoch, out: &mut Vec<u8>) {
 pub fn write_settings(settings: &Common<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"SETTINGS ");
     out.extend_from_slice(settings.dialect);
-    for number in [settings.clients, settings.ahead] {
+    for number in [settings.max_clients, settings.max_future] {
         out.push(b' ');
         Seq(number).write(out);
     }

@@ -11,7 +11,7 @@ use super::time::{Timestamp, TimestampError};
 /// A line of a client that makes sense by itself. Whether its timestamp lies in the future and
 /// whether its client is known is for others to judge.
 #[derive(Clone, Copy, Debug)]
-pub enum Request<'a> {
+pub enum ClientRequest<'a> {
     Iamat(Iamat<'a>),
     Whatsat(Whatsat<'a>),
 }
@@ -36,7 +36,7 @@ pub struct Whatsat<'a> {
 
 /// Why a client's line is no command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RequestError {
     Empty,
     UnknownCommand,
     /// An IAMAT has three fields behind its command, a WHATSAT too.
@@ -54,35 +54,35 @@ pub enum Refused {
     UnknownClient,
 }
 
-impl<'a> Request<'a> {
+impl<'a> ClientRequest<'a> {
     /// Reads a line, given without its ending.
-    pub fn parse(line: &'a [u8], dialect: Dialect) -> Result<Request<'a>, Refused> {
+    pub fn parse(line: &'a [u8], dialect: Dialect) -> Result<ClientRequest<'a>, RequestError> {
         match split(line).as_slice() {
-            [] => Err(Refused::Empty),
-            [b"IAMAT", id, location, timestamp] => Ok(Request::Iamat(Iamat {
+            [] => Err(RequestError::Empty),
+            [b"IAMAT", id, location, timestamp] => Ok(ClientRequest::Iamat(Iamat {
                 id: check_id(id)?,
-                location: Location::parse(location).map_err(Refused::Location)?,
-                timestamp: Timestamp::parse(timestamp).map_err(Refused::Timestamp)?,
+                location: Location::parse(location).map_err(RequestError::Location)?,
+                timestamp: Timestamp::parse(timestamp).map_err(RequestError::Timestamp)?,
             })),
-            [b"WHATSAT", id, radius, bound] => Ok(Request::Whatsat(Whatsat {
+            [b"WHATSAT", id, radius, bound] => Ok(ClientRequest::Whatsat(Whatsat {
                 id: check_id(id)?,
-                radius: parse_radius(radius, dialect).ok_or(Refused::Radius)?,
-                bound: parse_bound(bound).ok_or(Refused::Bound)?,
+                radius: parse_radius(radius, dialect).ok_or(RequestError::Radius)?,
+                bound: parse_bound(bound).ok_or(RequestError::Bound)?,
             })),
-            [b"IAMAT" | b"WHATSAT", ..] => Err(Refused::FieldCount),
-            _ => Err(Refused::UnknownCommand),
+            [b"IAMAT" | b"WHATSAT", ..] => Err(RequestError::FieldCount),
+            _ => Err(RequestError::UnknownCommand),
         }
     }
 }
 
 /// Whether the line is an HTTP request's first one: a browser that was made to post here says
 /// no second line (section 1).
-pub fn asks_for_http(line: &[u8]) -> bool {
+pub fn is_http_request_line(line: &[u8]) -> bool {
     line.ends_with(b" HTTP/1.0") || line.ends_with(b" HTTP/1.1")
 }
 
-fn check_id(id: &[u8]) -> Result<&[u8], Refused> {
-    if id.len() > MAX_ID_BYTES { Err(Refused::IdTooLong) } else { Ok(id) }
+fn check_id(id: &[u8]) -> Result<&[u8], RequestError> {
+    if id.len() > MAX_ID_BYTES { Err(RequestError::IdTooLong) } else { Ok(id) }
 }
 
 /// The radius in metres. Its limit is judged by its digits, and only what passes becomes a float.
@@ -105,19 +105,19 @@ fn parse_bound(text: &[u8]) -> Option<usize> {
     (value <= MAX_BOUND).then_some(value)
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refused::Empty => "the line is empty",
-            Refused::UnknownCommand => "a client says IAMAT or WHATSAT",
-            Refused::FieldCount => "the command takes three fields",
-            Refused::IdTooLong => "the client's ID is longer than 256 bytes",
-            Refused::Location(error) => return error.fmt(f),
-            Refused::Timestamp(error) => return error.fmt(f),
-            Refused::Radius => "the radius is no decimal number from 0 to 50 km",
-            Refused::Bound => "the bound is no integer from 0 to 20",
-            Refused::Future => "the timestamp lies too far in the future",
-            Refused::UnknownClient => "nobody has said yet where this client is",
+            RequestError::Empty => "the line is empty",
+            RequestError::UnknownCommand => "a client says IAMAT or WHATSAT",
+            RequestError::FieldCount => "the command takes three fields",
+            RequestError::IdTooLong => "the client's ID is longer than 256 bytes",
+            RequestError::Location(error) => return error.fmt(f),
+            RequestError::Timestamp(error) => return error.fmt(f),
+            RequestError::Radius => "the radius is no decimal number from 0 to 50 km",
+            RequestError::Bound => "the bound is no integer from 0 to 20",
+            RequestError::Future => "the timestamp lies too far in the future",
+            RequestError::UnknownClient => "nobody has said yet where this client is",
         })
     }
 }

@@ -10,7 +10,7 @@ use herd_mio::application::LineBuffer;
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
-use herd_mio::herd::Caller;
+use herd_mio::herd::Peer;
 use herd_mio::places::google::{Answer, Api, Shape};
 use herd_mio::places::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::trim;
@@ -55,7 +55,7 @@ pub fn peer_lines(data: &[u8]) {
         stream.extend_from_slice(b"HELLO herd/1 Hands 00000000000000a1\n");
     }
     stream.extend_from_slice(rest);
-    let role = || Role::Caller(Caller::Stranger);
+    let role = || Role::Peer(Peer::Unidentified);
     let whole = converse(role(), &[&stream]);
     let cut = usize::from(*choice) % (stream.len() + 1);
     let (left, right) = stream.split_at(cut);

@@ -135,7 +135,7 @@ pub fn check_sent(
             _ => return Err(format!("{}", line.escape_ascii())),
         }
     }
-    let is_all = !server.herd.link_lags(neighbour);
+    let is_all = !server.herd.link_has_pending(neighbour);
     if is_all && tells && marked != Some(end) {
         return Err(format!("MARK {marked:?} behind all up to {end}"));
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use herd_mio::application::{Line, LineBuffer};
-use herd_mio::herd::{Caller, NeighbourId, Verdict};
+use herd_mio::herd::{NeighbourId, Outcome, Peer};
 use herd_mio::protocol::Seq;
 
 use crate::judge;
@@ -28,7 +28,7 @@ pub struct Wire {
     pub to: usize,
     /// In which run of each it was made.
     runs: [u64; 2],
-    caller: Caller,
+    caller: Peer,
     /// Bytes that wait to be framed at the acceptor, and at the dialler.
     framed: [LineBuffer; 2],
     /// Whether each end believes in it: the dialler, the acceptor.
@@ -82,11 +82,11 @@ impl Network {
 
     /// The wires from one to the other on which the acceptor has heard a HELLO, and none later on another.
     pub fn introduced(&self, from: usize, to: usize) -> Vec<u64> {
-        let is_introduced = |id: &u64| {
+        let is_identified = |id: &u64| {
             let wire = &self.wires[id];
-            !wire.is_replaced && matches!(wire.caller, Caller::Introduced { .. })
+            !wire.is_replaced && matches!(wire.caller, Peer::Identified { .. })
         };
-        self.open(from, to, BACK).into_iter().filter(is_introduced).collect()
+        self.open(from, to, BACK).into_iter().filter(is_identified).collect()
     }
 
     /// When the acceptor last heard a line on such a wire, if that was before a time.
@@ -134,7 +134,7 @@ impl World<'_> {
             from,
             to,
             runs: [run, self.servers[to].run],
-            caller: Caller::Stranger,
+            caller: Peer::Unidentified,
             framed: [LineBuffer::default(), LineBuffer::default()],
             is_open: [true, true],
             arrival: [self.now, self.now],
@@ -152,7 +152,7 @@ impl World<'_> {
 
     /// A link copies from the feed what it has room for.
     pub fn write(&mut self, from: usize, neighbour: NeighbourId) -> Result<(), Wrong> {
-        if !self.servers[from].herd.link_lags(neighbour) {
+        if !self.servers[from].herd.link_has_pending(neighbour) {
             return Ok(());
         }
         let to = self.servers[from].neighbours[usize::from(neighbour.0)];
@@ -229,11 +229,11 @@ impl World<'_> {
         while let Some(wire) = self.network.wires.get_mut(&id) {
             let Some(Line::Whole(line)) = wire.framed[way].next_line(65_536) else { break };
             let line = line.to_vec();
-            let verdict = match way {
+            let outcome = match way {
                 OUT => self.called(id, &line)?,
                 _ => self.answered(ends[OUT], ends[BACK], &line),
             };
-            if verdict == Verdict::Close {
+            if outcome == Outcome::Close {
                 self.close(id, 1 - way);
                 break;
             }
@@ -243,20 +243,20 @@ impl World<'_> {
     }
 
     /// A line of a dialler reaches the acceptor.
-    fn called(&mut self, id: u64, line: &[u8]) -> Result<Verdict, Wrong> {
-        let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(Verdict::Close) };
+    fn called(&mut self, id: u64, line: &[u8]) -> Result<Outcome, Wrong> {
+        let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(Outcome::Close) };
         let (from, to, run) = (wire.from, wire.to, wire.runs[OUT]);
         let moment = self.servers[to].moment(self.now);
         let server = &mut self.servers[to];
         server.shadow.source = Some((from, run));
-        let was_introduced = matches!(wire.caller, Caller::Introduced { .. });
-        if let (Caller::Introduced { neighbour, .. }, true) =
+        let was_identified = matches!(wire.caller, Peer::Identified { .. });
+        if let (Peer::Identified { neighbour, .. }, true) =
             (wire.caller, line.starts_with(b"MARK "))
         {
             server.shadow.marked.insert(neighbour.0);
         }
         let mut answer = Vec::new();
-        let verdict = server.herd.handle_caller(
+        let outcome = server.herd.handle_peer_line(
             &mut wire.caller,
             line,
             &|_| true,
@@ -267,21 +267,21 @@ impl World<'_> {
         wire.heard_at = self.now;
         // What a run says of its feed can be compared with it only while that run lives.
         let is_comparable = self.servers[from].run == run;
-        if verdict == Verdict::Next && is_comparable {
+        if outcome == Outcome::Continue && is_comparable {
             let (from, to) = (&self.servers[from], &self.servers[to]);
             judge::check_applied(from, to, &mut wire.marked, line, &answer)
                 .map_err(|wrong| format!("{wrong}, on a wire from {} to {}", wire.from, wire.to))?;
         }
-        let is_introduced = matches!(wire.caller, Caller::Introduced { .. });
+        let is_identified = matches!(wire.caller, Peer::Identified { .. });
         self.send(id, BACK, &answer);
-        if is_introduced && !was_introduced {
+        if is_identified && !was_identified {
             self.heard_hello(to, from, epoch(from, run).0, Some(id))?;
         }
-        Ok(verdict)
+        Ok(outcome)
     }
 
     /// A line of an acceptor reaches the dialler.
-    fn answered(&mut self, from: usize, to: usize, line: &[u8]) -> Verdict {
+    fn answered(&mut self, from: usize, to: usize, line: &[u8]) -> Outcome {
         let (neighbour, moment) = (self.neighbour(from, to), self.moment(from));
         let server = &mut self.servers[from];
         let watch = &mut server.watch[usize::from(neighbour.0)];
@@ -348,7 +348,7 @@ impl World<'_> {
         let Some(wire) = self.network.wires.get(&id) else { return };
         let (from, to, caller) = (wire.from, wire.to, wire.caller);
         if end == BACK {
-            return self.servers[to].herd.caller_left(caller);
+            return self.servers[to].herd.peer_closed(caller);
         }
         // A later connection of the same link is not concerned.
         let is_latest = self.network.by_ends[&(from, to)].last() == Some(&id);

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
-use herd_mio::herd::{Event, NeighbourId, Offer, Witness};
+use herd_mio::herd::{Applied, Event, NeighbourId, Observer};
 use herd_mio::protocol::UpdateRef;
 
 /// An update as the protocol (section 5) orders those of one client.
@@ -111,28 +111,28 @@ pub struct Shadow {
     pub marked: BTreeSet<u16>,
 }
 
-impl Witness for Shadow {
-    fn note(&mut self, event: Event<'_>) {
+impl Observer for Shadow {
+    fn record(&mut self, event: Event<'_>) {
         match event {
-            Event::Offered { update, offer } => self.offered(&update, offer),
+            Event::Applied { update, applied } => self.applied(&update, applied),
             Event::Sending { .. } => self.sent += 1,
-            Event::Filled => self.is_filled = true,
-            Event::CaughtUp { neighbour, .. } => drop(self.marked.insert(neighbour.0)),
-            Event::Silent { .. } => self.given_up += 1,
-            Event::HungUp { reason, .. } => {
+            Event::InSync => self.is_filled = true,
+            Event::CatchUpReceived { neighbour, .. } => drop(self.marked.insert(neighbour.0)),
+            Event::PeerTimedOut { .. } => self.given_up += 1,
+            Event::LinkDown { reason, .. } => {
                 self.given_up += 1;
                 self.reason = reason;
             }
             Event::LinkUp { behind, .. } if !self.refills && behind > 0 => {
                 self.fail(format!("tells {behind} changes that were before the link"));
             }
-            Event::AnswerRefused { line, neighbour } => {
+            Event::AnswerRejected { line, neighbour } => {
                 self.fail(format!("{neighbour:?} answered {}", line.escape_ascii()));
             }
-            Event::CallerRefused { reason, line } => {
+            Event::PeerRejected { reason, line } => {
                 self.fail(format!("refused for {reason}: {}", line.escape_ascii()));
             }
-            Event::Skipped { line, error, .. } => {
+            Event::UpdateSkipped { line, error, .. } => {
                 self.fail(format!("skipped for {error:?}: {}", line.escape_ascii()));
             }
             Event::WrongName { neighbour: NeighbourId(number), .. } => {
@@ -146,7 +146,7 @@ impl Witness for Shadow {
 impl Shadow {
     /// Says again what becomes of an update (section 5): a full table makes room for a newcomer by its
     /// tenth with the least age keys, and nothing up to the last of these is held from then on.
-    fn offered(&mut self, update: &UpdateRef<'_>, offer: Offer) {
+    fn applied(&mut self, update: &UpdateRef<'_>, applied: Applied) {
         let told = Told::of(update);
         let key = (told.age(), update.id.to_vec());
         let known = self.table.get(update.id);
@@ -161,10 +161,10 @@ impl Shadow {
             self.table.insert(update.id.to_vec(), (told.clone(), self.source));
             "stored"
         };
-        let said = match offer {
-            Offer::Stored(_) => "stored",
-            Offer::Stale => "stale",
-            Offer::BelowFloor => "below the floor",
+        let said = match applied {
+            Applied::Stored(_) => "stored",
+            Applied::Stale => "stale",
+            Applied::BelowFloor => "below the floor",
         };
         if said != right {
             self.fail(format!("{told:?} is {right}, and was taken for {said}"));

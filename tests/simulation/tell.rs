@@ -1,6 +1,6 @@
 //! What clients say.
 
-use herd_mio::protocol::{Dialect, Refused, Request};
+use herd_mio::protocol::{ClientRequest, Dialect, RequestError};
 
 use crate::oracle::Told;
 use crate::world::{World, Wrong, name};
@@ -26,7 +26,9 @@ impl World<'_> {
             return Ok(());
         }
         let line = format!("IAMAT {text}");
-        let Ok(Request::Iamat(iamat)) = Request::parse(line.as_bytes(), Dialect::Report) else {
+        let Ok(ClientRequest::Iamat(iamat)) =
+            ClientRequest::parse(line.as_bytes(), Dialect::Report)
+        else {
             return Err(format!("{line} is no IAMAT"));
         };
         let told = Told::by_client(text, &name(number), moment.wall.0);
@@ -36,7 +38,7 @@ impl World<'_> {
         let result = server.herd.handle_iamat(&iamat, moment, &mut answer, &mut server.shadow);
         let is_right = match result {
             Ok(()) => !is_refused && answer == format!("AT AT {text}\n").as_bytes(),
-            Err(refused) => is_refused && refused == Refused::Future && answer.is_empty(),
+            Err(refused) => is_refused && refused == RequestError::Future && answer.is_empty(),
         };
         if !is_right {
             return Err(format!("{line} is answered {result:?} {}", answer.escape_ascii()));

@@ -1,7 +1,7 @@
 //! What must hold of links in time: when they are dialled, that a HELLO ends their pause, that nobody who
 //! says nothing stays connected; and others who say HELLO by a server's name.
 
-use herd_mio::herd::{Caller, NeighbourId, Verdict};
+use herd_mio::herd::{NeighbourId, Outcome, Peer};
 
 use crate::world::{Due, Server, World, Wrong};
 
@@ -157,15 +157,15 @@ impl World<'_> {
         if self.servers[server].is_down {
             return Ok(());
         }
-        let mut caller = Caller::Stranger;
+        let mut caller = Peer::Unidentified;
         let hello = format!("HELLO herd/1 S{name} {epoch:016x}");
-        let (verdict, answer) = self.say(server, &mut caller, &hello);
-        if verdict != Verdict::Next || !answer.starts_with(b"RESUME 0 0 ") {
+        let (outcome, answer) = self.say(server, &mut caller, &hello);
+        if outcome != Outcome::Continue || !answer.starts_with(b"RESUME 0 0 ") {
             return Err(format!("{hello} is answered {}", answer.escape_ascii()));
         }
         self.heard_hello(server, name, epoch, None)?;
         if leaves {
-            self.servers[server].herd.caller_left(caller);
+            self.servers[server].herd.peer_closed(caller);
         } else {
             let (run, late) =
                 (self.servers[server].run, self.now + 3 * self.schedule.heartbeat + 2);
@@ -175,26 +175,26 @@ impl World<'_> {
     }
 
     /// Who was silent for three heartbeats was sent away, and is not heard any more.
-    pub fn late(&mut self, server: usize, run: u64, mut caller: Caller) -> Result<(), Wrong> {
+    pub fn late(&mut self, server: usize, run: u64, mut caller: Peer) -> Result<(), Wrong> {
         let Server { run: present, is_down, paused_until, .. } = self.servers[server];
         // One that stood still hears first what has come meanwhile, and that is no silence.
         if is_down || present != run || paused_until + 2 >= self.now {
             return Ok(());
         }
         match self.say(server, &mut caller, "MARK 7") {
-            (Verdict::Close, answer) if answer.is_empty() => self.settle(server),
+            (Outcome::Close, answer) if answer.is_empty() => self.settle(server),
             other => Err(format!("server {server} still hears who was silent: {other:?}")),
         }
     }
 
-    fn say(&mut self, number: usize, caller: &mut Caller, line: &str) -> (Verdict, Vec<u8>) {
+    fn say(&mut self, number: usize, caller: &mut Peer, line: &str) -> (Outcome, Vec<u8>) {
         let moment = self.moment(number);
         let server = &mut self.servers[number];
         let mut answer = Vec::new();
         let (line, shadow) = (line.as_bytes(), &mut server.shadow);
-        let verdict =
-            server.herd.handle_caller(caller, line, &|_| true, moment, &mut answer, shadow);
-        (verdict, answer)
+        let outcome =
+            server.herd.handle_peer_line(caller, line, &|_| true, moment, &mut answer, shadow);
+        (outcome, answer)
     }
 
     /// Whether all is well in time with a server whose timers have run.
@@ -235,7 +235,7 @@ impl World<'_> {
 
 /// A caller that waits among the things that will happen. (It has no order; nothing depends on it.)
 #[derive(Clone, Copy, Debug)]
-pub struct Late(pub Caller);
+pub struct Late(pub Peer);
 
 impl PartialEq for Late {
     fn eq(&self, _: &Late) -> bool {

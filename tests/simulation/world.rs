@@ -324,14 +324,14 @@ impl<'s> World<'s> {
                 let (run, at) = (self.servers[number].run, self.now + self.delay(number, to));
                 self.plan(at, Due::Connect { from: number, run, to });
             }
-            Output::HangUp(NeighbourId(place)) => {
+            Output::CloseLink(NeighbourId(place)) => {
                 let Server { shadow, watch, .. } = &self.servers[number];
                 watch[usize::from(place)]
                     .given_up(self.now, 3 * self.schedule.heartbeat, shadow.reason)
                     .map_err(|wrong| format!("server {number} {wrong}"))?;
                 self.hang_up(number, neighbours[usize::from(place)]);
             }
-            Output::SendAway(NeighbourId(place)) => {
+            Output::ClosePeer(NeighbourId(place)) => {
                 self.send_away(neighbours[usize::from(place)], number);
             }
         }
@@ -369,8 +369,8 @@ impl<'s> World<'s> {
             name: name(number),
             neighbours: neighbours.iter().map(|&it| name(it)).collect(),
             dialect: Dialect::Report,
-            clients: self.schedule.bound,
-            ahead: Duration::from_millis(self.schedule.ahead),
+            max_clients: self.schedule.bound,
+            max_future: Duration::from_millis(self.schedule.ahead),
             heartbeat: Duration::from_millis(self.schedule.heartbeat),
             refill: self.schedule.refill,
             epoch: epoch(number, run),

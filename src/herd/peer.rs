@@ -1,0 +1,348 @@
+//! The accepting side of a link: what a neighbour tells us (section 4).
+//!
+//! One per configured neighbour, whether it is connected or not, because the mark outlives the
+//! connection. A connection carries a [`SessionId`]; a later HELLO makes a new one, and from then on
+//! nothing more of the older is handled.
+
+use std::time::Duration;
+
+use super::namesakes::Namesakes;
+use super::{Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState};
+use crate::clock::Now;
+use crate::limits::{MARK_BYTES, MARK_UPDATES};
+use crate::protocol::{Common, Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
+use crate::protocol::{write_ack, write_refusal, write_resume};
+
+/// Which of a neighbour's connections a line came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionId(u64);
+
+/// Who is on a connection that a neighbour tells us things by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Nobody yet: the first line must be a HELLO.
+    Unidentified,
+    /// Nobody yet, but on this connection it can only be that neighbour, whatever name it says.
+    Expected(NeighbourId),
+    /// A neighbour.
+    Identified { neighbour: NeighbourId, session: SessionId },
+}
+
+/// A neighbour as it tells us things.
+#[derive(Clone, Debug)]
+pub struct InboundPeer {
+    /// The run that its latest HELLO named.
+    epoch: Option<Epoch>,
+    /// The last MARK of that run.
+    mark: Option<Seq>,
+    session: SessionId,
+    presence: Option<Presence>,
+    namesakes: Namesakes,
+    /// Where the settings of its latest run differ from ours.
+    differing: Option<Differing>,
+}
+
+/// Settings in which a neighbour differs, as it said them: none where it agrees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differing {
+    pub dialect: Option<String>,
+    pub max_clients: Option<u64>,
+    /// In whole milliseconds.
+    pub max_future: Option<u64>,
+}
+
+/// A neighbour that is connected.
+#[derive(Clone, Debug)]
+struct Presence {
+    last_received: Duration,
+    /// Whether nothing followed its HELLO yet.
+    is_new: bool,
+    /// Since the last MARK.
+    updates: usize,
+    bytes: usize,
+    /// Updates since the HELLO, while it tells what we missed.
+    catching_up: Option<usize>,
+}
+
+impl Differing {
+    fn between(theirs: &Common<'_>, ours: &Common<'_>) -> Differing {
+        let dialect = String::from_utf8_lossy(theirs.dialect).into_owned();
+        Differing {
+            dialect: (theirs.dialect != ours.dialect).then_some(dialect),
+            max_clients: (theirs.max_clients != ours.max_clients).then_some(theirs.max_clients),
+            max_future: (theirs.max_future != ours.max_future).then_some(theirs.max_future),
+        }
+    }
+}
+
+impl InboundPeer {
+    pub(super) fn new() -> InboundPeer {
+        InboundPeer {
+            epoch: None,
+            mark: None,
+            session: SessionId(0),
+            presence: None,
+            namesakes: Namesakes::default(),
+            differing: None,
+        }
+    }
+
+    /// Its HELLO: the mark to resume from, and the session that begins.
+    pub(super) fn hello(
+        &mut self,
+        epoch: Epoch,
+        now: Duration,
+    ) -> (Option<(Epoch, Seq)>, SessionId) {
+        if self.epoch != Some(epoch) {
+            self.epoch = Some(epoch);
+            self.mark = None;
+            self.differing = None;
+        }
+        self.namesakes.hello(epoch, now);
+        self.session.0 += 1;
+        let presence = Presence {
+            last_received: now,
+            is_new: true,
+            updates: 0,
+            bytes: 0,
+            catching_up: Some(0),
+        };
+        self.presence = Some(presence);
+        (self.mark.map(|mark| (epoch, mark)), self.session)
+    }
+
+    /// Whether `session` is the latest, and not over.
+    pub(super) fn is_present(&self, session: SessionId) -> bool {
+        self.presence.is_some() && self.session == session
+    }
+
+    /// Whether it has a connection here.
+    pub(super) fn is_connected(&self) -> bool {
+        self.presence.is_some()
+    }
+
+    /// Whether nothing followed its HELLO yet.
+    fn is_new(&self) -> bool {
+        self.presence.as_ref().is_some_and(|presence| presence.is_new)
+    }
+
+    /// The run it speaks for.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// Whether it tells what we missed: lines of that are not worth a record each.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.presence.as_ref().is_some_and(|presence| presence.catching_up.is_some())
+    }
+
+    /// Notes a line of `bytes` bytes.
+    pub(super) fn received(&mut self, bytes: usize, is_update: bool, now: Duration) {
+        if let Some(presence) = &mut self.presence {
+            presence.last_received = now;
+            presence.is_new = false;
+            presence.bytes += bytes + 1;
+            presence.updates += usize::from(is_update);
+            if let Some(updates) = &mut presence.catching_up {
+                *updates += usize::from(is_update);
+            }
+        }
+    }
+
+    /// Its MARK. If it ends the catching up, returns how many updates that took: in the midst of
+    /// it a MARK comes when a batch is full, so one that comes earlier has nothing behind it.
+    pub(super) fn mark(&mut self, seq: Seq) -> Option<usize> {
+        self.mark = Some(seq);
+        let presence = self.presence.as_mut()?;
+        let batch_is_full = presence.updates >= MARK_UPDATES || presence.bytes >= MARK_BYTES;
+        (presence.updates, presence.bytes) = (0, 0);
+        if batch_is_full { None } else { presence.catching_up.take() }
+    }
+
+    /// The session is over; the mark stays.
+    pub(super) fn closed(&mut self, session: SessionId) {
+        if self.session == session {
+            self.presence = None;
+        }
+    }
+
+    /// It is to be disconnected; nothing more of this session is handled.
+    pub(super) fn disconnect(&mut self) {
+        self.presence = None;
+    }
+
+    /// When its silence has lasted too long.
+    pub(super) fn times_out_at(&self, timeout: Duration) -> Option<Duration> {
+        self.presence.as_ref().map(|presence| presence.last_received + timeout)
+    }
+}
+
+impl Herd {
+    /// Handles a line that came by the neighbours' port, appending the answer to it. `admits`
+    /// says whether the connection's address is one that a neighbour may call from.
+    pub fn handle_peer_line(
+        &mut self,
+        peer: &mut Peer,
+        line: &[u8],
+        admits: &dyn Fn(NeighbourId) -> bool,
+        now: Now,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
+    ) -> Outcome {
+        let parsed = FromDialler::parse(line);
+        let refusal = match (*peer, parsed) {
+            (Peer::Identified { neighbour, session }, _)
+                if !self.inbound[usize::from(neighbour.0)].is_present(session) =>
+            {
+                return Outcome::Close;
+            }
+            (Peer::Unidentified, Ok(FromDialler::Hello { server, epoch })) => {
+                match self.find_neighbour(server) {
+                    Some(neighbour) if admits(neighbour) => {
+                        *peer = self.hello(neighbour, epoch, now, out, observer);
+                        return Outcome::Continue;
+                    }
+                    // (A loop of this server has its name, and is expected: it needs not be known.)
+                    _ if server == self.settings.name.as_bytes() => {
+                        self.namesake_at = Some(now.elapsed);
+                        "that is this server's own name"
+                    }
+                    Some(_) => "no neighbour of that name calls from this address",
+                    None => "no neighbour has that name",
+                }
+            }
+            (Peer::Expected(neighbour), Ok(FromDialler::Hello { epoch, .. })) => {
+                *peer = self.hello(neighbour, epoch, now, out, observer);
+                return Outcome::Continue;
+            }
+            (Peer::Unidentified | Peer::Expected(_), Err(PeerError::Version)) => {
+                "this server speaks herd/1 only"
+            }
+            (Peer::Unidentified | Peer::Expected(_), _) => "the first line here is a HELLO",
+            (Peer::Identified { neighbour, .. }, Ok(FromDialler::Settings(theirs)))
+                if self.inbound[usize::from(neighbour.0)].is_new() =>
+            {
+                self.handle_settings(neighbour, &theirs, line, now);
+                return Outcome::Continue;
+            }
+            (Peer::Identified { .. }, Ok(FromDialler::Settings(_))) => {
+                "a neighbour says SETTINGS once, before anything else"
+            }
+            (Peer::Identified { neighbour, .. }, Ok(FromDialler::Update(update))) => {
+                self.received(neighbour, line, true, now);
+                self.handle_update(neighbour, &update, line, observer);
+                return Outcome::Continue;
+            }
+            (Peer::Identified { neighbour, .. }, Ok(FromDialler::Mark(seq))) => {
+                self.received(neighbour, line, false, now);
+                self.handle_mark(neighbour, seq, out, observer);
+                return Outcome::Continue;
+            }
+            (Peer::Identified { neighbour, .. }, Err(PeerError::Update(error))) => {
+                self.received(neighbour, line, true, now);
+                observer.record(Event::UpdateSkipped { neighbour, error, line });
+                return Outcome::Continue;
+            }
+            (Peer::Identified { .. }, _) => "a neighbour says SETTINGS, UPDATELOC or MARK",
+        };
+        observer.record(Event::PeerRejected { reason: refusal, line });
+        write_refusal(line, out);
+        Outcome::Close
+    }
+
+    fn find_neighbour(&self, name: &[u8]) -> Option<NeighbourId> {
+        let mut names = self.settings.neighbours.iter();
+        let index = names.position(|neighbour| neighbour.as_bytes() == name)?;
+        Some(NeighbourId(index as u16))
+    }
+
+    fn hello(
+        &mut self,
+        neighbour: NeighbourId,
+        epoch: Epoch,
+        now: Now,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
+    ) -> Peer {
+        let inbound = &mut self.inbound[usize::from(neighbour.0)];
+        let (mark, session) = inbound.hello(epoch, now.elapsed);
+        write_resume(mark, self.settings.epoch, self.settings.name.as_bytes(), out);
+        observer.record(Event::PeerIdentified { neighbour, from: mark.map(|(_, seq)| seq) });
+        self.hello_received(neighbour, epoch, now, observer);
+        Peer::Identified { neighbour, session }
+    }
+
+    fn received(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Now) {
+        self.inbound[usize::from(neighbour.0)].received(line.len(), is_update, now.elapsed);
+    }
+
+    fn handle_settings(
+        &mut self,
+        neighbour: NeighbourId,
+        theirs: &Common<'_>,
+        line: &[u8],
+        now: Now,
+    ) {
+        self.received(neighbour, line, false, now);
+        let differing = Differing::between(theirs, &self.settings.common());
+        self.inbound[usize::from(neighbour.0)].differing = Some(differing);
+    }
+
+    fn handle_update(
+        &mut self,
+        neighbour: NeighbourId,
+        update: &UpdateRef<'_>,
+        line: &[u8],
+        observer: &mut dyn Observer,
+    ) {
+        if update.skew.0 < -(self.settings.max_future.as_nanos() as i128) {
+            let error = UpdateError::Future;
+            observer.record(Event::UpdateSkipped { neighbour, error, line });
+            return;
+        }
+        let inbound = &self.inbound[usize::from(neighbour.0)];
+        let from = inbound.epoch().map(|epoch| Source { neighbour, epoch });
+        self.store(update, from, observer);
+    }
+
+    fn handle_mark(
+        &mut self,
+        neighbour: NeighbourId,
+        seq: Seq,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
+    ) {
+        write_ack(seq, out);
+        if let Some(updates) = self.inbound[usize::from(neighbour.0)].mark(seq) {
+            observer.record(Event::CatchUpReceived { neighbour, updates });
+        }
+        self.set_sync_state(neighbour, SyncState::Synced, observer);
+    }
+
+    /// The connection that a caller came by is closed.
+    pub fn peer_closed(&mut self, peer: Peer) {
+        if let Peer::Identified { neighbour, session } = peer {
+            self.inbound[usize::from(neighbour.0)].closed(session);
+        }
+    }
+
+    /// In what a neighbour's settings differ from ours; none where it has not said them.
+    pub fn differing(&self, neighbour: NeighbourId) -> Option<&Differing> {
+        self.inbound[usize::from(neighbour.0)].differing.as_ref()
+    }
+
+    /// Whether two servers call themselves by a neighbour's name, and push each other off.
+    pub fn has_namesakes(&self, neighbour: NeighbourId, now: Now) -> bool {
+        self.inbound[usize::from(neighbour.0)].namesakes.are_present(now.elapsed)
+    }
+
+    /// When somebody last said HELLO by this server's own name.
+    pub fn namesake_at(&self) -> Option<Duration> {
+        self.namesake_at
+    }
+
+    /// Whether a neighbour tells what we missed while we or it were away.
+    pub fn is_catching_up(&self, neighbour: NeighbourId) -> bool {
+        self.inbound[usize::from(neighbour.0)].is_catching_up()
+    }
+}
