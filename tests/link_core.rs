@@ -10,7 +10,7 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::{
     Differing, Event, Feed, Herd, NeighbourId, Observer, Outcome, Output, Peer, Record, Settings,
 };
-use herd_mio::protocol::{Dialect, Epoch, Refused, Request, Seq};
+use herd_mio::protocol::{ClientRequest, Dialect, Epoch, RequestError, Seq};
 
 const HEARTBEAT: u64 = 1_000;
 const AHEAD: u64 = 300_000;
@@ -80,13 +80,15 @@ impl Bench {
         Bench { herd: Herd::new(settings, moment(0)), now: 0, said: Said::default() }
     }
 
-    fn tell(&mut self, id: &str) -> Result<(), Refused> {
+    fn tell(&mut self, id: &str) -> Result<(), RequestError> {
         self.tell_at(id, "500")
     }
 
-    fn tell_at(&mut self, id: &str, timestamp: &str) -> Result<(), Refused> {
+    fn tell_at(&mut self, id: &str, timestamp: &str) -> Result<(), RequestError> {
         let line = format!("IAMAT {id} +1-2 {timestamp}");
-        let Ok(Request::Iamat(iamat)) = Request::parse(line.as_bytes(), Dialect::Report) else {
+        let Ok(ClientRequest::Iamat(iamat)) =
+            ClientRequest::parse(line.as_bytes(), Dialect::Report)
+        else {
             panic!("{line}");
         };
         self.herd.handle_iamat(&iamat, moment(self.now), &mut Vec::new(), &mut self.said)
@@ -286,7 +288,7 @@ fn an_update_that_a_neighbour_misses_is_told_to_the_witness() {
 fn a_timestamp_may_be_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
     let mut bench = Bench::new(0);
     assert_eq!(bench.tell_at("a", "1300"), Ok(()));
-    assert_eq!(bench.tell_at("a", "1300.000000001"), Err(Refused::Future));
+    assert_eq!(bench.tell_at("a", "1300.000000001"), Err(RequestError::Future));
     assert_eq!(bench.tell_at("a", "1300.0000000009"), Ok(()), "ten decimals are cut to nine");
 }
 
@@ -678,7 +680,11 @@ fn settings_of_a_neighbour_are_compared_and_stand_before_anything_else() {
         let mut teller = hello(&mut bench);
         assert_eq!(bench.herd.differing(NeighbourId(1)), None);
         assert_eq!(teller.say(&mut bench, line), (Outcome::Continue, String::new()), "{line}");
-        let differing = Differing { dialect: dialect.map(str::to_owned), clients, ahead };
+        let differing = Differing {
+            dialect: dialect.map(str::to_owned),
+            max_clients: clients,
+            max_future: ahead,
+        };
         assert_eq!(bench.herd.differing(NeighbourId(1)), Some(&differing), "{line}");
         assert_eq!(teller.say(&mut bench, "MARK 0"), (Outcome::Continue, "ACK 0\n".into()));
     }
