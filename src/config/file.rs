@@ -11,7 +11,7 @@ use super::{Config, ConfigError, Fault, servers};
 use crate::args;
 use crate::errors::plain;
 use crate::files;
-use crate::limits::{MAX_CLIENT_LINE_BYTES, Limits};
+use crate::limits::{Limits, MAX_CLIENT_LINE_BYTES};
 use crate::places::google::Shape;
 
 /// A herd, and where the names of its servers stand.

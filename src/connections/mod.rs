@@ -150,7 +150,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Neighbour {
     dial: String,
-    /// What `dial` stands for, as far as it is known: from there the neighbour may call.
+    /// What `advertise` stands for, as far as it is known: from there the neighbour may call.
     addresses: Vec<IpAddr>,
     link: Option<ConnectionId>,
     caller: Option<ConnectionId>,
@@ -328,10 +328,10 @@ const BYTES_PER_LINE: u32 = 128;
 impl Neighbour {
     fn new(own: &ServerConfig, server: &ServerConfig) -> Neighbour {
         // One of our own name is another loop of this server, and dialled by what tells it apart.
-        let title = if server.name == own.name { &server.dial } else { &server.name };
-        let literal: Option<SocketAddr> = server.dial.parse().ok();
+        let title = if server.name == own.name { &server.advertise } else { &server.name };
+        let literal: Option<SocketAddr> = server.advertise.parse().ok();
         Neighbour {
-            dial: server.dial.clone(),
+            dial: server.advertise.clone(),
             addresses: literal.map(|address| address.ip().to_canonical()).into_iter().collect(),
             link: None,
             caller: None,
