@@ -125,7 +125,7 @@ fn settings_that_differ_are_told_to_the_operator_once_and_again_when_they_agree(
     let seen = ["dialect", "max_clients", "max_future"].map(|name| records(&goloman, &agree(name)));
     assert_eq!(seen, [1, 0, 1], "{}", goloman.log());
     say("SETTINGS report 1000000 300000", SECOND_RUN);
-    assert_eq!(records(&goloman, &agree("clients")), 1);
+    assert_eq!(records(&goloman, &agree("max_clients")), 1);
     assert_eq!(records(&goloman, " WARNING: Hands has"), 6, "{}", goloman.log());
 }
 

@@ -32,9 +32,10 @@ fn dials_by_name() -> Config {
     let mut text = "[[server]]\nname = \"A\"\nneighbours = [\"B\", \"C\"]\n".to_owned();
     for (name, port) in [("A", 2), ("B", 4), ("C", 6)] {
         if name != "A" {
-            text += &format!("[[server]]\nname = \"{name}\"\ndial = \"{name}.invalid:9\"\n");
+            text += &format!("[[server]]\nname = \"{name}\"\nadvertise = \"{name}.invalid:9\"\n");
         }
-        text += &format!("listen = \"127.0.0.1:{port}\"\npeers = \"127.0.0.1:{}\"\n", port + 1);
+        text +=
+            &format!("listen = \"127.0.0.1:{port}\"\npeer_listen = \"127.0.0.1:{}\"\n", port + 1);
     }
     Config::parse(&text).expect("a herd")
 }
