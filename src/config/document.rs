@@ -12,6 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::units::{parse_duration, parse_size, written};
 use super::{ConfigError, FAULTS_SHOWN, Fault};
 use crate::errors::did_you_mean;
 
@@ -214,16 +215,29 @@ impl<'d, 't> Section<'d, 't> {
         parse: impl Fn(&str) -> Option<T>,
         expected: &str,
     ) -> Option<Spanned<T>> {
+        self.parsed_or(key, |text| parse(text).ok_or(""), expected)
+    }
+
+    /// The same where `parse` has something to add to what is expected.
+    pub fn parsed_or<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+        expected: &str,
+    ) -> Option<Spanned<T>> {
         let value = self.take(key)?;
         let at = value.span();
         let parsed = match value.get_ref() {
             DeValue::String(text) => parse(text),
-            _ => None,
+            _ => Err(""),
         };
-        if parsed.is_none() {
-            self.refuse(key, &at, expected);
+        match parsed {
+            Ok(parsed) => Some(Spanned::new(at, parsed)),
+            Err(why) => {
+                self.refuse(key, &at, &format!("{expected}{why}"));
+                None
+            }
         }
-        Some(Spanned::new(at, parsed?))
     }
 
     /// A whole number.
@@ -236,15 +250,30 @@ impl<'d, 't> Section<'d, 't> {
         let Some(value) = self.take(key) else {
             return;
         };
-        let number = match value.get_ref() {
-            DeValue::Integer(number) => usize::from_str_radix(number.as_str(), number.radix()).ok(),
-            _ => None,
-        };
-        match number.filter(|number| allowed.contains(number)) {
+        match whole_number(value.get_ref()).filter(|number| allowed.contains(number)) {
             Some(number) => *setting = number,
             None => {
                 let (least, most) = allowed.into_inner();
                 let expected = format!("a whole number from {least} to {most}");
+                self.refuse(key, &value.span(), &expected);
+            }
+        }
+    }
+
+    /// A number of bytes, with or without a unit; `most` at most.
+    pub fn size(&mut self, key: &'static str, most: usize, setting: &mut usize) {
+        let Some(value) = self.take(key) else {
+            return;
+        };
+        let size = match value.get_ref() {
+            DeValue::String(text) => parse_size(text),
+            value => whole_number(value),
+        };
+        match size.filter(|size| (1..=most).contains(size)) {
+            Some(size) => *setting = size,
+            None => {
+                let expected =
+                    format!("a number of bytes from 1 to {most}, such as 4096 or \"4KiB\"");
                 self.refuse(key, &value.span(), &expected);
             }
         }
@@ -263,13 +292,16 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A time, at most `most`; as long as can be written if that is [`Duration::MAX`].
     pub fn duration(&mut self, key: &'static str, most: Duration, setting: &mut Duration) {
-        let parse = |text: &str| parse_duration(text).filter(|time| *time <= most);
+        let parse = |text: &str| match parse_duration(text)? {
+            time if time <= most => Ok(time),
+            _ => Err(""),
+        };
         let range = match most {
             Duration::MAX => String::new(),
             most => format!(" from \"1ms\" to \"{}\"", written(most)),
         };
-        let expected = format!("a time{range}, such as \"500ms\", \"60s\", \"5m\" or \"1h\"");
-        if let Some(time) = self.parsed(key, parse, &expected) {
+        let expected = format!("a time{range}, such as \"500ms\", \"60s\", \"1m30s\" or \"1h\"");
+        if let Some(time) = self.parsed_or(key, parse, &expected) {
             *setting = time.into_inner();
         }
     }
@@ -363,36 +395,23 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// A whole number and its unit.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let unit = text.find(|letter: char| !letter.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit);
-    let number: u64 = number.parse().ok()?;
-    let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    let duration = Duration::from_millis(number.checked_mul(*milliseconds)?);
-    (!duration.is_zero()).then_some(duration)
-}
-
-/// A duration as [`parse_duration`] reads it, in the greatest unit that leaves nothing over.
-pub fn written(duration: Duration) -> String {
-    let milliseconds = duration.as_millis();
-    let fits = |unit: &&(&str, u64)| milliseconds.is_multiple_of(u128::from(unit.1));
-    let (name, unit) = UNITS.iter().find(fits).unwrap_or(&("ms", 1));
-    format!("{}{name}", milliseconds / u128::from(*unit))
-}
-
 /// Whether people call an API key, or its file, so. It has no place in a file that is the same for the whole herd.
 fn is_of_api_key(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     name.ends_with("key") || name.ends_with("key_file") || name.ends_with("keyfile")
 }
 
+fn whole_number(value: &DeValue<'_>) -> Option<usize> {
+    match value {
+        DeValue::Integer(number) => usize::from_str_radix(number.as_str(), number.radix()).ok(),
+        _ => None,
+    }
+}
+
 fn shortened(name: &str) -> String {
     name.chars().take(SHOWN_OF_A_VALUE).flat_map(char::escape_debug).collect()
 }
 
-/// Units of time and their milliseconds, the greatest first.
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 /// Mistakes in writing TOML that people often make: how the parser's message begins, and plain words.
 const TOML_MISTAKES: [(&str, &str); 14] = [
     (
@@ -422,32 +441,6 @@ const SHOWN_OF_A_VALUE: usize = 60;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_a_number_and_a_unit() {
-        for (text, duration) in [
-            ("500ms", Some(Duration::from_millis(500))),
-            ("60s", Some(Duration::from_secs(60))),
-            ("5m", Some(Duration::from_secs(300))),
-            ("1h", Some(Duration::from_secs(3_600))),
-            ("18446744073709551615ms", Some(Duration::from_millis(u64::MAX))),
-            ("0s", None),
-            ("5", None),
-            ("s", None),
-            ("-1s", None),
-            ("1.5s", None),
-            ("99999999999999999999h", None),
-            ("5124095576031h", None),
-            ("5 m", None),
-        ] {
-            assert_eq!(parse_duration(text), duration, "{text}");
-            if let Some(duration) = duration {
-                assert_eq!(parse_duration(&written(duration)), Some(duration), "{text}");
-            }
-        }
-        assert_eq!(written(Duration::from_secs(90)), "90s");
-        assert_eq!(written(Duration::from_secs(7_200)), "2h");
-    }
 
     #[test]
     fn a_place_is_a_line_and_a_column_of_characters() {

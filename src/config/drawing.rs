@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::document::written;
 use super::file::OFF;
+use super::units::written;
 use super::{Config, Provider, ServerConfig};
 use crate::protocol::Dialect;
 

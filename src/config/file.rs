@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::document::{Document, Hints, Section, parse_duration, place, written};
+use super::document::{Document, Hints, Section, place};
+use super::units::{parse_duration, written};
 use super::{Config, ConfigError, Fault, servers};
 use crate::args;
 use crate::errors::plain;
@@ -61,21 +62,21 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
 fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
     let dialect = top.parsed("dialect", args::dialect, "\"report\" or \"course\"");
     config.dialect = dialect.map_or(config.dialect, Spanned::into_inner);
-    top.count("max_clients", 1..=CLIENTS_MOST, &mut config.max_clients);
-    top.duration("max_future", MAX_FUTURE_MOST, &mut config.max_future);
-    top.count("loops", 1..=LOOPS_MOST, &mut config.loops);
+    top.count("max_clients", 1..=MAX_CLIENTS, &mut config.max_clients);
+    top.duration("max_future", MAX_MAX_FUTURE, &mut config.max_future);
+    top.count("loops", 1..=MAX_LOOPS, &mut config.loops);
 }
 
 /// `[limits]`
 fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Limits) {
-    section.count("line_bytes", 1..=MAX_CLIENT_LINE_BYTES, &mut limits.line_bytes);
-    section.duration("line_timeout", DURATION_MOST, &mut limits.line_timeout);
+    section.size("line_bytes", MAX_CLIENT_LINE_BYTES, &mut limits.line_bytes);
+    section.duration("line_timeout", MAX_DURATION, &mut limits.line_timeout);
     let off_or_time = |text: &str| match text {
-        OFF => Some(None),
+        OFF => Ok(None),
         text => parse_duration(text).map(Some),
     };
     let expected = "\"off\", or a time such as \"500ms\"";
-    if let Some(pause) = section.parsed("line_pause", off_or_time, expected) {
+    if let Some(pause) = section.parsed_or("line_pause", off_or_time, expected) {
         let at = pause.span();
         limits.line_pause = pause.into_inner();
         if limits.line_pause.is_some_and(|pause| pause >= limits.line_timeout) {
@@ -87,16 +88,16 @@ fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Lim
             document.fault(&at, text);
         }
     }
-    section.count("client_connections", 1..=CONNECTIONS_MOST, &mut limits.client_connections);
-    section.count("output_bytes", 1..=BYTES_MOST, &mut limits.output_bytes);
-    section.duration("write_timeout", DURATION_MOST, &mut limits.write_timeout);
-    section.count("buffer_bytes", 1..=BYTES_MOST, &mut limits.buffer_bytes);
+    section.count("client_connections", 1..=MAX_CONNECTIONS, &mut limits.client_connections);
+    section.size("output_bytes", MAX_BYTES, &mut limits.output_bytes);
+    section.duration("write_timeout", MAX_DURATION, &mut limits.write_timeout);
+    section.size("buffer_bytes", MAX_BYTES, &mut limits.buffer_bytes);
     section.finish(&HINTS);
 }
 
 /// `[link]`
 fn talk(mut section: Section<'_, '_>, config: &mut Config) {
-    section.duration("heartbeat", DURATION_MOST, &mut config.link.heartbeat);
+    section.duration("heartbeat", MAX_DURATION, &mut config.link.heartbeat);
     section.flag("refill", &mut config.link.refill);
     section.finish(&HINTS);
 }
@@ -109,10 +110,10 @@ fn ask(mut section: Section<'_, '_>, config: &mut Config) {
     places.chosen = provider.map(Spanned::into_inner);
     let shape = section.parsed("shape", Shape::named, "\"nearby\" or \"service\"");
     places.shape = shape.map_or(places.shape, Spanned::into_inner);
-    section.duration("timeout", DURATION_MOST, &mut places.timeout);
-    section.count("max_in_flight", 1..=CONNECTIONS_MOST, &mut places.max_in_flight);
-    section.count("max_queued", 0..=CONNECTIONS_MOST, &mut places.max_queued);
-    section.count("response_bytes", 1..=BYTES_MOST, &mut places.response_bytes);
+    section.duration("timeout", MAX_DURATION, &mut places.timeout);
+    section.count("max_in_flight", 1..=MAX_CONNECTIONS, &mut places.max_in_flight);
+    section.count("max_queued", 0..=MAX_CONNECTIONS, &mut places.max_queued);
+    section.size("response_bytes", MAX_BYTES, &mut places.response_bytes);
     section.finish(&HINTS);
 }
 
@@ -176,14 +177,14 @@ const ELSEWHERE: [(&str, &str); 35] = [
 /// How a setting that can be switched off is written then.
 pub(super) const OFF: &str = "off";
 /// A year: further ahead no deadline needs to lie.
-const DURATION_MOST: Duration = Duration::from_secs(8_760 * 3_600);
+const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
 /// What can be written: a timestamp may lie as far ahead as the operator allows.
-const MAX_FUTURE_MOST: Duration = Duration::MAX;
+const MAX_MAX_FUTURE: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
-const CLIENTS_MOST: usize = 1_000_000_000;
+const MAX_CLIENTS: usize = 1_000_000_000;
 /// More would share few clients each, and each has a table of all of them.
-const LOOPS_MOST: usize = 64;
+const MAX_LOOPS: usize = 64;
 /// More than any machine has descriptors.
-const CONNECTIONS_MOST: usize = 10_000_000;
+const MAX_CONNECTIONS: usize = 10_000_000;
 /// A tebibyte, more than any machine of today has for buffers.
-const BYTES_MOST: usize = 1 << 40;
+const MAX_BYTES: usize = 1 << 40;

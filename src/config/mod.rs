@@ -6,6 +6,7 @@ mod drawing;
 mod file;
 mod places;
 mod servers;
+mod units;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -11,13 +11,14 @@
 //! shape of Nearby Search, in that shape ([`nearby`]). The status and message of a failure are printed
 //! again in either case.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
 use super::http::Response;
 use super::key::Key;
 use super::trim::{Body, Unusable, Usable};
-use super::{UNKNOWN_ERROR, failure, nearby, percent};
+use super::{UNKNOWN_ERROR, failure, nearby};
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +126,8 @@ impl Api {
         let (host, path) = (endpoint.authority(), &endpoint.path);
         let text = match self {
             Api::NearbySearch => {
-                let key = key.map(|key| format!("&key={}", percent::encoded(key.expose())));
+                let encoded = |key: &Key| utf8_percent_encode(key.expose(), RESERVED).to_string();
+                let key = key.map(|key| format!("&key={}", encoded(key)));
                 let key = key.unwrap_or_default();
                 format!(
                     "GET {path}?location={latitude},{longitude}&radius={radius}{key} HTTP/1.1\r\n\
@@ -277,9 +279,19 @@ const COMMON_HEADERS: &str = concat!(
 );
 const MAX_MESSAGE_CHARACTERS: usize = 500;
 
+/// What is encoded in the value of a query: all but the unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_but_unreserved_characters_are_percent_encoded() {
+        let encoded = |text| utf8_percent_encode(text, RESERVED).to_string();
+        assert_eq!(encoded("aZ0-._~"), "aZ0-._~");
+        assert_eq!(encoded("a,b+é %&=/\n"), "a%2Cb%2B%C3%A9%20%25%26%3D%2F%0A");
+    }
 
     const NEW: Api = Api::New(Shape::Service);
 

@@ -1,11 +1,11 @@
 //! The API key. It is asked with and otherwise kept to itself: it has no `Display`, its `Debug` hides
 //! it, and an answer that holds it, however written, is told apart (protocol, section 3).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use memchr::memmem;
-
-use super::percent;
+use percent_encoding::percent_decode;
 
 /// A key that a service of places asks for: visible ASCII, so that it fits into a header and can't
 /// end one.
@@ -34,7 +34,7 @@ impl Key {
             return true;
         }
         let unescaped = without_escapes(bytes);
-        holds(&unescaped) || holds(&percent::decoded(&unescaped))
+        holds(&unescaped) || holds(&Cow::from(percent_decode(&unescaped)))
     }
 }
 
@@ -52,7 +52,7 @@ fn without_escapes(bytes: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at + 1..];
         rest = match rest {
-            [b'u', b'0', b'0', high, low, after @ ..] => match percent::hex(*high, *low) {
+            [b'u', b'0', b'0', high, low, after @ ..] => match hex(*high, *low) {
                 Some(byte) => {
                     out.push(byte);
                     after
@@ -68,6 +68,12 @@ fn without_escapes(bytes: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn hex(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    Some((digit(high)? * 16 + digit(low)?) as u8) // Two digits fit.
 }
 
 /// Far more than any service's keys have.

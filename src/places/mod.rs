@@ -22,7 +22,6 @@ pub mod http;
 pub mod key;
 pub mod nearby;
 pub mod offline;
-pub mod percent;
 pub mod serving;
 mod tree;
 pub mod trim;

@@ -4,13 +4,14 @@
 //! without a key and without the internet. It looks at what our own client sends and at what a careful
 //! person would try with curl, and at nothing more.
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::gazetteer::Gazetteer;
 use super::google::{Api, Shape};
 use super::http::Request;
 use super::key::Key;
-use super::{Query, failure, offline, percent};
+use super::{Query, failure, offline};
 
 /// An answer: the HTTP status and the body.
 pub type Reply = (u16, Vec<u8>);
@@ -38,7 +39,7 @@ fn nearby_search(query: &str, gazetteer: &Gazetteer, key: Option<&Key>) -> Vec<u
     let field = |name: &str| {
         let fields = query.split('&').filter_map(|field| field.split_once('='));
         let value = fields.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
-        String::from_utf8(percent::decoded(value.as_bytes())).ok()
+        Some(percent_decode_str(value).decode_utf8().ok()?.into_owned())
     };
     if key.is_some_and(|key| field("key").as_deref() != Some(key.expose())) {
         return failure("REQUEST_DENIED", "The provided API key is invalid.");
