@@ -13,10 +13,10 @@ use herd_mio::application::Line;
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
-use herd_mio::places::Query;
+use herd_mio::http::{Progress, ResponseReader};
+use herd_mio::places::Area;
 use herd_mio::places::gazetteer::Gazetteer;
-use herd_mio::places::http::{Progress, ResponseReader};
-use herd_mio::places::{offline, trim};
+use herd_mio::places::{answer, trim};
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
 
 const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
@@ -54,9 +54,9 @@ fn handle(criterion: &mut Criterion) {
 
 fn places(criterion: &mut Criterion) {
     let gazetteer = Gazetteer::unpack();
-    let query = Query { latitude: 34.068930, longitude: -118.445127, radius: 16_093.44 };
+    let query = Area { latitude: 34.068930, longitude: -118.445127, radius: 16_093.44 };
     criterion.bench_function("answer a WHATSAT from the gazetteer", |bencher| {
-        bencher.iter(|| trim::trim(&offline::answer(&gazetteer, &query), "results", 5));
+        bencher.iter(|| trim::trim(&answer::nearby_search(&gazetteer, &query), "results", 5));
     });
 }
 

@@ -13,7 +13,7 @@ use log::LevelFilter;
 use crate::config::Provider;
 use crate::errors::did_you_mean;
 use crate::places::endpoint::Endpoint;
-use crate::places::key::Key;
+use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 
 /// What was typed.
@@ -28,7 +28,7 @@ pub struct Args {
     pub places_url: Option<Endpoint>,
     pub places_ca: Option<PathBuf>,
     pub places_key_file: Option<PathBuf>,
-    pub places_key: Option<Key>,
+    pub places_key: Option<ApiKey>,
     /// Where a Places service keeps its certificates.
     pub tls_dir: Option<PathBuf>,
 }
@@ -301,8 +301,8 @@ fn level(name: &str) -> Option<LevelFilter> {
     }
 }
 
-fn key(text: &str) -> Option<Key> {
-    Key::parse(text.as_bytes())
+fn key(text: &str) -> Option<ApiKey> {
+    ApiKey::parse(text.as_bytes())
 }
 
 impl fmt::Display for ArgsError {

@@ -35,6 +35,7 @@ pub mod errors;
 pub mod event_loop;
 pub mod files;
 pub mod herd;
+pub mod http;
 pub mod limits;
 pub mod logging;
 pub mod places;

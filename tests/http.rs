@@ -5,8 +5,8 @@ mod answers;
 #[path = "http/requests.rs"]
 mod requests;
 
+use herd_mio::http::{Fault, HttpError, Progress, Response, ResponseReader};
 use herd_mio::limits::{HEAD_BYTES, INTERIM_HEADS};
-use herd_mio::places::http::{Fault, HttpError, Progress, Response, ResponseReader};
 use proptest::prelude::*;
 
 use answers::{ANSWERS, MALFORMED, UNTIL_CLOSE};

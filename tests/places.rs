@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use herd_mio::http::Request;
+use herd_mio::places::answer::{self, MAX_RESULTS};
 use herd_mio::places::gazetteer::Gazetteer;
-use herd_mio::places::http::Request;
-use herd_mio::places::key::Key;
-use herd_mio::places::offline::{self, MAX_RESULTS};
+use herd_mio::places::key::ApiKey;
 use herd_mio::places::serving::{first_words, reply};
 use herd_mio::places::trim::trim;
-use herd_mio::places::{Query, failure};
+use herd_mio::places::{Area, failure};
 use proptest::prelude::*;
 use regex::bytes::Regex;
 use serde_json::value::RawValue;
@@ -42,7 +42,7 @@ fn trimming_gives_the_bytes_of_the_conformance_pairs() {
 #[test]
 fn around_westwood_lie_28_places_and_the_nearest_come_first() {
     let westwood =
-        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_PER_MILE };
+        Area { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_PER_MILE };
     let places = GAZETTEER.nearest(&westwood, 1_000);
     assert_eq!(places.len(), 28);
     let nearest: Vec<_> =
@@ -51,7 +51,7 @@ fn around_westwood_lie_28_places_and_the_nearest_come_first() {
     assert_eq!(nearest, expected.map(|(name, distance)| (name, distance.to_string())));
     assert_eq!(GAZETTEER.nearest(&westwood, 5), places[..5]);
 
-    let answer = text(&offline::answer(&GAZETTEER, &westwood));
+    let answer = text(&answer::nearby_search(&GAZETTEER, &westwood));
     let trimmed = trimmed(answer.as_bytes(), 3);
     let third = answer.find("Century City").expect("the third is in the answer");
     assert!(trimmed.starts_with(&answer[..third]));
@@ -63,7 +63,7 @@ fn around_westwood_lie_28_places_and_the_nearest_come_first() {
 #[test]
 fn a_place_is_within_its_own_distance() {
     let mut query =
-        Query { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_PER_MILE };
+        Area { latitude: 34.068930, longitude: -118.445127, radius: 10.0 * METRES_PER_MILE };
     for (before, place) in GAZETTEER.nearest(&query, 28).iter().enumerate() {
         query.radius = place.distance;
         assert_eq!(GAZETTEER.nearest(&query, 28).len(), before + 1, "{}", place.name);
@@ -75,7 +75,7 @@ fn a_place_is_within_its_own_distance() {
 fn the_service_refuses_what_it_can_not_answer() {
     const SEARCH: &str = "/maps/api/place/nearbysearch/json";
     const NEW: &str = "/v1/places:searchNearby";
-    let key = Key::parse(b"sesame").expect("a key");
+    let key = ApiKey::parse(b"sesame").expect("a key");
     let ask = |method: &str, target: &str, named: Option<&str>, body: &str| {
         let request = Request {
             method: method.into(),
@@ -137,7 +137,7 @@ fn the_service_refuses_what_it_can_not_answer() {
 #[test]
 fn every_line_of_the_data_is_a_place() {
     assert_eq!((GAZETTEER.len(), GAZETTEER.is_empty()), (170_391, false));
-    let everywhere = Query { latitude: 0.0, longitude: 0.0, radius: 1e9 };
+    let everywhere = Area { latitude: 0.0, longitude: 0.0, radius: 1e9 };
     let places = GAZETTEER.nearest(&everywhere, usize::MAX);
     assert_eq!(places.len(), GAZETTEER.len());
     let ids: BTreeSet<_> = places.iter().map(|place| place.geonames_id).collect();
@@ -147,12 +147,12 @@ fn every_line_of_the_data_is_a_place() {
 
 #[test]
 fn a_place_is_found_at_its_own_point_with_radius_0() {
-    let at = Query { latitude: -54.93355, longitude: -67.60963, radius: 0.0 };
-    let answer = text(&offline::answer(&GAZETTEER, &at));
+    let at = Area { latitude: -54.93355, longitude: -67.60963, radius: 0.0 };
+    let answer = text(&answer::nearby_search(&GAZETTEER, &at));
     assert!(answer.contains("\"place_id\" : \"geonames:3874926\""), "{answer}");
     assert!(answer.contains("\"lat\" : -54.93355,"), "{answer}");
-    let beside = Query { latitude: -54.93356, ..at };
-    let answer = text(&offline::answer(&GAZETTEER, &beside));
+    let beside = Area { latitude: -54.93356, ..at };
+    let answer = text(&answer::nearby_search(&GAZETTEER, &beside));
     assert!(answer.contains("ZERO_RESULTS"), "{answer}");
 }
 
@@ -168,7 +168,7 @@ fn measure_unpacking_and_queries() {
         println!("unpacked {} places in {:?}", gazetteer.len(), begin.elapsed());
     }
     let points: Vec<_> = GAZETTEER
-        .nearest(&Query { latitude: 0.0, longitude: 0.0, radius: 1e9 }, usize::MAX)
+        .nearest(&Area { latitude: 0.0, longitude: 0.0, radius: 1e9 }, usize::MAX)
         .iter()
         .step_by(17)
         .map(|place| (place.latitude.to_f64() + 0.013, place.longitude.to_f64() + 0.017))
@@ -177,12 +177,12 @@ fn measure_unpacking_and_queries() {
         let begin = now();
         let mut bytes = 0;
         for &(latitude, longitude) in &points {
-            bytes += GAZETTEER.nearest(&Query { latitude, longitude, radius }, MAX_RESULTS).len();
+            bytes += GAZETTEER.nearest(&Area { latitude, longitude, radius }, MAX_RESULTS).len();
         }
         let searched = begin.elapsed() / points.len() as u32;
         let begin = now();
         for &(latitude, longitude) in &points {
-            bytes += offline::answer(&GAZETTEER, &Query { latitude, longitude, radius }).len();
+            bytes += answer::nearby_search(&GAZETTEER, &Area { latitude, longitude, radius }).len();
         }
         let answered = begin.elapsed() / points.len() as u32;
         println!("{radius} m: {searched:?} to search, {answered:?} with the answer ({bytes})");
@@ -262,7 +262,7 @@ proptest! {
         ],
         most in 0_usize..25,
     ) {
-        let query = Query { latitude, longitude, radius };
+        let query = Area { latitude, longitude, radius };
         let found: Vec<_> = GAZETTEER
             .nearest(&query, most)
             .iter()
@@ -280,8 +280,8 @@ proptest! {
 
     #[test]
     fn an_answer_is_json_with_the_places_in_their_order((latitude, longitude) in point()) {
-        let query = Query { latitude, longitude, radius: 50_000.0 };
-        let answer = offline::answer(&GAZETTEER, &query);
+        let query = Area { latitude, longitude, radius: 50_000.0 };
+        let answer = answer::nearby_search(&GAZETTEER, &query);
         let read: serde_json::Value = serde_json::from_slice(&answer).expect("it is JSON");
         let places = GAZETTEER.nearest(&query, MAX_RESULTS);
         prop_assert_eq!(&read["status"], if places.is_empty() { "ZERO_RESULTS" } else { "OK" });
@@ -415,7 +415,7 @@ const BUSY: [(f64, f64); 6] = [
 ];
 
 /// The nearest places by looking at each, with the haversine formula: id and metres.
-fn scan(query: &Query, most: usize) -> Vec<(u32, f64)> {
+fn scan(query: &Area, most: usize) -> Vec<(u32, f64)> {
     let mut within: Vec<_> = ALL
         .iter()
         .map(|&(id, latitude, longitude)| (id, haversine(query, latitude, longitude)))
@@ -427,14 +427,14 @@ fn scan(query: &Query, most: usize) -> Vec<(u32, f64)> {
 }
 
 /// Whether more than one place is as far as that.
-fn twins(query: &Query, distance: f64) -> bool {
+fn twins(query: &Area, distance: f64) -> bool {
     let as_far = |&&(_, latitude, longitude): &&(u32, f64, f64)| {
         (haversine(query, latitude, longitude) - distance).abs() < 1e-5
     };
     ALL.iter().filter(as_far).count() > 1
 }
 
-fn haversine(query: &Query, latitude: f64, longitude: f64) -> f64 {
+fn haversine(query: &Area, latitude: f64, longitude: f64) -> f64 {
     let half_sine = |one: f64, other: f64| ((one - other).to_radians() / 2.0).sin();
     let cosines = query.latitude.to_radians().cos() * latitude.to_radians().cos();
     let root = half_sine(query.latitude, latitude).powi(2)

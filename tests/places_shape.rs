@@ -6,8 +6,8 @@ mod common;
 use common::service::{Act, Service, ok, with_head};
 use common::{LIMIT, ServerProcess, Setup, wait_until};
 use herd_mio::config::Config;
+use herd_mio::http::Response;
 use herd_mio::places::google::{Answer, Api, Shape};
-use herd_mio::places::http::Response;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

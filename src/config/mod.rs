@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::args::{Args, Mode};
 use crate::limits::Limits;
-use crate::places::key::Key;
+use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 
 pub use drawing::shown;
@@ -123,7 +123,7 @@ impl Config {
 
     /// A Places service of this program's own: a herd of one, that nobody is a neighbour of. Its clients
     /// are visitors, who come by HTTPS.
-    pub fn places_service(key: Option<Key>) -> Config {
+    pub fn places_service(key: Option<ApiKey>) -> Config {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = ServerConfig {
             name: PLACES_SERVICE.to_owned(),

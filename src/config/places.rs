@@ -10,7 +10,7 @@ use crate::event_loop::Authorities;
 use crate::files;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, Shape};
-use crate::places::key::Key;
+use crate::places::key::ApiKey;
 
 /// Who answers what lies around a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub struct PlacesSettings {
     pub endpoint: Endpoint,
     /// Certificates that are trusted for it, instead of the built-in roots.
     pub ca: Option<Authorities>,
-    /// The API key. It shows itself to nobody ([`Key`]).
-    pub key: Option<Key>,
+    /// The API key. It shows itself to nobody ([`ApiKey`]).
+    pub key: Option<ApiKey>,
     /// What the operator should know of how the key was given.
     pub warnings: Vec<String>,
     /// Time for one query, all its steps together.
@@ -126,22 +126,23 @@ impl Provider {
     }
 }
 
-fn read_key(path: &Path) -> Result<Key, ConfigError> {
+fn read_key(path: &Path) -> Result<ApiKey, ConfigError> {
     let unusable = |reason: String| ConfigError::Read {
         path: path.to_owned(),
         option: "--places-key-file",
         reason,
     };
     let text = files::read(path).map_err(|error| unusable(plain(&error)))?;
-    Key::parse(&text).ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
+    ApiKey::parse(&text)
+        .ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
 }
 
-fn key_in_environment() -> Result<Option<Key>, ConfigError> {
+fn key_in_environment() -> Result<Option<ApiKey>, ConfigError> {
     let Some(text) = std::env::var_os(KEY_VARIABLE).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let no_key = || ConfigError::Places(format!("{KEY_VARIABLE} is {NO_KEY}"));
-    Key::parse(text.as_encoded_bytes()).map(Some).ok_or_else(no_key)
+    ApiKey::parse(text.as_encoded_bytes()).map(Some).ok_or_else(no_key)
 }
 
 /// A warning where the key's file can be read by more than its owner.

@@ -36,7 +36,7 @@ use crate::config::{Config, ServerConfig};
 use crate::herd::{Herd, NeighbourId, Output, Peer, Settings};
 use crate::limits::{PEER_LINE_BYTES, UNREACHABLE_AFTER};
 use crate::logging::LastingProblem;
-use crate::places::key::Key;
+use crate::places::key::ApiKey;
 use crate::protocol::{Dialect, Epoch};
 use odds::Odds;
 use places::Places;
@@ -137,7 +137,7 @@ pub struct Server {
     client_line_bytes: usize,
     places: Places,
     /// What those must know who ask us by HTTP.
-    visitors_key: Option<Key>,
+    visitors_key: Option<ApiKey>,
     neighbours: Vec<Neighbour>,
     /// Somebody else says HELLO by our name.
     own_name: LastingProblem,

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use super::places::Places;
 use super::{Server, Verdict, records};
+use crate::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::Escaped;
 use crate::logging::rate_limit::Kind;
-use crate::places::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::places::serving;
 
 /// A connection that asks for places by HTTP.

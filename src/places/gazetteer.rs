@@ -9,7 +9,7 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-use super::Query;
+use super::Area;
 use super::degrees::Degrees;
 use super::tree::{Node, Tree};
 
@@ -64,11 +64,11 @@ impl Gazetteer {
         let mut populations = Vec::with_capacity(EXPECTED_PLACES);
         let mut text = String::with_capacity(EXPECTED_TEXT);
         let mut text_ends = Vec::with_capacity(EXPECTED_PLACES);
-        for (line, row) in table.lines().filter_map(Line::parse).zip(0..=u32::MAX) {
+        for (line, row) in table.lines().filter_map(Row::parse).zip(0..=u32::MAX) {
             let Ok(text_end) = u32::try_from(text.len() + line.text.len()) else {
                 break;
             };
-            let Line { latitude, longitude, geonames_id, .. } = line;
+            let Row { latitude, longitude, geonames_id, .. } = line;
             nodes.push(Node::new(latitude.to_f64(), longitude.to_f64(), geonames_id, row));
             positions.push((latitude, longitude));
             populations.push(line.population);
@@ -93,7 +93,7 @@ impl Gazetteer {
     ///
     /// The radius counts a millimetre longer than it is, so that rounding loses no place that stands
     /// on its edge (with radius 0: at the point itself).
-    pub fn nearest(&self, query: &Query, most: usize) -> Vec<Place<'_>> {
+    pub fn nearest(&self, query: &Area, most: usize) -> Vec<Place<'_>> {
         let found = self.tree.nearest(query, most).into_iter();
         found.map(|(node, distance)| self.place(node, distance)).collect()
     }
@@ -117,7 +117,7 @@ impl Gazetteer {
 }
 
 /// One line of the data.
-struct Line<'t> {
+struct Row<'t> {
     latitude: Degrees,
     longitude: Degrees,
     /// Name, tab, country code.
@@ -126,8 +126,8 @@ struct Line<'t> {
     geonames_id: u32,
 }
 
-impl<'t> Line<'t> {
-    fn parse(line: &'t str) -> Option<Line<'t>> {
+impl<'t> Row<'t> {
+    fn parse(line: &'t str) -> Option<Row<'t>> {
         let (latitude, rest) = line.split_once('\t')?;
         let (longitude, rest) = rest.split_once('\t')?;
         let (rest, geonames_id) = rest.rsplit_once('\t')?;
@@ -135,7 +135,7 @@ impl<'t> Line<'t> {
         if text.bytes().filter(|&byte| byte == b'\t').count() != 1 {
             return None;
         }
-        Some(Line {
+        Some(Row {
             latitude: Degrees::parse(latitude, 90)?,
             longitude: Degrees::parse(longitude, 180)?,
             text,
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn names(gazetteer: &Gazetteer, latitude: f64, longitude: f64, radius: f64) -> Vec<&str> {
-        let query = Query { latitude, longitude, radius };
+        let query = Area { latitude, longitude, radius };
         gazetteer.nearest(&query, 20).iter().map(|place| place.name).collect()
     }
 

@@ -15,10 +15,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
-use super::http::Response;
-use super::key::Key;
-use super::trim::{Body, Unusable, Usable};
+use super::key::ApiKey;
+use super::trim::{InvalidAnswer, ParsedAnswer, ValidAnswer};
 use super::{UNKNOWN_ERROR, failure, nearby};
+use crate::http::Response;
 
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Shape {
 
 /// The circle that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Circle {
+pub struct AreaText {
     /// Decimal degrees, with the client's own digits where it gave such.
     pub latitude: String,
     pub longitude: String,
@@ -81,7 +81,7 @@ pub struct Circle {
 pub enum Answer<'b> {
     /// It is passed on, trimmed. Where the service says that it has refused, its status and message
     /// are here for the log.
-    Places { usable: Usable<'b>, refusal: Option<Failure> },
+    Places { usable: ValidAnswer<'b>, refusal: Option<Failure> },
     /// It is not.
     Failed(Failure),
 }
@@ -118,11 +118,11 @@ impl Api {
     pub fn request(
         self,
         endpoint: &Endpoint,
-        key: Option<&Key>,
-        circle: &Circle,
+        key: Option<&ApiKey>,
+        circle: &AreaText,
         bound: usize,
     ) -> Vec<u8> {
-        let Circle { latitude, longitude, radius } = circle;
+        let AreaText { latitude, longitude, radius } = circle;
         let (host, path) = (endpoint.authority(), &endpoint.path);
         let text = match self {
             Api::NearbySearch => {
@@ -151,12 +151,12 @@ impl Api {
     }
 
     /// What the service said, to clients that asked for `most` places at most.
-    pub fn read<'b>(self, response: &'b Response, key: Option<&Key>, most: usize) -> Answer<'b> {
+    pub fn read<'b>(self, response: &'b Response, key: Option<&ApiKey>, most: usize) -> Answer<'b> {
         let body = &response.body;
         if key.is_some_and(|key| key.is_in(body)) {
             return Answer::unusable("the Places service's answer holds the API key");
         }
-        let read = Body::read(body, self.list(), most);
+        let read = ParsedAnswer::read(body, self.list(), most);
         let refusal = read.as_ref().ok().and_then(|body| self.refusal(body));
         match (response.status, refusal) {
             (200, refusal) => {
@@ -164,10 +164,12 @@ impl Api {
                     // In the shape of Nearby Search nothing of the error would be left.
                     (Api::New(Shape::Nearby), Ok(_), Some(refusal)) => Answer::Failed(refusal),
                     (_, Ok(usable), refusal) => Answer::Places { usable, refusal },
-                    (_, Err(Unusable::NoList { .. }), Some(refusal)) => Answer::Failed(refusal),
+                    (_, Err(InvalidAnswer::NoList { .. }), Some(refusal)) => {
+                        Answer::Failed(refusal)
+                    }
                     // The New API leaves an empty list out.
-                    (Api::New(Shape::Service), Err(Unusable::NoList { .. }), None) => {
-                        Answer::Places { usable: Usable::without_list(body), refusal: None }
+                    (Api::New(Shape::Service), Err(InvalidAnswer::NoList { .. }), None) => {
+                        Answer::Places { usable: ValidAnswer::without_list(body), refusal: None }
                     }
                     (_, Err(reason), _) => Answer::unusable(&reason.to_string()),
                 }
@@ -182,7 +184,7 @@ impl Api {
     }
 
     /// What is passed on of a body.
-    fn usable(self, body: Body<'_>, most: usize) -> Result<Usable<'_>, Unusable> {
+    fn usable(self, body: ParsedAnswer<'_>, most: usize) -> Result<ValidAnswer<'_>, InvalidAnswer> {
         if self != Api::New(Shape::Nearby) {
             return body.usable();
         }
@@ -190,7 +192,7 @@ impl Api {
         if !body.has_list() && body.has_members() {
             return body.usable();
         }
-        Usable::made(nearby::rewritten(&body)?, nearby::LIST, most)
+        ValidAnswer::made(nearby::rewritten(&body)?, nearby::LIST, most)
     }
 
     fn list(self) -> &'static str {
@@ -201,7 +203,7 @@ impl Api {
     }
 
     /// What the service says of a failure, if it says anything.
-    fn refusal(self, body: &Body<'_>) -> Option<Failure> {
+    fn refusal(self, body: &ParsedAnswer<'_>) -> Option<Failure> {
         let (status, message) = match self {
             Api::NearbySearch => (body.member("status")?, body.member("error_message")),
             Api::New(_) => {
@@ -242,7 +244,7 @@ struct Said {
     message: Option<String>,
 }
 
-fn new_body(circle: &Circle, bound: usize) -> String {
+fn new_body(circle: &AreaText, bound: usize) -> String {
     let (latitude, longitude) = (json_number(&circle.latitude), json_number(&circle.longitude));
     format!(
         "{{\"maxResultCount\":{},\"locationRestriction\":{{\"circle\":{{\"center\":\
@@ -295,9 +297,9 @@ mod tests {
 
     const NEW: Api = Api::New(Shape::Service);
 
-    fn circle() -> Circle {
+    fn circle() -> AreaText {
         let (latitude, longitude) = ("-00.50".to_owned(), "118.445127".to_owned());
-        Circle { latitude, longitude, radius: 16_093 }
+        AreaText { latitude, longitude, radius: 16_093 }
     }
 
     fn endpoint(api: Api) -> Endpoint {
@@ -306,7 +308,7 @@ mod tests {
 
     /// What a client gets that asked for two places, and what is told of a failure.
     fn read(api: Api, status: u16, body: &str) -> (Option<String>, Option<Failure>) {
-        let key = Key::parse(b"s/3cret").expect("a key");
+        let key = ApiKey::parse(b"s/3cret").expect("a key");
         let response = Response { status, body: body.as_bytes().to_vec(), may_reuse: true };
         match api.read(&response, Some(&key), 2) {
             Answer::Places { usable, refusal } => {
@@ -322,7 +324,7 @@ mod tests {
 
     #[test]
     fn nearby_search_is_asked_with_the_clients_own_digits() {
-        let key = Key::parse(b"a+b").expect("a key");
+        let key = ApiKey::parse(b"a+b").expect("a key");
         let api = Api::NearbySearch;
         let request = api.request(&endpoint(api), Some(&key), &circle(), 5);
         let expected = concat!(
@@ -337,7 +339,7 @@ mod tests {
 
     #[test]
     fn the_new_api_is_asked_by_post_with_the_key_in_a_header() {
-        let key = Key::parse(b"a+b").expect("a key");
+        let key = ApiKey::parse(b"a+b").expect("a key");
         for (bound, most) in [(0, 1), (5, 5)] {
             let request = NEW.request(&endpoint(NEW), Some(&key), &circle(), bound);
             let text = String::from_utf8(request).expect("text");

@@ -10,16 +10,16 @@ use percent_encoding::percent_decode;
 /// A key that a service of places asks for: visible ASCII, so that it fits into a header and can't
 /// end one.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key(String);
+pub struct ApiKey(String);
 
-impl Key {
+impl ApiKey {
     /// The key in `text`; white space around it, as a file's last line end, is no part of it.
     /// None for one that is empty, too long or has a byte that no key has.
-    pub fn parse(text: &[u8]) -> Option<Key> {
+    pub fn parse(text: &[u8]) -> Option<ApiKey> {
         let key = text.trim_ascii();
         let fits = (1..=MAX_BYTES).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
         // Visible ASCII is UTF-8.
-        fits.then(|| Key(String::from_utf8_lossy(key).into_owned()))
+        fits.then(|| ApiKey(String::from_utf8_lossy(key).into_owned()))
     }
 
     /// The key itself, for a request. Whoever calls this answers for where it goes.
@@ -38,9 +38,9 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(hidden)")
+        f.write_str("ApiKey(hidden)")
     }
 }
 
@@ -83,17 +83,17 @@ const MAX_BYTES: usize = 512;
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> Key {
-        Key::parse(text.as_bytes()).expect("a key")
+    fn key(text: &str) -> ApiKey {
+        ApiKey::parse(text.as_bytes()).expect("a key")
     }
 
     #[test]
     fn a_key_is_visible_ascii_and_nothing_around_it() {
         assert_eq!(key(" AIza-Sy_x\r\n").expose(), "AIza-Sy_x");
         for text in ["", " \n", "a b", "a\r\nHost: evil", "ключ", &"k".repeat(MAX_BYTES + 1)] {
-            assert_eq!(Key::parse(text.as_bytes()), None, "{text:?}");
+            assert_eq!(ApiKey::parse(text.as_bytes()), None, "{text:?}");
         }
-        assert_eq!(format!("{:?}", key("secret")), "Key(hidden)");
+        assert_eq!(format!("{:?}", key("secret")), "ApiKey(hidden)");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What lies around a point: the Places half of a WHATSAT (protocol, section 3), as values.
 //!
 //! ```text
-//!   Query ──> gazetteer::Gazetteer ──> offline::answer ───────────────┐
-//!                                                                     ├─ body ──> trim::trim ──> client
-//!   Circle ──> google: request ──> (TLS, elsewhere) ──> http: answer ─┘               │
-//!                                                                                     └ failure ──> client
+//!   Area ──────> gazetteer::Gazetteer ──> answer::nearby_search ───────┐
+//!                                                                      ├─ body ──> trim::trim ──> client
+//!   AreaText ──> google: request ──> (TLS, elsewhere) ──> http: answer ┘               │
+//!                                                                                      └ failure ──> client
 //! ```
 //!
 //! Every answer, ours or a service's, takes the same way through [`trim`], so the two can't
@@ -14,14 +14,13 @@
 //! Unpacking the gazetteer is the one thing that takes long (see [`gazetteer::Gazetteer::unpack`]);
 //! whose thread does it, and when, is decided elsewhere.
 
+pub mod answer;
 pub mod degrees;
 pub mod endpoint;
 pub mod gazetteer;
 pub mod google;
-pub mod http;
 pub mod key;
 pub mod nearby;
-pub mod offline;
 pub mod serving;
 mod tree;
 pub mod trim;
@@ -31,7 +30,7 @@ pub const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
 /// What a WHATSAT asks: the places around a point.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Query {
+pub struct Area {
     /// Decimal degrees, north positive, within ±90.
     pub latitude: f64,
     /// Decimal degrees, east positive, within ±180.

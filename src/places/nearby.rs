@@ -15,7 +15,7 @@
 //! Only attributions are written anew, because they become HTML. What a place does not have is left
 //! out; what is there and of another type makes the answer unusable.
 //!
-//! Promises: any input at all gives a result or an [`Unusable`], in time linear in its length, with no
+//! Promises: any input at all gives a result or an [`InvalidAnswer`], in time linear in its length, with no
 //! stack that grows with its depth. The result is no more than twice as long as what is kept of the
 //! body, and some KiB more.
 
@@ -24,7 +24,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::json_string;
-use super::trim::{Body, Unusable};
+use super::trim::{InvalidAnswer, ParsedAnswer};
 use crate::limits::ATTRIBUTION_BYTES;
 
 /// The list of an answer in the shape of Nearby Search.
@@ -32,7 +32,7 @@ pub const LIST: &str = "results";
 
 /// An answer of the New API as one of Nearby Search, with its first places, as many as `body` was read
 /// for.
-pub fn rewritten(body: &Body<'_>) -> Result<Vec<u8>, Unusable> {
+pub fn rewritten(body: &ParsedAnswer<'_>) -> Result<Vec<u8>, InvalidAnswer> {
     let mut attributions = Attributions::default();
     let mut results = Vec::new();
     for element in body.elements() {
@@ -53,7 +53,7 @@ pub fn rewritten(body: &Body<'_>) -> Result<Vec<u8>, Unusable> {
 }
 
 /// One element of `results`, indented as it stands there.
-fn result(place: &str, attributions: &mut Attributions) -> Result<String, Unusable> {
+fn result(place: &str, attributions: &mut Attributions) -> Result<String, InvalidAnswer> {
     let place: Place<'_> = object(place, "a place in it is no object, or has a key twice")?;
     if let Some(raw) = place.attributions {
         attributions.add(raw)?;
@@ -103,17 +103,18 @@ struct Attributions {
 
 impl Attributions {
     /// Adds those of one place.
-    fn add(&mut self, raw: &RawValue) -> Result<(), Unusable> {
+    fn add(&mut self, raw: &RawValue) -> Result<(), InvalidAnswer> {
         let what = "a place's attributions are no list of providers";
         each(raw, what, |element| {
             let Attribution { provider, provider_uri } = object(element, what)?;
             let length = |text: Option<&RawValue>| text.map_or(0, |text| text.get().len());
             self.bytes += length(provider) + length(provider_uri);
             if self.bytes > ATTRIBUTION_BYTES {
-                return Err(Unusable::BadPlace { what: "its attributions are too long" });
+                return Err(InvalidAnswer::BadPlace { what: "its attributions are too long" });
             }
             let decoded = |raw: &RawValue| {
-                serde_json::from_str::<String>(raw.get()).map_err(|_| Unusable::BadPlace { what })
+                serde_json::from_str::<String>(raw.get())
+                    .map_err(|_| InvalidAnswer::BadPlace { what })
             };
             let provider = provider.map(decoded).transpose()?;
             let uri = provider_uri.map(decoded).transpose()?;
@@ -156,7 +157,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// An array of texts in one line, each with its own bytes.
-fn texts(raw: &RawValue, what: &'static str) -> Result<String, Unusable> {
+fn texts(raw: &RawValue, what: &'static str) -> Result<String, InvalidAnswer> {
     let mut line = String::new();
     each(raw, what, |element| {
         line.push_str(if line.is_empty() { "[ " } else { ", " });
@@ -172,18 +173,18 @@ fn list(elements: &[String]) -> String {
 }
 
 /// JSON that is known to be some is taken for a text by its first letter.
-fn string<'b>(json: &'b str, what: &'static str) -> Result<&'b str, Unusable> {
-    if json.starts_with('"') { Ok(json) } else { Err(Unusable::BadPlace { what }) }
+fn string<'b>(json: &'b str, what: &'static str) -> Result<&'b str, InvalidAnswer> {
+    if json.starts_with('"') { Ok(json) } else { Err(InvalidAnswer::BadPlace { what }) }
 }
 
-fn number<'b>(raw: &'b RawValue, what: &'static str) -> Result<&'b str, Unusable> {
+fn number<'b>(raw: &'b RawValue, what: &'static str) -> Result<&'b str, InvalidAnswer> {
     let is_number = raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
-    if is_number { Ok(raw.get()) } else { Err(Unusable::BadPlace { what }) }
+    if is_number { Ok(raw.get()) } else { Err(InvalidAnswer::BadPlace { what }) }
 }
 
 /// An object's members. (To serde an array will do for a struct, too.)
-fn object<'b, T: Deserialize<'b>>(json: &'b str, what: &'static str) -> Result<T, Unusable> {
-    let bad = Unusable::BadPlace { what };
+fn object<'b, T: Deserialize<'b>>(json: &'b str, what: &'static str) -> Result<T, InvalidAnswer> {
+    let bad = InvalidAnswer::BadPlace { what };
     if json.starts_with('{') { serde_json::from_str(json).map_err(|_| bad) } else { Err(bad) }
 }
 
@@ -192,17 +193,17 @@ fn object<'b, T: Deserialize<'b>>(json: &'b str, what: &'static str) -> Result<T
 fn each<'b>(
     raw: &'b RawValue,
     what: &'static str,
-    with: impl FnMut(&'b str) -> Result<(), Unusable>,
-) -> Result<(), Unusable> {
+    with: impl FnMut(&'b str) -> Result<(), InvalidAnswer>,
+) -> Result<(), InvalidAnswer> {
     let mut result = Ok(());
     let is_array =
         serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Each(with, &mut result));
-    result.and(is_array.map_err(|_| Unusable::BadPlace { what }))
+    result.and(is_array.map_err(|_| InvalidAnswer::BadPlace { what }))
 }
 
-struct Each<'r, F>(F, &'r mut Result<(), Unusable>);
+struct Each<'r, F>(F, &'r mut Result<(), InvalidAnswer>);
 
-impl<'b, F: FnMut(&'b str) -> Result<(), Unusable>> Visitor<'b> for Each<'_, F> {
+impl<'b, F: FnMut(&'b str) -> Result<(), InvalidAnswer>> Visitor<'b> for Each<'_, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,15 +9,15 @@ use serde::Deserialize;
 
 use super::gazetteer::Gazetteer;
 use super::google::{Api, Shape};
-use super::http::Request;
-use super::key::Key;
-use super::{Query, failure, offline};
+use super::key::ApiKey;
+use super::{Area, answer, failure};
+use crate::http::Request;
 
 /// An answer: the HTTP status and the body.
 pub type Reply = (u16, Vec<u8>);
 
 /// Answers a request. Where `key` is given, the request must name it.
-pub fn reply(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) -> Reply {
+pub fn reply(request: &Request, gazetteer: &Gazetteer, key: Option<&ApiKey>) -> Reply {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     match (request.method.as_str(), path) {
         ("GET", NEARBY_SEARCH) => (200, nearby_search(query, gazetteer, key)),
@@ -35,7 +35,7 @@ pub fn first_words(request: &Request) -> String {
     format!("{} {path}{mark}{}", request.method, shown.join("&"))
 }
 
-fn nearby_search(query: &str, gazetteer: &Gazetteer, key: Option<&Key>) -> Vec<u8> {
+fn nearby_search(query: &str, gazetteer: &Gazetteer, key: Option<&ApiKey>) -> Vec<u8> {
     let field = |name: &str| {
         let fields = query.split('&').filter_map(|field| field.split_once('='));
         let value = fields.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
@@ -51,35 +51,35 @@ fn nearby_search(query: &str, gazetteer: &Gazetteer, key: Option<&Key>) -> Vec<u
         circle(latitude.parse().ok()?, longitude.parse().ok()?, radius)
     };
     match asked() {
-        Some(query) => offline::answer(gazetteer, &query),
+        Some(query) => answer::nearby_search(gazetteer, &query),
         None => {
             failure("INVALID_REQUEST", "Give location=latitude,longitude and radius in metres.")
         }
     }
 }
 
-fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&Key>) -> Reply {
+fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&ApiKey>) -> Reply {
     if key.is_some_and(|key| request.key.as_deref() != Some(key.expose())) {
         return refused(403, "PERMISSION_DENIED", "The X-Goog-Api-Key is invalid.");
     }
     let asked = || {
-        let asked: Search = serde_json::from_slice(&request.body).ok()?;
-        let Circle { center, radius } = asked.restriction.circle;
-        let most = asked.most.unwrap_or(offline::MAX_RESULTS);
+        let asked: SearchBody = serde_json::from_slice(&request.body).ok()?;
+        let CircleBody { center, radius } = asked.restriction.circle;
+        let most = asked.most.unwrap_or(answer::MAX_RESULTS);
         let query = circle(center.latitude, center.longitude, radius)?;
-        (1..=offline::MAX_RESULTS).contains(&most).then_some((query, most))
+        (1..=answer::MAX_RESULTS).contains(&most).then_some((query, most))
     };
     match asked() {
-        Some((query, most)) => (200, offline::answer_new(gazetteer, &query, most, &request.fields)),
+        Some((query, most)) => (200, answer::new_api(gazetteer, &query, most, &request.fields)),
         None => refused(400, "INVALID_ARGUMENT", "The body is no search in a circle."),
     }
 }
 
 /// A query within the bounds that Google sets, too.
-fn circle(latitude: f64, longitude: f64, radius: f64) -> Option<Query> {
+fn circle(latitude: f64, longitude: f64, radius: f64) -> Option<Area> {
     let fits =
         latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (0.0..=MAX_RADIUS).contains(&radius);
-    fits.then_some(Query { latitude, longitude, radius })
+    fits.then_some(Area { latitude, longitude, radius })
 }
 
 /// A refusal as the New API writes it.
@@ -93,7 +93,7 @@ fn refused(code: u16, status: &str, message: &str) -> Reply {
 
 /// The New API's question.
 #[derive(Deserialize)]
-struct Search {
+struct SearchBody {
     #[serde(rename = "maxResultCount")]
     most: Option<usize>,
     #[serde(rename = "locationRestriction")]
@@ -102,11 +102,11 @@ struct Search {
 
 #[derive(Deserialize)]
 struct Restriction {
-    circle: Circle,
+    circle: CircleBody,
 }
 
 #[derive(Deserialize)]
-struct Circle {
+struct CircleBody {
     center: Center,
     radius: f64,
 }

@@ -16,7 +16,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::Query;
+use super::Area;
 
 /// A point of the unit sphere.
 type Point = [f64; 3];
@@ -57,14 +57,14 @@ impl Tree {
 
     /// The nodes within the query's radius and [`ROUNDING`], nearest first, `most` at most, each with
     /// its distance over ground in metres.
-    pub fn nearest(&self, query: &Query, most: usize) -> Vec<(&Node, f64)> {
+    pub fn nearest(&self, query: &Area, most: usize) -> Vec<(&Node, f64)> {
         let centre = point(query.latitude, query.longitude);
         if most == 0 || !centre.iter().all(|coordinate| coordinate.is_finite()) {
             return Vec::new();
         }
         let reach = chord_squared(query.radius.max(0.0) + ROUNDING);
         let found = BinaryHeap::new();
-        let mut search = Search { centre, most, reach, found };
+        let mut search = NearestSearch { centre, most, reach, found };
         search.visit(&self.nodes, 0);
         let nearest_first = search.found.into_sorted_vec().into_iter();
         nearest_first.map(|it| (it.node, metres(it.chord_squared))).collect()
@@ -83,7 +83,7 @@ fn part(nodes: &mut [Node], axis: usize) {
     part(above, (axis + 1) % 3);
 }
 
-struct Search<'t> {
+struct NearestSearch<'t> {
     centre: Point,
     most: usize,
     /// The square of the chord beyond which nothing is an answer any more.
@@ -92,7 +92,7 @@ struct Search<'t> {
     found: BinaryHeap<Candidate<'t>>,
 }
 
-impl<'t> Search<'t> {
+impl<'t> NearestSearch<'t> {
     fn visit(&mut self, nodes: &'t [Node], axis: usize) {
         if nodes.len() <= LEAF {
             nodes.iter().for_each(|node| self.consider(node));

@@ -12,7 +12,7 @@
 //! because JSON allows no raw line end inside a string.
 //!
 //! Promises: what stays is the service's bytes; a blank line stands at the end of the result and
-//! nowhere before it; any input at all gives a result or an [`Unusable`], and takes time linear in
+//! nowhere before it; any input at all gives a result or an [`InvalidAnswer`], and takes time linear in
 //! its length, no stack that grows with its depth, and memory for its own bytes, the keys of its top
 //! level and the places where a client may want it cut. The service's JSON is gone through once.
 
@@ -27,7 +27,7 @@ use serde_json::value::RawValue;
 /// Why a service's answer can't be passed on. Its text is fit for an `error_message`, and quotes
 /// nothing of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unusable {
+pub enum InvalidAnswer {
     /// The body is not UTF-8 throughout, as JSON has to be.
     NotText,
     /// The body is not one JSON value and nothing else. Both count from 1.
@@ -45,7 +45,7 @@ pub enum Unusable {
     BadPlace { what: &'static str },
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for InvalidAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("The Places service's answer is unusable: ")?;
         match self {
@@ -62,27 +62,27 @@ impl fmt::Display for Unusable {
     }
 }
 
-impl std::error::Error for Unusable {}
+impl std::error::Error for InvalidAnswer {}
 
 /// `body` with the first `bound` elements of its top-level array `list`, with every run of two or
 /// more line ends (LF or CR LF) made one LF, without line ends at its beginning and end, and with two
 /// newlines after it.
-pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, Unusable> {
-    Ok(Body::read(body, list, bound)?.usable()?.trim(bound))
+pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, InvalidAnswer> {
+    Ok(ParsedAnswer::read(body, list, bound)?.usable()?.trim(bound))
 }
 
 /// A service's answer, looked through once.
 #[derive(Clone, Debug)]
-pub struct Body<'b> {
+pub struct ParsedAnswer<'b> {
     bytes: &'b [u8],
     /// All of the object's but the list.
     members: HashMap<Cow<'b, str>, &'b RawValue>,
-    list: Result<List, Unusable>,
+    list: Result<List, InvalidAnswer>,
 }
 
 /// An answer that can be trimmed, for several clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usable<'b> {
+pub struct ValidAnswer<'b> {
     body: Cow<'b, [u8]>,
     list: Option<List>,
 }
@@ -97,22 +97,26 @@ struct List {
     closing_bracket: usize,
 }
 
-impl<'b> Body<'b> {
+impl<'b> ParsedAnswer<'b> {
     /// Looks through `bytes`. Of its top-level array `list` nobody will want more than the first `most`
     /// elements.
-    pub fn read(bytes: &'b [u8], list: &str, most: usize) -> Result<Body<'b>, Unusable> {
+    pub fn read(
+        bytes: &'b [u8],
+        list: &str,
+        most: usize,
+    ) -> Result<ParsedAnswer<'b>, InvalidAnswer> {
         // On the whole body first: the parser does not look at the text of values it passes over.
-        let text = std::str::from_utf8(bytes).map_err(|_| Unusable::NotText)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| InvalidAnswer::NotText)?;
         let mut parser = serde_json::Deserializer::from_str(text);
         let top = TopLevel { text, list, most }
             .deserialize(&mut parser)
             .and_then(|top| parser.end().map(|()| top))
             .map_err(|error| unusable(error, text, list))?;
         if top.repeated_key {
-            return Err(Unusable::RepeatedKey);
+            return Err(InvalidAnswer::RepeatedKey);
         }
-        let list = top.list.ok_or_else(|| Unusable::NoList { list: list.to_owned() });
-        Ok(Body { bytes, members: top.members, list })
+        let list = top.list.ok_or_else(|| InvalidAnswer::NoList { list: list.to_owned() });
+        Ok(ParsedAnswer { bytes, members: top.members, list })
     }
 
     /// The value of a top-level key that is not the list, if it is of that type.
@@ -121,8 +125,8 @@ impl<'b> Body<'b> {
     }
 
     /// As what can be trimmed, which it is if the list is there.
-    pub fn usable(self) -> Result<Usable<'b>, Unusable> {
-        Ok(Usable { body: Cow::Borrowed(self.bytes), list: Some(self.list?) })
+    pub fn usable(self) -> Result<ValidAnswer<'b>, InvalidAnswer> {
+        Ok(ValidAnswer { body: Cow::Borrowed(self.bytes), list: Some(self.list?) })
     }
 
     /// Whether there is anything in the object besides the list.
@@ -152,21 +156,25 @@ impl<'b> Body<'b> {
     }
 }
 
-impl<'b> Usable<'b> {
+impl<'b> ValidAnswer<'b> {
     /// One in which there is no list, so that it stays whole.
-    pub fn without_list(body: &'b [u8]) -> Usable<'b> {
-        Usable { body: Cow::Borrowed(body), list: None }
+    pub fn without_list(body: &'b [u8]) -> ValidAnswer<'b> {
+        ValidAnswer { body: Cow::Borrowed(body), list: None }
     }
 
     /// A body that was made here.
-    pub fn made(body: Vec<u8>, list: &str, most: usize) -> Result<Usable<'static>, Unusable> {
-        let list = Body::read(&body, list, most)?.list?;
-        Ok(Usable { body: Cow::Owned(body), list: Some(list) })
+    pub fn made(
+        body: Vec<u8>,
+        list: &str,
+        most: usize,
+    ) -> Result<ValidAnswer<'static>, InvalidAnswer> {
+        let list = ParsedAnswer::read(&body, list, most)?.list?;
+        Ok(ValidAnswer { body: Cow::Owned(body), list: Some(list) })
     }
 
     /// The same without what it was borrowed from.
-    pub fn into_owned(self) -> Usable<'static> {
-        Usable { body: Cow::Owned(self.body.into_owned()), list: self.list }
+    pub fn into_owned(self) -> ValidAnswer<'static> {
+        ValidAnswer { body: Cow::Owned(self.body.into_owned()), list: self.list }
     }
 
     /// Bytes of its body.
@@ -197,15 +205,19 @@ fn offset(body: &str, part: &str) -> usize {
 /// The parser's error as ours. The visitors below raise none of their own, so what is no error of
 /// syntax is a value of another type, and the parser has not looked at what follows it: that the rest
 /// is no JSON is the worse fault.
-fn unusable(error: serde_json::Error, text: &str, list: &str) -> Unusable {
-    let not_json =
-        |error: serde_json::Error| Unusable::NotJson { line: error.line(), column: error.column() };
+fn unusable(error: serde_json::Error, text: &str, list: &str) -> InvalidAnswer {
+    let not_json = |error: serde_json::Error| InvalidAnswer::NotJson {
+        line: error.line(),
+        column: error.column(),
+    };
     if !error.is_data() {
         return not_json(error);
     }
     match serde_json::from_str::<&RawValue>(text) {
-        Ok(value) if value.get().starts_with('{') => Unusable::NotAList { list: list.to_owned() },
-        Ok(_) => Unusable::NotAnObject,
+        Ok(value) if value.get().starts_with('{') => {
+            InvalidAnswer::NotAList { list: list.to_owned() }
+        }
+        Ok(_) => InvalidAnswer::NotAnObject,
         Err(error) => not_json(error),
     }
 }
@@ -283,7 +295,7 @@ impl<'b> Visitor<'b> for TopLevel<'b, '_> {
 
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Top<'b>, A::Error> {
         let mut top = Top::default();
-        while let Some(Key(key)) = object.next_key()? {
+        while let Some(MemberName(key)) = object.next_key()? {
             // Read on all the same: that the rest is no JSON is the worse fault.
             top.repeated_key |= if key == self.list {
                 let elements = Elements { text: self.text, most: self.most };
@@ -298,7 +310,7 @@ impl<'b> Visitor<'b> for TopLevel<'b, '_> {
 
 /// A key, borrowed unless it has escapes. (A bare `Cow` would always be copied.)
 #[derive(Deserialize)]
-struct Key<'b>(#[serde(borrow)] Cow<'b, str>);
+struct MemberName<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// Finds the places at which an array may be cut. A vector of all of them would cost several times
 /// the memory of an array of digits.
@@ -345,7 +357,7 @@ impl<'b> Visitor<'b> for Elements<'b> {
 mod tests {
     use super::*;
 
-    fn trimmed(body: &str, bound: usize) -> Result<String, Unusable> {
+    fn trimmed(body: &str, bound: usize) -> Result<String, InvalidAnswer> {
         trim(body.as_bytes(), "results", bound)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -353,7 +365,7 @@ mod tests {
     #[test]
     fn what_is_no_object_with_the_list_is_unusable() {
         let list = || "results".to_string();
-        let not_json = |line, column| Unusable::NotJson { line, column };
+        let not_json = |line, column| InvalidAnswer::NotJson { line, column };
         let cases = [
             ("", not_json(1, 0)),
             ("\u{feff}{\"results\":[]}", not_json(1, 1)),
@@ -361,21 +373,21 @@ mod tests {
             ("{\"results\":[]}{}", not_json(1, 15)),
             ("{\"results\":[1,]}", not_json(1, 15)),
             ("{\"results\":[\"\n\"]}", not_json(1, 13)),
-            ("null", Unusable::NotAnObject),
-            ("[1]", Unusable::NotAnObject),
-            ("{\"results\":[],\"results\":[]}", Unusable::RepeatedKey),
-            ("{\"results\":[],\"r\\u0065sults\":[]}", Unusable::RepeatedKey),
-            ("{\"status\":1,\"results\":[],\"status\":1}", Unusable::RepeatedKey),
-            ("{}", Unusable::NoList { list: list() }),
-            ("{\"x\":{\"results\":[]}}", Unusable::NoList { list: list() }),
-            ("{\"results\":null}", Unusable::NotAList { list: list() }),
-            ("{\"results\":{\"0\":1}}", Unusable::NotAList { list: list() }),
+            ("null", InvalidAnswer::NotAnObject),
+            ("[1]", InvalidAnswer::NotAnObject),
+            ("{\"results\":[],\"results\":[]}", InvalidAnswer::RepeatedKey),
+            ("{\"results\":[],\"r\\u0065sults\":[]}", InvalidAnswer::RepeatedKey),
+            ("{\"status\":1,\"results\":[],\"status\":1}", InvalidAnswer::RepeatedKey),
+            ("{}", InvalidAnswer::NoList { list: list() }),
+            ("{\"x\":{\"results\":[]}}", InvalidAnswer::NoList { list: list() }),
+            ("{\"results\":null}", InvalidAnswer::NotAList { list: list() }),
+            ("{\"results\":{\"0\":1}}", InvalidAnswer::NotAList { list: list() }),
         ];
         for (body, reason) in cases {
             assert_eq!(trimmed(body, 1), Err(reason), "{body:?}");
         }
         let not_text = b"{\"results\":[],\"x\":\"\xff\"}";
-        assert_eq!(trim(not_text, "results", 1), Err(Unusable::NotText));
+        assert_eq!(trim(not_text, "results", 1), Err(InvalidAnswer::NotText));
     }
 
     #[test]
@@ -411,8 +423,8 @@ mod tests {
         }
     }
 
-    fn usable(body: &str, most: usize) -> Usable<'_> {
-        let body = Body::read(body.as_bytes(), "results", most).expect("a body");
+    fn usable(body: &str, most: usize) -> ValidAnswer<'_> {
+        let body = ParsedAnswer::read(body.as_bytes(), "results", most).expect("a body");
         body.usable().expect("usable")
     }
 

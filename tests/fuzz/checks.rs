@@ -11,8 +11,8 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
 use herd_mio::herd::Peer;
+use herd_mio::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::google::{Answer, Api, Shape};
-use herd_mio::places::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::trim;
 use herd_mio::protocol::{Dialect, Epoch, Location};
 

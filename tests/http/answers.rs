@@ -1,6 +1,6 @@
 //! Answers for the reader, good and bad.
 
-use herd_mio::places::http::{Fault, HttpError};
+use herd_mio::http::{Fault, HttpError};
 
 /// Text, status, body, whether the connection may be used again. The first three are what Google and
 /// Python's server send, made shorter.

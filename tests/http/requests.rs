@@ -1,7 +1,7 @@
 //! The server's side of the same claim.
 
+use herd_mio::http::{BadRequest, Request, RequestReader};
 use herd_mio::limits::{HEAD_BYTES, HEAD_FIELDS, REQUEST_BODY_BYTES};
-use herd_mio::places::http::{BadRequest, Request, RequestReader};
 use proptest::prelude::*;
 
 use super::{cut, cuts, mutated, splits};

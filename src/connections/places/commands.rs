@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::queries::Asker;
 use crate::connections::Command;
-use crate::places::trim::Usable;
+use crate::places::trim::ValidAnswer;
 
 /// Commands that the loop has not fetched yet.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ enum Waiting {
     Answer {
         /// In the order of their bounds.
         askers: VecDeque<Asker>,
-        answer: Result<Usable<'static>, Vec<u8>>,
+        answer: Result<ValidAnswer<'static>, Vec<u8>>,
         /// What those of one bound get, made when the first of them is served: all of them at once could be
         /// twenty times as large as the answer.
         body: Option<(usize, Arc<Vec<u8>>)>,
@@ -42,7 +42,7 @@ impl Commands {
     pub(super) fn deliver(
         &mut self,
         mut askers: Vec<Asker>,
-        answer: Result<Usable<'static>, Vec<u8>>,
+        answer: Result<ValidAnswer<'static>, Vec<u8>>,
     ) {
         if askers.is_empty() {
             return;
@@ -88,7 +88,7 @@ impl Commands {
     }
 }
 
-fn held(answer: &Result<Usable<'static>, Vec<u8>>) -> usize {
+fn held(answer: &Result<ValidAnswer<'static>, Vec<u8>>) -> usize {
     match answer {
         Ok(usable) => usable.held(),
         Err(failed) => failed.capacity(),
@@ -108,7 +108,7 @@ mod tests {
             Asker { who, bound: (slot % 3) as usize }
         });
         let text = format!("{{\"results\":[1,2],\"x\":\"{}\"}}", "x".repeat(1_000));
-        let answer = Usable::made(text.clone().into_bytes(), "results", 2).expect("usable");
+        let answer = ValidAnswer::made(text.clone().into_bytes(), "results", 2).expect("usable");
         commands.deliver(askers.collect(), Ok(answer));
         let mut told = [0; 3_000];
         let mut last: Option<Arc<Vec<u8>>> = None;

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::QueryId;
-use crate::places::http::{HttpError, Progress, Response, ResponseReader};
+use crate::http::{HttpError, Progress, Response, ResponseReader};
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ pub use queries::QueryId;
 use super::{Command, ConnectionId, Server, Verdict};
 use crate::clock::Now;
 use crate::config::{PlacesSettings, Provider};
-use crate::places::Query;
+use crate::places::Area;
 use crate::places::gazetteer::Gazetteer;
-use crate::places::google::{Api, Circle};
+use crate::places::google::{Api, AreaText};
 use crate::protocol::Location;
 use offline::Offline;
 use service::Service;
@@ -103,13 +103,13 @@ impl Places {
 }
 
 impl Ask<'_> {
-    fn query(&self) -> Query {
+    fn query(&self) -> Area {
         let (latitude, longitude) = (&self.location.latitude, &self.location.longitude);
-        Query { latitude: latitude.degrees(), longitude: longitude.degrees(), radius: self.radius }
+        Area { latitude: latitude.degrees(), longitude: longitude.degrees(), radius: self.radius }
     }
 
-    fn circle(&self) -> Circle {
-        Circle {
+    fn circle(&self) -> AreaText {
+        AreaText {
             latitude: self.location.latitude.decimal_degrees(),
             longitude: self.location.longitude.decimal_degrees(),
             // Within 50 km, so it fits; neither API takes 0.

@@ -13,7 +13,7 @@ use crate::config::PlacesSettings;
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::Failure;
-use crate::places::{Query, UNKNOWN_ERROR, failure, offline, trim};
+use crate::places::{Area, UNKNOWN_ERROR, answer, failure, trim};
 
 /// The gazetteer, and who waits for it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ enum Unpacked {
 #[derive(Debug)]
 struct Waiting {
     who: ConnectionId,
-    query: Query,
+    query: Area,
     bound: usize,
     until: Duration,
 }
@@ -62,7 +62,7 @@ impl Offline {
     pub(super) fn ask(
         &mut self,
         who: ConnectionId,
-        query: Query,
+        query: Area,
         bound: usize,
         now: Duration,
     ) -> Option<Vec<u8>> {
@@ -134,8 +134,8 @@ impl Offline {
 }
 
 /// The gazetteer's answer goes the way of a service's: whole, then trimmed.
-fn answer(gazetteer: &Gazetteer, query: &Query, bound: usize) -> Vec<u8> {
-    let body = offline::answer(gazetteer, query);
+fn answer(gazetteer: &Gazetteer, query: &Area, bound: usize) -> Vec<u8> {
+    let body = answer::nearby_search(gazetteer, query);
     trim::trim(&body, LIST, bound).unwrap_or_else(|reason| {
         let text = format_args!("The gazetteer's answer is unusable: {reason}");
         rate_limit::warn(Kind::GazetteerFailed, text);

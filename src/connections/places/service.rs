@@ -29,15 +29,15 @@ use crate::connections::{Command, ConnectionId, Verdict};
 use crate::limits::{PLACES_ATTEMPT_PART, PLACES_DISTRUST, PLACES_IDLE, PLACES_READING_PART};
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::endpoint::Endpoint;
-use crate::places::google::{Api, Circle, Failure};
-use crate::places::key::Key;
+use crate::places::google::{Api, AreaText, Failure};
+use crate::places::key::ApiKey;
 
 /// The service, as one server of the herd uses it.
 #[derive(Debug)]
 pub(in crate::connections) struct Service {
     api: Api,
     endpoint: Endpoint,
-    key: Option<Key>,
+    key: Option<ApiKey>,
     patience: Duration,
     response_bytes: usize,
     queries: Queries,
@@ -82,7 +82,7 @@ impl Service {
     pub(super) fn ask(
         &mut self,
         who: ConnectionId,
-        circle: &Circle,
+        circle: &AreaText,
         bound: usize,
         now: Duration,
     ) -> Option<Vec<u8>> {

@@ -7,11 +7,11 @@ use super::super::queries::{Query, QueryId, Stage};
 use super::Service;
 use crate::config::shown;
 use crate::connections::{Command, ConnectionId, Verdict};
+use crate::http::Response;
 use crate::limits::{PLACES_DISTRUST, PLACES_DOUBT};
 use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::google::{Answer, Api, Failure};
-use crate::places::http::Response;
 
 impl Service {
     /// An answer is whole. On a kept connection it may be the one before, come once more: nothing in HTTP/1.1

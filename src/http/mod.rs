@@ -26,14 +26,14 @@
 
 mod body;
 mod chunked;
+mod encode;
 mod fault;
 mod head;
-mod reply;
 mod request;
 mod response;
 
+pub use encode::{CONTINUE, write_response};
 pub use fault::Fault;
-pub use reply::{CONTINUE, write_response};
 pub use request::{BadRequest, Request, RequestReader};
 pub use response::{HttpError, Progress, Response, ResponseReader};
 

@@ -17,7 +17,7 @@ use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES};
 /// Where in the chunks we are.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    state: State,
+    state: ChunkState,
     /// Of the present chunk: what its digits say, then what of it has not come yet; so 0 before the
     /// next one's digits.
     size: u64,
@@ -32,7 +32,7 @@ pub(super) struct Chunks {
 
 /// What was found at the front of the input.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum ChunkStep<'a> {
     Data(&'a [u8]),
     /// The input is used up.
     More,
@@ -41,7 +41,7 @@ pub(super) enum Step<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ChunkState {
     Size,
     /// Blanks and tabs behind the digits.
     SizeSpace,
@@ -69,20 +69,20 @@ impl Chunks {
     /// line, as a field of an answer may (RFC 9112, section 5.2).
     pub(super) fn new(limit: usize, may_fold: bool) -> Chunks {
         let room = u64::try_from(limit).unwrap_or(u64::MAX);
-        Chunks { state: State::Size, size: 0, digits: 0, skipped: 0, room, limit, may_fold }
+        Chunks { state: ChunkState::Size, size: 0, digits: 0, skipped: 0, room, limit, may_fold }
     }
 
     /// Takes the next piece of data, or all there is before it.
-    pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Result<Step<'a>, Fault> {
+    pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Result<ChunkStep<'a>, Fault> {
         loop {
-            if matches!(self.state, State::Done) {
-                return Ok(Step::Last);
+            if matches!(self.state, ChunkState::Done) {
+                return Ok(ChunkStep::Last);
             }
             if rest.is_empty() {
-                return Ok(Step::More);
+                return Ok(ChunkStep::More);
             }
-            if matches!(self.state, State::Data) {
-                return Ok(Step::Data(self.data(rest)));
+            if matches!(self.state, ChunkState::Data) {
+                return Ok(ChunkStep::Data(self.data(rest)));
             }
             let (byte, after) = (rest[0], &rest[1..]);
             *rest = after;
@@ -96,14 +96,14 @@ impl Chunks {
         *rest = after;
         self.size -= length as u64;
         if self.size == 0 {
-            self.state = State::DataCr;
+            self.state = ChunkState::DataCr;
         }
         data
     }
 
     /// The state behind a byte that is no data.
-    fn after(&mut self, byte: u8) -> Result<State, Fault> {
-        use State::*;
+    fn after(&mut self, byte: u8) -> Result<ChunkState, Fault> {
+        use ChunkState::*;
         self.count()?;
         Ok(match (self.state, byte) {
             (Size, digit) if digit.is_ascii_hexdigit() => self.add_digit(digit)?,
@@ -137,7 +137,7 @@ impl Chunks {
 
     /// Counts a byte that is skipped.
     fn count(&mut self) -> Result<(), Fault> {
-        use State::*;
+        use ChunkState::*;
         self.skipped += 1;
         match self.state {
             TrailerBegin | TrailerNext | TrailerName | TrailerValue | TrailerLf | LastLf => {
@@ -149,7 +149,7 @@ impl Chunks {
     }
 
     /// Sixteen digits are what 64 bits hold; more are refused even where they are zeros.
-    fn add_digit(&mut self, digit: u8) -> Result<State, Fault> {
+    fn add_digit(&mut self, digit: u8) -> Result<ChunkState, Fault> {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
@@ -161,15 +161,15 @@ impl Chunks {
         }
         let size = self.size.checked_mul(16).and_then(|size| size.checked_add(value.into()));
         self.size = size.ok_or(Fault::BadChunk)?;
-        Ok(State::Size)
+        Ok(ChunkState::Size)
     }
 
     /// Refuses a chunk that would be too much before any of it comes.
-    fn begin_chunk(&mut self) -> Result<State, Fault> {
+    fn begin_chunk(&mut self) -> Result<ChunkState, Fault> {
         let room = self.room.checked_sub(self.size);
         self.room = room.ok_or(Fault::BodyTooLong { limit: self.limit })?;
         self.skipped = 0;
-        Ok(if self.size == 0 { State::TrailerBegin } else { State::Data })
+        Ok(if self.size == 0 { ChunkState::TrailerBegin } else { ChunkState::Data })
     }
 }
 
@@ -194,9 +194,9 @@ mod tests {
         let mut data = Vec::new();
         loop {
             match chunks.next(&mut rest)? {
-                Step::Data(piece) => data.extend_from_slice(piece),
-                Step::More => return Ok(None),
-                Step::Last => break,
+                ChunkStep::Data(piece) => data.extend_from_slice(piece),
+                ChunkStep::More => return Ok(None),
+                ChunkStep::Last => break,
             }
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

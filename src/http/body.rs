@@ -3,11 +3,11 @@
 use std::fmt;
 
 use super::append_within;
-use super::chunked::{Chunks, Step};
+use super::chunked::{ChunkStep, Chunks};
 use super::fault::Fault;
 
 /// A body that is coming in.
-pub(super) struct Body {
+pub(super) struct BodyReader {
     bytes: Vec<u8>,
     limit: usize,
     until: Until,
@@ -21,26 +21,26 @@ enum Until {
     Close,
 }
 
-impl Body {
+impl BodyReader {
     /// Refuses at once what is announced to be longer than `limit` bytes. What is announced is not
     /// reserved: memory grows with what comes.
-    pub(super) fn of_length(length: u64, limit: usize) -> Result<Body, Fault> {
+    pub(super) fn of_length(length: u64, limit: usize) -> Result<BodyReader, Fault> {
         match usize::try_from(length) {
-            Ok(length) if length <= limit => Ok(Body::new(Until::Length(length), limit)),
+            Ok(length) if length <= limit => Ok(BodyReader::new(Until::Length(length), limit)),
             _ => Err(Fault::BodyTooLong { limit }),
         }
     }
 
-    pub(super) fn in_chunks(limit: usize, may_fold: bool) -> Body {
-        Body::new(Until::LastChunk(Chunks::new(limit, may_fold)), limit)
+    pub(super) fn in_chunks(limit: usize, may_fold: bool) -> BodyReader {
+        BodyReader::new(Until::LastChunk(Chunks::new(limit, may_fold)), limit)
     }
 
-    pub(super) fn until_close(limit: usize) -> Body {
-        Body::new(Until::Close, limit)
+    pub(super) fn until_close(limit: usize) -> BodyReader {
+        BodyReader::new(Until::Close, limit)
     }
 
-    fn new(until: Until, limit: usize) -> Body {
-        Body { bytes: Vec::new(), limit, until, has_begun: false }
+    fn new(until: Until, limit: usize) -> BodyReader {
+        BodyReader { bytes: Vec::new(), limit, until, has_begun: false }
     }
 
     /// Takes from the front of `rest` what belongs to the body; true once it is whole, which one
@@ -56,9 +56,9 @@ impl Body {
             }
             Until::LastChunk(chunks) => loop {
                 match chunks.next(rest)? {
-                    Step::Data(piece) => append_within(self.limit, &mut self.bytes, piece),
-                    Step::More => return Ok(false),
-                    Step::Last => return Ok(true),
+                    ChunkStep::Data(piece) => append_within(self.limit, &mut self.bytes, piece),
+                    ChunkStep::More => return Ok(false),
+                    ChunkStep::Last => return Ok(true),
                 }
             },
             Until::Close => {
@@ -92,7 +92,7 @@ impl Body {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for BodyReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Body({} bytes, until {:?})", self.bytes.len(), self.until)
     }

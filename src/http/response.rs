@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use super::body::Body;
+use super::body::BodyReader;
 use super::fault::Fault;
 use super::head::{Framing, HeadBuffer, elements, is};
 use crate::limits::{HEAD_FIELDS, INTERIM_HEADS};
@@ -20,7 +20,7 @@ use crate::limits::{HEAD_FIELDS, INTERIM_HEADS};
 /// Reads one response to a GET or POST, from bytes as they come.
 #[derive(Debug)]
 pub struct ResponseReader {
-    stage: Stage,
+    state: ResponseState,
     body_limit: usize,
     has_begun: bool,
     has_surplus: bool,
@@ -75,9 +75,9 @@ pub enum HttpError {
     AfterTheEnd,
 }
 
-enum Stage {
+enum ResponseState {
     Head(HeadBuffer),
-    Body { status: u16, may_reuse: bool, body: Body },
+    Body { status: u16, may_reuse: bool, body: BodyReader },
     Over,
 }
 
@@ -86,7 +86,7 @@ impl ResponseReader {
     /// [`HEAD_BYTES`](crate::limits::HEAD_BYTES).
     pub fn new(body_limit: usize) -> ResponseReader {
         ResponseReader {
-            stage: Stage::Head(HeadBuffer::of_answer()),
+            state: ResponseState::Head(HeadBuffer::of_answer()),
             body_limit,
             has_begun: false,
             has_surplus: false,
@@ -108,7 +108,7 @@ impl ResponseReader {
                 Ok(Progress::Done(response))
             }
             Err(error) => {
-                self.stage = Stage::Over;
+                self.state = ResponseState::Over;
                 Err(error)
             }
         }
@@ -117,14 +117,14 @@ impl ResponseReader {
     /// Notes that the other side has ended in order (`close_notify` or FIN): that completes a body
     /// until close, and is an error for all else.
     pub fn end(&mut self) -> Result<Response, HttpError> {
-        let error = match &self.stage {
-            Stage::Body { body, .. } if body.is_until_close() => return self.finish(),
-            Stage::Body { .. } => HttpError::BodyCut,
-            Stage::Head(_) if self.has_begun => HttpError::HeadCut,
-            Stage::Head(_) => HttpError::NoAnswer,
-            Stage::Over => HttpError::AfterTheEnd,
+        let error = match &self.state {
+            ResponseState::Body { body, .. } if body.is_until_close() => return self.finish(),
+            ResponseState::Body { .. } => HttpError::BodyCut,
+            ResponseState::Head(_) if self.has_begun => HttpError::HeadCut,
+            ResponseState::Head(_) => HttpError::NoAnswer,
+            ResponseState::Over => HttpError::AfterTheEnd,
         };
-        self.stage = Stage::Over;
+        self.state = ResponseState::Over;
         Err(error)
     }
 
@@ -140,29 +140,29 @@ impl ResponseReader {
 
     /// Whether the head is over and the body is not.
     pub fn is_in_body(&self) -> bool {
-        matches!(self.stage, Stage::Body { .. })
+        matches!(self.state, ResponseState::Body { .. })
     }
 
     /// Bytes of memory that it holds.
     pub fn buffered(&self) -> usize {
-        match &self.stage {
-            Stage::Head(head) => head.buffered(),
-            Stage::Body { body, .. } => body.buffered(),
-            Stage::Over => 0,
+        match &self.state {
+            ResponseState::Head(head) => head.buffered(),
+            ResponseState::Body { body, .. } => body.buffered(),
+            ResponseState::Over => 0,
         }
     }
 
     /// Takes what belongs to the response; true once it is whole.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<bool, HttpError> {
         loop {
-            match &mut self.stage {
-                Stage::Head(buffer) => {
+            match &mut self.state {
+                ResponseState::Head(buffer) => {
                     let Some(text) = buffer.take(rest)? else {
                         return Ok(false);
                     };
                     let head = Head::parse(text)?;
                     if head.status >= 200 {
-                        self.stage = head.into_stage(self.body_limit)?;
+                        self.state = head.into_state(self.body_limit)?;
                         continue;
                     }
                     buffer.clear();
@@ -171,19 +171,19 @@ impl ResponseReader {
                         return Err(HttpError::TooManyInterim);
                     }
                 }
-                Stage::Body { body, .. } => return Ok(body.take(rest)?),
-                Stage::Over => return Err(HttpError::AfterTheEnd),
+                ResponseState::Body { body, .. } => return Ok(body.take(rest)?),
+                ResponseState::Over => return Err(HttpError::AfterTheEnd),
             }
         }
     }
 
     /// Hands out what the body has so far as the whole.
     fn finish(&mut self) -> Result<Response, HttpError> {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Body { status, may_reuse, body } => {
+        match std::mem::replace(&mut self.state, ResponseState::Over) {
+            ResponseState::Body { status, may_reuse, body } => {
                 Ok(Response { status, body: body.into_bytes(), may_reuse })
             }
-            Stage::Head(_) | Stage::Over => Err(HttpError::AfterTheEnd),
+            ResponseState::Head(_) | ResponseState::Over => Err(HttpError::AfterTheEnd),
         }
     }
 }
@@ -232,32 +232,32 @@ impl Head {
     }
 
     /// Where the body ends, in the order of RFC 9112, section 6.3.
-    fn into_stage(self, limit: usize) -> Result<Stage, HttpError> {
+    fn into_state(self, limit: usize) -> Result<ResponseState, HttpError> {
         let Framing { length, is_chunked, closes } = self.framing;
         let mut may_reuse = self.is_http_11 && !closes;
         let body = if matches!(self.status, 204 | 304) {
             // A 304 may say how long the body would have been. A 204 that has a length, and may
             // think that it has a body, too, is not to be trusted with where the next answer begins.
             may_reuse &= !is_chunked && (self.status == 304 || length.unwrap_or(0) == 0);
-            Body::of_length(0, limit)?
+            BodyReader::of_length(0, limit)?
         } else if is_chunked {
-            Body::in_chunks(limit, true)
+            BodyReader::in_chunks(limit, true)
         } else if let Some(length) = length {
-            Body::of_length(length, limit)?
+            BodyReader::of_length(length, limit)?
         } else {
             may_reuse = false;
-            Body::until_close(limit)
+            BodyReader::until_close(limit)
         };
-        Ok(Stage::Body { status: self.status, may_reuse, body })
+        Ok(ResponseState::Body { status: self.status, may_reuse, body })
     }
 }
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for ResponseState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stage::Head(head) => head.fmt(f),
-            Stage::Body { status, body, .. } => write!(f, "{status}, {body:?}"),
-            Stage::Over => f.write_str("Over"),
+            ResponseState::Head(head) => head.fmt(f),
+            ResponseState::Body { status, body, .. } => write!(f, "{status}, {body:?}"),
+            ResponseState::Over => f.write_str("Over"),
         }
     }
 }

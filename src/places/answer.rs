@@ -6,14 +6,14 @@
 //! it: cutting it to the client's bound is [`super::trim`]'s work.
 
 use super::gazetteer::{Gazetteer, Place};
-use super::{Query, json_string};
+use super::{Area, json_string};
 
 /// As many results as one page of Nearby Search has, and as the greatest bound of a WHATSAT.
 pub const MAX_RESULTS: usize = 20;
 
 /// The body of a Nearby Search answer to `query`: at most [`MAX_RESULTS`] places, nearest first,
 /// status OK or ZERO_RESULTS.
-pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
+pub fn nearby_search(gazetteer: &Gazetteer, query: &Area) -> Vec<u8> {
     let places = gazetteer.nearest(query, MAX_RESULTS);
     let status = if places.is_empty() { "ZERO_RESULTS" } else { "OK" };
     let results = match places.iter().map(result).collect::<Vec<_>>().join(",\n") {
@@ -33,7 +33,7 @@ pub fn answer(gazetteer: &Gazetteer, query: &Query) -> Vec<u8> {
 
 /// The body of a Places API (New) answer to `query`: at most `most` places, nearest first, of each what
 /// the field mask `fields` names. Where there are none, neither is the list.
-pub fn answer_new(gazetteer: &Gazetteer, query: &Query, most: usize, fields: &str) -> Vec<u8> {
+pub fn new_api(gazetteer: &Gazetteer, query: &Area, most: usize, fields: &str) -> Vec<u8> {
     let fields = if fields.is_empty() { UNASKED } else { fields };
     let places = gazetteer.nearest(query, most.min(MAX_RESULTS));
     let places: Vec<_> = places.iter().map(|found| place(found, fields)).collect();
@@ -116,7 +116,7 @@ const UNASKED: &str =
 mod tests {
     use super::*;
 
-    const SOUTH: Query = Query { latitude: -55.0, longitude: -67.6, radius: 20_000.0 };
+    const SOUTH: Area = Area { latitude: -55.0, longitude: -67.6, radius: 20_000.0 };
 
     #[test]
     fn an_answer_is_laid_out_like_googles() {
@@ -156,7 +156,7 @@ mod tests {
    "status" : "OK"
 }
 "#;
-        assert_eq!(String::from_utf8_lossy(&answer(&gazetteer, &SOUTH)), expected);
+        assert_eq!(String::from_utf8_lossy(&nearby_search(&gazetteer, &SOUTH)), expected);
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
    "status" : "ZERO_RESULTS"
 }
 "#;
-        let answer = answer(&Gazetteer::read(""), &SOUTH);
+        let answer = nearby_search(&Gazetteer::read(""), &SOUTH);
         assert_eq!(String::from_utf8_lossy(&answer), expected);
     }
 }

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::body::Body;
+use super::body::BodyReader;
 use super::fault::Fault;
 use super::head::{Framing, HeadBuffer, is};
 use crate::limits::{HEAD_FIELDS, REQUEST_BODY_BYTES};
@@ -24,7 +24,7 @@ use crate::limits::{HEAD_FIELDS, REQUEST_BODY_BYTES};
 #[derive(Debug)]
 pub struct RequestReader {
     input: Input,
-    stage: Stage,
+    state: RequestState,
 }
 
 /// A request that has come whole.
@@ -63,12 +63,12 @@ pub enum BadRequest {
     Unreadable(Fault),
 }
 
-enum Stage {
+enum RequestState {
     Head(HeadBuffer),
     /// The request lacks its body.
     Body {
         request: Request,
-        body: Body,
+        body: BodyReader,
         wants_continue: bool,
     },
     Refused(BadRequest),
@@ -84,12 +84,15 @@ struct Input {
 impl RequestReader {
     /// At the beginning of a connection.
     pub fn new() -> RequestReader {
-        RequestReader { input: Input::default(), stage: Stage::Head(HeadBuffer::of_request()) }
+        RequestReader {
+            input: Input::default(),
+            state: RequestState::Head(HeadBuffer::of_request()),
+        }
     }
 
     /// Adds what was received. After a refusal it is dropped.
     pub fn push(&mut self, bytes: &[u8]) {
-        if !matches!(self.stage, Stage::Refused(_)) {
+        if !matches!(self.state, RequestState::Refused(_)) {
             self.input.push(bytes);
         }
     }
@@ -98,11 +101,11 @@ impl RequestReader {
     /// is final, and is given again to whoever asks again.
     pub fn next_request(&mut self) -> Result<Option<Request>, BadRequest> {
         let mut rest = self.input.rest();
-        let next = self.stage.advance(&mut rest);
+        let next = self.state.advance(&mut rest);
         let left = rest.len();
         self.input.keep_last(left);
         if let Err(refusal) = &next {
-            self.stage = Stage::Refused(refusal.clone());
+            self.state = RequestState::Refused(refusal.clone());
             self.input = Input::default();
         }
         next
@@ -112,31 +115,31 @@ impl RequestReader {
     /// [`CONTINUE`](super::CONTINUE) is to be sent. To be asked where [`RequestReader::next_request`] gave none. A
     /// client that is not answered sends its body after a while (curl: after a second).
     pub fn wants_continue(&mut self) -> bool {
-        match &mut self.stage {
-            Stage::Body { body, wants_continue, .. } => {
+        match &mut self.state {
+            RequestState::Body { body, wants_continue, .. } => {
                 std::mem::take(wants_continue) && !body.has_begun()
             }
-            Stage::Head(_) | Stage::Refused(_) => false,
+            RequestState::Head(_) | RequestState::Refused(_) => false,
         }
     }
 
     /// Whether a request is begun and not whole.
     pub fn has_begun(&self) -> bool {
-        match &self.stage {
-            Stage::Head(head) => !head.is_empty() || !self.input.rest().is_empty(),
-            Stage::Body { .. } => true,
-            Stage::Refused(_) => false,
+        match &self.state {
+            RequestState::Head(head) => !head.is_empty() || !self.input.rest().is_empty(),
+            RequestState::Body { .. } => true,
+            RequestState::Refused(_) => false,
         }
     }
 
     /// Bytes of memory that it holds.
     pub fn buffered(&self) -> usize {
-        let of_stage = match &self.stage {
-            Stage::Head(head) => head.buffered(),
-            Stage::Body { body, .. } => body.buffered(),
-            Stage::Refused(_) => 0,
+        let of_state = match &self.state {
+            RequestState::Head(head) => head.buffered(),
+            RequestState::Body { body, .. } => body.buffered(),
+            RequestState::Refused(_) => 0,
         };
-        self.input.bytes.capacity() + of_stage
+        self.input.bytes.capacity() + of_state
     }
 }
 
@@ -146,37 +149,37 @@ impl Default for RequestReader {
     }
 }
 
-impl Stage {
+impl RequestState {
     /// Takes from the front of `rest` what belongs to the next request, and gives it once it is whole.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<Option<Request>, BadRequest> {
         loop {
             match self {
-                Stage::Head(buffer) => {
+                RequestState::Head(buffer) => {
                     let Some(text) = buffer.take(rest)? else {
                         return Ok(None);
                     };
                     *self = parse(text)?;
                 }
-                Stage::Body { body, .. } => {
+                RequestState::Body { body, .. } => {
                     if !body.take(rest)? {
                         return Ok(None);
                     }
-                    let next = Stage::Head(HeadBuffer::of_request());
+                    let next = RequestState::Head(HeadBuffer::of_request());
                     return Ok(match std::mem::replace(self, next) {
-                        Stage::Body { request, body, .. } => {
+                        RequestState::Body { request, body, .. } => {
                             Some(Request { body: body.into_bytes(), ..request })
                         }
-                        Stage::Head(_) | Stage::Refused(_) => None,
+                        RequestState::Head(_) | RequestState::Refused(_) => None,
                     });
                 }
-                Stage::Refused(refusal) => return Err(refusal.clone()),
+                RequestState::Refused(refusal) => return Err(refusal.clone()),
             }
         }
     }
 }
 
 /// Parses a head that is whole. What follows is always a body, if one of no bytes.
-fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
+fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(text) {
@@ -206,13 +209,13 @@ fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
     let expects_continue = is_http_11
         && values("expect").any(|field| field.value.eq_ignore_ascii_case(b"100-continue"));
     let body = if framing.is_chunked {
-        Body::in_chunks(REQUEST_BODY_BYTES, false)
+        BodyReader::in_chunks(REQUEST_BODY_BYTES, false)
     } else if framing.length.is_none() && matches!(method, "POST" | "PUT" | "PATCH") {
         // It would mean no body (RFC 9112, section 6.3), but what has a body by its nature and does
         // not say so was sent by mistake.
         return Err(BadRequest::NoLength);
     } else {
-        Body::of_length(framing.length.unwrap_or(0), REQUEST_BODY_BYTES)?
+        BodyReader::of_length(framing.length.unwrap_or(0), REQUEST_BODY_BYTES)?
     };
     let request = Request {
         method: method.to_owned(),
@@ -223,7 +226,7 @@ fn parse(text: &[u8]) -> Result<Stage, BadRequest> {
         keep_alive: is_http_11 && !framing.closes,
         expects_continue,
     };
-    Ok(Stage::Body { request, body, wants_continue: expects_continue })
+    Ok(RequestState::Body { request, body, wants_continue: expects_continue })
 }
 
 /// Whether the first line is one of HTTP, of whatever version.
@@ -299,12 +302,12 @@ impl fmt::Debug for Request {
     }
 }
 
-impl fmt::Debug for Stage {
+impl fmt::Debug for RequestState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stage::Head(head) => head.fmt(f),
-            Stage::Body { request, body, .. } => write!(f, "{request:?}, {body:?}"),
-            Stage::Refused(refusal) => write!(f, "Refused({refusal:?})"),
+            RequestState::Head(head) => head.fmt(f),
+            RequestState::Body { request, body, .. } => write!(f, "{request:?}, {body:?}"),
+            RequestState::Refused(refusal) => write!(f, "Refused({refusal:?})"),
         }
     }
 }
