@@ -1,48 +1,47 @@
-//! What the herd's core lets an observer know: a log, a simulator that checks it, a test.
+//! The events that the herd's core reports to an observer: a log, a simulator that checks it, a test.
 
 use super::{Applied, NeighbourId};
 use crate::protocol::{Common, Seq, UpdateError, UpdateRef};
 
-/// Someone who is told what happens, as it happens. Must not act on it.
+/// Receives each event as it happens. It must not act on the herd.
 pub trait Observer {
     fn record(&mut self, event: Event<'_>);
 }
 
-/// Something that happened, and what may be concluded from it.
+/// What happened, and what may be concluded from it.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// The table was offered an update; if it is stored, every neighbour will be told.
+    /// An update was applied to the table; if it is stored, every neighbour will be sent it.
     Applied { update: UpdateRef<'a>, applied: Applied },
-    /// The update stands in the link's output. It may be lost with the connection, and is then
-    /// sent again.
+    /// The update is in the link's output. If the connection is lost, the update is sent again.
     Sending { update: UpdateRef<'a>, neighbour: NeighbourId },
-    /// The neighbour is down; it will be told when it is back.
+    /// The link to the neighbour is down; the update will be sent once it is up.
     CannotSend { update: UpdateRef<'a>, neighbour: NeighbourId },
-    /// The neighbour was sent all up to `seq`.
+    /// The neighbour was sent all updates up to `seq`, and a MARK.
     Marked { neighbour: NeighbourId, seq: Seq },
-    /// The neighbour was told our settings.
+    /// The neighbour was sent our settings.
     SettingsSent { neighbour: NeighbourId, settings: Common<'a> },
-    /// A link came up; the neighbour has all up to `from`, and `behind` changes came after.
+    /// A link came up; the neighbour has all changes up to `from`, and `behind` changes follow.
     LinkUp { neighbour: NeighbourId, from: Seq, behind: u64 },
-    /// The neighbour was sent what it had missed.
+    /// The neighbour was sent the updates that it had missed.
     CatchUpSent { neighbour: NeighbourId, updates: usize },
-    /// A link was given up.
+    /// The link was closed, for this reason.
     LinkDown { neighbour: NeighbourId, reason: &'static str },
-    /// Who answered on a link is not who was dialled: the configurations differ.
+    /// Another server answered than the one that was dialled: the configurations differ.
     WrongName { neighbour: NeighbourId, answered: &'a [u8] },
-    /// The neighbour answered what no acceptor answers.
+    /// The neighbour answered with a line that no acceptor sends.
     AnswerRejected { neighbour: NeighbourId, line: &'a [u8] },
-    /// A neighbour said HELLO; it is asked to go on from this mark of it, or from the beginning.
+    /// A neighbour sent HELLO; it is asked to resume after this mark, or from the beginning.
     PeerIdentified { neighbour: NeighbourId, from: Option<Seq> },
-    /// A neighbour has told what we had missed.
+    /// A neighbour has sent the updates that we had missed.
     CatchUpReceived { neighbour: NeighbourId, updates: usize },
-    /// A neighbour's update was malformed; the rest of what it says still counts.
+    /// A neighbour's update was malformed and skipped; the connection stays open.
     UpdateSkipped { neighbour: NeighbourId, error: UpdateError, line: &'a [u8] },
-    /// A line on the neighbours' port that ends its connection.
+    /// A line on the neighbours' port was rejected, and its connection is closed.
     PeerRejected { reason: &'static str, line: &'a [u8] },
-    /// A neighbour said nothing for three heartbeats.
+    /// A neighbour sent nothing for three heartbeats.
     PeerTimedOut { neighbour: NeighbourId },
-    /// Each neighbour that can be reached has told all that it knew: from now on this server
+    /// Each neighbour that can be reached has sent its full state: from now on this server
     /// knows what the herd knows.
     InSync,
 }

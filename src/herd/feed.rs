@@ -3,8 +3,8 @@
 //! It is a log of (sequence number, slot of the table's entry). An entry remembers the number of
 //! its latest change, so a record is *alive* only if the two agree; once dead records outweigh
 //! live ones the log is rewritten, a few records with each append, so that no append takes long.
-//! A reader's cursor is a sequence number and survives a rewrite. Nothing here knows what an
-//! entry is, or who reads.
+//! A reader's cursor is a sequence number and survives a rewrite. Nothing here depends on what
+//! an entry is, or who reads.
 //!
 //! ```text
 //!   records   3:a  4:b  5:c  6:a  7:d            3:a is dead, since a changed again at 6
@@ -32,11 +32,11 @@ pub struct Feed {
     rewrite: Option<Rewrite>,
 }
 
-/// A rewrite under way: readers use the old records, which are whole, until it is done.
+/// A rewrite under way: readers use the old records, which are complete, until it is done.
 #[derive(Clone, Debug)]
 struct Rewrite {
     fresh: VecDeque<Record>,
-    /// How many of the old records have been looked at.
+    /// How many of the old records have been visited.
     looked_at: usize,
 }
 
@@ -69,8 +69,8 @@ impl Feed {
         self.records.range(begin..).copied()
     }
 
-    /// A slice of housekeeping, to be called once with every append: drops dead records once
-    /// they outweigh the `live` ones.
+    /// A slice of housekeeping, to be called once after every append: drops dead records once they
+    /// outweigh the `live` ones.
     pub fn compact(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
         let outweighed = self.records.len() > 2 * live + SMALLEST_REWRITE;
         if self.rewrite.is_none() && outweighed {
@@ -96,7 +96,7 @@ impl Feed {
     }
 }
 
-/// Records looked at with each append while a rewrite is under way. More than one, or a rewrite
+/// Records visited with each append while a rewrite is under way. More than one, or a rewrite
 /// would never catch up with the appends.
 const RECORDS_PER_SLICE: usize = 8;
 /// Dead records that are not worth a rewrite.

@@ -1,16 +1,17 @@
-//! The dialling side of a link: what we tell a neighbour (section 4).
+//! The dialling side of a link: what we send a neighbour (section 4).
 //!
-//! A link has no queue. It has a cursor into the feed and copies entries from there when there
-//! is room for them, so a neighbour that is down costs nothing, and a slow one gets the newest
-//! state instead of a backlog.
+//! A link has no queue. It has a cursor into the feed and copies entries from there while its output
+//! has room, so a neighbour that is down costs nothing, and a slow one gets the newest state
+//! instead of a backlog.
 //!
 //! ```text
-//!   Waiting --its time has come--> Dialling --connected: HELLO--> Greeting --RESUME--> Up
+//!   Waiting --its pause is over--> Dialling --connected: HELLO--> Greeting --RESUME--> Up
 //!      ^                              |                              |                  |
 //!      +------- failed, closed, too late, or (Up) no ACK for three heartbeats ----------+
 //! ```
 //!
-//! A neighbour that says HELLO to us is there, so its HELLO ends the pause ([`Link::hello_received`]).
+//! A neighbour that sends us HELLO is reachable, so its HELLO ends the pause
+//! ([`Link::hello_received`]).
 
 use std::time::Duration;
 
@@ -28,48 +29,48 @@ use crate::protocol::{Epoch, Seq, write_mark, write_settings};
 pub struct Link {
     neighbour: NeighbourId,
     state: LinkState,
-    /// The pause before the next dial but its jitter.
+    /// The pause before the next dial, without jitter.
     backoff: Duration,
-    /// The run of the neighbour that has said HELLO to us and was not dialled since.
+    /// The neighbour's run that has sent us HELLO and was not dialled since.
     hello_from: Option<Epoch>,
-    /// Before this, no pause is ended by a HELLO. Else a neighbour that says HELLO again and again, and
-    /// whose port can't be reached, would be dialled without any pause.
+    /// Before this, no HELLO ends a pause. Otherwise a neighbour that sends HELLO again and again, and
+    /// whose port cannot be reached, would be dialled without any pause.
     pause_ends_after: Duration,
 }
 
 #[derive(Clone, Debug)]
 enum LinkState {
-    /// Not connected; it is dialled at `until`.
+    /// Not connected; dialled at `deadline`.
     Waiting { deadline: Duration },
-    /// The outside was asked to connect, and has until then.
+    /// The caller was asked to connect, and has until `deadline`.
     Dialling { since: Duration, deadline: Duration },
-    /// HELLO is said; the RESUME has until then.
+    /// HELLO is sent; RESUME must come before `deadline`.
     Greeting { deadline: Duration },
-    /// The neighbour is told what changes.
+    /// The neighbour is sent every change.
     Up(Up),
 }
 
 /// A link that is up.
 #[derive(Clone, Debug)]
 struct Up {
-    /// The neighbour's run: what came from it is not told back.
+    /// The neighbour's run: updates that came from it are not sent back.
     epoch: Epoch,
     since: Duration,
-    /// Whether the neighbour was told our settings.
+    /// Whether our settings were sent.
     has_sent_settings: bool,
-    /// All up to here was sent, or skipped.
+    /// All changes up to here were sent or skipped.
     cursor: Seq,
-    /// The last MARK, none before the first.
+    /// The last MARK that was sent; none before the first.
     marked: Option<Seq>,
     marked_at: Duration,
     beat_is_due: bool,
     /// Since the last MARK.
     updates: usize,
     bytes: usize,
-    /// Since when a MARK has waited with no ACK at all.
+    /// Since when no ACK has come although a MARK waits for one.
     unacked_since: Option<Duration>,
     acked: Option<Seq>,
-    /// Updates sent since RESUME, while the neighbour gets what it missed.
+    /// Updates sent since RESUME, while the neighbour receives what it missed.
     catching_up: Option<usize>,
 }
 
@@ -84,12 +85,12 @@ impl Link {
         }
     }
 
-    /// Whether the neighbour is told what changes.
+    /// Whether the neighbour is sent every change.
     pub fn is_up(&self) -> bool {
         matches!(self.state, LinkState::Up(_))
     }
 
-    /// Whether there is something to write.
+    /// Whether anything is left to write.
     pub(super) fn has_pending(&self, end: Seq) -> bool {
         match &self.state {
             LinkState::Up(up) => up.cursor < end || up.owes_mark(),
@@ -97,8 +98,8 @@ impl Link {
         }
     }
 
-    /// Whether the neighbour has all there is, and has said so. True of a link that is not up,
-    /// since nobody is there to tell.
+    /// Whether the neighbour has acknowledged all there is. True of a link that is not up: there is
+    /// nobody to wait for.
     pub(super) fn is_settled(&self, end: Seq) -> bool {
         match &self.state {
             LinkState::Up(up) => {
@@ -120,7 +121,7 @@ impl Link {
         matches!(self.state, LinkState::Waiting { deadline } if deadline <= now)
     }
 
-    /// The outside is asked to connect.
+    /// The caller is asked to connect.
     pub(super) fn dial(&mut self, timeout: Duration, now: Duration) {
         if self.hello_from.take().is_some() {
             self.pause_ends_after = now + self.backoff;
@@ -128,10 +129,10 @@ impl Link {
         self.state = LinkState::Dialling { since: now, deadline: now + timeout };
     }
 
-    /// The neighbour's run `epoch` has said HELLO to us: it is there, and need not be waited for. An
-    /// attempt to connect that got no answer from the network for a while is given up for a new one,
-    /// since it began before the neighbour could be reached. A link that leads to another run of it
-    /// says a MARK at once: a host that has forgotten the connection answers that it has.
+    /// The neighbour's run `epoch` has sent us HELLO: it is reachable, so the pause ends. An attempt to
+    /// connect that got no answer from the network for a while is replaced by a new one, since it began
+    /// before the neighbour could be reached. A link to another run of it sends a MARK at once: a host
+    /// that has lost the connection answers with a reset.
     pub(super) fn hello_received(&mut self, epoch: Epoch, now: Duration) -> LinkAction {
         match &mut self.state {
             LinkState::Up(up) if up.epoch == epoch => {
@@ -157,14 +158,14 @@ impl Link {
         LinkAction::Nothing
     }
 
-    /// The connection is there.
+    /// The connection is open, and HELLO is sent.
     pub(super) fn connected(&mut self, timeout: Duration, now: Duration) {
         self.state = LinkState::Greeting { deadline: now + timeout };
     }
 
-    /// The neighbour's RESUME: from where it is told, and which run of it is.
+    /// Handles the neighbour's RESUME: the cursor to send from, and the neighbour's epoch.
     pub(super) fn resume(&mut self, cursor: Seq, epoch: Epoch, now: Duration) {
-        self.hello_from = self.hello_from.filter(|called| *called != epoch);
+        self.hello_from = self.hello_from.filter(|from| *from != epoch);
         self.state = LinkState::Up(Up {
             epoch,
             since: now,
@@ -181,7 +182,7 @@ impl Link {
         });
     }
 
-    /// The neighbour's ACK. One that is past our last MARK says no more than the last MARK.
+    /// Handles the neighbour's ACK. One past our last MARK counts as one of the last MARK.
     pub(super) fn ack(&mut self, seq: Seq, now: Duration) {
         if let LinkState::Up(up) = &mut self.state {
             up.acked = up.marked.map(|marked| seq.min(marked));
@@ -191,7 +192,7 @@ impl Link {
         }
     }
 
-    /// The connection is gone, or was never made. `jitter` is between 0 and 1.
+    /// The connection was closed, or could not be made. `jitter` is between 0 and 1.
     pub(super) fn closed(&mut self, jitter: f64, now: Duration) {
         if let LinkState::Up(up) = &self.state
             && up.acked.is_some()
@@ -199,8 +200,8 @@ impl Link {
         {
             self.backoff = BACKOFF_INITIAL;
         }
-        // Half of the pause is fixed, half is chance: servers that lost each other in the same
-        // moment don't dial in the same moment, and none dials at once.
+        // Half of the pause is fixed, half is random: servers that lost each other at the same time
+        // do not dial at the same time, and none dials at once.
         let pause = self.backoff.mul_f64(0.5 + jitter / 2.0);
         let mut deadline = now + pause;
         if self.hello_from.is_some() {
@@ -210,7 +211,7 @@ impl Link {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    /// When something is due by the clock alone: a dial, a beat, the end of patience.
+    /// When the next action by time is due: a dial, a beat, a timeout.
     pub(super) fn poll_timeout(&self, heartbeat: Duration) -> Duration {
         match &self.state {
             LinkState::Waiting { deadline }
@@ -225,7 +226,7 @@ impl Link {
         }
     }
 
-    /// What is due by now.
+    /// The action that is due by now.
     pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> LinkAction {
         match &mut self.state {
             LinkState::Waiting { deadline } if *deadline <= now => LinkAction::Dial,
@@ -265,7 +266,7 @@ impl Link {
         }
     }
 
-    /// Appends what the neighbour has not been told, until `out` holds `full` bytes.
+    /// Appends what the neighbour has not been sent, until `out` holds `full` bytes.
     pub(super) fn poll_output(
         &mut self,
         table: &Table,
@@ -294,7 +295,7 @@ impl Link {
         if out.len() >= full {
             return;
         }
-        // The latest change may have been swept away, and leave no record to walk to.
+        // The latest change may have been swept, and leave no record to walk to.
         if table.changes_after(up.cursor).next().is_none() {
             up.cursor = table.end();
         }
@@ -315,8 +316,8 @@ impl Up {
         self.beat_is_due || self.updates > 0 || self.marked.is_none()
     }
 
-    /// Whether the entry came from this very run of the neighbour. Its name is not enough: a
-    /// neighbour that was restarted has forgotten what it once told.
+    /// Whether the entry came from this run of the neighbour. Its name is not enough: a neighbour that
+    /// was restarted has forgotten what it once sent.
     fn came_from(&self, neighbour: NeighbourId, entry: &Entry) -> bool {
         let came_from =
             |source: super::Source| source.neighbour == neighbour && source.epoch == self.epoch;
@@ -357,15 +358,15 @@ impl Up {
     }
 }
 
-/// What a link needs when its time has come.
+/// What the herd must do for a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkAction {
     Nothing,
-    /// To be connected.
+    /// Connect it.
     Dial,
-    /// To be closed, for this reason.
+    /// Close it, for this reason.
     Close(&'static str),
 }
 
-/// Why an attempt to connect is given up for a new one.
+/// Why an attempt to connect is replaced by a new one.
 const HELLO_RECEIVED: &str = "it has said HELLO here meanwhile";

@@ -1,11 +1,11 @@
-//! The herd: what one server knows, and how it and its neighbours come to know the same
+//! The herd: what one server knows, and how it synchronises with its neighbours
 //! (sections 4 and 5).
 //!
 //! Never here: a socket, a clock, a thread, a file, a log record. Lines come in with the time as
-//! an argument; lines go out into a buffer that the caller lends, and what the caller must do
-//! besides comes from [`Herd::poll_output`], by when from [`Herd::poll_timeout`]. What is worth
-//! telling an operator goes to an [`Observer`] as it happens. So the whole of it runs in a
-//! simulator, with as many servers as memory holds.
+//! an argument; lines go out into a buffer that the caller lends. [`Herd::poll_output`] returns
+//! what else the caller must do, [`Herd::poll_timeout`] when it must call again. Events that matter
+//! to an operator go to an [`Observer`] as they happen. So all of it runs in a simulator, with as
+//! many servers as memory holds.
 //!
 //! ```text
 //!   IAMAT ----------> +-------+      +------+ --cursor--> link ----UPDATELOC, MARK---> neighbour
@@ -37,31 +37,31 @@ use crate::protocol::{
 use link::{Link, LinkAction};
 use peer::InboundPeer;
 
-/// A neighbour of this server, by its place in [`Settings::neighbours`].
+/// A neighbour of this server: its index in [`Settings::neighbours`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NeighbourId(pub u16);
 
-/// What a server of the herd is told at its start.
+/// The settings of one server, fixed at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
     pub neighbours: Vec<String>,
     pub dialect: Dialect,
-    /// Clients in the table at most.
+    /// The maximal number of clients in the table.
     pub max_clients: usize,
-    /// How far ahead of the clock a timestamp may lie.
+    /// How far a timestamp may lie ahead of the clock.
     pub max_future: Duration,
     pub heartbeat: Duration,
-    /// Whether a link starts with all that is known; else with what is new.
+    /// Whether a new link starts with the full state; else with what is new.
     pub refill: bool,
-    /// This run's identity: random, not 0.
+    /// Identifies this run of the server (its incarnation): random, not 0.
     pub epoch: Epoch,
-    /// The key of the table's hash, and where jitter begins: random, too, and known to nobody.
+    /// The key of the table's hash, and the seed of the jitter: random, too, and secret.
     pub seed: u128,
 }
 
 impl Settings {
-    /// What must be one for the whole herd.
+    /// The settings that must be equal throughout the herd.
     pub fn common(&self) -> Common<'static> {
         Common {
             dialect: self.dialect.name().as_bytes(),
@@ -71,23 +71,24 @@ impl Settings {
     }
 }
 
-/// What the outside must do.
+/// What the caller must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect to a neighbour, and say so with [`Herd::link_connected`] or [`Herd::link_closed`].
+    /// Connect to a neighbour, and report the result by [`Herd::link_connected`] or
+    /// [`Herd::link_closed`].
     Dial(NeighbourId),
     /// Close the link to a neighbour; [`Herd::link_closed`] need not be called.
     CloseLink(NeighbourId),
-    /// Close the connection by which a neighbour came.
+    /// Close the inbound connection of a neighbour.
     ClosePeer(NeighbourId),
 }
 
-/// What became of a neighbour's line.
+/// How the caller goes on after a neighbour's line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was handled.
+    /// The line was handled; the next one may come.
     Continue,
-    /// The connection is to be closed once what was appended is out.
+    /// Close the connection once the appended output is sent.
     Close,
 }
 
@@ -98,27 +99,28 @@ pub struct Herd {
     table: Table,
     links: Vec<Link>,
     inbound: Vec<InboundPeer>,
-    /// How far each neighbour has filled us; none once that was said.
+    /// The state of the initial synchronisation with each neighbour; none once [`Event::InSync`] was
+    /// reported.
     sync: Option<Vec<SyncState>>,
-    /// When somebody last said HELLO by our own name.
+    /// When a peer last sent HELLO with this server's own name.
     namesake_at: Option<Duration>,
     outputs: VecDeque<Output>,
     random_state: u64,
 }
 
-/// Whether a neighbour has told all that it knew when we started.
+/// Whether a neighbour has sent the state that it had when we started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SyncState {
-    /// It may be there.
+    /// It may be reachable, and has not sent all yet.
     Pending,
-    /// It can't be reached.
+    /// It cannot be reached.
     Unreachable,
     /// It has sent its first MARK.
     Synced,
 }
 
 impl Herd {
-    /// A server that knows nothing yet. It dials its neighbours at once.
+    /// A server that knows nothing yet. It dials its neighbours at once, without a pause.
     pub fn new(settings: Settings, now: Now) -> Herd {
         let count = settings.neighbours.len();
         let id = |index: usize| NeighbourId(index as u16);
@@ -135,12 +137,12 @@ impl Herd {
         }
     }
 
-    /// What it was told at its start.
+    /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// What it knows.
+    /// Its table of clients.
     pub fn table(&self) -> &Table {
         &self.table
     }
@@ -177,7 +179,7 @@ impl Herd {
         Ok(())
     }
 
-    /// Offers an update to the table and says what became of it. The links find it in the feed.
+    /// Applies an update to the table and reports the result. The links find it in the feed.
     fn store(&mut self, update: &UpdateRef<'_>, from: Option<Source>, observer: &mut dyn Observer) {
         let applied = self.table.apply(update, from);
         observer.record(Event::Applied { update: *update, applied });
@@ -193,32 +195,32 @@ impl Herd {
         }
     }
 
-    /// Notes what a neighbour may still have for us.
+    /// Records the synchronisation state of a neighbour. One that is in sync stays so.
     fn set_sync_state(
         &mut self,
         neighbour: NeighbourId,
-        news: SyncState,
+        state: SyncState,
         observer: &mut dyn Observer,
     ) {
-        if let Some(filling) = &mut self.sync {
-            let known = &mut filling[usize::from(neighbour.0)];
+        if let Some(states) = &mut self.sync {
+            let known = &mut states[usize::from(neighbour.0)];
             if *known != SyncState::Synced {
-                *known = news;
+                *known = state;
             }
         }
         self.check_in_sync(observer);
     }
 
-    /// Says, once, that nothing is missing any more.
+    /// Reports, once, that no neighbour's state is missing any more.
     fn check_in_sync(&mut self, observer: &mut dyn Observer) {
-        let missing = |filling: &Vec<SyncState>| filling.contains(&SyncState::Pending);
-        if self.sync.as_ref().is_some_and(|filling| !missing(filling)) {
+        let is_pending = |states: &Vec<SyncState>| states.contains(&SyncState::Pending);
+        if self.sync.as_ref().is_some_and(|states| !is_pending(states)) {
             self.sync = None;
             observer.record(Event::InSync);
         }
     }
 
-    /// The link's connection is made: appends the HELLO.
+    /// The link's connection is open: appends the HELLO.
     pub fn link_connected(&mut self, neighbour: NeighbourId, now: Now, out: &mut Vec<u8>) {
         let timeout = 3 * self.settings.heartbeat;
         self.link(neighbour).connected(timeout, now.elapsed);
@@ -229,13 +231,13 @@ impl Herd {
     pub fn link_closed(&mut self, neighbour: NeighbourId, now: Now, observer: &mut dyn Observer) {
         let jitter = self.next_random();
         self.link(neighbour).closed(jitter, now.elapsed);
-        // One that is connected here can't be reached by us, and may have something for us all the same.
+        // A neighbour that we cannot reach may be connected to us, and still have updates for us.
         if !self.inbound[usize::from(neighbour.0)].is_connected() {
             self.set_sync_state(neighbour, SyncState::Unreachable, observer);
         }
     }
 
-    /// The link's connection could not be made, or ended before RESUME came, and the outside tries another
+    /// The link's connection could not be made, or ended before RESUME came, and the caller tries another
     /// address of the neighbour at once, without a pause.
     pub fn link_tries_again(&mut self, neighbour: NeighbourId, now: Now) {
         let timeout = 3 * self.settings.heartbeat;
@@ -277,7 +279,7 @@ impl Herd {
         }
     }
 
-    /// From where a neighbour is told: from its mark, if that is of our feed and not past it.
+    /// Where a neighbour's updates start: after its mark, if that is of our feed and not past its end.
     fn resume_from(&self, mark: Option<(Epoch, Seq)>) -> Seq {
         let end = self.table.end();
         match mark {
@@ -287,7 +289,7 @@ impl Herd {
         }
     }
 
-    /// Appends to `out` what a neighbour has not been told yet, until it holds `full` bytes.
+    /// Appends to `out` what a neighbour has not been sent yet, until `out` holds `full` bytes.
     pub fn poll_link(
         &mut self,
         neighbour: NeighbourId,
@@ -306,28 +308,28 @@ impl Herd {
         self.links[usize::from(neighbour.0)].has_pending(self.table.end())
     }
 
-    /// Whether a connection to a neighbour has been asked for and is not there yet.
+    /// Whether a connection to a neighbour was requested and is not open yet.
     pub fn link_is_dialling(&self, neighbour: NeighbourId) -> bool {
         self.links[usize::from(neighbour.0)].is_dialling()
     }
 
-    /// Whether a connection to a neighbour has been asked for and is of no use yet: no RESUME has come.
+    /// Whether a connection to a neighbour was requested and is not usable yet: no RESUME has come.
     pub fn link_is_being_made(&self, neighbour: NeighbourId) -> bool {
         let link = &self.links[usize::from(neighbour.0)];
         link.is_dialling() || link.is_greeting()
     }
 
-    /// Whether a neighbour is told what changes.
+    /// Whether the link to a neighbour is up: it is sent every change.
     pub fn link_is_up(&self, neighbour: NeighbourId) -> bool {
         self.links[usize::from(neighbour.0)].is_up()
     }
 
-    /// Whether every neighbour that is there has all that is known here, and has said so.
+    /// Whether every neighbour whose link is up has acknowledged all that is known here.
     pub fn is_settled(&self) -> bool {
         self.links.iter().all(|link| link.is_settled(self.table.end()))
     }
 
-    /// What the outside must do next.
+    /// What the caller must do next.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -336,10 +338,10 @@ impl Herd {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let heartbeat = self.settings.heartbeat;
         let links = self.links.iter().map(|link| link.poll_timeout(heartbeat));
-        let callers = self.inbound.iter().filter_map(|one| one.times_out_at(3 * heartbeat));
-        // Without neighbours nothing is missing, and nothing else would say so.
-        let filled = (self.sync.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
-        links.chain(callers).chain(filled).min()
+        let peers = self.inbound.iter().filter_map(|peer| peer.times_out_at(3 * heartbeat));
+        // Without neighbours the server is in sync, and no other event would report it.
+        let in_sync = (self.sync.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
+        links.chain(peers).chain(in_sync).min()
     }
 
     /// Does what is due by now.
@@ -362,7 +364,7 @@ impl Herd {
         }
     }
 
-    /// A neighbour has said HELLO to us: it is there, so our link to it need not wait.
+    /// A neighbour has sent us HELLO: it is reachable, so our link to it need not wait.
     fn hello_received(
         &mut self,
         neighbour: NeighbourId,
@@ -401,7 +403,7 @@ impl Herd {
         &mut self.links[usize::from(neighbour.0)]
     }
 
-    /// A number between 0 and 1, the next of the series that the seed gives (splitmix64).
+    /// The next pseudo-random number between 0 and 1 (splitmix64).
     fn next_random(&mut self) -> f64 {
         self.random_state = self.random_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random_state;

@@ -1,9 +1,9 @@
-//! Two servers that call themselves by one neighbour's name: a copied unit file, an old host that came
-//! back. Each HELLO of one pushes the other off, for as long as both run.
+//! Detects two servers that use one neighbour's name: a copied unit file, an old host that came back.
+//! Each HELLO of one displaces the other's connection, for as long as both run.
 //!
-//! A neighbour that restarts says HELLO with a new epoch and never again with an old one. So a run that
-//! comes back after another run said HELLO runs beside that one. It must do so a few times, because the
-//! HELLO of a connection that was under way for long may come after that of the next run.
+//! A neighbour that restarts sends HELLO with a new epoch and never again with an old one. So a run that
+//! sends HELLO again after another run did so runs beside it. It must do so a few times, because the
+//! HELLO of a connection that was under way for long may arrive after that of the next run.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use std::time::Duration;
 use crate::limits::{NAMESAKE_RETURNS, NAMESAKE_RUNS, NAMESAKES_RESET_AFTER};
 use crate::protocol::Epoch;
 
-/// The runs that have said HELLO by one name, as far as that matters.
+/// The latest runs that have sent HELLO with one name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Namesakes {
-    /// The latest ones, the last that said HELLO at the end.
+    /// The run that sent HELLO last is at the end.
     runs: VecDeque<Epoch>,
-    /// How often one of them came back after another, with no long time between.
+    /// How often one of them returned after another, without a long time between.
     returns: u32,
     returned_at: Duration,
 }
 
 impl Namesakes {
-    /// A run has said HELLO.
+    /// A run has sent HELLO.
     pub(super) fn hello(&mut self, epoch: Epoch, now: Duration) {
         if self.runs.back() == Some(&epoch) {
             return;
@@ -39,7 +39,7 @@ impl Namesakes {
         self.runs.push_back(epoch);
     }
 
-    /// Whether there are two by now.
+    /// Whether two of them run at this time.
     pub(super) fn are_present(&self, now: Duration) -> bool {
         self.returns >= NAMESAKE_RETURNS && now < self.returned_at + NAMESAKES_RESET_AFTER
     }

@@ -1,8 +1,8 @@
-//! The accepting side of a link: what a neighbour tells us (section 4).
+//! The accepting side of a link: what a neighbour sends us (section 4).
 //!
 //! One per configured neighbour, whether it is connected or not, because the mark outlives the
 //! connection. A connection carries a [`SessionId`]; a later HELLO makes a new one, and from then on
-//! nothing more of the older is handled.
+//! no more lines of the older connection are handled.
 
 use std::time::Duration;
 
@@ -13,22 +13,23 @@ use crate::limits::{MARK_BYTES, MARK_UPDATES};
 use crate::protocol::{Common, Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
 use crate::protocol::{write_ack, write_refusal, write_resume};
 
-/// Which of a neighbour's connections a line came by.
+/// Identifies one of a neighbour's successive connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId(u64);
 
-/// Who is on a connection that a neighbour tells us things by.
+/// The other side of a connection on the neighbours' port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Nobody yet: the first line must be a HELLO.
+    /// Not identified yet: the first line must be a HELLO.
     Unidentified,
-    /// Nobody yet, but on this connection it can only be that neighbour, whatever name it says.
+    /// Not identified yet; on this connection only that neighbour is possible, whatever name its
+    /// HELLO has.
     Expected(NeighbourId),
     /// A neighbour.
     Identified { neighbour: NeighbourId, session: SessionId },
 }
 
-/// A neighbour as it tells us things.
+/// The state of a neighbour's inbound side.
 #[derive(Clone, Debug)]
 pub struct InboundPeer {
     /// The run that its latest HELLO named.
@@ -38,11 +39,11 @@ pub struct InboundPeer {
     session: SessionId,
     presence: Option<Presence>,
     namesakes: Namesakes,
-    /// Where the settings of its latest run differ from ours.
+    /// The settings of its latest run that differ from ours.
     differing: Option<Differing>,
 }
 
-/// Settings in which a neighbour differs, as it said them: none where it agrees.
+/// The neighbour's values of the settings that differ from ours; none where they are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differing {
     pub dialect: Option<String>,
@@ -55,12 +56,12 @@ pub struct Differing {
 #[derive(Clone, Debug)]
 struct Presence {
     last_received: Duration,
-    /// Whether nothing followed its HELLO yet.
+    /// Whether no line has followed its HELLO yet.
     is_new: bool,
     /// Since the last MARK.
     updates: usize,
     bytes: usize,
-    /// Updates since the HELLO, while it tells what we missed.
+    /// Updates since the HELLO, while it sends what we missed.
     catching_up: Option<usize>,
 }
 
@@ -87,7 +88,7 @@ impl InboundPeer {
         }
     }
 
-    /// Its HELLO: the mark to resume from, and the session that begins.
+    /// Handles its HELLO. Returns the mark to resume from, and the new session.
     pub(super) fn hello(
         &mut self,
         epoch: Epoch,
@@ -111,32 +112,32 @@ impl InboundPeer {
         (self.mark.map(|mark| (epoch, mark)), self.session)
     }
 
-    /// Whether `session` is the latest, and not over.
+    /// Whether `session` is the latest one and still open.
     pub(super) fn is_present(&self, session: SessionId) -> bool {
         self.presence.is_some() && self.session == session
     }
 
-    /// Whether it has a connection here.
+    /// Whether it has an inbound connection.
     pub(super) fn is_connected(&self) -> bool {
         self.presence.is_some()
     }
 
-    /// Whether nothing followed its HELLO yet.
+    /// Whether no line has followed its HELLO yet.
     fn is_new(&self) -> bool {
         self.presence.as_ref().is_some_and(|presence| presence.is_new)
     }
 
-    /// The run it speaks for.
+    /// The epoch of its latest HELLO.
     pub(super) fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
 
-    /// Whether it tells what we missed: lines of that are not worth a record each.
+    /// Whether it sends what we missed: those lines are not worth a log record each.
     pub(super) fn is_catching_up(&self) -> bool {
         self.presence.as_ref().is_some_and(|presence| presence.catching_up.is_some())
     }
 
-    /// Notes a line of `bytes` bytes.
+    /// Records a received line of `bytes` bytes.
     pub(super) fn received(&mut self, bytes: usize, is_update: bool, now: Duration) {
         if let Some(presence) = &mut self.presence {
             presence.last_received = now;
@@ -149,8 +150,8 @@ impl InboundPeer {
         }
     }
 
-    /// Its MARK. If it ends the catching up, returns how many updates that took: in the midst of
-    /// it a MARK comes when a batch is full, so one that comes earlier has nothing behind it.
+    /// Handles its MARK. If this MARK ends the catch-up, returns how many updates that took: during a
+    /// catch-up a MARK comes when a batch is full, so one that comes earlier is the last.
     pub(super) fn mark(&mut self, seq: Seq) -> Option<usize> {
         self.mark = Some(seq);
         let presence = self.presence.as_mut()?;
@@ -159,27 +160,27 @@ impl InboundPeer {
         if batch_is_full { None } else { presence.catching_up.take() }
     }
 
-    /// The session is over; the mark stays.
+    /// The session's connection is closed; the mark is kept.
     pub(super) fn closed(&mut self, session: SessionId) {
         if self.session == session {
             self.presence = None;
         }
     }
 
-    /// It is to be disconnected; nothing more of this session is handled.
+    /// The connection is to be closed; no more lines of this session are handled.
     pub(super) fn disconnect(&mut self) {
         self.presence = None;
     }
 
-    /// When its silence has lasted too long.
+    /// When the connection times out if nothing is received.
     pub(super) fn times_out_at(&self, timeout: Duration) -> Option<Duration> {
         self.presence.as_ref().map(|presence| presence.last_received + timeout)
     }
 }
 
 impl Herd {
-    /// Handles a line that came by the neighbours' port, appending the answer to it. `admits`
-    /// says whether the connection's address is one that a neighbour may call from.
+    /// Handles a line that was received on the neighbours' port, and appends the answer to `out`.
+    /// `admits` says whether a neighbour may connect from the connection's address.
     pub fn handle_peer_line(
         &mut self,
         peer: &mut Peer,
@@ -202,7 +203,7 @@ impl Herd {
                         *peer = self.hello(neighbour, epoch, now, out, observer);
                         return Outcome::Continue;
                     }
-                    // (A loop of this server has its name, and is expected: it needs not be known.)
+                    // (A loop of this server has the same name; its connections are `Expected`.)
                     _ if server == self.settings.name.as_bytes() => {
                         self.namesake_at = Some(now.elapsed);
                         "that is this server's own name"
@@ -319,29 +320,29 @@ impl Herd {
         self.set_sync_state(neighbour, SyncState::Synced, observer);
     }
 
-    /// The connection that a caller came by is closed.
+    /// A peer's connection is closed.
     pub fn peer_closed(&mut self, peer: Peer) {
         if let Peer::Identified { neighbour, session } = peer {
             self.inbound[usize::from(neighbour.0)].closed(session);
         }
     }
 
-    /// In what a neighbour's settings differ from ours; none where it has not said them.
+    /// The settings in which a neighbour differs from us; none if it has not sent any.
     pub fn differing(&self, neighbour: NeighbourId) -> Option<&Differing> {
         self.inbound[usize::from(neighbour.0)].differing.as_ref()
     }
 
-    /// Whether two servers call themselves by a neighbour's name, and push each other off.
+    /// Whether two servers use one neighbour's name, and displace each other's connections.
     pub fn has_namesakes(&self, neighbour: NeighbourId, now: Now) -> bool {
         self.inbound[usize::from(neighbour.0)].namesakes.are_present(now.elapsed)
     }
 
-    /// When somebody last said HELLO by this server's own name.
+    /// When a peer last sent HELLO with this server's own name.
     pub fn namesake_at(&self) -> Option<Duration> {
         self.namesake_at
     }
 
-    /// Whether a neighbour tells what we missed while we or it were away.
+    /// Whether a neighbour is sending what we missed while the connection was down.
     pub fn is_catching_up(&self, neighbour: NeighbourId) -> bool {
         self.inbound[usize::from(neighbour.0)].is_catching_up()
     }

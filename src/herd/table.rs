@@ -1,9 +1,10 @@
 //! The table: where each client is, by the newest update (section 5).
 //!
 //! It decides what is newest, numbers its changes in its [`Feed`], and bounds itself: when it is
-//! full the oldest tenth goes, and a *floor* rises below which nothing is stored any more. It
-//! never forgets an entry for any other reason. Two tables that were offered the same updates
-//! hold the same entries, whatever the order, as long as neither floor has risen.
+//! full the oldest tenth is evicted, and the *floor* (the eviction threshold) rises: nothing below it
+//! is stored any more. It never removes an entry for any other reason. Two tables to which the same
+//! updates were applied hold the same entries, in whatever order they came, as long as neither
+//! floor has risen.
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -17,15 +18,15 @@ use crate::protocol::{Epoch, Seq, Update, UpdateRef};
 #[derive(Clone, Debug)]
 pub struct Table {
     entries: Slab<Entry>,
-    /// Slots of `entries` by the hash of the client's ID, which stands in the entry only.
+    /// Slots of `entries` by the hash of the client's ID; the ID itself is in the entry only.
     by_id: HashTable<u32>,
     hasher: SipHasher13,
     feed: Feed,
-    /// Clients known, entries below the floor that wait for the sweep not counted.
+    /// Known clients, without entries below the floor that wait for the sweep.
     len: usize,
     bound: usize,
     floor: Option<AgeKey>,
-    /// The next slot that the sweep will look at; none when nothing is left to sweep.
+    /// The next slot that the sweep will visit; none while no sweep is under way.
     sweep: Option<usize>,
 }
 
@@ -33,13 +34,13 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub update: Update,
-    /// The neighbour it came from, in which run of it; none where a client told this server.
+    /// The neighbour that sent it, and that neighbour's run; none if a client sent it to this server.
     pub source: Option<Source>,
     /// The number of its latest change.
     seq: Seq,
 }
 
-/// Where an update came from.
+/// The neighbour that an update came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     pub neighbour: NeighbourId,
@@ -47,12 +48,12 @@ pub struct Source {
     pub epoch: Epoch,
 }
 
-/// What became of an update.
+/// The result of applying an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It is the newest of its client, and the table's change with this number.
+    /// It is the newest of its client, and is stored as the change with this number.
     Stored(Seq),
-    /// The table has this one, or a newer one.
+    /// The table has this update, or a newer one.
     Stale,
     /// It lies at or below the floor.
     BelowFloor,
@@ -66,8 +67,8 @@ struct AgeKey {
 }
 
 impl Table {
-    /// An empty table for at most `bound` clients (at least one). `key` makes the places in its
-    /// hash table unpredictable for those who choose the ids, as long as they don't know it.
+    /// An empty table for at most `bound` clients (at least one). `key` makes the positions in its
+    /// hash table unpredictable for those who choose the ids, as long as it is secret.
     ///
     /// The hash is SipHash-1-3, which was made for that. The standard library's takes no key, and the
     /// simulator must be able to repeat a run. An id of 16 bytes costs 135 instructions, where
@@ -87,12 +88,12 @@ impl Table {
         }
     }
 
-    /// A number that nobody can foretell who does not know the key, and that does not tell it.
+    /// A number that cannot be predicted without the key, and does not reveal it.
     pub(super) fn unpredictable(&self, purpose: &[u8]) -> u64 {
         self.hash(purpose)
     }
 
-    /// Clients known.
+    /// The number of known clients.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -176,11 +177,11 @@ impl Table {
         slot
     }
 
-    /// Makes room for the newcomer: of the entries and it, the tenth with the least age keys
-    /// goes. Says whether the newcomer is above the new floor.
+    /// Makes room for the newcomer: evicts, of the entries and it, the tenth with the least age keys.
+    /// Returns whether the newcomer is above the new floor.
     ///
     /// One selection finds the tenth; an index ordered by age would cost every update of the
-    /// years between. What went is out of sight at once and out of memory by and by.
+    /// years between. Evicted entries are hidden at once and freed incrementally.
     fn raise_floor(&mut self, newcomer: &UpdateRef<'_>) -> bool {
         while self.sweep.is_some() {
             self.sweep_slice();
@@ -213,7 +214,7 @@ impl Table {
         newcomer_stays
     }
 
-    /// The housekeeping that goes with each change.
+    /// The housekeeping after each change.
     fn tidy_up(&mut self) {
         if self.sweep.is_some() {
             self.sweep_slice();
@@ -226,7 +227,7 @@ impl Table {
         self.feed.compact(self.len, is_alive);
     }
 
-    /// Takes a few of the entries below the floor out of memory.
+    /// Frees a few of the entries below the floor.
     fn sweep_slice(&mut self) {
         let Some(begin) = self.sweep else {
             return;
