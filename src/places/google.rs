@@ -126,7 +126,8 @@ impl Api {
         let (host, path) = (endpoint.authority(), &endpoint.path);
         let text = match self {
             Api::NearbySearch => {
-                let encoded = |key: &Key| utf8_percent_encode(key.expose(), RESERVED).to_string();
+                let encoded =
+                    |key: &ApiKey| utf8_percent_encode(key.expose(), RESERVED).to_string();
                 let key = key.map(|key| format!("&key={}", encoded(key)));
                 let key = key.unwrap_or_default();
                 format!(
