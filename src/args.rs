@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use lexopt::Arg;
 use log::LevelFilter;
 
-use crate::config::Provider;
+use crate::config::Overrides;
 use crate::errors::did_you_mean;
+use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
@@ -21,14 +22,9 @@ use crate::protocol::Dialect;
 pub struct Args {
     pub mode: Mode,
     pub config: Option<PathBuf>,
-    pub dialect: Option<Dialect>,
+    pub overrides: Overrides,
     pub log_dir: PathBuf,
     pub log_level: LevelFilter,
-    pub places: Option<Provider>,
-    pub places_url: Option<Endpoint>,
-    pub places_ca: Option<PathBuf>,
-    pub places_key_file: Option<PathBuf>,
-    pub places_key: Option<ApiKey>,
     /// Where a Places service keeps its certificates.
     pub tls_dir: Option<PathBuf>,
 }
@@ -98,17 +94,20 @@ impl Args {
             (_, true) => Mode::Version,
             _ => typed.mode()?,
         };
-        Ok(Args {
-            mode,
-            config: typed.path("--config"),
-            dialect: typed.value("--dialect", "report or course", dialect)?,
-            log_dir: typed.path("--log-dir").unwrap_or_else(|| ".".into()),
-            log_level: typed.value("--log-level", LEVELS, level)?.unwrap_or(LevelFilter::Info),
-            places: typed.value("--places", "google, google-new or offline", provider)?,
+        let overrides = Overrides {
+            dialect: typed.value("--dialect", "report or course", Dialect::named)?,
+            provider: typed.value("--places", "google, google-new or offline", Provider::named)?,
             places_url: typed.secret("--places-url", HTTPS_URL, Endpoint::parse)?,
             places_ca: typed.path("--places-ca"),
             places_key_file: typed.path("--places-key-file"),
             places_key: typed.secret("--places-key", "printable ASCII without spaces", key)?,
+        };
+        Ok(Args {
+            mode,
+            config: typed.path("--config"),
+            overrides,
+            log_dir: typed.path("--log-dir").unwrap_or_else(|| ".".into()),
+            log_level: typed.value("--log-level", LEVELS, level)?.unwrap_or(LevelFilter::Info),
             tls_dir: typed.path("--tls-dir"),
         })
     }
@@ -266,25 +265,6 @@ pub fn split(word: &OsStr) -> (OsString, Option<OsString>) {
             (OsString::from_vec(bytes[..at].to_vec()), Some(value))
         }
         None => (word.to_owned(), None),
-    }
-}
-
-/// A dialect by its name in the configuration.
-pub fn dialect(name: &str) -> Option<Dialect> {
-    match name {
-        "report" => Some(Dialect::Report),
-        "course" => Some(Dialect::Course),
-        _ => None,
-    }
-}
-
-/// A provider by its name in the configuration.
-pub fn provider(name: &str) -> Option<Provider> {
-    match name {
-        "google" => Some(Provider::Google),
-        "google-new" => Some(Provider::GoogleNew),
-        "offline" => Some(Provider::Offline),
-        _ => None,
     }
 }
 

@@ -28,7 +28,7 @@ fn run() -> ExitCode {
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut args = match Args::parse(words.clone()) {
         Ok(args) => args,
-        Err(error) => return unusable(&error.to_string()),
+        Err(error) => return usage_error(&error.to_string()),
     };
     match &args.mode {
         Mode::Help => return print(HELP),
@@ -38,7 +38,7 @@ fn run() -> ExitCode {
     // In every mode alike, also where no log is written: what `--check` accepts must run.
     if let Err(error) = check_log_dir(&args.log_dir) {
         let (folder, reason) = (args.log_dir.display(), plain(&error));
-        return unusable(&format!(
+        return usage_error(&format!(
             "can't write logs to the folder {folder}: {reason}; make it, or choose another with \
              --log-dir"
         ));
@@ -50,21 +50,26 @@ fn run() -> ExitCode {
             args = replaced;
         }
     }
-    let config = match Config::load(&args) {
+    let config = match load(&args) {
         Ok(config) => config,
         Err(error) => {
             record(&args, &error);
-            return unusable(&read_once.as_typed(error.to_string()));
+            return usage_error(&read_once.as_typed(error.to_string()));
         }
     };
     if args.mode == Mode::Check {
-        return print(&config.drawing());
+        return print(&config.summary());
     }
     match &args.mode {
         Mode::Server(name) => serve(&args, &config, name),
         Mode::PlacesServer(address) => serve_places(&args, &config, *address),
         _ => run_herd(&args, &config, words),
     }
+}
+
+fn load(args: &Args) -> Result<Config, ConfigError> {
+    let runs_all = matches!(args.mode, Mode::Herd | Mode::Check);
+    Config::load(args.config.as_deref(), &args.overrides, runs_all)
 }
 
 /// Why a server is not run is in its log, too.
@@ -88,18 +93,18 @@ fn record(args: &Args, error: &ConfigError) {
 fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     let known = config.server(name);
     if known.is_none() && !may_have_log(name) {
-        return unusable(&unknown(name, config)); // Nor is there a file to be named after it.
+        return usage_error(&unknown(name, config)); // Nor is there a file to be named after it.
     }
     let log = match logging::start(&args.log_dir, name, args.log_level) {
         Ok(log) => log,
-        Err(error) => return failed(&error.to_string()),
+        Err(error) => return runtime_error(&error.to_string()),
     };
     let Some(server) = known else {
         let text = unknown(name, config);
         // Not limited: it is the only record.
         log::error!("{text}.");
         log.finish();
-        return unusable(&text);
+        return usage_error(&text);
     };
     warn(config);
     end(name, event_loop::run(config, server, log.clone()), &log)
@@ -123,18 +128,18 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
     let folder = args.tls_dir.as_deref().unwrap_or(Path::new("."));
     let tls = match certificates::keep(folder) {
         Ok(identity) => ServerTls::new(&identity.certificate, &identity.key),
-        Err(error) => return failed(&error.to_string()),
+        Err(error) => return runtime_error(&error.to_string()),
     };
     let tls = match tls {
         Ok(tls) => tls,
         Err(error) => {
             let folder = folder.display();
-            return failed(&format!("the certificate in {folder} can't be used: {error}"));
+            return runtime_error(&format!("the certificate in {folder} can't be used: {error}"));
         }
     };
     let log = match logging::start(&args.log_dir, PLACES_SERVICE, args.log_level) {
         Ok(log) => log,
-        Err(error) => return failed(&error.to_string()),
+        Err(error) => return runtime_error(&error.to_string()),
     };
     warn(config);
     let mut service = Config::places_service(config.places.key.clone());
@@ -159,23 +164,23 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
                 RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),
                 _ => log.finish(),
             }
-            failed(&format!("{name} {error}"))
+            runtime_error(&format!("{name} {error}"))
         }
     }
 }
 
 fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode {
     for warning in &config.places.warnings {
-        complain(&format!("warning: {warning}"));
+        print_error(&format!("warning: {warning}"));
     }
     words.retain(|word| word != "--herd");
     match supervisor::run(args, config, words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ HerdError::Unusable { status, .. }) => {
-            complain(&error.to_string());
+            print_error(&error.to_string());
             ExitCode::from(status)
         }
-        Err(error) => failed(&error.to_string()),
+        Err(error) => runtime_error(&error.to_string()),
     }
 }
 
@@ -193,18 +198,18 @@ fn unknown(name: &str, config: &Config) -> String {
 }
 
 /// The command line or the configuration can't be used.
-fn unusable(text: &str) -> ExitCode {
-    complain(text);
+fn usage_error(text: &str) -> ExitCode {
+    print_error(text);
     ExitCode::from(2)
 }
 
 /// Something failed at run time.
-fn failed(text: &str) -> ExitCode {
-    complain(text);
+fn runtime_error(text: &str) -> ExitCode {
+    print_error(text);
     ExitCode::from(1)
 }
 
-fn complain(text: &str) {
+fn print_error(text: &str) {
     stderr::say(&format!("herd-mio: {}", without_keys(text)));
 }
 

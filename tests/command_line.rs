@@ -1,5 +1,5 @@
 //! Claim: what can't be used on the command line or in the configuration is named in a sentence,
-//! with the exit status of the interface; `--check` draws the herd that was read.
+//! with the exit status of the interface; `--check` prints the herd that was read.
 
 mod common;
 
@@ -249,13 +249,13 @@ fn the_key_and_the_certificates_are_read_at_the_start_and_the_key_is_never_shown
     let (_folder, path) = file("sesame-open\n");
     let path = path.to_str().expect("text");
     let output = herd_mio(&["--check", "--places-key-file", path]);
-    let drawing = stdout(&output);
+    let summary = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     for part in ["google-new", "an API key is given", "https://places.googleapis.com/v1/places"] {
-        assert!(drawing.contains(part), "{part}: {drawing}");
+        assert!(summary.contains(part), "{part}: {summary}");
     }
-    assert!(drawing.contains(&format!("chmod 600 {path}")), "{drawing}");
-    assert!(!drawing.contains("sesame"), "{drawing}");
+    assert!(summary.contains(&format!("chmod 600 {path}")), "{summary}");
+    assert!(!summary.contains("sesame"), "{summary}");
 
     let (_folder, two_words) = file("sesame open\n");
     let two_words = two_words.to_str().expect("text");

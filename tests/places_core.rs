@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use herd_mio::application::Line;
 use herd_mio::clock::{Now, WallTime};
-use herd_mio::config::{Config, Provider};
+use herd_mio::config::Config;
 use herd_mio::connections::{
     Client, Command, Connection, ConnectionId, QueryId, Role, Server, Verdict,
 };
+use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::protocol::Epoch;
 
@@ -31,7 +32,7 @@ struct Dial {
 impl World {
     fn new() -> World {
         let mut config = Config::default();
-        config.places.chosen = Some(Provider::Google);
+        config.places.provider_override = Some(Provider::Google);
         config.places.timeout = second(8);
         let (host, path) = ("places.example".to_owned(), "/x".to_owned());
         config.places.endpoint = Endpoint { host, port: 443, path };

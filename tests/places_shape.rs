@@ -320,7 +320,7 @@ fn the_shape_is_one_of_two_and_check_shows_it() {
     {
         let config = Config::parse(&format!("{server}{key}")).expect("a herd");
         let shown = format!("places.shape = {shape:?}\n");
-        assert!(config.drawing().contains(&shown), "{}", config.drawing());
+        assert!(config.summary().contains(&shown), "{}", config.summary());
     }
     let error = Config::parse(&format!("{server}shape = \"Nearby\"")).expect_err("no such shape");
     let words = "5:9: invalid places.shape: \"Nearby\"; expected \"nearby\" or \"service\"";

@@ -9,11 +9,12 @@ use toml::Spanned;
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
 use super::{Config, ConfigError, Fault, servers};
-use crate::args;
 use crate::errors::plain;
 use crate::files;
 use crate::limits::{Limits, MAX_CLIENT_LINE_BYTES};
+use crate::places::Provider;
 use crate::places::google::Shape;
+use crate::protocol::Dialect;
 
 /// A herd, and where the names of its servers stand.
 pub(super) struct Parsed {
@@ -60,10 +61,10 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
 
 /// What stands in front of the sections.
 fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
-    let dialect = top.parsed("dialect", args::dialect, "\"report\" or \"course\"");
+    let dialect = top.parsed("dialect", Dialect::named, "\"report\" or \"course\"");
     config.dialect = dialect.map_or(config.dialect, Spanned::into_inner);
     top.count("max_clients", 1..=MAX_CLIENTS, &mut config.max_clients);
-    top.duration("max_future", MAX_MAX_FUTURE, &mut config.max_future);
+    top.duration("max_future", MAX_FUTURE, &mut config.max_future);
     top.count("loops", 1..=MAX_LOOPS, &mut config.loops);
 }
 
@@ -106,8 +107,8 @@ fn talk(mut section: Section<'_, '_>, config: &mut Config) {
 fn ask(mut section: Section<'_, '_>, config: &mut Config) {
     let places = &mut config.places;
     let expected = "\"google\", \"google-new\" or \"offline\"";
-    let provider = section.parsed("provider", args::provider, expected);
-    places.chosen = provider.map(Spanned::into_inner);
+    let provider = section.parsed("provider", Provider::named, expected);
+    places.provider_override = provider.map(Spanned::into_inner);
     let shape = section.parsed("shape", Shape::named, "\"nearby\" or \"service\"");
     places.shape = shape.map_or(places.shape, Spanned::into_inner);
     section.duration("timeout", MAX_DURATION, &mut places.timeout);
@@ -179,7 +180,7 @@ pub(super) const OFF: &str = "off";
 /// A year: further ahead no deadline needs to lie.
 const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
 /// What can be written: a timestamp may lie as far ahead as the operator allows.
-const MAX_MAX_FUTURE: Duration = Duration::MAX;
+const MAX_FUTURE: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
 const MAX_CLIENTS: usize = 1_000_000_000;
 /// More would share few clients each, and each has a table of all of them.

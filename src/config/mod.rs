@@ -1,11 +1,11 @@
 //! What runs: a herd, checked. Read from a TOML file (the modules `document`, `file` and `servers`),
-//! overridden by the command line, and shown by `--check` (the module `drawing`).
+//! overridden by the command line, and printed by `--check` (the module `summary`).
 
 mod document;
-mod drawing;
 mod file;
 mod places;
 mod servers;
+mod summary;
 mod units;
 
 use std::fmt;
@@ -13,13 +13,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::args::{Args, Mode};
 use crate::limits::Limits;
+use crate::places::Provider;
+use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 
-pub use drawing::shown;
-pub use places::{KEY_VARIABLE, PlacesSettings, Provider};
+pub use places::{KEY_VARIABLE, PlacesSettings};
+pub use summary::format_duration;
 
 /// A whole herd, checked: every neighbour exists, every edge is known at both its ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,17 @@ pub struct LinkSettings {
     pub refill: bool,
 }
 
+/// What the command line sets in place of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides {
+    pub dialect: Option<Dialect>,
+    pub provider: Option<Provider>,
+    pub places_url: Option<Endpoint>,
+    pub places_ca: Option<PathBuf>,
+    pub places_key_file: Option<PathBuf>,
+    pub places_key: Option<ApiKey>,
+}
+
 /// A configuration that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -85,40 +97,43 @@ pub struct Fault {
 }
 
 impl Config {
-    /// What runs, by what was typed.
-    pub fn load(args: &Args) -> Result<Config, ConfigError> {
-        let Some(path) = &args.config else {
+    /// Reads the file at `path`, or takes the report's herd, and applies the command line to it. `runs_all` says
+    /// that the whole herd is to run on this machine, with a Places service where it needs one.
+    pub fn load(
+        path: Option<&Path>,
+        overrides: &Overrides,
+        runs_all: bool,
+    ) -> Result<Config, ConfigError> {
+        let Some(path) = path else {
             let mut config = Config::default();
-            config.complete(args)?;
+            config.apply_overrides(overrides)?;
             return Ok(config);
         };
         let text = file::read(path)?;
         let file::Parsed { mut config, names } = file::parse(&text, path)?;
-        config.complete(args)?;
-        let runs_all = matches!(args.mode, Mode::Herd | Mode::Check);
-        if runs_all && config.needs_places_service(args) {
+        config.apply_overrides(overrides)?;
+        if runs_all && config.needs_places_service(overrides) {
             let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
             if let Some(server) = config.servers.iter().position(is_taken) {
                 let (line, column) = document::place(&text, names[server].start);
                 let text = PLACES_IS_TAKEN.to_owned();
                 let fault = Fault { line, column, text };
-                return Err(ConfigError::NameTaken { path: path.clone(), fault });
+                return Err(ConfigError::NameTaken { path: path.to_owned(), fault });
             }
         }
         Ok(config)
     }
 
-    /// Adds what was typed.
-    fn complete(&mut self, args: &Args) -> Result<(), ConfigError> {
-        self.dialect = args.dialect.unwrap_or(self.dialect);
-        self.places.complete(args)
+    fn apply_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
+        self.dialect = overrides.dialect.unwrap_or(self.dialect);
+        self.places.apply_overrides(overrides)
     }
 
-    /// Whether `--herd` runs a Places service of this program's own beside the servers: where nobody has said who is
-    /// to be asked.
-    pub fn needs_places_service(&self, args: &Args) -> bool {
-        let asks = args.places_url.is_some() || args.places_ca.is_some();
-        self.places.chosen.is_none() && self.places.key.is_none() && !asks
+    /// Whether `--herd` runs a Places service of this program's own beside the servers: where neither the file nor
+    /// the command line chooses a provider.
+    pub fn needs_places_service(&self, overrides: &Overrides) -> bool {
+        let asks = overrides.places_url.is_some() || overrides.places_ca.is_some();
+        self.places.provider_override.is_none() && self.places.key.is_none() && !asks
     }
 
     /// A Places service of this program's own: a herd of one, that nobody is a neighbour of. Its clients
@@ -132,8 +147,11 @@ impl Config {
             advertise: nowhere.to_string(),
             neighbours: Vec::new(),
         };
-        let places =
-            PlacesSettings { chosen: Some(Provider::Offline), key, ..PlacesSettings::default() };
+        let places = PlacesSettings {
+            provider_override: Some(Provider::Offline),
+            key,
+            ..PlacesSettings::default()
+        };
         Config { servers: vec![server], max_clients: 1, places, ..Config::default() }
     }
 

@@ -3,31 +3,20 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::ConfigError;
-use crate::args::Args;
+use super::{ConfigError, Overrides};
 use crate::errors::plain;
 use crate::event_loop::Authorities;
 use crate::files;
+use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, Shape};
 use crate::places::key::ApiKey;
 
-/// Who answers what lies around a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// Google's Nearby Search (legacy).
-    Google,
-    /// Google's Places API (New).
-    GoogleNew,
-    /// The embedded gazetteer.
-    Offline,
-}
-
 /// How places are asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacesSettings {
-    /// None: the one that suits, see [`PlacesSettings::provider`].
-    pub chosen: Option<Provider>,
+    /// Who was chosen; if nobody was, [`PlacesSettings::provider`] finds one that suits.
+    pub provider_override: Option<Provider>,
     /// In which shape answers of the New API reach the client.
     pub shape: Shape,
     /// Where a service is asked: the provider's own address unless another one is given.
@@ -53,16 +42,16 @@ impl PlacesSettings {
     /// Who answers: the one that was chosen, else the New API where a key is given (Google
     /// enables the legacy one for no new project), else the gazetteer.
     pub fn provider(&self) -> Provider {
-        self.chosen.unwrap_or(match self.key {
+        self.provider_override.unwrap_or(match self.key {
             Some(_) => Provider::GoogleNew,
             None => Provider::Offline,
         })
     }
 
-    /// Adds what was typed, and the key.
-    pub(super) fn complete(&mut self, args: &Args) -> Result<(), ConfigError> {
-        self.chosen = args.places.or(self.chosen);
-        self.key = match (&args.places_key, &args.places_key_file) {
+    /// Applies the command line, and reads the key and the certificates.
+    pub(super) fn apply_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
+        self.provider_override = overrides.provider.or(self.provider_override);
+        self.key = match (&overrides.places_key, &overrides.places_key_file) {
             (Some(key), _) => {
                 self.warnings.push(KEY_IS_LISTED.to_owned());
                 Some(key.clone())
@@ -73,7 +62,7 @@ impl PlacesSettings {
             }
             (None, None) => key_in_environment()?,
         };
-        if let Some(path) = &args.places_ca {
+        if let Some(path) = &overrides.places_ca {
             let unusable = |error: crate::event_loop::TlsError| ConfigError::Read {
                 path: path.clone(),
                 option: "--places-ca",
@@ -86,14 +75,14 @@ impl PlacesSettings {
             Provider::Google => Api::NearbySearch,
             Provider::GoogleNew => Api::New(self.shape),
         };
-        if args.places_url.is_none() && self.key.is_none() {
+        if overrides.places_url.is_none() && self.key.is_none() {
             let name = self.provider().name();
             return Err(ConfigError::Places(format!(
                 "the places provider {name} needs an API key: give --places-key-file FILE or the \
                  variable {KEY_VARIABLE}, or choose --places offline"
             )));
         }
-        self.endpoint = args.places_url.clone().unwrap_or_else(|| api.endpoint());
+        self.endpoint = overrides.places_url.clone().unwrap_or_else(|| api.endpoint());
         Ok(())
     }
 }
@@ -101,7 +90,7 @@ impl PlacesSettings {
 impl Default for PlacesSettings {
     fn default() -> PlacesSettings {
         PlacesSettings {
-            chosen: None,
+            provider_override: None,
             shape: Shape::Nearby,
             endpoint: Api::New(Shape::Nearby).endpoint(),
             ca: None,
@@ -111,17 +100,6 @@ impl Default for PlacesSettings {
             max_in_flight: 64,
             max_queued: 1_024,
             response_bytes: 4 * 1024 * 1024,
-        }
-    }
-}
-
-impl Provider {
-    /// Its name in the configuration and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::Google => "google",
-            Provider::GoogleNew => "google-new",
-            Provider::Offline => "offline",
         }
     }
 }

@@ -32,8 +32,8 @@ pub fn read(
         document.check()?; // What is wrong elsewhere may be why.
         document.fault(at, "there is no [[server]] in the file; a herd has at least one".into());
     }
-    if sections.len() > SERVERS_MOST {
-        document.fault(at, format!("there are more than {SERVERS_MOST} servers in the file"));
+    if sections.len() > MAX_SERVERS {
+        document.fault(at, format!("there are more than {MAX_SERVERS} servers in the file"));
     }
     let written: Vec<Option<Written>> =
         sections.into_iter().map(|section| one(document, section)).collect();
@@ -365,6 +365,6 @@ const NO_ZONE: &str = "a link-local address needs the number of its zone, as in 
 /// What an address to listen on is.
 const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:12138\"";
 /// Neighbours are numbered with 16 bits.
-const SERVERS_MOST: usize = 65_535;
+const MAX_SERVERS: usize = 65_535;
 /// No name of a host is longer (RFC 1035, section 2.3.4).
 const HOST_BYTES: usize = 253;

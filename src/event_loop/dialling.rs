@@ -25,7 +25,7 @@ use super::timers::Timer;
 use super::transport::Socket;
 use super::worker::Job;
 use super::{Entry, EventLoop};
-use crate::config::shown;
+use crate::config::format_duration;
 use crate::connections::{ConnectionId, Role};
 use crate::errors::plain;
 use crate::herd::NeighbourId;
@@ -160,7 +160,8 @@ impl EventLoop {
             if !addresses.is_empty() {
                 return self.begin_round(neighbour);
             }
-            let reason = format!("{name} is still being looked up after {}", shown(patience));
+            let reason =
+                format!("{name} is still being looked up after {}", format_duration(patience));
             self.dial_gave_up(neighbour, &reason);
         }
     }

@@ -20,13 +20,14 @@ use super::timers::Timers;
 use super::tls::{ClientTls, ServerTls, TlsError};
 use super::worker::Worker;
 use super::{EventLoop, LEASH, LEASH_PIPE, SIGNALS, WAKER, moment};
-use crate::config::{Config, PlacesSettings, Provider};
+use crate::config::{Config, PlacesSettings};
 use crate::connections::Server;
 use crate::errors::plain;
 use crate::limits::{
     EVENTS_PER_TURN, MAX_LOOKUPS, MAX_UNIDENTIFIED_PEERS, PLACES_JOBS, READ_BYTES_PER_TURN,
 };
 use crate::logging::{Log, stderr};
+use crate::places::Provider;
 use crate::places::gazetteer::Gazetteer;
 use crate::process;
 use crate::protocol::Epoch;

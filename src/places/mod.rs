@@ -21,9 +21,12 @@ pub mod gazetteer;
 pub mod google;
 pub mod key;
 pub mod nearby;
+mod provider;
 pub mod serving;
 mod tree;
 pub mod trim;
+
+pub use provider::Provider;
 
 /// The status of an answer for which there was no usable answer of the service.
 pub const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";

@@ -45,6 +45,11 @@ impl Dialect {
             Dialect::Course => "course",
         }
     }
+
+    /// A dialect by its name.
+    pub fn named(name: &str) -> Option<Dialect> {
+        [Dialect::Report, Dialect::Course].into_iter().find(|dialect| dialect.name() == name)
+    }
 }
 
 /// Appends `? `, the line as it came, and LF: the answer to whatever can't be understood

@@ -14,11 +14,11 @@
 //! Nothing here waits without a limit: not for a server that is to stop, not for one that does not
 //! read its pipe, and not for standard error.
 
+mod child;
 mod demonstration;
 mod ports;
 mod program;
 mod read_once;
-mod server;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -39,9 +39,9 @@ use crate::errors::plain;
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
 use crate::logging::stderr::say;
 use crate::process;
+use child::Process;
 use demonstration::Demonstration;
 use program::Program;
-use server::Server;
 
 pub use demonstration::TEMPORARY;
 pub use read_once::ReadOnce;
@@ -66,7 +66,7 @@ pub enum HerdError {
 /// The herd's processes.
 struct Supervisor {
     program: Program,
-    servers: Vec<Server>,
+    servers: Vec<Process>,
     signals: Receiver<i32>,
 }
 
@@ -81,9 +81,9 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
     let mut program = Program::find().map_err(HerdError::Setup)?;
     let mut servers = Vec::new();
     let mut demonstrated = None;
-    if config.needs_places_service(args) {
+    if config.needs_places_service(&args.overrides) {
         let demonstration = Demonstration::new(args)?;
-        servers.push(Server::new(PLACES_SERVICE, demonstration.service(args)));
+        servers.push(Process::new(PLACES_SERVICE, demonstration.service(args)));
         options.extend(demonstration.options());
         program.variables = demonstration.variables();
         demonstrated = Some(demonstration);
@@ -91,7 +91,7 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
     for name in config.names() {
         let mut words: Vec<OsString> = vec!["--server".into(), name.into()];
         words.extend(options.iter().cloned());
-        servers.push(Server::new(name, words));
+        servers.push(Process::new(name, words));
     }
     // Each server's leash is one.
     process::raise_descriptors(servers.len() as u64 + OWN_DESCRIPTORS);
@@ -133,20 +133,20 @@ fn means_stop(signal: i32) -> bool {
 impl Supervisor {
     /// Starts what is to be started and waits for what happens, until it is told to stop.
     fn watch(&mut self) -> Result<(), HerdError> {
-        self.look_after_the_dead()?; // Others' children that had ended before.
+        self.reap_children()?; // Others' children that had ended before.
         loop {
             self.start_due()?;
             match self.next_signal() {
                 Some(signal) if means_stop(signal) => return Ok(()),
-                Some(SIGHUP | SIGUSR1) => self.servers.iter_mut().for_each(Server::reopen_log),
-                _ => self.look_after_the_dead()?,
+                Some(SIGHUP | SIGUSR1) => self.servers.iter_mut().for_each(Process::reopen_log),
+                _ => self.reap_children()?,
             }
         }
     }
 
     /// The next signal, or none when a pause is over.
     fn next_signal(&self) -> Option<i32> {
-        let due = self.servers.iter().filter_map(Server::starts_at).min();
+        let due = self.servers.iter().filter_map(Process::starts_at).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         match self.signals.recv_timeout(timeout.unwrap_or(Duration::MAX)) {
             Ok(signal) => Some(signal),
@@ -158,11 +158,11 @@ impl Supervisor {
 
     fn start_due(&mut self) -> Result<(), HerdError> {
         let now = Instant::now();
-        let due = |server: &&mut Server| server.starts_at().is_some_and(|due| due <= now);
+        let due = |server: &&mut Process| server.starts_at().is_some_and(|due| due <= now);
         self.servers.iter_mut().filter(due).try_for_each(|server| server.start(&self.program))
     }
 
-    fn look_after_the_dead(&mut self) -> Result<(), HerdError> {
+    fn reap_children(&mut self) -> Result<(), HerdError> {
         let mut result = Ok(());
         for (place, status, lasted) in self.reap() {
             result = result.and(self.servers[place].start_again(status, lasted));
@@ -187,7 +187,7 @@ impl Supervisor {
     /// when a signal comes that is not part of the first one.
     fn stop(&mut self) -> Result<(), HerdError> {
         let begin = Instant::now();
-        self.servers.iter_mut().for_each(Server::stop);
+        self.servers.iter_mut().for_each(Process::stop);
         let mut is_hurried = false;
         while !is_hurried && self.is_running() && begin.elapsed() < STOP_WAIT {
             let left = STOP_WAIT.saturating_sub(begin.elapsed());
@@ -204,7 +204,7 @@ impl Supervisor {
         if names.is_empty() {
             return Ok(());
         }
-        self.servers.iter_mut().for_each(Server::kill);
+        self.servers.iter_mut().for_each(Process::kill);
         let killed = Instant::now();
         while self.is_running() && killed.elapsed() < KILL_WAIT {
             thread::sleep(KILL_PROBE);
@@ -221,7 +221,7 @@ impl Supervisor {
         for (place, status, _) in self.reap() {
             if !status.success() {
                 let name = &self.servers[place].name;
-                say(&format!("{name} {} while it stopped.", server::how_it_ended(status)));
+                say(&format!("{name} {} while it stopped.", child::how_it_ended(status)));
             }
         }
     }

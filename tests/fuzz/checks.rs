@@ -169,7 +169,7 @@ pub fn configuration(data: &[u8]) {
             assert!(other != number && config.servers[other].neighbours.contains(&number));
         }
     }
-    assert_eq!(Config::parse(&config.drawing()), Ok(config));
+    assert_eq!(Config::parse(&config.summary()), Ok(config));
 }
 
 /// What one connection gets for these pieces, its last line included, and whether it was closed.

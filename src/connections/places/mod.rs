@@ -22,10 +22,10 @@ pub use queries::QueryId;
 
 use super::{Command, ConnectionId, Server, Verdict};
 use crate::clock::Now;
-use crate::config::{PlacesSettings, Provider};
-use crate::places::Area;
+use crate::config::PlacesSettings;
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::{Api, AreaText};
+use crate::places::{Area, Provider};
 use crate::protocol::Location;
 use offline::Offline;
 use service::Service;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::exchange::{Exchange, Step};
 use super::super::queries::{Query, QueryId, Stage};
 use super::Service;
-use crate::config::shown;
+use crate::config::format_duration;
 use crate::connections::{Command, ConnectionId, Verdict};
 use crate::http::Response;
 use crate::limits::{PLACES_DISTRUST, PLACES_DOUBT};
@@ -121,7 +121,7 @@ impl Service {
         {
             return self.believe(connection, true, now);
         }
-        let patience = shown(self.patience);
+        let patience = format_duration(self.patience);
         let (so_far, connection) = match stage {
             Stage::Waiting => ("too many other queries were in flight", None),
             Stage::Resolving => ("its name was not resolved", None),

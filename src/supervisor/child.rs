@@ -15,15 +15,15 @@ use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER};
 use crate::logging::stderr::say;
 
 /// A server of the herd.
-pub(super) struct Server {
+pub(super) struct Process {
     pub(super) name: String,
     options: Vec<OsString>,
-    state: State,
+    state: ProcessState,
     backoff: Duration,
     starts: u32,
 }
 
-enum State {
+enum ProcessState {
     /// The process is not collected yet, so nobody else can have its id.
     Running {
         pid: Pid,
@@ -37,12 +37,12 @@ enum State {
     Ended,
 }
 
-impl Server {
-    pub(super) fn new(name: &str, options: Vec<OsString>) -> Server {
-        Server {
+impl Process {
+    pub(super) fn new(name: &str, options: Vec<OsString>) -> Process {
+        Process {
             name: name.to_owned(),
             options,
-            state: State::Pausing { until: Instant::now() },
+            state: ProcessState::Pausing { until: Instant::now() },
             backoff: BACKOFF_INITIAL,
             starts: 0,
         }
@@ -51,7 +51,7 @@ impl Server {
     /// Its process, if there is one.
     pub(super) fn pid(&self) -> Option<Pid> {
         match self.state {
-            State::Running { pid, .. } => Some(pid),
+            ProcessState::Running { pid, .. } => Some(pid),
             _ => None,
         }
     }
@@ -59,7 +59,7 @@ impl Server {
     /// When it is to be started, if it does not run.
     pub(super) fn starts_at(&self) -> Option<Instant> {
         match self.state {
-            State::Pausing { until } => Some(until),
+            ProcessState::Pausing { until } => Some(until),
             _ => None,
         }
     }
@@ -83,7 +83,7 @@ impl Server {
                 }
                 self.starts += 1;
                 let pid = Pid::from_child(&process);
-                self.state = State::Running { pid, leash, since: Instant::now() };
+                self.state = ProcessState::Running { pid, leash, since: Instant::now() };
             }
             Err(error) if self.starts == 0 => {
                 return Err(HerdError::Start { name: self.name.clone(), error });
@@ -98,7 +98,7 @@ impl Server {
 
     /// Lets it open its log anew.
     pub(super) fn reopen_log(&mut self) {
-        if let State::Running { leash: Some(leash), .. } = &mut self.state {
+        if let ProcessState::Running { leash: Some(leash), .. } = &mut self.state {
             // One that is just dying has no log to open; one whose pipe is full has been told often.
             let _ = leash.write_all(b"\n");
         }
@@ -107,14 +107,14 @@ impl Server {
     /// Lets it stop in order. It is not waited for.
     pub(super) fn stop(&mut self) {
         match &mut self.state {
-            State::Running { leash, .. } => drop(leash.take()),
-            state => *state = State::Ended,
+            ProcessState::Running { leash, .. } => drop(leash.take()),
+            state => *state = ProcessState::Ended,
         }
     }
 
     /// Ends it at once. It is not waited for.
     pub(super) fn kill(&mut self) {
-        if let State::Running { pid, .. } = self.state {
+        if let ProcessState::Running { pid, .. } = self.state {
             // It fails where the process has ended already.
             let _ = kill_process(pid, Signal::KILL);
         }
@@ -122,8 +122,8 @@ impl Server {
 
     /// Its process was collected. Says how long it lasted.
     pub(super) fn ended(&mut self) -> Duration {
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Running { since, .. } => since.elapsed(),
+        match std::mem::replace(&mut self.state, ProcessState::Ended) {
+            ProcessState::Running { since, .. } => since.elapsed(),
             _ => Duration::ZERO,
         }
     }
@@ -136,7 +136,7 @@ impl Server {
     ) -> Result<(), HerdError> {
         if let Some(code @ 1..=2) = status.code()
             && self.starts == 1
-            && lasted < FIRST_MOMENTS
+            && lasted < STARTUP_WINDOW
         {
             return Err(HerdError::Unusable { name: self.name.clone(), status: code as u8 });
         }
@@ -150,7 +150,7 @@ impl Server {
     }
 
     fn pause(&mut self) {
-        self.state = State::Pausing { until: Instant::now() + self.backoff };
+        self.state = ProcessState::Pausing { until: Instant::now() + self.backoff };
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 }
@@ -166,4 +166,4 @@ pub(super) fn how_it_ended(status: ExitStatus) -> String {
 
 /// A server that fails so soon after its very first start would fail again: its port is in use,
 /// or its log can't be written.
-const FIRST_MOMENTS: Duration = Duration::from_secs(3);
+const STARTUP_WINDOW: Duration = Duration::from_secs(3);

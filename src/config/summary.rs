@@ -7,24 +7,25 @@ use std::time::Duration;
 
 use super::file::OFF;
 use super::units::written;
-use super::{Config, Provider, ServerConfig};
+use super::{Config, ServerConfig};
+use crate::places::Provider;
 use crate::protocol::Dialect;
 
 impl Config {
     /// The effective configuration as TOML: every setting, every server, and in comments what may be worth a second
     /// look.
-    pub fn drawing(&self) -> String {
+    pub fn summary(&self) -> String {
         let links: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
         let mut text = format!(
             "# The configuration as it is read: {}, {}.\n",
             counted(self.servers.len(), "server"),
             counted(links / 2, "link")
         );
-        self.draw_settings(&mut text);
-        self.draw_places(&mut text);
-        self.draw_servers(&mut text);
-        if self.servers.len() <= DRAWN_SERVERS {
-            self.draw_links(&mut text);
+        self.write_settings(&mut text);
+        self.write_places(&mut text);
+        self.write_servers(&mut text);
+        if self.servers.len() <= MAX_DRAWN_SERVERS {
+            self.write_links(&mut text);
         }
         for (number, warning) in self.warnings().iter().enumerate() {
             let apart = if number == 0 { "\n" } else { "" };
@@ -33,7 +34,7 @@ impl Config {
         text
     }
 
-    fn draw_settings(&self, text: &mut String) {
+    fn write_settings(&self, text: &mut String) {
         let (limits, link) = (&self.limits, &self.link);
         let (dialect, form) = match self.dialect {
             Dialect::Report => ("report", "AT AT ..., miles"),
@@ -69,18 +70,18 @@ impl Config {
         ];
         for section in sections {
             text.push('\n');
-            draw(text, section);
+            write_lines(text, section);
         }
     }
 
-    fn draw_places(&self, text: &mut String) {
+    fn write_places(&self, text: &mut String) {
         let places = &self.places;
         let provider = places.provider();
         text.push('\n');
         let key = if places.key.is_some() { "an API key is given" } else { "no API key is given" };
         let name = format!("{:?}", provider.name());
-        match places.chosen {
-            Some(_) => draw(text, &[("places.provider", name, key.to_owned())]),
+        match places.provider_override {
+            Some(_) => write_lines(text, &[("places.provider", name, key.to_owned())]),
             // Written as a setting it would be a choice, and was none.
             None => {
                 let _ = writeln!(text, "# places.provider = {name}, because {key}");
@@ -89,7 +90,7 @@ impl Config {
         if provider != Provider::Offline {
             let _ = writeln!(text, "# asked at {}", places.endpoint);
         }
-        draw(
+        write_lines(
             text,
             &[
                 ("places.shape", format!("{:?}", places.shape.name()), String::new()),
@@ -102,7 +103,7 @@ impl Config {
     }
 
     /// Each link at the one of its ends that comes first.
-    fn draw_servers(&self, text: &mut String) {
+    fn write_servers(&self, text: &mut String) {
         for (place, server) in self.servers.iter().enumerate() {
             let ServerConfig { name, listen, peer_listen, advertise, neighbours } = server;
             let _ = writeln!(text, "\n[[server]]\nname = {name:?}\nlisten = \"{listen}\"");
@@ -119,7 +120,7 @@ impl Config {
     }
 
     /// Half a matrix: each link is where a row and a column meet.
-    fn draw_links(&self, text: &mut String) {
+    fn write_links(&self, text: &mut String) {
         let longest = self.servers.iter().map(|server| server.name.len()).max();
         let width = longest.unwrap_or_default();
         text.push_str("\n# Links:\n");
@@ -154,9 +155,9 @@ impl Config {
                 }
             }
         }
-        let left_out = warnings.len().saturating_sub(PORTS_WARNED_OF);
+        let left_out = warnings.len().saturating_sub(MAX_PORT_WARNINGS);
         if left_out > 0 {
-            warnings.truncate(PORTS_WARNED_OF);
+            warnings.truncate(MAX_PORT_WARNINGS);
             warnings.push(format!("so are {left_out} further ports"));
         }
         let groups = self.groups();
@@ -185,7 +186,7 @@ impl Config {
 }
 
 /// Lines of key, value and comment.
-fn draw(text: &mut String, lines: &[(&str, String, String)]) {
+fn write_lines(text: &mut String, lines: &[(&str, String, String)]) {
     for (key, value, comment) in lines {
         let setting = format!("{key} = {value}");
         let _ = match comment.as_str() {
@@ -208,7 +209,7 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// A duration in words.
-pub fn shown(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     match duration.as_millis() {
         milliseconds if milliseconds % 1_000 != 0 => format!("{milliseconds} ms"),
         milliseconds if milliseconds % 60_000 != 0 => format!("{} s", milliseconds / 1_000),
@@ -239,11 +240,11 @@ impl Ephemeral {
             (Some(first), Some(last)) => first..=last,
             _ => EPHEMERAL_PORTS,
         };
-        let parts = reserved.trim().split(',').filter_map(|part| {
+        let ranges = reserved.trim().split(',').filter_map(|part| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             Some(first.parse().ok()?..=last.parse().ok()?)
         });
-        Ephemeral { range, reserved: parts.collect() }
+        Ephemeral { range, reserved: ranges.collect() }
     }
 
     fn has(&self, port: u16) -> bool {
@@ -252,9 +253,9 @@ impl Ephemeral {
 }
 
 /// Herds of more servers are not drawn: the drawing grows with the square of their number.
-const DRAWN_SERVERS: usize = 16;
+const MAX_DRAWN_SERVERS: usize = 16;
 /// Of more ports than these only the number is told.
-const PORTS_WARNED_OF: usize = 20;
+const MAX_PORT_WARNINGS: usize = 20;
 /// Where Linux tells which ports it gives away (ip-sysctl).
 const PORT_SETTINGS: &str = "/proc/sys/net/ipv4";
 /// Where Linux takes the ports of outgoing connections from, unless told otherwise.
