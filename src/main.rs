@@ -146,7 +146,7 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
     service.places.warnings = config.places.warnings.clone();
     let result = event_loop::run_places(&service, address, tls, log.clone());
     let is_temporary = std::env::var_os(TEMPORARY).is_some_and(|temporary| temporary == *folder);
-    if is_temporary && result.is_ok() && event_loop::leash_has_ended() {
+    if is_temporary && result.is_ok() && event_loop::lifeline_has_ended() {
         // The supervisor removes it, too; but it may have been killed.
         let _ = std::fs::remove_dir_all(folder);
     }
@@ -210,7 +210,7 @@ fn runtime_error(text: &str) -> ExitCode {
 }
 
 fn print_error(text: &str) {
-    stderr::say(&format!("herd-mio: {}", without_keys(text)));
+    stderr::print_line(&format!("herd-mio: {}", without_keys(text)));
 }
 
 fn print(text: &str) -> ExitCode {

@@ -50,7 +50,7 @@ use mio::{Events, Interest, Poll, Token};
 
 pub use buffers::Buffers;
 pub use connection::{Connection, Fill, Flush, Life, Ready};
-pub use signals::{LEASH, leash_has_ended};
+pub use signals::{LIFELINE, lifeline_has_ended};
 pub use start::{RunError, run, run_places};
 pub use tls::{Authorities, ClientTls, ServerTls, TlsError};
 pub use transport::{Socket, Transport};
@@ -199,7 +199,7 @@ impl EventLoop {
                 Token(which @ 0..LISTENERS) => self.note_listener(which),
                 WAKER => {}
                 SIGNALS => self.note_wishes(Wishes::signals),
-                LEASH_PIPE => self.note_wishes(Wishes::leash),
+                LIFELINE_PIPE => self.note_wishes(Wishes::lifeline),
                 token => self.note_connection(slots::connection(token), event),
             }
         }
@@ -221,7 +221,7 @@ impl EventLoop {
             match wish {
                 Wish::ReopenLog => self.log.reopen(),
                 Wish::Stop => self.stop_by_signal(),
-                Wish::LeashEnded => self.stop(),
+                Wish::LifelineEnded => self.stop(),
             }
         }
     }
@@ -469,5 +469,5 @@ const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 const LISTENERS: usize = 2;
 const WAKER: Token = Token(LISTENERS);
 const SIGNALS: Token = Token(LISTENERS + 1);
-const LEASH_PIPE: Token = Token(LISTENERS + 2);
+const LIFELINE_PIPE: Token = Token(LISTENERS + 2);
 const OWN_TOKENS: usize = LISTENERS + 3;

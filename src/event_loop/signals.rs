@@ -1,6 +1,6 @@
-//! Signals, and the leash of a supervisor, as events of the loop like any other.
+//! Signals, and the lifeline of a supervisor, as events of the loop like any other.
 //!
-//! The leash is the pipe on standard input of a server that a supervisor has started: its end
+//! The lifeline is the pipe on standard input of a server that a supervisor has started: its end
 //! means "stop", so that no server outlives its supervisor however that ended, and a byte means
 //! "open the log anew".
 
@@ -18,16 +18,16 @@ use crate::process;
 pub enum Wish {
     /// SIGTERM, SIGINT, or the SIGHUP of a terminal that was closed.
     Stop,
-    /// The end of the leash: the supervisor stops, or is gone.
-    LeashEnded,
-    /// SIGUSR1, SIGHUP, or a byte on the leash.
+    /// The end of the lifeline: the supervisor stops, or is gone.
+    LifelineEnded,
+    /// SIGUSR1, SIGHUP, or a byte on the lifeline.
     ReopenLog,
 }
 
 /// The ways by which wishes come.
 pub struct Wishes {
     signals: Signals,
-    has_leash: bool,
+    has_lifeline: bool,
 }
 
 impl Wishes {
@@ -35,19 +35,19 @@ impl Wishes {
     pub fn register(
         registry: &Registry,
         signals_token: Token,
-        leash_token: Token,
+        lifeline_token: Token,
     ) -> io::Result<Wishes> {
         let mut signals = Signals::new(process::control_signals())?;
         registry.register(&mut signals, signals_token, Interest::READABLE)?;
         process::hear();
         process::reap(); // Orphans that had ended before.
-        let has_leash = std::env::var_os(LEASH).is_some();
-        if has_leash {
+        let has_lifeline = std::env::var_os(LIFELINE).is_some();
+        if has_lifeline {
             let stdin = rustix::stdio::stdin();
             rustix::io::ioctl_fionbio(stdin, true)?;
-            registry.register(&mut SourceFd(&0), leash_token, Interest::READABLE)?;
+            registry.register(&mut SourceFd(&0), lifeline_token, Interest::READABLE)?;
         }
-        Ok(Wishes { signals, has_leash })
+        Ok(Wishes { signals, has_lifeline })
     }
 
     /// The signals that have come.
@@ -66,22 +66,22 @@ impl Wishes {
         self.signals.pending().filter_map(wish).collect()
     }
 
-    /// What has come by the leash.
-    pub fn leash(&mut self) -> Vec<Wish> {
+    /// What has come by the lifeline.
+    pub fn lifeline(&mut self) -> Vec<Wish> {
         let mut wishes = Vec::new();
         let mut bytes = [0; 16];
-        while self.has_leash {
+        while self.has_lifeline {
             match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
                 Ok(0) => {
-                    self.has_leash = false;
-                    wishes.push(Wish::LeashEnded);
+                    self.has_lifeline = false;
+                    wishes.push(Wish::LifelineEnded);
                 }
                 Ok(_) => wishes.push(Wish::ReopenLog),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(_) => {
-                    self.has_leash = false;
-                    wishes.push(Wish::LeashEnded);
+                    self.has_lifeline = false;
+                    wishes.push(Wish::LifelineEnded);
                 }
             }
         }
@@ -89,12 +89,12 @@ impl Wishes {
     }
 }
 
-/// Whether this process was on a leash that has ended. To be asked after the loop has run: before, it
+/// Whether this process had a lifeline that has ended. To be asked after the loop has run: before, it
 /// would wait.
-pub fn leash_has_ended() -> bool {
-    std::env::var_os(LEASH).is_some()
+pub fn lifeline_has_ended() -> bool {
+    std::env::var_os(LIFELINE).is_some()
         && rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) == Ok(0)
 }
 
-/// Set in a server's environment where its standard input is a supervisor's leash.
-pub const LEASH: &str = "HERD_MIO_LEASH";
+/// Set in a server's environment where its standard input is a supervisor's lifeline.
+pub const LIFELINE: &str = "HERD_MIO_LIFELINE";

@@ -19,7 +19,7 @@ use super::slots::Slots;
 use super::timers::Timers;
 use super::tls::{ClientTls, ServerTls, TlsError};
 use super::worker::Worker;
-use super::{EventLoop, LEASH, LEASH_PIPE, SIGNALS, WAKER, moment};
+use super::{EventLoop, LIFELINE, LIFELINE_PIPE, SIGNALS, WAKER, moment};
 use crate::config::{Config, PlacesSettings};
 use crate::connections::Server;
 use crate::errors::plain;
@@ -167,9 +167,9 @@ impl EventLoop {
         })
     }
 
-    /// From now on signals and the supervisor's leash are this loop's to obey.
+    /// From now on signals and the supervisor's lifeline are this loop's to obey.
     fn hear_wishes(&mut self) -> Result<(), RunError> {
-        let wishes = Wishes::register(self.poll.registry(), SIGNALS, LEASH_PIPE);
+        let wishes = Wishes::register(self.poll.registry(), SIGNALS, LIFELINE_PIPE);
         self.wishes = Some(wishes.map_err(kernel("watch for signals"))?);
         Ok(())
     }
@@ -200,10 +200,10 @@ pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// terminal what the operator should know follows; scripts find that in the log, and under a supervisor it has said so.
 fn announce(text: &str, config: &Config) {
     log::info!("{text}.");
-    stderr::say(text);
-    if io::stderr().is_terminal() && std::env::var_os(LEASH).is_none() {
+    stderr::print_line(text);
+    if io::stderr().is_terminal() && std::env::var_os(LIFELINE).is_none() {
         let warnings = config.places.warnings.iter();
-        warnings.for_each(|warning| stderr::say(&format!("herd-mio: warning: {warning}")));
+        warnings.for_each(|warning| stderr::print_line(&format!("herd-mio: warning: {warning}")));
     }
 }
 

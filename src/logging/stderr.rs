@@ -36,7 +36,7 @@ static SHARED: Shared =
     Shared { queue: Mutex::new(Queue::new()), filled: Condvar::new(), drained: Condvar::new() };
 
 /// Says something to the operator, without waiting. What finds no room is dropped and counted.
-pub fn say(text: &str) {
+pub fn print_line(text: &str) {
     let message = format!("{text}\n").into_bytes();
     let mut queue = SHARED.lock();
     if !queue.has_thread {
@@ -72,8 +72,8 @@ pub fn catch_panics() {
         let name = thread.name().unwrap_or("without a name");
         let trace = Backtrace::capture();
         match trace.status() {
-            BacktraceStatus::Captured => say(&format!("thread {name} {panic}\n{trace}")),
-            _ => say(&format!("thread {name} {panic}")),
+            BacktraceStatus::Captured => print_line(&format!("thread {name} {panic}\n{trace}")),
+            _ => print_line(&format!("thread {name} {panic}")),
         }
         finish();
     }));

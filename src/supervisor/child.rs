@@ -12,7 +12,7 @@ use super::HerdError;
 use super::program::Program;
 use crate::errors::plain;
 use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER};
-use crate::logging::stderr::say;
+use crate::logging::stderr::print_line;
 
 /// A server of the herd.
 pub(super) struct Process {
@@ -27,7 +27,7 @@ enum ProcessState {
     /// The process is not collected yet, so nobody else can have its id.
     Running {
         pid: Pid,
-        leash: Option<ChildStdin>,
+        lifeline: Option<ChildStdin>,
         since: Instant,
     },
     Pausing {
@@ -75,21 +75,21 @@ impl Process {
             .spawn();
         match spawned {
             Ok(mut process) => {
-                let leash = process.stdin.take();
-                if let Some(leash) = &leash {
+                let lifeline = process.stdin.take();
+                if let Some(lifeline) = &lifeline {
                     // A server that does not read must not hold up the supervisor; this fails for
                     // nothing that is a pipe.
-                    let _ = rustix::io::ioctl_fionbio(leash, true);
+                    let _ = rustix::io::ioctl_fionbio(lifeline, true);
                 }
                 self.starts += 1;
                 let pid = Pid::from_child(&process);
-                self.state = ProcessState::Running { pid, leash, since: Instant::now() };
+                self.state = ProcessState::Running { pid, lifeline, since: Instant::now() };
             }
             Err(error) if self.starts == 0 => {
                 return Err(HerdError::Start { name: self.name.clone(), error });
             }
             Err(error) => {
-                say(&format!("{} can't be started: {}", self.name, plain(&error)));
+                print_line(&format!("{} can't be started: {}", self.name, plain(&error)));
                 self.pause();
             }
         }
@@ -98,16 +98,16 @@ impl Process {
 
     /// Lets it open its log anew.
     pub(super) fn reopen_log(&mut self) {
-        if let ProcessState::Running { leash: Some(leash), .. } = &mut self.state {
+        if let ProcessState::Running { lifeline: Some(lifeline), .. } = &mut self.state {
             // One that is just dying has no log to open; one whose pipe is full has been told often.
-            let _ = leash.write_all(b"\n");
+            let _ = lifeline.write_all(b"\n");
         }
     }
 
     /// Lets it stop in order. It is not waited for.
     pub(super) fn stop(&mut self) {
         match &mut self.state {
-            ProcessState::Running { leash, .. } => drop(leash.take()),
+            ProcessState::Running { lifeline, .. } => drop(lifeline.take()),
             state => *state = ProcessState::Ended,
         }
     }
@@ -144,7 +144,7 @@ impl Process {
             self.backoff = BACKOFF_INITIAL;
         }
         let (how, pause) = (how_it_ended(status), self.backoff.as_millis());
-        say(&format!("{} {how}; it is started again in {pause} ms.", self.name));
+        print_line(&format!("{} {how}; it is started again in {pause} ms.", self.name));
         self.pause();
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! temporary folder, unless `--tls-dir` says where they are to be kept.
 //!
 //! The folder goes when the supervisor ends. If that is killed, the service notices the end of its
-//! leash and removes the folder; only where both are killed at once does it stay, with a certificate
+//! lifeline and removes the folder; only where both are killed at once does it stay, with a certificate
 //! and a key that nobody trusts any more.
 
 use std::collections::hash_map::RandomState;

@@ -1,12 +1,12 @@
 //! The whole herd on one machine (`--herd`): each server a process of its own, looked after.
 //!
-//! A server that dies is started again, after pauses that grow. Every server is on a *leash*:
+//! A server that dies is started again, after pauses that grow. Every server has a *lifeline*:
 //! its standard input is a pipe that only the supervisor holds. When that ends, the server stops
 //! in order, so none outlives the supervisor, whatever became of it; a byte on it means that the
 //! log is to be opened anew. The supervisor never talks to a server in any other way.
 //!
 //! ```text
-//!   signals --thread--> channel --> supervisor ==leash==> Goloman, Hands, Holiday, ...
+//!   signals --thread--> channel --> supervisor ==lifeline==> Goloman, Hands, Holiday, ...
 //!   SIGCHLD, SIGTERM, SIGINT,
 //!   SIGHUP, SIGUSR1
 //! ```
@@ -37,7 +37,7 @@ use crate::args::Args;
 use crate::config::{Config, PLACES_SERVICE};
 use crate::errors::plain;
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
-use crate::logging::stderr::say;
+use crate::logging::stderr::print_line;
 use crate::process;
 use child::Process;
 use demonstration::Demonstration;
@@ -93,7 +93,7 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
         words.extend(options.iter().cloned());
         servers.push(Process::new(name, words));
     }
-    // Each server's leash is one.
+    // Each server's lifeline is one.
     process::raise_descriptors(servers.len() as u64 + OWN_DESCRIPTORS);
     let mut supervisor = Supervisor { program, servers, signals };
     if let Some(service) = &demonstrated {
@@ -221,7 +221,7 @@ impl Supervisor {
         for (place, status, _) in self.reap() {
             if !status.success() {
                 let name = &self.servers[place].name;
-                say(&format!("{name} {} while it stopped.", child::how_it_ended(status)));
+                print_line(&format!("{name} {} while it stopped.", child::how_it_ended(status)));
             }
         }
     }
@@ -274,7 +274,7 @@ impl fmt::Display for HerdError {
 
 impl std::error::Error for HerdError {}
 
-/// What the supervisor has open beside the leashes, and needs for a moment to start a process.
+/// What the supervisor has open beside the lifelines, and needs for a moment to start a process.
 const OWN_DESCRIPTORS: u64 = 64;
 /// How often it is looked whether a killed process is gone.
 const KILL_PROBE: Duration = Duration::from_millis(10);

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::event_loop::LEASH;
+use crate::event_loop::LIFELINE;
 
 /// This program, and what its processes find in their environment.
 pub(super) struct Program {
@@ -31,10 +31,10 @@ impl Program {
         Ok(Program { path, called, variables: Vec::new() })
     }
 
-    /// A process of it that is on a leash.
+    /// A process of it that has a lifeline.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.arg0(&self.called).env(LEASH, "1");
+        command.arg0(&self.called).env(LIFELINE, "1");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

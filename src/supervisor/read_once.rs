@@ -2,7 +2,7 @@
 //!
 //! Each server reads its files by itself, also one that is started again much later, and would find a
 //! pipe empty. So the supervisor reads it and hands on what came in a file in memory that the
-//! processes inherit. (Not by their standard input, which is the leash: a text longer than a pipe
+//! processes inherit. (Not by their standard input, which is the lifeline: a text longer than a pipe
 //! holds would hold up the supervisor until the server reads. Not by a temporary file: it outlives
 //! a supervisor that is killed, and what cleans `/tmp` takes it from one that runs for weeks.)
 
