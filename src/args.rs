@@ -1,5 +1,5 @@
-//! The command line: what was typed. What it means together with the configuration file is in
-//! [`crate::config`].
+//! The command line: parses the words, and checks each option by itself. [`crate::config`] applies the
+//! options to the configuration file.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 
-/// What was typed.
+/// A valid command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
     pub mode: Mode,
@@ -25,33 +25,33 @@ pub struct Args {
     pub overrides: Overrides,
     pub log_dir: PathBuf,
     pub log_level: LevelFilter,
-    /// Where a Places service keeps its certificates.
+    /// Where a Places server keeps its certificates.
     pub tls_dir: Option<PathBuf>,
 }
 
-/// What the program is to do.
+/// The task of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Run one server.
     Server(String),
     /// Run all of them.
     Herd,
-    /// Run a Places service at this address.
+    /// Run a Places server at this address.
     PlacesServer(SocketAddr),
-    /// Say what the configuration means.
+    /// Print the effective configuration.
     Check,
     Help,
     Version,
 }
 
-/// A command line that can't be used.
+/// Why a command line is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArgsError {
     /// None of `--server`, `--herd`, `--places-server` and `--check`.
     NoMode,
-    /// Two of them, or two ways to give the key.
+    /// Two options that exclude each other.
     TwoModes(&'static str, &'static str),
-    /// Two names of servers, or one beside what runs none.
+    /// A second server name, or a name beside another mode.
     Name {
         name: String,
         beside: String,
@@ -68,7 +68,7 @@ pub enum ArgsError {
     },
 }
 
-/// The words as options and a name, each option at most once.
+/// The words, split into options and a name; each option at most once.
 #[derive(Default)]
 struct Typed {
     options: Vec<(&'static str, OsString)>,
@@ -77,13 +77,13 @@ struct Typed {
 }
 
 impl Args {
-    /// Reads what was typed behind the program's name.
+    /// Parses the words after the program's name.
     pub fn parse(words: Vec<OsString>) -> Result<Args, ArgsError> {
         let asks =
             |names: [&str; 2]| words.iter().any(|word| names.iter().any(|name| word == name));
         let (help, version) = (asks(["-h", "--help"]), asks(["-V", "--version"]));
         let mut typed = match help || version {
-            true => Typed::default(), // Whoever asks for help may have got the rest wrong.
+            true => Typed::default(), // Help is given even if the rest is wrong.
             false => Typed::read(words)?,
         };
         if typed.has("--places-key") && typed.has("--places-key-file") {
@@ -114,7 +114,7 @@ impl Args {
 }
 
 impl Typed {
-    /// Takes the words apart, and knows of each option whether a value belongs to it.
+    /// Splits the words; the table of options says which of them take a value.
     fn read(words: Vec<OsString>) -> Result<Typed, ArgsError> {
         let mut typed = Typed::default();
         let mut words = lexopt::Parser::from_args(words);
@@ -133,7 +133,7 @@ impl Typed {
             let Some(&(option, takes_value)) = OPTIONS.iter().find(|(known, _)| name == *known)
             else {
                 if let Some(ends) = ASK_ONLY.iter().find(|ends| name == **ends) {
-                    return Err(ArgsError::TakesNoValue(ends)); // Alone they were found before.
+                    return Err(ArgsError::TakesNoValue(ends)); // Without a value it was found before.
                 }
                 // Without its value, which may be a secret.
                 return Err(ArgsError::Unknown(name));
@@ -150,7 +150,7 @@ impl Typed {
         Ok(typed)
     }
 
-    /// The one thing that is to be done.
+    /// The one mode that was given.
     fn mode(&mut self) -> Result<Mode, ArgsError> {
         let given = |option: &&&str| self.has(option);
         let mut modes = MODES.iter().filter(given);
@@ -208,7 +208,7 @@ impl Typed {
         value.to_str().and_then(parse).map(Some).ok_or_else(unusable)
     }
 
-    /// The same for one that is never shown: it is a key, or may hold one.
+    /// The same for a value that is never printed because it is a key or may contain one.
     fn secret<T>(
         &mut self,
         option: &'static str,
@@ -220,7 +220,7 @@ impl Typed {
     }
 }
 
-/// A word that begins with one dash, up to a `=`: behind that may be a secret. No option of ours does.
+/// A word that begins with one dash, up to a `=`: a secret may follow that. We have no such options.
 fn short(letter: char, words: &mut lexopt::Parser) -> String {
     let mut name = format!("-{letter}");
     while words.try_raw_args().is_none()
@@ -231,7 +231,7 @@ fn short(letter: char, words: &mut lexopt::Parser) -> String {
     name
 }
 
-/// The value of an option. The next option is none, and nor is an empty word, as an unset variable leaves it.
+/// The value of an option. Neither the next option nor an empty word, as from an unset variable, is one.
 fn value_of(option: &'static str, words: &mut lexopt::Parser) -> Result<OsString, ArgsError> {
     let joined = words.optional_value();
     let is_joined = joined.is_some();
@@ -244,7 +244,7 @@ fn value_of(option: &'static str, words: &mut lexopt::Parser) -> Result<OsString
     }
 }
 
-/// The one error of reading the next word: the option before it had a value, and takes none.
+/// The only error of reading the next word: the option before it has a value, and takes none.
 fn unexpected(error: lexopt::Error) -> ArgsError {
     let known = |name: &str| OPTIONS.iter().find(|(known, _)| *known == name);
     match &error {
@@ -256,7 +256,7 @@ fn unexpected(error: lexopt::Error) -> ArgsError {
     }
 }
 
-/// An option and the value that is written to it with `=`.
+/// Splits `--name=value` into the option and its value.
 pub fn split(word: &OsStr) -> (OsString, Option<OsString>) {
     let bytes = word.as_bytes();
     match bytes.iter().position(|&byte| byte == b'=') {
@@ -268,7 +268,7 @@ pub fn split(word: &OsStr) -> (OsString, Option<OsString>) {
     }
 }
 
-/// Levels are taken in any case, as loggers elsewhere write them.
+/// Accepts levels in any case, because other programs write them in capitals.
 fn level(name: &str) -> Option<LevelFilter> {
     match name.to_ascii_lowercase().as_str() {
         "off" => Some(LevelFilter::Off),
@@ -289,16 +289,16 @@ impl fmt::Display for ArgsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ArgsError::NoMode => f.write_str(
-                "one of --server NAME, --herd, --check or --places-server ADDRESS is required; see \
+                "one of --server NAME, --herd, --check or --places-server IP:PORT is required; see \
                  --help",
             ),
             ArgsError::TwoModes(one, other) => {
-                write!(f, "{one} and {other} can't be given together; give one of them")
+                write!(f, "{one} and {other} exclude each other; give only one of them")
             }
             ArgsError::Name { name, beside } => write!(
                 f,
                 "unexpected argument {name:?} beside {beside}: a name alone means --server NAME, \
-                 and one server is run"
+                 and only one server can be given"
             ),
             ArgsError::Unknown(option) => {
                 let options =
@@ -324,9 +324,9 @@ impl std::error::Error for ArgsError {}
 const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";
 const LEVELS: &str = "off, error, warning, info, debug or trace";
 
-/// What says what is to be done; one of them is given.
+/// The modes; exactly one is required.
 const MODES: &[&str] = &["--server", "--herd", "--check", "--places-server"];
-/// What `--help` and `--version` are written as.
+/// How `--help` and `--version` are written.
 const ASK_ONLY: [&str; 4] = ["-h", "--help", "-V", "--version"];
 /// Every option, and whether it takes a value.
 const OPTIONS: &[(&str, bool)] = &[
@@ -348,38 +348,65 @@ const OPTIONS: &[(&str, bool)] = &[
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-herd-mio: a herd of servers that know where clients are
+herd-mio: servers that tell each other where their clients are, on a hand-written event loop
 
-    herd-mio NAME [options]              run one server of the herd; also --server NAME
-    herd-mio --herd [options]            run every server, one process each; stop with Ctrl-C
-    herd-mio --check [options]           validate the configuration, print it, and exit
-    herd-mio --places-server ADDRESS     serve the embedded places over HTTPS (for tests and demos)
-    herd-mio --help | --version
+Usage:
+  herd-mio NAME [options]              run one server of the herd; also --server NAME
+  herd-mio --herd [options]            run every server, one process each; stop with Ctrl-C
+  herd-mio --check [options]           validate the configuration, print it, and exit
+  herd-mio --places-server IP:PORT     serve the embedded places over HTTPS (for tests and demos)
+  herd-mio --help | --version
 
-    --config FILE            the herd, as TOML [the report's five servers on 127.0.0.1,
-                             ports 12138 to 12142]
-    --dialect report|course  overrides the configuration [report]
-    --log-dir DIR            where <server>_log.txt goes [the current folder]
-    --log-level LEVEL        off, error, warning, info, debug, trace, in any case [info]
-    --places PROVIDER        google, google-new or offline, the embedded gazetteer
-                             [google-new where a key is given, else offline]
-    --places-url URL         another endpoint that speaks the provider's API, https only
-    --places-ca FILE         PEM certificates to trust for it, instead of the built-in roots
-    --places-key-file FILE   the API key; else the variable HERD_PLACES_KEY
+Configuration:
+  --config FILE            configuration file (TOML); herd.example.toml explains every setting
+                           [default: five servers on 127.0.0.1, ports 12138 to 12142]
+  --dialect report|course  form of the answers, overrides the file [default: report]
 
-  of --places-server:
-    --places-key KEY         the API key that its clients must send; `ps` shows it to every user,
-                             the two ways above don't [none]
-    --tls-dir DIR            where it keeps its certificates; DIR/ca.pem is what --places-ca
-                             wants [the current folder; with --herd a temporary one]
+Log:
+  --log-dir DIR            folder for the logs, <server>_log.txt [default: the current folder]
+  --log-level LEVEL        off, error, warning, info, debug or trace, in any case [default: info]
 
-Limits and other settings, such as limits.line_pause for clients that send no newline, stand in the
-configuration; --check prints them all. Options also accept --name=value.
+Places:
+  --places PROVIDER        google, google-new, or offline (the embedded places)
+                           [default: google-new with an API key, offline without one]
+  --places-url URL         another https endpoint with the provider's API
+  --places-ca FILE         PEM certificates to trust for it, in place of the built-in roots
+  --places-key-file FILE   file that holds the API key; excludes --places-key
+  --places-key KEY         the API key; excludes --places-key-file, which is better:
+                           `ps` shows the command line to every user
 
-Exit status: 0 after SIGTERM, SIGINT or --check, 2 for a command line or configuration that cannot be
-used, 1 for what fails at run time and after a second signal.
+With --places-server:
+  --places-key-file FILE   the API key that its clients must send; also --places-key and
+                           HERD_PLACES_KEY [default: none]
+  --tls-dir DIR            folder for its certificates; clients trust DIR/ca.pem (--places-ca)
+                           [default: the current folder; with --herd a temporary one]
 
-Try: herd-mio --herd, then in another terminal: nc localhost 12138
-     IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.5
-     WHATSAT kiwi.cs.ucla.edu 10 5
+Options also accept --name=value.
+
+Ports:
+  Clients connect to a server's `listen`, neighbours to its `peer_listen` (by default on 127.0.0.1,
+  10,000 above). Without a configuration file: Goloman 12138, Hands 12139, Holiday 12140,
+  Wilkes 12141, Welsh 12142, and 22138 to 22142 for neighbours.
+
+Signals:
+  SIGTERM, SIGINT          stop gracefully, within 5 s; a second one, a second or more after the
+                           first, stops at once
+  SIGUSR1, SIGHUP          reopen the log (for logrotate); SIGHUP stops the program if its terminal
+                           was closed
+
+Environment:
+  HERD_PLACES_KEY          the API key, if no option gives it
+
+Exit status:
+  0  stopped by SIGTERM or SIGINT; the configuration is valid (--check)
+  1  failed at run time, for example because a port is in use; stopped by a second signal
+  2  the command line or the configuration is invalid
+
+Examples:
+  herd-mio --herd                      the five servers; in another terminal: nc localhost 12138
+      IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.5
+      WHATSAT kiwi.cs.ucla.edu 10 5
+  herd-mio --check --config herd.toml
+  herd-mio Goloman --config herd.toml --log-dir /var/log/herd --log-level debug
+  herd-mio Goloman --places google-new --places-key-file key.txt
 ";

@@ -32,15 +32,15 @@ fn run() -> ExitCode {
     };
     match &args.mode {
         Mode::Help => return print(HELP),
-        Mode::Version => return print(concat!("herd-mio ", env!("CARGO_PKG_VERSION"), "\n")),
+        Mode::Version => return print(&version()),
         _ => {}
     }
-    // In every mode alike, also where no log is written: what `--check` accepts must run.
+    // In every mode, also if it writes no log: what `--check` accepts must run.
     if let Err(error) = check_log_dir(&args.log_dir) {
         let (folder, reason) = (args.log_dir.display(), plain(&error));
         return usage_error(&format!(
-            "can't write logs to the folder {folder}: {reason}; make it, or choose another with \
-             --log-dir"
+            "cannot write logs to the folder {folder}: {reason}; create it, or choose another one \
+             with --log-dir"
         ));
     }
     let mut read_once = ReadOnce::default();
@@ -67,23 +67,29 @@ fn run() -> ExitCode {
     }
 }
 
+/// The version, the commit if it is known, and the protocol between servers.
+fn version() -> String {
+    let commit = option_env!("HERD_MIO_COMMIT").map_or_else(String::new, |it| format!(" ({it})"));
+    format!("herd-mio {}{commit}, protocol herd/1 between servers\n", env!("CARGO_PKG_VERSION"))
+}
+
 fn load(args: &Args) -> Result<Config, ConfigError> {
     let runs_all = matches!(args.mode, Mode::Herd | Mode::Check);
     Config::load(args.config.as_deref(), &args.overrides, runs_all)
 }
 
-/// Why a server is not run is in its log, too.
+/// Records in a server's log, too, why it does not run.
 fn record(args: &Args, error: &ConfigError) {
     let name = match (&args.mode, error) {
         (Mode::Server(name), _) if may_have_log(name) => name,
-        // Both would have had this log.
+        // Both would write to this log.
         (Mode::Herd, ConfigError::NameTaken { .. }) => PLACES_SERVICE,
         _ => return,
     };
     // Without a log there is standard error.
     if let Ok(log) = logging::start(&args.log_dir, name, args.log_level) {
         for line in without_keys(&error.to_string()).lines() {
-            // Not limited: the mistakes in one message are.
+            // Not limited: the number of mistakes in one message is.
             log::error!("{line}.");
         }
         log.finish();
@@ -91,31 +97,24 @@ fn record(args: &Args, error: &ConfigError) {
 }
 
 fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
-    let known = config.server(name);
-    if known.is_none() && !may_have_log(name) {
-        return usage_error(&unknown(name, config)); // Nor is there a file to be named after it.
-    }
+    let Some(server) = config.server(name) else {
+        // Without a record: a mistyped name leaves no log behind.
+        return usage_error(&unknown(name, config));
+    };
     let log = match logging::start(&args.log_dir, name, args.log_level) {
         Ok(log) => log,
         Err(error) => return runtime_error(&error.to_string()),
-    };
-    let Some(server) = known else {
-        let text = unknown(name, config);
-        // Not limited: it is the only record.
-        log::error!("{text}.");
-        log.finish();
-        return usage_error(&text);
     };
     warn(config);
     end(name, event_loop::run(config, server, log.clone()), &log)
 }
 
-/// Whether a file may be named after it: a server's name, and not a key that was typed in its place.
+/// Whether a log may be named so: a valid name of a server, and not a key that was typed in its place.
 fn may_have_log(name: &str) -> bool {
     is_server_name(name.as_bytes()) && !name.starts_with('-') && without_keys(name) == name
 }
 
-/// A folder that may be written to need not be one that may be listed.
+/// Does not list the folder: a folder that can be written to may be unreadable.
 fn check_log_dir(folder: &Path) -> io::Result<()> {
     match std::fs::metadata(folder)?.is_dir() {
         true => Ok(()),
@@ -123,7 +122,7 @@ fn check_log_dir(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Is a Places service, until it is told to stop.
+/// Runs a Places server until a signal stops it.
 fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
     let folder = args.tls_dir.as_deref().unwrap_or(Path::new("."));
     let tls = match certificates::keep(folder) {
@@ -134,7 +133,7 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
         Ok(tls) => tls,
         Err(error) => {
             let folder = folder.display();
-            return runtime_error(&format!("the certificate in {folder} can't be used: {error}"));
+            return runtime_error(&format!("the certificate in {folder} is unusable: {error}"));
         }
     };
     let log = match logging::start(&args.log_dir, PLACES_SERVICE, args.log_level) {
@@ -147,13 +146,13 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
     let result = event_loop::run_places(&service, address, tls, log.clone());
     let is_temporary = std::env::var_os(TEMPORARY).is_some_and(|temporary| temporary == *folder);
     if is_temporary && result.is_ok() && event_loop::lifeline_has_ended() {
-        // The supervisor removes it, too; but it may have been killed.
+        // The supervisor removes it, too, unless it was killed.
         let _ = std::fs::remove_dir_all(folder);
     }
     end(PLACES_SERVICE, result, &log)
 }
 
-/// How it ended, for the log and for whoever started it.
+/// Reports how the server ended, in the log and by the exit status.
 fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -184,7 +183,7 @@ fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode 
     }
 }
 
-/// What the operator should know is in the log, too.
+/// Writes the warnings to the log, too.
 fn warn(config: &Config) {
     for warning in &config.places.warnings {
         // Not limited: once, at the start.
@@ -197,13 +196,13 @@ fn unknown(name: &str, config: &Config) -> String {
     format!("no server named {name:?}{meant} (servers: {})", listed(&config.names()))
 }
 
-/// The command line or the configuration can't be used.
+/// Reports an invalid command line or configuration.
 fn usage_error(text: &str) -> ExitCode {
     print_error(text);
     ExitCode::from(2)
 }
 
-/// Something failed at run time.
+/// Reports a failure at run time.
 fn runtime_error(text: &str) -> ExitCode {
     print_error(text);
     ExitCode::from(1)
@@ -216,7 +215,7 @@ fn print_error(text: &str) {
 fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read it has seen enough, as `head` does.
+        // The reader has closed the pipe, as `head` does.
         Err(_) => ExitCode::from(1),
     }
 }

@@ -1,5 +1,5 @@
-//! Claim: what can't be used on the command line or in the configuration is named in a sentence,
-//! with the exit status of the interface; `--check` prints the herd that was read.
+//! Claim: an invalid command line or configuration ends the program with a sentence that says why, and the exit
+//! status of the interface; `--help` and `--version` answer on standard output; `--check` prints the herd that was read.
 
 mod common;
 
@@ -29,10 +29,10 @@ fn is_unusable(words: &[&str], part: &str) {
 fn a_command_line_that_cannot_be_used_is_said() {
     is_unusable(
         &[],
-        "one of --server NAME, --herd, --check or --places-server ADDRESS is required",
+        "one of --server NAME, --herd, --check or --places-server IP:PORT is required",
     );
-    is_unusable(&["--herd", "--check"], "--herd and --check can't be given together");
-    is_unusable(&["--server", "Goloman", "--herd"], "--server and --herd can't be given together");
+    is_unusable(&["--herd", "--check"], "--herd and --check exclude each other");
+    is_unusable(&["--server", "Goloman", "--herd"], "--server and --herd exclude each other");
     is_unusable(&["--herds"], "unknown option --herds; did you mean --herd?");
     is_unusable(&["--heard", "--check"], "unknown option --heard; did you mean --herd?");
     is_unusable(&["-config"], "unknown option -config; did you mean --config?");
@@ -65,13 +65,13 @@ fn a_command_line_that_cannot_be_used_is_said() {
     is_unusable(&["--help=me"], "--help takes no value");
     is_unusable(
         &["--check", "--places-key", "sesame", "--places-key-file", "key"],
-        "--places-key and --places-key-file can't be given together",
+        "--places-key and --places-key-file exclude each other",
     );
 }
 
 #[test]
 fn an_option_is_not_said_to_be_given_twice_where_it_was_not() {
-    let needed = "one of --server NAME, --herd, --check or --places-server ADDRESS is required";
+    let needed = "one of --server NAME, --herd, --check or --places-server IP:PORT is required";
     is_unusable(&["--config", "herd.toml"], needed);
     is_unusable(&["--log-level", "info", "--dialect=course"], needed);
     is_unusable(&["--check=yes"], "--check takes no value");
@@ -93,6 +93,8 @@ fn a_server_that_does_not_exist_is_said_with_the_nearest_name() {
         is_unusable(&["--server", name, "--log-dir", folder], meant);
         is_unusable(&["--server", name, "--log-dir", folder], servers);
     }
+    let files = std::fs::read_dir(folder).expect("the folder").count();
+    assert_eq!(files, 0, "a mistyped name leaves no log behind");
 }
 
 #[test]
@@ -211,6 +213,7 @@ fn a_key_on_the_command_line_brings_a_warning() {
 fn help_and_version_go_to_standard_output() {
     let help = herd_mio(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
+    assert!(stdout(&help).lines().all(|line| line.len() <= 100), "{}", stdout(&help));
     for option in [
         "--server",
         "--herd",
@@ -226,12 +229,24 @@ fn help_and_version_go_to_standard_output() {
         "--places-server",
         "--places-key",
         "--tls-dir",
+        "Ports:",
+        "Signals:",
+        "Environment:",
+        "Exit status:",
+        "Examples:",
+        "excludes --places-key\n",
     ] {
         assert!(stdout(&help).contains(option), "{option}");
     }
     let version = herd_mio(&["--version"]);
     assert_eq!(version.status.code(), Some(0));
-    assert_eq!(stdout(&version), concat!("herd-mio ", env!("CARGO_PKG_VERSION"), "\n"));
+    let form = concat!(
+        r"\Aherd-mio ",
+        env!("CARGO_PKG_VERSION"),
+        r"( \([0-9a-f]{12,}\))?, protocol herd/1 between servers\n\z"
+    );
+    let form = regex::Regex::new(form).expect("a pattern");
+    assert!(form.is_match(&stdout(&version)), "{:?}", stdout(&version));
 }
 
 #[test]
