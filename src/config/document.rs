@@ -5,6 +5,7 @@
 //! has asked for. Mistakes are collected, so that all of them are told at once.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Document<'t> {
     /// Where each line begins.
     lines: OnceCell<Vec<usize>>,
     faults: RefCell<Vec<(usize, String)>>,
+    /// The keys that the sections were asked for, as `limits.line_bytes`.
+    keys: RefCell<BTreeSet<String>>,
 }
 
 /// One table of a document.
@@ -31,6 +34,8 @@ pub struct Section<'d, 't> {
     /// How messages name it: `limits`, `server A`; nothing for the top.
     title: String,
     table: DeTable<'t>,
+    /// By which key it was found; none for the top.
+    path: &'static str,
     /// Where it begins.
     at: Range<usize>,
     /// The keys that were asked for, and those of them that were there.
@@ -48,13 +53,19 @@ pub struct Hints {
 
 impl<'t> Document<'t> {
     pub fn new(path: &'t Path, text: &'t str) -> Document<'t> {
-        Document { path, text, lines: OnceCell::new(), faults: RefCell::default() }
+        Document {
+            path,
+            text,
+            lines: OnceCell::new(),
+            faults: RefCell::default(),
+            keys: RefCell::default(),
+        }
     }
 
     /// What stands before any section, and the sections in it.
     pub fn top(&self) -> Result<Section<'_, 't>, ConfigError> {
         match DeTable::parse(self.text) {
-            Ok(table) => Ok(self.section(String::new(), table.span(), table.into_inner())),
+            Ok(table) => Ok(self.section("", table.span(), table.into_inner())),
             Err(error) => {
                 let at = error.span().unwrap_or(0..0);
                 let text = self.unreadable(error.message(), &at);
@@ -67,6 +78,11 @@ impl<'t> Document<'t> {
     /// Notes a mistake and its place.
     pub fn fault(&self, at: &Range<usize>, text: String) {
         self.faults.borrow_mut().push((at.start, text));
+    }
+
+    /// Every key that some section was asked for; those within a section as `limits.line_bytes`.
+    pub fn known_keys(&self) -> Vec<String> {
+        self.keys.borrow().iter().cloned().collect()
     }
 
     /// Whether there are so many mistakes that the next one is not shown: then it need not be explained at length.
@@ -116,8 +132,9 @@ impl<'t> Document<'t> {
         }
     }
 
-    fn section(&self, title: String, at: Range<usize>, table: DeTable<'t>) -> Section<'_, 't> {
-        Section { document: self, title, table, at, known: Vec::new(), given: Vec::new() }
+    fn section(&self, path: &'static str, at: Range<usize>, table: DeTable<'t>) -> Section<'_, 't> {
+        let (known, given) = (Vec::new(), Vec::new());
+        Section { document: self, title: path.to_owned(), table, path, at, known, given }
     }
 
     /// A value as it is written, as much as a message has room for.
@@ -154,14 +171,14 @@ impl<'d, 't> Section<'d, 't> {
     pub fn section(&mut self, key: &'static str) -> Section<'d, 't> {
         let document = self.document;
         let Some(value) = self.take(key) else {
-            return document.section(key.to_owned(), self.at.clone(), DeTable::new());
+            return document.section(key, self.at.clone(), DeTable::new());
         };
         let at = value.span();
         match value.into_inner() {
-            DeValue::Table(table) => document.section(key.to_owned(), at, table),
+            DeValue::Table(table) => document.section(key, at, table),
             _ => {
                 self.refuse(key, &at, &format!("a section, [{key}]"));
-                document.section(key.to_owned(), at, DeTable::new())
+                document.section(key, at, DeTable::new())
             }
         }
     }
@@ -181,7 +198,7 @@ impl<'d, 't> Section<'d, 't> {
             let at = value.span();
             match value.into_inner() {
                 DeValue::Table(table) => {
-                    sections.push(self.document.section(key.to_owned(), at, table));
+                    sections.push(self.document.section(key, at, table));
                 }
                 _ => self.refuse(key, &at, &expected),
             }
@@ -321,6 +338,11 @@ impl<'d, 't> Section<'d, 't> {
 
     /// Notes every key that nobody has asked for.
     pub fn finish(self, hints: &Hints) {
+        let within = |key: &&str| match self.path {
+            "" => (*key).to_owned(),
+            path => format!("{path}.{key}"),
+        };
+        self.document.keys.borrow_mut().extend(self.known.iter().map(within));
         let mut keys: Vec<_> = self.table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
         for key in keys {

@@ -42,20 +42,31 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Checks the text of a file; `path` is named where it can't be used.
+/// Checks the text of a file. Errors name `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
-    let document = Document::new(path, text);
+    parse_document(&Document::new(path, text))
+}
+
+/// Every key that a configuration can have, found by parsing one that has only what it must.
+pub(super) fn known_keys() -> Vec<String> {
+    let document = Document::new(Path::new(""), LEAST);
+    let parsed = parse_document(&document);
+    debug_assert!(parsed.is_ok(), "the least configuration is one");
+    document.known_keys()
+}
+
+fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     let mut top = document.top()?;
     let mut config = Config::default();
     settings(&mut top, &mut config);
-    limit(&document, top.section("limits"), &mut config.limits);
+    limit(document, top.section("limits"), &mut config.limits);
     talk(top.section("link"), &mut config);
     ask(top.section("places"), &mut config);
     let sections = top.sections("server");
     let at = top.at().clone();
     top.finish(&HINTS);
     let names;
-    (config.servers, names) = servers::read(&document, &at, sections)?;
+    (config.servers, names) = servers::read(document, &at, sections)?;
     Ok(Parsed { config, names })
 }
 
@@ -175,6 +186,8 @@ const ELSEWHERE: [(&str, &str); 35] = [
     ("places", "a section of its own, [places]"),
 ];
 
+/// The shortest configuration.
+const LEAST: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\n";
 /// How a setting that can be switched off is written then.
 pub(super) const OFF: &str = "off";
 /// A year: further ahead no deadline needs to lie.
@@ -189,3 +202,26 @@ const MAX_LOOPS: usize = 64;
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// A tebibyte, more than any machine of today has for buffers.
 const MAX_BYTES: usize = 1 << 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hints_name_each_key_and_each_new_name() {
+        let keys = known_keys();
+        for key in &keys {
+            let (home, name) = match key.split_once('.') {
+                Some(("server", name)) => ("[[server]]".to_owned(), name),
+                Some((section, name)) => (format!("[{section}]"), name),
+                None => (String::new(), key.as_str()),
+            };
+            let found = ELSEWHERE.iter().find(|(known, _)| *known == name);
+            assert!(found.is_some_and(|(_, place)| place.contains(&home)), "{key}");
+        }
+        for (old, new) in RENAMED {
+            let is = |name: &str| keys.iter().any(|key| key.rsplit('.').next() == Some(name));
+            assert!(is(new) && !is(old), "{old} -> {new}");
+        }
+    }
+}

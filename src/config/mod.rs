@@ -160,6 +160,11 @@ impl Config {
         Ok(file::parse(text, Path::new("the configuration"))?.config)
     }
 
+    /// Every key that a configuration can have: `dialect`, `limits`, `limits.line_bytes`, `server.name` and so on.
+    pub fn known_keys() -> Vec<String> {
+        file::known_keys()
+    }
+
     /// The place of the server with that name.
     pub fn server(&self, name: &str) -> Option<usize> {
         self.servers.iter().position(|server| server.name == name)
