@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_error_of_the_system_shows_its_number() {
+    fn system_errors_show_no_number() {
         // Every number that a Unix may use, and some that none does.
         for number in -2..300 {
             let error = io::Error::from_raw_os_error(number);

@@ -22,7 +22,7 @@ const AT: &str = "AT AT a +1.0+2.0 10";
 /// A server may keep its own limit of connections below that of descriptors, so newcomers may wait or be closed; what
 /// counts is that nobody who is served suffers, and that room is used again.
 #[test]
-fn started_with_few_descriptors_it_serves_those_it_has_and_takes_newcomers_when_it_can() {
+fn a_server_with_few_descriptors_serves_open_connections_and_accepts_more_when_it_can() {
     let setup = Setup::alone();
     let inner = setup.command("Goloman");
     let mut command = Command::new("sh");
@@ -37,7 +37,7 @@ fn started_with_few_descriptors_it_serves_those_it_has_and_takes_newcomers_when_
 
 /// Lowered under a running server, the limit is met at accept itself.
 #[test]
-fn when_descriptors_run_out_it_does_not_spin_and_accepts_again_when_they_come_back() {
+fn without_descriptors_a_server_does_not_spin_and_accepts_again_when_there_are_some() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let pid = i32::try_from(server.pid()).ok().and_then(Pid::from_raw);
@@ -98,7 +98,7 @@ fn runs_out_of_descriptors(server: &ServerProcess, clients: usize) {
 // Clients that don't read, don't finish, don't say anything.
 
 #[test]
-fn who_sends_without_reading_is_stopped_then_disconnected_and_nobody_else_notices() {
+fn a_client_that_never_reads_is_paused_then_disconnected_without_affecting_others() {
     let setup = Setup::alone().section("[limits]\noutput_bytes = 65536\nwrite_timeout = \"1s\"");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     server.assert_serves();
@@ -131,7 +131,7 @@ fn who_sends_without_reading_is_stopped_then_disconnected_and_nobody_else_notice
 }
 
 #[test]
-fn who_reads_slowly_but_reads_gets_every_answer() {
+fn a_slow_reader_gets_every_answer() {
     let setup = Setup::alone().section("[limits]\noutput_bytes = 8192\nwrite_timeout = \"2s\"");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut slow = server.client();
@@ -153,7 +153,7 @@ fn who_reads_slowly_but_reads_gets_every_answer() {
 }
 
 #[test]
-fn a_begun_line_that_is_never_finished_ends_its_connection_and_silence_does_not() {
+fn an_incomplete_line_times_out_and_an_idle_connection_does_not() {
     let setup = Setup::alone().section("[limits]\nline_timeout = \"300ms\"");
     let server = setup.start("Goloman");
     let mut idle = server.client();
@@ -175,7 +175,7 @@ fn a_begun_line_that_is_never_finished_ends_its_connection_and_silence_does_not(
 }
 
 #[test]
-fn a_line_that_takes_its_time_within_the_limit_is_answered() {
+fn a_slow_line_within_the_time_limit_is_answered() {
     let setup = Setup::alone().section("[limits]\nline_timeout = \"20s\"");
     let server = setup.start("Goloman");
     let mut client = server.client();
@@ -187,7 +187,7 @@ fn a_line_that_takes_its_time_within_the_limit_is_answered() {
 }
 
 #[test]
-fn past_the_limit_of_connections_a_newcomer_is_closed_when_nobody_was_silent_for_long() {
+fn at_the_connection_limit_a_new_client_is_refused_if_none_is_idle_long_enough() {
     let setup = Setup::star(&["Hands"]).section("[limits]\nclient_connections = 5");
     let server = setup.start("Goloman");
     let mut five: Vec<Client> = (0..5).map(|_| server.client()).collect();
@@ -209,7 +209,7 @@ fn past_the_limit_of_connections_a_newcomer_is_closed_when_nobody_was_silent_for
 }
 
 #[test]
-fn no_more_than_64_strangers_wait_on_the_neighbours_port() {
+fn at_most_64_unidentified_peers_wait_on_the_neighbours_port() {
     let setup = Setup::star(&["Hands"]).heartbeat("3s");
     let server = setup.start("Goloman");
     let begin = Instant::now();
@@ -234,7 +234,7 @@ fn no_more_than_64_strangers_wait_on_the_neighbours_port() {
 // Lines.
 
 #[test]
-fn a_line_of_exactly_the_limit_is_taken_and_one_byte_more_ends_the_connection() {
+fn a_line_of_the_maximum_length_is_accepted_and_one_byte_more_closes_the_connection() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let limit = "z".repeat(4_096);
@@ -260,7 +260,7 @@ fn a_line_of_exactly_the_limit_is_taken_and_one_byte_more_ends_the_connection() 
 }
 
 #[test]
-fn the_limit_is_the_same_byte_by_byte() {
+fn the_line_limit_is_the_same_when_bytes_arrive_one_by_one() {
     let setup = Setup::alone().section("[limits]\nline_bytes = 300");
     let server = setup.start("Goloman");
     let limit = "z".repeat(300);
@@ -277,7 +277,7 @@ fn the_limit_is_the_same_byte_by_byte() {
 }
 
 #[test]
-fn a_line_that_never_ends_is_refused_while_it_still_comes() {
+fn a_line_without_an_end_is_refused_while_it_is_still_arriving() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let before = resident_bytes(server.pid());
@@ -300,7 +300,7 @@ fn a_line_that_never_ends_is_refused_while_it_still_comes() {
 }
 
 #[test]
-fn a_browser_says_no_second_line() {
+fn an_http_request_line_closes_the_connection() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     for version in ["1.0", "1.1"] {
@@ -339,7 +339,7 @@ fn pipelined_commands_are_answered_in_order_and_nothing_overtakes_a_whatsat() {
 }
 
 #[test]
-fn a_whatsat_that_is_owed_is_answered_before_the_close() {
+fn a_pending_whatsat_is_answered_before_the_connection_closes() {
     let setup = Setup::alone();
     for last in ["WHATSAT a 10 5\n", "WHATSAT a 10 5"] {
         // A fresh one, whose first answer waits for the gazetteer.
@@ -444,7 +444,7 @@ fn a_full_disk_under_the_log_does_not_stop_the_service() {
 }
 
 #[test]
-fn sighup_opens_the_log_anew_after_it_was_moved_away() {
+fn sighup_reopens_a_log_that_was_moved_away() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     assert_eq!(
@@ -467,7 +467,7 @@ fn sighup_opens_the_log_anew_after_it_was_moved_away() {
 }
 
 #[test]
-fn sighup_without_a_place_for_the_new_log_keeps_the_old_one() {
+fn sighup_keeps_the_old_log_if_the_new_one_cannot_be_opened() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let old = setup.folder.path().join("elsewhere");
@@ -483,7 +483,7 @@ fn sighup_without_a_place_for_the_new_log_keeps_the_old_one() {
 // Starts that fail.
 
 #[test]
-fn a_port_in_use_is_said_and_ends_with_1() {
+fn a_port_in_use_is_reported_with_exit_status_1() {
     let setup = Setup::alone();
     for taken in [setup.clients_address("Goloman"), setup.peers_address("Goloman")] {
         let holder = TcpListener::bind(taken).expect("the port is ours");
@@ -497,7 +497,7 @@ fn a_port_in_use_is_said_and_ends_with_1() {
 }
 
 #[test]
-fn an_address_that_is_not_ours_is_said_and_ends_with_1() {
+fn an_address_of_another_host_is_reported_with_exit_status_1() {
     let setup = Setup::alone();
     let file = setup.folder.path().join("far.toml");
     // Kept for documentation: no machine has it (RFC 5737).
@@ -516,7 +516,7 @@ fn an_address_that_is_not_ours_is_said_and_ends_with_1() {
 }
 
 #[test]
-fn a_log_folder_that_cannot_be_written_is_said_at_the_start() {
+fn an_unwritable_log_folder_is_reported_at_the_start() {
     let setup = Setup::alone();
     let file = setup.folder.path().join("a-file");
     std::fs::write(&file, "no folder").expect("writable");
@@ -530,7 +530,7 @@ fn a_log_folder_that_cannot_be_written_is_said_at_the_start() {
 }
 
 #[test]
-fn an_unknown_server_is_said_with_the_names_that_exist_and_ends_with_2() {
+fn an_unknown_server_is_reported_with_the_existing_names_and_exit_status_2() {
     let setup = Setup::report();
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
     command.args(["--server", "Gollum", "--config"]).arg(setup.config_file("Gollum"));

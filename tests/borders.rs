@@ -34,7 +34,7 @@ fn number_of(bytes: usize, whole: &str) -> String {
 }
 
 #[test]
-fn a_client_may_say_as_much_as_is_permitted() {
+fn the_limits_of_client_commands_are_exact() {
     let id = "x".repeat(MAX_ID_BYTES);
     let latitude = "+34.5";
     let location = format!("{latitude}-{}", number_of(LOCATION_BYTES - latitude.len() - 1, "118"));
@@ -109,7 +109,7 @@ fn a_radius_is_in_the_dialects_unit_and_a_bound_is_a_number() {
 }
 
 #[test]
-fn a_neighbour_may_say_as_much_as_is_permitted() {
+fn the_limits_of_lines_between_servers_are_exact() {
     let id = "x".repeat(MAX_ID_BYTES);
     let server = "S".repeat(64);
     for line in [
@@ -174,7 +174,7 @@ fn a_server_is_named_by_1_to_64_letters_digits_underscores_and_hyphens() {
 }
 
 #[test]
-fn places_are_asked_for_by_the_digits_that_the_client_wrote() {
+fn a_query_for_places_has_the_digits_that_the_client_wrote() {
     for (text, latitude, longitude) in [
         ("+34.068930-118.445127", "34.068930", "-118.445127"),
         ("-33+151", "-33", "151"),
@@ -220,7 +220,7 @@ fn an_update_knows_where_its_client_is() {
 
 /// What a buffer of lines tells its owner, who lends it memory and takes it back.
 #[test]
-fn a_line_buffer_says_what_it_holds() {
+fn a_line_buffer_reports_what_it_holds() {
     let mut lines = LineBuffer::default();
     let seen = |lines: &LineBuffer| {
         (lines.len(), lines.is_empty(), lines.has_begun_line(), lines.has_ended(), lines.is_done())

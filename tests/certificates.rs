@@ -27,7 +27,7 @@ fn fails(change: impl Fn(&mut CertificateParams), words: &str) {
 }
 
 #[test]
-fn a_certificate_out_of_its_time_is_named_with_both_times() {
+fn an_expired_certificate_is_reported_with_both_times() {
     let expired = |params: &mut CertificateParams| {
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
@@ -49,7 +49,7 @@ fn a_certificate_out_of_its_time_is_named_with_both_times() {
 }
 
 #[test]
-fn a_certificate_for_another_name_is_told_with_its_names() {
+fn a_certificate_for_another_name_is_reported_with_its_names() {
     let others = names(&["elsewhere", "*.example.org", "10.0.0.1"]).subject_alt_names;
     fails(
         move |params| params.subject_alt_names = others.clone(),
@@ -78,7 +78,7 @@ fn a_certificate_that_names_the_key_is_not_quoted() {
 }
 
 #[test]
-fn a_certificate_that_is_not_for_servers_is_named() {
+fn a_certificate_that_is_not_for_servers_is_reported() {
     fails(
         |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
         "it is for clients only; it needs serverAuth",
@@ -100,7 +100,7 @@ fn a_certificate_that_is_not_for_servers_is_named() {
 }
 
 #[test]
-fn an_authority_that_may_not_issue_the_certificate_is_named() {
+fn an_authority_that_may_not_issue_the_certificate_is_reported() {
     let trusted = authority(authority_params("trusted"));
     let elsewhere = authority(authority_params("elsewhere"));
     let chain = issued(names(&["localhost"]), &elsewhere);
@@ -142,7 +142,7 @@ fn an_authority_that_may_not_issue_the_certificate_is_named() {
 }
 
 #[test]
-fn a_certificate_that_is_malformed_or_of_another_key_is_named() {
+fn a_malformed_certificate_or_one_of_another_key_is_reported() {
     let trusted = authority(authority_params("trusted"));
     let good = issued(names(&["localhost"]), &trusted);
     let malformed = CertificateDer::from(vec![0x30, 3, 1, 1, 1]);
@@ -155,7 +155,7 @@ fn a_certificate_that_is_malformed_or_of_another_key_is_named() {
 }
 
 #[test]
-fn a_service_that_wants_a_clients_certificate_is_named() {
+fn a_service_that_requires_a_client_certificate_is_reported() {
     let trusted = authority(authority_params("trusted"));
     let chain = issued(names(&["localhost"]), &trusted);
     let provider = Arc::new(crypto::ring::default_provider());
@@ -176,7 +176,7 @@ fn a_service_that_wants_a_clients_certificate_is_named() {
 }
 
 #[test]
-fn a_service_that_does_not_speak_our_protocol_is_named() {
+fn a_service_without_a_common_protocol_is_reported() {
     let trusted = authority(authority_params("trusted"));
     let mut config = issued(names(&["localhost"]), &trusted).config();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -195,7 +195,7 @@ fn a_service_that_does_not_speak_our_protocol_is_named() {
 }
 
 #[test]
-fn an_alert_is_told_in_words() {
+fn a_tls_alert_is_explained_in_words() {
     let trusted = authority(authority_params("trusted"));
     for (alert, words) in [
         (40, "it and this program have nothing in common to agree on"),
@@ -239,7 +239,7 @@ fn a_certificate_that_is_itself_the_trusted_file_is_trusted() {
 }
 
 #[test]
-fn a_certificate_that_is_itself_the_trusted_file_must_fit_all_the_same() {
+fn a_certificate_that_is_itself_the_trusted_file_must_still_match() {
     let fails = |change: &dyn Fn(&mut CertificateParams), words: &str| {
         let (chain, own) = own_authority(change);
         chain.serve().fails(&own, words);
@@ -274,7 +274,7 @@ fn a_certificate_that_is_itself_the_trusted_file_must_fit_all_the_same() {
 }
 
 #[test]
-fn a_file_of_certificates_that_can_not_be_used_is_told_in_words() {
+fn an_unusable_certificate_file_is_explained_in_words() {
     let good = authority(authority_params("trusted")).pem();
     let cases: [(Vec<u8>, &str); 5] = [
         (

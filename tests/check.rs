@@ -30,7 +30,7 @@ fn right() -> Vec<String> {
 }
 
 #[test]
-fn what_check_prints_is_a_configuration_that_means_the_same() {
+fn the_output_of_check_is_an_equivalent_configuration() {
     for contents in right() {
         let output = check(&contents);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -95,7 +95,7 @@ fn check_of_a_thousand_servers_is_short() {
 }
 
 #[test]
-fn what_may_be_a_mistake_brings_a_warning() {
+fn suspicious_configuration_warns() {
     let output = check(format!("{A}{}", server("B", 40_000, "")));
     let printed = text(&output.stdout);
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");

@@ -26,7 +26,7 @@ fn is_unusable(words: &[&str], part: &str) {
 }
 
 #[test]
-fn a_command_line_that_cannot_be_used_is_said() {
+fn an_unusable_command_line_is_explained() {
     is_unusable(
         &[],
         "one of --server NAME, --herd, --check or --places-server IP:PORT is required",
@@ -70,7 +70,7 @@ fn a_command_line_that_cannot_be_used_is_said() {
 }
 
 #[test]
-fn an_option_is_not_said_to_be_given_twice_where_it_was_not() {
+fn an_option_given_once_is_not_reported_as_given_twice() {
     let needed = "one of --server NAME, --herd, --check or --places-server IP:PORT is required";
     is_unusable(&["--config", "herd.toml"], needed);
     is_unusable(&["--log-level", "info", "--dialect=course"], needed);
@@ -80,7 +80,7 @@ fn an_option_is_not_said_to_be_given_twice_where_it_was_not() {
 }
 
 #[test]
-fn a_server_that_does_not_exist_is_said_with_the_nearest_name() {
+fn a_server_that_does_not_exist_is_reported_with_the_nearest_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("text");
     let servers = "(servers: Goloman, Hands, Holiday, Wilkes, Welsh)";
@@ -98,7 +98,7 @@ fn a_server_that_does_not_exist_is_said_with_the_nearest_name() {
 }
 
 #[test]
-fn a_name_alone_is_that_of_the_server_to_run() {
+fn a_name_alone_runs_that_server() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path().to_str().expect("text");
     is_unusable(&["Golaman", "--log-dir", folder], "did you mean Goloman?");
@@ -118,7 +118,7 @@ fn a_name_alone_is_that_of_the_server_to_run() {
 }
 
 #[test]
-fn levels_are_taken_in_any_case() {
+fn log_levels_are_accepted_in_any_case() {
     for level in ["INFO", "Warning", "oFF", "debug"] {
         let output = herd_mio(&["--check", "--log-level", level]);
         assert_eq!(output.status.code(), Some(0), "{level}: {}", stderr(&output));
@@ -250,7 +250,7 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
-fn a_service_without_a_key_says_what_it_needs() {
+fn a_provider_without_a_key_is_refused_with_what_it_needs() {
     for provider in ["google", "google-new"] {
         is_unusable(
             &["--server", "Goloman", "--places", provider],

@@ -176,7 +176,7 @@ fn wrong() -> Vec<(String, &'static str)> {
 }
 
 #[test]
-fn each_mistake_is_told_with_file_line_and_column() {
+fn each_mistake_is_reported_with_file_line_and_column() {
     for (contents, expected) in wrong() {
         let said = mistakes(&contents);
         let first = &said[0];
@@ -189,7 +189,7 @@ fn each_mistake_is_told_with_file_line_and_column() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_so_without_its_parsers_terms() {
+fn invalid_toml_is_reported_without_the_parsers_terms() {
     for (contents, expected) in [
         (
             format!("max_clients = 1\nmax_clients = 2\n{A}"),
@@ -296,7 +296,7 @@ fn times_and_sizes_may_have_units() {
 
 /// To count lines up to each of half a million mistakes took minutes.
 #[test]
-fn the_place_is_looked_for_of_those_mistakes_only_that_are_shown() {
+fn only_reported_mistakes_are_located() {
     let keys: String = (0..1_000).map(|number| format!("k{number} = 1\n")).collect();
     match Config::parse(&keys) {
         Err(ConfigError::File { faults, more, .. }) => {
@@ -308,7 +308,7 @@ fn the_place_is_looked_for_of_those_mistakes_only_that_are_shown() {
 }
 
 #[test]
-fn all_mistakes_of_a_file_are_told_in_their_order_and_once() {
+fn all_mistakes_of_a_file_are_reported_once_and_in_order() {
     let contents = format!("loops = 0\n[limits]\nline_bytes = true\nfoo = 1\n{A}port = 5\n");
     let said = mistakes(contents);
     let places: Vec<&str> =
@@ -327,7 +327,7 @@ fn all_mistakes_of_a_file_are_told_in_their_order_and_once() {
 
 /// Every key with every type of value: either it is accepted, or its place is told in plain words.
 #[test]
-fn no_value_of_any_type_brings_a_word_of_the_compiler() {
+fn no_value_of_any_type_is_reported_in_the_compilers_terms() {
     let keys = [
         ("", "dialect max_clients max_future loops server limits link places"),
         (
@@ -554,7 +554,7 @@ fn a_pause_of_lines_is_shorter_than_the_time_for_a_line() {
 }
 
 #[test]
-fn a_server_says_in_its_log_what_is_wrong_with_its_configuration() {
+fn a_server_logs_what_is_wrong_with_its_configuration() {
     let (folder, path) = file(format!("loops = 0\n{A}port = 5\n"));
     let (path, logs) = (path.to_str().expect("text"), folder.path().to_str().expect("text"));
     let output = herd_mio(&["--server", "A", "--config", path, "--log-dir", logs]);

@@ -162,7 +162,7 @@ fn would_block_ends_readability_and_an_interruption_does_not() {
 }
 
 #[test]
-fn an_error_is_told_to_the_caller() {
+fn an_error_is_returned_to_the_caller() {
     let mut fixture = Fixture::new(vec![Step::Fails(ErrorKind::ConnectionReset)], vec![]);
     let error = fixture.fill().expect_err("the connection is reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -220,7 +220,7 @@ fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
 }
 
 #[test]
-fn a_connection_whose_peer_is_done_does_not_linger() {
+fn a_connection_whose_peer_has_ended_does_not_linger() {
     let mut fixture = Fixture::new(vec![Step::End], vec![]);
     assert_eq!(fixture.fill().expect("the end"), Fill::End);
     fixture.connection.finish();

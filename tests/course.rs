@@ -128,7 +128,7 @@ fn a_herd_of_the_course_answers_clients_that_send_no_newline() {
 }
 
 #[test]
-fn a_timestamp_may_lie_as_far_ahead_as_the_operator_allows() {
+fn max_future_may_be_set_very_high() {
     let ask = |ahead: &str, timestamp: &str| {
         let setup = Setup::alone().top(&format!("max_future = {ahead:?}")).any_port();
         let server = setup.start("Goloman");

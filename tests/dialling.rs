@@ -20,12 +20,12 @@ fn warnings(server: &ServerProcess, about: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_link_calls_from_the_address_at_which_its_server_listens_for_neighbours() {
+fn a_link_connects_from_the_address_of_its_servers_peer_listen() {
     each_is_told(own_loopback(2).into(), own_loopback(3).into());
 }
 
 #[test]
-fn who_can_not_be_reached_is_named_with_the_reason_once_and_once_more_when_that_is_over() {
+fn an_unreachable_neighbour_is_logged_once_with_the_reason_and_once_when_it_returns() {
     let setup = Setup::star(&["Hands", "Wilkes"]).heartbeat("1s");
     let goloman = setup.start("Goloman");
     for name in ["Hands", "Wilkes"] {
@@ -50,7 +50,7 @@ fn who_can_not_be_reached_is_named_with_the_reason_once_and_once_more_when_that_
 }
 
 #[test]
-fn an_answer_that_is_none_is_a_reason() {
+fn an_invalid_answer_to_hello_is_logged_as_the_reason() {
     let setup = Setup::star(&["Hands"]).heartbeat("60s");
     let hands = setup.play("Hands");
     let goloman = setup.start("Goloman");

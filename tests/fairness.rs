@@ -16,7 +16,7 @@ const LINES: usize = 1_000;
 const GREEDY: usize = 100;
 
 #[test]
-fn who_comes_last_does_not_wait_for_the_dear_lines_of_all_others() {
+fn the_last_client_does_not_wait_for_the_expensive_lines_of_all_others() {
     let (_setup, server) = start();
     let mut honest = server.client();
     assert_eq!(honest.ask("IAMAT honest +1.0-1.0 1"), AT);
@@ -32,7 +32,7 @@ fn who_comes_last_does_not_wait_for_the_dear_lines_of_all_others() {
 
 /// It comes when all the others are there, and has to be accepted first.
 #[test]
-fn a_newcomer_does_not_wait_for_the_dear_lines_of_all_others() {
+fn a_new_connection_does_not_wait_for_the_expensive_lines_of_all_others() {
     let (_setup, server) = start();
     let mut greedy: Vec<Client> = (0..GREEDY).map(|_| server.client()).collect();
     let mut honest = None;
@@ -49,7 +49,7 @@ fn a_newcomer_does_not_wait_for_the_dear_lines_of_all_others() {
 
 /// The grace is over before all is answered.
 #[test]
-fn a_stop_in_the_midst_of_dear_lines_ends_within_its_grace() {
+fn a_stop_during_expensive_lines_ends_within_the_grace_time() {
     let (_setup, mut server) = start();
     let mut greedy: Vec<Client> = (0..4 * GREEDY).map(|_| server.client()).collect();
     ask_for_much(&server, &mut greedy, |server| server.signal(Signal::TERM));
@@ -59,7 +59,7 @@ fn a_stop_in_the_midst_of_dear_lines_ends_within_its_grace() {
 
 /// One connection alone may have all of a turn, and is cut off there.
 #[test]
-fn what_a_connection_could_not_do_in_its_time_it_does_later_and_in_order() {
+fn work_beyond_a_connections_budget_is_done_later_and_in_order() {
     let (_setup, server) = start();
     let mut client = server.client();
     let mut lines = String::new();

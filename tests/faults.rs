@@ -20,7 +20,7 @@ use rustix::process::Signal;
 const SOON: &str = "300ms";
 
 #[test]
-fn a_server_stopped_in_its_tracks_catches_up_when_it_goes_on() {
+fn a_suspended_server_catches_up_when_it_is_resumed() {
     let setup = Setup::report().heartbeat(SOON);
     let herd = setup.start_all();
     let [goloman, hands, ..] = &herd[..] else { panic!("five servers") };

@@ -56,7 +56,7 @@ fn folders() -> (TempDir, PathBuf, PathBuf) {
 
 /// The process's id is known to the shell that becomes it.
 #[test]
-fn a_key_goes_into_no_file_that_was_laid_for_it() {
+fn a_key_is_not_written_to_a_file_prepared_by_somebody_else() {
     let (folder, tls, logs) = folders();
     let victim = folder.path().join("victim");
     fs::write(&victim, "precious").expect("a file");
@@ -75,7 +75,7 @@ fn a_key_goes_into_no_file_that_was_laid_for_it() {
 }
 
 #[test]
-fn a_key_is_its_owners_whatever_the_umask_is() {
+fn a_key_file_is_private_whatever_the_umask() {
     let (folder, _, logs) = folders();
     let made = folder.path().join("made/by/the/program");
     run_service(through(&["sh", "-c", "umask 0; exec \"$0\" \"$@\""], &service(&made, &logs)));
@@ -86,7 +86,7 @@ fn a_key_is_its_owners_whatever_the_umask_is() {
 }
 
 #[test]
-fn a_folder_that_others_can_write_to_is_no_place_for_a_key() {
+fn no_key_is_written_to_a_folder_that_others_can_write_to() {
     let (_folder, tls, logs) = folders();
     fs::set_permissions(&tls, Permissions::from_mode(0o777)).expect("it is ours");
     let ended = run_to_end(service(&tls, &logs));
@@ -137,7 +137,7 @@ fn certificates_of_others_are_not_replaced() {
 // The log.
 
 #[test]
-fn a_log_is_its_owners_to_write_and_its_groups_to_read() {
+fn a_log_is_writable_by_its_owner_and_readable_by_its_group() {
     let setup = Setup::alone().any_port();
     let words = ["sh", "-c", "umask 0; exec \"$0\" \"$@\""];
     let command = through(&words, &setup.command("Goloman"));
@@ -173,7 +173,7 @@ fn a_log_that_is_a_fifo_is_not_waited_for() {
 }
 
 #[test]
-fn a_record_that_was_torn_is_ended_before_the_next_one() {
+fn a_partial_record_is_ended_before_the_next_one() {
     let setup = Setup::alone().any_port();
     let torn = "25-Nov-26 21:41:25 - INFO: Sent to 127.0.0.1:518";
     fs::write(setup.log_file("Goloman"), torn).expect("a log");
@@ -189,7 +189,7 @@ fn a_record_that_was_torn_is_ended_before_the_next_one() {
 }
 
 #[test]
-fn a_log_may_be_a_symbolic_link_of_ones_own() {
+fn a_log_may_be_a_symbolic_link_of_the_same_user() {
     let setup = Setup::alone().any_port();
     let target = setup.folder.path().join("elsewhere");
     symlink(&target, setup.log_file("Goloman")).expect("a link");
@@ -266,7 +266,7 @@ fn a_demonstration_that_is_killed_leaves_no_key_behind() {
 }
 
 #[test]
-fn a_demonstration_keeps_its_certificates_where_it_is_told_to() {
+fn a_demonstration_keeps_its_certificates_in_the_given_folder() {
     let kept = tempfile::tempdir().expect("a folder");
     let tls = kept.path().join("tls");
     let (mut herd, temporary) = demonstration(&["--tls-dir", tls.to_str().expect("text")]);

@@ -84,7 +84,7 @@ fn waiting_until_read_waits_for_the_reader() {
 }
 
 #[test]
-fn the_line_that_tells_the_ports_is_found_only_whole() {
+fn the_line_with_the_ports_is_recognised_only_when_complete() {
     let said = "a warning\nGoloman listens on 127.0.0.1:12138, for neighbours on 127.0.0.1:22138";
     assert_eq!(listens(said, "Goloman"), None, "its LF is still to come");
     let (clients, peers) = listens(&format!("{said}\n"), "Goloman").expect("it is there");

@@ -17,7 +17,7 @@ use common::{Client, FakeNeighbour, LIMIT, Proxy, ServerProcess, Setup, wait_unt
 const SOON: &str = "300ms";
 
 #[test]
-fn an_update_told_anywhere_is_known_everywhere() {
+fn an_update_sent_to_any_server_is_known_everywhere() {
     let setup = Setup::report();
     let herd = setup.start_all();
     for (place, told) in herd.iter().enumerate() {
@@ -46,7 +46,7 @@ fn an_update_told_anywhere_is_known_everywhere() {
 }
 
 #[test]
-fn the_log_tells_each_step_of_the_flood() {
+fn the_log_records_each_step_of_the_flood() {
     let setup = Setup::star(&["Hands", "Holiday"]);
     let goloman = setup.start("Goloman");
     let hands = setup.start("Hands");
@@ -173,7 +173,7 @@ fn heals(part: impl Fn(&Proxy)) {
 }
 
 #[test]
-fn without_refill_a_restarted_server_knows_only_what_came_since() {
+fn without_refill_a_restarted_server_knows_only_later_updates() {
     let setup = Setup::new(&[("Goloman", &["Hands"]), ("Hands", &[])])
         .section("[link]\nrefill = false\nheartbeat = \"300ms\"");
     let goloman = setup.start("Goloman");
@@ -222,7 +222,7 @@ fn every_server_of_the_course_answers_with_the_same_first_line() {
 /// The bound is 10, so when an eleventh client comes ⌈10/10⌉ = 1 entry goes, the one with the least age key, and the
 /// floor rises to it. All timestamps lie far behind the clock, so the age key is (timestamp, id).
 #[test]
-fn a_full_table_drops_its_tenth_and_what_lies_under_the_floor_does_not_come_back() {
+fn a_full_table_evicts_a_tenth_and_nothing_below_the_floor_comes_back() {
     let setup = Setup::alone().top("max_clients = 10");
     let server = setup.start("Goloman");
     let mut client = server.client();
@@ -278,7 +278,7 @@ fn the_tenth_is_rounded_up() {
 /// By order of events alone: nobody has answered anything when the client has its answer, and no neighbour answers its
 /// mark before all three have their update. A server that waited for any of them would wait for ever.
 #[test]
-fn neighbours_that_hold_their_answers_hold_up_neither_the_client_nor_each_other() {
+fn neighbours_that_delay_answers_delay_neither_the_client_nor_each_other() {
     let names = ["Hands", "Holiday", "Wilkes"];
     let setup = Setup::star(&names).heartbeat("60s");
     let neighbours = names.map(|name| setup.play(name));

@@ -86,7 +86,7 @@ fn a_server_with_several_loops_is_started_again_at_once() {
 }
 
 #[test]
-fn a_herd_with_a_port_that_is_in_use_starts_no_server_and_says_which() {
+fn a_herd_with_a_port_in_use_starts_no_server_and_names_the_port() {
     let setup = Herd::small_setup();
     let taken = setup.peers_address("Hands"); // The last one that is tried.
     let _holder = TcpListener::bind(taken).expect("the port is ours");
@@ -202,7 +202,7 @@ fn from_standard_input(setup: &Setup, typed: &str, toml: &str) -> Command {
 }
 
 #[test]
-fn a_configuration_from_a_pipe_is_read_once_and_known_to_servers_that_are_started_later() {
+fn a_configuration_from_a_pipe_is_read_once_and_kept_for_restarted_servers() {
     let setup = Herd::small_setup();
     // More than a pipe holds.
     let toml = format!("{}{}", "# A long comment.\n".repeat(10_000), setup.toml("herd"));
@@ -216,7 +216,7 @@ fn a_configuration_from_a_pipe_is_read_once_and_known_to_servers_that_are_starte
 }
 
 #[test]
-fn a_mistake_in_a_configuration_from_a_pipe_is_said_with_the_name_that_was_typed() {
+fn a_mistake_in_a_configuration_from_a_pipe_is_reported_with_the_typed_name() {
     let setup = Setup::alone();
     let command = from_standard_input(&setup, "--config=/dev/stdin", "loops = []\n");
     let mut herd = Herd::spawn_as_it_is(setup, command);
@@ -236,7 +236,7 @@ fn a_configuration_without_end_is_refused() {
 }
 
 #[test]
-fn an_api_key_from_a_pipe_is_known_to_servers_that_are_started_later() {
+fn an_api_key_from_a_pipe_is_kept_for_restarted_servers() {
     let setup = Setup::new(&[("Goloman", &[])]);
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(b"sesame\n").expect("room in the pipe");
@@ -253,7 +253,7 @@ fn an_api_key_from_a_pipe_is_known_to_servers_that_are_started_later() {
 }
 
 #[test]
-fn a_path_that_is_not_utf_8_is_a_path() {
+fn a_path_that_is_not_utf_8_is_accepted() {
     let setup = Setup::alone();
     let folder = setup.folder.path().join(OsStr::from_bytes(b"logs-\xff"));
     std::fs::create_dir(&folder).expect("a folder");
@@ -286,7 +286,7 @@ fn a_path_that_is_not_utf_8_is_a_path() {
 }
 
 #[test]
-fn a_group_that_is_signalled_as_a_whole_stops_in_order() {
+fn a_process_group_that_is_signalled_stops_gracefully() {
     let mut herd = Herd::small();
     for (_, server) in herd.children() {
         send_signal(server, Signal::TERM);

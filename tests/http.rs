@@ -31,7 +31,7 @@ fn any_split_of_an_answer_gives_the_same_response() {
 }
 
 #[test]
-fn a_cut_answer_is_no_answer() {
+fn a_truncated_answer_is_refused() {
     for (text, ..) in ANSWERS {
         let head = last_head(text);
         for length in 0..text.len() {
@@ -114,7 +114,7 @@ fn the_head_is_bounded_and_so_is_the_body() {
 }
 
 #[test]
-fn what_has_come_of_an_answer_is_counted() {
+fn the_received_bytes_of_an_answer_are_counted() {
     for (text, least) in [
         ("HTTP/1.1 200 OK\r\nContent-", 25),
         ("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n0123456789", 10),
@@ -139,7 +139,7 @@ fn interim_answers_are_skipped_up_to_a_bound() {
 }
 
 #[test]
-fn nothing_that_goes_on_for_ever_is_read_for_ever() {
+fn an_endless_message_is_not_read_indefinitely() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let endless = [
         (String::new(), "H"),

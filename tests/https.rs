@@ -49,7 +49,7 @@ fn the_answer_is_the_services_own_byte_for_byte() {
 }
 
 #[test]
-fn the_new_api_is_asked_by_post() {
+fn the_new_api_is_queried_by_post() {
     let service = Service::good(|_| vec![Act::Send(ok("{\"places\": [1, 2]}"))]);
     let setup = Setup::alone().any_port().section("[places]\nshape = \"service\"");
     let mut command = setup.command("Goloman");
@@ -172,7 +172,7 @@ fn a_thousand_queries_at_once_get_each_its_own_answer_through_the_slots_that_the
 }
 
 #[test]
-fn past_the_queue_the_answer_comes_at_once_and_the_others_wait_for_theirs() {
+fn a_query_beyond_the_queue_is_answered_at_once_and_the_others_wait() {
     let service = Service::good(|_| vec![Act::Hold, Act::Send(ok(BODY))]);
     let (_setup, server, _client) =
         server(&service, "max_in_flight = 2\nmax_queued = 1\ntimeout = \"30s\"");
@@ -193,7 +193,7 @@ fn past_the_queue_the_answer_comes_at_once_and_the_others_wait_for_theirs() {
 }
 
 #[test]
-fn the_key_is_seen_by_nobody_but_the_service() {
+fn only_the_service_sees_the_key() {
     let echo =
         |text: &str| with_head("200 OK\r\nX-Echo: AIza-sesame/open+1\r\nContent-Length: 90", text);
     let pad = |text: String| format!("{text:90}");
@@ -226,7 +226,7 @@ fn the_key_is_seen_by_nobody_but_the_service() {
 }
 
 #[test]
-fn a_refusal_of_the_service_is_passed_on_and_the_log_says_what_to_try() {
+fn a_refusal_by_the_service_is_passed_on_and_the_log_says_what_to_try() {
     let denied =
         "{\"results\": [], \"status\": \"REQUEST_DENIED\", \"error_message\": \"Legacy.\"}";
     let service = Service::good(move |_| vec![Act::Send(ok(denied))]);
@@ -250,7 +250,7 @@ fn a_query_in_flight_is_answered_before_the_server_leaves() {
 }
 
 #[test]
-fn a_service_of_tls_1_2_is_spoken_with() {
+fn a_service_with_tls_1_2_is_supported() {
     let service = Service::start(Identity::OnlyTls12, good);
     let (_setup, _server, mut client) = server(&service, "");
     assert_eq!(client.whatsat("kiwi", "1", "5").status(), "OK");

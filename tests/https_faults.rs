@@ -41,7 +41,7 @@ fn blanks_behind_sizes(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn answers_of_every_lawful_shape_are_read() {
+fn answers_of_every_valid_form_are_read() {
     let length = format!("Content-Length: {}", BODY.len());
     let shapes = vec![
         vec![Act::Send(ok(BODY))],
@@ -79,7 +79,7 @@ fn radius(seen: &Seen) -> usize {
 }
 
 #[test]
-fn answers_that_can_not_be_used_are_told_in_plain_words_and_the_next_query_is_served() {
+fn unusable_answers_are_explained_and_the_next_query_is_served() {
     let length = |head: &str| with_head(&format!("{head}\r\nContent-Length: 2"), "{}");
     let cases: Vec<(Vec<Act>, &str)> = vec![
         (vec![Act::Send(length("500 Oops"))], "HTTP status 500"),
@@ -123,7 +123,7 @@ fn answers_that_can_not_be_used_are_told_in_plain_words_and_the_next_query_is_se
 }
 
 #[test]
-fn an_answer_cut_at_any_byte_is_no_answer() {
+fn an_answer_cut_at_any_byte_is_refused() {
     let shapes = [ok(BODY), chunked(BODY), with_head("200 OK", BODY)];
     // The first may not be cut at its end, the last one only with `close_notify`.
     for (shape, whole) in shapes.into_iter().enumerate() {
@@ -152,7 +152,7 @@ fn an_answer_cut_at_any_byte_is_no_answer() {
 }
 
 #[test]
-fn a_certificate_that_can_not_be_trusted_is_named() {
+fn an_untrusted_certificate_is_reported() {
     for (identity, words) in [
         (Identity::UnknownAuthority, "the certificate of localhost is not trusted: no authority"),
         (Identity::ForgedAuthority, "the certificate of localhost is not trusted: its signature"),
@@ -172,7 +172,7 @@ fn a_certificate_that_can_not_be_trusted_is_named() {
 }
 
 #[test]
-fn silence_ends_at_the_deadline_and_meanwhile_others_are_served() {
+fn a_silent_service_times_out_and_others_are_served_until_then() {
     let silent: [(Identity, Vec<Act>, &str); 4] = [
         (Identity::SilentBeforeHandshake, vec![], "the TLS handshake was not finished"),
         (Identity::Good, vec![Act::Hold], "nothing came"),
@@ -198,7 +198,7 @@ fn silence_ends_at_the_deadline_and_meanwhile_others_are_served() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_said_to_be_unreachable() {
+fn a_missing_service_is_reported_as_unreachable() {
     let service = Service::good(|_| vec![]);
     let setup = Setup::alone().any_port();
     let port = common::ports::reserve();

@@ -60,7 +60,7 @@ fn eight_kept_connections_that_die_together_cost_no_query() {
 }
 
 #[test]
-fn one_kept_connection_that_dies_in_silence_lets_go_of_the_others() {
+fn one_silent_kept_connection_empties_the_pool() {
     let (_service, proxy, _setup, server, mut clients) = eight_kept();
     proxy.forget();
     ask(&mut clients[..1], 11);
@@ -73,7 +73,7 @@ fn one_kept_connection_that_dies_in_silence_lets_go_of_the_others() {
 }
 
 #[test]
-fn a_service_that_becomes_slow_is_asked_twice_once_and_then_waited_for() {
+fn a_slow_service_gets_one_repeated_query_and_then_more_time() {
     let service = Service::good(|seen| match (seen.connection, seen.nth) {
         (1, 1) => vec![Act::Send(ok(BODY))],
         // Longer than a fifth of the time that a query has.
@@ -91,7 +91,7 @@ fn a_service_that_becomes_slow_is_asked_twice_once_and_then_waited_for() {
 
 /// The kept connection is only slow, and the fresh one fails, or says nothing either.
 #[test]
-fn an_answer_counts_that_comes_on_a_kept_connection_after_its_query_was_asked_again() {
+fn a_late_answer_on_a_kept_connection_counts_after_its_query_was_repeated() {
     for fresh in [Act::Cut, Act::Hold] {
         let service = Service::good(move |seen: &Seen| match (seen.connection, seen.nth) {
             (1, 1) => vec![Act::Send(ok(BODY))],

@@ -62,7 +62,7 @@ const ONE_AND_HALF_ANOTHER: Twice = |answer| {
 };
 
 #[test]
-fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
+fn a_repeated_answer_reaches_no_waiting_client() {
     for (name, twice) in [
         ("one record", IN_ONE_RECORD),
         ("one segment", IN_ONE_SEGMENT),
@@ -83,7 +83,7 @@ fn with_one_slot_a_second_answer_reaches_none_of_those_that_wait() {
 }
 
 #[test]
-fn with_one_slot_those_that_wait_share_one_connection_of_a_service_that_answers_once() {
+fn waiting_queries_share_one_connection_of_a_correct_service() {
     for size in [0, 3_000, 20_000] {
         let service = Service::good(move |seen| vec![Act::Send(answer(seen, size))]);
         let (_setup, _server, mut clients) = server(&service, "max_in_flight = 1", 20);
@@ -108,7 +108,7 @@ fn two_hundred_clients_at_the_default_settings_get_each_its_own_answer() {
 }
 
 #[test]
-fn a_service_that_answers_different_questions_alike_is_believed_and_its_connection_kept() {
+fn a_service_that_answers_different_questions_alike_is_trusted_and_its_connection_kept() {
     let same = || vec![Act::Send(ok("{\"results\": [], \"status\": \"ZERO_RESULTS\"}"))];
     let service = Service::good(move |_| same());
     let (_setup, server, mut clients) = server(&service, "max_in_flight = 1", 20);
@@ -121,7 +121,7 @@ fn a_service_that_answers_different_questions_alike_is_believed_and_its_connecti
 }
 
 #[test]
-fn an_answer_that_is_as_the_one_before_counts_also_where_the_connection_is_cut_behind_it() {
+fn an_answer_equal_to_the_one_before_counts_even_if_the_connection_is_cut_after_it() {
     let same = || Act::Send(ok("{\"results\": [], \"status\": \"ZERO_RESULTS\"}"));
     for end in [Act::Cut, Act::Close] {
         let second = end.clone();
@@ -157,7 +157,7 @@ fn a_byte_on_an_idle_connection_closes_it_and_the_next_query_goes_out_on_a_fresh
 
 /// The client's line and the surplus are told of by one wait, the line first.
 #[test]
-fn what_lies_on_an_idle_connection_is_no_answer_to_a_query_that_comes_before_it_is_read() {
+fn unread_bytes_on_an_idle_connection_do_not_answer_the_next_query() {
     let service = Service::good(|seen| match seen.connection {
         1 => vec![Act::Send(answer(seen, 0)), Act::Hold, Act::Send(answer(seen, 0))],
         _ => vec![Act::Send(answer(seen, 0))],
@@ -176,7 +176,7 @@ fn what_lies_on_an_idle_connection_is_no_answer_to_a_query_that_comes_before_it_
 }
 
 #[test]
-fn a_service_that_sends_too_much_is_asked_on_fresh_connections_for_a_while() {
+fn a_service_that_sends_surplus_gets_fresh_connections_for_a_while() {
     let service = Service::good(|seen| match seen.connection {
         1 => IN_ONE_RECORD(answer(seen, 0)),
         _ => vec![Act::Send(answer(seen, 0))],

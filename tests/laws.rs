@@ -280,7 +280,7 @@ fn catch_up(table: &Table, cursor: &mut Seq, reader: &mut BTreeMap<Vec<u8>, Vec<
 
 /// The tenth that goes is the one with the least age keys, the newcomer among them (section 5).
 #[test]
-fn a_full_table_lets_the_oldest_tenth_go_and_raises_its_floor() {
+fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
     let told = |id: &str, timestamp: u64| Told {
         id: id.into(),
         location: "+1+2".into(),
@@ -311,7 +311,7 @@ fn a_full_table_lets_the_oldest_tenth_go_and_raises_its_floor() {
 
 /// A client's timestamp may be ahead of when it was told; then the time it was told is its age.
 #[test]
-fn the_age_is_the_lesser_of_the_timestamp_and_when_it_was_told() {
+fn the_age_is_the_lesser_of_the_timestamp_and_the_time_of_receipt() {
     let told = |id: &str, timestamp: u64, seconds: i64| Told {
         id: id.into(),
         location: "+1+2".into(),

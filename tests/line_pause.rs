@@ -23,7 +23,7 @@ fn server(pause: &str, limits: &str) -> (Setup, ServerProcess) {
 }
 
 #[test]
-fn a_line_that_nobody_ends_is_answered_after_the_pause() {
+fn an_unfinished_line_is_answered_after_the_pause() {
     let (_setup, server) = server("100ms", "");
     for (line, answer) in
         [(IAMAT, AT), ("garbage", "? garbage"), ("WHATSAT x 10 5", "? WHATSAT x 10 5")]
@@ -47,7 +47,7 @@ fn a_line_that_nobody_ends_is_answered_after_the_pause() {
 }
 
 #[test]
-fn both_bytes_of_one_ending_end_one_line() {
+fn cr_and_lf_around_a_pause_end_one_line() {
     let (_setup, server) = server("50ms", "");
     let mut client = server.client();
     client.send("one\r");
@@ -74,7 +74,7 @@ fn a_line_whose_rest_comes_in_time_is_not_cut() {
 }
 
 #[test]
-fn a_line_whose_rest_lies_in_the_socket_is_not_cut_by_a_pause_of_the_process() {
+fn a_line_whose_rest_is_in_the_socket_is_not_cut_after_a_suspension() {
     let (_setup, server) = server("2s", "");
     let mut client = server.client();
     let (first, rest) = IAMAT.split_at(20);
@@ -89,7 +89,7 @@ fn a_line_whose_rest_lies_in_the_socket_is_not_cut_by_a_pause_of_the_process() {
 }
 
 #[test]
-fn a_line_behind_an_answer_that_is_waited_for_is_answered_after_it() {
+fn a_line_after_a_pending_answer_is_answered_after_it() {
     let body = "{\"results\": [], \"status\": \"ZERO_RESULTS\"}";
     let service = Service::good(move |_| vec![Act::Hold, Act::Send(ok(body))]);
     let limits = "\n[limits]\nline_pause = \"50ms\"";

@@ -151,7 +151,7 @@ fn resume(epoch: Epoch, mark: u64) -> String {
 }
 
 #[test]
-fn a_link_resumes_from_a_mark_of_this_run_that_is_not_past_the_end() {
+fn a_link_resumes_from_a_mark_of_its_epoch_within_the_feed() {
     for (line, from) in [
         (resume(OWN, 0), 0),
         (resume(OWN, 2), 2),
@@ -203,7 +203,7 @@ fn before_resume_only_resume_counts_and_after_it_only_ack() {
 }
 
 #[test]
-fn settings_are_said_once_after_resume_and_before_anything_else() {
+fn settings_are_sent_once_after_resume_and_before_anything_else() {
     let mut bench = Bench::new(1);
     bench.tell("a").expect("stored");
     bench.at(0);
@@ -225,7 +225,7 @@ fn settings_are_said_once_after_resume_and_before_anything_else() {
 }
 
 #[test]
-fn what_a_link_is_can_be_asked() {
+fn the_state_of_a_link_can_be_queried() {
     let mut bench = Bench::new(1);
     let link = NeighbourId(0);
     let ask = |bench: &Bench| {
@@ -258,7 +258,7 @@ fn what_a_link_is_can_be_asked() {
 }
 
 #[test]
-fn an_update_that_a_neighbour_misses_is_told_to_the_witness() {
+fn an_update_that_a_neighbour_misses_is_reported_to_the_observer() {
     let mut bench = Bench::new(2);
     bench.at(0);
     bench.said.take();
@@ -285,7 +285,7 @@ fn an_update_that_a_neighbour_misses_is_told_to_the_witness() {
 }
 
 #[test]
-fn a_timestamp_may_be_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
+fn a_timestamp_may_be_as_far_in_the_future_as_allowed_and_not_a_nanosecond_more() {
     let mut bench = Bench::new(0);
     assert_eq!(bench.tell_at("a", "1300"), Ok(()));
     assert_eq!(bench.tell_at("a", "1300.000000001"), Err(RequestError::Future));
@@ -293,7 +293,7 @@ fn a_timestamp_may_be_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
 }
 
 #[test]
-fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
+fn a_server_is_in_sync_once_each_neighbour_has_marked_or_is_unreachable() {
     let mut alone = Bench::new(0);
     assert_eq!(alone.due(), Some(0));
     alone.at(0);
@@ -316,7 +316,7 @@ fn a_server_is_filled_once_each_neighbour_has_marked_or_is_away() {
 }
 
 #[test]
-fn who_is_expected_is_introduced_by_whatever_name_and_must_say_hello_all_the_same() {
+fn an_expected_peer_is_identified_whatever_its_name_but_must_say_hello() {
     let mut bench = Bench::new(2);
     let nobody = |_| false; // An address is not asked for.
     let expected = || Teller { caller: Peer::Expected(NeighbourId(1)) };
@@ -336,7 +336,7 @@ fn who_is_expected_is_introduced_by_whatever_name_and_must_say_hello_all_the_sam
 }
 
 #[test]
-fn a_link_beats_and_is_given_up_to_the_millisecond() {
+fn heartbeats_and_time_outs_of_a_link_are_exact_to_the_millisecond() {
     let mut bench = Bench::new(1);
     bench.up(0);
     assert_eq!(bench.says(0), ["MARK 0"]);
@@ -358,7 +358,7 @@ fn a_link_beats_and_is_given_up_to_the_millisecond() {
 }
 
 #[test]
-fn an_ack_for_an_older_mark_shows_life_and_the_wait_begins_anew() {
+fn an_ack_of_an_older_mark_restarts_the_time_out() {
     let mut bench = Bench::new(1);
     bench.up(0);
     bench.says(0);
@@ -401,7 +401,7 @@ fn pauses_double_up_to_five_seconds_each_with_jitter_of_its_own() {
 }
 
 #[test]
-fn a_link_that_was_up_for_ten_seconds_and_acknowledged_is_dialled_soon_again() {
+fn the_backoff_resets_after_ten_seconds_up_and_an_ack() {
     for (acks, up_for, pause) in [(true, 10_000, 100), (true, 9_999, 200), (false, 10_000, 200)] {
         let mut bench = Bench::new(1);
         bench.at(0);
@@ -491,7 +491,7 @@ fn update(number: usize, bytes: usize) -> String {
 }
 
 #[test]
-fn a_neighbour_is_asked_to_go_on_from_the_last_mark_of_its_run() {
+fn a_neighbour_is_resumed_from_the_last_mark_of_its_epoch() {
     let mut bench = Bench::new(2);
     let nothing = "RESUME 0 0 00000000000000aa Own\n";
     let (mut first, answer) = Teller::hello(&mut bench, 0xcc);
@@ -518,7 +518,7 @@ fn a_neighbour_is_asked_to_go_on_from_the_last_mark_of_its_run() {
 }
 
 #[test]
-fn a_silent_neighbour_is_sent_away_after_three_heartbeats_and_heard_no_more() {
+fn a_silent_neighbour_is_disconnected_after_three_heartbeats_and_ignored_from_then_on() {
     let mut bench = Bench::new(2);
     for link in [0, 1] {
         // The links' own deadlines are not in the way.
@@ -541,7 +541,7 @@ fn a_silent_neighbour_is_sent_away_after_three_heartbeats_and_heard_no_more() {
 }
 
 #[test]
-fn a_hello_ends_the_pause_of_the_link_to_who_says_it() {
+fn a_hello_ends_the_pause_of_the_link_to_its_sender() {
     let mut bench = Bench::new(2);
     let link = NeighbourId(1);
     let fail = |bench: &mut Bench| {
@@ -627,7 +627,7 @@ fn a_neighbour_that_comes_and_goes_is_dialled_at_each_hello_as_long_as_it_is_rea
 
 /// A host that reboots drops what is sent to it meanwhile, and TCP tries again at ever longer intervals.
 #[test]
-fn an_attempt_that_began_before_the_neighbour_was_up_is_given_up_when_it_says_hello() {
+fn an_attempt_from_before_the_neighbour_was_up_is_abandoned_at_its_hello() {
     let mut bench = Bench::new(2);
     let link = NeighbourId(1);
     assert!(bench.at(0).contains(&Output::Dial(link)));
@@ -645,7 +645,7 @@ fn an_attempt_that_began_before_the_neighbour_was_up_is_given_up_when_it_says_he
 
 /// The old connection of a host that was restarted does not end by itself.
 #[test]
-fn a_hello_of_another_run_makes_the_link_ask_whether_its_own_is_there_yet() {
+fn a_hello_of_another_epoch_makes_the_link_send_a_mark() {
     let mut bench = Bench::new(2);
     let link = NeighbourId(1);
     bench.at(0);
@@ -662,7 +662,7 @@ fn a_hello_of_another_run_makes_the_link_ask_whether_its_own_is_there_yet() {
 }
 
 #[test]
-fn settings_of_a_neighbour_are_compared_and_stand_before_anything_else() {
+fn settings_of_a_neighbour_are_compared_and_must_come_first() {
     let hello = |bench: &mut Bench| Teller::hello(bench, 0xcc).0;
     for (line, dialect, clients, ahead) in [
         ("SETTINGS report 1000000 300000", None, None, None),
@@ -715,7 +715,7 @@ fn settings_of_a_neighbour_are_compared_and_stand_before_anything_else() {
 }
 
 #[test]
-fn runs_that_take_turns_are_servers_of_one_name_and_restarts_are_not() {
+fn alternating_epochs_are_duplicate_names_and_restarts_are_not() {
     let is_so = |bench: &Bench| bench.herd.has_namesakes(NeighbourId(1), moment(bench.now));
     let mut bench = Bench::new(2);
     for run in 0..100 {
@@ -794,7 +794,7 @@ fn batches_end_after_a_thousand_updates_or_64_kib() {
 }
 
 #[test]
-fn a_full_output_takes_nothing_more_and_goes_on_later() {
+fn a_full_output_takes_nothing_more_until_there_is_room() {
     let mut bench = Bench::new(2);
     let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
     (0..3).for_each(|number| drop(teller.say(&mut bench, &update(number, 99))));
@@ -820,7 +820,7 @@ fn a_full_output_takes_nothing_more_and_goes_on_later() {
 
 /// Each deadline of a link is met by itself, not when something else of the server is due.
 #[test]
-fn nothing_of_a_link_is_due_because_something_else_is() {
+fn timeouts_of_a_link_are_independent() {
     let mut bench = Bench::new(1);
     let link = NeighbourId(0);
     let hang_up = [Output::CloseLink(link)];
@@ -843,7 +843,7 @@ fn nothing_of_a_link_is_due_because_something_else_is() {
 /// Another address of the same neighbour is tried at once, has all the time that the first one had, and its
 /// failure is followed by the same pause.
 #[test]
-fn a_further_address_is_tried_without_a_pause_and_with_patience_of_its_own() {
+fn a_further_address_is_tried_without_a_pause_and_with_its_own_time_out() {
     let mut bench = Bench::new(1);
     let link = NeighbourId(0);
     assert_eq!(bench.at(0), [Output::Dial(link)]);
@@ -867,7 +867,7 @@ fn a_further_address_is_tried_without_a_pause_and_with_patience_of_its_own() {
 }
 
 #[test]
-fn the_wait_for_an_ack_begins_with_the_first_mark_that_has_none() {
+fn the_ack_time_out_starts_at_the_first_unacknowledged_mark() {
     let mut bench = Bench::new(1);
     bench.up(0);
     bench.says(0);
@@ -903,7 +903,7 @@ fn a_mark_is_owed_after_updates_that_left_no_room_for_it() {
 /// What came from this very run of a neighbour is not told back; what came from another run of it, or from
 /// another neighbour, is told.
 #[test]
-fn a_neighbour_is_not_told_what_this_run_of_it_told() {
+fn a_neighbour_is_not_sent_what_its_present_epoch_sent() {
     // The link's neighbour A runs as bb.
     for (teller, epoch, told) in [("A", 0xbb, false), ("A", 0xbc, true), ("B", 0xbb, true)] {
         let mut bench = Bench::new(2);
@@ -919,7 +919,7 @@ fn a_neighbour_is_not_told_what_this_run_of_it_told() {
 }
 
 #[test]
-fn a_caller_is_heard_only_from_an_address_of_its_name() {
+fn a_peer_is_accepted_only_from_an_address_of_its_name() {
     let mut bench = Bench::new(2);
     for (line, admitted, outcome, answer) in [
         ("HELLO herd/1 B 00000000000000cc", NeighbourId(0), Outcome::Close, "? HELLO"),
@@ -936,7 +936,7 @@ fn a_caller_is_heard_only_from_an_address_of_its_name() {
 }
 
 #[test]
-fn catching_up_can_be_asked() {
+fn catching_up_can_be_queried() {
     let mut bench = Bench::new(2);
     let ask = |bench: &Bench| [0, 1].map(|at| bench.herd.is_catching_up(NeighbourId(at)));
     assert_eq!(ask(&bench), [false, false], "nobody is there");
@@ -950,7 +950,7 @@ fn catching_up_can_be_asked() {
 
 /// A neighbour is held to the same border as a client, by what it says of when the update was told.
 #[test]
-fn an_update_may_have_been_as_far_ahead_as_allowed_and_not_a_nanosecond_more() {
+fn an_update_may_be_as_far_in_the_future_as_allowed_and_not_a_nanosecond_more() {
     let mut bench = Bench::new(2);
     let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
     for (skew, stored) in [("-300.000000000", true), ("-300.000000001", false)] {

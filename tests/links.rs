@@ -82,7 +82,7 @@ fn resumed_from_a_mark_a_link_sends_only_what_is_newer() {
 }
 
 #[test]
-fn a_mark_of_another_run_or_past_the_end_starts_from_nothing() {
+fn a_mark_of_another_epoch_or_past_the_end_starts_from_the_beginning() {
     let (_setup, hands, goloman) = goloman_and_hands();
     tell(&goloman, "a", "10");
     tell(&goloman, "b", "11");
@@ -97,7 +97,7 @@ fn a_mark_of_another_run_or_past_the_end_starts_from_nothing() {
 }
 
 #[test]
-fn a_neighbour_of_another_name_is_hung_up_on_and_an_error_is_logged() {
+fn a_neighbour_with_another_name_is_disconnected_and_an_error_logged() {
     let (_setup, hands, goloman) = goloman_and_hands();
     let mut link = hands.greet();
     link.client.send(format!("RESUME 0 0 {FIRST_RUN} Wilkes\n"));
@@ -131,7 +131,7 @@ fn anything_but_resume_and_ack_ends_the_link() {
 }
 
 #[test]
-fn an_update_goes_not_back_to_the_run_that_it_came_from() {
+fn an_update_is_not_sent_back_to_its_source_epoch() {
     let (_setup, hands, goloman) = goloman_and_hands();
     let mut link = hands.greet_empty(FIRST_RUN);
     link.until_mark();
@@ -216,7 +216,7 @@ fn a_mark_comes_after_a_thousand_updates_in_the_middle_of_catching_up() {
 }
 
 #[test]
-fn a_link_beats_with_marks_and_is_given_up_when_none_is_acknowledged() {
+fn a_link_sends_marks_as_heartbeats_and_is_closed_without_acks() {
     let setup = Setup::star(&["Hands"]).heartbeat("200ms");
     let hands = setup.play("Hands");
     let goloman = setup.start("Goloman");
@@ -250,7 +250,7 @@ fn sigterm_waits_until_the_last_mark_is_acknowledged() {
 }
 
 #[test]
-fn sigterm_does_not_wait_for_ever() {
+fn sigterm_does_not_wait_indefinitely() {
     let (_setup, hands, mut goloman) = goloman_and_hands();
     let mut link = hands.greet_empty(FIRST_RUN);
     link.until_mark();
@@ -267,7 +267,7 @@ fn inward_update(inward: &mut Client, id: &str, mark: u64) -> String {
 }
 
 #[test]
-fn resume_tells_the_run_and_its_last_mark() {
+fn resume_has_the_epoch_and_its_last_mark() {
     let (_setup, _hands, goloman) = goloman_and_hands();
     let (mut inward, resume) = introduce(&goloman, "Hands", FIRST_RUN);
     let own_epoch = resume.own_epoch.clone();
@@ -316,7 +316,7 @@ fn a_second_hello_replaces_the_first_connection() {
 }
 
 #[test]
-fn who_is_no_neighbour_is_told_so_and_hung_up_on() {
+fn an_unknown_peer_is_rejected() {
     let (_setup, _hands, goloman) = goloman_and_hands();
     let lines = [
         "HELLO herd/2 Hands 00000000000000aa",
@@ -403,7 +403,7 @@ fn malformed_updates_are_skipped_and_the_link_stays() {
 }
 
 #[test]
-fn a_silent_neighbour_is_given_up_after_three_heartbeats() {
+fn a_silent_neighbour_is_disconnected_after_three_heartbeats() {
     let setup = Setup::star(&["Hands"]).heartbeat("200ms");
     let goloman = setup.start("Goloman");
     let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
@@ -416,7 +416,7 @@ fn a_silent_neighbour_is_given_up_after_three_heartbeats() {
 }
 
 #[test]
-fn a_stranger_that_says_nothing_is_disconnected_after_a_heartbeat() {
+fn a_peer_without_hello_is_disconnected_after_a_heartbeat() {
     let setup = Setup::star(&["Hands"]).heartbeat("200ms");
     let goloman = setup.start("Goloman");
     let mut silent = goloman.peer();
@@ -428,7 +428,7 @@ fn a_stranger_that_says_nothing_is_disconnected_after_a_heartbeat() {
 }
 
 #[test]
-fn a_dead_neighbour_is_dialled_again_when_it_comes_back() {
+fn a_dead_neighbour_is_reconnected_when_it_returns() {
     let setup = Setup::star(&["Hands"]).heartbeat("60s");
     let goloman = setup.start("Goloman");
     tell(&goloman, "a", "10");

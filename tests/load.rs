@@ -12,7 +12,7 @@ use common::{Client, LIMIT, ServerProcess, Setup, raise_descriptor_limit, wait_u
 use rustix::process::{Resource, getrlimit};
 
 #[test]
-fn idle_connections_cost_little_and_nobody_is_slowed_down_by_them() {
+fn idle_connections_cost_little_and_slow_down_no_client() {
     raise_descriptor_limit();
     // The test has one end of each, and its own files besides.
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(9_500);

@@ -90,7 +90,7 @@ fn be_closed_often(address: SocketAddr, bytes: &[u8], at_once: usize) {
 }
 
 #[test]
-fn a_flood_of_refused_lines_is_a_record_a_second_and_its_count_comes_out() {
+fn refused_lines_are_logged_once_per_second_with_a_count() {
     let setup = Setup::alone().any_port();
     let (server, begin) = started(&setup);
     let mut client = server.client();
@@ -103,7 +103,7 @@ fn a_flood_of_refused_lines_is_a_record_a_second_and_its_count_comes_out() {
 }
 
 #[test]
-fn a_count_that_nothing_has_brought_out_is_said_at_the_end() {
+fn a_remaining_count_is_logged_at_the_end() {
     let setup = Setup::alone().any_port();
     let (mut server, _) = started(&setup);
     let mut client = server.client();
@@ -116,7 +116,7 @@ fn a_count_that_nothing_has_brought_out_is_said_at_the_end() {
 }
 
 #[test]
-fn at_info_every_refused_line_has_its_record_and_warnings_are_few_nevertheless() {
+fn at_info_every_refused_line_is_recorded_and_warnings_stay_limited() {
     let setup = Setup::alone().any_port();
     let begin = Instant::now();
     let server = setup.start("Goloman");
@@ -130,7 +130,7 @@ fn at_info_every_refused_line_has_its_record_and_warnings_are_few_nevertheless()
 }
 
 #[test]
-fn who_does_not_say_hello_does_not_fill_the_log() {
+fn peers_without_hello_do_not_fill_the_log() {
     let setup = Setup::alone().any_port().heartbeat("1s");
     let (server, begin) = started(&setup);
     let mut waiting = VecDeque::new();
@@ -178,7 +178,7 @@ fn malformed_updates_do_not_fill_the_log() {
 }
 
 #[test]
-fn lines_that_are_begun_and_never_finished_do_not_fill_the_log() {
+fn incomplete_lines_do_not_fill_the_log() {
     let setup = Setup::alone().any_port().section("[limits]\nline_timeout = \"100ms\"");
     let (server, begin) = started(&setup);
     be_closed_often(server.clients, b"IAMAT", 200);
@@ -188,7 +188,7 @@ fn lines_that_are_begun_and_never_finished_do_not_fill_the_log() {
 }
 
 #[test]
-fn clients_that_are_turned_away_do_not_fill_the_log() {
+fn rejected_clients_do_not_fill_the_log() {
     let setup = Setup::alone().any_port().section("[limits]\nclient_connections = 1");
     let (server, begin) = started(&setup);
     let mut first = server.client();

@@ -14,7 +14,7 @@ use common::{Client, LIMIT, Next, ServerProcess, Setup, run_to_end, wait_until};
 const CROWD: usize = 64;
 
 #[test]
-fn what_one_loop_is_told_all_come_to_know() {
+fn an_update_sent_to_one_loop_reaches_all() {
     let setup = Setup::alone().top("loops = 3").any_port();
     let server = setup.start("Goloman");
     let mut crowd = crowd(&server);
@@ -28,7 +28,7 @@ fn what_one_loop_is_told_all_come_to_know() {
 }
 
 #[test]
-fn loops_that_gave_each_other_up_find_together_again() {
+fn loops_that_lost_each_other_reconnect() {
     let setup = Setup::alone().top("loops = 2").heartbeat("100ms").any_port();
     let server = setup.start("Goloman");
     let mut crowd = crowd(&server);
@@ -40,7 +40,7 @@ fn loops_that_gave_each_other_up_find_together_again() {
 }
 
 #[test]
-fn neighbours_meet_one_server_and_hear_each_update_once() {
+fn neighbours_see_one_server_and_receive_each_update_once() {
     let setup = Setup::star(&["Hands", "Holiday"]).top("loops = 2");
     let holiday = setup.play("Holiday");
     let goloman = setup.start("Goloman");
@@ -71,7 +71,7 @@ fn a_stop_loses_nothing_that_any_loop_has_answered() {
 }
 
 #[test]
-fn what_stands_unread_when_the_server_stops_is_answered_by_every_loop() {
+fn unread_input_is_answered_by_every_loop_when_the_server_stops() {
     let setup = Setup::alone().top("loops = 2").any_port();
     let server = setup.start("Goloman");
     let mut crowd = crowd(&server);
@@ -87,7 +87,7 @@ fn what_stands_unread_when_the_server_stops_is_answered_by_every_loop() {
 }
 
 #[test]
-fn that_a_loop_has_ended_before_the_others_is_no_warning_when_the_server_stops() {
+fn a_loop_that_ends_first_causes_no_warning_at_a_stop() {
     let setup = Setup::star(&["Hands"]).top("loops = 2");
     let hands = setup.play("Hands");
     let mut goloman = setup.start("Goloman");
@@ -101,7 +101,7 @@ fn that_a_loop_has_ended_before_the_others_is_no_warning_when_the_server_stops()
 }
 
 #[test]
-fn loops_share_what_the_limit_of_connections_allows() {
+fn loops_share_the_connection_limit() {
     let limits = "[limits]\nclient_connections = 4";
     let setup = Setup::alone().top("loops = 2").section(limits).any_port();
     let server = setup.start("Goloman");

@@ -13,13 +13,13 @@ const MIB: u64 = 1024 * 1024;
 const BOUND: &str = "[limits]\nbuffer_bytes = 16777216";
 
 #[test]
-fn many_that_ask_and_read_nothing_stay_within_the_bound() {
+fn many_clients_that_never_read_stay_within_the_memory_bound() {
     read_nothing(Setup::alone());
 }
 
 /// Each loop has half of the bound.
 #[test]
-fn many_that_ask_two_loops_and_read_nothing_stay_within_the_bound() {
+fn many_clients_of_two_loops_that_never_read_stay_within_the_memory_bound() {
     read_nothing(Setup::alone().top("loops = 2"));
 }
 
@@ -52,7 +52,7 @@ fn read_nothing(setup: Setup) {
 
 /// An input that was large once and has half a line in it holds as much as before.
 #[test]
-fn memory_that_is_held_counts_and_not_only_the_bytes_in_it() {
+fn held_memory_counts_and_not_only_the_bytes_in_it() {
     let setup = Setup::alone().section(BOUND).any_port();
     let (server, peak) = start(&setup);
     let lines = format!("{}half a line", format!("{}\n", "x".repeat(999)).repeat(60));
@@ -70,7 +70,7 @@ fn memory_that_is_held_counts_and_not_only_the_bytes_in_it() {
 }
 
 #[test]
-fn an_answer_that_is_larger_than_all_buffers_may_be_costs_its_own_connection_only() {
+fn an_answer_larger_than_the_bound_closes_its_own_connection_only() {
     let body = format!("{{\"results\": [\"{}\"], \"status\": \"OK\"}}", "x".repeat(3 << 20));
     let service = Service::good(move |_| vec![Act::Send(ok(&body))]);
     let limits = "[limits]\nbuffer_bytes = 1048576\n";
@@ -87,7 +87,7 @@ fn an_answer_that_is_larger_than_all_buffers_may_be_costs_its_own_connection_onl
 
 /// One request and one answer, which all of a crowd wait for; copied for each it would be six times the bound.
 #[test]
-fn an_answer_that_a_crowd_waits_for_is_held_once() {
+fn a_shared_answer_is_held_once() {
     const CROWD: usize = 400;
     let places = vec![format!("\"{}\"", "x".repeat(12_000)); 20].join(", ");
     let body = format!("{{\"results\": [{places}], \"status\": \"OK\"}}");

@@ -47,7 +47,7 @@ fn a_neighbour_that_says_hello_is_dialled_before_its_next_line_is_handled() {
 }
 
 #[test]
-fn without_refill_what_is_told_once_a_neighbour_has_said_hello_and_was_dialled_reaches_it() {
+fn without_refill_a_reconnected_neighbour_receives_new_updates() {
     let setup = Setup::star(&["Hands"]).section("[link]\nrefill = false\nheartbeat = \"60s\"");
     let goloman = setup.start_with("Goloman", &["--log-level", "debug"]);
     wait_until(LIMIT, "the pauses grow", || records(&goloman, "Dialling Hands") >= 5);
@@ -64,7 +64,7 @@ fn without_refill_what_is_told_once_a_neighbour_has_said_hello_and_was_dialled_r
 }
 
 #[test]
-fn a_neighbour_that_says_hello_again_and_again_and_cannot_be_reached_is_not_dialled_each_time() {
+fn repeated_hellos_of_an_unreachable_neighbour_do_not_cause_a_dial_each() {
     let (_setup, goloman) = goloman();
     for run in 0..500 {
         introduce(&goloman, "Hands", &format!("{:016x}", 0xa0 + run % 3));
@@ -77,7 +77,7 @@ fn a_neighbour_that_says_hello_again_and_again_and_cannot_be_reached_is_not_dial
 }
 
 #[test]
-fn settings_are_said_once_before_anything_else() {
+fn settings_are_sent_once_before_anything_else() {
     for (top, line) in [
         ("", "SETTINGS report 1000000 300000"),
         (
@@ -97,7 +97,7 @@ fn settings_are_said_once_before_anything_else() {
 }
 
 #[test]
-fn settings_that_differ_are_told_to_the_operator_once_and_again_when_they_agree() {
+fn differing_settings_are_reported_once_and_again_when_they_agree() {
     let (_setup, goloman) = goloman();
     let differ = |name: &str| format!("WARNING: Hands has `{name}` = ");
     let agree = |name: &str| format!("WARNING: Hands has the same `{name}` as this server now.");
@@ -130,7 +130,7 @@ fn settings_that_differ_are_told_to_the_operator_once_and_again_when_they_agree(
 }
 
 #[test]
-fn two_servers_of_one_name_are_told_to_the_operator_once() {
+fn duplicate_server_names_are_reported_once() {
     let (setup, goloman) = goloman();
     let _hands = setup.play("Hands");
     let warning = "WARNING: Two servers or more call themselves Hands";
@@ -154,7 +154,7 @@ fn two_servers_of_one_name_are_told_to_the_operator_once() {
 }
 
 #[test]
-fn two_servers_of_one_name_tell_their_neighbour_who_tells_its_operator() {
+fn duplicate_server_names_are_reported_by_their_neighbour() {
     let setup = Setup::star(&["Hands"]).heartbeat("1s");
     let goloman = setup.start("Goloman");
     let _hands = setup.start("Hands");
@@ -182,7 +182,7 @@ fn two_servers_of_one_name_tell_their_neighbour_who_tells_its_operator() {
 }
 
 #[test]
-fn a_server_that_bears_our_own_name_is_told_to_the_operator_once() {
+fn a_server_with_our_own_name_is_reported_once() {
     let (_setup, goloman) = goloman();
     for _ in 0..10 {
         let mut client = goloman.peer();
@@ -199,7 +199,7 @@ fn a_server_that_bears_our_own_name_is_told_to_the_operator_once() {
 }
 
 #[test]
-fn loops_of_one_server_and_servers_of_one_configuration_have_nothing_to_warn_of() {
+fn loops_and_servers_of_one_configuration_cause_no_warnings() {
     let setup = Setup::star(&["Hands"]).top("loops = 3\ndialect = \"course\"").heartbeat("100ms");
     let hands = setup.start("Hands");
     let goloman = setup.start("Goloman");

@@ -15,7 +15,7 @@ use common::{Client, LIMIT, ServerProcess, Setup, introduce, raise_descriptor_li
 
 /// One batch of events holds 1,024 (`EVENTS_PER_TURN`).
 #[test]
-fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_all() {
+fn lines_completed_in_time_are_answered_after_a_suspension_although_no_batch_holds_all() {
     raise_descriptor_limit();
     let patience = Duration::from_secs(4);
     let setup = Setup::alone().section("[limits]\nline_timeout = \"4s\"").any_port();
@@ -42,7 +42,7 @@ fn lines_finished_in_time_are_answered_after_a_pause_though_no_batch_holds_them_
 }
 
 #[test]
-fn a_deadline_that_was_missed_in_a_pause_is_judged_after_it() {
+fn a_deadline_missed_during_a_suspension_is_judged_after_it() {
     let setup = Setup::alone().section("[limits]\nline_timeout = \"1s\"");
     let server = setup.start("Goloman");
     let mut late = server.client();
@@ -55,7 +55,7 @@ fn a_deadline_that_was_missed_in_a_pause_is_judged_after_it() {
 
 /// The answer takes several reads: a record of TLS is a read.
 #[test]
-fn an_answer_of_the_places_service_that_lies_in_the_socket_is_delivered_after_a_pause() {
+fn a_places_answer_in_the_socket_is_delivered_after_a_suspension() {
     let places = vec![format!("{{\"name\": \"{}\"}}", "x".repeat(2_000)); 20].join(", ");
     let body = format!("{{\"results\": [{places}], \"status\": \"OK\"}}");
     let service = Service::good(move |_| vec![Act::Hold, Act::Send(ok(&body))]);
@@ -72,7 +72,7 @@ fn an_answer_of_the_places_service_that_lies_in_the_socket_is_delivered_after_a_
 }
 
 #[test]
-fn a_neighbour_that_spoke_in_a_pause_is_not_declared_dead() {
+fn a_neighbour_that_sent_during_a_suspension_is_not_declared_dead() {
     let setup = Setup::star(&["Hands"]).heartbeat("1s");
     let hands = setup.play("Hands");
     let server = setup.start("Goloman");
@@ -95,7 +95,7 @@ fn a_neighbour_that_spoke_in_a_pause_is_not_declared_dead() {
 }
 
 #[test]
-fn a_hello_that_was_said_in_a_pause_is_answered() {
+fn a_hello_sent_during_a_suspension_is_answered() {
     let setup = Setup::star(&["Hands"]).heartbeat("1s");
     let server = setup.start("Goloman");
     let mut caller = server.peer();
@@ -107,7 +107,7 @@ fn a_hello_that_was_said_in_a_pause_is_answered() {
 }
 
 #[test]
-fn who_took_its_bytes_in_a_pause_is_not_taken_for_stalled() {
+fn a_client_that_read_during_a_suspension_does_not_time_out() {
     let setup = Setup::alone().section("[limits]\nwrite_timeout = \"2s\"\noutput_bytes = 65536");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();

@@ -72,7 +72,7 @@ fn a_place_is_within_its_own_distance() {
 
 /// The service that stands in for Google's takes what that takes, and refuses in its words.
 #[test]
-fn the_service_refuses_what_it_can_not_answer() {
+fn the_places_server_refuses_requests_that_it_cannot_answer() {
     const SEARCH: &str = "/maps/api/place/nearbysearch/json";
     const NEW: &str = "/v1/places:searchNearby";
     let key = ApiKey::parse(b"sesame").expect("a key");

@@ -176,7 +176,7 @@ fn dialled(dials: &[Dial]) -> Vec<String> {
 const THREE: &str = "1.1.1.1:443 2.2.2.2:443 3.3.3.3:443";
 
 #[test]
-fn an_address_that_is_not_of_use_in_its_time_is_left_for_the_one_behind_it_and_goes_last() {
+fn an_address_that_times_out_is_followed_by_the_next_and_moves_to_the_end() {
     for finishes_tcp in [false, true] {
         let mut world = World::new();
         world.ask(1, 1);
@@ -219,7 +219,7 @@ fn an_address_that_is_not_of_use_in_its_time_is_left_for_the_one_behind_it_and_g
 }
 
 #[test]
-fn an_address_that_is_only_connected_to_is_not_one_that_worked() {
+fn an_address_without_a_complete_handshake_does_not_count_as_working() {
     let mut world = World::new();
     world.ask(1, 1);
     world.resolved(THREE);
@@ -238,7 +238,7 @@ fn an_address_that_is_only_connected_to_is_not_one_that_worked() {
 }
 
 #[test]
-fn the_last_address_has_all_the_time_that_is_left_and_goes_last_when_that_is_over() {
+fn the_last_address_has_all_the_remaining_time() {
     let mut world = World::new();
     world.ask(1, 1);
     world.resolved("1.1.1.1:443 2.2.2.2:443");
@@ -257,7 +257,7 @@ fn the_last_address_has_all_the_time_that_is_left_and_goes_last_when_that_is_ove
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_told_although_other_addresses_refuse() {
+fn a_certificate_error_is_reported_although_other_addresses_refuse() {
     let mut world = World::new();
     world.ask(1, 1);
     world.resolved(THREE);
@@ -274,7 +274,7 @@ fn what_is_wrong_with_a_certificate_is_told_although_other_addresses_refuse() {
 }
 
 #[test]
-fn a_resolver_that_is_silent_holds_nobody_up_once_the_addresses_were_known() {
+fn a_silent_resolver_delays_no_query_once_addresses_are_known() {
     let mut world = World::new();
     world.ask(1, 1);
     assert_eq!((world.lookups(), world.dials().len()), (1, 0));
@@ -290,7 +290,7 @@ fn a_resolver_that_is_silent_holds_nobody_up_once_the_addresses_were_known() {
 }
 
 #[test]
-fn who_asks_what_somebody_else_has_waited_long_for_has_time_of_its_own() {
+fn a_late_identical_query_has_its_own_time() {
     let mut world = World::new();
     world.ask(1, 1);
     world.resolved(THREE);
@@ -327,7 +327,7 @@ fn says(world: &mut World, dial: &Dial, bytes: &[u8]) -> Verdict {
 }
 
 #[test]
-fn an_answer_that_does_not_end_is_read_on_for_a_while_after_its_time_and_not_for_ever() {
+fn an_endless_answer_is_read_for_a_limited_time_after_its_deadline() {
     let mut world = World::new();
     world.ask(1, 1);
     world.resolved("1.1.1.1:443");
@@ -351,7 +351,7 @@ fn an_answer_that_does_not_end_is_read_on_for_a_while_after_its_time_and_not_for
 }
 
 #[test]
-fn a_kept_connection_that_is_silent_leaves_time_to_ask_again_however_slow_the_service_was() {
+fn a_silent_kept_connection_leaves_time_to_repeat_the_query() {
     let mut world = World::new();
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"results\":[]}";
     world.ask(1, 1);

@@ -98,7 +98,7 @@ fn an_answer_of_the_new_api_has_the_shape_of_nearby_search_and_its_own_numbers_a
 }
 
 #[test]
-fn no_places_are_zero_results_and_none_that_are_wanted_are_not() {
+fn an_empty_answer_is_zero_results_and_a_bound_of_0_is_not() {
     let none = |status: &str| {
         Ok(format!(
             "{{\n   \"html_attributions\" : [],\n   \"results\" : [],\n   \"status\" : \"{status}\"\n}}\n\n"
@@ -113,7 +113,7 @@ fn no_places_are_zero_results_and_none_that_are_wanted_are_not() {
 }
 
 #[test]
-fn what_is_null_or_half_a_point_is_left_out() {
+fn null_members_and_half_a_point_are_left_out() {
     for place in [
         r#"{"id":null,"types":null,"location":null,"displayName":null,"attributions":null}"#,
         r#"{"location":{"latitude":1.5},"displayName":{"languageCode":"en"},"more":[{"x":{}}]}"#,
@@ -125,7 +125,7 @@ fn what_is_null_or_half_a_point_is_left_out() {
 }
 
 #[test]
-fn what_is_of_another_type_or_has_no_end_is_unusable() {
+fn a_member_of_another_type_or_truncated_json_is_unusable() {
     let deep = "[".repeat(200_000) + &"]".repeat(200_000);
     let long = "x".repeat(20_000);
     let mut bodies: Vec<String> = [

@@ -39,7 +39,7 @@ fn a_log_at_the_largest_size_that_a_file_may_have_is_a_full_disk() {
 }
 
 #[test]
-fn children_of_others_that_a_process_inherits_are_collected() {
+fn inherited_child_processes_are_reaped() {
     // What `exec` in a shell leaves to a process, an orphan leaves to a container's first one.
     let with_jobs = ["sh", "-c", "sleep 0.1 & sleep 3 & exec \"$0\" \"$@\""];
     let (setup, alone) = (Herd::small_setup(), Setup::alone().any_port());
@@ -94,7 +94,7 @@ fn a_server_ends_with_its_terminal() {
 }
 
 #[test]
-fn sighup_in_a_terminal_that_is_there_opens_the_log_anew() {
+fn sighup_with_an_open_terminal_reopens_the_log() {
     let setup = Herd::small_setup();
     let terminal = Terminal::open();
     let command = terminal.control(&Herd::command(&setup));
@@ -109,7 +109,7 @@ fn sighup_in_a_terminal_that_is_there_opens_the_log_anew() {
 }
 
 #[test]
-fn sigusr1_opens_the_log_anew_in_a_server_and_in_a_herd() {
+fn sigusr1_reopens_the_log_of_a_server_and_of_a_herd() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let new_log = setup.move_log_away("Goloman");
@@ -126,7 +126,7 @@ fn sigusr1_opens_the_log_anew_in_a_server_and_in_a_herd() {
 }
 
 #[test]
-fn a_signal_for_the_log_that_comes_while_a_process_starts_waits_for_it() {
+fn a_log_signal_during_the_start_is_handled_after_it() {
     for mode in [&["--server", "Goloman"][..], &["--herd"]] {
         let setup = Herd::small_setup();
         let fifo = setup.folder.path().join("fifo");

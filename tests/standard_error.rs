@@ -52,7 +52,7 @@ fn a_herd_restarts_its_servers_and_stops_although_nobody_reads_standard_error() 
 }
 
 #[test]
-fn a_complaint_that_nobody_reads_does_not_keep_the_program_from_ending() {
+fn an_unread_error_message_does_not_keep_the_program_from_exiting() {
     let (_reader, writer) = full_pipe();
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
     let mut child = command.arg("--nonsense").stderr(writer).spawn().expect("it runs");

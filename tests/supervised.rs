@@ -21,7 +21,7 @@ fn all_servers_of_the_herd_listen_and_each_is_a_process_of_its_own() {
 }
 
 #[test]
-fn a_server_that_dies_is_started_again_and_catches_up() {
+fn a_server_that_dies_is_restarted_and_catches_up() {
     let supervisor = Herd::start();
     let mut goloman = Client::connect(supervisor.setup.clients_address("Goloman"));
     assert_eq!(goloman.ask("IAMAT kiwi +1.0+2.0 10"), "AT AT kiwi +1.0+2.0 10");
@@ -44,12 +44,12 @@ fn a_server_that_dies_is_started_again_and_catches_up() {
 }
 
 #[test]
-fn sigterm_stops_all_in_order() {
+fn sigterm_stops_all_gracefully() {
     ends_on(Signal::TERM);
 }
 
 #[test]
-fn ctrl_c_stops_all_in_order() {
+fn ctrl_c_stops_all_gracefully() {
     ends_on(Signal::INT);
 }
 

@@ -134,7 +134,7 @@ fn files_and_functions_stay_short() {
 }
 
 #[test]
-fn what_can_panic_has_its_reason_on_the_line_above() {
+fn panics_have_their_reason_on_the_line_above() {
     let mut found = String::new();
     for source in sources() {
         for line in unexplained_panics(&source) {
@@ -146,7 +146,7 @@ fn what_can_panic_has_its_reason_on_the_line_above() {
 
 /// Somebody outside may cause it as often as he likes, and fill the disk. What he can't has its reason.
 #[test]
-fn warnings_are_limited_or_have_the_reason_why_not_on_the_line_above() {
+fn warnings_are_rate_limited_or_have_a_reason_on_the_line_above() {
     let direct = pattern(r"\b(log::)?(warn|error)!\(");
     let mut found = String::new();
     for source in sources() {
@@ -194,7 +194,7 @@ fn no_test_passes_by_doing_nothing() {
 
 /// `cargo test` runs tests by their names, and doc tests last; `with_tools` lists at its end what was ignored.
 #[test]
-fn what_was_ignored_is_said_at_the_end() {
+fn ignored_tests_are_listed_at_the_end() {
     let last = std::fs::read_dir(project().join("tests"))
         .expect("tests/")
         .flatten()
@@ -234,7 +234,7 @@ fn ci_installs_each_tool_that_a_test_needs() {
 }
 
 #[test]
-fn what_the_docs_name_exists() {
+fn docs_name_existing_items() {
     let code = Code::read();
     let mut found = String::new();
     for path in documents() {

@@ -13,7 +13,7 @@ const AT: &str = "AT AT a +1.0+2.0 10";
 
 /// All of it is there before the server looks, so there is one edge, and far more than one turn handles.
 #[test]
-fn what_a_budget_left_over_is_handled_without_another_event() {
+fn work_beyond_the_budget_is_done_without_another_event() {
     let setup = Setup::alone();
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();
@@ -29,7 +29,7 @@ fn what_a_budget_left_over_is_handled_without_another_event() {
 
 /// The same from a client that stays, and so gives the server no event more: no line, no end.
 #[test]
-fn what_a_budget_left_over_is_handled_while_the_client_keeps_its_side_open() {
+fn work_beyond_the_budget_is_done_while_the_client_keeps_its_side_open() {
     let setup = Setup::alone();
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();
@@ -45,7 +45,7 @@ fn what_a_budget_left_over_is_handled_while_the_client_keeps_its_side_open() {
 
 /// Each line that it sends is a reason to try to write; none of them is taken, so none starts the clock anew.
 #[test]
-fn who_takes_nothing_is_disconnected_though_it_goes_on_to_send() {
+fn a_client_that_reads_nothing_is_disconnected_although_it_keeps_sending() {
     let setup = Setup::alone().section("[limits]\nwrite_timeout = \"1s\"\noutput_bytes = 65536");
     let server = setup.start_with("Goloman", &["--log-level", "warning"]);
     let mut client = server.client();
@@ -102,7 +102,7 @@ fn a_neighbour_is_dialled_by_its_name() {
 
 /// What was accepted is a client although it has left already; its address was known at accept.
 #[test]
-fn who_left_before_it_was_accepted_does_no_harm() {
+fn an_aborted_connection_in_the_backlog_is_skipped() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     server.hold();
@@ -130,7 +130,7 @@ fn an_answer_is_not_overtaken_by_a_reset() {
 
 /// A time zone that nobody knows means UTC. That is said, and not guessed at from wrong times.
 #[test]
-fn an_unknown_time_zone_is_said_in_the_log() {
+fn an_unknown_time_zone_is_logged() {
     let setup = Setup::alone();
     let mut command = setup.command("Goloman");
     command.env("TZ", "No/Where");
@@ -142,7 +142,7 @@ fn an_unknown_time_zone_is_said_in_the_log() {
 /// A read ends early at the urgent mark, which is no `WouldBlock`: what stands behind it has no edge of its own.
 #[test]
 #[cfg(target_os = "linux")]
-fn what_stands_behind_urgent_data_is_answered_before_more_comes() {
+fn input_behind_urgent_data_is_answered_before_more_arrives() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     for round in 0..10 {

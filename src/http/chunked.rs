@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_is_refused() {
+    fn a_malformed_chunk_is_refused() {
         let cases = [
             "\r\n",
             ";a\r\n",
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_skipped_is_bounded() {
+    fn skipped_bytes_are_bounded() {
         let line = |bytes: usize| format!("5;{}\r\n", "x".repeat(bytes - 4));
         assert_eq!(decoded(&line(CHUNK_LINE_BYTES), 9), Ok(None));
         assert_eq!(decoded(&line(CHUNK_LINE_BYTES + 1), 9), Err(Fault::ChunkLineTooLong));

@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_waits_is_told_to_go_on_once() {
+    fn a_client_that_expects_100_continue_gets_it_once() {
         let mut reader = RequestReader::new();
         reader.push(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n");
         assert_eq!(reader.next_request(), Ok(None));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_does_not_wait_is_not_told_to_go_on() {
+    fn a_client_that_does_not_expect_100_continue_gets_none() {
         let mut reader = RequestReader::new();
         reader.push(
             b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{",

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_over_says_so_and_holds_nothing() {
+    fn a_finished_reader_reports_it_and_holds_no_memory() {
         let mut done = ResponseReader::new(100);
         let response = Response { status: 200, body: b"hi".to_vec(), may_reuse: true };
         let text = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_in_plain_words() {
+    fn an_error_is_explained_in_plain_words() {
         let cases = [
             ("SSH", "the answer is no HTTP/1.1"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n", "the answer is over 100 bytes"),

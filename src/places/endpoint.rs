@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_https_url_up_to_its_query_is_refused() {
+    fn an_invalid_https_url_is_refused() {
         for url in [
             "",
             "https://",

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_api_is_asked_by_post_with_the_key_in_a_header() {
+    fn a_request_to_the_new_api_is_a_post_with_the_key_in_a_header() {
         let key = ApiKey::parse(b"a+b").expect("a key");
         for (bound, most) in [(0, 1), (5, 5)] {
             let request = NEW.request(&endpoint(NEW), Some(&key), &circle(), bound);
@@ -382,13 +382,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_to_the_client() {
+    fn a_failure_is_reported_to_the_client() {
         let body = String::from_utf8(failed("OVER_QUERY_LIMIT", "No.").body()).expect("text");
         assert!(body.contains("\"OVER_QUERY_LIMIT\"") && body.contains("\"No.\""), "{body}");
     }
 
     #[test]
-    fn what_is_unusable_says_why() {
+    fn unusable_answers_report_a_reason() {
         let body = r#"{"results": [], "status": "OK"}"#;
         assert_eq!(read(Api::NearbySearch, 200, body), (Some(format!("{body}\n\n")), None));
         for (status, body, message) in [

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_however_it_is_written() {
+    fn an_escaped_key_in_an_answer_is_detected() {
         let key = key("se/cret+1");
         for holding in [
             "{\"m\":\"se/cret+1\"}",

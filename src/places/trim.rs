@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_with_the_list_is_unusable() {
+    fn an_answer_without_the_list_is_unusable() {
         let list = || "results".to_string();
         let not_json = |line, column| InvalidAnswer::NotJson { line, column };
         let cases = [
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_serves_every_bound_up_to_the_one_it_was_for() {
+    fn one_parse_serves_every_smaller_bound() {
         for body in ["\n{\"results\" : [ 1,\n\n{} , [3] ],\"x\":0}", "{\"results\":[]}"] {
             let usable = usable(body, 2);
             for bound in 0..=2 {
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn deep_json_does_not_overflow_the_stack() {
         let depth = 1_000_000;
         let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let answer = trimmed(&format!("{{\"results\":[{deep},{deep}]}}"), 1);

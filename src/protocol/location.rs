@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hair_past_the_pole_is_past_the_pole() {
+    fn a_latitude_above_90_is_rejected() {
         let parse = |text: &'static str| Location::parse(text.as_bytes()).map(|_| ());
         assert_eq!(parse("+90.000000000000000000000+1"), Ok(()));
         let past = "+90.00000000000000000000000000000000000001+1";
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn the_malformed_part_is_named() {
         for (text, error) in [
             ("+123+1", LocationError::Latitude),
             ("+12345+1", LocationError::Latitude),

@@ -101,7 +101,7 @@ pub fn a_name_of_twenty_addresses_is_reached_by_the_last_of_them() -> Outcome {
     Ok(())
 }
 
-pub fn names_that_are_never_answered_for_hold_up_no_other_name() -> Outcome {
+pub fn unanswered_look_ups_delay_no_other_name() -> Outcome {
     let silent = ["Wilkes", "Holiday", "Welsh"];
     let mut setup = Setup::star(&[&silent[..], &["Hands"]].concat()).heartbeat("1s");
     for name in silent {
@@ -124,7 +124,7 @@ pub fn names_that_are_never_answered_for_hold_up_no_other_name() -> Outcome {
     Ok(())
 }
 
-pub fn what_an_earlier_look_up_found_is_used_while_the_next_one_hangs() -> Outcome {
+pub fn an_earlier_look_up_result_is_used_while_the_next_one_hangs() -> Outcome {
     let (setup, names, addresses) = by_name(1)?;
     let hands = FakeNeighbour::listen("Hands", addresses[0]);
     let _goloman = names.start(&setup, "Goloman");

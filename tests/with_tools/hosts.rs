@@ -5,7 +5,7 @@ use crate::common::hosts::Hosts;
 use crate::common::needs::Outcome;
 use crate::common::{LIMIT, Setup, wait_until};
 
-pub fn a_cable_that_is_pulled_without_a_word_is_noticed_and_what_was_missed_is_told() -> Outcome {
+pub fn a_pulled_cable_is_noticed_and_missed_updates_are_sent() -> Outcome {
     let hosts = Hosts::new(3)?;
     let setup = Setup::alone(); // For its folder.
     let path = Hosts::line(&setup, "300ms");
