@@ -1,5 +1,6 @@
-//! Claim: whoever reaches a limit pays for it alone: without descriptors, disk, readers or manners at the other end a
-//! server keeps serving the rest, within bounded memory and time, and where it cannot start it says why.
+//! Claim: only the connection that reaches a limit pays for it. Without descriptors, with a full disk, or with
+//! clients that do not read, a server keeps serving the others within bounded memory and time; and if it cannot
+//! start, it reports why.
 
 mod common;
 
@@ -19,8 +20,8 @@ const AT: &str = "AT AT a +1.0+2.0 10";
 
 // Descriptors.
 
-/// A server may keep its own limit of connections below that of descriptors, so newcomers may wait or be closed; what
-/// counts is that nobody who is served suffers, and that room is used again.
+/// A server may keep its own limit of connections below that of descriptors, so new connections may wait or be closed; what
+/// counts is that no served client suffers, and that room is used again.
 #[test]
 fn a_server_with_few_descriptors_serves_open_connections_and_accepts_more_when_it_can() {
     let setup = Setup::alone();
@@ -89,7 +90,7 @@ fn runs_out_of_descriptors(server: &ServerProcess, clients: usize) {
         }
     }
     drop(waiting);
-    wait_until(LIMIT, "newcomers are served", || {
+    wait_until(LIMIT, "new connections are served", || {
         let mut client = server.client();
         client.try_send(format!("{IAMAT}\n")).is_ok() && matches!(client.next(LIMIT), Next::Line(_))
     });
@@ -213,20 +214,20 @@ fn at_most_64_unidentified_peers_wait_on_the_neighbours_port() {
     let setup = Setup::star(&["Hands"]).heartbeat("3s");
     let server = setup.start("Goloman");
     let begin = Instant::now();
-    let mut strangers: Vec<Client> = (0..80).map(|_| server.peer()).collect();
+    let mut peers: Vec<Client> = (0..80).map(|_| server.peer()).collect();
     // Those past the 64th are closed while the rest may still wait for its heartbeat.
     let mut closed = 0;
     wait_until(LIMIT, "no more than 64 wait", || {
-        strangers.retain_mut(|stranger| !stranger.is_closed_within(Duration::from_millis(1)));
-        closed = 80 - strangers.len();
+        peers.retain_mut(|peer| !peer.is_closed_within(Duration::from_millis(1)));
+        closed = 80 - peers.len();
         closed >= 16
     });
     if begin.elapsed() < Duration::from_secs(3) {
         assert_eq!(closed, 16, "and no fewer, before their heartbeat is over");
     }
     server.assert_serves();
-    for stranger in &mut strangers {
-        assert!(stranger.is_closed_within(LIMIT), "a heartbeat is over");
+    for peer in &mut peers {
+        assert!(peer.is_closed_within(LIMIT), "a heartbeat is over");
     }
     introduce(&server, "Hands", "00000000000000aa");
 }

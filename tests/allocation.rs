@@ -1,5 +1,5 @@
-//! Claim: in the steady state no line allocates, from the bytes of a read to the answer in the output; only the feed's
-//! rewrite does, which comes once in some sixty changes of a small table, and rarer in a large one.
+//! Claim: in the steady state no line allocates, from the bytes of a read to the answer in the output; only the
+//! feed's rewrite does, which happens once in some sixty changes of a small table, and more rarely in a large one.
 //!
 //! What is counted is the way of a line without its socket: framing, parsing, the table, the answer. The log is off, as
 //! it is in a process that did not start one.

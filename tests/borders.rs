@@ -1,5 +1,5 @@
-//! Claim: each limit of the protocol is where sections 1 to 4 put it: what just meets it is accepted, what
-//! is one past it is refused, and the refusal says in plain words which limit that was.
+//! Claim: each limit of the protocol is exactly where sections 1 to 4 put it: a value at the limit is accepted, one
+//! past it is refused, and the refusal says in plain words which limit that was.
 
 use herd_mio::application::LineBuffer;
 use herd_mio::clock::WallTime;

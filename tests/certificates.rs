@@ -1,5 +1,5 @@
-//! Claim: whatever is wrong with a service's certificate or with its TLS is told in plain words, to the client and in
-//! the log, with what helps; and a certificate that is itself in the file of `--places-ca` is trusted if it fits.
+//! Claim: the client's answer and the log explain in plain words what is wrong with a service's certificate or with
+//! its TLS, and what helps; and a certificate that is itself in the file of `--places-ca` is trusted if it matches.
 
 mod common;
 
@@ -252,7 +252,7 @@ fn a_certificate_that_is_itself_the_trusted_file_must_still_match() {
     fails(&|params| params.not_after = date_time_ymd(2002, 1, 1), "it has expired at 2002-01-01");
     fails(&|params| params.not_before = date_time_ymd(2100, 1, 1), "it is not valid before 2100-");
 
-    // The trusted one, presented by somebody who does not hold its key.
+    // The trusted one, presented by a service that does not have its key.
     let (own, trusted) = own_authority(|_| {});
     let key = KeyPair::generate().expect("a key");
     Chain { certificates: own.certificates.clone(), key }

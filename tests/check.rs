@@ -1,5 +1,5 @@
-//! Claim: what `--check` prints is a configuration that means the same as the one that it read, and short also for large
-//! herds; it warns of what may be a mistake; and what it accepts runs.
+//! Claim: the output of `--check` is a configuration with the same meaning as the one that was read, and short even
+//! for large herds; `--check` warns of likely mistakes; and a configuration that it accepts runs.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Claim: an invalid command line or configuration ends the program with a sentence that says why, and the exit
-//! status of the interface; `--help` and `--version` answer on standard output; `--check` prints the herd that was read.
+//! Claim: an unusable command line or configuration is explained in a sentence, with the documented exit status;
+//! `--check` draws the herd.
 
 mod common;
 
@@ -150,7 +150,7 @@ fn an_invalid_key_is_never_shown() {
     assert!(!said.contains("sesame"), "{said}");
 }
 
-/// Whoever takes one option for another, or writes the key into the configuration, has not shown it to all.
+/// A key given to the wrong option, or written into the configuration, is not shown to everybody.
 #[test]
 fn a_key_in_a_wrong_place_is_not_shown() {
     let folder = tempfile::tempdir().expect("a folder");

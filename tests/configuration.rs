@@ -1,5 +1,5 @@
-//! Claim: a mistake in a configuration is told with its file, line and column, in an operator's words; and a
-//! configuration that can't run is refused.
+//! Claim: a mistake in a configuration is reported with its file, line and column, in an operator's words; and a
+//! configuration that cannot run is refused.
 
 mod common;
 

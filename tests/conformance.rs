@@ -1,5 +1,5 @@
-//! Claim: a real server answers every conversation of `conformance/lines.txt` as written, and just the same however the
-//! client's bytes were cut into two segments, or into one for each byte.
+//! Claim: a real server answers every conversation of `conformance/lines.txt` as written, even if the client's
+//! bytes are cut into two segments, or into one for each byte.
 
 mod common;
 

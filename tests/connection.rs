@@ -1,5 +1,5 @@
-//! Claim: a connection does the same whatever its stream does: reads and writes of any size,
-//! would-block anywhere, errors anywhere.
+//! Claim: a connection behaves the same whatever its stream does: reads and writes of any size, would-block
+//! anywhere, errors anywhere.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -118,7 +118,7 @@ fn a_short_read_is_read_on_when_the_other_side_has_closed() {
     let mut fixture = Fixture::new(vec![Step::Bytes(b"a\n"), Step::End], vec![]);
     fixture.connection.ready.read_closed = true;
     assert_eq!(fixture.echo(), [b"a"]);
-    assert!(fixture.connection.has_ended(), "no further edge would have told of the end");
+    assert!(fixture.connection.has_ended(), "no further edge would have reported the end");
     assert!(fixture.connection.is_read_to_its_end());
 }
 

@@ -1,5 +1,5 @@
-//! Claim: the course's herds run as `examples/herds/` describes them, for the course's clients; and a clock that is far
-//! ahead can be allowed.
+//! Claim: the course's herds run as `examples/herds/` describes them, for the course's clients; and `max_future`
+//! can be set very high.
 
 mod common;
 

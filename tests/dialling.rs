@@ -1,5 +1,5 @@
-//! Claim: a link calls from where its server is known; and who can't be reached is named in the log, with the reason.
-//! (That each address of a neighbour is tried is in `tests/with_tools/dialling.rs`.)
+//! Claim: a link connects from the address at which its server is known; and the log names a neighbour that cannot
+//! be reached, with the reason. (That each address of a neighbour is tried is in `tests/with_tools/dialling.rs`.)
 
 mod common;
 

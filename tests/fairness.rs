@@ -1,5 +1,5 @@
-//! Claim: nobody waits for all that others have asked: whoever comes last gets its turn while they have most of
-//! theirs still before them, and a stop is not held up by them.
+//! Claim: no client waits for all that other clients have asked: the last one gets its share while the others have
+//! most of their work still before them, and they do not delay a stop.
 
 mod common;
 

@@ -1,6 +1,5 @@
-//! Claim: a herd of real processes ends with equal tables after deaths at random and of a server
-//! that was stopped in its tracks; and an update that was answered is lost only where the one server
-//! that had it died before it could pass it on.
+//! Claim: a herd of real processes ends with equal tables after deaths at random and after a suspended server; and
+//! an answered update is lost only if the one server that had it died before it could pass it on.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! Claim: files are made so that another user of the machine gains nothing by what he has laid there, broken ones are made
-//! again, a log that can't be written is said and not waited for, and a demonstration leaves nothing behind.
+//! Claim: files are made in such a way that another user of the machine gains nothing by what they have prepared
+//! there; broken ones are made again; a log that cannot be written is reported and not waited for; and a
+//! demonstration leaves nothing behind.
 
 mod common;
 
@@ -158,7 +159,7 @@ fn a_log_that_is_a_fifo_is_not_waited_for() {
     let ended = run_to_end(setup.command("Goloman"));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("a FIFO that nobody reads"), "{ended:?}");
-    // With a reader it is a log; one who does not read on costs records, and nobody's time.
+    // With a reader it is a log; a reader that stops costs records, and delays nobody.
     let mut options = fs::OpenOptions::new();
     let _reader = options.read(true).write(true).open(&log).expect("a FIFO");
     let command = setup.command("Goloman");

@@ -1,4 +1,4 @@
-//! Claim: what the other tests lean on holds: reserved ports, the forwarder, waiting until a peer has read.
+//! Claim: the helpers of the other tests work: reserved ports, the forwarder, waiting until a peer has read.
 
 mod common;
 
@@ -15,7 +15,7 @@ use common::{Client, Proxy};
 #[test]
 fn a_reserved_port_refuses_clients_and_lets_a_server_listen_again_and_again() {
     let port = reserve();
-    assert!(Client::try_connect(port.address()).is_err(), "nobody listens yet");
+    assert!(Client::try_connect(port.address()).is_err(), "no listener yet");
     for _ in 0..3 {
         let listener = TcpListener::bind(port.address()).expect("the port is ours");
         let mut client = Client::connect(port.address());

@@ -1,5 +1,5 @@
-//! Claim: servers of the real binary that are neighbours end with equal tables, through deaths, restarts and cuts, and a
-//! neighbour that is slow, dead or deaf delays nobody.
+//! Claim: real servers that are neighbours end with equal tables, through deaths, restarts and cuts; and a slow,
+//! dead or unresponsive neighbour does not delay others.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn an_update_sent_to_any_server_is_known_everywhere() {
             wait_for_line(server, &format!("client.{place}"), &line);
         }
     }
-    // A newer one replaces it everywhere, told at the other end; an older one changes nothing.
+    // A newer one replaces it everywhere, sent at the other end; an older one changes nothing.
     let welsh = &herd[4];
     assert_eq!(welsh.name, "Welsh");
     let newer = "AT AT client.0 +10.0+20.0 1559866000";
@@ -241,7 +241,7 @@ fn a_full_table_evicts_a_tenth_and_nothing_below_the_floor_comes_back() {
     tell("new", "110"); // the eleventh: c0 goes, floor (100, c0)
     assert_known(&server, &["new", "c1", "c9"], &["c0"]);
     tell("c0", "100"); // equal to the floor is not above it
-    tell("b", "100"); // (100, b) lies below (100, c0)
+    tell("b", "100"); // (100, b) is below (100, c0)
     tell("z", "99.999999999"); // and this below both
     assert_known(&server, &["c1", "new"], &["c0", "b", "z"]);
     tell("d", "100"); // (100, d) is above the floor, but the least of eleven: it goes itself, floor (100, d)
@@ -250,7 +250,7 @@ fn a_full_table_evicts_a_tenth_and_nothing_below_the_floor_comes_back() {
     assert_known(&server, &["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "new"], &[]);
     tell("e", "150"); // c1 goes, floor (101, c1)
     tell("f", "150"); // c2 goes, floor (102, c2)
-    tell("c0", "102"); // (102, c0) lies below the floor
+    tell("c0", "102"); // (102, c0) is below the floor
     tell("c0", "101.5");
     assert_known(
         &server,
@@ -275,8 +275,8 @@ fn the_tenth_is_rounded_up() {
     assert_known(&server, &["x", "c12"], &["c11"]);
 }
 
-/// By order of events alone: nobody has answered anything when the client has its answer, and no neighbour answers its
-/// mark before all three have their update. A server that waited for any of them would wait for ever.
+/// By order of events alone: no neighbour has answered anything when the client has its answer, and none answers its
+/// mark before all three have their update. A server that waited for any of them would wait indefinitely.
 #[test]
 fn neighbours_that_delay_answers_delay_neither_the_client_nor_each_other() {
     let names = ["Hands", "Holiday", "Wilkes"];

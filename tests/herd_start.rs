@@ -1,5 +1,5 @@
-//! Claim: a herd starts as a whole or not at all, on ports that nobody else has; it may be started again at once, its
-//! program may be replaced under it, and what it reads may come by a pipe and have any name.
+//! Claim: a herd starts as a whole or not at all, on ports that belong to no other program; it can be started again
+//! at once, its program can be replaced under it, and its files may come from a pipe and have any name.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn a_port_that_loops_share_is_not_shared_with_another_server() {
     let ended = run_to_end(second);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains(&first.clients.to_string()), "{ended:?}");
-    // Nobody but the first one's loops accepts.
+    // Only the loops of the first server accept.
     for _ in 0..20 {
         first.assert_serves();
     }

@@ -1,4 +1,5 @@
-//! Claim: HTTP messages come out the same however their bytes were split, and what is cut, malformed or too long is refused within bounds.
+//! Claim: HTTP messages are read alike however their bytes are split, and a truncated, malformed or too long one is
+//! refused within bounds.
 
 #[path = "http/answers.rs"]
 mod answers;
@@ -164,7 +165,7 @@ fn an_endless_message_is_not_read_indefinitely() {
             result = reader.push(again.as_bytes());
             assert_bounded(&reader);
         }
-        assert!(result.is_err(), "{begin:?} and {again:?} for ever: {result:?}");
+        assert!(result.is_err(), "{begin:?} and {again:?} without end: {result:?}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Claim: a WHATSAT is answered over real HTTPS with the service's own bytes; connections are kept,
-//! requests shared, queries bounded, and the key stays where it belongs.
+//! Claim: a WHATSAT is answered over real HTTPS with the service's own bytes; connections are kept, requests
+//! shared, queries bounded, and the key stays secret.
 
 mod common;
 
@@ -130,7 +130,7 @@ fn clients_that_ask_the_same_share_one_request() {
     wait_until(LIMIT, "all have asked", || {
         server.log().matches(": WHATSAT kiwi 10 2").count() == 20
     });
-    drop(clients.pop()); // One that leaves disturbs nobody.
+    drop(clients.pop()); // A client that leaves does not disturb the others.
     service.open_gate();
     for client in &mut clients {
         assert_eq!(client.answer().results().len(), 2);

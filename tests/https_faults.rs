@@ -1,5 +1,5 @@
-//! Claim: whatever a Places service does, each query is answered in time and in form, the next one is
-//! served, and a client that only says IAMAT notices nothing.
+//! Claim: whatever a Places service does, each query is answered in time and in form, the next one is served, and a
+//! client that only sends IAMAT notices nothing.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Claim: a service that falls silent, on kept connections, or for as long as it thinks, costs no query
-//! that another connection could answer.
+//! Claim: a service that falls silent, on kept connections or while it thinks, costs no query that another
+//! connection could answer.
 
 mod common;
 

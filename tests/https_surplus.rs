@@ -1,5 +1,5 @@
-//! Claim: what a Places service sends unasked, behind an answer or on a kept connection, reaches nobody:
-//! each client gets the answer to its own question.
+//! Claim: what a Places service sends unasked, behind an answer or on a kept connection, reaches no client: each
+//! client gets the answer to its own question.
 
 mod common;
 
@@ -155,7 +155,7 @@ fn a_byte_on_an_idle_connection_closes_it_and_the_next_query_goes_out_on_a_fresh
     assert_eq!(service.connections(), 2);
 }
 
-/// The client's line and the surplus are told of by one wait, the line first.
+/// One wait reports the client's line and the surplus, the line first.
 #[test]
 fn unread_bytes_on_an_idle_connection_do_not_answer_the_next_query() {
     let service = Service::good(|seen| match seen.connection {
@@ -190,5 +190,5 @@ fn a_service_that_sends_surplus_gets_fresh_connections_for_a_while() {
     server.wait_for_log("The Places service sent more than was asked for");
 }
 
-/// Long enough for another request to go out meanwhile, as a rule. It doesn't matter whether it does.
+/// Long enough for another request to go out in that time, as a rule. It does not matter whether it does.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -1,5 +1,5 @@
-//! Claim: values print as they were read, framing does not depend on how bytes were split, the
-//! table does not depend on the order of what it is told, and no cursor misses a change.
+//! Claim: values print as they were read, framing does not depend on how bytes were split, the table does not
+//! depend on the order of its updates, and no cursor misses a change.
 
 use std::collections::BTreeMap;
 
@@ -278,7 +278,7 @@ fn catch_up(table: &Table, cursor: &mut Seq, reader: &mut BTreeMap<Vec<u8>, Vec<
     }
 }
 
-/// The tenth that goes is the one with the least age keys, the newcomer among them (section 5).
+/// The evicted tenth has the least age keys, the new entry among them (section 5).
 #[test]
 fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
     let told = |id: &str, timestamp: u64| Told {
@@ -293,7 +293,7 @@ fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
         table.apply(&told(&format!("c{number:02}"), 100 + number).update(), None);
     }
     assert_eq!(table.len(), 20);
-    // Two go: the newcomer, which is older than all, and the oldest that was known.
+    // Two are evicted: the new one, which is older than all, and the oldest known one.
     assert_eq!(table.apply(&told("old", 5).update(), None), Applied::BelowFloor);
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c00").is_none());
@@ -309,7 +309,7 @@ fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
     assert!(table.get(b"new").is_some());
 }
 
-/// A client's timestamp may be ahead of when it was told; then the time it was told is its age.
+/// A client's timestamp may be ahead of the time of receipt; then the time of receipt is its age.
 #[test]
 fn the_age_is_the_lesser_of_the_timestamp_and_the_time_of_receipt() {
     let told = |id: &str, timestamp: u64, seconds: i64| Told {
@@ -321,7 +321,7 @@ fn the_age_is_the_lesser_of_the_timestamp_and_the_time_of_receipt() {
     };
     let mut table = Table::new(10, 7);
     assert!(table.is_empty());
-    // Told at 90, 100 … 170, 180 by their skews; the first lies far ahead of that by its timestamp.
+    // Received at 90, 100 … 170, 180 by their skews; the timestamp of the first is far ahead of that.
     table.apply(&told("ahead", 9_000, -8_910).update(), None);
     (1..10).for_each(|number| {
         let late = told(&format!("c{number}"), 90 + 10 * number, 5_000);

@@ -1,5 +1,5 @@
-//! Claim: with `limits.line_pause` a client's line that nobody ends is answered once nothing more comes of it, exactly
-//! once and in its order; without it, and between servers, only an LF or the end of the stream ends a line.
+//! Claim: with `limits.line_pause` a client's unfinished line is answered once nothing more of it arrives, exactly
+//! once and in order; without it, and between servers, only an LF or the end of the stream ends a line.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! Claim: on a link the core says what section 4 demands and nothing else, to the letter and to the
-//! millisecond: whom it resumes from where, what it accepts as an answer, when it beats, gives up and dials
-//! again; and it tells its observer what happens.
+//! Claim: on a link the core sends what section 4 of the protocol demands and nothing else, to the letter and to
+//! the millisecond: where it resumes, which answers it accepts, when it sends heartbeats, disconnects and dials
+//! again; and it reports to its observer what happens.
 //!
 //! `links.rs` shows the same of the whole server, over sockets; here every border is met exactly.
 
@@ -17,7 +17,7 @@ const AHEAD: u64 = 300_000;
 /// Of the core under test.
 const OWN: Epoch = Epoch(0xaa);
 
-/// A core whose neighbours are A, B, …, a clock, and what its observer was told.
+/// A core whose neighbours are A, B, …, a clock, and what its observer received.
 struct Bench {
     herd: Herd,
     now: u64,
@@ -237,7 +237,7 @@ fn the_state_of_a_link_can_be_queried() {
             herd.is_settled(),
         )
     };
-    assert_eq!(ask(&bench), (false, false, false, true), "nobody to tell");
+    assert_eq!(ask(&bench), (false, false, false, true), "no neighbour to send to");
     bench.at(0);
     assert_eq!(ask(&bench), (true, false, false, true));
     bench.connected(0);
@@ -266,12 +266,12 @@ fn an_update_that_a_neighbour_misses_is_reported_to_the_observer() {
     assert_eq!(bench.said.take(), ["cannot send 0", "cannot send 1"]);
     bench.tell("a").expect("stale");
     assert!(bench.said.take().is_empty(), "what is not news is not sent");
-    // B tells: it is not one of those who miss it. A is up, and will be told.
+    // B sends it: it does not miss it. A is up, and will receive it.
     bench.connected(0);
     bench.answer(0, &resume(OWN, 1));
     bench.says(0);
     bench.said.take();
-    let mut teller = Teller::stranger();
+    let mut teller = Teller::unidentified();
     for line in [
         "HELLO herd/1 B 00000000000000cc",
         "UPDATELOC b +1-2 500 B +0.000000000",
@@ -303,7 +303,7 @@ fn a_server_is_in_sync_once_each_neighbour_has_marked_or_is_unreachable() {
     bench.at(0);
     bench.herd.link_closed(NeighbourId(0), moment(0), &mut bench.said);
     assert!(bench.said.take().is_empty(), "B may have something");
-    let mut teller = Teller::stranger();
+    let mut teller = Teller::unidentified();
     for (line, said) in [
         ("HELLO herd/1 B 00000000000000cc", &[][..]),
         ("UPDATELOC b +1-2 500 B +0.000000000", &["cannot send 0"][..]),
@@ -452,13 +452,13 @@ struct Teller {
 
 impl Teller {
     /// A connection on which nothing has been said.
-    fn stranger() -> Teller {
+    fn unidentified() -> Teller {
         Teller { caller: Peer::Unidentified }
     }
 
     /// A connection on which B has said HELLO; and the RESUME.
     fn hello(bench: &mut Bench, epoch: u64) -> (Teller, String) {
-        let mut teller = Teller::stranger();
+        let mut teller = Teller::unidentified();
         let (outcome, answer) = teller.say(bench, &format!("HELLO herd/1 B {epoch:016x}"));
         assert_eq!(outcome, Outcome::Continue);
         (teller, answer)
@@ -589,7 +589,7 @@ fn a_hello_that_is_refused_ends_no_pause() {
     assert!(due >= 50);
     let refused = |line: &str, bench: &mut Bench| {
         let admits_a = |neighbour| neighbour == NeighbourId(0);
-        assert_eq!(Teller::stranger().say_from(bench, line, &admits_a).0, Outcome::Close);
+        assert_eq!(Teller::unidentified().say_from(bench, line, &admits_a).0, Outcome::Close);
         assert_eq!(bench.due(), Some(due), "{line}");
     };
     refused("HELLO herd/1 B 00000000000000cc", &mut bench);
@@ -606,7 +606,7 @@ fn a_neighbour_that_comes_and_goes_is_dialled_at_each_hello_as_long_as_it_is_rea
     bench.at(0);
     bench.herd.link_closed(link, moment(0), &mut bench.said);
     for run in 0..20 {
-        // It is back after 200 ms, and dies again 200 ms later: sooner than its pauses begin anew.
+        // It is back after 200 ms, and dies again 200 ms later: before its pauses are reset.
         now += 200;
         let outputs = bench.at(now);
         let (teller, _) = Teller::hello(&mut bench, 0x100 + run);
@@ -625,7 +625,7 @@ fn a_neighbour_that_comes_and_goes_is_dialled_at_each_hello_as_long_as_it_is_rea
     }
 }
 
-/// A host that reboots drops what is sent to it meanwhile, and TCP tries again at ever longer intervals.
+/// A host that reboots drops what is sent to it in that time, and TCP tries again at ever longer intervals.
 #[test]
 fn an_attempt_from_before_the_neighbour_was_up_is_abandoned_at_its_hello() {
     let mut bench = Bench::new(2);
@@ -710,7 +710,7 @@ fn settings_of_a_neighbour_are_compared_and_must_come_first() {
         let mut teller = hello(&mut bench);
         assert_eq!(teller.say(&mut bench, before).0, Outcome::Continue);
         assert_eq!(teller.say(&mut bench, line).0, Outcome::Close, "after {before}");
-        assert_eq!(Teller::stranger().say(&mut bench, line).0, Outcome::Close, "before HELLO");
+        assert_eq!(Teller::unidentified().say(&mut bench, line).0, Outcome::Close, "before HELLO");
     }
 }
 
@@ -825,7 +825,7 @@ fn timeouts_of_a_link_are_independent() {
     let link = NeighbourId(0);
     let hang_up = [Output::CloseLink(link)];
     let fails = |bench: &mut Bench, reason: &str| {
-        let due = bench.due().expect("the end of patience");
+        let due = bench.due().expect("the end of the time-out");
         assert!(bench.at(due - 1).is_empty());
         bench.said.take();
         assert_eq!(bench.at(due), hang_up);
@@ -900,14 +900,14 @@ fn a_mark_is_owed_after_updates_that_left_no_room_for_it() {
     assert_eq!(bench.says(0), ["MARK 1"]);
 }
 
-/// What came from this very run of a neighbour is not told back; what came from another run of it, or from
-/// another neighbour, is told.
+/// What came from a neighbour's present epoch is not sent back; what came from another epoch of it, or from
+/// another neighbour, is sent.
 #[test]
 fn a_neighbour_is_not_sent_what_its_present_epoch_sent() {
     // The link's neighbour A runs as bb.
     for (teller, epoch, told) in [("A", 0xbb, false), ("A", 0xbc, true), ("B", 0xbb, true)] {
         let mut bench = Bench::new(2);
-        let mut caller = Teller::stranger();
+        let mut caller = Teller::unidentified();
         let hello = format!("HELLO herd/1 {teller} {epoch:016x}");
         for line in [hello.as_str(), "UPDATELOC b +1-2 500 C +0.000000000", "MARK 1"] {
             caller.say(&mut bench, line);
@@ -929,7 +929,7 @@ fn a_peer_is_accepted_only_from_an_address_of_its_name() {
         ("MARK 1", NeighbourId(1), Outcome::Close, "? MARK"),
     ] {
         let admits = |neighbour| neighbour == admitted;
-        let (got, said) = Teller::stranger().say_from(&mut bench, line, &admits);
+        let (got, said) = Teller::unidentified().say_from(&mut bench, line, &admits);
         assert_eq!(got, outcome);
         assert!(said.starts_with(answer), "{said}");
     }
@@ -948,7 +948,7 @@ fn catching_up_can_be_queried() {
     assert_eq!(ask(&bench), [false, false]);
 }
 
-/// A neighbour is held to the same border as a client, by what it says of when the update was told.
+/// A neighbour is held to the same border as a client, by the skew that it sends.
 #[test]
 fn an_update_may_be_as_far_in_the_future_as_allowed_and_not_a_nanosecond_more() {
     let mut bench = Bench::new(2);

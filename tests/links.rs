@@ -1,5 +1,5 @@
-//! Claim: both sides of a link say what the protocol says, seen from a neighbour that the test plays: HELLO, RESUME, what
-//! is sent again and what is not, MARK, ACK, and when a link is given up.
+//! Claim: both sides of a link keep to the protocol, seen by a neighbour that the test plays: HELLO, RESUME, what
+//! is sent again and what is not, MARK, ACK, and when a link is closed.
 
 mod common;
 
@@ -261,7 +261,7 @@ fn sigterm_does_not_wait_indefinitely() {
 
 // The accepting side.
 
-/// Tells the server of a client over a link of ours; returns the answer to the mark.
+/// Sends the server an update over a link of ours; returns the answer to the mark.
 fn inward_update(inward: &mut Client, id: &str, mark: u64) -> String {
     inward.ask(&format!("UPDATELOC {id} +1.0+2.0 10 Hands +0.000000001\nMARK {mark}"))
 }
@@ -330,9 +330,9 @@ fn an_unknown_peer_is_rejected() {
         "",
     ];
     for line in lines {
-        let mut stranger = goloman.peer();
-        assert_eq!(stranger.ask(line), format!("? {line}"));
-        stranger.expect_end();
+        let mut peer = goloman.peer();
+        assert_eq!(peer.ask(line), format!("? {line}"));
+        peer.expect_end();
     }
     for line in [
         "IAMAT a +1.0+2.0 10",
@@ -388,7 +388,7 @@ fn malformed_updates_are_skipped_and_the_link_stays() {
         "UPDATELOC x +1.0+2.0 10 Hands 0.000000001",
         "UPDATELOC x +1.0+2.0 10 Hands +0.00000001",
         "UPDATELOC x +1.0+2.0 10 Hands -0.000000000",
-        // Told when the timestamp still lay 301 seconds ahead: more than `max_future`.
+        // Received when the timestamp was still 301 seconds ahead: more than `max_future`.
         "UPDATELOC x +1.0+2.0 10 Hands -301.000000000",
         "UPDATELOC x +1.0+2.0 10 Hands -99999999999.000000000",
     ];
@@ -396,7 +396,7 @@ fn malformed_updates_are_skipped_and_the_link_stays() {
         assert_eq!(inward.ask(&format!("{line}\nMARK {mark}")), format!("ACK {mark}"));
         assert_eq!(goloman.client().ask("WHATSAT x 10 0"), "? WHATSAT x 10 0", "after {line}");
     }
-    // The clock is not asked: a timestamp of the year 5138 is well if its server says that it was told then.
+    // The clock plays no part: a timestamp of the year 5138 is accepted if its server says that it received it then.
     let line = "UPDATELOC far +1.0+2.0 99999999999 Hands -299.000000000\nMARK 90";
     assert_eq!(inward.ask(line), "ACK 90");
     assert_eq!(goloman.client().whatsat("far", "10", "0").first, "AT AT far +1.0+2.0 99999999999");
@@ -436,7 +436,7 @@ fn a_dead_neighbour_is_reconnected_when_it_returns() {
     let hands = setup.play("Hands");
     let mut link = hands.greet_empty(FIRST_RUN);
     assert_eq!(ids(&link.until_updates(1).0), ["a"]);
-    // Whoever accepts and hangs up at once is not dialled in a busy loop.
+    // A neighbour that accepts and closes at once is not dialled in a busy loop.
     drop(link);
     let mut dials = 0;
     let begin = std::time::Instant::now();

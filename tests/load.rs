@@ -1,5 +1,5 @@
-//! Claim: idle connections cost next to nothing, short ones leave nothing behind, and under a mixed
-//! load memory stays where it was after the beginning.
+//! Claim: idle connections cost next to nothing, short ones leave nothing behind, and under a mixed load memory
+//! stays at its initial level.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Claim: whatever somebody outside does, and however often, he doesn't fill the log at `--log-level warning`: one
-//! record a second for each kind, and all that was suppressed is counted. At INFO every refused line has its record.
+//! Claim: nobody outside can fill the log at `--log-level warning`, whatever they do and however often: one record
+//! per second and kind, and all that was suppressed is counted. At INFO every refused line has its record.
 
 mod common;
 

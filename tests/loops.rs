@@ -1,5 +1,5 @@
-//! Claim: several loops in one server (`loops`) are one server to everybody: what one is told all come to know, neighbours
-//! hear it once, and a stop loses nothing.
+//! Claim: several loops in one server (`loops`) behave as one server: every update reaches all of them, neighbours
+//! receive it once, and a stop loses nothing.
 
 mod common;
 
@@ -138,7 +138,7 @@ fn tell(crowd: &mut [Client], timestamp: u32) {
     }
 }
 
-/// Waits until all that was told at this time is known to whichever loops serve these clients.
+/// Waits until the update with this timestamp is known to whichever loops serve these clients.
 fn wait_until_known(crowd: &mut [Client], timestamp: u32) {
     for client in crowd {
         for place in 0..CROWD {

@@ -1,5 +1,6 @@
-//! Claim: the memory of all buffers together stays within its bound, whatever clients send, ask for or leave unread, and
-//! who holds most of it pays. What counts is the resident memory at its peak, with a fifth more for the allocator.
+//! Claim: the memory of all buffers together stays within its bound, whatever clients send, ask for or leave
+//! unread, and the connection that holds most of it pays. What counts is the resident memory at its peak, with a
+//! fifth more for the allocator.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Claim: a message says in plain words what is wrong, where, and what to do: no number of an error, no word of the
+//! Claim: a message says in plain words what is wrong, where, and what to do: no error number, no term of the
 //! compiler, no secret.
 
 mod common;

@@ -1,6 +1,6 @@
-//! Claim: in every order in which a small herd's messages can be sent, delivered, cut off and forgotten
-//! by a restart, nothing that was told and survived is lost, nothing gets stuck, and all tables end
-//! equal. Every reachable state is visited; the transitions are the server's own code.
+//! Claim: in every order in which a small herd's messages can be sent, delivered, cut off and lost in a restart, no
+//! surviving update is lost, nothing gets stuck, and all tables end equal. Every reachable state is visited; the
+//! transitions are the server's own code.
 
 mod common;
 

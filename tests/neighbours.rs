@@ -1,6 +1,6 @@
-//! Claim: a neighbour that says HELLO is dialled at once, whatever pause our link to it was in; servers of one herd say
-//! the settings that they must share, and each tells its operator where they differ, and where two servers call
-//! themselves alike: once, then seldom, and once more when it is over.
+//! Claim: a neighbour that says HELLO is dialled at once, whatever pause its link was in. Servers exchange the
+//! settings that must be the same in the herd, and each reports differences and duplicate names to its operator:
+//! once, then rarely, and once more when it is over.
 
 mod common;
 
@@ -12,7 +12,7 @@ use common::{Client, LIMIT, ServerProcess, Setup, introduce, wait_until};
 const FIRST_RUN: &str = "00000000000000aa";
 const SECOND_RUN: &str = "00000000000000bb";
 
-/// Goloman, whose neighbour Hands nobody plays yet.
+/// Goloman, whose neighbour Hands is not played yet.
 fn goloman() -> (Setup, ServerProcess) {
     let setup = Setup::star(&["Hands"]).heartbeat("60s");
     let goloman = setup.start_with("Goloman", &["--log-level", "debug"]);

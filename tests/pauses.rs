@@ -1,5 +1,5 @@
-//! Claim: a process that was stopped, or had too much to do, judges no deadline before it has served what came in
-//! time: lines, acknowledgements, greetings, room for output and answers of the Places service.
+//! Claim: a process that was suspended, or had too much to do, judges no deadline before it has served what arrived
+//! in time: lines, acknowledgements, HELLOs, room for output and answers of the Places service.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Claim: a Places answer names the nearest places, and trimming cuts it without touching what stays.
+//! Claim: a Places answer names the nearest places, and trimming cuts it without changing what stays.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,7 +59,7 @@ fn around_westwood_lie_28_places_and_the_nearest_come_first() {
     assert_eq!(trimmed.matches("place_id").count(), 3);
 }
 
-/// What lies just at the edge counts, and so does rounding.
+/// A place exactly at the edge counts, and so does rounding.
 #[test]
 fn a_place_is_within_its_own_distance() {
     let mut query =
@@ -156,7 +156,7 @@ fn a_place_is_found_at_its_own_point_with_radius_0() {
     assert!(answer.contains("ZERO_RESULTS"), "{answer}");
 }
 
-/// How long the two take that somebody waits for:
+/// How long the two take for which a client waits:
 /// `cargo test --release --test places -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, which tells something in release only"]
@@ -205,7 +205,7 @@ proptest! {
         let (last, before) = (&lines[lines.len() - 2..], &lines[..lines.len() - 2]);
         prop_assert_eq!(last, ["", ""]);
         prop_assert!(before.iter().all(|line| !line.trim_matches('\r').is_empty()), "{:?}", got);
-        // So whoever reads up to the first blank line has all of it, and JSON.
+        // So a client that reads up to the first blank line has all of it, and valid JSON.
         let read: Result<&RawValue, _> = serde_json::from_str(&got);
         prop_assert!(read.is_ok());
         // And trimming again changes nothing.

@@ -1,5 +1,5 @@
-//! Claim: without a socket or a clock, a query for places goes from address to address, in its time, and
-//! each asker has its own.
+//! Claim: without a socket or a clock, a query for places goes from address to address, within its time, and each
+//! client that asked has its own deadline.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ struct World {
     server: Server,
     now: Duration,
     connections: u32,
-    /// What the loop was told to do and has not done.
+    /// Commands for the loop that it has not run.
     commands: Vec<Command>,
 }
 
@@ -85,7 +85,7 @@ impl World {
         self.fetch();
     }
 
-    /// The loop begins the connections that it was told to make.
+    /// The loop starts the dials that it was given.
     fn dials(&mut self) -> Vec<Dial> {
         let is_open = |command: &mut Command| matches!(command, Command::OpenPlaces { .. });
         let told: Vec<Command> = self.commands.extract_if(.., is_open).collect();
@@ -338,7 +338,7 @@ fn an_endless_answer_is_read_for_a_limited_time_after_its_deadline() {
     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(says(&mut world, &dial, head), Verdict::Next);
     world.server.places_unread(dial.id, true);
-    // As after a process was stopped: what came in time lies there, however late it is.
+    // As after a suspension: what arrived in time is there, however late it is.
     for seconds in [100, 1, 1] {
         world.pass(seconds);
         assert_eq!(says(&mut world, &dial, b"1;of-no-use\r\n \r\n"), Verdict::Next);

@@ -1,5 +1,5 @@
-//! Claim: the Places service of this program's own keeps its certificates, and `--herd` runs one beside the servers.
-//! (That others understand its HTTPS is in `tests/with_tools/https.rs`.)
+//! Claim: the Places server of this program keeps its certificates, and `--herd` runs one beside the servers. (That
+//! other programs understand its HTTPS is in `tests/with_tools/https.rs`.)
 
 mod common;
 
@@ -38,7 +38,7 @@ fn the_herd_asks_the_service_that_runs_beside_it() {
     let setup = Setup::new(&[("Goloman", &["Welsh"]), ("Welsh", &[])]);
     let command = Herd::command(&setup);
     let mut herd = Herd::spawn(setup, command);
-    // The servers wait two seconds for it, which may not be enough; who is refused is told so at once.
+    // The servers wait two seconds for it, which may not be enough; a refusal is reported at once.
     herd.wait_until_said("Places listens on ");
     let setup = &herd.setup;
     let mut client = Client::connect(setup.clients_address("Welsh"));

@@ -1,5 +1,5 @@
-//! Claim: an answer of the Places API (New) reaches the client in the shape of Nearby Search, with the
-//! service's own numbers and texts, whatever the service sends; with `shape = "service"` it stays as it is.
+//! Claim: an answer of the Places API (New) reaches the client in the shape of Nearby Search, with the service's
+//! own numbers and texts, whatever the service sends; with `shape = "service"` it is unchanged.
 
 mod common;
 

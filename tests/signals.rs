@@ -1,5 +1,5 @@
-//! Claim: whatever state of signals a process inherits, and in whatever order signals come, it serves, opens its log
-//! anew and stops as documented; and a terminal can neither hold it up nor leave it behind.
+//! Claim: whatever state of signals a process inherits, and in whatever order signals arrive, it serves, reopens
+//! its log and stops as documented; and a terminal can neither block it nor leave it behind.
 
 mod common;
 
@@ -144,7 +144,7 @@ fn a_log_signal_during_the_start_is_handled_after_it() {
         config.write_all(setup.toml("Goloman").as_bytes()).expect("it is read");
         drop(config);
         let log = || std::fs::read_to_string(setup.log_file("Goloman")).unwrap_or_default();
-        wait_until(LIMIT, "the log is opened anew", || {
+        wait_until(LIMIT, "the log is reopened", || {
             assert_eq!(child.0.try_wait().expect("a child"), None, "{mode:?}");
             log().contains("Log reopened.")
         });
@@ -188,7 +188,7 @@ fn a_stopping_server_answers_clients_that_it_had_not_accepted_yet() {
     let mut server = setup.start("Goloman");
     server.signal(Signal::STOP);
     // The kernel's, until the server goes on: more than it accepts in one turn (`ACCEPTS_PER_TURN`), because
-    // the kernel tells of the newcomers one turn before it tells of the signal; and one that is silent.
+    // the kernel reports the new connections one turn before the signal; and one that is silent.
     let mut clients: Vec<Client> = (0..1_500).map(|_| server.client()).collect();
     let mut silent = server.client();
     clients.iter_mut().for_each(|client| client.send(format!("{IAMAT}\n")));

@@ -1,5 +1,5 @@
-//! Claim: nobody who does not read standard error holds up a server or a supervisor, and each message is one write, so
-//! that processes that share it never write into each other's lines.
+//! Claim: a reader that does not read standard error blocks neither a server nor a supervisor, and each message is
+//! one write, so that processes that share it never write into each other's lines.
 
 mod common;
 

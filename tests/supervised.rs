@@ -1,4 +1,4 @@
-//! Claim: `--herd` runs every server of the configuration, starts again one that dies, and leaves none behind, however
+//! Claim: `--herd` runs every server of the configuration, restarts one that dies, and leaves none behind, however
 //! it ends itself.
 
 mod common;

@@ -144,7 +144,7 @@ fn panics_have_their_reason_on_the_line_above() {
     assert!(found.is_empty(), "without a comment that shows why it can't fail:\n{found}");
 }
 
-/// Somebody outside may cause it as often as he likes, and fill the disk. What he can't has its reason.
+/// Somebody outside may cause a warning at will, and fill the disk. One that they cannot cause has its reason.
 #[test]
 fn warnings_are_rate_limited_or_have_a_reason_on_the_line_above() {
     let direct = pattern(r"\b(log::)?(warn|error)!\(");

@@ -1,4 +1,4 @@
-//! Claim: the loop does not fall into the traps of event loops that `docs/the-loop.md` tells of and no other test shows.
+//! Claim: the event loop avoids the traps of `docs/the-loop.md` that no other test shows.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn work_beyond_the_budget_is_done_while_the_client_keeps_its_side_open() {
     }
 }
 
-/// Each line that it sends is a reason to try to write; none of them is taken, so none starts the clock anew.
+/// Each line that it sends is a reason to try to write; none of the answers is accepted, so none restarts the clock.
 #[test]
 fn a_client_that_reads_nothing_is_disconnected_although_it_keeps_sending() {
     let setup = Setup::alone().section("[limits]\nwrite_timeout = \"1s\"\noutput_bytes = 65536");
@@ -128,7 +128,7 @@ fn an_answer_is_not_overtaken_by_a_reset() {
     assert_eq!(String::from_utf8_lossy(&client.rest()), answer); // a reset would fail it
 }
 
-/// A time zone that nobody knows means UTC. That is said, and not guessed at from wrong times.
+/// An unknown time zone means UTC. That is logged, so that nobody has to guess it from wrong times.
 #[test]
 fn an_unknown_time_zone_is_logged() {
     let setup = Setup::alone();

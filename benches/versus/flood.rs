@@ -52,7 +52,7 @@ pub fn measure(workshop: &Workshop, kind: Kind, updates: usize) -> Result<Flood,
     };
     let mut stream = TcpStream::connect(chain.servers[0].clients)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     chain.wait_for_links(&mut stream)?;
     let (mut answer, mut hops, mut in_all) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=SINGLE {
@@ -74,7 +74,7 @@ impl Chain {
     /// Says IAMATs until one has come through: links take a while to be made.
     fn wait_for_links(&self, stream: &mut TcpStream) -> Result<(), Failure> {
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < TIMEOUT {
             let line = format!("IAMAT client-0 +1+1 {}\n", begin.elapsed().as_nanos());
             stream.write_all(line.as_bytes())?;
             expect_answer(stream, &line)?;
@@ -88,7 +88,7 @@ impl Chain {
 
     fn wait_for(&self, number: usize) -> Result<Instant, Failure> {
         loop {
-            let (came, at) = self.updates.recv_timeout(PATIENCE)?;
+            let (came, at) = self.updates.recv_timeout(TIMEOUT)?;
             if came == number {
                 return Ok(at);
             }
@@ -112,7 +112,7 @@ impl Chain {
                 stream.write_all(lines.as_bytes())?;
                 sent = room;
             }
-            self.updates.recv_timeout(PATIENCE)?;
+            self.updates.recv_timeout(TIMEOUT)?;
             came += 1 + self.updates.try_iter().count();
         }
         let rate = updates as f64 / begin.elapsed().as_secs_f64();
@@ -229,7 +229,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Updates that are timed one by one.
 const SINGLE: usize = 1_000;
 /// Updates on their way at a time when their number a second is measured.

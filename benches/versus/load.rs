@@ -5,7 +5,7 @@
 //! the next when one is answered: it finds out how much a server can do. The *open* one sends at
 //! a given rate whatever comes back, and counts a request's time from when it was due, not from
 //! when it could be sent: a server that stalls for 100 ms is charged for every request that was
-//! due meanwhile. (To leave them out is called coordinated omission.)
+//! due in that time. (To leave them out is called coordinated omission.)
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -137,18 +137,18 @@ impl Load {
 
     /// Waits until every request is answered.
     pub fn drain(&mut self) -> Result<(), Failure> {
-        let patience = self.now() + 10_000_000_000;
+        let deadline = self.now() + 10_000_000_000;
         while self.outstanding > 0 {
             self.receive_all(Duration::from_millis(100))?;
-            if self.now() > patience {
+            if self.now() > deadline {
                 return Err(format!("{} requests were never answered", self.outstanding).into());
             }
         }
         Ok(())
     }
 
-    fn receive_all(&mut self, patience: Duration) -> Result<(), Failure> {
-        self.poll.poll(&mut self.events, Some(patience))?;
+    fn receive_all(&mut self, timeout: Duration) -> Result<(), Failure> {
+        self.poll.poll(&mut self.events, Some(timeout))?;
         let tokens: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
         for Token(index) in tokens {
             self.receive(index)?;

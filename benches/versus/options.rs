@@ -12,7 +12,7 @@ pub struct Options {
     pub only: Vec<String>,
     /// Names of the shapes to measure; all where none is named.
     pub shapes: Vec<String>,
-    /// Idle connections beside the thousand busy ones; as many as descriptors allow if not told.
+    /// Idle connections beside the thousand busy ones; if not given, as many as descriptors allow.
     pub idle: Option<usize>,
     /// Requests a second of the open loop.
     pub rate: u32,

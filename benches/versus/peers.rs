@@ -120,7 +120,7 @@ impl Workshop {
         PathBuf::from(env!("CARGO_BIN_EXE_herd-mio"))
     }
 
-    /// A command that runs a Python file of ours.
+    /// A command that runs one of our Python files.
     pub fn python(&self, file: &str) -> Command {
         let mut command = Command::new(&self.python);
         command.arg(self.source(file));
@@ -226,7 +226,7 @@ impl Workshop {
         self.start_command(command, port, log)
     }
 
-    /// Starts a server of ours with so many loops.
+    /// Starts our server with this number of loops.
     pub fn start_ours(&self, port: u16, loops: usize, log: bool) -> Result<Running, Failure> {
         let peers = free_port()?;
         let text = format!(
@@ -240,7 +240,7 @@ impl Workshop {
         self.start_command(command, port, log)
     }
 
-    /// A server of ours with its configuration.
+    /// Our server with its configuration.
     pub fn our_command(&self, name: &str, config: &Path, log: bool) -> Command {
         let mut command = Command::new(self.ours());
         command.args(["--server", name, "--log-level", if log { "info" } else { "off" }]);
@@ -288,7 +288,7 @@ impl Drop for Running {
 }
 
 /// A port that nobody has at the moment, outside the range that outgoing connections get theirs
-/// from: who knocks at a port of that range until somebody opens may be answered by himself.
+/// from: a program that dials a port of that range until it is accepted may connect to itself.
 pub fn free_port() -> Result<u16, Failure> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let begin = 12_500 + (std::process::id() % 160) as u16 * 100;

@@ -50,7 +50,7 @@ pub fn measure(workshop: &Workshop, time: Duration) -> Result<Vec<Places>, Failu
     Ok(all)
 }
 
-/// The service of ours, which leaves its certificate authority in the folder it runs in.
+/// Our Places server, which leaves its certificate authority in the folder in which it runs.
 fn start_service(workshop: &Workshop, folder: &Path) -> Result<Running, Failure> {
     let port = free_port()?;
     let mut command = Command::new(workshop.ours());

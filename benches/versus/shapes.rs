@@ -172,7 +172,7 @@ fn empty_log(server: &Running) {
     }
 }
 
-/// Waits, not for ever, until the log has stopped growing.
+/// Waits, for a limited time, until the log has stopped growing.
 fn settle(path: &Path) {
     let size = || std::fs::metadata(path).map_or(0, |data| data.len());
     let mut before = u64::MAX;

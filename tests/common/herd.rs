@@ -73,7 +73,7 @@ impl Herd {
         self.said.lock().expect("nobody panics with it").clone()
     }
 
-    /// Waits until somebody of the herd has said this; it may be said long before it is read here.
+    /// Waits until a process of the herd has printed this; that may be long before it is read here.
     pub fn wait_until_said(&self, text: &str) {
         wait_until(LIMIT, &format!("{text:?} is said"), || self.said().contains(text));
     }

@@ -94,7 +94,7 @@ pub fn own_loopback(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, high | 1, low, last)
 }
 
-/// Somebody who lets others connect and never says a word.
+/// A peer that accepts connections and never sends anything.
 pub struct Mute {
     listener: TcpListener,
 }
@@ -112,7 +112,7 @@ impl Mute {
     }
 }
 
-/// Somebody whose kernel drops what is sent to connect, without a word.
+/// A peer whose kernel silently drops what is sent to connect.
 pub struct BlackHole {
     _listener: Socket,
     _connected: Vec<TcpStream>,

@@ -15,7 +15,7 @@ use super::ports::{Port, reserve};
 const OPEN: u8 = 0;
 /// Connections are closed, new ones too.
 const CUT: u8 = 1;
-/// Nothing passes, and nobody is told: a cable pulled out.
+/// Nothing passes, without an error: a pulled cable.
 const FROZEN: u8 = 2;
 /// The test is over.
 const ENDED: u8 = 3;
@@ -52,7 +52,7 @@ impl Proxy {
         self.state.store(CUT, Ordering::SeqCst);
     }
 
-    /// Lets nothing through, and tells nobody.
+    /// Lets nothing through, without an error at either end.
     pub fn freeze(&self) {
         self.state.store(FROZEN, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! A Places service that does what it is told, over real TLS, on threads that block: the opposite of
+//! A Places service that follows a script, over real TLS, on threads that block: the opposite of
 //! the program under test.
 
 use std::io::{ErrorKind, Read, Write};

@@ -30,7 +30,7 @@ pub const ALL: [(&str, Check); 7] = [
     ("configuration", configuration),
 ];
 
-/// A client's stream is answered alike however it is cut, with one line a line, as long as nobody asks
+/// A client's stream gets the same answers however it is cut, one line per line, as long as nobody asks
 /// for places.
 pub fn client_lines(data: &[u8]) {
     let Some((choice, stream)) = data.split_first() else { return };
@@ -66,7 +66,7 @@ pub fn peer_lines(data: &[u8]) {
     }
 }
 
-/// A location that is accepted keeps its text, lies on Earth and has decimal degrees that are near its
+/// A location that is accepted keeps its text, is on Earth and has decimal degrees that are near its
 /// degrees.
 pub fn location(data: &[u8]) {
     let Ok(location) = Location::parse(data) else { return };

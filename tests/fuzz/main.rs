@@ -1,5 +1,5 @@
-//! Claim: what holds for any bytes at all (`checks.rs`) holds for every input that was kept, and for
-//! some thousands made of them. The fuzzer itself is run by `just fuzz`.
+//! Claim: what must hold for any bytes (`checks.rs`) holds for every kept input, and for some thousands
+//! of variations. The fuzzer itself is run by `just fuzz`.
 
 mod checks;
 #[path = "../common/random.rs"]

@@ -1,4 +1,4 @@
-//! How servers and connections end that nobody wanted to end.
+//! How servers and connections end unintentionally.
 
 use std::cmp::Reverse;
 

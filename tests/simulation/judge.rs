@@ -142,8 +142,8 @@ pub fn check_sent(
     Ok(())
 }
 
-/// Whoever is told MARK says so, and has all that the other one's feed has up to there, or what is newer
-/// (looked at from the last MARK on); and whoever answers HELLO doesn't ask for what is past the feed's end.
+/// A server that receives MARK acknowledges it, and has all that the other one's feed has up to there, or what is newer
+/// (looked at from the last MARK on); and no answer to HELLO asks for what is past the feed's end.
 pub fn check_applied(
     from: &Server,
     to: &Server,

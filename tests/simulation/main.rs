@@ -1,5 +1,5 @@
-//! Claim: whatever a network and its machines do to a herd, once they are done with it all tables are
-//! equal, and equal to the newest of what survived; and on the way nothing that must never be is.
+//! Claim: whatever a network and its machines do to a herd, afterwards all tables are equal, and equal to the
+//! newest of what survived; and on the way no rule of `judge.rs` and `watch.rs` is ever broken.
 //!
 //! The herd's core, exactly as the server runs it, over a virtual network and clock; all from a seed.
 //! `just simulate` runs as many schedules as there is time for.
@@ -63,7 +63,7 @@ fn an_update_crosses_each_link_once_and_comes_back_by_none() {
         assert!(cost.bytes >= 60.0 * cost.copies, "{shape}: {} bytes", cost.bytes);
         let longest = cost.times.iter().max().copied().unwrap_or(0);
         assert!(longest <= cost.hops as u64 * scale::DELAY + 1, "{shape}: {longest} ms");
-        // While nothing is told each link says MARK and ACK once a heartbeat.
+        // Without updates each link sends MARK and ACK once per heartbeat.
         let beats = 2.0 * links as f64 * 1_000.0 / scale::HEARTBEAT as f64;
         let said = beats * "MARK 20\nACK 20\n".len() as f64;
         assert!(cost.idle_bytes <= said, "{shape}: {} bytes a second, idle", cost.idle_bytes);

@@ -119,7 +119,7 @@ impl World<'_> {
         }
         let is_silent = |one, other| self.network.silent_until(one, other, self.now).is_some();
         if is_silent(from, to) || is_silent(to, from) {
-            return Ok(()); // Nobody answers; the core's own patience ends it.
+            return Ok(()); // Nobody answers; the core's own time-out ends it.
         }
         let moment = self.moment(from);
         if self.servers[to].is_down {

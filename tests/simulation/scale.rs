@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::schedule::{Event, Schedule};
 use crate::world::{World, Wrong};
 
-/// Updates told one after the other, each at another server.
+/// Updates sent one after the other, each to another server.
 const UPDATES: usize = 20;
 /// Clients that tell in one moment.
 const CROWD: usize = 1_000;
@@ -46,11 +46,11 @@ pub struct Cost {
     pub times: Vec<u64>,
     /// UPDATELOCs for each update, all servers together.
     pub copies: f64,
-    /// UPDATELOCs for each of a thousand updates that one server was told at once.
+    /// UPDATELOCs for each of a thousand updates that one server received at once.
     pub crowd_copies: f64,
     /// Bytes that go out for each update, all servers together.
     pub bytes: f64,
-    /// Bytes that go out a second while nothing is told.
+    /// Bytes sent per second while there are no updates.
     pub idle_bytes: f64,
 }
 

@@ -46,7 +46,7 @@ pub enum Event {
     Crowd { server: usize, clients: usize },
     /// The connections between two servers break, in the middle of whatever is on them.
     Break { one: usize, other: usize },
-    /// Nothing passes from one to the other; nobody is told.
+    /// Nothing passes from one to the other, without an error at either end.
     Silence { from: usize, to: usize, until: u64 },
     /// A server loses all it knows, and is back then.
     Crash { server: usize, until: u64 },
@@ -54,7 +54,7 @@ pub enum Event {
     Pause { server: usize, until: u64 },
     /// A server's clock jumps by so many milliseconds.
     Jump { server: usize, by: i64 },
-    /// Somebody else says HELLO to a server by a neighbour's name, and leaves, or says no more.
+    /// An impostor says HELLO to a server with a neighbour's name, and leaves or stays silent.
     Pretend { server: usize, name: usize, epoch: u64, leaves: bool },
 }
 
@@ -169,9 +169,9 @@ impl Schedule {
         256 + self.padding
     }
 
-    /// Time for links to notice that all is well, to be dialled anew, and to pass all on, hop by hop, a
+    /// Time for links to notice that all is well, to be dialled again, and to pass all on, hop by hop, a
     /// room at a time.
-    pub fn patience(&self) -> u64 {
+    pub fn settling_time(&self) -> u64 {
         let all = (self.clients * self.longest_line()) as u64;
         let slowest = self.narrow.iter().map(|(_, rate)| *rate as u64).min();
         let delay = self.delay + self.slow.iter().map(|(_, by)| *by).max().unwrap_or(0);

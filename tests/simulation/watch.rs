@@ -146,7 +146,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Somebody says HELLO by a neighbour's name, in a run of its own, and leaves or says no more.
+    /// An impostor says HELLO with a neighbour's name, in an epoch of its own, and leaves or stays silent.
     pub fn pretend(
         &mut self,
         server: usize,
@@ -177,7 +177,7 @@ impl World<'_> {
     /// Who was silent for three heartbeats was sent away, and is not heard any more.
     pub fn late(&mut self, server: usize, run: u64, mut caller: Peer) -> Result<(), Wrong> {
         let Server { run: present, is_down, paused_until, .. } = self.servers[server];
-        // One that stood still hears first what has come meanwhile, and that is no silence.
+        // A server that stood still first handles what has arrived in that time, and that is no silence.
         if is_down || present != run || paused_until + 2 >= self.now {
             return Ok(());
         }

@@ -146,7 +146,7 @@ impl<'s> World<'s> {
         self.begin()?;
         self.run_until(self.schedule.healed)?;
         let expected = union(&self.servers);
-        let quiet = self.schedule.healed + self.schedule.patience();
+        let quiet = self.schedule.healed + self.schedule.settling_time();
         self.run_until(quiet)?;
         self.tell_at_last()?;
         self.run_until(self.now + self.schedule.spread())?;
@@ -282,14 +282,14 @@ impl<'s> World<'s> {
         self.check_timers(number)
     }
 
-    /// What a server does after each event: it obeys its core, lets links write, and asks to be woken.
+    /// What a server does after each event: it acts on its core's output, lets links write, and asks to be woken.
     /// What it now holds is compared with what it said.
     pub fn settle(&mut self, number: usize) -> Result<(), Wrong> {
         if self.servers[number].is_down || self.servers[number].paused_until > self.now {
             return Ok(());
         }
         while let Some(output) = self.servers[number].herd.poll_output() {
-            self.obey(number, output)?;
+            self.act(number, output)?;
         }
         for place in 0..self.servers[number].neighbours.len() {
             self.write(number, NeighbourId(place as u16))?;
@@ -312,7 +312,7 @@ impl<'s> World<'s> {
         Ok(())
     }
 
-    fn obey(&mut self, number: usize, output: Output) -> Result<(), Wrong> {
+    fn act(&mut self, number: usize, output: Output) -> Result<(), Wrong> {
         let neighbours = &self.servers[number].neighbours;
         match output {
             Output::Dial(NeighbourId(place)) => {

@@ -1,4 +1,4 @@
-//! A neighbour is reached by each of its addresses that leads to it, whatever the others, and the resolver, do meanwhile.
+//! A neighbour is reached by each of its working addresses, whatever the others and the resolver do.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -66,7 +66,7 @@ pub fn an_address_that_drops_every_packet_does_not_keep_a_link_from_the_next() -
 
 pub fn an_address_at_which_somebody_else_answers_does_not_keep_a_link_from_the_next() -> Outcome {
     let (setup, names, addresses) = by_name(4)?;
-    // Nobody, a web server, and another server of the herd, whoever calls.
+    // No listener, a web server, and another server of the herd, whoever dials.
     let web = FakeNeighbour::listen("web", addresses[1]);
     let wilkes = FakeNeighbour::listen("Wilkes", addresses[2]);
     let hands = FakeNeighbour::listen("Hands", addresses[3]);

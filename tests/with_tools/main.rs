@@ -1,5 +1,5 @@
-//! Claim: what needs a tool of others, or more of the kernel than every machine gives, holds where that is there; where
-//! it is not, its test is shown as ignored, with the reason, and never as passed.
+//! Claim: what needs another tool, or a feature that not every kernel has, holds where that exists; elsewhere its
+//! test is shown as ignored, with the reason, and never as passed.
 //!
 //! A harness of our own (`common::needs::run`): libtest can't ignore a test at run time. Each test is listed here.
 
