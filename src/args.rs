@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use lexopt::Arg;
-use log::LevelFilter;
 
 use crate::config::Overrides;
 use crate::errors::did_you_mean;
+use crate::logging::{LevelOverrides, LevelsError};
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
@@ -24,7 +24,6 @@ pub struct Args {
     pub config: Option<PathBuf>,
     pub overrides: Overrides,
     pub log_dir: PathBuf,
-    pub log_level: LevelFilter,
     /// Where a Places server keeps its certificates.
     pub tls_dir: Option<PathBuf>,
 }
@@ -66,6 +65,11 @@ pub enum ArgsError {
         value: Option<String>,
         expected: &'static str,
     },
+    /// Of `--log-level`.
+    Levels {
+        value: String,
+        reason: LevelsError,
+    },
 }
 
 /// The words, split into options and a name; each option at most once.
@@ -95,6 +99,7 @@ impl Args {
             _ => typed.mode()?,
         };
         let overrides = Overrides {
+            log_level: typed.levels()?.unwrap_or_default(),
             dialect: typed.value("--dialect", "report or course", Dialect::named)?,
             provider: typed.value("--places", "google, google-new or offline", Provider::named)?,
             places_url: typed.secret("--places-url", HTTPS_URL, Endpoint::parse)?,
@@ -107,7 +112,6 @@ impl Args {
             config: typed.path("--config"),
             overrides,
             log_dir: typed.path("--log-dir").unwrap_or_else(|| ".".into()),
-            log_level: typed.value("--log-level", LEVELS, level)?.unwrap_or(LevelFilter::Info),
             tls_dir: typed.path("--tls-dir"),
         })
     }
@@ -208,6 +212,18 @@ impl Typed {
         value.to_str().and_then(parse).map(Some).ok_or_else(unusable)
     }
 
+    /// The levels of the log.
+    fn levels(&mut self) -> Result<Option<LevelOverrides>, ArgsError> {
+        let Some(value) = self.take("--log-level") else {
+            return Ok(None);
+        };
+        let text = value.to_string_lossy().into_owned();
+        match LevelOverrides::parse(&text) {
+            Ok(levels) => Ok(Some(levels)),
+            Err(reason) => Err(ArgsError::Levels { value: text, reason }),
+        }
+    }
+
     /// The same for a value that is never printed because it is a key or may contain one.
     fn secret<T>(
         &mut self,
@@ -268,19 +284,6 @@ pub fn split(word: &OsStr) -> (OsString, Option<OsString>) {
     }
 }
 
-/// Accepts levels in any case, because other programs write them in capitals.
-fn level(name: &str) -> Option<LevelFilter> {
-    match name.to_ascii_lowercase().as_str() {
-        "off" => Some(LevelFilter::Off),
-        "error" => Some(LevelFilter::Error),
-        "warning" => Some(LevelFilter::Warn),
-        "info" => Some(LevelFilter::Info),
-        "debug" => Some(LevelFilter::Debug),
-        "trace" => Some(LevelFilter::Trace),
-        _ => None,
-    }
-}
-
 fn key(text: &str) -> Option<ApiKey> {
     ApiKey::parse(text.as_bytes())
 }
@@ -312,6 +315,9 @@ impl fmt::Display for ArgsError {
             ArgsError::Value { option, value: Some(value), expected } => {
                 write!(f, "invalid value {value:?} for {option}: expected {expected}")
             }
+            ArgsError::Levels { value, reason } => {
+                write!(f, "invalid value {value:?} for --log-level: {reason}")
+            }
             ArgsError::Value { option, value: None, expected } => {
                 write!(f, "invalid value for {option}: expected {expected}")
             }
@@ -322,7 +328,6 @@ impl fmt::Display for ArgsError {
 impl std::error::Error for ArgsError {}
 
 const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";
-const LEVELS: &str = "off, error, warning, info, debug or trace";
 
 /// The modes; exactly one is required.
 const MODES: &[&str] = &["--server", "--herd", "--check", "--places-server"];
@@ -364,7 +369,8 @@ Configuration:
 
 Log:
   --log-dir DIR            folder for the logs, <server>_log.txt [default: the current folder]
-  --log-level LEVEL        off, error, warning, info, debug or trace, in any case [default: info]
+  --log-level LEVELS       off, error, warning, info, debug or trace; also by target, such as
+                           info,link=debug; overrides [log] level and levels [default: info]
 
 Places:
   --places PROVIDER        google, google-new, or offline (the embedded places)

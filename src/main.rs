@@ -11,7 +11,7 @@ use herd_mio::config::{Config, ConfigError, PLACES_SERVICE};
 use herd_mio::errors::{did_you_mean, listed, plain, without_keys};
 use herd_mio::event_loop::{RunError, ServerTls};
 use herd_mio::limits::LOG_FLUSH_WAIT_HURRIED;
-use herd_mio::logging::{Log, stderr};
+use herd_mio::logging::{Log, stderr, target};
 use herd_mio::protocol::is_server_name;
 use herd_mio::supervisor::{HerdError, ReadOnce, TEMPORARY};
 use herd_mio::{certificates, event_loop, logging, process, supervisor};
@@ -87,10 +87,12 @@ fn record(args: &Args, error: &ConfigError) {
         _ => return,
     };
     // Without a log there is standard error.
-    if let Ok(log) = logging::start(&args.log_dir, name, args.log_level) {
+    let mut settings = logging::Settings::default();
+    args.overrides.log_level.apply(&mut settings.levels);
+    if let Ok(log) = logging::start(&args.log_dir, name, &settings) {
         for line in without_keys(&error.to_string()).lines() {
             // Not limited: the number of mistakes in one message is.
-            log::error!("{line}.");
+            log::error!(target: target::CONFIG, "{line}.");
         }
         log.finish();
     }
@@ -101,7 +103,7 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
         // Without a record: a mistyped name leaves no log behind.
         return usage_error(&unknown(name, config));
     };
-    let log = match logging::start(&args.log_dir, name, args.log_level) {
+    let log = match logging::start(&args.log_dir, name, &config.log) {
         Ok(log) => log,
         Err(error) => return runtime_error(&error.to_string()),
     };
@@ -136,7 +138,7 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
             return runtime_error(&format!("the certificate in {folder} is unusable: {error}"));
         }
     };
-    let log = match logging::start(&args.log_dir, PLACES_SERVICE, args.log_level) {
+    let log = match logging::start(&args.log_dir, PLACES_SERVICE, &config.log) {
         Ok(log) => log,
         Err(error) => return runtime_error(&error.to_string()),
     };
@@ -158,7 +160,7 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not limited: a server ends once.
-            log::error!("{name} {error}.");
+            log::error!(target: target::LOOP, "{name} {error}.");
             match error {
                 RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),
                 _ => log.finish(),
@@ -187,7 +189,7 @@ fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode 
 fn warn(config: &Config) {
     for warning in &config.places.warnings {
         // Not limited: once, at the start.
-        log::warn!("{warning}");
+        log::warn!(target: target::CONFIG, "{warning}");
     }
 }
 

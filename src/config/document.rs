@@ -342,7 +342,10 @@ impl<'d, 't> Section<'d, 't> {
             "" => (*key).to_owned(),
             path => format!("{path}.{key}"),
         };
-        self.document.keys.borrow_mut().extend(self.known.iter().map(within));
+        // Of a table within a section, such as log.levels, that key alone stands for all.
+        if !self.title.contains('.') {
+            self.document.keys.borrow_mut().extend(self.known.iter().map(within));
+        }
         let mut keys: Vec<_> = self.table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
         for key in keys {

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
-use super::{Config, ConfigError, Fault, servers};
+use super::{Config, ConfigError, Fault, log, servers};
 use crate::errors::plain;
 use crate::files;
 use crate::limits::{Limits, MAX_CLIENT_LINE_BYTES};
@@ -62,6 +62,7 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     limit(document, top.section("limits"), &mut config.limits);
     talk(top.section("link"), &mut config);
     ask(top.section("places"), &mut config);
+    log::read(document, top.section("log"), &mut config.log);
     let sections = top.sections("server");
     let at = top.at().clone();
     top.finish(&HINTS);
@@ -148,7 +149,7 @@ const RENAMED: [(&str, &str); 11] = [
 ];
 
 /// Where each key belongs.
-const ELSEWHERE: [(&str, &str); 35] = [
+const ELSEWHERE: [(&str, &str); 40] = [
     ("dialect", "front of all sections"),
     ("max_clients", "front of all sections"),
     ("max_future", "front of all sections"),
@@ -178,12 +179,17 @@ const ELSEWHERE: [(&str, &str); 35] = [
     ("ca", "the command line, as --places-ca"),
     ("places_ca", "the command line, as --places-ca"),
     ("log_dir", "the command line, as --log-dir"),
-    ("log_level", "the command line, as --log-level"),
+    ("log_level", "[log], as level"),
+    ("level", "[log]"),
+    ("levels", "[log]"),
+    ("outputs", "[log]"),
+    ("format", "[log]"),
     ("tls_dir", "the command line, as --tls-dir"),
     ("server", "sections of its own, [[server]]"),
     ("limits", "a section of its own, [limits]"),
     ("link", "a section of its own, [link]"),
     ("places", "a section of its own, [places]"),
+    ("log", "a section of its own, [log]"),
 ];
 
 /// The shortest configuration.

@@ -3,6 +3,7 @@
 
 mod document;
 mod file;
+mod log;
 mod places;
 mod servers;
 mod summary;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::logging::{self, LevelOverrides};
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
@@ -36,6 +38,7 @@ pub struct Config {
     pub limits: Limits,
     pub link: LinkSettings,
     pub places: PlacesSettings,
+    pub log: logging::Settings,
 }
 
 /// One server of the herd.
@@ -65,6 +68,7 @@ pub struct LinkSettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     pub dialect: Option<Dialect>,
+    pub log_level: LevelOverrides,
     pub provider: Option<Provider>,
     pub places_url: Option<Endpoint>,
     pub places_ca: Option<PathBuf>,
@@ -126,6 +130,7 @@ impl Config {
 
     fn apply_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
         self.dialect = overrides.dialect.unwrap_or(self.dialect);
+        overrides.log_level.apply(&mut self.log.levels);
         self.places.apply_overrides(overrides)
     }
 
@@ -199,6 +204,7 @@ impl Default for Config {
             limits: Limits::default(),
             link: LinkSettings { heartbeat: Duration::from_secs(5), refill: true },
             places: PlacesSettings::default(),
+            log: logging::Settings::default(),
         }
     }
 }

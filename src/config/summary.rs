@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file::OFF;
 use super::units::written;
-use super::{Config, ServerConfig};
+use super::{Config, ServerConfig, log};
 use crate::places::Provider;
 use crate::protocol::Dialect;
 
@@ -23,6 +23,7 @@ impl Config {
         );
         self.write_settings(&mut text);
         self.write_places(&mut text);
+        log::write(&self.log, &mut text);
         self.write_servers(&mut text);
         if self.servers.len() <= MAX_DRAWN_SERVERS {
             self.write_links(&mut text);

@@ -8,6 +8,7 @@ use super::{Command, ConnectionId, Server, Verdict};
 use crate::application::Line;
 use crate::clock::Now;
 use crate::herd::{NeighbourId, Outcome, Peer};
+use crate::logging::Traffic;
 use crate::logging::rate_limit::Kind;
 use crate::protocol::write_refusal;
 
@@ -29,7 +30,7 @@ impl Server {
                 let reason = "the line is too long; the connection is closed";
                 records::refused(Kind::PeerLineRefused, peer, reason);
                 write_refusal(beginning, out);
-                records::sent(peer, &out[before..]);
+                Traffic::Link.sent(peer, &out[before..]);
                 return Verdict::Close;
             }
         };
@@ -56,7 +57,7 @@ impl Server {
         }
         match caller {
             Peer::Unidentified => {
-                records::sent(peer, &out[before..]);
+                Traffic::Link.sent(peer, &out[before..]);
                 self.check_own_name(peer, now);
             }
             Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
@@ -76,7 +77,7 @@ impl Server {
     /// What a neighbour tells while it catches up is one record at its begin and one at its end.
     fn record_line(&self, caller: &Peer, peer: SocketAddr, line: &[u8]) {
         match caller {
-            Peer::Unidentified => records::received(peer, line),
+            Peer::Unidentified => Traffic::Link.received(peer, line),
             Peer::Identified { neighbour, .. }
                 if self.herd.is_catching_up(*neighbour) && !line.starts_with(b"SETTINGS") => {}
             Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {

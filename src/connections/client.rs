@@ -8,6 +8,7 @@ use super::{ConnectionId, Server, Verdict};
 use crate::application::Line;
 use crate::clock::Now;
 use crate::limits::GAZETTEER_EFFORT;
+use crate::logging::Traffic;
 use crate::logging::rate_limit::Kind;
 use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line, write_refusal};
 
@@ -44,15 +45,15 @@ impl Server {
         let line = match line {
             Line::Whole(line) | Line::Unfinished(line) => line,
             Line::TooLong(beginning) => {
-                records::received(peer, beginning);
+                Traffic::Client.received(peer, beginning);
                 let reason = "the line is too long; the connection is closed";
                 records::refused(Kind::ClientLineRefused, peer, reason);
                 write_refusal(beginning, out);
-                records::sent(peer, &out[before..]);
+                Traffic::Client.sent(peer, &out[before..]);
                 return Verdict::Close;
             }
         };
-        records::received(peer, line);
+        Traffic::Client.received(peer, line);
         let verdict = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
             ClientRequest::Iamat(iamat) => {
                 let observer = &mut Records(&self.title, &self.neighbours);
@@ -61,7 +62,7 @@ impl Server {
             ClientRequest::Whatsat(whatsat) => self.whatsat(id, client, &whatsat, now, out),
         });
         let verdict = verdict.unwrap_or_else(|reason| refuse(peer, line, reason, out));
-        records::sent(peer, &out[before..]);
+        Traffic::Client.sent(peer, &out[before..]);
         verdict
     }
 
@@ -107,7 +108,7 @@ impl Server {
             out.extend_from_slice(&first_line);
             out.extend_from_slice(body);
         }
-        records::sent(peer, &out[before..]);
+        Traffic::Client.sent(peer, &out[before..]);
     }
 }
 

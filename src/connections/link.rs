@@ -7,13 +7,13 @@ use super::{Command, ConnectionId, Server, Verdict};
 use crate::application::Line;
 use crate::clock::Now;
 use crate::herd::{Event, NeighbourId, Observer, Outcome};
-use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, Traffic, target};
 
 impl Server {
     pub(super) fn dial(&mut self, neighbour: NeighbourId) -> Command {
         let address = self.neighbours[usize::from(neighbour.0)].dial.clone();
-        log::debug!("Dialling {} at {address}.", self.known_as(neighbour));
+        log::debug!(target: target::LINK, "Dialling {} at {address}.", self.known_as(neighbour));
         Command::Dial { neighbour, address }
     }
 
@@ -38,8 +38,8 @@ impl Server {
     pub fn link_connected(&mut self, neighbour: NeighbourId, now: Now, out: &mut Vec<u8>) {
         let before = out.len();
         self.herd.link_connected(neighbour, now, out);
-        log::info!("Connected to {}.", self.known_as(neighbour));
-        records::sent(self.known_as(neighbour), &out[before..]);
+        log::info!(target: target::LINK, "Connected to {}.", self.known_as(neighbour));
+        Traffic::Link.sent(self.known_as(neighbour), &out[before..]);
     }
 
     /// A connection to a neighbour that is of no use yet, if there is one.
@@ -60,7 +60,7 @@ impl Server {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         known.link = None;
         let reason = known.refusal.take().unwrap_or_else(|| reason.to_owned());
-        log::debug!("An attempt to reach {} failed: {reason}", known.title);
+        log::debug!(target: target::LINK, "An attempt to reach {} failed: {reason}", known.title);
         self.herd.link_tries_again(neighbour, now);
         reason
     }
@@ -72,9 +72,9 @@ impl Server {
         match known.unreachable.occurs(now.elapsed) {
             Some(lasting) => {
                 // Not limited: `LastingProblem` says when.
-                log::warn!("{title} can't be reached{lasting}: {reason}. It is dialled again.");
+                log::warn!(target: target::LINK, "{title} can't be reached{lasting}: {reason}. It is dialled again.");
             }
-            None => log::debug!("{title} can't be reached: {reason}."),
+            None => log::debug!(target: target::LINK, "{title} can't be reached: {reason}."),
         }
         self.link_over(neighbour, now);
     }
@@ -96,7 +96,7 @@ impl Server {
             Line::Unfinished(_) => return Verdict::Close,
             Line::TooLong(beginning) => {
                 // What follows from it is a warning: no neighbour answers that.
-                log::info!("An answer of {} is too long.", self.known_as(neighbour));
+                log::info!(target: target::LINK, "An answer of {} is too long.", self.known_as(neighbour));
                 beginning
             }
         };
@@ -131,7 +131,7 @@ impl Server {
         known.misnamed.is_over(now.elapsed);
         if let Some(time) = known.unreachable.is_over(now.elapsed) {
             // Not limited: `LastingProblem` says when.
-            log::warn!("{} is reachable again, after {} s.", known.title, time.as_secs());
+            log::warn!(target: target::LINK, "{} is reachable again, after {} s.", known.title, time.as_secs());
         }
         self.commands.push_back(Command::LinkUp(neighbour));
     }
@@ -146,6 +146,7 @@ impl Server {
                 if let Some(lasting) = known.misnamed.occurs(now.elapsed) {
                     // Not limited: `LastingProblem` says when.
                     log::error!(
+                        target: target::LINK,
                         "{title} was dialled, and {name} answered{lasting}. Check `advertise` in the \
                          configuration."
                     );
@@ -187,7 +188,7 @@ impl Server {
         // One that was hung up is gone from the herd's view already.
         if *link == Some(id) {
             *link = None;
-            log::info!("The link to {} is closed.", self.known_as(neighbour));
+            log::info!(target: target::LINK, "The link to {} is closed.", self.known_as(neighbour));
             self.herd.link_closed(neighbour, now, &mut Records(&self.title, &self.neighbours));
         }
     }

@@ -10,7 +10,7 @@ use super::Server;
 use crate::clock::Now;
 use crate::herd::{Differing, NeighbourId};
 use crate::limits::NAMESAKES_RESET_AFTER;
-use crate::logging::{Escaped, LastingProblem};
+use crate::logging::{Escaped, LastingProblem, target};
 
 /// What may be wrong with one neighbour.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ impl Server {
             if let Some(lasting) = odds.namesakes.occurs(now.elapsed) {
                 // Not limited: `LastingProblem` says when.
                 log::warn!(
+                    target: target::LINK,
                     "Two servers or more call themselves {name}, and push each other off the neighbours' port; \
                      this one calls from {peer}. Stop one or rename it{lasting}."
                 );
@@ -69,7 +70,7 @@ impl Server {
         } else if let Some(time) = odds.namesakes.is_over(now.elapsed) {
             let seconds = time.as_secs();
             // Not limited: `LastingProblem` says when.
-            log::warn!("Only one server calls itself {name} now. There were more for {seconds} s.");
+            log::warn!(target: target::LINK, "Only one server calls itself {name} now. There were more for {seconds} s.");
         }
     }
 
@@ -81,6 +82,7 @@ impl Server {
             let name = &self.herd.settings().name;
             // Not limited: `LastingProblem` says when.
             log::warn!(
+                target: target::LINK,
                 "Another server says HELLO from {peer} by this one's own name, {name}. Stop one or rename \
                  it{lasting}."
             );
@@ -95,6 +97,7 @@ impl Server {
             let (name, seconds) = (&self.herd.settings().name, time.as_secs());
             // Not limited: `LastingProblem` says when.
             log::warn!(
+                target: target::LINK,
                 "No other server says HELLO by the name {name} now. One did for {seconds} s."
             );
         }
@@ -113,6 +116,7 @@ fn check_setting(
         if let Some(lasting) = problem.occurs(now.elapsed) {
             // Not limited: `LastingProblem` says when.
             log::warn!(
+                target: target::LINK,
                 "{name} has `{setting}` = {theirs}, and this server {ours}. It must be the same in the whole \
                  herd{lasting}."
             );
@@ -121,6 +125,7 @@ fn check_setting(
         let seconds = time.as_secs();
         // Not limited: `LastingProblem` says when.
         log::warn!(
+            target: target::LINK,
             "{name} has the same `{setting}` as this server now. It differed for {seconds} s."
         );
     }

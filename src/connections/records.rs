@@ -3,62 +3,37 @@
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 
-use log::Level;
-use memchr::memchr;
-
 use super::Neighbour;
 use crate::herd::{Applied, Event, NeighbourId, Observer};
-use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, Traffic, target};
 use crate::protocol::Common;
-
-/// A line that came in.
-pub(super) fn received(from: impl Display, line: &[u8]) {
-    log::info!("Received from {from}: {}", Escaped(line));
-}
-
-/// An answer that goes out: its first line, and the size of what follows.
-pub(super) fn sent(to: impl Display, answer: &[u8]) {
-    if !log::log_enabled!(log::Level::Info) {
-        return; // before the answer is searched for its first line's end
-    }
-    let end = memchr(b'\n', answer).unwrap_or(answer.len());
-    match answer.len() - end {
-        0 if answer.is_empty() => {}
-        0 | 1 => log::info!("Sent to {to}: {}", Escaped(&answer[..end])),
-        rest => log::info!("Sent to {to}: {} and {rest} bytes", Escaped(&answer[..end])),
-    }
-}
 
 /// Why the line before was refused: with the traffic, and once in a while where the traffic is not
 /// recorded.
 pub(super) fn refused(kind: Kind, from: impl Display, reason: impl Display) {
-    log::info!("Refused from {from}: {reason}.");
+    log::info!(target: kind.target(), "Refused from {from}: {reason}.");
     rate_limit::warn_or_count(kind, format_args!("Refused from {from}: {reason}."));
 }
 
-/// A neighbour's line. Marks and acknowledgements are more than all else in a herd without clients, and
-/// say nothing new.
+/// A neighbour's line.
 pub(super) fn received_from_neighbour(name: &str, line: &[u8]) {
-    log::log!(level_of(line), "Received from {name}: {}", Escaped(line));
+    Traffic::of_link(line).received(name, line);
 }
 
 /// What answers a neighbour's line.
 pub(super) fn sent_to_neighbour(name: &str, answer: &[u8]) {
-    match level_of(answer) {
-        Level::Debug => log::debug!("Sent to {name}: {}", Escaped(answer.trim_ascii_end())),
-        _ => sent(name, answer),
-    }
-}
-
-fn level_of(line: &[u8]) -> Level {
-    let is_bookkeeping = line.starts_with(b"MARK ") || line.starts_with(b"ACK ");
-    if is_bookkeeping { Level::Debug } else { Level::Info }
+    Traffic::of_link(answer).sent(name, answer);
 }
 
 /// A connection that came by a port of ours is gone.
 pub(super) fn closed(who: &str, peer: SocketAddr) {
-    log::info!("{who} {peer} is disconnected.");
+    let target = match who {
+        "Client" => target::CLIENT,
+        "Visitor" => target::HTTP,
+        _ => target::LINK,
+    };
+    log::info!(target: target, "{who} {peer} is disconnected.");
 }
 
 /// Writes the herd's events into the log.
@@ -73,20 +48,15 @@ impl Records<'_> {
 impl Observer for Records<'_> {
     fn record(&mut self, event: Event<'_>) {
         match event {
-            Event::Sending { update, neighbour } => log::info!(
-                "Sending {} location at {} to {}.",
-                Escaped(update.id),
-                Escaped(update.location),
-                self.name(neighbour)
-            ),
+            Event::Sending { update, neighbour } => {
+                Traffic::sending(update.id, update.location, self.name(neighbour));
+            }
             Event::CannotSend { update, neighbour } => {
-                let name = self.name(neighbour);
-                let (id, location) = (Escaped(update.id), Escaped(update.location));
-                log::info!("Port {name} is down. Cannot send {id} at {location} to {name}.");
+                Traffic::cannot_send(update.id, update.location, self.name(neighbour));
             }
             Event::Applied { update, applied } => record_applied(Escaped(update.id), applied),
             Event::Marked { neighbour, seq } => {
-                log::debug!("Sent to {}: MARK {}", self.name(neighbour), seq.0);
+                log::debug!(target: target::LINK, "Sent to {}: MARK {}", self.name(neighbour), seq.0);
             }
             Event::SettingsSent {
                 neighbour,
@@ -94,17 +64,19 @@ impl Observer for Records<'_> {
             } => {
                 let dialect = Escaped(dialect);
                 log::info!(
+                    target: target::LINK,
                     "Sent to {}: SETTINGS {dialect} {max_clients} {max_future}",
                     self.name(neighbour)
                 );
             }
             Event::CatchUpReceived { neighbour, updates } => {
                 log::info!(
+                    target: target::LINK,
                     "{} has told what was missing: {updates} updates.",
                     self.name(neighbour)
                 );
             }
-            Event::InSync => log::info!("{} is filled.", self.0),
+            Event::InSync => log::info!(target: target::LINK, "{} is filled.", self.0),
             event => self.note_link(event),
         }
     }
@@ -120,12 +92,13 @@ impl Records<'_> {
     fn note_link(&mut self, event: Event<'_>) {
         match event {
             Event::LinkUp { neighbour, from, behind } => log::info!(
+                target: target::LINK,
                 "The link to {} is up; it has all up to {}, and {behind} changes follow.",
                 self.name(neighbour),
                 from.0
             ),
             Event::CatchUpSent { neighbour, updates } => {
-                log::info!("{} was told what it missed: {updates} updates.", self.name(neighbour));
+                log::info!(target: target::LINK, "{} was told what it missed: {updates} updates.", self.name(neighbour));
             }
             Event::LinkDown { neighbour, reason } => self.warn(
                 Kind::LinkGivenUp,
@@ -138,6 +111,7 @@ impl Records<'_> {
             Event::PeerIdentified { neighbour, from } => {
                 let from = from.map_or(0, |seq| seq.0);
                 log::info!(
+                    target: target::LINK,
                     "{} is connected, and tells what is after {from}.",
                     self.name(neighbour)
                 );
@@ -155,7 +129,7 @@ impl Records<'_> {
                 let text = format_args!(
                     "Refused on the neighbours' port: {reason}. The connection is closed."
                 );
-                log::info!("{text}");
+                log::info!(target: target::LINK, "{text}");
                 rate_limit::warn_or_count(Kind::PeerLineRefused, text);
             }
             Event::PeerTimedOut { neighbour } => self.warn(
@@ -173,8 +147,12 @@ impl Records<'_> {
 
 fn record_applied(id: Escaped<'_>, applied: Applied) {
     match applied {
-        Applied::Stored(seq) => log::debug!("Stored {id} as change {}.", seq.0),
-        Applied::Stale => log::debug!("{id} is known as new, or newer."),
-        Applied::BelowFloor => log::debug!("{id} is older than what a full table keeps."),
+        Applied::Stored(seq) => {
+            log::debug!(target: target::TABLE, "Stored {id} as change {}.", seq.0)
+        }
+        Applied::Stale => log::debug!(target: target::TABLE, "{id} is known as new, or newer."),
+        Applied::BelowFloor => {
+            log::debug!(target: target::TABLE, "{id} is older than what a full table keeps.")
+        }
     }
 }

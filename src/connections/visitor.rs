@@ -7,7 +7,7 @@ use super::places::Places;
 use super::{Server, Verdict, records};
 use crate::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::limits::GAZETTEER_EFFORT;
-use crate::logging::Escaped;
+use crate::logging::Traffic;
 use crate::logging::rate_limit::Kind;
 use crate::places::serving;
 
@@ -74,7 +74,7 @@ impl Server {
     fn visit(&mut self, request: &Request, peer: SocketAddr, out: &mut Vec<u8>) -> Verdict {
         self.effort += GAZETTEER_EFFORT;
         let words = serving::first_words(request);
-        log::info!("Received from {peer}: {}", Escaped(words.as_bytes()));
+        Traffic::Http.received(peer, words.as_bytes());
         let gazetteer = match &self.places {
             Places::Offline(offline) => offline.gazetteer(),
             Places::Service(_) => None,
@@ -84,7 +84,7 @@ impl Server {
             None => (503, b"there is no gazetteer here\n".to_vec()),
         };
         write_response(status, &body, request.keep_alive, out);
-        log::info!("Sent to {peer}: HTTP status {status} and {} bytes", body.len());
+        Traffic::Http.sent_response(peer, status, body.len());
         if request.keep_alive { Verdict::Next } else { Verdict::Close }
     }
 }

@@ -30,6 +30,7 @@ use crate::connections::{ConnectionId, Role};
 use crate::errors::plain;
 use crate::herd::NeighbourId;
 use crate::limits::{LOOKUP_REFRESH, LOOKUP_WAIT};
+use crate::logging::target;
 
 /// How we dial a neighbour.
 #[derive(Debug, Default)]
@@ -245,7 +246,9 @@ fn connect_from(own: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     if let Some(from) = source(own, to, is_of_this_host) {
         match start_connect(Some(from), to) {
             Ok(stream) => return Ok(stream),
-            Err(error) => log::debug!("No connection to {to} from {from}: {}", plain(&error)),
+            Err(error) => {
+                log::debug!(target: target::LINK, "No connection to {to} from {from}: {}", plain(&error))
+            }
         }
     }
     start_connect(None, to)

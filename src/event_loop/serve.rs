@@ -21,8 +21,8 @@ use crate::herd::Peer;
 use crate::limits::{
     ACCEPT_RETRY, ACCEPTS_PER_TURN, CALL_EFFORT, EVICT_IDLE_AFTER, LINGER, MAX_UNIDENTIFIED_PEERS,
 };
-use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, target};
 
 impl EventLoop {
     /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
@@ -242,7 +242,7 @@ impl EventLoop {
             true => self.explain_places(error, &peer.to_string(), handshaking),
             false => explain(error, &peer.to_string()),
         };
-        log::info!("The connection with {peer} is broken: {}", Escaped(reason.as_bytes()));
+        log::info!(target: target::LOOP, "The connection with {peer} is broken: {}", Escaped(reason.as_bytes()));
         if is_places {
             self.places_broken(id, error, handshaking);
         }
@@ -325,14 +325,14 @@ impl EventLoop {
             return rate_limit::warn(Kind::ClientTurnedAway, text);
         }
         let Door::Visitors(tls) = door else {
-            log::info!("Client {peer} is connected.");
+            log::info!(target: target::CLIENT, "Client {peer} is connected.");
             let role = Role::Client(connections::Client::default());
             self.add(Socket::Plain(stream), peer, role, Life::Open);
             return;
         };
         match tls.begin(stream) {
             Ok(tls) => {
-                log::info!("Visitor {peer} is connected.");
+                log::info!(target: target::HTTP, "Visitor {peer} is connected.");
                 let role = Role::Visitor(Box::default());
                 let id = self.add(Socket::Tls(Box::new(tls)), peer, role, Life::Open);
                 self.watch_begun_line(id, true, false); // Its handshake is a line begun.
@@ -345,7 +345,7 @@ impl EventLoop {
     }
 
     fn welcome_stranger(&mut self, stream: TcpStream, peer: SocketAddr) {
-        log::info!("Stranger {peer} is connected to the neighbours' port.");
+        log::info!(target: target::LINK, "Stranger {peer} is connected to the neighbours' port.");
         self.make_room_for_stranger();
         let role = Role::Peer(Peer::Unidentified);
         let id = self.add(Socket::Plain(stream), peer, role, Life::Open);

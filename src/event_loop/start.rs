@@ -26,7 +26,7 @@ use crate::errors::plain;
 use crate::limits::{
     EVENTS_PER_TURN, MAX_LOOKUPS, MAX_UNIDENTIFIED_PEERS, PLACES_JOBS, READ_BYTES_PER_TURN,
 };
-use crate::logging::{Log, stderr};
+use crate::logging::{Log, stderr, target};
 use crate::places::Provider;
 use crate::places::gazetteer::Gazetteer;
 use crate::process;
@@ -103,7 +103,7 @@ impl EventLoop {
         if self.stopping.as_ref().is_some_and(|stopping| stopping.is_hurried) {
             return Err(RunError::Hurried);
         }
-        log::info!("{} has stopped.", self.server.title());
+        log::info!(target: target::LOOP, "{} has stopped.", self.server.title());
         self.log.finish();
         Ok(())
     }
@@ -199,7 +199,7 @@ pub(super) fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 /// Says where the server listens: on standard error, for people and scripts that wait for it. On a
 /// terminal what the operator should know follows; scripts find that in the log, and under a supervisor it has said so.
 fn announce(text: &str, config: &Config) {
-    log::info!("{text}.");
+    log::info!(target: target::LOOP, "{text}.");
     stderr::print_line(text);
     if io::stderr().is_terminal() && std::env::var_os(LIFELINE).is_none() {
         let warnings = config.places.warnings.iter();
@@ -227,6 +227,7 @@ fn guests_at_most(config: &Config, neighbours: usize) -> usize {
     if clients < wanted {
         // Not limited: once, at the start.
         log::warn!(
+            target: target::LOOP,
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
              that `client_connections` allows: raise the limit (ulimit -n). More wait to be accepted."
         );

@@ -18,6 +18,7 @@ use super::timers::Timer;
 use super::{Entry, EventLoop};
 use crate::connections::ConnectionId;
 use crate::limits::{SECOND_SIGNAL_AFTER, SHUTDOWN_GRACE};
+use crate::logging::target;
 
 /// A server that stops.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl EventLoop {
         if self.stopping.is_some() {
             return;
         }
-        log::info!("{} stops.", self.server.title());
+        log::info!(target: target::LOOP, "{} stops.", self.server.title());
         let since = self.now.elapsed;
         self.stopping = Some(Stopping { since, is_over: false, is_hurried: false });
         // Whoever calls as a neighbour now hears of nothing that it needs. To a client that waits in the
@@ -89,6 +90,7 @@ impl EventLoop {
         };
         // Not limited: a server stops once.
         log::warn!(
+            target: target::LOOP,
             "{} leaves, although not all is answered or acknowledged: after {} s {} clients are \
              still connected, and {acknowledged}.",
             self.server.title(),

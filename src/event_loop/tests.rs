@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::LevelFilter;
 use mio::net::UnixStream;
 
 use super::worker::Done;
@@ -12,11 +11,10 @@ use super::{EventLoop, Life, Socket};
 use crate::config::Config;
 use crate::connections::{Client, ConnectionId, Role};
 use crate::herd::NeighbourId;
+use crate::logging::Log;
 
 fn event_loop(config: &Config) -> EventLoop {
-    let folder = tempfile::tempdir().expect("a folder");
-    let log = crate::logging::start(folder.path(), "Within", LevelFilter::Off).expect("a log");
-    EventLoop::new(config, 0, Vec::new(), 10, log).expect("a loop")
+    EventLoop::new(config, 0, Vec::new(), 10, Log::none()).expect("a loop")
 }
 
 /// A connection of a client, and the client's end of it.

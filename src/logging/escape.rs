@@ -2,6 +2,7 @@
 //! around.
 
 use std::fmt::{self, Write};
+use std::io;
 
 /// Shows bytes as text; what is a control character (C1, the bidirectional marks and the
 /// separators U+2028 and U+2029 among them) or not UTF-8 as `\xNN`, a backslash doubled.
@@ -11,8 +12,8 @@ pub struct Escaped<'a>(pub &'a [u8]);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Most of what comes is plain, and goes out in one piece.
-        if let Ok(text) = std::str::from_utf8(self.0)
-            && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'\\')
+        if is_plain(self.0)
+            && let Ok(text) = std::str::from_utf8(self.0)
         {
             return f.write_str(text);
         }
@@ -24,6 +25,22 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
+}
+
+/// Appends what [`Escaped`] shows.
+pub(super) fn append(bytes: &[u8], out: &mut Vec<u8>) {
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+    } else {
+        // A Vec takes everything.
+        let _ = io::Write::write_fmt(out, format_args!("{}", Escaped(bytes)));
+    }
+}
+
+/// Whether the bytes are visible ASCII without a backslash. It looks at all of them, since that is done
+/// many at a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (*byte != b'\\'))
 }
 
 fn write_character(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +81,9 @@ mod tests {
             ),
         ] {
             assert_eq!(Escaped(bytes).to_string(), shown);
+            let mut out = b"a ".to_vec();
+            append(bytes, &mut out);
+            assert_eq!(out, format!("a {shown}").into_bytes());
         }
     }
 }

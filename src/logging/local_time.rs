@@ -1,45 +1,106 @@
-//! The time in front of each record: `06-Jun-19 18:30:55`, local. It is printed once a second
-//! and copied in between.
+//! The time in front of each record: `06-Jun-19 18:30:55`, local, in the report's format, and
+//! `2019-06-07T01:30:55.918963Z` in JSON. All but the microseconds is printed once a second and copied
+//! in between.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::Format;
 use crate::errors::plain;
 
 /// The printed time of the last record.
 #[derive(Debug)]
 pub(super) struct LocalTime {
+    /// UTC with microseconds, or local without.
+    format: Format,
     zone: TimeZone,
     second: i64,
     text: String,
 }
 
+/// The local time zone. Where it is unknown UTC, and a text that says so.
+pub(super) fn local_zone() -> (TimeZone, Option<String>) {
+    match TimeZone::try_system() {
+        Ok(zone) => (zone, None),
+        Err(error) => {
+            let warning =
+                format!("the local time zone is unknown, so times are UTC: {}", plain(&error));
+            (TimeZone::UTC, Some(warning))
+        }
+    }
+}
+
 impl LocalTime {
-    /// By the local time zone. Where that is unknown by UTC, and with a complaint.
-    pub(super) fn new() -> (LocalTime, Option<String>) {
-        let (zone, complaint) = match TimeZone::try_system() {
-            Ok(zone) => (zone, None),
-            Err(error) => {
-                let complaint =
-                    format!("the local time zone is unknown, so times are UTC: {}", plain(&error));
-                (TimeZone::UTC, Some(complaint))
-            }
-        };
-        (LocalTime { zone, second: i64::MIN, text: String::new() }, complaint)
+    /// Times as this format writes them; `zone` is for the report's.
+    pub(super) fn new(format: Format, zone: &TimeZone) -> LocalTime {
+        LocalTime { format, zone: zone.clone(), second: i64::MIN, text: String::new() }
     }
 
-    /// The time now.
-    pub(super) fn now(&mut self) -> &str {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let second = since.as_secs() as i64;
+    /// Appends the time now.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>) {
+        self.append_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), out);
+    }
+
+    fn append_at(&mut self, since_epoch: Duration, out: &mut Vec<u8>) {
+        let second = since_epoch.as_secs() as i64;
         if second != self.second {
             self.second = second;
-            let time = Timestamp::from_second(second).unwrap_or_default();
-            let local = time.to_zoned_datetime(self.zone.clone());
-            self.text = local.strftime("%d-%b-%y %H:%M:%S").to_string();
+            self.text = self.print(Timestamp::from_second(second).unwrap_or_default());
         }
-        &self.text
+        out.extend_from_slice(self.text.as_bytes());
+        if self.format == Format::Json {
+            append_micros(since_epoch.subsec_micros(), out);
+        }
+    }
+
+    fn print(&self, time: Timestamp) -> String {
+        match self.format {
+            Format::Report => {
+                time.to_zoned_datetime(self.zone.clone()).strftime("%d-%b-%y %H:%M:%S").to_string()
+            }
+            Format::Json => time.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+        }
+    }
+}
+
+/// `.918963Z`
+fn append_micros(micros: u32, out: &mut Vec<u8>) {
+    let mut text = *b".000000Z";
+    let mut rest = micros;
+    for digit in text[1..7].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_says_local_seconds_and_json_microseconds_of_utc() {
+        let zone = TimeZone::fixed(jiff::tz::offset(-7));
+        for (format, texts) in [
+            (Format::Report, ["06-Jun-19 17:30:55", "06-Jun-19 17:30:55", "06-Jun-19 17:30:56"]),
+            (
+                Format::Json,
+                [
+                    "2019-06-07T00:30:55.918963Z",
+                    "2019-06-07T00:30:55.000007Z",
+                    "2019-06-07T00:30:56.000000Z",
+                ],
+            ),
+        ] {
+            let mut time = LocalTime::new(format, &zone);
+            let moments = [(55, 918_963_997), (55, 7_000), (56, 0)];
+            for ((seconds, nanos), text) in moments.into_iter().zip(texts) {
+                let mut out = Vec::new();
+                time.append_at(Duration::new(1_559_867_400 + seconds, nanos), &mut out);
+                assert_eq!(String::from_utf8_lossy(&out), text);
+            }
+        }
     }
 }

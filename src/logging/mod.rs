@@ -1,56 +1,82 @@
-//! The log: one line a record, in `<server>_log.txt` (protocol, section 6).
+//! The log: one line a record, in `<server>_log.txt` (protocol, section 6), on standard error, or both.
 //!
-//! A record costs the loop no system call: it is appended to the text of the turn, and at the
-//! turn's end that goes in one piece to a thread that writes. What waits for the disk is
-//! bounded; beyond that records are dropped and counted, and the service goes on. Nothing here
-//! panics, whatever the disk does.
+//! A record costs the loop no system call: it is appended to the text of the turn, and at the turn's end
+//! that goes in one piece to the queue of a thread that writes. If that thread sleeps, waking it is the one
+//! system call (a futex); the queue's lock can cost another one where both meet in the moment in which a
+//! piece changes hands. What waits for an output is bounded; beyond that records are dropped and counted,
+//! and the service goes on. Nothing here panics, whatever the disk does.
 //!
 //! ```text
-//!   log::info!(..) --> turn's text --submit--> queue (8 MiB) --> writer thread --> file
+//!   log::info!(target: ..) --> fern: level of the target, format --> Sink --+
+//!                                                                           |
+//!   Traffic::Client.received(..) --> a bit, bytes --------------------------+--> text of the turn
+//!                                                                                     | submit
+//!                           file <-- writer thread <-- queue (8 MiB) <----------------+
+//!                standard error  <-- writer thread <-- queue (8 MiB) <----------------+
 //! ```
+//!
+//! `fern` decides and formats, and writes nothing: its own outputs make a system call for each record, and
+//! wait. Each output has its own thread and queue, so that one that is stuck or broken stops no other.
 
 mod escape;
+mod file;
+mod json;
 mod lasting;
+mod levels;
+mod limited;
 mod local_time;
 pub mod rate_limit;
+mod settings;
 pub mod stderr;
+pub mod target;
+mod text;
+mod traffic;
 mod writer;
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use fern::{Dispatch, FormatCallback};
+use jiff::tz::TimeZone;
 use log::{Level, LevelFilter, Metadata, Record};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-use rustix::process::geteuid;
 
 pub use escape::Escaped;
+pub use json::set_loop_number;
 pub use lasting::{Lasting, LastingProblem};
-pub use writer::{Opener, Writer};
+pub use levels::{LEVELS, LevelOverrides, Levels, LevelsError, level_named, name_of};
+pub use settings::{Format, OutputKind, Settings};
+pub use traffic::{Party, Traffic};
 
 use crate::errors::plain;
-use crate::limits::{LOG_FLUSH_WAIT, LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
-use local_time::LocalTime;
+use crate::limits::LOG_FLUSH_WAIT;
+use text::TurnText;
+use writer::Writer;
 
-/// The way to the log file. Cheap to clone; every clone leads to the same file.
+/// The way to the log. Cheap to clone; every clone leads to the same outputs.
 #[derive(Clone, Debug)]
 pub struct Log {
-    turn: Arc<Mutex<TurnText>>,
-    writer: Writer,
+    core: Arc<Core>,
 }
 
-/// What was recorded since the last hand-over.
 #[derive(Debug)]
-struct TurnText {
-    text: Vec<u8>,
-    dropped: u64,
-    stamp: LocalTime,
+struct Core {
+    server: String,
+    zone: TimeZone,
+    /// One for each format in use.
+    streams: Vec<Stream>,
+}
+
+/// All that is written in one format.
+#[derive(Debug)]
+struct Stream {
+    format: Format,
+    /// Of the threads that have no text of their own.
+    shared: Mutex<TurnText>,
+    outputs: Vec<Writer>,
 }
 
 /// Why there can be no log.
@@ -62,95 +88,129 @@ pub enum LogError {
     Thread(io::Error),
 }
 
-/// Opens `<dir>/<server>_log.txt` and makes it the log of this process, panics included.
-pub fn start(dir: &Path, server: &str, level: LevelFilter) -> Result<Log, LogError> {
-    let path = dir.join(format!("{server}_log.txt"));
-    let open = {
-        let path = path.clone();
-        move || append_to(&path)
-    };
-    let file = open().map_err(|error| LogError::Open { path, error })?;
-    let reopen: Opener<File> = Box::new(open);
-    let writer = Writer::start(file, reopen).map_err(LogError::Thread)?;
-    let (stamp, complaint) = LocalTime::new();
-    let turn = TurnText { text: Vec::new(), dropped: 0, stamp };
-    let log = Log { turn: Arc::new(Mutex::new(turn)), writer };
+/// The log of this process.
+static PROCESS: OnceLock<Log> = OnceLock::new();
+
+/// Opens the outputs, `<dir>/<server>_log.txt` among them if it is one, and makes this the log of the
+/// process, panics included.
+pub fn start(dir: &Path, server: &str, settings: &Settings) -> Result<Log, LogError> {
+    let (zone, warning) = local_time::local_zone();
+    let mut outputs = Vec::new();
+    for kind in &settings.outputs {
+        outputs.push(open(*kind, dir, server, settings.format, &zone)?);
+    }
+    let shared = Mutex::new(TurnText::new(settings.format, &zone));
+    let stream = Stream { format: settings.format, shared, outputs };
+    let core = Core { server: server.to_owned(), zone, streams: vec![stream] };
+    let log = Log { core: Arc::new(core) };
+    let (level, logger) = dispatch(&log.core, &settings.levels);
     // A second log in one process can only be a test's; the first stays the process's.
-    if log::set_boxed_logger(Box::new(log.clone())).is_ok() {
+    if log::set_boxed_logger(logger).is_ok() && PROCESS.set(log.clone()).is_ok() {
         log::set_max_level(level);
+        traffic::set(&settings.levels);
         log.catch_panics();
     }
-    if let Some(complaint) = complaint {
+    if let Some(warning) = warning {
         // Not limited: once, at the start.
-        log::warn!("{complaint}");
+        log::warn!(target: target::LOOP, "{warning}");
     }
     Ok(log)
 }
 
-/// Opens a log, for its owner to write and its group to read. Never waits: a FIFO that nobody reads
-/// is an error. A symbolic link is followed (`A_log.txt -> /dev/stdout`), unless another user has laid
-/// it there, who could have it point to a file that is ours to write and not theirs.
-fn append_to(path: &Path) -> io::Result<File> {
-    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => {
-            if found.uid() != geteuid().as_raw() && found.uid() != 0 {
-                return Err(io::Error::other("it is a symbolic link of another user"));
-            }
+/// Opens an output and starts its thread.
+fn open(
+    kind: OutputKind,
+    dir: &Path,
+    server: &str,
+    format: Format,
+    zone: &TimeZone,
+) -> Result<Writer, LogError> {
+    let own = TurnText::new(format, zone);
+    let writer = match kind {
+        OutputKind::File => {
+            let path = dir.join(format!("{server}_log.txt"));
+            let file = match file::append_to(&path) {
+                Ok(file) => file,
+                Err(error) => return Err(LogError::Open { path, error }),
+            };
+            let reopen = Box::new(move || file::append_to(&path).map(Some));
+            Writer::start(file, reopen, kind.device(), own, server)
         }
-        // What is none now must not become one meanwhile.
-        _ => flags |= OFlags::NOFOLLOW,
-    }
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o640).custom_flags(flags.bits() as i32);
-    let file = options.open(path).map_err(|error| {
-        let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
-        match Errno::from_io_error(&error) {
-            Some(Errno::NXIO) if is_fifo => io::Error::other("it is a FIFO that nobody reads"),
-            _ => error,
+        OutputKind::Stderr => {
+            let reopen = Box::new(|| Ok(None));
+            Writer::start(stderr::Output, reopen, kind.device(), own, server)
         }
-    })?;
-    // From here on the thread that writes may wait: it is there for that.
-    rustix::io::ioctl_fionbio(&file, false)?;
-    // A disk that is full is no reason not to run.
-    let _ = end_partial_record(path, &file);
-    Ok(file)
+    };
+    writer.map_err(LogError::Thread)
 }
 
-/// A process that was killed, or a disk that was full, may have left the half of a record: the next
-/// one gets a line of its own.
-fn end_partial_record(path: &Path, mut file: &File) -> io::Result<()> {
-    let found = file.metadata()?;
-    if !found.is_file() || found.len() == 0 {
-        return Ok(());
+/// The logger: levels by target, then for each format a child that formats. What it chains appends to the
+/// text of the turn, and nothing else.
+fn dispatch(core: &Arc<Core>, levels: &Levels) -> (LevelFilter, Box<dyn log::Log>) {
+    let mut root = Dispatch::new().level(levels.all);
+    for (target, level) in levels.of_targets() {
+        root = root.level_for(target, level);
     }
-    let mut last = [b'\n'];
-    File::open(path)?.read_exact_at(&mut last, found.len() - 1)?;
-    if last != [b'\n'] {
-        file.write_all(b"\n")?;
+    for (number, stream) in core.streams.iter().enumerate() {
+        let child = match stream.format {
+            Format::Report => Dispatch::new().format(format_report),
+            Format::Json => {
+                let core = Arc::clone(core);
+                Dispatch::new().format(move |out, message, record| {
+                    format_json(&core.server, out, message, record);
+                })
+            }
+        };
+        let sink: Box<dyn log::Log> = Box::new(Sink { core: Arc::clone(core), stream: number });
+        root = root.chain(child.chain(sink));
     }
-    Ok(())
+    root.into_log()
+}
+
+/// What follows the time in the report's format.
+fn format_report(out: FormatCallback<'_>, message: &fmt::Arguments<'_>, record: &Record<'_>) {
+    let level = level_name(record.level());
+    out.finish(format_args!(" - {level}: {}", limited::Limited(message)));
+}
+
+/// What follows the time in a JSON object.
+fn format_json(
+    server: &str,
+    out: FormatCallback<'_>,
+    message: &fmt::Arguments<'_>,
+    record: &Record<'_>,
+) {
+    let mut words = String::new();
+    // Writing to a String fails only where a Display does.
+    let _ = words.write_fmt(*message);
+    let mut rest = Vec::new();
+    json::append_rest(&mut rest, level_name(record.level()), record.target(), server, &words);
+    out.finish(format_args!("{}", String::from_utf8_lossy(&rest)));
 }
 
 impl Log {
-    /// Hands what was recorded since the last time to the thread that writes, in one piece.
-    pub fn submit(&self) {
-        let mut turn = self.turn();
-        if turn.text.is_empty() && turn.dropped == 0 {
-            return;
-        }
-        let dropped = std::mem::take(&mut turn.dropped);
-        let text = std::mem::take(&mut turn.text);
-        turn.text = self.writer.push(text, dropped);
+    /// A log without outputs, for tests of what needs a log to submit to.
+    pub fn none() -> Log {
+        let core = Core { server: String::new(), zone: TimeZone::UTC, streams: Vec::new() };
+        Log { core: Arc::new(core) }
     }
 
-    /// Opens the file anew by its name, for logrotate. If that fails the old one stays.
+    /// Hands what this thread recorded since the last time to the threads that write, in one piece. From
+    /// the first call on this thread has a text of its own.
+    pub fn submit(&self) {
+        self.core.submit_shared();
+        if PROCESS.get().is_some_and(|log| Arc::ptr_eq(&log.core, &self.core)) {
+            text::submit_own(&self.core);
+        }
+    }
+
+    /// Opens the file once more by its name, for logrotate. If that fails the old one stays.
     pub fn reopen(&self) {
         self.submit();
-        self.writer.reopen();
+        self.core.writers().for_each(Writer::reopen);
     }
 
-    /// Says what was only counted, and waits until all is written, but not for ever.
+    /// Records what was only counted, and waits until all is written, for a short time at most.
     pub fn finish(&self) {
         self.finish_within(LOG_FLUSH_WAIT);
     }
@@ -162,30 +222,11 @@ impl Log {
     }
 
     fn write_out(&self, wait: Duration) {
+        let until = Instant::now() + wait;
         self.submit();
-        self.writer.flush(wait);
-    }
-
-    fn turn(&self) -> MutexGuard<'_, TurnText> {
-        // Nothing is done under the lock that could leave the text half changed.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn append(&self, level: &str, text: &str) {
-        let mut turn = self.turn();
-        if turn.text.len() > LOG_QUEUE_BYTES {
-            turn.dropped += 1;
-            return;
+        for writer in self.core.writers() {
+            writer.flush(until);
         }
-        let TurnText { text: all, stamp, .. } = &mut *turn;
-        all.extend_from_slice(stamp.now().as_bytes());
-        for part in [" - ", level, ": ", cut(text)] {
-            all.extend_from_slice(part.as_bytes());
-        }
-        if text.len() > LOG_RECORD_BYTES {
-            all.extend_from_slice(format!(" [cut, {} bytes in all]", text.len()).as_bytes());
-        }
-        all.push(b'\n');
     }
 
     /// A panic is a defect of ours; its record should survive it.
@@ -194,40 +235,115 @@ impl Log {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let text = panic.to_string();
-            log.append("CRITICAL", &format!("{}", Escaped(text.as_bytes())));
+            let text = Escaped(text.as_bytes()).to_string();
+            log.core.append_each(|core, turn| {
+                turn.record("CRITICAL", target::LOOP, &core.server, &text);
+            });
             log.write_out(LOG_FLUSH_WAIT);
             usual(panic);
         }));
     }
 }
 
-impl log::Log for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+impl Core {
+    /// Lets `write` append to the text of this thread in each format.
+    fn append_each(&self, write: impl Fn(&Core, &mut TurnText)) {
+        for number in 0..self.streams.len() {
+            text::append(self, number, |text| write(self, text));
+        }
+    }
+
+    fn shared(&self, stream: usize) -> MutexGuard<'_, TurnText> {
+        // Nothing is done under the lock that could leave the text half changed.
+        self.streams[stream].shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Empty texts for a thread.
+    fn new_texts(&self) -> Vec<TurnText> {
+        self.streams.iter().map(|stream| TurnText::new(stream.format, &self.zone)).collect()
+    }
+
+    fn submit_shared(&self) {
+        for (number, stream) in self.streams.iter().enumerate() {
+            stream.submit(&mut self.shared(number));
+        }
+    }
+
+    /// Takes the texts of a thread, in the order of the streams.
+    fn submit<'a>(&self, texts: impl Iterator<Item = &'a mut TurnText>) {
+        for (stream, text) in self.streams.iter().zip(texts) {
+            stream.submit(text);
+        }
+    }
+
+    fn writers(&self) -> impl Iterator<Item = &Writer> {
+        self.streams.iter().flat_map(|stream| &stream.outputs)
+    }
+}
+
+impl Stream {
+    /// Hands a text to every output, and leaves memory in its place.
+    fn submit(&self, turn: &mut TurnText) {
+        let Some((first, others)) = self.outputs.split_first() else {
+            return;
+        };
+        if turn.is_empty() {
+            return;
+        }
+        let dropped = std::mem::take(&mut turn.dropped);
+        for other in others {
+            other.push_copy(&turn.text, dropped);
+        }
+        turn.text = first.push(std::mem::take(&mut turn.text), dropped);
+    }
+}
+
+/// Where fern's records end: in the text of the turn.
+struct Sink {
+    core: Arc<Core>,
+    stream: usize,
+}
+
+impl Sink {
+    fn append(&self, record: &Record<'_>, text: &mut String) {
+        text.clear();
+        // Formatted before the text is borrowed, so that whatever formatting does, a panic included, can log.
+        // Writing to a String fails only where a Display does.
+        let _ = text.write_fmt(*record.args());
+        text::append(&self.core, self.stream, |turn| turn.push(text));
+    }
+}
+
+impl log::Log for Sink {
+    /// Fern has decided.
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        // Formatted before the lock is taken, so that whatever formatting does, a panic
-        // included, can log.
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
-            // Writing to a String fails only where a Display does.
-            let _ = write!(text, "{}", record.args());
-            self.append(level_name(record.level()), text);
+        let is_done = SCRATCH.try_with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => {
+                self.append(record, &mut scratch);
+                true
+            }
+            // A Display that is just being formatted logs.
+            Err(_) => false,
         });
+        if !matches!(is_done, Ok(true)) {
+            self.append(record, &mut String::new());
+        }
     }
 
     fn flush(&self) {
-        self.finish();
+        if let Some(log) = PROCESS.get() {
+            log.finish();
+        }
     }
 }
 
 thread_local! {
     /// Memory for one record, so that none is allocated for each.
-    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+    static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Python's names of the levels, as in the report's logs.
@@ -237,14 +353,6 @@ fn level_name(level: Level) -> &'static str {
         Level::Warn => "WARNING",
         Level::Info => "INFO",
         Level::Debug | Level::Trace => "DEBUG",
-    }
-}
-
-/// As much of a record as is written.
-fn cut(text: &str) -> &str {
-    match text.floor_char_boundary(LOG_RECORD_BYTES) {
-        end if end < text.len() => &text[..end],
-        _ => text,
     }
 }
 

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::target;
 use crate::limits::WARNING_INTERVAL;
 
 /// What a warning is about. Each is limited by itself, so that a flood of one hides no other.
@@ -59,6 +60,34 @@ impl Kind {
         match self {
             Kind::TlsFailed | Kind::NotWatched | Kind::GazetteerFailed => Level::Error,
             _ => Level::Warn,
+        }
+    }
+
+    /// The target of its records.
+    pub fn target(self) -> &'static str {
+        match self {
+            Kind::ClientLineRefused | Kind::ClientEvicted | Kind::ClientTurnedAway => {
+                target::CLIENT
+            }
+            Kind::PeerLineRefused
+            | Kind::HelloMissing
+            | Kind::TooManyUnidentified
+            | Kind::LinkLineRefused
+            | Kind::LinkGivenUp
+            | Kind::UpdateSkipped
+            | Kind::NeighbourSilent => target::LINK,
+            Kind::HttpRequestRefused => target::HTTP,
+            Kind::TlsFailed => target::TLS,
+            Kind::TooManyQueries
+            | Kind::QueryFailed
+            | Kind::ServiceDistrusted
+            | Kind::LegacyRefused
+            | Kind::GazetteerFailed => target::PLACES,
+            Kind::NotFinished
+            | Kind::Stalled
+            | Kind::BuffersFull
+            | Kind::AcceptFailed
+            | Kind::NotWatched => target::LOOP,
         }
     }
 
@@ -100,7 +129,7 @@ pub fn warn(kind: Kind, text: fmt::Arguments<'_>) {
 /// itself.
 pub fn warn_of(kind: Kind, which: u16, text: fmt::Arguments<'_>) {
     if !say_or_count(kind, which, text) {
-        log::info!("{text}");
+        log::info!(target: kind.target(), "{text}");
     }
 }
 
@@ -118,8 +147,10 @@ fn say_or_count(kind: Kind, which: u16, text: fmt::Arguments<'_>) -> bool {
         admitted
     };
     match admitted {
-        Some(0) => log::log!(kind.level(), "{text}"),
-        Some(count) => log::log!(kind.level(), "{text} ({})", Suppressed(count)),
+        Some(0) => log::log!(target: kind.target(), kind.level(), "{text}"),
+        Some(count) => {
+            log::log!(target: kind.target(), kind.level(), "{text} ({})", Suppressed(count))
+        }
         None => return false,
     }
     true
@@ -156,7 +187,7 @@ fn say(take: impl FnOnce(&mut Limiter) -> Vec<(Kind, u64)>) {
         counts
     };
     for (kind, count) in counts {
-        log::log!(kind.level(), "{}: {}.", Suppressed(count), kind.description());
+        log::log!(target: kind.target(), kind.level(), "{}: {}.", Suppressed(count), kind.description());
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -148,6 +149,24 @@ fn write(message: &[u8]) {
             // Closed, or a terminal that is gone: nobody is there to be told.
             Err(_) => return,
         }
+    }
+}
+
+/// Standard error as an output of the log. It belongs to the log's thread for it, which may wait.
+pub(super) struct Output;
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::write(rustix::stdio::stderr(), bytes) {
+                Err(Errno::AGAIN) => thread::sleep(NON_BLOCKING_PAUSE),
+                result => return result.map_err(io::Error::from),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,21 +1,24 @@
-//! The thread that writes the log. It alone waits for the disk.
+//! The thread that writes to one of the log's outputs. It alone waits for that output: each has a thread
+//! and a queue of its own, so one that is stuck or broken stops no other.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::target;
+use super::text::TurnText;
 use crate::errors::plain;
 use crate::limits::LOG_QUEUE_BYTES;
 
-/// Opens the log's file by its name.
-pub type Opener<F = File> = Box<dyn FnMut() -> io::Result<F> + Send>;
+/// Opens an output once more: the log's file by its name. What can't be opened again gives nothing.
+pub(super) type Opener<F = File> = Box<dyn FnMut() -> io::Result<Option<F>> + Send>;
 
 /// The way to the thread.
 #[derive(Clone, Debug)]
-pub struct Writer {
+pub(super) struct Writer {
     shared: Arc<Shared>,
 }
 
@@ -36,23 +39,40 @@ struct Queue {
     dropped: u64,
     reopen: bool,
     is_writing: bool,
+    /// The thread waits for [`Shared::filled`]. Else nobody needs to wake it, which would cost a system call.
+    is_asleep: bool,
     /// Memory of a piece that was written.
     spare: Vec<u8>,
 }
 
 impl Writer {
-    /// Starts the thread with an open file.
-    pub fn start<F: Write + Send + 'static>(file: F, open: Opener<F>) -> io::Result<Writer> {
+    /// Starts the thread with an open output. `device` is what its messages call it, `own` formats its own
+    /// records, and `server` is named in them.
+    pub(super) fn start<F: Write + Send + 'static>(
+        file: F,
+        open: Opener<F>,
+        device: &'static str,
+        own: TurnText,
+        server: &str,
+    ) -> io::Result<Writer> {
         let shared = Arc::new(Shared::default());
-        let thread =
-            Thread { file, open, shared: Arc::clone(&shared), lost: 0, has_partial_line: false };
+        let thread = Thread {
+            file,
+            open,
+            device,
+            own,
+            server: server.to_owned(),
+            shared: Arc::clone(&shared),
+            lost: 0,
+            has_partial_line: false,
+        };
         thread::Builder::new().name("log".into()).spawn(move || thread.run())?;
         Ok(Writer { shared })
     }
 
     /// Takes a piece of text, and gives memory for the next one. `dropped` records are missing
-    /// from it. Where the disk can't follow, all of it is dropped and counted.
-    pub fn push(&self, text: Vec<u8>, dropped: u64) -> Vec<u8> {
+    /// from it. Where the output can't keep up, all of it is dropped and counted.
+    pub(super) fn push(&self, text: Vec<u8>, dropped: u64) -> Vec<u8> {
         let mut queue = self.shared.lock();
         queue.dropped += dropped;
         if queue.bytes + text.len() > LOG_QUEUE_BYTES {
@@ -62,20 +82,27 @@ impl Writer {
             queue.pieces.push_back(text);
         }
         let memory = std::mem::take(&mut queue.spare);
-        drop(queue);
-        self.shared.filled.notify_one();
+        self.shared.wake(queue);
         memory
     }
 
-    /// Opens the file anew, after what was handed over before.
-    pub fn reopen(&self) {
-        self.shared.lock().reopen = true;
-        self.shared.filled.notify_one();
+    /// The same with a copy of the text.
+    pub(super) fn push_copy(&self, text: &[u8], dropped: u64) {
+        let mut memory = std::mem::take(&mut self.shared.lock().spare);
+        memory.extend_from_slice(text);
+        let memory = self.push(memory, dropped);
+        self.shared.lock().spare = memory;
     }
 
-    /// Waits until all is written, for so long at most. Says whether it is.
-    pub fn flush(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+    /// Opens the file once more, after what was submitted before.
+    pub(super) fn reopen(&self) {
+        let mut queue = self.shared.lock();
+        queue.reopen = true;
+        self.shared.wake(queue);
+    }
+
+    /// Waits until all is written, or until this time. Returns whether it is.
+    pub(super) fn flush(&self, until: Instant) -> bool {
         let mut queue = self.shared.lock();
         while queue.has_work() || queue.is_writing {
             let left = until.saturating_duration_since(Instant::now());
@@ -93,6 +120,15 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Wakes the thread if it sleeps.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let is_asleep = std::mem::take(&mut queue.is_asleep);
+        drop(queue);
+        if is_asleep {
+            self.filled.notify_one();
+        }
+    }
 }
 
 impl Queue {
@@ -105,10 +141,13 @@ impl Queue {
 struct Thread<F> {
     file: F,
     open: Opener<F>,
+    device: &'static str,
+    own: TurnText,
+    server: String,
     shared: Arc<Shared>,
-    /// Records that the disk refused and nobody has been told of.
+    /// Records that the output refused and that no record has reported.
     lost: u64,
-    /// The file ends in the midst of a record.
+    /// The output ends in the midst of a record.
     has_partial_line: bool,
 }
 
@@ -119,11 +158,13 @@ impl<F: Write> Thread<F> {
             queue.is_writing = false;
             while !queue.has_work() {
                 self.shared.drained.notify_all();
+                queue.is_asleep = true;
                 let waited = self.shared.filled.wait(queue);
                 queue = waited.unwrap_or_else(PoisonError::into_inner);
             }
+            queue.is_asleep = false;
             let piece = queue.pieces.pop_front();
-            // Only behind what was handed over before it.
+            // Only behind what was submitted before it.
             let reopen = queue.pieces.is_empty() && std::mem::take(&mut queue.reopen);
             let dropped = match queue.pieces.is_empty() {
                 true => std::mem::take(&mut queue.dropped),
@@ -139,7 +180,7 @@ impl<F: Write> Thread<F> {
         if let Some(mut piece) = piece {
             self.write(&piece);
             let mut queue = self.shared.lock();
-            // Only now: what is being written waits for the disk, too.
+            // Only now: what is being written waits, too.
             queue.bytes -= piece.len();
             piece.clear();
             queue.spare = piece;
@@ -172,7 +213,7 @@ impl<F: Write> Thread<F> {
         }
     }
 
-    /// Ends a record that was torn, so that the next one has a line of its own.
+    /// Ends a line that was not written to its end, so that the next record has a line of its own.
     fn end_partial_line(&mut self) {
         if self.has_partial_line && self.file.write_all(b"\n").is_ok() {
             self.has_partial_line = false;
@@ -183,11 +224,11 @@ impl<F: Write> Thread<F> {
     fn report_dropped(&mut self) {
         self.end_partial_line();
         let lost = std::mem::take(&mut self.lost);
-        let time = super::LocalTime::new().0.now().to_owned();
         let records = if lost == 1 { "record was" } else { "records were" };
-        let text =
-            format!("{time} - WARNING: {lost} {records} dropped: the disk could not keep up.\n");
-        if self.file.write_all(text.as_bytes()).is_err() {
+        let device = self.device;
+        let text = self
+            .record("WARNING", &format!("{lost} {records} dropped: {device} could not keep up."));
+        if self.file.write_all(&text).is_err() {
             self.lost = lost;
         }
     }
@@ -195,20 +236,25 @@ impl<F: Write> Thread<F> {
     /// The new file first: if it can't be opened, the old one is better than none.
     fn reopen(&mut self) {
         let text = match (self.open)() {
-            Ok(file) => {
+            Ok(None) => return,
+            Ok(Some(file)) => {
                 self.file = file;
                 self.has_partial_line = false;
-                "INFO: Log reopened.".to_owned()
+                self.record("INFO", "Log reopened.")
             }
             Err(error) => {
-                format!(
-                    "ERROR: The log could not be reopened and continues here: {}",
-                    plain(&error)
-                )
+                let reason = plain(&error);
+                let text = format!("The log could not be reopened and continues here: {reason}");
+                self.record("ERROR", &text)
             }
         };
-        let time = super::LocalTime::new().0.now().to_owned();
-        self.write(format!("{time} - {text}\n").as_bytes());
+        self.write(&text);
+    }
+
+    /// A record of the thread's own.
+    fn record(&mut self, level: &str, message: &str) -> Vec<u8> {
+        self.own.record(level, target::LOOP, &self.server, message);
+        std::mem::take(&mut self.own.text)
     }
 }
 
@@ -219,8 +265,13 @@ fn records(text: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::mpsc;
+    use std::time::Duration;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::logging::Format;
 
     /// A disk that takes a write when it is told to, and says what it took.
     struct Slow {
@@ -248,7 +299,13 @@ mod tests {
         let (taken, seen) = mpsc::channel();
         let disk = Slow { permits, taken };
         let open: Opener<Slow> = Box::new(|| Err(io::ErrorKind::NotFound.into()));
-        (Writer::start(disk, open).expect("a thread"), permit, seen)
+        let own = TurnText::new(Format::Report, &TimeZone::UTC);
+        let writer = Writer::start(disk, open, "the disk", own, "A").expect("a thread");
+        (writer, permit, seen)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
     }
 
     #[test]
@@ -260,7 +317,7 @@ mod tests {
             writer.push(piece.clone(), 0);
         }
         drop(permit);
-        assert!(writer.flush(Duration::from_secs(30)));
+        assert!(writer.flush(soon()));
         let written = seen.try_iter().collect::<Vec<_>>();
         assert_eq!(written.iter().filter(|bytes| bytes.len() == piece.len()).count(), 2);
         let last = String::from_utf8(written[written.len() - 1].clone()).expect("text");
@@ -275,10 +332,10 @@ mod tests {
             permit.send(answer).expect("the disk is there");
         }
         writer.push(b"first\n".to_vec(), 0);
-        assert!(!writer.flush(Duration::ZERO) || writer.flush(Duration::from_secs(30)));
+        assert!(!writer.flush(Instant::now()) || writer.flush(soon()));
         drop(permit);
         writer.push(b"second\n".to_vec(), 0);
-        assert!(writer.flush(Duration::from_secs(30)));
+        assert!(writer.flush(soon()));
         let written = String::from_utf8(seen.try_iter().flatten().collect()).expect("text");
         assert!(written.starts_with("fir"), "{written}");
         assert!(written.contains("1 record was dropped"), "{written}");

@@ -72,12 +72,12 @@ impl Demonstration {
     /// What the service is started with.
     pub(super) fn service(&self, args: &Args) -> Vec<OsString> {
         let address = format!("{}:{}", Ipv4Addr::LOCALHOST, self.port);
-        let level = args.log_level.to_string().to_lowercase();
-        let level = if level == "warn" { "warning".to_owned() } else { level };
         let mut words: Vec<OsString> = vec!["--places-server".into(), address.into()];
         words.extend(["--tls-dir".into(), self.folder.clone().into()]);
         words.extend(["--log-dir".into(), args.log_dir.clone().into()]);
-        words.extend(["--log-level".into(), level.into()]);
+        if !args.overrides.log_level.is_empty() {
+            words.extend(["--log-level".into(), args.overrides.log_level.to_string().into()]);
+        }
         words
     }
 

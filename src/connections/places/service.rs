@@ -28,6 +28,7 @@ use crate::config::PlacesSettings;
 use crate::connections::{Command, ConnectionId, Verdict};
 use crate::limits::{PLACES_ATTEMPT_PART, PLACES_DISTRUST, PLACES_IDLE, PLACES_READING_PART};
 use crate::logging::rate_limit::{self, Kind};
+use crate::logging::target;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, AreaText, Failure};
 use crate::places::key::ApiKey;
@@ -182,7 +183,7 @@ impl Service {
         if let Some(id) = exchange.query
             && let Some(query) = self.queries.get_mut(id)
         {
-            log::debug!("Connected to the Places service at {}.", exchange.address);
+            log::debug!(target: target::PLACES, "Connected to the Places service at {}.", exchange.address);
             exchange.begin(&query.request, self.response_bytes);
             out.extend_from_slice(&query.request);
         }
@@ -322,7 +323,7 @@ impl Service {
         }
         // A search changes nothing at the service, so also the New API's POST may be said again.
         if may_be_repeated && !std::mem::replace(&mut query.is_repeated, true) {
-            log::debug!("A kept connection with the Places service was closed: once more.");
+            log::debug!(target: target::PLACES, "A kept connection with the Places service was closed: once more.");
             return self.open(id, now);
         }
         self.give_up(id, &Failure::unknown(reason), now);

@@ -9,8 +9,8 @@ use crate::config::format_duration;
 use crate::connections::{Command, ConnectionId, Verdict};
 use crate::http::Response;
 use crate::limits::{PLACES_DISTRUST, PLACES_DOUBT};
-use crate::logging::Escaped;
 use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, target};
 use crate::places::google::{Answer, Api, Failure};
 
 impl Service {
@@ -92,7 +92,7 @@ impl Service {
                 self.let_go(&query, connection);
                 self.deliver(query, response);
             }
-            None => log::debug!("An answer came that nobody waits for."),
+            None => log::debug!(target: target::PLACES, "An answer came that nobody waits for."),
         }
         self.start_waiting(now);
         if is_kept { Verdict::Next } else { Verdict::Close }

@@ -9,6 +9,7 @@ use super::super::queries::{QueryId, Stage};
 use super::Service;
 use crate::connections::{Command, ConnectionId};
 use crate::limits::PLACES_SILENCE_PART;
+use crate::logging::target;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::Failure;
 
@@ -131,7 +132,7 @@ impl Service {
         if std::mem::replace(&mut query.is_repeated, true) {
             return;
         }
-        log::debug!("A kept connection with the Places service is silent: once more.");
+        log::debug!(target: target::PLACES, "A kept connection with the Places service is silent: once more.");
         query.suspect = Some(connection);
         self.drop_idle();
         self.open(id, now);

@@ -1,0 +1,55 @@
+//! Opening the log's file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+/// Opens a log, for its owner to write and its group to read. Never waits: a FIFO that nobody reads
+/// is an error. A symbolic link is followed (`A_log.txt -> /dev/stdout`), unless another user has laid
+/// it there, who could have it point to a file that is ours to write and not theirs.
+pub(super) fn append_to(path: &Path) -> io::Result<File> {
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            if found.uid() != geteuid().as_raw() && found.uid() != 0 {
+                return Err(io::Error::other("it is a symbolic link of another user"));
+            }
+        }
+        // What is none now must not become one meanwhile.
+        _ => flags |= OFlags::NOFOLLOW,
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o640).custom_flags(flags.bits() as i32);
+    let file = options.open(path).map_err(|error| {
+        let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) if is_fifo => io::Error::other("it is a FIFO that nobody reads"),
+            _ => error,
+        }
+    })?;
+    // From here on the thread that writes may wait: it is there for that.
+    rustix::io::ioctl_fionbio(&file, false)?;
+    // A disk that is full is no reason not to run.
+    let _ = end_partial_record(path, &file);
+    Ok(file)
+}
+
+/// A process that was killed, or a disk that was full, may have left the half of a record: the next
+/// one gets a line of its own.
+fn end_partial_record(path: &Path, mut file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [b'\n'];
+    File::open(path)?.read_exact_at(&mut last, found.len() - 1)?;
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(())
+}

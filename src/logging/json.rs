@@ -1,0 +1,205 @@
+//! A record as one JSON object on a line. Its fields stand in this order: `time`, `level`, `target`,
+//! `server`, `loop` (of records of a loop's thread), `event` (of traffic), `message`, and then the
+//! event's own.
+//!
+//! A line has at most 16 KiB and is valid JSON also where a text in it was cut; then it ends with
+//! `"truncated":true`.
+
+use std::cell::Cell;
+use std::str;
+
+use super::escape::Escaped;
+
+/// The fields behind the time, for the record of a logger: up to `}`.
+pub(super) fn append_rest(
+    out: &mut Vec<u8>,
+    level: &str,
+    target: &str,
+    server: &str,
+    message: &str,
+) {
+    append_head(out, level, target, server);
+    let is_cut = append_message(out, message);
+    append_end(out, is_cut);
+}
+
+/// `,"level":…,"target":…,"server":…,"loop":…`
+pub(super) fn append_head(out: &mut Vec<u8>, level: &str, target: &str, server: &str) {
+    append_field(out, "level", level, NAME_BYTES);
+    append_field(out, "target", target, NAME_BYTES);
+    append_field(out, "server", server, NAME_BYTES);
+    match loop_number() {
+        0 => {}
+        number => append_number(out, "loop", number.into()),
+    }
+}
+
+/// `,"message":…`. Returns whether it was cut.
+pub(super) fn append_message(out: &mut Vec<u8>, message: &str) -> bool {
+    append_field(out, "message", message, MESSAGE_BYTES)
+}
+
+/// `,"id":…`: escaped as in the message, and where that loses bytes `,"id_base64":…`. Returns whether it
+/// was cut.
+pub(super) fn append_id(out: &mut Vec<u8>, id: &[u8]) -> bool {
+    let is_cut = append_bytes(out, "id", id);
+    if str::from_utf8(id).is_ok() {
+        return is_cut;
+    }
+    let shown = &id[..id.len().min(BASE64_BYTES)];
+    append_name(out, "id_base64");
+    out.push(b'"');
+    append_base64(out, shown);
+    out.push(b'"');
+    is_cut || shown.len() < id.len()
+}
+
+/// A field with bytes from outside, escaped as in the message. Returns whether it was cut.
+pub(super) fn append_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) -> bool {
+    append_field(out, name, &Escaped(bytes).to_string(), FIELD_BYTES)
+}
+
+/// A field with a text. Returns whether it was cut.
+pub(super) fn append_text(out: &mut Vec<u8>, name: &str, text: &str) -> bool {
+    append_field(out, name, text, FIELD_BYTES)
+}
+
+/// A field with a number.
+pub(super) fn append_number(out: &mut Vec<u8>, name: &str, number: u64) {
+    append_name(out, name);
+    out.extend_from_slice(number.to_string().as_bytes());
+}
+
+/// The end of the object.
+pub(super) fn append_end(out: &mut Vec<u8>, is_cut: bool) {
+    if is_cut {
+        out.extend_from_slice(b",\"truncated\":true");
+    }
+    out.push(b'}');
+}
+
+/// Which loop of its server this thread runs, counted from 1; its records say so.
+pub fn set_loop_number(number: u16) {
+    LOOP.set(number);
+}
+
+fn loop_number() -> u16 {
+    // A record may come while the thread ends.
+    LOOP.try_with(Cell::get).unwrap_or(0)
+}
+
+fn append_field(out: &mut Vec<u8>, name: &str, text: &str, most: usize) -> bool {
+    append_name(out, name);
+    let end = end_within(text, most);
+    // A Vec takes everything, and a str is always valid JSON.
+    let _ = serde_json::to_writer(&mut *out, &text[..end]);
+    end < text.len()
+}
+
+fn append_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// How much of a text fits into so many bytes of a JSON string.
+fn end_within(text: &str, most: usize) -> usize {
+    if text.len() <= most / LONGEST_ESCAPE {
+        return text.len();
+    }
+    let mut length = 0;
+    for (at, letter) in text.char_indices() {
+        length += match letter {
+            '"' | '\\' => 2,
+            letter if letter < ' ' => LONGEST_ESCAPE,
+            letter => letter.len_utf8(),
+        };
+        if length > most {
+            return at;
+        }
+    }
+    text.len()
+}
+
+fn append_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |shift: u32| DIGITS[(bits >> shift & 63) as usize];
+        let digits = [digit(18), digit(12), digit(6), digit(0)];
+        out.extend_from_slice(&digits[..=group.len()]);
+        out.extend_from_slice(&b"=="[..3 - group.len()]);
+    }
+}
+
+thread_local! {
+    /// 0 in a thread that runs no loop.
+    static LOOP: Cell<u16> = const { Cell::new(0) };
+}
+
+// All fields together, their names included, have less than 16 KiB.
+/// A message, as JSON. A client's line has at most 4 KiB, unless the limit was raised.
+const MESSAGE_BYTES: usize = 8 * 1024;
+/// An id or a location, as JSON.
+const FIELD_BYTES: usize = 1_536;
+/// An id's bytes, before they are encoded.
+const BASE64_BYTES: usize = 1_536;
+/// A name of ours; a server's has at most 64 bytes.
+const NAME_BYTES: usize = 128;
+/// `\u001f`
+const LONGEST_ESCAPE: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn object(write: impl FnOnce(&mut Vec<u8>) -> bool) -> Value {
+        let mut out = br#"{"time":"now""#.to_vec();
+        let is_cut = write(&mut out);
+        append_end(&mut out, is_cut);
+        assert!(out.len() <= 16 * 1024);
+        serde_json::from_slice(&out).expect("valid JSON")
+    }
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foob", "Zm9vYg=="),
+            (b"\xff\xfe\x00", "//4A"),
+        ] {
+            let mut out = Vec::new();
+            append_base64(&mut out, bytes);
+            assert_eq!(out, text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_so_that_the_line_stays_valid_and_within_its_limit() {
+        for text in ["\u{1}", "\\", "\"", "a", "ü", "𝄞"] {
+            let value = object(|out| {
+                append_head(out, "INFO", "client", "Goloman");
+                let is_cut = append_message(out, &text.repeat(20_000));
+                append_id(out, &b"\xff\"".repeat(20_000)) | is_cut
+            });
+            assert_eq!(value["truncated"], true);
+            let message = value["message"].as_str().expect("a message");
+            assert!(!message.is_empty() && text.repeat(20_000).starts_with(message));
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_no_utf_8_is_there_as_base64_too() {
+        let value = object(|out| append_id(out, "a\"b\\c\u{2028}".as_bytes()));
+        assert_eq!(value["id"], r#"a"b\\c\xe2\x80\xa8"#);
+        assert!(value.get("id_base64").is_none() && value.get("truncated").is_none());
+        let value = object(|out| append_id(out, b"\xff\n"));
+        assert_eq!((&value["id"], &value["id_base64"]), (&r"\xff\x0a".into(), &"/wo=".into()));
+    }
+}

@@ -1,0 +1,76 @@
+//! The limit of one record in the report's format: a longer message is cut, and its size follows.
+
+use std::fmt::{self, Write};
+
+use crate::limits::LOG_RECORD_BYTES;
+
+/// As much of a message as is written.
+pub(super) fn cut(text: &str) -> &str {
+    match text.floor_char_boundary(LOG_RECORD_BYTES) {
+        end if end < text.len() => &text[..end],
+        _ => text,
+    }
+}
+
+/// Appends the size of a message that was cut.
+pub(super) fn append_size(length: usize, out: &mut Vec<u8>) {
+    if length > LOG_RECORD_BYTES {
+        out.extend_from_slice(format!(" [cut, {length} bytes in all]").as_bytes());
+    }
+}
+
+/// A message that is cut while it is written, so that the whole of it is never in memory.
+pub(super) struct Limited<'a>(pub &'a fmt::Arguments<'a>);
+
+impl fmt::Display for Limited<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Limiter { out: f, length: 0, is_cut: false };
+        // Writing fails only where a Display does: what came so far is the message then.
+        let _ = out.write_fmt(*self.0);
+        let length = out.length;
+        match length > LOG_RECORD_BYTES {
+            true => write!(f, " [cut, {length} bytes in all]"),
+            false => Ok(()),
+        }
+    }
+}
+
+struct Limiter<'a, 'b> {
+    out: &'a mut fmt::Formatter<'b>,
+    /// Of all that came.
+    length: usize,
+    is_cut: bool,
+}
+
+impl Write for Limiter<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = LOG_RECORD_BYTES.saturating_sub(self.length);
+        self.length += text.len();
+        if self.is_cut {
+            return Ok(());
+        }
+        let end = text.floor_char_boundary(room);
+        self.is_cut = end < text.len();
+        self.out.write_str(&text[..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_two_characters_and_says_its_size() {
+        for (text, kept) in [
+            ("x".repeat(LOG_RECORD_BYTES), LOG_RECORD_BYTES),
+            ("x".repeat(LOG_RECORD_BYTES + 1), LOG_RECORD_BYTES),
+            (format!("xx{}", "€".repeat(LOG_RECORD_BYTES)), LOG_RECORD_BYTES - 2),
+        ] {
+            let mut expected = text[..kept].as_bytes().to_vec();
+            append_size(text.len(), &mut expected);
+            assert_eq!(cut(&text).len(), kept);
+            let (head, tail) = text.split_at(text.floor_char_boundary(LOG_RECORD_BYTES / 2));
+            assert_eq!(Limited(&format_args!("{head}{tail}")).to_string().as_bytes(), expected);
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Records of traffic: lines that came in or went out, and updates on their way to neighbours.
+//!
+//! They are nearly all of a log, and so they ask no logger. Whether a kind of them is recorded is a bit,
+//! set when the log starts; where it is set, their bytes are appended to the turn's text, without
+//! [`std::fmt`] where that shows.
+//!
+//! ```text
+//!   Traffic::Client.received(peer, line);      Received from 127.0.0.1:5123: IAMAT kiwi …
+//!   Traffic::Client.sent(peer, answer);        Sent to 127.0.0.1:5123: AT Goloman …
+//!   Traffic::of_link(line).sent(name, line);   Sent to Hands: SETTINGS …
+//!   Traffic::sending(id, location, name);      Sending kiwi location at … to Hands.
+//! ```
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use log::LevelFilter;
+use memchr::memchr;
+
+use super::text::TurnText;
+use super::{Core, Format, Levels, PROCESS, escape, json, target};
+
+/// A kind of traffic that is recorded or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Lines of clients and the answers to them.
+    Client,
+    /// Lines between servers.
+    Link,
+    /// MARK and ACK: more lines than all else in a herd without clients, and nothing new. They are
+    /// recorded at DEBUG, all else at INFO.
+    LinkMarks,
+    /// Updates for neighbours.
+    Flood,
+    /// Requests to the Places server and the answers to them.
+    Http,
+}
+
+/// The other side of a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Party<'a> {
+    Address(SocketAddr),
+    /// A neighbour.
+    Name(&'a str),
+}
+
+/// A record.
+enum Message<'a> {
+    Received { from: Party<'a>, line: &'a [u8] },
+    Sent { to: Party<'a>, answer: &'a [u8] },
+    SentResponse { to: Party<'a>, status: u16, bytes: usize },
+    Sending { id: &'a [u8], location: &'a [u8], neighbour: &'a str },
+    CannotSend { id: &'a [u8], location: &'a [u8], neighbour: &'a str },
+}
+
+/// A bit for each kind that is recorded. None is, before a log has started.
+static RECORDED: AtomicU8 = AtomicU8::new(0);
+
+/// Decides which kinds are recorded.
+pub(super) fn set(levels: &Levels) {
+    let mut bits = 0;
+    for kind in KINDS {
+        if levels.of(kind.target()) >= kind.level() {
+            bits |= kind.bit();
+        }
+    }
+    RECORDED.store(bits, Ordering::Relaxed);
+}
+
+impl Traffic {
+    /// The kind of a line between servers.
+    pub fn of_link(line: &[u8]) -> Traffic {
+        let is_mark = line.starts_with(b"MARK ") || line.starts_with(b"ACK ");
+        if is_mark { Traffic::LinkMarks } else { Traffic::Link }
+    }
+
+    /// Whether records of this kind are written. Without it they cost this look at a bit.
+    #[inline]
+    pub fn is_recorded(self) -> bool {
+        RECORDED.load(Ordering::Relaxed) & self.bit() != 0
+    }
+
+    /// A line that came in, without its newline.
+    #[inline]
+    pub fn received<'a>(self, from: impl Into<Party<'a>>, line: &[u8]) {
+        if self.is_recorded() {
+            self.record(&Message::Received { from: from.into(), line });
+        }
+    }
+
+    /// An answer that goes out: its first line, and the size of what follows. Nothing for an empty one.
+    #[inline]
+    pub fn sent<'a>(self, to: impl Into<Party<'a>>, answer: &[u8]) {
+        if self.is_recorded() && !answer.is_empty() {
+            self.record(&Message::Sent { to: to.into(), answer });
+        }
+    }
+
+    /// An HTTP response that goes out; `bytes` is the size of its body.
+    #[inline]
+    pub fn sent_response<'a>(self, to: impl Into<Party<'a>>, status: u16, bytes: usize) {
+        if self.is_recorded() {
+            self.record(&Message::SentResponse { to: to.into(), status, bytes });
+        }
+    }
+
+    /// An update that goes to a neighbour.
+    #[inline]
+    pub fn sending(id: &[u8], location: &[u8], neighbour: &str) {
+        if Traffic::Flood.is_recorded() {
+            Traffic::Flood.record(&Message::Sending { id, location, neighbour });
+        }
+    }
+
+    /// An update that a neighbour does not get now: there is no link to it.
+    #[inline]
+    pub fn cannot_send(id: &[u8], location: &[u8], neighbour: &str) {
+        if Traffic::Flood.is_recorded() {
+            Traffic::Flood.record(&Message::CannotSend { id, location, neighbour });
+        }
+    }
+
+    #[inline(never)]
+    fn record(self, message: &Message<'_>) {
+        if let Some(log) = PROCESS.get() {
+            log.core.append_each(|core, text| self.write(message, core, text));
+        }
+    }
+
+    fn write(self, message: &Message<'_>, core: &Core, text: &mut TurnText) {
+        if !text.begin() {
+            return;
+        }
+        let level = if self.level() == LevelFilter::Debug { "DEBUG" } else { "INFO" };
+        match text.format {
+            Format::Report => {
+                for part in [" - ", level, ": "] {
+                    text.text.extend_from_slice(part.as_bytes());
+                }
+                let begin = text.text.len();
+                message.append(&mut text.text);
+                text.limit_message(begin);
+            }
+            Format::Json => {
+                json::append_head(&mut text.text, level, self.target(), &core.server);
+                json::append_text(&mut text.text, "event", message.event());
+                text.scratch.clear();
+                message.append(&mut text.scratch);
+                // Bytes from outside are escaped, so it is UTF-8.
+                let words = String::from_utf8_lossy(&text.scratch);
+                let mut is_cut = json::append_message(&mut text.text, &words);
+                is_cut |= message.append_fields(&mut text.text);
+                json::append_end(&mut text.text, is_cut);
+            }
+        }
+        text.text.push(b'\n');
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    fn target(self) -> &'static str {
+        match self {
+            Traffic::Client => target::CLIENT,
+            Traffic::Link | Traffic::LinkMarks => target::LINK,
+            Traffic::Flood => target::FLOOD,
+            Traffic::Http => target::HTTP,
+        }
+    }
+
+    /// From which level on it is recorded.
+    fn level(self) -> LevelFilter {
+        match self {
+            Traffic::LinkMarks => LevelFilter::Debug,
+            _ => LevelFilter::Info,
+        }
+    }
+}
+
+impl Message<'_> {
+    /// The words of the report.
+    fn append(&self, out: &mut Vec<u8>) {
+        match *self {
+            Message::Received { from, line } => {
+                out.extend_from_slice(b"Received from ");
+                from.append(out);
+                out.extend_from_slice(b": ");
+                escape::append(line, out);
+            }
+            Message::Sent { to, answer } => {
+                let end = memchr(b'\n', answer).unwrap_or(answer.len());
+                out.extend_from_slice(b"Sent to ");
+                to.append(out);
+                out.extend_from_slice(b": ");
+                escape::append(&answer[..end], out);
+                let rest = answer.len() - end;
+                if rest > 1 {
+                    // A Vec takes everything.
+                    let _ = write!(out, " and {rest} bytes");
+                }
+            }
+            Message::SentResponse { to, status, bytes } => {
+                out.extend_from_slice(b"Sent to ");
+                to.append(out);
+                let _ = write!(out, ": HTTP status {status} and {bytes} bytes");
+            }
+            Message::Sending { id, location, neighbour } => {
+                out.extend_from_slice(b"Sending ");
+                escape::append(id, out);
+                out.extend_from_slice(b" location at ");
+                escape::append(location, out);
+                out.extend_from_slice(b" to ");
+                out.extend_from_slice(neighbour.as_bytes());
+                out.push(b'.');
+            }
+            Message::CannotSend { id, location, neighbour } => {
+                out.extend_from_slice(b"Port ");
+                out.extend_from_slice(neighbour.as_bytes());
+                out.extend_from_slice(b" is down. Cannot send ");
+                escape::append(id, out);
+                out.extend_from_slice(b" at ");
+                escape::append(location, out);
+                out.extend_from_slice(b" to ");
+                out.extend_from_slice(neighbour.as_bytes());
+                out.push(b'.');
+            }
+        }
+    }
+
+    /// The stable name of what happened.
+    fn event(&self) -> &'static str {
+        match self {
+            Message::Received { .. } => "line_received",
+            Message::Sent { .. } => "line_sent",
+            Message::SentResponse { .. } => "response_sent",
+            Message::Sending { .. } => "flood_sent",
+            Message::CannotSend { .. } => "flood_missed",
+        }
+    }
+
+    /// The event's own fields of a JSON record. Returns whether one was cut.
+    fn append_fields(&self, out: &mut Vec<u8>) -> bool {
+        match *self {
+            Message::Received { from: party, line: bytes }
+            | Message::Sent { to: party, answer: bytes } => {
+                let is_cut = party.append_field(out);
+                json::append_number(out, "bytes", bytes.len() as u64);
+                is_cut
+            }
+            Message::SentResponse { to, status, bytes } => {
+                let is_cut = to.append_field(out);
+                json::append_number(out, "status", status.into());
+                json::append_number(out, "bytes", bytes as u64);
+                is_cut
+            }
+            Message::Sending { id, location, neighbour }
+            | Message::CannotSend { id, location, neighbour } => {
+                let mut is_cut = json::append_id(out, id);
+                is_cut |= json::append_bytes(out, "location", location);
+                json::append_text(out, "neighbour", neighbour) | is_cut
+            }
+        }
+    }
+}
+
+impl Party<'_> {
+    fn append(&self, out: &mut Vec<u8>) {
+        match self {
+            Party::Name(name) => out.extend_from_slice(name.as_bytes()),
+            Party::Address(address) => match address.ip() {
+                IpAddr::V4(ip) => {
+                    let [a, b, c, d] = ip.octets();
+                    for (number, sign) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
+                        append_number(number.into(), out);
+                        out.push(sign);
+                    }
+                    append_number(address.port(), out);
+                }
+                // A Vec takes everything.
+                IpAddr::V6(_) => drop(write!(out, "{address}")),
+            },
+        }
+    }
+
+    fn append_field(&self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Party::Name(name) => json::append_text(out, "neighbour", name),
+            Party::Address(address) => json::append_text(out, "peer", &address.to_string()),
+        }
+    }
+}
+
+impl From<SocketAddr> for Party<'_> {
+    fn from(address: SocketAddr) -> Self {
+        Party::Address(address)
+    }
+}
+
+impl<'a> From<&'a str> for Party<'a> {
+    fn from(name: &'a str) -> Party<'a> {
+        Party::Name(name)
+    }
+}
+
+fn append_number(number: u16, out: &mut Vec<u8>) {
+    let mut digits = [0; 5];
+    let mut begin = digits.len();
+    let mut rest = number;
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[begin..]);
+}
+
+const KINDS: [Traffic; 5] =
+    [Traffic::Client, Traffic::Link, Traffic::LinkMarks, Traffic::Flood, Traffic::Http];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::{Escaped, LevelOverrides};
+
+    fn text(message: &Message<'_>) -> String {
+        let mut out = Vec::new();
+        message.append(&mut out);
+        String::from_utf8(out).expect("a record is UTF-8")
+    }
+
+    #[test]
+    fn a_record_is_written_as_a_formatter_would() {
+        let addresses =
+            ["127.0.0.1:0", "10.200.3.99:65535", "[::1]:5123", "[fe80::1%3]:80", "0.0.0.0:10"];
+        let lines =
+            [&b"IAMAT kiwi +1-2 3.0"[..], b"", b"a\\\xff\x1b\r\"", "café\u{202e}".as_bytes()];
+        for address in addresses {
+            let address: SocketAddr = address.parse().expect("an address");
+            for line in lines {
+                let record = text(&Message::Received { from: address.into(), line });
+                assert_eq!(record, format!("Received from {address}: {}", Escaped(line)));
+            }
+        }
+        let sent = |answer| text(&Message::Sent { to: "Hands".into(), answer });
+        assert_eq!(sent(b"AT A\n"), "Sent to Hands: AT A");
+        assert_eq!(sent(b"AT A"), "Sent to Hands: AT A");
+        assert_eq!(sent(b"AT A\n{}\n\n"), "Sent to Hands: AT A and 5 bytes");
+        let (id, location, neighbour) = (&b"ki\nwi"[..], &b"+1-2"[..], "Hands");
+        assert_eq!(
+            text(&Message::Sending { id, location, neighbour }),
+            "Sending ki\\x0awi location at +1-2 to Hands."
+        );
+        assert_eq!(
+            text(&Message::CannotSend { id, location, neighbour }),
+            "Port Hands is down. Cannot send ki\\x0awi at +1-2 to Hands."
+        );
+        let response = Message::SentResponse { to: "Hands".into(), status: 200, bytes: 7 };
+        assert_eq!(text(&response), "Sent to Hands: HTTP status 200 and 7 bytes");
+    }
+
+    #[test]
+    fn a_kind_is_recorded_by_the_level_of_its_target() {
+        for (typed, recorded) in [
+            ("info", &[Traffic::Client, Traffic::Link, Traffic::Flood, Traffic::Http][..]),
+            ("debug", &KINDS),
+            ("warning", &[]),
+            ("off,link=debug", &[Traffic::Link, Traffic::LinkMarks]),
+            ("info,flood=off,http=error", &[Traffic::Client, Traffic::Link]),
+        ] {
+            let mut levels = Levels::default();
+            LevelOverrides::parse(typed).expect("levels").apply(&mut levels);
+            let found = KINDS.into_iter().filter(|kind| levels.of(kind.target()) >= kind.level());
+            assert_eq!(found.collect::<Vec<_>>(), recorded, "{typed}");
+        }
+    }
+}
