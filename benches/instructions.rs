@@ -18,6 +18,7 @@ use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verd
 use herd_mio::event_loop::Buffers;
 use herd_mio::herd::{self, NeighbourId};
 use herd_mio::http::{Progress, Response, ResponseReader};
+use herd_mio::logging::{Format, Party, Settings, Traffic};
 use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::trim::trim;
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch, FromDialler, Location};
@@ -46,6 +47,8 @@ const CASES: &[Case] = &[
     Case { name: "an HTTP answer of 20 places", parts: 1, run: http_answer },
     Case { name: "trim it to 5 places", parts: 1, run: trim_places },
     Case { name: "judge it, and trim it for one asker", parts: 1, run: judge_and_trim },
+    Case { name: "record a line, report", parts: BATCH, run: || record(Format::Report) },
+    Case { name: "record a line, JSON", parts: BATCH, run: || record(Format::Json) },
 ];
 
 fn main() -> ExitCode {
@@ -146,6 +149,25 @@ fn skew() {
         black_box(Skew(263_873_386)).write(out);
     };
     rounds(out, |_, _| (), |out, ()| write(out));
+}
+
+/// Lines of a client, and what a turn costs once for all of them.
+fn record(format: Format) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink("/dev/null", folder.path().join("A_log.txt")).expect("a link");
+    let settings = Settings { format, ..Settings::default() };
+    let log = herd_mio::logging::start(folder.path(), "A", &settings).expect("a log");
+    let peer = ([127, 0, 0, 1], 5_123).into();
+    rounds(
+        log,
+        |_, _| (),
+        |log, ()| {
+            for _ in 0..BATCH {
+                Traffic::Client.received(Party::Address(peer), black_box(IAMAT));
+            }
+            log.submit();
+        },
+    );
 }
 
 fn framing() {

@@ -1,11 +1,13 @@
-//! What one line costs: to parse, to handle, to be answered over loopback, to reach a neighbour.
+//! What one line costs: to parse, to handle, to be answered over loopback, to reach a neighbour, to be recorded.
 //!
-//! The last two run the real binary in processes of its own, with the log off. Compare figures
+//! Over loopback the real binary runs in processes of its own, with the log off. Compare figures
 //! of one run only: machines differ, and so does one machine from hour to hour.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -14,10 +16,12 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
 use herd_mio::http::{Progress, ResponseReader};
+use herd_mio::logging::{Escaped, Format, Settings, Traffic, target};
 use herd_mio::places::Area;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::{answer, trim};
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
+use log::{Level, Log, Metadata, Record};
 
 const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
 
@@ -210,5 +214,79 @@ impl Talk {
     }
 }
 
-criterion_group!(benches, parse, handle, places, answer, loopback);
+/// A record of a line that came in, by three ways: a logger that only formats and appends, fern before it,
+/// and the writer for traffic. The last of all, because the log of this process is on from then on.
+fn records(criterion: &mut Criterion) {
+    let line = IAMAT;
+    let peer: SocketAddr = ([127, 0, 0, 1], 5_123).into();
+    let plain = Plain(Mutex::default());
+    criterion.bench_function("record a line, a plain logger", |bencher| {
+        let mut number = 0;
+        bencher.iter(|| {
+            let text = format_args!("Received from {peer}: {}", Escaped(line));
+            let record = Record::builder().level(Level::Info).target("client").args(text).build();
+            plain.log(&record);
+            number += 1;
+            if number % RECORDS_PER_TURN == 0 {
+                plain.0.lock().expect("a text").clear();
+            }
+        });
+    });
+    for format in [Format::Report, Format::Json] {
+        // A process has one log, so the second format is one for another process.
+        let is_chosen = std::env::var_os("LOG_FORMAT").is_some_and(|name| name == "json");
+        if is_chosen == (format == Format::Json) {
+            log_by(criterion, format, peer, line);
+        }
+    }
+}
+
+/// The log of this process, written to nowhere.
+fn log_by(criterion: &mut Criterion, format: Format, peer: SocketAddr, line: &'static [u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink("/dev/null", folder.path().join("Bench_log.txt")).expect("a link");
+    let settings = Settings { format, ..Settings::default() };
+    let log = herd_mio::logging::start(folder.path(), "Bench", &settings).expect("a log");
+    let mut number = 0;
+    let mut turn_ends = || {
+        number += 1;
+        if number % RECORDS_PER_TURN == 0 {
+            log.submit();
+        }
+    };
+    let name = format.name();
+    criterion.bench_function(&format!("record a line, through fern, {name}"), |bencher| {
+        bencher.iter(|| {
+            log::info!(target: target::CLIENT, "Received from {peer}: {}", Escaped(line));
+            turn_ends();
+        });
+    });
+    criterion.bench_function(&format!("record a line, the traffic writer, {name}"), |bencher| {
+        bencher.iter(|| {
+            Traffic::Client.received(std::hint::black_box(peer), std::hint::black_box(line));
+            turn_ends();
+        });
+    });
+}
+
+/// A logger that does what ours did without fern: it formats, then appends under a lock.
+struct Plain(Mutex<String>);
+
+impl Log for Plain {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut text = self.0.lock().expect("a text");
+        text.push_str("06-Jun-19 18:30:55");
+        writeln!(text, " - INFO: {}", record.args()).expect("a String takes all");
+    }
+
+    fn flush(&self) {}
+}
+
+const RECORDS_PER_TURN: usize = 64;
+
+criterion_group!(benches, parse, handle, places, answer, loopback, records);
 criterion_main!(benches);

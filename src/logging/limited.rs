@@ -66,7 +66,7 @@ mod tests {
             ("x".repeat(LOG_RECORD_BYTES + 1), LOG_RECORD_BYTES),
             (format!("xx{}", "€".repeat(LOG_RECORD_BYTES)), LOG_RECORD_BYTES - 2),
         ] {
-            let mut expected = text[..kept].as_bytes().to_vec();
+            let mut expected = text.as_bytes()[..kept].to_vec();
             append_size(text.len(), &mut expected);
             assert_eq!(cut(&text).len(), kept);
             let (head, tail) = text.split_at(text.floor_char_boundary(LOG_RECORD_BYTES / 2));
