@@ -1,4 +1,4 @@
-//! The certificates of a Places service of our own: an authority made for it alone, and a certificate
+//! The certificates of our own Places server: an authority made for it alone, and a certificate
 //! of that authority for this machine. Made once and kept in a folder, so that a service that is
 //! started again is still trusted by those who trust it now.
 //!
@@ -8,7 +8,7 @@
 //! | `places.pem` | the service's certificate, for `localhost` and the loopback addresses |
 //! | `places-key.pem` | its key, for its owner's eyes only |
 //!
-//! The authority's own key is thrown away: it signs nothing else. Certificates that somebody else has put
+//! The authority's own key is discarded: it signs nothing else. Certificates that somebody else has put
 //! there are used, and never replaced.
 
 use std::collections::hash_map::RandomState;
@@ -43,11 +43,11 @@ pub struct Identity {
 /// Why there are no certificates.
 #[derive(Debug)]
 pub enum CertificateError {
-    /// They could not be made.
+    /// They could not be created.
     Make(rcgen::Error),
-    /// A file can't be read or written.
+    /// A file cannot be read or written.
     File { path: PathBuf, error: io::Error },
-    /// The folder is not there and can't be made.
+    /// The folder does not exist and cannot be created.
     Create { path: PathBuf, error: io::Error },
     /// Another user could put their own key into the folder, or read ours.
     Folder { path: PathBuf, reason: String },
@@ -118,8 +118,8 @@ fn certificates(text: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
 }
 
-/// Waits until no other process makes certificates in the folder. One that takes too long, or a file
-/// system without locks, is no reason not to: each file is put in its place as a whole.
+/// Waits until no other process makes certificates in the folder. If that takes too long, or the file
+/// system has no locks, it goes on: each file is replaced as a whole.
 fn wait_for(lock: &File) {
     let begin = Instant::now();
     while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err()
@@ -166,8 +166,8 @@ fn is_no_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-/// Writes beside the file and then puts it in its place, so that nobody ever reads half of one. The
-/// file beside it is new and its owner's alone, whatever others have laid there.
+/// Writes a temporary file and renames it, so that nobody ever reads half of one. The temporary file is
+/// new and readable by its owner only, whatever others have put there.
 fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), CertificateError> {
     let random = RandomState::new().hash_one(name);
     let beside = folder.join(format!(".{name}.{random:016x}"));
@@ -181,7 +181,7 @@ fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), Certifi
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&beside, &path));
     written.map_err(|error| {
-        // What is left of it is of no use; that it can't be removed is the smaller trouble.
+        // The rest of it is useless; failing to remove it matters less.
         let _ = fs::remove_file(&beside);
         at(&path, error)
     })
@@ -194,27 +194,26 @@ fn at(path: &Path, error: io::Error) -> CertificateError {
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CertificateError::Make(error) => write!(f, "can't make a certificate: {error}"),
+            CertificateError::Make(error) => write!(f, "cannot create a certificate: {error}"),
             CertificateError::File { path, error } => {
-                write!(f, "the certificate's file {}: {}", path.display(), plain(error))
+                write!(f, "cannot use the certificate file {}: {}", path.display(), plain(error))
             }
             CertificateError::Create { path, error } => write!(
                 f,
-                "can't make the folder {}: {}; choose another with --tls-dir",
+                "cannot create the folder {}: {}; choose another one with --tls-dir",
                 path.display(),
                 plain(error)
             ),
             CertificateError::Folder { path, reason } => write!(
                 f,
-                "the folder {} is no place for a key: {reason}; choose one of your own with \
+                "the folder {} is not safe for a private key: {reason}; choose another one with \
                  --tls-dir",
                 path.display()
             ),
             CertificateError::Foreign { path } => write!(
                 f,
-                "{} was not made by this program, and does not make a whole with {CA}, \
-                 {CERTIFICATE} and {KEY} beside it; complete them, or choose another folder with \
-                 --tls-dir",
+                "{} was not created by this program, and the set of {CA}, {CERTIFICATE} and {KEY} is \
+                 incomplete; complete it, or choose another folder with --tls-dir",
                 path.display()
             ),
         }
@@ -229,7 +228,7 @@ pub const CA: &str = "ca.pem";
 const MARK: &str = "herd-mio Places";
 /// More than any of the files has.
 const FILE_BYTES: u64 = 1024 * 1024;
-/// How long another process that makes certificates is waited for, and how often it is looked.
+/// How long to wait for another process that makes certificates, and how often to check.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_PROBE: Duration = Duration::from_millis(10);
 const CERTIFICATE: &str = "places.pem";

@@ -1,11 +1,9 @@
-//! What messages for an operator have in common: errors of the system in plain words, and the name that was
-//! probably meant.
+//! Common parts of messages: system errors in plain words, and suggestions for mistyped names.
 
 use std::fmt;
 
-/// What the system says about an error, without its number: "Address already in use", and not
-/// "Address already in use (os error 98)". A number helps nobody who can't look it up. It may be an error of a
-/// library, too, that quotes one of the system.
+/// The text of an error without the system's number: "Address already in use", not "Address already in use
+/// (os error 98)". Also for errors of libraries that quote one of the system.
 pub fn plain(error: &impl fmt::Display) -> String {
     without_numbers(&error.to_string())
 }
@@ -33,8 +31,8 @@ fn without_numbers(text: &str) -> String {
     kept
 }
 
-/// The same text without API keys: one that was typed in a wrong place is in a message else. Google's are known by
-/// how they begin.
+/// The same text without API keys, because a message may quote a key that was typed in the wrong place. Recognises
+/// Google's by their beginning.
 pub fn without_keys(text: &str) -> String {
     let is_of_key = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
     let mut parts = text.split(KEY_BEGINS);
@@ -48,11 +46,11 @@ pub fn without_keys(text: &str) -> String {
     kept
 }
 
-/// The name that was probably meant, for "did you mean": the nearest one, if no more than every third of its
-/// letters is another. So of one and two letters none is; capitals count as small letters.
+/// The most similar name, for "did you mean": at most every third letter may differ, so names of one or two letters
+/// are never suggested for others. Ignores case.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST_NAME {
-        return None; // Nobody meant that, and comparing it would take its time.
+        return None; // Nobody meant that, and comparing it is slow.
     }
     let word = word.to_lowercase();
     let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
@@ -68,7 +66,7 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
     nearest(word, names).map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
-/// Names as a sentence lists them; of very many only the first.
+/// Names, separated by commas; of very many only the first ones.
 pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     let shown: Vec<&str> = names.iter().take(NAMES_LISTED).map(AsRef::as_ref).collect();
     let left = names.len() - shown.len();

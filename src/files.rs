@@ -1,4 +1,4 @@
-//! Files that the operator names: read as a whole, up to a limit, for they may be anything.
+//! Reads files that the operator names, as a whole and up to a limit, because they may be anything.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -12,7 +12,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     File::open(path)?.take(INPUT_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > INPUT_FILE_BYTES {
         let most = INPUT_FILE_BYTES / (1024 * 1024);
-        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("more than {most} MiB")));
+        return Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {most} MiB")));
     }
     Ok(bytes)
 }

@@ -1,5 +1,5 @@
-//! What a process inherits from its parent and must not depend on: signals that are blocked or
-//! ignored, children that somebody else has started, a terminal that may go away.
+//! State that a process inherits from its parent and must not depend on: blocked or ignored
+//! signals, children that somebody else has started, a terminal that may be closed.
 //!
 //! A signal mask and ignored signals survive fork and exec, so each process sets its own
 //! ([`begin`]), at the start of `main` and before any thread, for threads inherit the mask, too.
@@ -32,24 +32,24 @@ struct Found {
 
 static FOUND: OnceLock<Found> = OnceLock::new();
 
-/// Sets every signal that matters to a known state. To be called once, before any thread is started.
+/// Sets every relevant signal to a known state. Call this once, before any thread is started.
 pub fn begin() {
     let found = FOUND.get_or_init(look);
     let mut blocked = log_signals();
     if found.has_terminal {
-        // It means the end of the terminal: what waits for a file then should end, too.
+        // It means that the terminal was closed: a process that still waits for a file should end.
         blocked.remove(Signal::SIGHUP);
     }
     // Blocked, not handled: after a handler the kernel would send it again for the same write.
     blocked.add(Signal::SIGTTOU);
     // It fails only for masks that the kernel does not know.
     let _ = blocked.thread_set_mask();
-    // Nobody looks at the flag: it is enough that the signal does not end the process.
+    // Nothing reads the flag: the handler only keeps the signal from killing the process.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     name_process();
 }
 
-/// The signals that the operator controls a process with, and the one that tells of a child.
+/// The signals by which an operator controls a process, and the one about its children.
 pub fn control_signals() -> Vec<i32> {
     let mut signals = vec![SIGTERM, SIGINT, SIGUSR1, SIGCHLD];
     if !FOUND.get_or_init(look).ignores_sighup {
@@ -58,32 +58,32 @@ pub fn control_signals() -> Vec<i32> {
     signals
 }
 
-/// Lets those through that came before there was somebody to handle them, and all later ones. To be
-/// called on the main thread once [`control_signals`] are handled.
+/// Unblocks the signals of the log, also those that are pending. Call this on the main thread once
+/// [`control_signals`] are handled.
 pub fn hear() {
     // It fails only for signals that the kernel does not know.
     let _ = log_signals().thread_unblock();
 }
 
-/// The signals that open the log anew. (SIGHUP may mean more.)
+/// The signals that reopen the log. (SIGHUP may mean more.)
 fn log_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGUSR1, Signal::SIGHUP])
 }
 
-/// Lets the process open so many descriptors, as far as it may. Says how many it can.
+/// Raises the limit on open descriptors to `needed`, as far as allowed, and returns the limit.
 pub fn raise_descriptors(needed: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         let most = limit.maximum.unwrap_or(u64::MAX);
         let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
-        // Where that is not allowed, what there is must do.
+        // If that is not allowed, continue with the current limit.
         let _ = setrlimit(Resource::Nofile, raised);
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Whether the process had a controlling terminal at its start and has none now: somebody has
-/// closed it. SIGHUP then means the end, and not a new log.
+/// Whether the process had a controlling terminal at its start and has none now because it was
+/// closed. SIGHUP then stops the process instead of reopening the log.
 pub fn has_lost_its_terminal() -> bool {
     FOUND.get_or_init(look).has_terminal && open_terminal() == Err(Errno::NXIO)
 }
@@ -106,8 +106,8 @@ fn look() -> Found {
     Found { ignores_sighup: ignores(SIGHUP), has_terminal: open_terminal().is_ok() }
 }
 
-/// Whether a signal is ignored. Where there is no `/proc` this can't be told without `unsafe`, and
-/// the answer is no.
+/// Whether a signal is ignored. Without `/proc` there is no way to know without `unsafe`, and the
+/// answer is no.
 fn ignores(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

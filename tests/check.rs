@@ -62,7 +62,7 @@ fn the_output_of_check_is_an_equivalent_configuration() {
 fn check_shows_the_reports_herd() {
     let printed = text(&herd_mio(&["--check", "--dialect=course"]).stdout);
     for part in [
-        "# The configuration as it is read: 5 servers, 5 links.",
+        "# Effective configuration: 5 servers, 5 links.",
         "dialect = \"course\"",
         "max_clients = 1000000",
         "name = \"Goloman\"\nlisten = \"127.0.0.1:12138\"\npeer_listen = \"127.0.0.1:22138\"\n\
@@ -103,7 +103,7 @@ fn suspicious_configuration_warns() {
     if range.is_ok_and(|range| range.split_whitespace().eq(["32768", "60999"])) {
         for port in [40_000, 50_000] {
             let part = format!(
-                "# warning: B listens on 127.0.0.1:{port}, a port that the system gives to outgoing"
+                "# warning: B listens on 127.0.0.1:{port}, a port that the system uses for outgoing"
             );
             assert!(printed.contains(&part), "{part}: {printed}");
         }

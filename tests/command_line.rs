@@ -53,7 +53,7 @@ fn an_unusable_command_line_is_explained() {
     is_unusable(&["--server", "--log-dir", "x"], "--server needs a value");
     is_unusable(
         &["--check", "--config", "/nowhere/herd.toml"],
-        "can't read /nowhere/herd.toml, the file of --config: No such file",
+        "cannot read /nowhere/herd.toml (--config): No such file",
     );
     for option in ["--config", "--log-dir", "--places-key", "--places-ca", "--dialect", "--server"]
     {
@@ -254,7 +254,7 @@ fn a_provider_without_a_key_is_refused_with_what_it_needs() {
     for provider in ["google", "google-new"] {
         is_unusable(
             &["--server", "Goloman", "--places", provider],
-            &format!("{provider} needs an API key: give --places-key-file"),
+            &format!("{provider} needs an API key: use --places-key-file"),
         );
     }
 }
@@ -275,8 +275,8 @@ fn the_key_and_the_certificates_are_read_at_the_start_and_the_key_is_never_shown
     let (_folder, two_words) = file("sesame open\n");
     let two_words = two_words.to_str().expect("text");
     is_unusable(&["--check", "--places-key-file", two_words], "is not a valid API key");
-    is_unusable(&["--check", "--places-key-file", "/nowhere/key"], "can't read /nowhere/key");
+    is_unusable(&["--check", "--places-key-file", "/nowhere/key"], "cannot read /nowhere/key");
     is_unusable(&["--check", "--places-ca", path], "there is no certificate in it");
-    is_unusable(&["--check", "--places-ca", "/nowhere/ca"], "can't read /nowhere/ca");
+    is_unusable(&["--check", "--places-ca", "/nowhere/ca"], "cannot read /nowhere/ca");
     is_unusable(&["--check", "--places-url", "https://a/b?c"], "an https:// URL without a query");
 }

@@ -128,7 +128,7 @@ fn certificates_of_others_are_not_replaced() {
     fs::write(tls.join("places-key.pem"), key.serialize_pem()).expect("a file");
     let ended = run_to_end(service(&tls, &logs));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("places.pem was not made by this program"), "{ended:?}");
+    assert!(ended.stderr.contains("places.pem was not created by this program"), "{ended:?}");
     assert_eq!(fs::read_to_string(tls.join("places.pem")).expect("a file"), certificate);
     fs::write(tls.join("ca.pem"), &certificate).expect("a file");
     run_service(service(&tls, &logs));
@@ -283,7 +283,7 @@ fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
     let setup = Setup::new(&[("Goloman", &[])]);
     let path = setup.folder.path().join("no folder");
     fs::write(&path, "").expect("a file");
-    for (is_temporary, remedy) in [(true, "TMPDIR"), (false, "another with --tls-dir")] {
+    for (is_temporary, remedy) in [(true, "TMPDIR"), (false, "another one with --tls-dir")] {
         let mut command = Herd::command(&setup);
         match is_temporary {
             true => command.env("TMPDIR", &path),
@@ -293,6 +293,6 @@ fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
         assert_eq!(ended.code, Some(1), "{ended:?}");
         let folder = format!("{}: ", path.display());
         assert!(ended.stderr.contains(&folder) && ended.stderr.contains(remedy), "{ended:?}");
-        assert!(!ended.stderr.contains("certificate's file"), "{ended:?}");
+        assert!(!ended.stderr.contains("certificate file"), "{ended:?}");
     }
 }

@@ -92,7 +92,7 @@ fn a_herd_with_a_port_in_use_starts_no_server_and_names_the_port() {
     let _holder = TcpListener::bind(taken).expect("the port is ours");
     let ended = run_to_end(Herd::command(&setup));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let says = format!("Hands can't listen for neighbours on {taken}: Address already in use");
+    let says = format!("Hands cannot listen on {taken}, for neighbours: Address already in use");
     assert!(ended.stderr.contains(&says), "{ended:?}");
     assert!(!setup.log_file("Goloman").exists(), "nothing was started");
 }

@@ -31,9 +31,9 @@ fn no_message_shows_the_number_of_an_error() {
     for (words, part) in [
         (&["--check", "--config", "/nowhere/herd.toml"] as &[&str], "No such file"),
         (&["--check", "--config", "/"], "directory"),
-        (&["--check", "--config", "/dev/zero"], "more than"),
+        (&["--check", "--config", "/dev/zero"], "larger than"),
         (&["--check", "--places-key-file", "/nowhere/key"], "No such file"),
-        (&["--check", "--places-key-file", "/dev/zero"], "more than"),
+        (&["--check", "--places-key-file", "/dev/zero"], "larger than"),
         (&["--check", "--places-ca", "/nowhere/ca"], "No such file"),
         (&["--server", "Hands", "--log-dir", "/nowhere"], "No such file"),
         (&["--places-server", "127.0.0.1:0", "--tls-dir", "/dev/null/x"], "Not a directory"),

@@ -256,9 +256,9 @@ fn a_server_that_does_not_stop_is_killed_and_the_status_is_1() {
     send_signal(stuck, Signal::STOP);
     herd.signal(Signal::TERM);
     assert_eq!(herd.wait().code(), Some(1));
-    herd.wait_until_said("still not stopped: Hands");
+    herd.wait_until_said("killed because they did not stop within ");
     let said = herd.said();
-    let after = said.split("killed after ").nth(1).and_then(|text| text.split(' ').next());
+    let after = said.split("did not stop within ").nth(1).and_then(|text| text.split(' ').next());
     let seconds: f32 = after.and_then(|text| text.parse().ok()).expect("it says after how long");
     assert!(seconds >= 5.0, "{said}");
     assert_eq!(herd.left(), [0; 0]);

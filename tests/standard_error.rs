@@ -88,7 +88,7 @@ fn each_message_is_one_write() {
     said.extend((0..2).map(|_| receive()));
     assert!(said.iter().all(|message| is_whole(message)), "{said:?}");
     said.sort();
-    let begins = ["Goloman listens on", "Hands listens on", "Hands listens on", "Hands was ended"];
+    let begins = ["Goloman listens on", "Hands listens on", "Hands listens on", "Hands was killed"];
     for (message, begin) in said.iter().zip(begins) {
         assert!(message.starts_with(begin), "{said:?}");
     }

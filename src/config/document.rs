@@ -1,8 +1,8 @@
-//! A configuration's text as sections, keys and values, each with its place: a mistake is told with the file, the
-//! line and the column.
+//! A configuration's text as sections, keys and values, each with its place, so that a mistake is reported with file,
+//! line and column.
 //!
-//! Nothing here knows which keys there are. A section is asked for each of them, and at the end for those that nobody
-//! has asked for. Mistakes are collected, so that all of them are told at once.
+//! This module does not know which keys exist. Its caller asks a section for each of them, and at the end the section
+//! reports those that nobody asked for. Mistakes are collected and reported together.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -85,7 +85,7 @@ impl<'t> Document<'t> {
         self.keys.borrow().iter().cloned().collect()
     }
 
-    /// Whether there are so many mistakes that the next one is not shown: then it need not be explained at length.
+    /// Whether the next mistake will not be shown, so that its explanation can be short.
     pub fn has_many(&self) -> bool {
         self.faults.borrow().len() >= FAULTS_SHOWN
     }
@@ -108,7 +108,7 @@ impl<'t> Document<'t> {
         let mut faults = self.faults.borrow().clone();
         faults.sort();
         let more = faults.len().saturating_sub(FAULTS_SHOWN);
-        // Only for those that are shown: to count the lines takes its time.
+        // Only for those that are shown, because counting lines is slow.
         let numbered = faults.into_iter().take(FAULTS_SHOWN).map(|(at, text)| {
             let (line, column) = place(self.text, at);
             Fault { line, column, text }
@@ -116,16 +116,15 @@ impl<'t> Document<'t> {
         ConfigError::File { path: self.path.to_owned(), faults: numbered.collect(), more }
     }
 
-    /// Why the text is no TOML, without the parser's terms where people often make that mistake.
+    /// Why the text is not valid TOML; for frequent mistakes without the parser's terms.
     fn unreadable(&self, message: &str, at: &Range<usize>) -> String {
         let said = |(begin, _): &&(&str, &str)| message.starts_with(begin);
         match TOML_MISTAKES.iter().find(said) {
             _ if message.starts_with("duplicate key") => {
                 let key = self.shown(at);
-                let servers = if key == "server" { ", or [[server]] for each server" } else { "" };
-                format!(
-                    "{key} is defined twice; define it once, with all that belongs to it{servers}"
-                )
+                let servers =
+                    if key == "server" { ", or write [[server]] for each server" } else { "" };
+                format!("`{key}` is defined twice; define it once, with all of its keys{servers}")
             }
             Some((_, plain)) => (*plain).to_owned(),
             None => format!("this is not valid TOML: {message}"),
@@ -162,7 +161,7 @@ impl<'d, 't> Section<'d, 't> {
         self.given.contains(&key)
     }
 
-    /// From now on messages name it so.
+    /// Sets the name that messages give it.
     pub fn call(&mut self, title: String) {
         self.title = title;
     }
@@ -188,7 +187,7 @@ impl<'d, 't> Section<'d, 't> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };
-        let (at, expected) = (value.span(), format!("sections, [[{key}]] in two brackets each"));
+        let (at, expected) = (value.span(), format!("sections that begin with [[{key}]]"));
         let DeValue::Array(values) = value.into_inner() else {
             self.refuse(key, &at, &expected);
             return Vec::new();
@@ -219,7 +218,7 @@ impl<'d, 't> Section<'d, 't> {
         };
         let at = value.span();
         let DeValue::Array(values) = value.into_inner() else {
-            self.refuse(key, &at, "a list of texts, such as [\"Hands\"]");
+            self.refuse(key, &at, "a list, such as [\"Hands\"]");
             return Vec::new();
         };
         values.into_iter().filter_map(|value| self.as_text(value, key)).collect()
@@ -336,7 +335,7 @@ impl<'d, 't> Section<'d, 't> {
         self.document.fault(&self.at, text);
     }
 
-    /// Notes every key that nobody has asked for.
+    /// Reports every key that nobody has asked for.
     pub fn finish(self, hints: &Hints) {
         let within = |key: &&str| match self.path {
             "" => (*key).to_owned(),
@@ -366,7 +365,7 @@ impl<'d, 't> Section<'d, 't> {
         if let Some((_, new)) = hints.renamed.iter().find(|(old, _)| *old == name) {
             return match home(new) {
                 Some((_, section)) if !self.known.contains(new) => {
-                    format!(": it is now `{new}`, and belongs in {section}")
+                    format!(": it is now `{new}`, and belongs {section}")
                 }
                 _ => format!(": it is now `{new}`"),
             };
@@ -375,7 +374,7 @@ impl<'d, 't> Section<'d, 't> {
             return "; give an API key by --places-key-file or the variable HERD_PLACES_KEY".into();
         }
         match home(name) {
-            Some((_, section)) => format!("; it belongs in {section}"),
+            Some((_, section)) => format!("; it belongs {section}"),
             None if self.document.has_many() => String::new(),
             None => match did_you_mean(name, self.known.iter().copied()) {
                 meant if meant.is_empty() => format!("; known keys: {}", self.known.join(", ")),
@@ -396,7 +395,7 @@ impl<'d, 't> Section<'d, 't> {
         match value.into_inner() {
             DeValue::String(text) => Some(Spanned::new(at, text.into_owned())),
             _ => {
-                self.refuse(key, &at, "a text in quotation marks");
+                self.refuse(key, &at, "text in quotation marks");
                 None
             }
         }
@@ -406,8 +405,8 @@ impl<'d, 't> Section<'d, 't> {
     fn label(&self, key: &str) -> String {
         match self.title.split_once(' ') {
             Some(_) => format!("`{key}` of {}", self.title),
-            None if self.title.is_empty() => key.to_owned(),
-            None => format!("{}.{key}", self.title),
+            None if self.title.is_empty() => format!("`{key}`"),
+            None => format!("`{}.{key}`", self.title),
         }
     }
 }
@@ -420,7 +419,7 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Whether people call an API key, or its file, so. It has no place in a file that is the same for the whole herd.
+/// Whether this is a likely name for an API key or its file. A key has no place in a file that all servers share.
 fn is_of_api_key(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
     name.ends_with("key") || name.ends_with("key_file") || name.ends_with("keyfile")
@@ -437,28 +436,25 @@ fn shortened(name: &str) -> String {
     name.chars().take(SHOWN_OF_A_VALUE).flat_map(char::escape_debug).collect()
 }
 
-/// Mistakes in writing TOML that people often make: how the parser's message begins, and plain words.
+/// Frequent mistakes in TOML: how the parser's message begins, and plain words.
 const TOML_MISTAKES: [(&str, &str); 14] = [
     (
         "string values must be quoted",
-        "a value is a text in quotation marks, a number without a unit, or true or false",
+        "expected a value: text in quotation marks, a number without a unit, or true or false",
     ),
     ("invalid basic string, expected `\"`", "the closing quotation mark is missing"),
     ("invalid literal string, expected `'`", "the closing quotation mark is missing"),
     ("invalid multi-line", "the closing quotation marks are missing"),
     ("unclosed", "the closing bracket is missing"),
     ("missing comma between array elements", "a comma or the list's closing bracket is missing"),
-    ("carriage return must be followed", "a line ends with LF or CR LF, not with CR alone"),
-    ("cannot extend value of type", "this key has a value already, so it can't be a section"),
-    (
-        "invalid basic string, expected non",
-        "a control character in a text is written \\u and its four digits",
-    ),
-    ("key with no value", "`=` and a value are expected behind a key"),
-    ("unquoted keys cannot be empty", "a key is expected here"),
-    ("invalid key-value pair", "a key is expected here"),
-    ("cannot recurse further", "these brackets are too many within each other"),
-    ("recursion limit", "these are too many dots in a key"),
+    ("carriage return must be followed", "a line must end with LF or CR LF, not with CR alone"),
+    ("cannot extend value of type", "this key already has a value, so it cannot be a section"),
+    ("invalid basic string, expected non", "write a control character as \\u and four digits"),
+    ("key with no value", "expected `=` and a value after the key"),
+    ("unquoted keys cannot be empty", "expected a key"),
+    ("invalid key-value pair", "expected a key"),
+    ("cannot recurse further", "the brackets are nested too deeply"),
+    ("recursion limit", "the key has too many dots"),
 ];
 /// Characters of a value in a message.
 const SHOWN_OF_A_VALUE: usize = 60;

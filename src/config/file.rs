@@ -16,7 +16,7 @@ use crate::places::Provider;
 use crate::places::google::Shape;
 use crate::protocol::Dialect;
 
-/// A herd, and where the names of its servers stand.
+/// A herd, and the places of its servers' names in the text.
 pub(super) struct Parsed {
     pub config: Config,
     pub names: Vec<Range<usize>>,
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         let valid = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         let (line, column) = place(&text, valid);
-        let text = "this is not UTF-8, which a configuration must be".to_owned();
+        let text = "the file is not valid UTF-8".to_owned();
         ConfigError::File {
             path: path.to_owned(),
             faults: vec![Fault { line, column, text }],
@@ -95,8 +95,8 @@ fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Lim
         if limits.line_pause.is_some_and(|pause| pause >= limits.line_timeout) {
             let line_timeout = written(limits.line_timeout);
             let text = format!(
-                "limits.line_pause must be shorter than limits.line_timeout, {line_timeout}: a line \
-                 would be given up before its pause is over"
+                "limits.line_pause must be shorter than limits.line_timeout ({line_timeout}): \
+                 otherwise a line times out before its pause is over"
             );
             document.fault(&at, text);
         }
@@ -150,59 +150,59 @@ const RENAMED: [(&str, &str); 11] = [
 
 /// Where each key belongs.
 const ELSEWHERE: [(&str, &str); 40] = [
-    ("dialect", "front of all sections"),
-    ("max_clients", "front of all sections"),
-    ("max_future", "front of all sections"),
-    ("loops", "front of all sections"),
-    ("name", "[[server]]"),
-    ("listen", "[[server]]"),
-    ("peer_listen", "[[server]]"),
-    ("advertise", "[[server]]"),
-    ("neighbours", "[[server]]"),
-    ("line_bytes", "[limits]"),
-    ("line_timeout", "[limits]"),
-    ("line_pause", "[limits]"),
-    ("client_connections", "[limits]"),
-    ("output_bytes", "[limits]"),
-    ("write_timeout", "[limits]"),
-    ("buffer_bytes", "[limits]"),
-    ("heartbeat", "[link]"),
-    ("refill", "[link]"),
-    ("provider", "[places]"),
-    ("shape", "[places]"),
-    ("timeout", "[places]"),
-    ("max_in_flight", "[places]"),
-    ("max_queued", "[places]"),
-    ("response_bytes", "[places]"),
-    ("url", "the command line, as --places-url"),
-    ("places_url", "the command line, as --places-url"),
-    ("ca", "the command line, as --places-ca"),
-    ("places_ca", "the command line, as --places-ca"),
-    ("log_dir", "the command line, as --log-dir"),
-    ("log_level", "[log], as level"),
-    ("level", "[log]"),
-    ("levels", "[log]"),
-    ("outputs", "[log]"),
-    ("format", "[log]"),
-    ("tls_dir", "the command line, as --tls-dir"),
-    ("server", "sections of its own, [[server]]"),
-    ("limits", "a section of its own, [limits]"),
-    ("link", "a section of its own, [link]"),
-    ("places", "a section of its own, [places]"),
-    ("log", "a section of its own, [log]"),
+    ("dialect", "before all sections"),
+    ("max_clients", "before all sections"),
+    ("max_future", "before all sections"),
+    ("loops", "before all sections"),
+    ("name", "in [[server]]"),
+    ("listen", "in [[server]]"),
+    ("peer_listen", "in [[server]]"),
+    ("advertise", "in [[server]]"),
+    ("neighbours", "in [[server]]"),
+    ("line_bytes", "in [limits]"),
+    ("line_timeout", "in [limits]"),
+    ("line_pause", "in [limits]"),
+    ("client_connections", "in [limits]"),
+    ("output_bytes", "in [limits]"),
+    ("write_timeout", "in [limits]"),
+    ("buffer_bytes", "in [limits]"),
+    ("heartbeat", "in [link]"),
+    ("refill", "in [link]"),
+    ("provider", "in [places]"),
+    ("shape", "in [places]"),
+    ("timeout", "in [places]"),
+    ("max_in_flight", "in [places]"),
+    ("max_queued", "in [places]"),
+    ("response_bytes", "in [places]"),
+    ("url", "on the command line, as --places-url"),
+    ("places_url", "on the command line, as --places-url"),
+    ("ca", "on the command line, as --places-ca"),
+    ("places_ca", "on the command line, as --places-ca"),
+    ("log_dir", "on the command line, as --log-dir"),
+    ("log_level", "in [log], as level"),
+    ("level", "in [log]"),
+    ("levels", "in [log]"),
+    ("outputs", "in [log]"),
+    ("format", "in [log]"),
+    ("tls_dir", "on the command line, as --tls-dir"),
+    ("server", "in sections of its own, [[server]]"),
+    ("limits", "in a section of its own, [limits]"),
+    ("link", "in a section of its own, [link]"),
+    ("places", "in a section of its own, [places]"),
+    ("log", "in a section of its own, [log]"),
 ];
 
 /// The shortest configuration.
 const LEAST: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\n";
 /// How a setting that can be switched off is written then.
 pub(super) const OFF: &str = "off";
-/// A year: further ahead no deadline needs to lie.
+/// A year: no deadline needs to be further away.
 const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
-/// What can be written: a timestamp may lie as far ahead as the operator allows.
+/// Anything that can be written: the operator decides how far ahead a timestamp may lie.
 const MAX_FUTURE: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
 const MAX_CLIENTS: usize = 1_000_000_000;
-/// More would share few clients each, and each has a table of all of them.
+/// More loops would serve few clients each, and each loop has a table of all clients.
 const MAX_LOOPS: usize = 64;
 /// More than any machine has descriptors.
 const MAX_CONNECTIONS: usize = 10_000_000;

@@ -76,17 +76,17 @@ pub struct Overrides {
     pub places_key: Option<ApiKey>,
 }
 
-/// A configuration that can't be used.
+/// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
-    /// The file, or one that it names, can't be read.
+    /// A file cannot be read.
     Read { path: PathBuf, option: &'static str, reason: String },
-    /// The file is no TOML, or what it says is no herd. At least one mistake.
-    /// `more` are not shown.
+    /// The file is not valid TOML, or does not describe a herd. `faults` has at least one mistake; `more` are not
+    /// shown.
     File { path: PathBuf, faults: Vec<Fault>, more: usize },
-    /// A server has the name of the Places service that would run beside it.
+    /// A server has the name of the Places server that would run beside it.
     NameTaken { path: PathBuf, fault: Fault },
-    /// The Places service can't be asked.
+    /// The settings of places are incomplete, or the API key is invalid.
     Places(String),
 }
 
@@ -224,7 +224,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Read { path, option, reason } => {
-                write!(f, "can't read {}, the file of {option}: {reason}", path.display())
+                write!(f, "cannot read {} ({option}): {reason}", path.display())
             }
             ConfigError::File { path, faults, more } => {
                 for (number, fault) in faults.iter().enumerate() {
@@ -234,6 +234,7 @@ impl fmt::Display for ConfigError {
                 }
                 match more {
                     0 => Ok(()),
+                    1 => write!(f, "\n{}: and 1 more mistake", path.display()),
                     left => write!(f, "\n{}: and {left} more mistakes", path.display()),
                 }
             }
@@ -249,9 +250,9 @@ impl std::error::Error for ConfigError {}
 
 /// What a Places service calls itself, and its log.
 pub const PLACES_SERVICE: &str = "Places";
-const PLACES_IS_TAKEN: &str = "a server can't be named \"Places\" where --herd runs a Places service of that name, \
-                               which has its own log; choose another name, or set places.provider";
-/// Mistakes in one message; who has made more of them has made one many times.
+const PLACES_IS_TAKEN: &str = "a server cannot be named \"Places\" while --herd runs a Places server of that name, \
+                               which has a log of its own; choose another name, or set places.provider";
+/// Mistakes in one message. More of them are mostly the same one, repeated.
 const FAULTS_SHOWN: usize = 20;
 /// A server's port for neighbours lies so far above its port for clients, unless it is set.
 const PEERS_ABOVE_CLIENTS: u16 = 10_000;

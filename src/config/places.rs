@@ -78,7 +78,7 @@ impl PlacesSettings {
         if overrides.places_url.is_none() && self.key.is_none() {
             let name = self.provider().name();
             return Err(ConfigError::Places(format!(
-                "the places provider {name} needs an API key: give --places-key-file FILE or the \
+                "the places provider {name} needs an API key: use --places-key-file FILE or the \
                  variable {KEY_VARIABLE}, or choose --places offline"
             )));
         }
@@ -129,7 +129,8 @@ fn readable_by_others(path: &Path) -> Option<String> {
 
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let path = path.display();
-    (mode & 0o077 != 0).then(|| format!("others can read the key's file {path}: chmod 600 {path}"))
+    (mode & 0o077 != 0)
+        .then(|| format!("other users can read the key file {path}; run: chmod 600 {path}"))
 }
 
 /// Where the key may stand.

@@ -1,5 +1,5 @@
-//! The servers of a configuration: each by itself, then all together. What is accepted here can run: addresses that
-//! can be listened on and dialled, names that can be typed and that make files of their own.
+//! The servers of a configuration: each by itself, then all together. What is accepted here can run: it has addresses
+//! to listen on and to connect to, and names that can be typed and that give each log a file of its own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,15 +29,15 @@ pub fn read(
     sections: Vec<Section<'_, '_>>,
 ) -> Result<(Vec<ServerConfig>, Vec<Range<usize>>), ConfigError> {
     if sections.is_empty() {
-        document.check()?; // What is wrong elsewhere may be why.
-        document.fault(at, "there is no [[server]] in the file; a herd has at least one".into());
+        document.check()?; // A mistake elsewhere may be the reason.
+        document.fault(at, "the file has no [[server]]; at least one is required".into());
     }
     if sections.len() > MAX_SERVERS {
-        document.fault(at, format!("there are more than {MAX_SERVERS} servers in the file"));
+        document.fault(at, format!("the file has more than {MAX_SERVERS} servers"));
     }
     let written: Vec<Option<Written>> =
         sections.into_iter().map(|section| one(document, section)).collect();
-    document.check()?; // What follows would only repeat it.
+    document.check()?; // Later checks would only repeat it.
     let written: Vec<Written> = written.into_iter().flatten().collect();
     check_names(document, &written);
     check_listeners(document, &written);
@@ -63,7 +63,7 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     let neighbours = section.texts("neighbours");
     match &name {
         None if section.has("name") => {} // It is no text, and that was said.
-        None => section.misses("name", "a text, such as name = \"Goloman\""),
+        None => section.misses("name", "text, such as name = \"Goloman\""),
         Some(name) if !is_server_name(name.get_ref().as_bytes()) => {
             section.refuse("name", &name.span(), "1 to 64 letters, digits, '_' and '-'");
         }
@@ -84,10 +84,10 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
         }
     }
     match &advertise {
-        // What is in front of the sign may be a password.
+        // A password may precede the sign.
         Some(advertise) if advertise.get_ref().contains('@') => {
-            let text = "invalid `advertise`; expected host:port without a user (it is not shown, for a \
-                        password may be in it)";
+            let text = "invalid `advertise`; expected host:port without a user (the value is not \
+                        shown because it may contain a password)";
             document.fault(&advertise.span(), text.into());
         }
         Some(advertise) => {
@@ -123,7 +123,7 @@ fn default_peers(
     let above = if port == 0 { Some(0) } else { port.checked_add(PEERS_ABOVE_CLIENTS) };
     if above.is_none() {
         let text = format!(
-            "the port for neighbours would be {port} plus {PEERS_ABOVE_CLIENTS}, past 65535; set \
+            "the default port for neighbours, {port} + {PEERS_ABOVE_CLIENTS}, is above 65535; set \
              `peer_listen`"
         );
         document.fault(&listen.span(), text);
@@ -137,10 +137,10 @@ fn dialable(text: &str) -> Result<(), &'static str> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return dialable_address(address);
     }
-    let (host, port) = text.rsplit_once(':').ok_or("there is no port")?;
+    let (host, port) = text.rsplit_once(':').ok_or("the port is missing")?;
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {
-        Ok(0) => return Err("port 0 can't be dialled"),
+        Ok(0) => return Err("nothing can connect to port 0"),
         Ok(_) if is_number => {}
         _ => return Err("a port is a number from 1 to 65535"),
     }
@@ -148,15 +148,15 @@ fn dialable(text: &str) -> Result<(), &'static str> {
         return Err("the zone of an IPv6 address is a number, as in [fe80::1%2]:22138");
     }
     if host.contains([':', '[', ']']) {
-        return Err("an IPv6 address stands in brackets, as in [::1]:22138");
+        return Err("an IPv6 address is written in brackets, as in [::1]:22138");
     }
     let host = host.strip_suffix('.').unwrap_or(host);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_plain);
     if host.len() > HOST_BYTES || !host.split('.').all(is_label) {
-        return Err("a host's name has letters, digits, '-', '_' and single dots");
+        return Err("a host name consists of letters, digits, '-', '_' and single dots");
     }
-    // What ends in a number is read as an IPv4 address, and it is none.
+    // Resolvers take what ends in a number for an IPv4 address, and this is not one.
     let last = host.rsplit('.').next().unwrap_or(host);
     match last.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Err("this is neither a name nor an IPv4 address"),
@@ -168,7 +168,7 @@ fn dialable(text: &str) -> Result<(), &'static str> {
 fn listenable(address: SocketAddr) -> Result<(), &'static str> {
     match address {
         _ if is_of_many(address.ip()) => {
-            Err("a multicast or broadcast address can't be listened on")
+            Err("a server cannot listen on a multicast or broadcast address")
         }
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => Err(NO_ZONE),
         _ => Ok(()),
@@ -183,13 +183,13 @@ fn is_of_many(ip: IpAddr) -> bool {
 fn dialable_address(address: SocketAddr) -> Result<(), &'static str> {
     let ip = address.ip();
     if address.port() == 0 {
-        return Err("port 0 can't be dialled");
+        return Err("nothing can connect to port 0");
     }
     if ip.is_unspecified() {
-        return Err("an address that stands for all of a machine's can't be dialled");
+        return Err("nothing can connect to 0.0.0.0 or [::]");
     }
     if is_of_many(ip) {
-        return Err("an address of many machines can't be dialled");
+        return Err("nothing can connect to a multicast or broadcast address");
     }
     match address {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => Err(NO_ZONE),
@@ -197,7 +197,7 @@ fn dialable_address(address: SocketAddr) -> Result<(), &'static str> {
     }
 }
 
-/// Each name once, also where a file system takes capitals for small letters: a server's log is named after it.
+/// Names must differ in more than case: logs are named after servers, and some file systems ignore case.
 fn check_names(document: &Document<'_>, servers: &[Written]) {
     let mut seen: HashMap<String, &Spanned<String>> = HashMap::new();
     for Written { name, .. } in servers {
@@ -209,10 +209,10 @@ fn check_names(document: &Document<'_>, servers: &[Written]) {
         document.fault(
             &name.span(),
             match one == other {
-                true => format!("duplicate server name {other:?} (first in line {line})"),
+                true => format!("duplicate server name {other:?} (first at line {line})"),
                 false => format!(
                     "the server names {one:?} (line {line}) and {other:?} differ only in case, and \
-                     so do the files of their logs; choose another name"
+                     so would their log files; choose another name"
                 ),
             },
         );
@@ -229,8 +229,8 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
         let same_port = listen.port() == peer_listen.port() && listen.port() != 0;
         if same_port && overlap(listen.ip().to_canonical(), peer_listen.ip().to_canonical()) {
             let text = format!(
-                "server {name} would listen twice on {listen}: give clients and neighbours a port \
-                 each"
+                "server {name} would listen twice on {listen}; use different ports for clients and \
+                 neighbours"
             );
             document.fault(&server.peer_listen.span(), text);
             continue;
@@ -244,11 +244,11 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
             if let Some(first) = taken.insert(canonical(address), server) {
                 let (other, line) = (first.name.get_ref(), document.line(&first.name.span()));
                 let text = format!(
-                    "{other} and {name} would both listen on {address} ({other} in line {line}); \
+                    "{other} and {name} would both listen on {address} ({other} at line {line}); \
                      choose another port"
                 );
                 document.fault(&at, text);
-                break; // Mostly the other port clashes, too, for the same reason.
+                break; // The other port mostly clashes, too, for the same reason.
             }
         }
     }
@@ -296,7 +296,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
                     document.fault(&at, text);
                 }
                 Some(&other) if other == place => {
-                    document.fault(&at, format!("server {name} is named as its own neighbour"));
+                    document.fault(&at, format!("server {name} lists itself as a neighbour"));
                 }
                 Some(&other) => {
                     servers[place].neighbours.push(other);
@@ -312,7 +312,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
     servers
 }
 
-/// Every server that has a neighbour is dialled, and each at an address of its own, where neighbours are expected.
+/// Every server with a neighbour needs an address of its own to be connected to, and not one for clients.
 fn check_advertised(document: &Document<'_>, written: &[Written], servers: &[ServerConfig]) {
     let clients: HashMap<SocketAddr, &str> =
         servers.iter().map(|server| (canonical(server.listen), server.name.as_str())).collect();
@@ -324,7 +324,7 @@ fn check_advertised(document: &Document<'_>, written: &[Written], servers: &[Ser
         let (name, advertise, at) = (&own.name, &own.advertise, server.advertise.span());
         if let Err(why) = dialable(advertise) {
             let text = format!(
-                "the neighbours of server {name} would dial {advertise}, and {why}; set `peer_listen` or \
+                "the neighbours of server {name} would connect to {advertise}, but {why}; set `peer_listen` or \
                  `advertise`"
             );
             document.fault(&at, text);
@@ -333,7 +333,7 @@ fn check_advertised(document: &Document<'_>, written: &[Written], servers: &[Ser
         let literal: Option<SocketAddr> = advertise.parse().ok();
         if let Some(other) = literal.and_then(|address| clients.get(&canonical(address))) {
             let text = format!(
-                "server {name} would be dialled at {advertise}, where the clients of {other} connect; \
+                "neighbours would connect to server {name} at {advertise}, the address for the clients of {other}; \
                  set `advertise` to a port for neighbours"
             );
             document.fault(&at, text);
@@ -341,8 +341,8 @@ fn check_advertised(document: &Document<'_>, written: &[Written], servers: &[Ser
         if let Some(first) = dialled.insert(comparable(advertise), server) {
             let (other, line) = (first.name.get_ref(), document.line(&first.name.span()));
             let text = format!(
-                "{other} (line {line}) and {name} would both be dialled at {advertise}; set `advertise` of \
-                 each to the address at which the other servers reach it"
+                "neighbours would connect to both {other} (line {line}) and {name} at {advertise}; set \
+                 `advertise` of each to the address where the other servers reach it"
             );
             document.fault(&at, text);
         }

@@ -1,5 +1,5 @@
-//! What `--check` prints: the herd as it was read, written as a configuration that means the same. What is no setting
-//! stands in comments.
+//! What `--check` prints: the effective configuration, as a configuration with the same meaning. Everything else is
+//! in comments.
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -12,12 +12,11 @@ use crate::places::Provider;
 use crate::protocol::Dialect;
 
 impl Config {
-    /// The effective configuration as TOML: every setting, every server, and in comments what may be worth a second
-    /// look.
+    /// The effective configuration as TOML: every setting, every server, and warnings in comments.
     pub fn summary(&self) -> String {
         let links: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
         let mut text = format!(
-            "# The configuration as it is read: {}, {}.\n",
+            "# Effective configuration: {}, {}.\n",
             counted(self.servers.len(), "server"),
             counted(links / 2, "link")
         );
@@ -83,7 +82,7 @@ impl Config {
         let name = format!("{:?}", provider.name());
         match places.provider_override {
             Some(_) => write_lines(text, &[("places.provider", name, key.to_owned())]),
-            // Written as a setting it would be a choice, and was none.
+            // As a setting it would be a choice, and nobody has chosen.
             None => {
                 let _ = writeln!(text, "# places.provider = {name}, because {key}");
             }
@@ -146,7 +145,7 @@ impl Config {
             for address in [server.listen, server.peer_listen] {
                 if ephemeral.has(address.port()) {
                     warnings.push(format!(
-                        "{} listens on {address}, a port that the system gives to outgoing \
+                        "{} listens on {address}, a port that the system uses for outgoing \
                          connections ({} to {}), so it may be in use; choose another, or reserve it \
                          (net.ipv4.ip_local_reserved_ports)",
                         server.name,
@@ -159,7 +158,7 @@ impl Config {
         let left_out = warnings.len().saturating_sub(MAX_PORT_WARNINGS);
         if left_out > 0 {
             warnings.truncate(MAX_PORT_WARNINGS);
-            warnings.push(format!("so are {left_out} further ports"));
+            warnings.push(format!("the same is true of {left_out} more ports"));
         }
         let groups = self.groups();
         if groups > 1 {
@@ -218,7 +217,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// The ports that the system gives to outgoing connections.
+/// The ports that the system uses for outgoing connections.
 struct Ephemeral {
     range: RangeInclusive<u16>,
     /// What it keeps from them.
@@ -255,11 +254,11 @@ impl Ephemeral {
 
 /// Herds of more servers are not drawn: the drawing grows with the square of their number.
 const MAX_DRAWN_SERVERS: usize = 16;
-/// Of more ports than these only the number is told.
+/// Beyond these only the number of ports is printed.
 const MAX_PORT_WARNINGS: usize = 20;
-/// Where Linux tells which ports it gives away (ip-sysctl).
+/// Where Linux publishes which ports it uses for outgoing connections (ip-sysctl).
 const PORT_SETTINGS: &str = "/proc/sys/net/ipv4";
-/// Where Linux takes the ports of outgoing connections from, unless told otherwise.
+/// The ports that Linux uses for outgoing connections by default.
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::errors::plain;
 use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER};
 use crate::logging::stderr::print_line;
 
-/// A server of the herd.
+/// One server's process, restarted when it dies.
 pub(super) struct Process {
     pub(super) name: String,
     options: Vec<OsString>,
@@ -33,7 +33,7 @@ enum ProcessState {
     Pausing {
         until: Instant,
     },
-    /// It has ended, and nothing is decided yet.
+    /// It has ended; whether it is restarted is not decided yet.
     Ended,
 }
 
@@ -77,8 +77,8 @@ impl Process {
             Ok(mut process) => {
                 let lifeline = process.stdin.take();
                 if let Some(lifeline) = &lifeline {
-                    // A server that does not read must not hold up the supervisor; this fails for
-                    // nothing that is a pipe.
+                    // A server that does not read must not block the supervisor; this never fails
+                    // for a pipe.
                     let _ = rustix::io::ioctl_fionbio(lifeline, true);
                 }
                 self.starts += 1;
@@ -89,22 +89,27 @@ impl Process {
                 return Err(HerdError::Start { name: self.name.clone(), error });
             }
             Err(error) => {
-                print_line(&format!("{} can't be started: {}", self.name, plain(&error)));
+                print_line(&format!(
+                    "cannot restart {}: {}; next attempt in {} ms",
+                    self.name,
+                    plain(&error),
+                    self.backoff.as_millis()
+                ));
                 self.pause();
             }
         }
         Ok(())
     }
 
-    /// Lets it open its log anew.
+    /// Makes it reopen its log.
     pub(super) fn reopen_log(&mut self) {
         if let ProcessState::Running { lifeline: Some(lifeline), .. } = &mut self.state {
-            // One that is just dying has no log to open; one whose pipe is full has been told often.
+            // The process may already be exiting; or the pipe is full, and it has been asked often enough.
             let _ = lifeline.write_all(b"\n");
         }
     }
 
-    /// Lets it stop in order. It is not waited for.
+    /// Makes it stop gracefully, without waiting for it.
     pub(super) fn stop(&mut self) {
         match &mut self.state {
             ProcessState::Running { lifeline, .. } => drop(lifeline.take()),
@@ -112,7 +117,7 @@ impl Process {
         }
     }
 
-    /// Ends it at once. It is not waited for.
+    /// Kills it, without waiting for it.
     pub(super) fn kill(&mut self) {
         if let ProcessState::Running { pid, .. } = self.state {
             // It fails where the process has ended already.
@@ -120,7 +125,7 @@ impl Process {
         }
     }
 
-    /// Its process was collected. Says how long it lasted.
+    /// Notes that its process was collected, and returns how long it ran.
     pub(super) fn ended(&mut self) -> Duration {
         match std::mem::replace(&mut self.state, ProcessState::Ended) {
             ProcessState::Running { since, .. } => since.elapsed(),
@@ -128,7 +133,7 @@ impl Process {
         }
     }
 
-    /// Its process is gone: it is started again, unless it could not even begin.
+    /// Its process is gone: schedules a restart, unless it failed at its first start.
     pub(super) fn start_again(
         &mut self,
         status: ExitStatus,
@@ -144,7 +149,7 @@ impl Process {
             self.backoff = BACKOFF_INITIAL;
         }
         let (how, pause) = (how_it_ended(status), self.backoff.as_millis());
-        print_line(&format!("{} {how}; it is started again in {pause} ms.", self.name));
+        print_line(&format!("{} {how}; restarting in {pause} ms", self.name));
         self.pause();
         Ok(())
     }
@@ -155,12 +160,12 @@ impl Process {
     }
 }
 
-/// What became of a process, as the end of a sentence about it.
+/// How a process ended, as the predicate of a sentence.
 pub(super) fn how_it_ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
-        (_, Some(signal)) => format!("was ended by signal {signal}"),
-        (Some(code), _) => format!("ended with status {code}"),
-        _ => "ended".to_owned(),
+        (_, Some(signal)) => format!("was killed by signal {signal}"),
+        (Some(code), _) => format!("exited with status {code}"),
+        _ => "exited".to_owned(),
     }
 }
 

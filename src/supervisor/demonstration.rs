@@ -1,9 +1,9 @@
-//! The Places service that runs beside a herd nobody has given one. Its certificates live in a
-//! temporary folder, unless `--tls-dir` says where they are to be kept.
+//! The Places server that runs beside a herd without a provider of places. Its certificates are in a
+//! temporary folder, unless `--tls-dir` names another one.
 //!
-//! The folder goes when the supervisor ends. If that is killed, the service notices the end of its
-//! lifeline and removes the folder; only where both are killed at once does it stay, with a certificate
-//! and a key that nobody trusts any more.
+//! The supervisor removes the folder when it ends. If the supervisor is killed, the server notices that its
+//! lifeline has closed, and removes the folder. The folder stays only if both are killed at once, with a
+//! certificate and a key that nobody trusts any more.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
@@ -46,7 +46,7 @@ impl Demonstration {
                 (temporary.path.clone(), Some(temporary))
             }
         };
-        // Made here, so that it is there when the servers look for it.
+        // Made here, so that the servers find it when they start.
         certificates::keep(&folder).map_err(|error| HerdError::Places(error.to_string()))?;
         if let Some(temporary) = &mut temporary {
             temporary.lock();
@@ -54,13 +54,13 @@ impl Demonstration {
         let reservation = reserve().map_err(HerdError::Setup)?;
         let address = reservation.local_addr().map_err(HerdError::Setup)?;
         let port = address.as_socket().map_or(0, |address| address.port());
-        // Not a secret that anyone's money hangs on; but what has a key should be asked with it.
+        // No money depends on this secret; but the demonstration shows requests with a key.
         let key = format!("{:016x}", RandomState::new().hash_one(port));
         Ok(Demonstration { folder, temporary, port, key, _reservation: reservation })
     }
 
-    /// Waits until the service accepts connections, but not for long: until it does, queries are answered with
-    /// the reason why it can't be reached.
+    /// Waits, briefly, until the server accepts connections: until then the answers to queries say why it
+    /// cannot be reached.
     pub(super) fn await_listening(&self) {
         let begin = Instant::now();
         let address = (Ipv4Addr::LOCALHOST, self.port);
@@ -139,7 +139,7 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         drop(self.lock.take());
-        // It may be gone already, and where it can't be removed nobody is left who could do more.
+        // It may be gone already; and if it cannot be removed, there is nothing left to do.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -148,8 +148,8 @@ fn no_folder(error: &io::Error) -> HerdError {
     let parent = std::env::temp_dir();
     let (parent, reason) = (parent.display(), plain(error));
     HerdError::Places(format!(
-        "no folder for its key can be made in {parent}: {reason}; set TMPDIR to a folder that can be \
-         written, or name one with --tls-dir"
+        "cannot create a folder for its key in {parent}: {reason}; set TMPDIR to a writable folder, \
+         or choose one with --tls-dir"
     ))
 }
 

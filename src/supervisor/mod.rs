@@ -1,9 +1,9 @@
-//! The whole herd on one machine (`--herd`): each server a process of its own, looked after.
+//! The whole herd on one machine (`--herd`): starts each server as a process of its own, and restarts it.
 //!
-//! A server that dies is started again, after pauses that grow. Every server has a *lifeline*:
-//! its standard input is a pipe that only the supervisor holds. When that ends, the server stops
-//! in order, so none outlives the supervisor, whatever became of it; a byte on it means that the
-//! log is to be opened anew. The supervisor never talks to a server in any other way.
+//! The supervisor restarts a server that dies, after pauses that grow. Every server has a *lifeline*:
+//! its standard input is a pipe that only the supervisor holds. When that closes, the server stops
+//! gracefully, so none outlives the supervisor, however that ends; a byte on it asks the server to
+//! reopen its log. The supervisor never talks to a server in any other way.
 //!
 //! ```text
 //!   signals --thread--> channel --> supervisor ==lifeline==> Goloman, Hands, Holiday, ...
@@ -46,20 +46,20 @@ use program::Program;
 pub use demonstration::TEMPORARY;
 pub use read_once::ReadOnce;
 
-/// Why the herd can't run, or did not end well.
+/// Why the herd cannot run, or failed to stop.
 #[derive(Debug)]
 pub enum HerdError {
-    /// Signals can't be received, or this program's own file not be found.
+    /// Signals cannot be received, or this program's own file was not found.
     Setup(io::Error),
-    /// A port can't be listened on; how many others can't either.
+    /// A port cannot be listened on, and `more` others neither.
     Port { server: String, what: &'static str, address: SocketAddr, error: io::Error, more: usize },
-    /// A server's process can't be started.
+    /// A server's process cannot be started.
     Start { name: String, error: io::Error },
-    /// The Places service of our own can't be made ready.
+    /// Our own Places server cannot be prepared.
     Places(String),
-    /// A server ended by itself as soon as it was started; it has said why.
+    /// A server exited as soon as it was started, after printing why.
     Unusable { name: String, status: u8 },
-    /// Servers that had not stopped, after so long or when a second signal came.
+    /// Servers that were killed because they had not stopped in time, or because of a second signal.
     Killed { names: Vec<String>, after: Duration, is_hurried: bool },
 }
 
@@ -70,13 +70,12 @@ struct Supervisor {
     signals: Receiver<i32>,
 }
 
-/// Runs all servers until SIGTERM or SIGINT. `options` are passed on to each of them. Where nobody has
-/// said who answers queries for places, a service of our own does, so that what the demonstration
-/// shows goes all the way over HTTPS.
+/// Runs all servers until SIGTERM or SIGINT, and passes `options` to each of them. Unless a provider of places is
+/// chosen, runs a Places server of our own, too, so that the demonstration goes all the way over HTTPS.
 pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(), HerdError> {
     let signals = signals().map_err(HerdError::Setup)?;
     if !ports::try_all(config, &signals)? {
-        return Ok(()); // It was told to stop meanwhile.
+        return Ok(()); // A signal has stopped it meanwhile.
     }
     let mut program = Program::find().map_err(HerdError::Setup)?;
     let mut servers = Vec::new();
@@ -106,7 +105,7 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
     watched.and(stopped)
 }
 
-/// Signals, each as an item of a channel, so that they can be waited for with a limit.
+/// A channel of signals, because waiting on a channel can have a time limit.
 fn signals() -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new(process::control_signals())?;
     process::hear();
@@ -121,7 +120,7 @@ fn signals() -> io::Result<Receiver<i32>> {
     Ok(receive)
 }
 
-/// Whether a signal means that the herd is to stop.
+/// Whether a signal stops the herd.
 fn means_stop(signal: i32) -> bool {
     match signal {
         SIGTERM | SIGINT => true,
@@ -131,9 +130,9 @@ fn means_stop(signal: i32) -> bool {
 }
 
 impl Supervisor {
-    /// Starts what is to be started and waits for what happens, until it is told to stop.
+    /// Starts servers that are due, and handles signals, until one stops the herd.
     fn watch(&mut self) -> Result<(), HerdError> {
-        self.reap_children()?; // Others' children that had ended before.
+        self.reap_children()?; // Children of others that had ended before.
         loop {
             self.start_due()?;
             match self.next_signal() {
@@ -144,14 +143,14 @@ impl Supervisor {
         }
     }
 
-    /// The next signal, or none when a pause is over.
+    /// The next signal, or none at the end of a pause.
     fn next_signal(&self) -> Option<i32> {
         let due = self.servers.iter().filter_map(Process::starts_at).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         match self.signals.recv_timeout(timeout.unwrap_or(Duration::MAX)) {
             Ok(signal) => Some(signal),
             Err(RecvTimeoutError::Timeout) => None,
-            // Without its thread no signal would ever come again: better to stop now.
+            // Without its thread no signal would ever come again: stop now.
             Err(RecvTimeoutError::Disconnected) => Some(SIGTERM),
         }
     }
@@ -170,8 +169,8 @@ impl Supervisor {
         result
     }
 
-    /// Collects the processes that have ended, and says which servers were among them. From here on
-    /// nobody uses their process ids, which the kernel may give to others.
+    /// Collects the processes that have ended, and returns the servers among them. From here on
+    /// nothing uses their process ids, which the kernel may reuse.
     fn reap(&mut self) -> Vec<(usize, ExitStatus, Duration)> {
         let mut servers = Vec::new();
         for (pid, status) in process::reap() {
@@ -183,8 +182,8 @@ impl Supervisor {
         servers
     }
 
-    /// Stops all servers at once and in order. Those that do not stop in time are killed; so are they
-    /// when a signal comes that is not part of the first one.
+    /// Stops all servers at once and gracefully. Kills those that do not stop in time, or all when a
+    /// second signal comes that is not part of the first one.
     fn stop(&mut self) -> Result<(), HerdError> {
         let begin = Instant::now();
         self.servers.iter_mut().for_each(Process::stop);
@@ -221,7 +220,7 @@ impl Supervisor {
         for (place, status, _) in self.reap() {
             if !status.success() {
                 let name = &self.servers[place].name;
-                print_line(&format!("{name} {} while it stopped.", child::how_it_ended(status)));
+                print_line(&format!("{name} {} while stopping.", child::how_it_ended(status)));
             }
         }
     }
@@ -230,24 +229,26 @@ impl Supervisor {
 impl fmt::Display for HerdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HerdError::Setup(error) => write!(f, "can't look after the herd: {}", plain(error)),
+            HerdError::Setup(error) => write!(f, "cannot supervise the servers: {}", plain(error)),
             HerdError::Places(reason) => {
-                write!(f, "can't be a Places service: {reason}; or choose --places offline")
+                write!(f, "cannot run the Places server: {reason}; or choose --places offline")
             }
             HerdError::Port { server, what, address, error, more } => {
                 let others = match more {
                     0 => String::new(),
-                    1 => " (and another port, too)".to_owned(),
-                    more => format!(" (and {more} other ports, too)"),
+                    1 => " (the same for another port)".to_owned(),
+                    more => format!(" (the same for {more} other ports)"),
                 };
                 let remedy = match error.kind() {
-                    io::ErrorKind::AddrInUse => "stop the program that has it, or choose another",
-                    _ => "choose one above 1023",
+                    io::ErrorKind::AddrInUse => {
+                        "stop the program that uses it, or choose another port"
+                    }
+                    _ => "choose a port above 1023",
                 };
                 let reason = plain(error);
                 write!(
                     f,
-                    "{server} can't listen for {what} on {address}: {reason}{others}; {remedy}"
+                    "{server} cannot listen on {address}, for {what}: {reason}{others}; {remedy}"
                 )
             }
             HerdError::Start { name, error } => {
@@ -256,16 +257,18 @@ impl fmt::Display for HerdError {
                     Some(Errno::AGAIN) => "; raise the limit (ulimit -u)",
                     _ => "",
                 };
-                write!(f, "can't start {name}: {}{remedy}", plain(error))
+                write!(f, "cannot start {name}: {}{remedy}", plain(error))
             }
             HerdError::Unusable { name, .. } => {
-                write!(f, "{name} could not begin (see above), so the herd is not run")
+                write!(f, "{name} failed to start (see above); stopping the other servers")
             }
             HerdError::Killed { names, after, is_hurried } => {
                 let (names, after) = (names.join(", "), after.as_secs_f32());
                 match is_hurried {
-                    true => write!(f, "killed after {after:.1} s, by a second signal: {names}"),
-                    false => write!(f, "killed after {after:.1} s, still not stopped: {names}"),
+                    true => write!(f, "killed after {after:.1} s by a second signal: {names}"),
+                    false => {
+                        write!(f, "killed because they did not stop within {after:.1} s: {names}")
+                    }
                 }
             }
         }
@@ -274,7 +277,7 @@ impl fmt::Display for HerdError {
 
 impl std::error::Error for HerdError {}
 
-/// What the supervisor has open beside the lifelines, and needs for a moment to start a process.
+/// What the supervisor has open beside the lifelines, and needs briefly to start a process.
 const OWN_DESCRIPTORS: u64 = 64;
-/// How often it is looked whether a killed process is gone.
+/// How often to check whether a killed process is gone.
 const KILL_PROBE: Duration = Duration::from_millis(10);

@@ -1,7 +1,7 @@
-//! Every port is tried before any server is started, so that a herd starts as a whole or not at all.
+//! Tries every port before any server is started, so that a herd starts as a whole or not at all.
 //!
-//! A port that is in use is tried again for a while: a supervisor that is started again at once
-//! meets the servers of the last one, which are just stopping.
+//! A port in use is tried again for a while, because after a quick restart the servers of the last
+//! supervisor may still be stopping.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -15,8 +15,7 @@ use super::{HerdError, means_stop};
 use crate::config::Config;
 use crate::limits::PORTS_WAIT;
 
-/// Tries the ports of all servers and gives them back. Says whether the herd is to be started: it is
-/// not if a signal says so meanwhile.
+/// Tries the ports of all servers and releases them. Returns false if a signal stops the herd meanwhile.
 pub(super) fn try_all(config: &Config, signals: &Receiver<i32>) -> Result<bool, HerdError> {
     let begin = Instant::now();
     loop {

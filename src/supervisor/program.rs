@@ -1,4 +1,4 @@
-//! How the processes of the herd are started: with the very program that the supervisor is.
+//! How the processes of the herd are started: with the same program as the supervisor.
 
 use std::ffi::OsString;
 use std::io;

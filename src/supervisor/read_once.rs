@@ -33,8 +33,8 @@ struct Kept {
 }
 
 impl ReadOnce {
-    /// Reads what can be read once only, and puts other names for it into the command line. Of a file
-    /// that can't be read the name stays, and whoever opens it by that will say why.
+    /// Reads files that can be read only once, and replaces their names in the command line. The name of an
+    /// unreadable file stays: opening it later reports why.
     pub fn replace(words: &mut [OsString]) -> ReadOnce {
         let mut files: Vec<Kept> = Vec::new();
         for at in 0..words.len() {
