@@ -131,19 +131,22 @@ fn an_unknown_level_or_target_is_refused_with_what_was_probably_meant() {
     let path = folder.path().join("herd.toml");
     let herd = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:4001\"\n";
     for (log, reason) in [
-        ("level = \"loud\"", "5:9: invalid log.level: \"loud\"; expected off, error, "),
+        ("level = \"loud\"", "5:9: invalid `log.level`: \"loud\"; expected off, error, "),
         (
             "levels = { lnik = \"info\" }",
             ":5:12: unknown key `lnik` of log.levels; did you mean link?",
         ),
-        ("levels = { link = 3 }", "5:19: invalid log.levels.link: 3; expected off, error, "),
+        ("levels = { link = 3 }", "5:19: invalid `log.levels.link`: 3; expected off, error, "),
         (
             "outputs = [\"fiel\"]",
-            "5:12: invalid log.outputs: \"fiel\"; expected \"file\" or \"stderr\"",
+            "5:12: invalid `log.outputs`: \"fiel\"; expected \"file\" or \"stderr\"",
         ),
         ("outputs = [\"file\", \"file\"]", "5:20: log.outputs names \"file\" more than once"),
         ("outputs = []", "log.outputs is empty; expected \"file\", \"stderr\" or both"),
-        ("format = \"xml\"", "5:10: invalid log.format: \"xml\"; expected \"report\" or \"json\""),
+        (
+            "format = \"xml\"",
+            "5:10: invalid `log.format`: \"xml\"; expected \"report\" or \"json\"",
+        ),
     ] {
         fs::write(&path, format!("{herd}[log]\n{log}\n")).expect("a file");
         let output = herd_mio(&["--check", "--config", path.to_str().expect("text")]);

@@ -55,7 +55,8 @@ impl Demonstration {
         let address = reservation.local_addr().map_err(HerdError::Setup)?;
         let port = address.as_socket().map_or(0, |address| address.port());
         // No money depends on this secret; but the demonstration shows requests with a key.
-        let key = format!("{:016x}", RandomState::new().hash_one(port));
+        let key = getrandom::u64().map_err(|error| HerdError::Setup(error.into()))?;
+        let key = format!("{key:016x}");
         Ok(Demonstration { folder, temporary, port, key, _reservation: reservation })
     }
 
