@@ -40,7 +40,7 @@ pub struct Identity {
     pub key: String,
 }
 
-/// Why there are no certificates.
+/// Why certificates could not be kept.
 #[derive(Debug)]
 pub enum CertificateError {
     /// They could not be created.
@@ -75,12 +75,12 @@ pub fn keep(folder: &Path) -> Result<Identity, CertificateError> {
     let (authority, identity) = make().map_err(CertificateError::Make)?;
     write(folder, KEY, &identity.key, 0o600)?;
     write(folder, CERTIFICATE, &identity.certificate, 0o644)?;
-    write(folder, CA, &authority, 0o644)?; // Last: who waits for it finds all three.
+    write(folder, CA, &authority, 0o644)?; // Last: a process that waits for it finds all three.
     lock.sync_all().map_err(|error| at(folder, error))?;
     Ok(identity)
 }
 
-/// The folder must be ours, or root's, and nobody else may write to it.
+/// The folder must belong to us or to root, and no other user may write to it.
 fn check(folder: &Path) -> Result<(), CertificateError> {
     let found = fs::metadata(folder).map_err(|error| at(folder, error))?;
     let (own, owner) = (geteuid().as_raw(), found.uid());
@@ -166,7 +166,7 @@ fn is_no_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-/// Writes a temporary file and renames it, so that nobody ever reads half of one. The temporary file is
+/// Writes a temporary file and renames it, so that no process ever reads half of one. The temporary file is
 /// new and readable by its owner only, whatever others have put there.
 fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), CertificateError> {
     let random = RandomState::new().hash_one(name);

@@ -50,7 +50,7 @@ pub fn without_keys(text: &str) -> String {
 /// are never suggested for others. Ignores case.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST_NAME {
-        return None; // Nobody meant that, and comparing it is slow.
+        return None; // Too long to be a mistyped name, and slow to compare.
     }
     let word = word.to_lowercase();
     let distance = |name: &str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
@@ -74,7 +74,7 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     shown.join(", ") + &more
 }
 
-/// More than so many names nobody reads.
+/// Nobody would read a longer list.
 const NAMES_LISTED: usize = 20;
 /// No option, key or server has a longer name.
 const LONGEST_NAME: usize = 100;

@@ -38,7 +38,7 @@ pub struct Section<'d, 't> {
     path: &'static str,
     /// Where it begins.
     at: Range<usize>,
-    /// The keys that were asked for, and those of them that were there.
+    /// The keys that were asked for, and those of them that are present.
     known: Vec<&'static str>,
     given: Vec<&'static str>,
 }
@@ -62,7 +62,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// What stands before any section, and the sections in it.
+    /// The top table: the keys before any section, and the sections.
     pub fn top(&self) -> Result<Section<'_, 't>, ConfigError> {
         match DeTable::parse(self.text) {
             Ok(table) => Ok(self.section("", table.span(), table.into_inner())),
@@ -75,7 +75,7 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Notes a mistake and its place.
+    /// Adds a mistake at its place.
     pub fn fault(&self, at: &Range<usize>, text: String) {
         self.faults.borrow_mut().push((at.start, text));
     }
@@ -90,7 +90,7 @@ impl<'t> Document<'t> {
         self.faults.borrow().len() >= FAULTS_SHOWN
     }
 
-    /// Ends with what was noted so far, if anything was.
+    /// Fails if there are mistakes so far.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.faults.borrow().is_empty() { Ok(()) } else { Err(self.error()) }
     }
@@ -118,8 +118,8 @@ impl<'t> Document<'t> {
 
     /// Why the text is not valid TOML; for frequent mistakes without the parser's terms.
     fn unreadable(&self, message: &str, at: &Range<usize>) -> String {
-        let said = |(begin, _): &&(&str, &str)| message.starts_with(begin);
-        match TOML_MISTAKES.iter().find(said) {
+        let begins = |(begin, _): &&(&str, &str)| message.starts_with(begin);
+        match TOML_MISTAKES.iter().find(begins) {
             _ if message.starts_with("duplicate key") => {
                 let key = self.shown(at);
                 let servers =
@@ -156,7 +156,7 @@ impl<'d, 't> Section<'d, 't> {
         &self.at
     }
 
-    /// Whether a key that was asked for was there, usable or not.
+    /// Whether a key that was asked for is present, valid or not.
     pub fn has(&self, key: &str) -> bool {
         self.given.contains(&key)
     }
@@ -224,7 +224,7 @@ impl<'d, 't> Section<'d, 't> {
         values.into_iter().filter_map(|value| self.as_text(value, key)).collect()
     }
 
-    /// A text that `parse` understands.
+    /// A text that `parse` accepts.
     pub fn parsed<T>(
         &mut self,
         key: &'static str,
@@ -322,14 +322,14 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// Notes that a key can't have this value.
+    /// Reports a value that a key cannot have.
     pub fn refuse(&self, key: &str, at: &Range<usize>, expected: &str) {
         let shown = self.document.shown(at);
         let text = format!("invalid {}: {shown}; expected {expected}", self.label(key));
         self.document.fault(at, text);
     }
 
-    /// Notes that a key is needed and not there.
+    /// Reports a required key that is missing.
     pub fn misses(&self, key: &str, expected: &str) {
         let text = format!("{} is missing; expected {expected}", self.label(key));
         self.document.fault(&self.at, text);

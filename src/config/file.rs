@@ -71,7 +71,7 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     Ok(Parsed { config, names })
 }
 
-/// What stands in front of the sections.
+/// The settings before the sections.
 fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
     let dialect = top.parsed("dialect", Dialect::named, "\"report\" or \"course\"");
     config.dialect = dialect.map_or(config.dialect, Spanned::into_inner);
@@ -130,7 +130,7 @@ fn ask(mut section: Section<'_, '_>, config: &mut Config) {
     section.finish(&HINTS);
 }
 
-/// What messages about a key that a section does not have can say.
+/// Remedies for unknown keys.
 pub(super) const HINTS: Hints = Hints { elsewhere: &ELSEWHERE, renamed: &RENAMED };
 
 /// Old names of keys, and the present ones.
@@ -194,7 +194,7 @@ const ELSEWHERE: [(&str, &str); 40] = [
 
 /// The shortest configuration.
 const LEAST: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\n";
-/// How a setting that can be switched off is written then.
+/// The value of a setting that is switched off.
 pub(super) const OFF: &str = "off";
 /// A year: no deadline needs to be further away.
 const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);

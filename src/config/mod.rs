@@ -141,8 +141,8 @@ impl Config {
         self.places.provider_override.is_none() && self.places.key.is_none() && !asks
     }
 
-    /// A Places service of this program's own: a herd of one, that nobody is a neighbour of. Its clients
-    /// are visitors, who come by HTTPS.
+    /// The configuration of our own Places server: a herd of one server without neighbours, whose clients use
+    /// HTTPS.
     pub fn places_service(key: Option<ApiKey>) -> Config {
         let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let server = ServerConfig {
@@ -209,8 +209,7 @@ impl Default for Config {
     }
 }
 
-/// How a server that listens at `peer_listen` is dialled, unless it says otherwise: at that address,
-/// or on this machine where it listens on all of its addresses.
+/// The default of `advertise`: the address of `peer_listen`, or this machine's if that is unspecified (0.0.0.0).
 fn default_advertise(peer_listen: SocketAddr) -> String {
     let ip = match peer_listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -248,7 +247,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What a Places service calls itself, and its log.
+/// The name of our own Places server, and of its log.
 pub const PLACES_SERVICE: &str = "Places";
 const PLACES_IS_TAKEN: &str = "a server cannot be named \"Places\" while --herd runs a Places server of that name, \
                                which has a log of its own; choose another name, or set places.provider";

@@ -1,4 +1,4 @@
-//! Who answers what lies around a client, and how it is asked.
+//! The settings of the provider of places: which one, where it is, its key and limits.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::places::key::ApiKey;
 /// How places are asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacesSettings {
-    /// Who was chosen; if nobody was, [`PlacesSettings::provider`] finds one that suits.
+    /// The chosen provider; without one, [`PlacesSettings::provider`] decides.
     pub provider_override: Option<Provider>,
     /// In which shape answers of the New API reach the client.
     pub shape: Shape,
@@ -23,9 +23,9 @@ pub struct PlacesSettings {
     pub endpoint: Endpoint,
     /// Certificates that are trusted for it, instead of the built-in roots.
     pub ca: Option<Authorities>,
-    /// The API key. It shows itself to nobody ([`ApiKey`]).
+    /// The API key, which is never printed ([`ApiKey`]).
     pub key: Option<ApiKey>,
-    /// What the operator should know of how the key was given.
+    /// Warnings about how the key was given.
     pub warnings: Vec<String>,
     /// Time for one query, all its steps together.
     pub timeout: Duration,
@@ -39,8 +39,8 @@ pub struct PlacesSettings {
 }
 
 impl PlacesSettings {
-    /// Who answers: the one that was chosen, else the New API where a key is given (Google
-    /// enables the legacy one for no new project), else the gazetteer.
+    /// The chosen provider; else the New API if there is a key (Google does not enable the legacy one
+    /// for new projects), else the gazetteer.
     pub fn provider(&self) -> Provider {
         self.provider_override.unwrap_or(match self.key {
             Some(_) => Provider::GoogleNew,
@@ -133,7 +133,7 @@ fn readable_by_others(path: &Path) -> Option<String> {
         .then(|| format!("other users can read the key file {path}; run: chmod 600 {path}"))
 }
 
-/// Where the key may stand.
+/// The environment variable for the key.
 pub const KEY_VARIABLE: &str = "HERD_PLACES_KEY";
 const NO_KEY: &str = "not a valid API key: printable ASCII without spaces expected";
 const KEY_IS_LISTED: &str = "`ps` shows the value of --places-key to every user of this machine: use \

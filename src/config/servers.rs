@@ -13,7 +13,7 @@ use super::{ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_advertise};
 use crate::errors::{did_you_mean, listed};
 use crate::protocol::is_server_name;
 
-/// A server as it is written, each value with its place.
+/// A server as written in the file, each value with its place.
 struct Written {
     name: Spanned<String>,
     listen: Spanned<SocketAddr>,
@@ -22,7 +22,7 @@ struct Written {
     neighbours: Vec<Spanned<String>>,
 }
 
-/// The servers, and where their names stand. `at` is the place to name where there is none.
+/// Reads the servers, and the places of their names. `at` is the place to report if there are none.
 pub fn read(
     document: &Document<'_>,
     at: &Range<usize>,
@@ -48,7 +48,7 @@ pub fn read(
     Ok((servers, written.iter().map(|server| server.name.span()).collect()))
 }
 
-/// One server by itself; none if it can't be used.
+/// Reads one server by itself; None if it is invalid.
 fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written> {
     let name = section.text("name");
     section.call(match &name {
@@ -62,7 +62,7 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     let advertise = section.text("advertise");
     let neighbours = section.texts("neighbours");
     match &name {
-        None if section.has("name") => {} // It is no text, and that was said.
+        None if section.has("name") => {} // It is not text, which was reported.
         None => section.misses("name", "text, such as name = \"Goloman\""),
         Some(name) if !is_server_name(name.get_ref().as_bytes()) => {
             section.refuse("name", &name.span(), "1 to 64 letters, digits, '_' and '-'");
@@ -114,7 +114,7 @@ fn socket(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
 
-/// Where neighbours connect unless it is written: on this machine, 10,000 ports above the clients.
+/// The default of `peer_listen`: on this machine, 10,000 ports above the clients.
 fn default_peers(
     document: &Document<'_>,
     listen: &Spanned<SocketAddr>,
@@ -132,7 +132,7 @@ fn default_peers(
     Some(Spanned::new(listen.span(), address))
 }
 
-/// Whether `text` is a host and a port that a connection can be made to; else what is wrong with it.
+/// Checks that `text` is a host and a port that one can connect to; the error says what is wrong.
 fn dialable(text: &str) -> Result<(), &'static str> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return dialable_address(address);
@@ -164,7 +164,7 @@ fn dialable(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether an address may be one of a machine's own; else what is wrong with it.
+/// Checks that a machine can have this address; the error says what is wrong.
 fn listenable(address: SocketAddr) -> Result<(), &'static str> {
     match address {
         _ if is_of_many(address.ip()) => {
@@ -219,8 +219,8 @@ fn check_names(document: &Document<'_>, servers: &[Written]) {
     }
 }
 
-/// No two listeners on one address. The servers of a herd may run on several machines, so one
-/// that stands for all addresses of its machine is compared within a server only.
+/// No two listeners on one address. The servers of a herd may run on several machines, so an
+/// unspecified address (0.0.0.0) is compared within a server only.
 fn check_listeners(document: &Document<'_>, servers: &[Written]) {
     let mut taken: HashMap<SocketAddr, &Written> = HashMap::new();
     for server in servers {
@@ -254,13 +254,13 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
     }
 }
 
-/// Whether one of two addresses, both canonical, stands for the other, too: all of IPv6's for IPv4's as well.
+/// Whether one of two canonical addresses covers the other: 0.0.0.0 covers IPv4, [::] covers everything.
 fn overlap(one: IpAddr, other: IpAddr) -> bool {
     let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
     one == other || covers(one, other) || covers(other, one)
 }
 
-/// One address for all ways to write it.
+/// The canonical form of an address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.scope_id() != 0 => address,
@@ -268,7 +268,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Notes every edge at both of its ends.
+/// Enters each link at both of its ends.
 fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
     let names: Vec<&str> = written.iter().map(|server| server.name.get_ref().as_str()).collect();
     let places: HashMap<&str, usize> =
@@ -349,7 +349,7 @@ fn check_advertised(document: &Document<'_>, written: &[Written], servers: &[Ser
     }
 }
 
-/// What two ways of writing one address have in common.
+/// A canonical form, by which two ways of writing one address are equal.
 fn comparable(address: &str) -> String {
     match address.parse::<SocketAddr>() {
         Ok(address) => canonical(address).to_string(),
@@ -362,7 +362,7 @@ fn comparable(address: &str) -> String {
 }
 
 const NO_ZONE: &str = "a link-local address needs the number of its zone, as in [fe80::1%2]:22138";
-/// What an address to listen on is.
+/// What is expected of an address to listen on.
 const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:12138\"";
 /// Neighbours are numbered with 16 bits.
 const MAX_SERVERS: usize = 65_535;

@@ -102,7 +102,7 @@ impl Config {
         );
     }
 
-    /// Each link at the one of its ends that comes first.
+    /// Prints each link at the server that comes first.
     fn write_servers(&self, text: &mut String) {
         for (place, server) in self.servers.iter().enumerate() {
             let ServerConfig { name, listen, peer_listen, advertise, neighbours } = server;
@@ -119,7 +119,7 @@ impl Config {
         }
     }
 
-    /// Half a matrix: each link is where a row and a column meet.
+    /// Prints half a matrix: each link is an `o` where its row and its column meet.
     fn write_links(&self, text: &mut String) {
         let longest = self.servers.iter().map(|server| server.name.len()).max();
         let width = longest.unwrap_or_default();
@@ -252,7 +252,7 @@ impl Ephemeral {
     }
 }
 
-/// Herds of more servers are not drawn: the drawing grows with the square of their number.
+/// The matrix of links grows with the square of the number of servers; it is left out for larger herds.
 const MAX_DRAWN_SERVERS: usize = 16;
 /// Beyond these only the number of ports is printed.
 const MAX_PORT_WARNINGS: usize = 20;

@@ -24,7 +24,7 @@ pub(super) struct Process {
 }
 
 enum ProcessState {
-    /// The process is not collected yet, so nobody else can have its id.
+    /// The process is not collected yet, so the kernel cannot reuse its id.
     Running {
         pid: Pid,
         lifeline: Option<ChildStdin>,
@@ -56,7 +56,7 @@ impl Process {
         }
     }
 
-    /// When it is to be started, if it does not run.
+    /// When to start it, if it does not run.
     pub(super) fn starts_at(&self) -> Option<Instant> {
         match self.state {
             ProcessState::Pausing { until } => Some(until),
@@ -169,6 +169,6 @@ pub(super) fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
-/// A server that fails so soon after its very first start would fail again: its port is in use,
-/// or its log can't be written.
+/// A server that exits so soon after its first start would fail again: its port is in use,
+/// or its log cannot be written.
 const STARTUP_WINDOW: Duration = Duration::from_secs(3);

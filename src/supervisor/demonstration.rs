@@ -26,14 +26,14 @@ use crate::config::KEY_VARIABLE;
 use crate::errors::plain;
 use crate::places::google::Api;
 
-/// A Places service, as far as the supervisor has to do with it.
+/// The supervisor's part of a Places server: its folder, its port and its key.
 pub(super) struct Demonstration {
     folder: PathBuf,
     temporary: Option<TemporaryFolder>,
     port: u16,
     key: String,
-    /// Holds the port, also while the service is started again: bound and not listening, with
-    /// `SO_REUSEADDR` at both, it doesn't stand in the service's way, and nobody else gets it.
+    /// Reserves the port, also while the server restarts: this socket is bound and does not listen, and with
+    /// `SO_REUSEADDR` on both the server can bind the port while other programs cannot.
     _reservation: Socket,
 }
 
@@ -70,7 +70,7 @@ impl Demonstration {
         }
     }
 
-    /// What the service is started with.
+    /// The command line of the Places server.
     pub(super) fn service(&self, args: &Args) -> Vec<OsString> {
         let address = format!("{}:{}", Ipv4Addr::LOCALHOST, self.port);
         let mut words: Vec<OsString> = vec!["--places-server".into(), address.into()];
@@ -82,7 +82,7 @@ impl Demonstration {
         words
     }
 
-    /// What the servers are started with, to ask it.
+    /// The options by which the servers use it.
     pub(super) fn options(&self) -> Vec<OsString> {
         let path = Api::NearbySearch.path();
         let url = format!("https://localhost:{}{path}", self.port);
@@ -92,7 +92,7 @@ impl Demonstration {
         words
     }
 
-    /// What all of them find in their environment.
+    /// The environment variables of all of them.
     pub(super) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = vec![(KEY_VARIABLE, self.key.clone().into())];
         if self.temporary.is_some() {
@@ -102,7 +102,7 @@ impl Demonstration {
     }
 }
 
-/// A folder that goes with the value.
+/// A folder that is removed when the value is dropped.
 struct TemporaryFolder {
     path: PathBuf,
     lock: Option<File>,
@@ -116,7 +116,7 @@ impl TemporaryFolder {
             let name = format!("herd-mio-{:016x}", random.hash_one(attempt));
             let path = std::env::temp_dir().join(name);
             attempt += 1;
-            // Fails where anything has that name, also a symbolic link that somebody has laid there.
+            // Fails if anything has that name, also a symbolic link that somebody has put there.
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(TemporaryFolder { path, lock: None }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < NAMES => {}
@@ -127,8 +127,8 @@ impl TemporaryFolder {
 }
 
 impl TemporaryFolder {
-    /// What cleans `/tmp` of old files leaves a locked folder alone (tmpfiles.d(5)). A file system
-    /// without locks is no reason not to run.
+    /// Keeps programs that clean `/tmp` from removing the folder (tmpfiles.d(5)). Goes on if the file
+    /// system has no locks.
     fn lock(&mut self) {
         self.lock = File::open(&self.path).ok();
         if let Some(folder) = &self.lock {
@@ -161,10 +161,10 @@ fn reserve() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Names for a temporary folder that are tried.
+/// Names to try for a temporary folder.
 const NAMES: u32 = 16;
-/// In the environment of a Places service whose folder is a temporary one: which it is.
+/// Environment variable: the temporary folder of a Places server.
 pub const TEMPORARY: &str = "HERD_MIO_TEMPORARY";
-/// How long the herd waits for the service at its start, and how often it looks.
+/// How long the herd waits for the Places server at its start, and how often it checks.
 const SERVICE_WAIT: Duration = Duration::from_secs(2);
 const SERVICE_PROBE: Duration = Duration::from_millis(5);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::event_loop::LIFELINE;
 
-/// This program, and what its processes find in their environment.
+/// This program, and the environment of its processes.
 pub(super) struct Program {
     path: PathBuf,
     /// What `ps` shows as the first word.
@@ -17,9 +17,9 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// After an upgrade in place the path by which the program was started is another version's, or
-    /// nobody's. `/proc/self/exe` stays this one's: it is looked up in the child, which is a copy of
-    /// the supervisor until it runs it.
+    /// After an upgrade in place the path by which the program was started may lead to another version
+    /// or to nothing. `/proc/self/exe` still leads to this one: the child, a copy of the supervisor until
+    /// it executes the program, resolves it.
     pub(super) fn find() -> io::Result<Program> {
         let own = Path::new("/proc/self/exe");
         let path = match std::fs::read_link(own) {

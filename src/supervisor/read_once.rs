@@ -1,10 +1,10 @@
-//! Files that can be read once only: `--config /dev/stdin`, `--places-key-file <(pass herd)`.
+//! Files that can be read only once: `--config /dev/stdin`, `--places-key-file <(pass herd)`.
 //!
-//! Each server reads its files by itself, also one that is started again much later, and would find a
-//! pipe empty. So the supervisor reads it and hands on what came in a file in memory that the
-//! processes inherit. (Not by their standard input, which is the lifeline: a text longer than a pipe
-//! holds would hold up the supervisor until the server reads. Not by a temporary file: it outlives
-//! a supervisor that is killed, and what cleans `/tmp` takes it from one that runs for weeks.)
+//! Each server reads its files by itself, also when it restarts much later, and would find a pipe empty. So
+//! the supervisor reads the pipe, and passes the contents in a file in memory that the processes inherit.
+//! (Not by their standard input, which is the lifeline: a text longer than a pipe holds would block the
+//! supervisor until the server reads. Not by a temporary file: it outlives a supervisor that is killed, and
+//! programs that clean `/tmp` remove it after weeks.)
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_cre
 use crate::args::split;
 use crate::files;
 
-/// What was read, under names by which it can be read again.
+/// Contents that were read, with names by which they can be read again.
 #[derive(Default)]
 pub struct ReadOnce {
     files: Vec<Kept>,
@@ -59,14 +59,13 @@ impl ReadOnce {
         ReadOnce { files }
     }
 
-    /// A message with the names that were typed.
+    /// The message, with the names from the command line.
     pub fn as_typed(&self, message: String) -> String {
         self.files.iter().fold(message, |text, kept| text.replace(&kept.name, &kept.typed))
     }
 }
 
-/// Pipes and devices; and what is one of this process's own descriptors, for those of its servers are
-/// others.
+/// Pipes and devices; and this process's own descriptors, because its servers have others.
 fn is_read_once(path: &Path) -> bool {
     let is_special = |kind: fs::FileType| !kind.is_file() && !kind.is_dir();
     fs::metadata(path).is_ok_and(|found| is_special(found.file_type()))
@@ -74,11 +73,11 @@ fn is_read_once(path: &Path) -> bool {
         || path.starts_with("/proc")
 }
 
-/// Reads it into memory that only its owner can open, and nobody can change.
+/// Reads it into a file in memory that only its owner can open, and no process can change.
 #[cfg(target_os = "linux")]
 fn keep(path: &Path) -> io::Result<OwnedFd> {
     let bytes = files::read(path)?;
-    // Without CLOEXEC, for it is to be inherited. Each who opens it by name reads from its beginning.
+    // Without CLOEXEC, so that it is inherited. Each process that opens it by name reads from its beginning.
     let memory = memfd_create("herd-mio", MemfdFlags::ALLOW_SEALING)?;
     fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
     File::from(memory.try_clone()?).write_all(&bytes)?;
@@ -92,5 +91,5 @@ fn keep(_: &Path) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// What is read at the start of each server.
+/// The options whose files each server reads at its start.
 const OPTIONS: [&str; 3] = ["--config", "--places-ca", "--places-key-file"];
