@@ -141,8 +141,8 @@ fn an_unknown_level_or_target_is_refused_with_what_was_probably_meant() {
             "outputs = [\"fiel\"]",
             "5:12: invalid `log.outputs`: \"fiel\"; expected \"file\" or \"stderr\"",
         ),
-        ("outputs = [\"file\", \"file\"]", "5:20: log.outputs names \"file\" more than once"),
-        ("outputs = []", "log.outputs is empty; expected \"file\", \"stderr\" or both"),
+        ("outputs = [\"file\", \"file\"]", "5:20: `log.outputs` names \"file\" more than once"),
+        ("outputs = []", "`log.outputs` is empty; expected \"file\", \"stderr\" or both"),
         (
             "format = \"xml\"",
             "5:10: invalid `log.format`: \"xml\"; expected \"report\" or \"json\"",

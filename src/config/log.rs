@@ -45,14 +45,14 @@ fn read_outputs(
         match OutputKind::named(name.get_ref()) {
             None => section.refuse("outputs", &name.span(), "\"file\" or \"stderr\""),
             Some(output) if outputs.contains(&output) => {
-                let text = format!("log.outputs names {:?} more than once", output.name());
+                let text = format!("`log.outputs` names {:?} more than once", output.name());
                 document.fault(&name.span(), text);
             }
             Some(output) => outputs.push(output),
         }
     }
     if names.is_empty() {
-        let text = "log.outputs is empty; expected \"file\", \"stderr\" or both (log.level = \"off\" \
+        let text = "`log.outputs` is empty; expected \"file\", \"stderr\" or both (log.level = \"off\" \
                     switches the log off)";
         document.fault(section.at(), text.to_owned());
     }

@@ -187,6 +187,7 @@ impl Drop for LastWord {
     fn drop(&mut self) {
         let panicked = || Err(kernel("go on")(io::Error::other("one of its loops panicked")));
         let result = self.result.take().unwrap_or_else(panicked);
+        crate::logging::submit();
         // The first loop may have left already; then nobody is left who must know.
         let _ = self.home.send(Mail::Ended(result));
     }

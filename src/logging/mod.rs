@@ -188,6 +188,14 @@ fn format_json(
     out.finish(format_args!("{}", String::from_utf8_lossy(&rest)));
 }
 
+/// Hands what this thread recorded to the outputs, as [`Log::submit`]. For a thread that ends, where its end
+/// is reported to another one, which may end the process.
+pub fn submit() {
+    if let Some(log) = PROCESS.get() {
+        log.submit();
+    }
+}
+
 impl Log {
     /// A log without outputs, for tests of what needs a log to submit to.
     pub fn none() -> Log {
