@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::str;
 
-use super::escape::Escaped;
+use super::escape;
 
 /// The fields behind the time, for the record of a logger: up to `}`.
 pub(super) fn append_rest(
@@ -19,7 +19,7 @@ pub(super) fn append_rest(
     message: &str,
 ) {
     append_head(out, level, target, server);
-    let is_cut = append_message(out, message);
+    let is_cut = append_message(out, |out| out.extend_from_slice(message.as_bytes()));
     append_end(out, is_cut);
 }
 
@@ -35,8 +35,8 @@ pub(super) fn append_head(out: &mut Vec<u8>, level: &str, target: &str, server: 
 }
 
 /// `,"message":…`. Returns whether it was cut.
-pub(super) fn append_message(out: &mut Vec<u8>, message: &str) -> bool {
-    append_field(out, "message", message, MESSAGE_BYTES)
+pub(super) fn append_message(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    append_written(out, "message", MESSAGE_BYTES, write)
 }
 
 /// `,"id":…`: escaped as in the message, and where that loses bytes `,"id_base64":…`. Returns whether it
@@ -56,7 +56,12 @@ pub(super) fn append_id(out: &mut Vec<u8>, id: &[u8]) -> bool {
 
 /// A field with bytes from outside, escaped as in the message. Returns whether it was cut.
 pub(super) fn append_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) -> bool {
-    append_field(out, name, &Escaped(bytes).to_string(), FIELD_BYTES)
+    append_written(out, name, FIELD_BYTES, |out| escape::append(bytes, out))
+}
+
+/// A field with a text that `write` appends. Returns whether it was cut.
+pub(super) fn append_with(out: &mut Vec<u8>, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    append_written(out, name, FIELD_BYTES, write)
 }
 
 /// A field with a text. Returns whether it was cut.
@@ -67,7 +72,18 @@ pub(super) fn append_text(out: &mut Vec<u8>, name: &str, text: &str) -> bool {
 /// A field with a number.
 pub(super) fn append_number(out: &mut Vec<u8>, name: &str, number: u64) {
     append_name(out, name);
-    out.extend_from_slice(number.to_string().as_bytes());
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    let mut rest = number;
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[begin..]);
 }
 
 /// The end of the object.
@@ -89,11 +105,37 @@ fn loop_number() -> u16 {
 }
 
 fn append_field(out: &mut Vec<u8>, name: &str, text: &str, most: usize) -> bool {
+    append_written(out, name, most, |out| out.extend_from_slice(text.as_bytes()))
+}
+
+/// A field whose text `write` appends. Most texts are the same in JSON, and stay where they were written.
+fn append_written(
+    out: &mut Vec<u8>,
+    name: &str,
+    most: usize,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> bool {
     append_name(out, name);
-    let end = end_within(text, most);
+    out.push(b'"');
+    let begin = out.len();
+    write(out);
+    if out.len() - begin <= most && is_plain(&out[begin..]) {
+        out.push(b'"');
+        return false;
+    }
+    let text = String::from_utf8_lossy(&out[begin..]).into_owned();
+    out.truncate(begin - 1);
+    let end = end_within(&text, most);
     // A Vec takes everything, and a str is always valid JSON.
     let _ = serde_json::to_writer(&mut *out, &text[..end]);
     end < text.len()
+}
+
+/// Whether a JSON string shows these bytes as they are. It looks at all of them, since that is done many at
+/// a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte))
 }
 
 fn append_name(out: &mut Vec<u8>, name: &str) {
@@ -185,7 +227,7 @@ mod tests {
         for text in ["\u{1}", "\\", "\"", "a", "ü", "𝄞"] {
             let value = object(|out| {
                 append_head(out, "INFO", "client", "Goloman");
-                let is_cut = append_message(out, &text.repeat(20_000));
+                let is_cut = append_message(out, |out| out.extend(text.repeat(20_000).bytes()));
                 append_id(out, &b"\xff\"".repeat(20_000)) | is_cut
             });
             assert_eq!(value["truncated"], true);

@@ -20,19 +20,11 @@ pub(super) struct TurnText {
     /// Records that found no room.
     pub(super) dropped: u64,
     time: LocalTime,
-    /// Memory for a message that becomes part of a JSON string.
-    pub(super) scratch: Vec<u8>,
 }
 
 impl TurnText {
     pub(super) fn new(format: Format, zone: &TimeZone) -> TurnText {
-        TurnText {
-            format,
-            text: Vec::new(),
-            dropped: 0,
-            time: LocalTime::new(format, zone),
-            scratch: Vec::new(),
-        }
+        TurnText { format, text: Vec::new(), dropped: 0, time: LocalTime::new(format, zone) }
     }
 
     pub(super) fn is_empty(&self) -> bool {

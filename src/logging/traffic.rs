@@ -145,11 +145,7 @@ impl Traffic {
             Format::Json => {
                 json::append_head(&mut text.text, level, self.target(), &core.server);
                 json::append_text(&mut text.text, "event", message.event());
-                text.scratch.clear();
-                message.append(&mut text.scratch);
-                // Bytes from outside are escaped, so it is UTF-8.
-                let words = String::from_utf8_lossy(&text.scratch);
-                let mut is_cut = json::append_message(&mut text.text, &words);
+                let mut is_cut = json::append_message(&mut text.text, |out| message.append(out));
                 is_cut |= message.append_fields(&mut text.text);
                 json::append_end(&mut text.text, is_cut);
             }
@@ -287,7 +283,7 @@ impl Party<'_> {
     fn append_field(&self, out: &mut Vec<u8>) -> bool {
         match self {
             Party::Name(name) => json::append_text(out, "neighbour", name),
-            Party::Address(address) => json::append_text(out, "peer", &address.to_string()),
+            Party::Address(_) => json::append_with(out, "peer", |out| self.append(out)),
         }
     }
 }
