@@ -268,11 +268,14 @@ impl Party<'_> {
             Party::Address(address) => match address.ip() {
                 IpAddr::V4(ip) => {
                     let [a, b, c, d] = ip.octets();
+                    let (mut text, mut end) = ([0; LONGEST_IPV4], 0);
                     for (number, sign) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
-                        append_number(number.into(), out);
-                        out.push(sign);
+                        end = write_number(number.into(), &mut text, end);
+                        text[end] = sign;
+                        end += 1;
                     }
-                    append_number(address.port(), out);
+                    end = write_number(address.port(), &mut text, end);
+                    out.extend_from_slice(&text[..end]);
                 }
                 // A Vec takes everything.
                 IpAddr::V6(_) => drop(write!(out, "{address}")),
@@ -300,21 +303,19 @@ impl<'a> From<&'a str> for Party<'a> {
     }
 }
 
-fn append_number(number: u16, out: &mut Vec<u8>) {
-    let mut digits = [0; 5];
-    let mut begin = digits.len();
+/// Writes a number from `begin` on, and returns its end.
+fn write_number(number: u16, text: &mut [u8; LONGEST_IPV4], begin: usize) -> usize {
+    let end = begin + 1 + number.checked_ilog10().unwrap_or(0) as usize;
     let mut rest = number;
-    loop {
-        begin -= 1;
-        digits[begin] = b'0' + (rest % 10) as u8;
+    for digit in text[begin..end].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
-        if rest == 0 {
-            break;
-        }
     }
-    out.extend_from_slice(&digits[begin..]);
+    end
 }
 
+/// `255.255.255.255:65535`
+const LONGEST_IPV4: usize = 21;
 const KINDS: [Traffic; 5] =
     [Traffic::Client, Traffic::Link, Traffic::LinkMarks, Traffic::Flood, Traffic::Http];
 
@@ -331,8 +332,14 @@ mod tests {
 
     #[test]
     fn a_record_is_written_as_a_formatter_would() {
-        let addresses =
-            ["127.0.0.1:0", "10.200.3.99:65535", "[::1]:5123", "[fe80::1%3]:80", "0.0.0.0:10"];
+        let addresses = [
+            "127.0.0.1:0",
+            "10.200.3.99:9",
+            "255.255.255.255:65535",
+            "[::1]:5123",
+            "[fe80::1%3]:80",
+            "0.0.0.0:10",
+        ];
         let lines =
             [&b"IAMAT kiwi +1-2 3.0"[..], b"", b"a\\\xff\x1b\r\"", "café\u{202e}".as_bytes()];
         for address in addresses {
