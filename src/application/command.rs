@@ -166,6 +166,9 @@ pub enum Closed {
     Evicted,
     /// All buffers together were full, and its own were the largest.
     OutOfMemory,
+    /// A part of a TLS record lay on it when [`Next::Probe`](super::Next::Probe) asked: the rest would be
+    /// taken for what comes next.
+    Unsolicited,
 }
 
 impl fmt::Display for Closed {
@@ -178,6 +181,7 @@ impl fmt::Display for Closed {
             Closed::WriteTimeout => f.write_str("write timed out"),
             Closed::Evicted => f.write_str("idle for longest, evicted"),
             Closed::OutOfMemory => f.write_str("memory limit reached"),
+            Closed::Unsolicited => f.write_str("a part of something came that nobody asked for"),
         }
     }
 }

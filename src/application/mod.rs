@@ -21,6 +21,7 @@
 mod command;
 mod io;
 mod line;
+pub mod recorder;
 
 use std::time::Duration;
 

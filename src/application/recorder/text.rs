@@ -1,0 +1,256 @@
+//! Calls and answers as text, and back: fields with tabs between them, bytes escaped.
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::{
+    Closed, ClosedConnection, Command, ConnectionId, Control, DialEvent, Io, Line, ListenerId,
+    LoopId, Next, Opened, Origin, Refused, Ticket,
+};
+use crate::clock::{Now, WallTime};
+
+/// A call with the time.
+pub(super) fn at(call: &str, now: Now) -> String {
+    format!("{call}\t{}\t{}", now.elapsed.as_nanos(), now.wall.0)
+}
+
+/// A call about a connection, with all that the handler sees of it.
+pub(super) fn on(call: &str, io: &Io<'_>) -> String {
+    let room = io.full.saturating_sub(io.out.len());
+    format!("{}\t{}\t{}\t{room}", at(call, io.now), id(io.id), io.peer)
+}
+
+pub(super) fn open(opened: &Opened<'_>) -> String {
+    let certificate = opened.certificate.map(|bytes| format!("!{}", bytes.escape_ascii()));
+    format!("open\t{} {}", origin(opened.origin), certificate.unwrap_or_default())
+}
+
+pub(super) fn line(line: Line<'_>) -> String {
+    let kind = match line {
+        Line::Whole(_) => "line",
+        Line::Unfinished(_) => "unfinished",
+        Line::TooLong(_) => "too-long",
+    };
+    format!("{kind}\t{}", line.bytes().escape_ascii())
+}
+
+pub(super) fn closed(closed: &ClosedConnection<'_>, now: Now) -> String {
+    let why = match closed.why {
+        Closed::Finished => "finished".to_owned(),
+        Closed::Commanded => "commanded".to_owned(),
+        Closed::Broken(reason) => format!("broken {}", reason.as_bytes().escape_ascii()),
+        Closed::InputTimeout => "input-timeout".to_owned(),
+        Closed::WriteTimeout => "write-timeout".to_owned(),
+        Closed::Evicted => "evicted".to_owned(),
+        Closed::OutOfMemory => "out-of-memory".to_owned(),
+        Closed::Unsolicited => "unsolicited".to_owned(),
+    };
+    let call = at(&format!("closed\t{why}"), now);
+    format!("{call}\t{}\t{}\t{}", id(closed.id), closed.peer, origin(closed.origin))
+}
+
+pub(super) fn dial(Ticket(ticket): Ticket, event: &DialEvent<'_>, now: Now) -> String {
+    let event = match event {
+        DialEvent::Resolved(addresses) => {
+            let addresses: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+            format!("resolved {}", addresses.join(" "))
+        }
+        DialEvent::Connecting(address) => format!("connecting {address}"),
+        DialEvent::Handshaking(address) => format!("handshaking {address}"),
+        DialEvent::AttemptFailed(address, why) => {
+            format!("attempt-failed {address} {}", why.as_bytes().escape_ascii())
+        }
+        DialEvent::Failed(why) => format!("failed {}", why.as_bytes().escape_ascii()),
+    };
+    at(&format!("dial\t{ticket} {event}"), now)
+}
+
+pub(super) fn refused(ListenerId(listener): ListenerId, why: &Refused, now: Now) -> String {
+    let why = match why {
+        Refused::Limit(peer) => format!("limit {peer}"),
+        Refused::Handshake(peer, why) => {
+            format!("handshake {peer} {}", why.as_bytes().escape_ascii())
+        }
+        Refused::Kernel(error) => format!("kernel {}", error.to_string().as_bytes().escape_ascii()),
+    };
+    at(&format!("refused\t{listener} {why}"), now)
+}
+
+pub(super) fn control(control: Control) -> &'static str {
+    match control {
+        Control::ReopenLog => "reopen-log",
+    }
+}
+
+/// Connections that were asked about, and whether they were behind.
+pub(super) fn asked(asked: &[(ConnectionId, bool)]) -> String {
+    let asked: Vec<String> = asked.iter().map(|(one, is)| format!("{} {is}", id(*one))).collect();
+    asked.join(" ")
+}
+
+pub(super) fn next(next: &Next) -> String {
+    format!("{next:?}")
+}
+
+/// What a job does has no text; its name has.
+pub(super) fn command<M>(command: Option<&Command<M>>) -> String {
+    match command {
+        None => "none".to_owned(),
+        Some(Command::Dial(dial)) => format!("{dial:?}"),
+        Some(Command::Cancel(ticket)) => format!("cancel {ticket:?}"),
+        Some(Command::Resolve { ticket, name }) => format!("resolve {ticket:?} {name:?}"),
+        Some(Command::Fill(one)) => format!("fill {}", id(*one)),
+        Some(Command::Finish(one)) => format!("finish {}", id(*one)),
+        Some(Command::Close(one)) => format!("close {}", id(*one)),
+        Some(Command::Run(job)) => format!("run {:?}", job.name),
+        Some(Command::Stop) => "stop".to_owned(),
+    }
+}
+
+fn id(ConnectionId { slot, generation }: ConnectionId) -> String {
+    format!("{slot}.{generation}")
+}
+
+fn origin(origin: Origin) -> String {
+    match origin {
+        Origin::Accepted(ListenerId(listener)) => format!("accepted {listener}"),
+        Origin::Dialled(Ticket(ticket)) => format!("dialled {ticket}"),
+        Origin::Loop(LoopId(number)) => format!("loop {number}"),
+    }
+}
+
+// And back. None where the text is not what the functions above write.
+
+pub(super) fn parse_now(elapsed: &str, wall: &str) -> Option<Now> {
+    let elapsed = Duration::from_nanos(elapsed.parse().ok()?);
+    Some(Now { elapsed, wall: WallTime(wall.parse().ok()?) })
+}
+
+pub(super) fn parse_id(text: &str) -> Option<ConnectionId> {
+    let (slot, generation) = text.split_once('.')?;
+    Some(ConnectionId { slot: slot.parse().ok()?, generation: generation.parse().ok()? })
+}
+
+pub(super) fn parse_origin(text: &str) -> Option<Origin> {
+    let (kind, number) = text.split_once(' ')?;
+    Some(match kind {
+        "accepted" => Origin::Accepted(ListenerId(number.parse().ok()?)),
+        "dialled" => Origin::Dialled(Ticket(number.parse().ok()?)),
+        "loop" => Origin::Loop(LoopId(number.parse().ok()?)),
+        _ => return None,
+    })
+}
+
+/// Where an opened connection comes from, and its certificate.
+pub(super) fn parse_open(text: &str) -> Option<(Origin, Option<Vec<u8>>)> {
+    let place = text.match_indices(' ').nth(1)?.0;
+    let certificate = match text[place + 1..].strip_prefix('!') {
+        Some(text) => Some(unescape(text)?),
+        None => None,
+    };
+    Some((parse_origin(&text[..place])?, certificate))
+}
+
+pub(super) fn parse_closed(text: &str) -> Option<Closed> {
+    Some(match text.split_once(' ') {
+        Some(("broken", reason)) => Closed::Broken(words(reason)?),
+        Some(_) => return None,
+        None => match text {
+            "finished" => Closed::Finished,
+            "commanded" => Closed::Commanded,
+            "input-timeout" => Closed::InputTimeout,
+            "write-timeout" => Closed::WriteTimeout,
+            "evicted" => Closed::Evicted,
+            "out-of-memory" => Closed::OutOfMemory,
+            "unsolicited" => Closed::Unsolicited,
+            _ => return None,
+        },
+    })
+}
+
+/// Hands the dial's news on: it borrows what it is made of.
+pub(super) fn parse_dial<T>(
+    text: &str,
+    then: impl FnOnce(Ticket, DialEvent<'_>) -> T,
+) -> Option<T> {
+    let (ticket, text) = text.split_once(' ')?;
+    let ticket = Ticket(ticket.parse().ok()?);
+    let (kind, text) = text.split_once(' ')?;
+    Some(match kind {
+        "resolved" => {
+            let addresses: Result<Vec<SocketAddr>, _> =
+                text.split_whitespace().map(str::parse).collect();
+            then(ticket, DialEvent::Resolved(&addresses.ok()?))
+        }
+        "connecting" => then(ticket, DialEvent::Connecting(text.parse().ok()?)),
+        "handshaking" => then(ticket, DialEvent::Handshaking(text.parse().ok()?)),
+        "attempt-failed" => {
+            let (address, why) = text.split_once(' ')?;
+            let why = words(why)?;
+            then(ticket, DialEvent::AttemptFailed(address.parse().ok()?, &why))
+        }
+        "failed" => then(ticket, DialEvent::Failed(words(text)?)),
+        _ => return None,
+    })
+}
+
+pub(super) fn parse_refused(text: &str) -> Option<(ListenerId, Refused)> {
+    let (listener, text) = text.split_once(' ')?;
+    let (kind, text) = text.split_once(' ')?;
+    let why = match kind {
+        "limit" => Refused::Limit(text.parse().ok()?),
+        "handshake" => {
+            let (peer, why) = text.split_once(' ')?;
+            Refused::Handshake(peer.parse().ok()?, words(why)?)
+        }
+        "kernel" => Refused::Kernel(io::Error::other(words(text)?)),
+        _ => return None,
+    };
+    Some((ListenerId(listener.parse().ok()?), why))
+}
+
+pub(super) fn parse_control(text: &str) -> Option<Control> {
+    (text == "reopen-log").then_some(Control::ReopenLog)
+}
+
+pub(super) fn parse_asked(text: &str) -> Option<Vec<(ConnectionId, bool)>> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.chunks(2).map(|pair| Some((parse_id(pair[0])?, pair.get(1)?.parse().ok()?))).collect()
+}
+
+fn words(text: &str) -> Option<String> {
+    String::from_utf8(unescape(text)?).ok()
+}
+
+/// The bytes that `escape_ascii` has written.
+pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next()? {
+            b't' => b'\t',
+            b'r' => b'\r',
+            b'n' => b'\n',
+            b'x' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    Some(bytes)
+}
+
+/// For a message about a line that can't be parsed.
+pub(super) fn excerpt(line: &dyn Display) -> String {
+    line.to_string().chars().take(EXCERPT).collect()
+}
+
+/// Characters of a line that a message quotes.
+const EXCERPT: usize = 200;
