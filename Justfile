@@ -42,6 +42,10 @@ profile pid:
 ci:
     .ci/run
 
+# Copy the event loop into a package of its own, and run the echo there.
+lift:
+    .ci/lift
+
 # Let the fuzzer look for bytes that break a claim of tests/fuzz/checks.rs (needs cargo-fuzz).
 fuzz target seconds="600":
     mkdir -p tests/fuzz/corpus/{{target}} && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz {{target}} tests/fuzz/corpus/{{target}} tests/fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -max_len=4096

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use herd_mio::certificates;
-use herd_mio::event_loop::{Authorities, ClientTls, ServerTls};
+use herd_mio::tls::certificates::{self, Service};
+use herd_mio::tls::{Authorities, ClientTls, Remedies, ServerTls};
 
 /// Both ends of a connection agree on keys, and a byte goes each way, the tickets before it.
 fn shake_hands(client: &ClientTls, server: &ServerTls, listener: &TcpListener) {
@@ -20,7 +20,7 @@ fn shake_hands(client: &ClientTls, server: &ServerTls, listener: &TcpListener) {
     let [near, far] = [near, far].map(|stream| {
         stream.set_nonblocking(true).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        mio::net::TcpStream::from_std(stream)
+        stream
     });
     let mut client = client.begin(near).expect("a session");
     let mut server = server.begin(far).expect("a session");
@@ -45,11 +45,18 @@ fn shake_hands(client: &ClientTls, server: &ServerTls, listener: &TcpListener) {
 
 fn handshakes(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
-    let identity = certificates::keep(folder.path()).expect("certificates");
-    let server = ServerTls::new(&identity.certificate, &identity.key).expect("a server");
-    let trusted = Authorities::read(&folder.path().join(certificates::CA)).expect("an authority");
+    let service = Service { file: "places", mark: "a bench" };
+    let identity = certificates::keep(folder.path(), service).expect("certificates");
+    let server = ServerTls::new(&identity.certificate, &identity.key, None, &["http/1.1"])
+        .expect("a server");
+    let trusted = std::fs::read(folder.path().join(certificates::CA)).expect("a file");
+    let trusted = Authorities::from_pem(&trusted).expect("an authority");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let client = || ClientTls::new("localhost", Some(&trusted)).expect("a client");
+    let client = || {
+        let client =
+            ClientTls::new("localhost", Some(&trusted), &["http/1.1"], Remedies::default());
+        client.expect("a client")
+    };
     criterion.bench_function("a full handshake, both sides", |bencher| {
         bencher.iter(|| shake_hands(&client(), &server, &listener));
     });

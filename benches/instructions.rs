@@ -11,18 +11,20 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use herd_mio::application::{Line, LineBuffer};
+use herd_mio::application::{
+    Application, Command as LoopCommand, ConnectionId, Dial, Due, Framing, Io, Line, LineBuffer,
+    Next, Opened, Origin, Target,
+};
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
 use herd_mio::event_loop::Buffers;
-use herd_mio::herd::{self, NeighbourId};
 use herd_mio::http::{Progress, Response, ResponseReader};
 use herd_mio::logging::{Format, Party, Settings, Traffic};
 use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::trim::trim;
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch, FromDialler, Location};
 use herd_mio::protocol::{Skew, Timestamp, split};
+use herd_mio::server::{CLIENTS, FIRST_LOOP, PEERS, Server, Session, Setup};
 
 /// A function, and by how many its count is divided: lines or calls of one round.
 struct Case {
@@ -182,22 +184,19 @@ fn framing() {
 
 /// Clients that move, from the bytes of a read to the answers.
 fn iamats<const LINES: usize>(neighbours: usize) {
-    let server = Peer::new(neighbours, Role::Client(Client::default()));
+    let server = Peer::new(neighbours, Origin::Accepted(CLIENTS));
     rounds(server, |_, round| batch(LINES, round), |server, bytes| server.receive(bytes));
 }
 
 /// From the feed to the output of a link that is up.
 fn tell() {
     let prepare = |server: &mut Peer, round| server.receive(&batch(16, round));
-    rounds(linked(), prepare, |server, ()| {
-        server.output.clear();
-        server.server.poll_link(NeighbourId(0), usize::MAX, NOW, &mut server.output);
-    });
+    rounds(linked(), prepare, |server, ()| server.fill());
 }
 
 /// From the bytes that a neighbour sent to the table.
 fn be_told() {
-    let mut peer = Peer::new(1, Role::Peer(herd::Peer::Unidentified));
+    let mut peer = Peer::new(1, Origin::Accepted(PEERS));
     peer.receive(b"HELLO herd/1 B 0000000000000002\nMARK 0\n");
     rounds((linked(), peer), lines_to_tell, |(_, told), bytes| told.receive(bytes));
 }
@@ -205,8 +204,7 @@ fn be_told() {
 /// What a server tells of a batch of IAMATs.
 fn lines_to_tell((teller, _): &mut (Peer, Peer), round: usize) -> Vec<u8> {
     teller.receive(&batch(16, round));
-    teller.output.clear();
-    teller.server.poll_link(NeighbourId(0), usize::MAX, NOW, &mut teller.output);
+    teller.fill();
     teller.output.clone()
 }
 
@@ -241,27 +239,36 @@ fn judge_and_trim() {
 /// A server and one connection to it, with the memory that the loop would lend.
 struct Peer {
     server: Server,
-    role: Role,
+    session: Session,
+    limit: usize,
+    /// The session of the link to the neighbour, where that is up.
+    link: Option<Session>,
     buffers: Buffers,
     input: LineBuffer,
     output: Vec<u8>,
 }
 
 impl Peer {
-    fn new(neighbours: usize, role: Role) -> Peer {
+    fn new(neighbours: usize, origin: Origin) -> Peer {
         let mut config = Config::default();
         config.servers.truncate(2);
         for (index, server) in config.servers.iter_mut().enumerate() {
             server.name = ["A", "B"][index].to_owned();
             server.neighbours = vec![1 - index; neighbours];
         }
-        Peer {
-            server: Server::new(&config, 0, Epoch(1), 1, NOW),
-            role,
-            buffers: Buffers::default(),
-            input: LineBuffer::default(),
-            output: Vec::new(),
-        }
+        let mut server = Server::new(Setup {
+            config: &config,
+            index: 0,
+            number: FIRST_LOOP,
+            epoch: Epoch(1),
+            seed: 1,
+            tls: None,
+            log: None,
+            now: NOW,
+        });
+        let (session, limit) = open(&mut server, origin, 0);
+        let (buffers, input) = (Buffers::default(), LineBuffer::default());
+        Peer { server, session, limit, link: None, buffers, input, output: Vec::new() }
     }
 
     /// Handles what one read brought, as the loop does.
@@ -270,31 +277,53 @@ impl Peer {
         self.input.lend(self.buffers.lend());
         self.input.push(bytes);
         self.output = self.buffers.lend();
-        let limit = self.server.line_bytes(&self.role);
-        while let Some(line) = self.input.next_line(limit) {
-            let id = ConnectionId { slot: 0, generation: 1 };
-            let peer = ([127, 0, 0, 1], 1).into();
-            let on = Connection { id, role: &mut self.role, peer };
-            let verdict = self.server.handle_line(on, line, NOW, &mut self.output);
-            assert_eq!(verdict, Verdict::Next);
+        while let Some(line) = self.input.next_line(self.limit) {
+            let mut io = io(0, &mut self.output);
+            assert_eq!(self.server.handle_line(&mut self.session, line, &mut io), Next::Read);
         }
         self.input.reclaim().into_iter().for_each(|memory| self.buffers.reclaim(memory));
     }
+
+    /// Fills the link, as the loop does when it was asked to.
+    fn fill(&mut self) {
+        self.output.clear();
+        if let Some(link) = &mut self.link {
+            assert_eq!(self.server.fill(link, &mut io(1, &mut self.output)), Next::Read);
+        }
+    }
+}
+
+fn open(server: &mut Server, origin: Origin, slot: u32) -> (Session, usize) {
+    let mut hello = Vec::new();
+    let opened = server.handle_open(Opened::plain(origin), &mut io(slot, &mut hello));
+    match opened {
+        Some((session, policy)) => match policy.framing {
+            Framing::Lines(limit) => (session, limit),
+            Framing::Bytes => panic!("it sends lines"),
+        },
+        None => panic!("it was refused"),
+    }
+}
+
+fn io(slot: u32, out: &mut Vec<u8>) -> Io<'_> {
+    let id = ConnectionId { slot, generation: 1 };
+    Io::new(id, ([127, 0, 0, 1], 1).into(), NOW, out, usize::MAX / 2)
 }
 
 /// A server with a client on it, whose link to its one neighbour is up.
 fn linked() -> Peer {
-    let mut peer = Peer::new(1, Role::Client(Client::default()));
-    let neighbour = NeighbourId(0);
-    peer.server.link_connected(neighbour, NOW, &mut Vec::new());
-    let on = Connection {
-        id: ConnectionId { slot: 1, generation: 1 },
-        role: &mut Role::Link(neighbour),
-        peer: ([127, 0, 0, 1], 2).into(),
+    let mut peer = Peer::new(1, Origin::Accepted(CLIENTS));
+    let mut now = |_| false;
+    peer.server.handle_timeout(&mut Due::new(NOW, &mut now));
+    let commands = std::iter::from_fn(|| peer.server.poll_command()).collect::<Vec<_>>();
+    let [LoopCommand::Dial(Dial { ticket, to: Target::Address(_), .. })] = &commands[..] else {
+        panic!("it dials its neighbour: {commands:?}");
     };
+    let (mut link, _) = open(&mut peer.server, Origin::Dialled(*ticket), 1);
     let resume = Line::Whole(b"RESUME 0 0 0000000000000002 B");
-    peer.server.handle_line(on, resume, NOW, &mut Vec::new());
-    peer.server.poll_link(neighbour, usize::MAX, NOW, &mut Vec::new()); // It has missed nothing.
+    peer.server.handle_line(&mut link, resume, &mut io(1, &mut Vec::new()));
+    peer.link = Some(link);
+    peer.fill(); // It has missed nothing.
     peer
 }
 

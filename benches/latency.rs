@@ -11,19 +11,22 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use herd_mio::application::Line;
+use herd_mio::application::{Application, ConnectionId, Io, Line, LoopId, Opened, Origin};
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
 use herd_mio::http::{Progress, ResponseReader};
 use herd_mio::logging::{Escaped, Format, Settings, Traffic, target};
 use herd_mio::places::Area;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::{answer, trim};
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
+use herd_mio::server::{CLIENTS, Server, Setup};
 use log::{Level, Log, Metadata, Record};
 
 const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
+
+/// Of an output that is never full.
+const ROOM: usize = 1 << 20;
 
 fn parse(criterion: &mut Criterion) {
     criterion.bench_function("parse an IAMAT", |bencher| {
@@ -33,11 +36,15 @@ fn parse(criterion: &mut Criterion) {
 
 fn handle(criterion: &mut Criterion) {
     let now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };
-    let mut server = Server::new(&Config::default(), 0, Epoch(1), 1, now);
-    let mut role = Role::Client(Client::default());
+    let config = &Config::default();
+    let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(1), 1, None, None);
+    let mut server = Server::new(Setup { config, index: 0, number, epoch, seed, tls, log, now });
     let id = ConnectionId { slot: 0, generation: 1 };
     let peer = ([127, 0, 0, 1], 1).into();
     let mut out = Vec::new();
+    let opened = Opened::plain(Origin::Accepted(CLIENTS));
+    let opened = server.handle_open(opened, &mut Io::new(id, peer, now, &mut out, ROOM));
+    let (mut session, _) = opened.expect("nobody is refused");
     let mut seconds = 1_000_000_000u64;
     criterion.bench_function("handle an IAMAT that moves its client", |bencher| {
         bencher.iter(|| {
@@ -50,8 +57,10 @@ fn handle(criterion: &mut Criterion) {
                 rest /= 10;
             }
             out.clear();
-            let on = Connection { id, role: &mut role, peer };
-            server.handle_line(on, Line::Whole(&line), now, &mut out)
+            let mut io = Io::new(id, peer, now, &mut out, ROOM);
+            let next = server.handle_line(&mut session, Line::Whole(&line), &mut io);
+            while server.poll_command().is_some() {}
+            next
         });
     });
 }

@@ -1,36 +1,43 @@
-//! A herd of servers that know where clients are, on a hand-written readiness loop over mio.
+//! A herd of servers that keep track of where clients are, on a hand-written event loop over mio.
 //!
 //! ```text
-//!   protocol, herd, places     what to say: values and state machines; bytes in, bytes out,
-//!           ^                  the time as an argument
-//!   connections                what is on the other end: a client, a caller, a link, a service
-//!           ^
-//!   event_loop                 when: readiness, timers, wake-ups, slots
-//!           ^
-//!   main, supervisor           processes: command line, configuration, log, signals
+//!   cli -----> node ------+----------------> event_loop ---> tls     when: readiness, sockets,
+//!    \          |  \      |                      |                   buffers, timers, threads
+//!     \         |   \     v                      v
+//!      +----> config +-> server, places_server -> application        the border: a trait and values
+//!                             |
+//!                             v
+//!                    herd   places   http ------> protocol           what to say: values and
+//!                                                                    state machines
 //! ```
 //!
-//! Each layer uses only those above it in the picture. What none may do:
+//! A folder names only those that its arrows lead to; `tests/tidy.rs` has the table. What none may do:
 //!
 //! | layer | never |
 //! |---|---|
-//! | [`protocol`], [`herd`], [`places`] | a socket, a clock, a thread, a file, a log record |
-//! | [`connections`] | a socket, a poll, a thread, a file |
-//! | [`event_loop`] | know what a line says; it alone names mio |
+//! | [`protocol`], [`http`], [`herd`], [`places`] | a socket, a clock, a thread, a file, a log record |
+//! | [`application`] | a poll, a socket, TLS, the meaning of a line |
+//! | [`event_loop`] | the meaning of a line, a log record, the configuration; it alone names mio |
+//! | [`server`], [`places_server`] | a socket, a poll, a thread, a file |
 //!
-//! Where to begin reading: [`event_loop`], whose turn is one function that reads like a list.
-//! Then one line's way: `event_loop/serve.rs` reads and frames it, [`connections`] knows who said
-//! it, [`protocol`] what it means, [`herd`] what becomes of it, and a link takes it from the feed
-//! to the neighbours. `docs/one-line.md` walks it step by step; `docs/the-loop.md` tells what can
-//! go wrong in a loop, and how this one avoids it.
+//! A reading order:
+//!
+//! 1. `examples/echo.rs` and `examples/chat.rs`: two small programs on the loop.
+//! 2. [`application`]: the trait between the loop and such a program.
+//! 3. [`event_loop`]: the turn is one function that reads like a list; then `serve.rs`, `lines.rs`,
+//!    `connection.rs`.
+//! 4. [`server`]: the herd's server as such a program; `session.rs` is its border, `client.rs` what a
+//!    client may say.
+//! 5. [`herd`]: what becomes of an update; [`protocol`]: what a line means.
+//!
+//! `docs/one-line.md` walks one line through all of it; `docs/the-loop.md` explains what can go wrong in
+//! a loop, and how this one avoids it; `docs/architecture.md` says where a change goes.
 #![forbid(unsafe_code)]
 
 pub mod application;
-pub mod args;
-pub mod certificates;
+pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod connections;
 pub mod errors;
 pub mod event_loop;
 pub mod files;
@@ -38,7 +45,9 @@ pub mod herd;
 pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod node;
 pub mod places;
-pub mod process;
+pub mod places_server;
 pub mod protocol;
-pub mod supervisor;
+pub mod server;
+pub mod tls;

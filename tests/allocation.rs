@@ -8,12 +8,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use herd_mio::application::LineBuffer;
+use herd_mio::application::{
+    Application, ConnectionId, Framing, Io, LineBuffer, LoopId, Opened, Origin, Policy,
+};
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server};
 use herd_mio::event_loop::Buffers;
 use herd_mio::protocol::Epoch;
+use herd_mio::server::{CLIENTS, Server, Session, Setup};
 
 /// The system's allocator, which counts what this thread asks it for.
 struct Counting;
@@ -100,7 +102,8 @@ fn an_update_that_moves_a_known_client_allocates_only_where_the_feed_is_rewritte
 /// One client of one server, and the memory that the loop would lend.
 struct World {
     server: Server,
-    role: Role,
+    session: Session,
+    policy: Policy,
     buffers: Buffers,
     input: LineBuffer,
     output: Vec<u8>,
@@ -108,9 +111,18 @@ struct World {
 
 impl World {
     fn new() -> World {
+        let config = &Config::default();
+        let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(1), 1, None, None, NOW);
+        let mut server =
+            Server::new(Setup { config, index: 0, number, epoch, seed, tls, log, now });
+        let mut greeting = Vec::new();
+        let mut io = io(&mut greeting);
+        let opened = server.handle_open(Opened::plain(Origin::Accepted(CLIENTS)), &mut io);
+        let (session, policy) = opened.expect("nobody is refused");
         World {
-            server: Server::new(&Config::default(), 0, Epoch(1), 1, NOW),
-            role: Role::Client(Client::default()),
+            server,
+            session,
+            policy,
             buffers: Buffers::default(),
             input: LineBuffer::default(),
             output: Vec::new(),
@@ -122,12 +134,12 @@ impl World {
         self.input.lend(self.buffers.lend());
         self.input.push(bytes);
         self.output = self.buffers.lend();
-        let limit = self.server.line_bytes(&self.role);
+        let Framing::Lines(limit) = self.policy.framing else {
+            panic!("a client sends lines");
+        };
         while let Some(line) = self.input.next_line(limit) {
-            let id = ConnectionId { slot: 0, generation: 1 };
-            let peer = ([127, 0, 0, 1], 1).into();
-            let on = Connection { id, role: &mut self.role, peer };
-            self.server.handle_line(on, line, NOW, &mut self.output);
+            self.server.handle_line(&mut self.session, line, &mut io(&mut self.output));
+            while self.server.poll_command().is_some() {}
         }
         self.input.reclaim().into_iter().for_each(|memory| self.buffers.reclaim(memory));
     }
@@ -145,6 +157,11 @@ impl World {
             self.buffers.reclaim(std::mem::take(&mut self.output));
         }
     }
+}
+
+fn io(out: &mut Vec<u8>) -> Io<'_> {
+    let (id, peer) = (ConnectionId { slot: 0, generation: 1 }, ([127, 0, 0, 1], 1).into());
+    Io::new(id, peer, NOW, out, usize::MAX / 2)
 }
 
 fn write_digits(places: &mut [u8], number: usize) {

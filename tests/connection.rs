@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
-use herd_mio::application::Line;
-use herd_mio::event_loop::{Buffers, Connection, Fill, Flush, Life, Transport};
+use herd_mio::application::{Closed, ConnectionId, Line, ListenerId, Origin};
+use herd_mio::event_loop::{Buffers, Connection, ConnectionState, Flush, Received, Transport};
 
 /// One step of a script: what the next read or write meets.
 #[derive(Debug)]
@@ -78,21 +78,22 @@ struct Fixture {
 impl Fixture {
     fn new(reads: Vec<Step>, writes: Vec<Step>) -> Fixture {
         let script = Script { reads: reads.into(), writes: writes.into(), ..Script::default() };
-        let peer = ([127, 0, 0, 1], 1).into();
-        let mut connection = Connection::new(script, peer, Life::Open, Duration::ZERO);
+        let (id, peer) = (ConnectionId { slot: 0, generation: 1 }, ([127, 0, 0, 1], 1).into());
+        let (origin, state) = (Origin::Accepted(ListenerId(0)), ConnectionState::Open);
+        let mut connection = Connection::new(id, script, peer, origin, state, Duration::ZERO);
         connection.ready.readable = true;
         Fixture { connection, buffers: Buffers::default(), scratch: vec![0; 8] }
     }
 
-    fn fill(&mut self) -> io::Result<Fill> {
-        self.connection.fill(&mut self.scratch, &mut self.buffers)
+    fn receive(&mut self) -> io::Result<Received> {
+        self.connection.receive(&mut self.scratch, &mut self.buffers)
     }
 
     /// Reads while there is something to be read, and echoes each line with a `!`.
     fn echo(&mut self) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         while self.connection.ready.readable {
-            self.fill().expect("a read that works");
+            self.receive().expect("a read that works");
             while let Some((line, output)) = self.connection.next_line(64, &mut self.buffers) {
                 let (Line::Whole(line) | Line::Unfinished(line) | Line::TooLong(line)) = line;
                 lines.push(line.to_vec());
@@ -107,9 +108,9 @@ impl Fixture {
 #[test]
 fn a_short_read_ends_readability_and_a_full_one_does_not() {
     let mut fixture = Fixture::new(vec![Step::Bytes(b"12345678"), Step::Bytes(b"9\n")], vec![]);
-    assert_eq!(fixture.fill().expect("bytes"), Fill::Bytes(8));
+    assert_eq!(fixture.receive().expect("bytes"), Received::Bytes(8));
     assert!(fixture.connection.ready.readable, "there may be more");
-    assert_eq!(fixture.fill().expect("bytes"), Fill::Bytes(2));
+    assert_eq!(fixture.receive().expect("bytes"), Received::Bytes(2));
     assert!(!fixture.connection.ready.readable, "a short read has emptied the socket");
 }
 
@@ -155,19 +156,19 @@ fn would_block_and_interrupted_lose_nothing() {
 fn would_block_ends_readability_and_an_interruption_does_not() {
     let steps = vec![Step::Fails(ErrorKind::Interrupted), Step::Fails(ErrorKind::WouldBlock)];
     let mut fixture = Fixture::new(steps, vec![]);
-    assert_eq!(fixture.fill().expect("an interruption"), Fill::Nothing);
+    assert_eq!(fixture.receive().expect("an interruption"), Received::Nothing);
     assert!(fixture.connection.ready.readable, "the kernel has not said that there is nothing");
-    assert_eq!(fixture.fill().expect("nothing"), Fill::Nothing);
+    assert_eq!(fixture.receive().expect("nothing"), Received::Nothing);
     assert!(!fixture.connection.ready.readable, "now it has");
 }
 
 #[test]
 fn an_error_is_returned_to_the_caller() {
     let mut fixture = Fixture::new(vec![Step::Fails(ErrorKind::ConnectionReset)], vec![]);
-    let error = fixture.fill().expect_err("the connection is reset");
+    let error = fixture.receive().expect_err("the connection is reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::BrokenPipe)]);
-    fixture.connection.queue(&mut fixture.buffers).extend_from_slice(b"answer\n");
+    fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
     assert_eq!(fixture.connection.flush().expect_err("broken").kind(), ErrorKind::BrokenPipe);
 }
 
@@ -177,7 +178,7 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
         let writes =
             std::iter::repeat_with(|| [Step::Takes(step), Step::Fails(ErrorKind::WouldBlock)]);
         let mut fixture = Fixture::new(vec![], writes.take(8).flatten().collect());
-        fixture.connection.queue(&mut fixture.buffers).extend_from_slice(b"answer\n");
+        fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
         let mut turns = 0;
         while fixture.connection.unsent() > 0 {
             fixture.connection.ready.writable = true;
@@ -194,7 +195,7 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
 #[test]
 fn nothing_is_written_before_the_kernel_says_that_it_takes_more() {
     let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::WouldBlock)]);
-    fixture.connection.queue(&mut fixture.buffers).extend_from_slice(b"answer\n");
+    fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
     assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
     // The script has no further write: a second one would fail the test.
     assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
@@ -205,25 +206,33 @@ fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
     let reads = vec![Step::Bytes(b"late\n"), Step::Fails(ErrorKind::WouldBlock), Step::End];
     let mut fixture = Fixture::new(reads, vec![Step::Takes(64)]);
     let connection = &mut fixture.connection;
-    connection.queue(&mut fixture.buffers).extend_from_slice(b"bye\n");
+    connection.output(&mut fixture.buffers).extend_from_slice(b"bye\n");
     connection.finish();
-    assert_eq!(connection.life, Life::Flushing);
+    assert_eq!(connection.state, ConnectionState::Flushing);
     assert_eq!(connection.flush().expect("taken").left, 0);
-    connection.shut_down();
+    assert!(!connection.shut_down(), "it has something to read yet");
     assert!(connection.transport.is_shut_down);
-    assert_eq!(connection.life, Life::Lingering);
-    while connection.life == Life::Lingering {
-        connection.drop_input(&mut fixture.scratch);
-    }
-    assert_eq!(connection.life, Life::Dead);
+    assert_eq!(connection.state, ConnectionState::Lingering);
+    let reads = (1..=9).find(|_| connection.drop_input(&mut fixture.scratch));
+    assert_eq!(reads, Some(3), "to the end of what comes");
+    assert!(connection.close(Closed::Finished));
+    assert!(!connection.close(Closed::Commanded), "it is closed once");
+    assert_eq!((connection.state, &connection.why), (ConnectionState::Closed, &None));
     assert_eq!(connection.transport.written, b"bye\n");
 }
 
 #[test]
 fn a_connection_whose_peer_has_ended_does_not_linger() {
     let mut fixture = Fixture::new(vec![Step::End], vec![]);
-    assert_eq!(fixture.fill().expect("the end"), Fill::End);
+    assert_eq!(fixture.receive().expect("the end"), Received::End);
     fixture.connection.finish();
-    fixture.connection.shut_down();
-    assert_eq!(fixture.connection.life, Life::Dead);
+    assert!(fixture.connection.shut_down(), "nothing is left to wait for");
+}
+
+#[test]
+fn the_first_reason_for_a_close_is_the_one_that_counts() {
+    let mut fixture = Fixture::new(vec![], vec![]);
+    fixture.connection.note_why(Closed::Broken("reset".to_owned()));
+    assert!(fixture.connection.close(Closed::WriteTimeout));
+    assert_eq!(fixture.connection.why.as_deref(), Some(&Closed::Broken("reset".to_owned())));
 }

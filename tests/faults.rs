@@ -27,7 +27,7 @@ fn a_suspended_server_catches_up_when_it_is_resumed() {
     wait_for(&herd, "before", 1);
     hands.signal(Signal::STOP);
     // Its kernel still takes connections and bytes; only the missing ACKs can tell.
-    goloman.wait_for_log("The link to Hands is given up");
+    goloman.wait_for_log("Link to Hands lost");
     for number in 2..200 {
         tell(goloman, "during", number);
     }

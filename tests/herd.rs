@@ -50,8 +50,8 @@ fn the_log_records_each_step_of_the_flood() {
     let setup = Setup::star(&["Hands", "Holiday"]);
     let goloman = setup.start("Goloman");
     let hands = setup.start("Hands");
-    goloman.wait_for_log("Goloman is filled.");
-    hands.wait_for_log("Hands is filled.");
+    goloman.wait_for_log("Goloman is in sync with its neighbours.");
+    hands.wait_for_log("Hands is in sync with its neighbours.");
     tell_and_wait(&[], &goloman, "warm.up", 1);
     wait_for_line(&hands, "warm.up", "AT AT warm.up +1.0-2.0 1");
 
@@ -178,8 +178,8 @@ fn without_refill_a_restarted_server_knows_only_later_updates() {
         .section("[link]\nrefill = false\nheartbeat = \"300ms\"");
     let goloman = setup.start("Goloman");
     let hands = setup.start("Hands");
-    goloman.wait_for_log("Goloman is filled.");
-    hands.wait_for_log("Hands is filled.");
+    goloman.wait_for_log("Goloman is in sync with its neighbours.");
+    hands.wait_for_log("Hands is in sync with its neighbours.");
     goloman.client().ask("IAMAT old +1.0+2.0 10");
     wait_for_line(&hands, "old", "AT AT old +1.0+2.0 10");
     hands.kill();
@@ -400,7 +400,7 @@ fn an_update_that_was_just_answered_outlives_sigterm() {
     let hands = setup.start("Hands");
     for round in 0..5 {
         let goloman = setup.start("Goloman");
-        goloman.wait_for_log("Goloman is filled.");
+        goloman.wait_for_log("Goloman is in sync with its neighbours.");
         let mut warm = goloman.client();
         warm.ask(&format!("IAMAT warm +1.0+2.0 {round}"));
         wait_for_line(&hands, "warm", &format!("AT AT warm +1.0+2.0 {round}"));

@@ -302,7 +302,7 @@ fn a_second_hello_replaces_the_first_connection() {
     assert!(first.is_closed_within(LIMIT));
     let mut third = goloman.peer();
     let address = third.stream.local_addr().expect("it is connected");
-    goloman.wait_for_log(&format!("Stranger {address} is connected"));
+    goloman.wait_for_log(&format!("Peer {address} is connected"));
     // In one batch of events: a line of the former connection stands behind the HELLO that replaces it.
     goloman.hold();
     third.send(format!("HELLO herd/1 Hands {FIRST_RUN}\n"));

@@ -142,13 +142,10 @@ fn peers_without_hello_do_not_fill_the_log() {
     }
     waiting.iter_mut().for_each(assert_closed);
     let of = |log: &str| {
-        let late = warnings(
-            log,
-            "did not say HELLO in time",
-            "connections that did not say HELLO in time",
-        );
+        let late =
+            warnings(log, ": no HELLO within ", "connections that did not say HELLO in time");
         let closed = "connections closed before their HELLO, for newer ones";
-        let pushed_out = warnings(log, "too many callers have not said HELLO", closed);
+        let pushed_out = warnings(log, "too many peers have not said HELLO", closed);
         (late.0 + pushed_out.0, late.1 + pushed_out.1)
     };
     wait_until(LIMIT, "each of them is counted", || of(&server.log()).1 == MANY as u64);
@@ -183,7 +180,7 @@ fn incomplete_lines_do_not_fill_the_log() {
     let (server, begin) = started(&setup);
     be_closed_often(server.clients, b"IAMAT", 200);
     let description = "lines that were not finished in time";
-    let example = "a begun line was not finished in time";
+    let example = "line not completed within ";
     assert_few_records_tell_of_all(&server, begin, example, description, MANY);
 }
 
@@ -194,7 +191,7 @@ fn rejected_clients_do_not_fill_the_log() {
     let mut first = server.client();
     assert!(first.ask("IAMAT a +1.0+2.0 10").starts_with("AT AT "));
     be_closed_often(server.clients, b"", 100);
-    let example = "is turned away: there are too many clients.";
+    let example = "connection limit (";
     assert_few_records_tell_of_all(&server, begin, example, "clients turned away", MANY);
 }
 

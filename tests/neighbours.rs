@@ -54,9 +54,9 @@ fn without_refill_a_reconnected_neighbour_receives_new_updates() {
     let hands = setup.start("Hands");
     goloman.wait_for_log("The link to Hands is up");
     // It was dialled at its HELLO, at the latest: before its first MARK was handled, and then no more.
-    goloman.wait_for_log("Hands has told what was missing");
+    goloman.wait_for_log("missed updates from Hands");
     let log = goloman.log();
-    let (before, behind) = log.split_once("Hands has told what was missing").expect("just seen");
+    let (before, behind) = log.split_once("missed updates from Hands").expect("just seen");
     assert!(!behind.contains("Dialling Hands"), "{behind}");
     assert!(before.contains("Hands is connected, and tells"), "{before}");
     let told = goloman.client().ask("IAMAT kiwi +1.0+2.0 10");

@@ -323,6 +323,6 @@ fn the_shape_is_one_of_two_and_check_shows_it() {
         assert!(config.summary().contains(&shown), "{}", config.summary());
     }
     let error = Config::parse(&format!("{server}shape = \"Nearby\"")).expect_err("no such shape");
-    let words = "5:9: invalid places.shape: \"Nearby\"; expected \"nearby\" or \"service\"";
+    let words = "5:9: invalid `places.shape`: \"Nearby\"; expected \"nearby\" or \"service\"";
     assert!(error.to_string().ends_with(words), "{error}");
 }

@@ -250,6 +250,26 @@ fn a_second_signal_later_ends_a_server_at_once_with_1() {
 }
 
 #[test]
+fn a_stop_ends_after_the_grace_time_and_its_log_says_what_is_missing() {
+    let setup = Setup::star(&["Hands"]).heartbeat("10s");
+    let hands = setup.play("Hands");
+    let mut server = setup.start("Goloman");
+    let mut link = hands.greet_empty("00000000000000bb");
+    link.until_mark();
+    assert_eq!(server.client().ask(IAMAT), AT);
+    let begin = Instant::now();
+    server.signal(Signal::TERM);
+    link.until_mark_silently(); // It is never acknowledged.
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(begin.elapsed() >= Duration::from_secs(5), "it took {:?}", begin.elapsed());
+    server.wait_for_log(
+        "Goloman stopped before all was answered or acknowledged: after 5 s 0 clients are still \
+         connected, and not all updates are acknowledged.",
+    );
+    server.wait_for_log("Goloman has stopped.");
+}
+
+#[test]
 fn a_server_that_does_not_stop_is_killed_and_the_status_is_1() {
     let mut herd = Herd::small();
     let stuck = herd.child("Hands").expect("it runs");

@@ -13,8 +13,62 @@ use regex::Regex;
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
-/// The folders of the first layer: no socket, no clock, no thread, no file, no log.
-const PURE: [&str; 4] = ["src/protocol", "src/http", "src/herd", "src/places"];
+/// What each folder or file of `src/` may name of the others, those that stand on others below them.
+const LAYERS: [(&str, &[&str]); 18] = [
+    ("clock", &[]),
+    ("limits", &[]),
+    ("errors", &[]),
+    ("protocol", &["clock", "limits"]),
+    ("http", &["clock", "limits"]),
+    ("herd", &["protocol", "clock", "limits"]),
+    ("places", &["protocol", "http", "clock", "limits"]),
+    ("application", &["clock"]),
+    ("tls", &[]),
+    ("event_loop", &["application", "tls", "clock"]),
+    ("logging", &["limits", "errors"]),
+    ("files", &["limits"]),
+    ("process", &[]),
+    ("config", &["protocol", "places", "tls", "logging", "limits", "errors", "files"]),
+    ("server", SESSIONS),
+    ("places_server", SESSIONS),
+    ("node", NODE),
+    ("cli", CLI),
+];
+const SESSIONS: &[&str] = &[
+    "application",
+    "herd",
+    "places",
+    "http",
+    "protocol",
+    "clock",
+    "limits",
+    "config",
+    "logging",
+    "errors",
+];
+const NODE: &[&str] = &[
+    "server",
+    "places_server",
+    "event_loop",
+    "tls",
+    "config",
+    "logging",
+    "process",
+    "application",
+    "places",
+    "protocol",
+    "clock",
+    "limits",
+    "errors",
+];
+const CLI: &[&str] = &[
+    "node", "config", "tls", "logging", "places", "protocol", "files", "process", "limits",
+    "errors",
+];
+
+/// The folders without side effects: no socket, no clock, no thread, no file, no log.
+const PURE: [&str; 6] =
+    ["src/protocol", "src/http", "src/herd", "src/places", "src/application", "src/clock"];
 
 /// First words of names in the docs that are others' to keep.
 const FOREIGN: [&str; 14] = [
@@ -42,15 +96,74 @@ struct Source {
     of_tests: Vec<bool>,
 }
 
+/// A folder names those of its row and no others, and each row names only rows above it: so there is no circle
+/// between folders, nor between files of different folders. A new folder is refused until it has a row.
 #[test]
-fn only_the_event_loop_names_mio() {
-    let mio = pattern(r"\bmio::|\buse mio\b|\bextern crate mio\b|\bsignal_hook_mio\b");
-    refuse(
-        "mio outside src/event_loop",
-        |source| !source.is_in("src/event_loop"),
-        &mio,
-        Scope::WithTests,
-    );
+fn each_folder_names_only_what_its_row_allows() {
+    for (at, (folder, may_name)) in LAYERS.iter().enumerate() {
+        let above: Vec<&str> = LAYERS[..at].iter().map(|(name, _)| *name).collect();
+        for name in *may_name {
+            assert!(above.contains(name), "{folder} may name {name}, which has no row above it");
+        }
+    }
+    let named = pattern(r"\b(?:crate|herd_mio)::(?:(\w+)|\{([^;]*?)\};)");
+    let first_words = pattern(r"(?:^|,)\s*(\w+)");
+    let mut found = BTreeSet::new();
+    for source in sources() {
+        let top = source.path.trim_start_matches("src/").split('/').next().unwrap_or_default();
+        let top = top.trim_end_matches(".rs");
+        if ["main", "lib"].contains(&top) {
+            continue;
+        }
+        let Some((_, may_name)) = LAYERS.iter().find(|(folder, _)| *folder == top) else {
+            found.insert(format!("{} is in no row of LAYERS", source.path));
+            continue;
+        };
+        let text = source.code(Scope::WithoutTests);
+        for place in named.captures_iter(&text) {
+            let group = place.get(1).or(place.get(2)).map_or("", |group| group.as_str());
+            for word in first_words.captures_iter(group) {
+                if &word[1] != top && !may_name.contains(&&word[1]) {
+                    found.insert(format!("{} names {}", source.path, &word[1]));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// What the crates of a folder are for, no other folder does.
+#[test]
+fn mio_is_named_by_the_event_loop_alone_and_rustls_by_tls() {
+    let only = [
+        ("event_loop", r"\bmio::|\buse mio\b|\bsignal_hook_mio\b"),
+        ("tls", r"\brustls::|\buse rustls\b|\bwebpki\w*::"),
+    ];
+    for (folder, names) in only {
+        refuse(
+            &format!("what only {folder} names"),
+            |source| !source.is_in(&format!("src/{folder}")),
+            &pattern(names),
+            Scope::WithoutTests,
+        );
+    }
+}
+
+/// The loop can be lifted out: it does not know what runs on it, nor do its comments.
+#[test]
+fn the_event_loop_and_its_border_know_nothing_of_what_runs_on_them() {
+    let words = pattern("Role|places|herd|neighbour|protocol|IAMAT|WHATSAT");
+    let mut found = String::new();
+    for source in sources() {
+        if source.is_in("src/event_loop") || source.is_in("src/application") {
+            for (at, line) in source.lines.iter().enumerate() {
+                if let Some(word) = words.find(line) {
+                    _ = writeln!(found, "{}:{}: {}", source.path, at + 1, word.as_str());
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found}");
 }
 
 #[test]
@@ -68,41 +181,16 @@ fn the_pure_layers_name_no_socket_clock_thread_file_or_log() {
 }
 
 #[test]
-fn connections_open_no_file_and_start_no_thread() {
-    let forbidden =
-        pattern(r"\bstd::(fs|thread)\b|\bstd::\{[^}]*\b(fs|thread)\b|\bFile::(open|create)\b");
+fn sessions_open_no_file_and_start_no_thread() {
+    let forbidden = pattern(
+        r"\bstd::(fs|thread)\b|\bstd::\{[^}]*\b(fs|thread)\b|\bFile::(open|create)\b|\bTcp\w+|\bToSocketAddrs\b",
+    );
     refuse(
-        "in connections",
-        |source| source.is_in("src/connections"),
+        "in a session",
+        |source| source.is_in("src/server") || source.is_in("src/places_server"),
         &forbidden,
         Scope::WithoutTests,
     );
-}
-
-#[test]
-fn no_layer_names_one_that_stands_on_it() {
-    let above: [(&str, &[&str]); 6] = [
-        (
-            "src/http",
-            &["herd", "places", "connections", "event_loop", "args", "supervisor", "logging"],
-        ),
-        (
-            "src/protocol",
-            &["herd", "places", "connections", "event_loop", "args", "supervisor", "logging"],
-        ),
-        ("src/herd", &["places", "connections", "event_loop", "args", "supervisor", "logging"]),
-        ("src/places", &["herd", "connections", "event_loop", "args", "supervisor", "logging"]),
-        ("src/connections", &["event_loop", "args", "supervisor"]),
-        ("src/event_loop", &["args", "supervisor"]),
-    ];
-    for (folder, forbidden) in above {
-        let names = forbidden.join("|");
-        let named = pattern(&format!(
-            r"\bcrate::({names})\b|\bcrate::\{{[^;]*\b({names})(::|,|\s*\}})|\bherd_mio::({names})\b"
-        ));
-        let what = format!("{folder} names what stands on it");
-        refuse(&what, |source| source.is_in(folder), &named, Scope::WithoutTests);
-    }
 }
 
 #[test]
@@ -131,6 +219,19 @@ fn files_and_functions_stay_short() {
         }
     }
     assert!(found.is_empty(), "\n{found}");
+}
+
+#[test]
+fn the_examples_of_the_event_loop_stay_short_and_say_how_to_try_them() {
+    for (name, most) in [("echo", 40), ("chat", 80), ("hello", 100), ("proxy", 130)] {
+        let path = project().join(format!("examples/{name}.rs"));
+        let text = std::fs::read_to_string(&path).expect("an example");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() <= most, "{name} has {} lines, {most} are allowed", lines.len());
+        let says_how = lines[0].starts_with("//! ")
+            && lines[1].starts_with(&format!("//! Try it: `cargo run --example {name} "));
+        assert!(says_how, "{name} begins with {:?}", &lines[..2]);
+    }
 }
 
 #[test]
@@ -444,14 +545,7 @@ enum Scope {
 fn refuse(what: &str, chosen: impl Fn(&Source) -> bool, forbidden: &Regex, scope: Scope) {
     let mut found = String::new();
     for source in sources().iter().filter(|source| chosen(source)) {
-        // All at once, for an import may go over several lines; comments and left-out lines stay as empty lines.
-        let in_scope = |at: usize| scope == Scope::WithTests || !source.of_tests[at];
-        let kept = source
-            .lines
-            .iter()
-            .enumerate()
-            .map(|(at, line)| if in_scope(at) { code_of(line) } else { "" });
-        let text = kept.collect::<Vec<&str>>().join("\n");
+        let text = source.code(scope);
         for place in forbidden.find_iter(&text) {
             let line = text[..place.start()].matches('\n').count() + 1;
             _ = writeln!(found, "{}:{line}: {}", source.path, place.as_str());
@@ -471,6 +565,14 @@ impl Source {
             }
         }
         Source { path, lines, of_tests }
+    }
+
+    /// All at once, for an import may go over several lines; comments and left-out lines stay as empty lines.
+    fn code(&self, scope: Scope) -> String {
+        let in_scope = |at: usize| scope == Scope::WithTests || !self.of_tests[at];
+        let lines = self.lines.iter().enumerate();
+        let kept = lines.map(|(at, line)| if in_scope(at) { code_of(line) } else { "" });
+        kept.collect::<Vec<&str>>().join("\n")
     }
 
     fn is_in(&self, folder: &str) -> bool {
@@ -592,7 +694,7 @@ struct Code {
 impl Code {
     fn read() -> Code {
         let mut paths = Vec::new();
-        for folder in ["src", "tests", "benches", "docs"] {
+        for folder in ["src", "tests", "benches", "docs", "examples"] {
             collect(&project().join(folder), "", &mut paths);
         }
         let mut text = String::new();
@@ -606,7 +708,8 @@ impl Code {
 
     /// What of this name does not exist; nothing for what is no name of a function, a type's part or a file.
     fn missing(&self, name: &str) -> Option<String> {
-        let is_path = pattern(r"^(src|tests|benches|docs)/[\w./-]*$|^[\w/-]+\.rs$").is_match(name);
+        let is_path =
+            pattern(r"^(src|tests|benches|docs|examples)/[\w./-]*$|^[\w/-]+\.rs$").is_match(name);
         if is_path {
             return (!self.has_file(name.trim_end_matches('/'))).then(|| format!("file {name}"));
         }

@@ -141,25 +141,6 @@ impl Config {
         self.places.provider_override.is_none() && self.places.key.is_none() && !asks
     }
 
-    /// The configuration of our own Places server: a herd of one server without neighbours, whose clients use
-    /// HTTPS.
-    pub fn places_service(key: Option<ApiKey>) -> Config {
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = ServerConfig {
-            name: PLACES_SERVICE.to_owned(),
-            listen: nowhere,
-            peer_listen: nowhere,
-            advertise: nowhere.to_string(),
-            neighbours: Vec::new(),
-        };
-        let places = PlacesSettings {
-            provider_override: Some(Provider::Offline),
-            key,
-            ..PlacesSettings::default()
-        };
-        Config { servers: vec![server], max_clients: 1, places, ..Config::default() }
-    }
-
     /// The herd that a configuration's text describes.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         Ok(file::parse(text, Path::new("the configuration"))?.config)

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::{ConfigError, Overrides};
 use crate::errors::plain;
-use crate::event_loop::Authorities;
 use crate::files;
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, Shape};
 use crate::places::key::ApiKey;
+use crate::tls::Authorities;
 
 /// How places are asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,12 +63,14 @@ impl PlacesSettings {
             (None, None) => key_in_environment()?,
         };
         if let Some(path) = &overrides.places_ca {
-            let unusable = |error: crate::event_loop::TlsError| ConfigError::Read {
+            let unusable = |reason: String| ConfigError::Read {
                 path: path.clone(),
                 option: "--places-ca",
-                reason: error.to_string(),
+                reason,
             };
-            self.ca = Some(Authorities::read(path).map_err(unusable)?);
+            let text = files::read(path).map_err(|error| unusable(plain(&error)))?;
+            let ca = Authorities::from_pem(&text).map_err(|error| unusable(error.to_string()))?;
+            self.ca = Some(ca);
         }
         let api = match self.provider() {
             Provider::Offline => return Ok(()),

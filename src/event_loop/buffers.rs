@@ -1,7 +1,7 @@
 //! Spare memory for connections: a buffer is lent to one only while there are bytes in it, so
 //! ten thousand idle connections hold none, and busy ones allocate nothing.
 
-use crate::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS};
+use super::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS};
 
 /// Buffers that nobody uses at the moment.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl Buffers {
     }
 
     /// Takes a buffer back. One that has grown large is freed: a single great answer should not
-    /// hold its memory for ever.
+    /// hold its memory forever.
     pub fn reclaim(&mut self, mut memory: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS && memory.capacity() <= SPARE_BUFFER_BYTES {
             memory.clear();

@@ -1,12 +1,13 @@
-//! One connection: bytes in, lines out; bytes queued, bytes flushed. The same code for clients,
-//! neighbours and links, whatever the transport: a TCP stream, TLS over one, a script in the tests.
+//! One connection: bytes in, lines out; bytes queued, bytes flushed. The same code for every kind of
+//! connection, whatever the transport: a TCP stream, TLS over one, a script in the tests.
 //!
-//! It knows what the kernel last said (`ready`) and what is to be done with the connection
-//! (`life`), and never mixes them up: only the kernel's word clears a ready flag.
+//! It knows what the kernel last said (`ready`) and how far its life has come (`state`), and never mixes
+//! them up: only the kernel's word clears a bit of its readiness. It never calls the application, which
+//! is the affair of the slot that it lies in.
 //!
 //! ```text
-//!   fill --> input --> next_line            queue --> output --> flush
-//!   Open --finish--> Flushing --all is out--> Lingering --end, or long enough--> Dead
+//!   receive --> input --> next_line         output() --> output --> flush
+//!   Connecting -> Handshaking -> Open --finish--> Flushing --all is out--> Lingering --> Closed
 //! ```
 
 use std::io::{self, ErrorKind};
@@ -14,56 +15,52 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::buffers::Buffers;
+use super::limits::LINGER_BYTES;
+use super::state::{ConnectionState, OriginKind, Owed, Readiness, nanoseconds, pack, unpack};
 use super::transport::Transport;
-use crate::application::{Line, LineBuffer};
-use crate::limits::LINGER_BYTES;
-
-/// How far a connection's life has come. It goes one way only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Life {
-    /// A dial is under way; the socket can't be used yet.
-    Connecting,
-    /// Lines are handled.
-    Open,
-    /// No further line is handled; what is queued goes out.
-    Flushing,
-    /// All is out and we have shut down writing. What still comes is read and dropped, because
-    /// closing with unread input would send a reset that could overtake our last answer.
-    Lingering,
-    /// Nothing more happens; the slot is given back at the end of the turn.
-    Dead,
-}
-
-/// What the kernel said last, kept until it says otherwise.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ready {
-    pub readable: bool,
-    pub writable: bool,
-    /// The other side is done, or something is wrong: the end must be read, so a short read is
-    /// no reason to wait for another edge. There will be none.
-    pub read_closed: bool,
-    /// The other side has sent urgent data (TCP's out-of-band byte): reads end early at its mark, so
-    /// on this connection a short read says nothing any more.
-    pub has_urgent: bool,
-}
+use crate::application::{Closed, ConnectionId, Line, LineBuffer, Origin};
 
 /// A connection and its buffers.
 #[derive(Debug)]
 pub struct Connection<T> {
+    pub id: ConnectionId,
     pub transport: T,
     pub peer: SocketAddr,
-    pub life: Life,
-    pub ready: Ready,
+    origin_number: u64,
+    origin_kind: OriginKind,
+    pub state: ConnectionState,
+    pub ready: Readiness,
+    /// Why it is being closed; the first reason stays. Boxed, because most never have one.
+    pub why: Option<Box<Closed>>,
+    /// Where the loop keeps its policy.
+    pub policy: u32,
     /// On the list of those that are served next.
-    pub is_queued: bool,
+    pub read_pending: bool,
     /// On the list of those that are flushed next.
-    pub is_dirty: bool,
-    /// When it last said something.
-    pub heard_at: Duration,
-    /// The server stops, and this connection waits for no answer: it is closed without lingering.
+    pub write_pending: bool,
+    /// On the list of those that are filled next.
+    pub fill_pending: bool,
+    /// `fill` was asked for and has not been called.
+    pub wants_fill: bool,
+    /// The application has answered [`Next::Wait`](crate::application::Next::Wait).
+    pub is_waiting: bool,
+    /// The loop stops, or lets it go: it is finished once nothing is left to be read and handled.
+    pub is_leaving: bool,
+    /// It is leaving, and waits for no answer: it is closed without lingering.
     pub is_owed_nothing: bool,
-    /// What the loop's count of buffered bytes holds for it.
-    pub counted: usize,
+    /// The loop does not stop before it is closed.
+    pub drains: bool,
+    /// The application has heard of it: it was opened, or reported as one that was not.
+    pub is_reported: bool,
+    pub owed: Owed,
+    /// The application knows that the other side sends no more.
+    pub end_is_reported: bool,
+    /// Our side sends no more once the output is out.
+    pub output_ends: bool,
+    /// When it last brought bytes, in nanoseconds: a `Duration` is twice as large.
+    last_read: u64,
+    /// What the loop's sum of held memory has of it.
+    pub accounted: usize,
     input: LineBuffer,
     output: Vec<u8>,
     sent: usize,
@@ -72,7 +69,7 @@ pub struct Connection<T> {
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
+pub enum Received {
     /// So many bytes.
     Bytes(usize),
     /// Nothing for now.
@@ -91,19 +88,41 @@ pub struct Flush {
 }
 
 impl<T: Transport> Connection<T> {
-    /// A connection that is open, or still connecting. Its kernel buffer is empty, so it counts
-    /// as writable.
-    pub fn new(transport: T, peer: SocketAddr, life: Life, now: Duration) -> Connection<T> {
+    /// A connection in the state that it begins with. Its kernel buffer is empty, so it counts as
+    /// writable.
+    pub fn new(
+        id: ConnectionId,
+        transport: T,
+        peer: SocketAddr,
+        origin: Origin,
+        state: ConnectionState,
+        now: Duration,
+    ) -> Connection<T> {
+        let (origin_kind, origin_number) = pack(origin);
         Connection {
+            id,
             transport,
             peer,
-            life,
-            ready: Ready { writable: true, ..Ready::default() },
-            is_queued: false,
-            is_dirty: false,
-            heard_at: now,
+            origin_number,
+            origin_kind,
+            state,
+            ready: Readiness { writable: true, ..Readiness::default() },
+            why: None,
+            policy: 0,
+            read_pending: false,
+            write_pending: false,
+            fill_pending: false,
+            wants_fill: false,
+            is_waiting: false,
+            is_leaving: false,
             is_owed_nothing: false,
-            counted: 0,
+            drains: false,
+            is_reported: false,
+            owed: Owed::Nothing,
+            end_is_reported: false,
+            output_ends: false,
+            last_read: nanoseconds(now),
+            accounted: 0,
             input: LineBuffer::default(),
             output: Vec::new(),
             sent: 0,
@@ -111,38 +130,58 @@ impl<T: Transport> Connection<T> {
         }
     }
 
+    pub fn origin(&self) -> Origin {
+        unpack(self.origin_kind, self.origin_number)
+    }
+
+    /// When it last brought bytes, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
+    pub fn last_read(&self) -> Duration {
+        Duration::from_nanos(self.last_read)
+    }
+
+    /// It has brought bytes.
+    pub fn note_read(&mut self, now: Duration) {
+        self.last_read = nanoseconds(now);
+    }
+
     /// Reads once, as much as `scratch` holds. An error means that the connection is broken.
-    pub fn read(&mut self, scratch: &mut [u8]) -> io::Result<Fill> {
+    pub fn read(&mut self, scratch: &mut [u8]) -> io::Result<Received> {
         match self.transport.read(scratch) {
             Ok(0) => {
                 self.ready.readable = false;
                 self.input.end();
-                Ok(Fill::End)
+                Ok(Received::End)
             }
             Ok(count) => {
                 self.note_short_read(count < scratch.len());
                 self.is_owed_nothing = false;
-                Ok(Fill::Bytes(count))
+                Ok(Received::Bytes(count))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.ready.readable = false;
-                Ok(Fill::Nothing)
+                Ok(Received::Nothing)
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Fill::Nothing),
+            // Not tried again here: TLS says so where others must have their turn.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Received::Nothing),
             Err(error) => Err(error),
         }
     }
 
     /// Reads once, and keeps what came for [`Connection::next_line`].
-    pub fn fill(&mut self, scratch: &mut [u8], buffers: &mut Buffers) -> io::Result<Fill> {
-        let fill = self.read(scratch)?;
-        if let Fill::Bytes(count) = fill {
-            if self.input.wants_memory() {
-                self.input.lend(buffers.lend());
-            }
-            self.input.push(&scratch[..count]);
+    pub fn receive(&mut self, scratch: &mut [u8], buffers: &mut Buffers) -> io::Result<Received> {
+        let received = self.read(scratch)?;
+        if let Received::Bytes(count) = received {
+            self.keep(&scratch[..count], buffers);
         }
-        Ok(fill)
+        Ok(received)
+    }
+
+    /// Keeps bytes that were read for [`Connection::next_line`].
+    pub fn keep(&mut self, bytes: &[u8], buffers: &mut Buffers) {
+        if self.input.wants_memory() {
+            self.input.lend(buffers.lend());
+        }
+        self.input.push(bytes);
     }
 
     fn note_short_read(&mut self, is_short: bool) {
@@ -158,6 +197,9 @@ impl<T: Transport> Connection<T> {
         limit: usize,
         buffers: &mut Buffers,
     ) -> Option<(Line<'_>, &mut Vec<u8>)> {
+        if self.input.is_empty() {
+            return None; // Twice for each request: before it is read, and behind it.
+        }
         let line = self.input.next_line(limit)?;
         if self.output.capacity() == 0 {
             self.output = buffers.lend();
@@ -166,7 +208,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// The output, for bytes that are no answer to a line.
-    pub fn queue(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
+    pub fn output(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
         if self.output.capacity() == 0 {
             self.output = buffers.lend();
         }
@@ -249,6 +291,11 @@ impl<T: Transport> Connection<T> {
         self.input.has_begun_line()
     }
 
+    /// Whether no whole line, nor a part of the next one that was not looked at, waits to be handled.
+    pub fn has_no_line(&self) -> bool {
+        self.input.is_empty() || self.input.has_begun_line()
+    }
+
     /// A pause has ended the line that was begun ([`LineBuffer::end_line`]).
     pub fn end_line(&mut self) {
         self.input.end_line();
@@ -264,36 +311,66 @@ impl<T: Transport> Connection<T> {
         self.input.has_ended()
     }
 
-    /// No further line is handled: what is queued goes out, and then the connection is closed.
+    /// Nothing more is handled: what is queued goes out, and then the connection is closed.
     pub fn finish(&mut self) {
-        if self.life < Life::Flushing {
-            self.life = Life::Flushing;
+        if self.state < ConnectionState::Flushing {
+            self.state = ConnectionState::Flushing;
             self.input.close();
         }
     }
 
+    /// Nothing more happens. Whether it was not closed before.
+    pub fn close(&mut self, why: Closed) -> bool {
+        let was_open = self.state != ConnectionState::Closed;
+        self.state = ConnectionState::Closed;
+        if was_open {
+            self.note_why(why);
+        }
+        was_open
+    }
+
+    /// Notes why it is being closed, unless that is known.
+    pub fn note_why(&mut self, why: Closed) {
+        if self.why.is_none() && why != Closed::Finished {
+            self.why = Some(Box::new(why));
+        }
+    }
+
     /// The next step of a connection that is being closed, once all is out: tell the other side,
-    /// and linger unless it has nothing more to say.
-    pub fn shut_down(&mut self) {
+    /// and linger unless it has nothing more to say. Says whether it is over.
+    pub fn shut_down(&mut self) -> bool {
         let told = self.transport.shut_down_writing();
         if matches!(&told, Err(error) if error.kind() == ErrorKind::WouldBlock) {
             self.ready.writable = false; // Its last word waits like any other byte.
-            return;
+            return false;
         }
-        let over = told.is_err() || self.has_ended() || self.is_owed_nothing;
-        self.life = if over { Life::Dead } else { Life::Lingering };
+        self.state = self.state.max(ConnectionState::Lingering);
+        told.is_err() || self.has_ended() || self.is_owed_nothing
     }
 
-    /// Reads and drops what comes to a connection that lingers.
-    pub fn drop_input(&mut self, scratch: &mut [u8]) {
+    /// Our side ends; the other one is read on. Where the kernel does not take TLS's last word, the
+    /// next flush tries again.
+    pub fn end_output(&mut self) {
+        match self.transport.shut_down_writing() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.writable = false,
+            _ => self.output_ends = false, // An error shows when it is read.
+        }
+    }
+
+    /// Reads and drops what comes to a connection that lingers. Says whether it is over.
+    pub fn drop_input(&mut self, scratch: &mut [u8]) -> bool {
         match self.transport.read(scratch) {
             Ok(count) if count > 0 && self.dropped < LINGER_BYTES => {
                 self.dropped += count;
                 self.note_short_read(count < scratch.len());
+                false
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.readable = false,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            _ => self.life = Life::Dead,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready.readable = false;
+                false
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => false,
+            _ => true,
         }
     }
 }

@@ -7,8 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{
-    EFFORT_PER_CLOCK_READ, EFFORT_PER_PASS, EVENTS_PER_TURN, LINES_PER_TURN, MIN_EFFORT, STEP_TIME,
+use super::limits::{
+    EFFORT_PER_LOOK, EFFORT_PER_PASS, EVENTS_PER_TURN, LINE_BYTES_PER_EFFORT, LINES_PER_TURN,
+    MIN_EFFORT, STEP_TIME,
 };
 
 /// The time that a step of the turn may take. The clock is looked at after some work only, so that a
@@ -16,9 +17,9 @@ use crate::limits::{
 ///
 /// Work is counted in units of about half a microsecond: what a plain line costs.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub struct Allowance {
     start: Instant,
-    /// When the step has to end, as [`crate::herd::Now::elapsed`] counts; known from the first look on.
+    /// When the step has to end, as [`crate::clock::Now::elapsed`] counts; known from the first look on.
     until: Option<Duration>,
     effort: u32,
     is_used_up: bool,
@@ -26,14 +27,14 @@ pub(super) struct Allowance {
 
 impl Allowance {
     /// For a step that begins now.
-    pub(super) fn new(start: Instant) -> Allowance {
+    pub fn new(start: Instant) -> Allowance {
         Allowance { start, until: None, effort: 0, is_used_up: false }
     }
 
     /// Counts work that was done. Whether there is time for more.
-    pub(super) fn spend(&mut self, effort: u32) -> bool {
-        self.effort += effort;
-        if self.effort >= EFFORT_PER_CLOCK_READ {
+    pub fn spend(&mut self, effort: u32) -> bool {
+        self.effort = self.effort.saturating_add(effort);
+        if self.effort >= EFFORT_PER_LOOK {
             self.effort = 0;
             let now = self.start.elapsed();
             self.is_used_up |= now >= *self.until.get_or_insert(now + STEP_TIME);
@@ -42,19 +43,24 @@ impl Allowance {
     }
 
     /// Whether there is time for more.
-    pub(super) fn is_left(&self) -> bool {
+    pub fn is_left(&self) -> bool {
         !self.is_used_up
     }
 }
 
 /// The effort that `bytes` cost: to be copied, written or decrypted.
-pub(super) fn effort_of(bytes: usize) -> u32 {
-    u32::try_from(bytes / BYTES_AN_EFFORT).unwrap_or(u32::MAX / 2)
+pub fn effort_of(bytes: usize) -> u32 {
+    u32::try_from(bytes / BYTES_PER_EFFORT).unwrap_or(MAX_EFFORT)
+}
+
+/// The effort that a line of so many bytes costs, whatever it says.
+pub fn effort_of_line(bytes: usize) -> u32 {
+    u32::try_from(1 + bytes / LINE_BYTES_PER_EFFORT).unwrap_or(MAX_EFFORT)
 }
 
 /// How much effort each of so many ready connections is worth before it is the next one's turn: the
 /// more there are, the less, so that whoever comes last does not wait long for all the others.
-pub(super) fn share(ready: usize) -> u32 {
+pub fn share(ready: usize) -> u32 {
     let each = EFFORT_PER_PASS / u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
     each.clamp(MIN_EFFORT, LINES_PER_TURN)
 }
@@ -70,7 +76,7 @@ pub(super) fn share(ready: usize) -> u32 {
 /// guess at how late is late, and ends however much there is to do: the kernel tells of each socket once
 /// before it tells of one again, and each connection that was ready gets its share once.
 #[derive(Debug, Default)]
-pub(super) struct CaughtUp {
+pub struct CaughtUp {
     up_to: Duration,
     /// The poll that is worked through began after this.
     from: Duration,
@@ -91,13 +97,13 @@ enum Stage {
 
 impl CaughtUp {
     /// All that came before this has been served.
-    pub(super) fn up_to(&self) -> Duration {
+    pub fn up_to(&self) -> Duration {
         self.up_to
     }
 
     /// A poll that began after `begun` has brought `events`; there are `sockets` in all, and `queued`
     /// connections have ever been put on the list of those that are ready.
-    pub(super) fn polled(&mut self, begun: Duration, events: usize, sockets: usize, queued: u64) {
+    pub fn polled(&mut self, begun: Duration, events: usize, sockets: usize, queued: u64) {
         if self.stage == Stage::Done {
             (self.from, self.noted, self.stage) = (begun, 0, Stage::Noting);
         }
@@ -110,7 +116,7 @@ impl CaughtUp {
     }
 
     /// So many connections have ever left the list.
-    pub(super) fn served(&mut self, served: u64) {
+    pub fn served(&mut self, served: u64) {
         if matches!(self.stage, Stage::Serving { last } if last <= served) {
             (self.up_to, self.stage) = (self.from, Stage::Done);
         }
@@ -118,7 +124,9 @@ impl CaughtUp {
 }
 
 /// Bytes that are copied in half a microsecond where they are not in the cache.
-const BYTES_AN_EFFORT: usize = 1_024;
+const BYTES_PER_EFFORT: usize = 1_024;
+/// More than any step has; a sum of a few of them must not overflow.
+const MAX_EFFORT: u32 = u32::MAX / 8;
 
 #[cfg(test)]
 mod tests {
@@ -168,11 +176,11 @@ mod tests {
     fn little_work_does_not_look_at_the_clock_and_much_ends_the_step() {
         let start = Instant::now() - SECOND(60);
         let mut allowance = Allowance::new(start);
-        assert!(allowance.spend(EFFORT_PER_CLOCK_READ - 1));
+        assert!(allowance.spend(EFFORT_PER_LOOK - 1));
         assert_eq!(allowance.until, None);
         assert!(allowance.spend(1), "the step begins with the first look");
         allowance.until = Some(SECOND(1));
-        assert!(!allowance.spend(EFFORT_PER_CLOCK_READ));
+        assert!(!allowance.spend(EFFORT_PER_LOOK));
         assert!(!allowance.is_left());
     }
 }

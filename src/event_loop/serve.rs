@@ -1,394 +1,272 @@
-//! Steps 3 and 5 of the turn: newcomers are accepted, ready connections are read from, framed
-//! and answered within a budget, and what is queued is written. And the limits that end a
-//! connection (protocol, section 7): each costs only the one that reached it.
+//! A slot's life within a turn: its connection is opened, served, filled, flushed. One look-up lends all
+//! that is needed for that, and the application is an argument.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-
-use mio::net::TcpStream;
-
-use super::connection::{Fill, Life};
-use super::dialling::tune;
-use super::listener::{Accepted, Door};
-use super::pace::{Allowance, effort_of, share};
+use super::connection::{Connection, Received};
+use super::limits::HANDSHAKE_EFFORT;
+use super::shared::Shared;
+use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
-use super::tls::explain;
 use super::transport::Socket;
-use super::{Entry, EventLoop};
-use crate::connections::{self, ConnectionId, Role, Verdict};
-use crate::errors::plain;
-use crate::herd::Peer;
-use crate::limits::{
-    ACCEPT_RETRY, ACCEPTS_PER_TURN, CALL_EFFORT, EVICT_IDLE_AFTER, LINGER, MAX_UNIDENTIFIED_PEERS,
-};
-use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, target};
+use crate::application::{Application, Closed, FlushAt, Framing, Io, Next, Opened, Origin, Policy};
 
-impl EventLoop {
-    /// Step 3. Serves each ready connection within a budget: reads, frames, handles, answers.
-    pub(super) fn serve(&mut self) {
-        self.allowance = Allowance::new(self.start);
-        for which in 0..self.listeners.len() {
-            self.accept(which);
-        }
-        self.close_dry_listeners();
-        self.allowance = Allowance::new(self.start);
-        let count = self.ready.len();
-        let share = share(count);
-        for _ in 0..count {
-            self.serve_next(share);
-            // Whom there is no time for stays in front of those that come to the list from now on.
-            if !self.allowance.spend(CALL_EFFORT) {
-                break;
-            }
-        }
-        self.obey_all();
+/// A connection, and what the application keeps for it.
+pub struct Slot<S> {
+    pub connection: Connection<Socket>,
+    /// None until it is open.
+    pub session: Option<S>,
+}
+
+/// What is left to do for somebody else after a connection was served.
+#[derive(Debug)]
+pub enum Served {
+    Done,
+    /// There was an event for a socket that is connecting.
+    Connecting,
+    /// Its handshake is done, and the application has it.
+    Opened(Origin),
+    /// Its handshake has failed.
+    NotOpened(String),
+}
+
+/// Why a connection is not served any further in this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Nothing is left to be handled, nor to be read.
+    Dry,
+    /// There is more, for the next turn.
+    Budget,
+    /// It waits for its output to be taken, or for the application.
+    Blocked,
+}
+
+impl<S> Slot<S> {
+    pub fn new(connection: Connection<Socket>) -> Slot<S> {
+        Slot { connection, session: None }
     }
 
-    fn serve_next(&mut self, share: u32) {
-        let Some(id) = self.ready.pop_front() else {
-            return;
+    /// It was accepted or has connected, and its handshake is complete. Says whether the application has
+    /// seen it.
+    pub fn open<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) -> bool {
+        let connection = &mut self.connection;
+        if connection.state > ConnectionState::Handshaking {
+            return false; // It could not be registered.
+        }
+        shared.timers.clear(Timer::Opening(connection.id));
+        connection.is_reported = true;
+        let certificate = connection.transport.peer_certificate().map(<[u8]>::to_vec);
+        let opened = Opened { origin: connection.origin(), certificate: certificate.as_deref() };
+        let (accepted, _) = call(connection, shared, |io, _| app.handle_open(opened, io));
+        let Some((session, policy)) = accepted else {
+            shared.close(connection, Closed::Finished);
+            return true;
         };
-        self.served += 1;
-        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
-            return;
-        };
-        connection.is_queued = false;
-        match connection.life {
-            Life::Connecting => self.check_dial(id),
-            Life::Open if role.speaks_lines() => self.serve_lines(id, share),
-            Life::Open => self.serve_bytes(id),
-            Life::Lingering => self.serve_lingering(id),
-            Life::Flushing | Life::Dead => {}
+        self.session = Some(session);
+        connection.state = ConnectionState::Open;
+        connection.ready.writable = true;
+        shared.policies.give_back(connection.policy);
+        connection.policy = shared.policies.take(policy);
+        (connection.is_leaving, connection.is_owed_nothing) = (false, false);
+        shared.set_drains(connection, policy.drains_on_stop);
+        if shared.is_stopping && policy.drains_on_stop {
+            shared.drain(connection);
         }
-    }
-
-    /// The lines that are there, and one read once there are none: what is left over from the turn
-    /// before is handled before more is taken in, so that nobody's input grows.
-    fn serve_lines(&mut self, id: ConnectionId, share: u32) {
-        let is_stopping = self.stopping.is_some();
-        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
-            return;
-        };
-        let may_handle = |role: &Role, unsent: usize| match role {
-            Role::Client(client) if client.is_waiting() => false,
-            // Its lines are ACKs, which nothing answers: not to hear them would break the link.
-            Role::Link(_) => true,
-            _ => unsent <= self.limits.output_bytes,
-        };
-        let mut effort = 0;
-        let mut has_time = true;
-        let mut may_read = true;
-        let mut verdict = Verdict::Next;
-        while effort < share
-            && has_time
-            && verdict == Verdict::Next
-            && may_handle(role, connection.unsent())
-        {
-            let limit = self.server.line_bytes(role);
-            let peer = connection.peer;
-            let Some((line, output)) = connection.next_line(limit, &mut self.buffers) else {
-                if !connection.ready.readable || !std::mem::take(&mut may_read) {
-                    break;
-                }
-                match connection.fill(&mut self.scratch, &mut self.buffers) {
-                    Ok(Fill::Bytes(_)) => connection.heard_at = self.now.elapsed,
-                    Ok(Fill::Nothing | Fill::End) => {}
-                    Err(error) => return self.broken(id, &error),
-                }
-                continue;
-            };
-            let on = connections::Connection { id, role, peer };
-            verdict = self.server.handle_line(on, line, self.now, output);
-            let spent = self.server.take_effort();
-            effort += spent;
-            has_time = self.allowance.spend(spent);
+        if matches!(connection.origin(), Origin::Dialled(_)) {
+            connection.ready.readable = true; // Its events came while it was connecting.
+            shared.queue_serve(connection);
         }
-        let blocked = !may_handle(role, connection.unsent());
-        let budget_spent = effort >= share || !has_time;
-        let drained = !connection.ready.readable && !blocked && !budget_spent;
-        let is_client = matches!(role, Role::Client(_));
-        if verdict == Verdict::Close
-            || connection.is_read_to_its_end() && !blocked
-            || is_stopping && is_client && drained
-        {
-            connection.finish();
-        }
-        let again = connection.life == Life::Open
-            && !blocked
-            && (budget_spent || connection.ready.readable);
-        let begun = connection.has_begun_line() && !blocked && !budget_spent;
-        self.watch_begun_line(id, begun, effort > 0);
-        if again {
-            self.queue_serve(id);
-        }
-        match is_client {
-            // At once, while its socket is in the cache, and not behind a thousand others' reads.
-            true => self.flush_connection(id),
-            false => {
-                self.queue_flush(id);
-                self.count_buffers(id);
-            }
-        }
-    }
-
-    /// Keeps the time of a begun line: from its first byte, however slowly the rest drips.
-    pub(super) fn watch_begun_line(&mut self, id: ConnectionId, begun: bool, is_another: bool) {
-        let timer = Timer::BegunLine(id);
-        if !begun || is_another {
-            self.timers.clear(timer);
-        }
-        if begun {
-            self.timers.set_once(timer, self.now.elapsed + self.limits.line_timeout);
-        }
-        if let Some(pause) = self.limits.line_pause {
-            self.watch_line_pause(id, begun, pause);
-        }
-    }
-
-    fn serve_lingering(&mut self, id: ConnectionId) {
-        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
-            if connection.ready.readable {
-                connection.drop_input(&mut self.scratch);
-            }
-            if connection.life == Life::Dead {
-                self.dead.push_back(id);
-            } else if connection.ready.readable {
-                self.queue_serve(id);
-            }
-        }
-    }
-
-    /// Step 5. One write for each connection with unsent bytes. What the kernel does not take waits
-    /// for its next writable event.
-    pub(super) fn flush(&mut self) {
-        self.allowance = Allowance::new(self.start);
-        for _ in 0..self.dirty.len() {
-            if let Some(id) = self.dirty.pop_front() {
-                self.flush_connection(id);
-            }
-            if !self.allowance.spend(CALL_EFFORT) {
-                break;
-            }
-        }
-    }
-
-    pub(super) fn flush_connection(&mut self, id: ConnectionId) {
-        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
-            return;
-        };
-        connection.is_dirty = false;
-        if matches!(connection.life, Life::Open | Life::Flushing) {
-            self.flush_one(id);
-        }
-        self.count_buffers(id);
-    }
-
-    fn flush_one(&mut self, id: ConnectionId) {
-        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
-            return;
-        };
-        let before = connection.unsent();
-        let flush = match connection.flush() {
-            Ok(flush) => flush,
-            Err(error) => return self.broken(id, &error),
-        };
-        self.allowance.spend(effort_of(flush.taken));
-        let was_blocked = before > self.limits.output_bytes;
-        let is_blocked = flush.left > self.limits.output_bytes;
-        let is_flushing = connection.life == Life::Flushing;
-        let is_writable = connection.ready.writable;
-        if flush.left == 0 && is_flushing {
-            self.shut_down(id);
-        } else if was_blocked && !is_blocked && !is_flushing {
-            self.queue_serve(id);
-        }
-        let stalled = Timer::Stalled(id);
-        if flush.left == 0 {
-            self.timers.clear(stalled);
-        } else if flush.taken > 0 {
-            self.timers.set(stalled, self.now.elapsed + self.limits.write_timeout);
-        } else {
-            self.timers.set_once(stalled, self.now.elapsed + self.limits.write_timeout);
-        }
-        if flush.left > 0 && is_writable {
-            self.queue_flush(id);
-        }
-    }
-
-    fn shut_down(&mut self, id: ConnectionId) {
-        let Some(Entry { connection, .. }) = self.slots.get_mut(id) else {
-            return;
-        };
-        connection.shut_down();
-        if connection.life == Life::Dead {
-            self.dead.push_back(id);
-        } else {
-            self.timers.set(Timer::Linger(id), self.now.elapsed + LINGER);
-            self.queue_serve(id);
-        }
-    }
-
-    /// A connection that the kernel, or TLS, has given up. After an error in what came by TLS an alert
-    /// is to be sent, so that one is closed in order.
-    pub(super) fn broken(&mut self, id: ConnectionId, error: &io::Error) {
-        let Some(Entry { connection, role }) = self.slots.get_mut(id) else {
-            return;
-        };
-        let (peer, is_places) = (connection.peer, matches!(role, Role::Places));
-        let handshaking = connection.transport.is_handshaking();
-        // It may quote the other side's certificate.
-        let reason = match is_places {
-            true => self.explain_places(error, &peer.to_string(), handshaking),
-            false => explain(error, &peer.to_string()),
-        };
-        log::info!(target: target::LOOP, "The connection with {peer} is broken: {}", Escaped(reason.as_bytes()));
-        if is_places {
-            self.places_broken(id, error, handshaking);
-        }
-        match error.kind() {
-            ErrorKind::InvalidData => self.finish(id),
-            _ => self.kill(id),
-        }
-    }
-
-    /// Ends a connection that has reached a limit.
-    pub(super) fn give_up(&mut self, id: ConnectionId, kind: Kind, reason: &str) {
-        if let Some(Entry { connection, .. }) = self.slots.get_mut(id) {
-            let peer = connection.peer;
-            rate_limit::warn(kind, format_args!("{peer} is disconnected: {reason}."));
-        }
-        self.kill(id);
-    }
-
-    /// Ends a caller that has not said who it is.
-    pub(super) fn give_up_stranger(&mut self, id: ConnectionId) {
-        if let Some(Entry { role: Role::Peer(Peer::Unidentified), .. }) = self.slots.get_mut(id) {
-            self.give_up(id, Kind::HelloMissing, "it did not say HELLO in time");
-        }
-    }
-
-    /// Accepts newcomers while there are some, within a budget.
-    fn accept(&mut self, which: usize) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.allowance.spend(4 * CALL_EFFORT) {
-                return;
-            }
-            let guests_fit = self.guests < self.guests_at_most;
-            let Some(listener) = self.listeners.get_mut(which) else {
-                return;
-            };
-            if !listener.is_ready || listener.is_paused {
-                return;
-            }
-            if !guests_fit && !matches!(listener.door, Door::Neighbours) {
-                listener.is_paused = true;
-                // Its descriptor is free at the turn's end; else somebody may have been silent for long
-                // enough when this is tried again.
-                self.make_room();
-                self.timers.set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
-                return;
-            }
-            match listener.accept() {
-                Accepted::Newcomer(stream, peer) => {
-                    let door = listener.door.clone();
-                    self.welcome(&door, stream, peer);
-                }
-                Accepted::Nobody => return,
-                Accepted::Refused(error) => {
-                    listener.is_paused = true;
-                    let reason = plain(&error);
-                    let text = format_args!("No connection can be accepted for now: {reason}");
-                    rate_limit::warn(Kind::AcceptFailed, text);
-                    self.timers.set_once(Timer::Accept, self.now.elapsed + ACCEPT_RETRY);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Something has changed since the kernel refused: asking again may help.
-    pub(super) fn resume_accepting(&mut self) {
-        for listener in &mut self.listeners {
-            listener.is_paused = false;
-        }
-    }
-
-    fn welcome(&mut self, door: &Door, stream: TcpStream, peer: SocketAddr) {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        tune(&stream);
-        if let Door::Neighbours = door {
-            return self.welcome_stranger(stream, peer);
-        }
-        if self.guests >= self.limits.client_connections && !self.make_room() {
-            let text = format_args!("{peer} is turned away: there are too many clients.");
-            return rate_limit::warn(Kind::ClientTurnedAway, text);
-        }
-        let Door::Visitors(tls) = door else {
-            log::info!(target: target::CLIENT, "Client {peer} is connected.");
-            let role = Role::Client(connections::Client::default());
-            self.add(Socket::Plain(stream), peer, role, Life::Open);
-            return;
-        };
-        match tls.begin(stream) {
-            Ok(tls) => {
-                log::info!(target: target::HTTP, "Visitor {peer} is connected.");
-                let role = Role::Visitor(Box::default());
-                let id = self.add(Socket::Tls(Box::new(tls)), peer, role, Life::Open);
-                self.watch_begun_line(id, true, false); // Its handshake is a line begun.
-            }
-            Err(error) => {
-                let reason = plain(&error);
-                rate_limit::warn(Kind::TlsFailed, format_args!("No TLS with {peer}: {reason}"));
-            }
-        }
-    }
-
-    fn welcome_stranger(&mut self, stream: TcpStream, peer: SocketAddr) {
-        log::info!(target: target::LINK, "Stranger {peer} is connected to the neighbours' port.");
-        self.make_room_for_stranger();
-        let role = Role::Peer(Peer::Unidentified);
-        let id = self.add(Socket::Plain(stream), peer, role, Life::Open);
-        self.strangers.push(id);
-        let patience = self.server.herd().settings().heartbeat;
-        self.timers.set(Timer::Hello(id), self.now.elapsed + patience);
-    }
-
-    /// Of too many that have not said who they are, the one that had the longest time to goes.
-    fn make_room_for_stranger(&mut self) {
-        let slots = &mut self.slots;
-        self.strangers.retain(|id| {
-            let role = slots.get_mut(*id).map(|entry| &entry.role);
-            matches!(role, Some(Role::Peer(Peer::Unidentified)))
-        });
-        if self.strangers.len() >= MAX_UNIDENTIFIED_PEERS {
-            let longest_waiting = self.strangers.remove(0);
-            let reason = "too many callers have not said HELLO";
-            self.give_up(longest_waiting, Kind::TooManyUnidentified, reason);
-        }
-    }
-
-    /// Disconnects the client that has been silent for longest, if that was long enough.
-    fn make_room(&mut self) -> bool {
-        if self.now.elapsed < self.nobody_silent_before {
-            return false; // It was looked for not long ago.
-        }
-        let clients = self
-            .slots
-            .iter_mut()
-            .filter(|(_, entry)| entry.role.is_guest() && entry.connection.life != Life::Dead)
-            .filter(|(_, entry)| !entry.connection.is_queued);
-        let Some((heard_at, id)) = clients.map(|(id, entry)| (entry.connection.heard_at, id)).min()
-        else {
-            return false;
-        };
-        // It may have spoken since we last looked: up to then it was silent.
-        if self.caught_up.up_to() < heard_at + EVICT_IDLE_AFTER {
-            self.nobody_silent_before = heard_at + EVICT_IDLE_AFTER;
-            return false;
-        }
-        let reason = "it was silent for longest, and makes room for another client";
-        self.give_up(id, Kind::ClientEvicted, reason);
+        shared.queue_flush(connection);
         true
+    }
+
+    /// Step 3. `share` is the effort that it is worth in this turn.
+    pub fn serve<A: Application<Session = S>>(
+        &mut self,
+        share: u32,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> Served {
+        self.connection.read_pending = false;
+        match self.connection.state {
+            ConnectionState::Connecting => return Served::Connecting,
+            ConnectionState::Handshaking => return self.serve_handshake(app, shared),
+            ConnectionState::Open => self.serve_open(share, app, shared),
+            ConnectionState::Lingering => self.serve_lingering(shared),
+            ConnectionState::Flushing | ConnectionState::Closed => {}
+        }
+        Served::Done
+    }
+
+    fn serve_open<A: Application<Session = S>>(
+        &mut self,
+        share: u32,
+        app: &mut A,
+        shared: &mut Shared,
+    ) {
+        let policy = *shared.policies.get(self.connection.policy);
+        let served = match policy.framing {
+            Framing::Lines(limit) => self.serve_lines(limit, share, &policy, app, shared),
+            Framing::Bytes => self.serve_bytes(&policy, app, shared),
+        };
+        if let Err(error) = served {
+            self.handle_io_error(&error, shared);
+        }
+        self.flush_or_queue(policy.flush, app, shared);
+    }
+
+    pub(super) fn flush_or_queue<A: Application<Session = S>>(
+        &mut self,
+        flush: FlushAt,
+        app: &A,
+        shared: &mut Shared,
+    ) {
+        match flush {
+            // At once, while its socket is in the cache, and not behind a thousand others' reads.
+            FlushAt::Served => self.flush(app, shared),
+            FlushAt::TurnEnd => {
+                shared.queue_flush(&mut self.connection);
+                self.account(app, shared);
+            }
+        }
+    }
+
+    /// The handshake goes on by reading. What comes behind it in the same read is the application's
+    /// already.
+    fn serve_handshake<A: Application<Session = S>>(
+        &mut self,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> Served {
+        shared.allowance.spend(HANDSHAKE_EFFORT);
+        let connection = &mut self.connection;
+        let received = match connection.read(&mut shared.scratch) {
+            Ok(Received::End) => {
+                let reason = "the connection was closed during the TLS handshake".to_owned();
+                shared.close(connection, Closed::Broken(reason.clone()));
+                return Served::NotOpened(reason);
+            }
+            Ok(received) => received,
+            Err(error) => return Served::NotOpened(self.handle_io_error(&error, shared)),
+        };
+        shared.queue_flush(connection);
+        if connection.transport.is_handshaking() {
+            if connection.ready.readable {
+                shared.queue_serve(connection);
+            } else if connection.is_leaving {
+                // No request of it can have come.
+                let reason = "the TLS handshake was not complete when the loop stopped".to_owned();
+                shared.close(connection, Closed::Broken(reason.clone()));
+                return Served::NotOpened(reason);
+            }
+            self.account(app, shared);
+            return Served::Done;
+        }
+        self.open(app, shared);
+        if let (Received::Bytes(count), ConnectionState::Open) = (received, self.connection.state) {
+            self.connection.note_read(shared.now.elapsed);
+            self.connection.is_owed_nothing = false;
+            self.take_first_bytes(count, app, shared);
+        }
+        Served::Opened(self.connection.origin())
+    }
+
+    fn take_first_bytes<A: Application<Session = S>>(
+        &mut self,
+        count: usize,
+        app: &mut A,
+        shared: &mut Shared,
+    ) {
+        let policy = *shared.policies.get(self.connection.policy);
+        match policy.framing {
+            Framing::Lines(_) => {
+                self.connection.keep(&shared.scratch[..count], &mut shared.buffers);
+                shared.queue_serve(&mut self.connection);
+            }
+            Framing::Bytes => {
+                let next = self.handle_bytes(count, app, shared);
+                self.go_on(next, Pause::Budget, &policy, shared);
+            }
+        }
+        self.account(app, shared);
+    }
+
+    /// What the handler's answer and the reason for the pause mean for the next turn.
+    pub(super) fn go_on(&mut self, next: Next, pause: Pause, policy: &Policy, shared: &mut Shared) {
+        let connection = &mut self.connection;
+        match next {
+            Next::Wait => connection.is_waiting = true,
+            Next::Again => connection.owed = Owed::Again,
+            Next::Probe => connection.owed = Owed::Probe,
+            Next::Read | Next::Rest | Next::Finish => {}
+        }
+        let is_another = connection.unsent() > 0;
+        match pause {
+            _ if next == Next::Finish => shared.finish(connection),
+            _ if next == Next::Wait => {}
+            Pause::Budget => shared.queue_serve(connection),
+            Pause::Dry if connection.is_leaving => shared.finish(connection),
+            Pause::Dry | Pause::Blocked => {}
+        }
+        if policy.framing == Framing::Bytes {
+            watch_input(connection, next == Next::Rest, is_another, policy, shared);
+        }
+    }
+
+    fn serve_lingering(&mut self, shared: &mut Shared) {
+        let connection = &mut self.connection;
+        if !connection.ready.readable {
+            return;
+        }
+        if connection.drop_input(&mut shared.scratch) {
+            shared.close(connection, Closed::Finished);
+        } else if connection.ready.readable {
+            shared.queue_serve(connection);
+        }
+    }
+}
+
+/// Calls the application with what it may use of a connection. Returns its answer, and the effort that it
+/// has reported.
+pub(super) fn call<R>(
+    connection: &mut Connection<Socket>,
+    shared: &mut Shared,
+    handle: impl FnOnce(&mut Io<'_>, &[u8]) -> R,
+) -> (R, u32) {
+    let full = connection.sent() + shared.limits.fill_bytes;
+    let (id, peer, now) = (connection.id, connection.peer, shared.now);
+    let out = connection.output(&mut shared.buffers);
+    let before = out.len();
+    let mut io = Io { id, peer, now, out, full, output_ends: false, effort: 0 };
+    let answer = handle(&mut io, &shared.scratch);
+    debug_assert!(io.out.len() >= before, "the output is append-only");
+    let (ends, effort) = (io.output_ends, io.effort);
+    connection.output_ends |= ends;
+    (answer, effort)
+}
+
+/// Whether nothing more of it may be handled for now.
+pub(super) fn is_blocked(
+    connection: &Connection<Socket>,
+    policy: &Policy,
+    shared: &Shared,
+) -> bool {
+    let is_full = connection.unsent() > shared.limits.output_bytes;
+    connection.is_waiting || is_full && !policy.reads_when_full
+}
+
+/// Keeps the time of a message that was begun: from its first byte, however slowly the rest drips.
+pub(super) fn watch_input(
+    connection: &Connection<Socket>,
+    is_begun: bool,
+    is_another: bool,
+    policy: &Policy,
+    shared: &mut Shared,
+) {
+    let timer = Timer::Input(connection.id);
+    let is_begun = is_begun && connection.state == ConnectionState::Open;
+    if !is_begun || is_another {
+        shared.timers.clear(timer);
+    }
+    if is_begun {
+        shared.timer_in(timer, policy.input_timeout);
     }
 }

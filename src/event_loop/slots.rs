@@ -4,7 +4,7 @@
 use mio::Token;
 use slab::Slab;
 
-use crate::connections::ConnectionId;
+use crate::application::ConnectionId;
 
 /// Values by [`ConnectionId`].
 #[derive(Debug)]
@@ -69,14 +69,14 @@ pub fn connection(token: Token) -> ConnectionId {
 }
 
 // Both halves of a token must fit; on 32 bits they would not.
-const _: () = assert!(usize::BITS >= 64, "herd-mio needs a 64-bit machine");
+const _: () = assert!(usize::BITS >= 64, "the loop needs a 64-bit machine");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_name_from_before_finds_nobody_in_the_slot_that_was_given_again() {
+    fn a_stale_id_matches_no_connection_in_a_reused_slot() {
         let mut slots = Slots::new();
         let former = slots.insert("former");
         assert_eq!(slots.remove(former), Some("former"));

@@ -7,47 +7,44 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::connections::ConnectionId;
-use crate::herd::NeighbourId;
+use crate::application::{ConnectionId, Ticket};
 
 /// What can be due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// When to give up a line that was begun and is not finished.
-    BegunLine(ConnectionId),
+    /// When to close a connection whose message was begun and is not finished.
+    Input(ConnectionId),
     /// When to take a line that was begun for a whole one, because nothing more came of it.
     LinePause(ConnectionId),
-    /// When to give up a connection that takes none of its bytes.
-    Stalled(ConnectionId),
+    /// When to close a connection that takes none of its bytes.
+    Write(ConnectionId),
     /// When to stop reading from a connection that we have closed on our side.
     Linger(ConnectionId),
-    /// When a caller on the neighbours' port must have said who it is.
-    Hello(ConnectionId),
-    /// When a neighbour's name must have been looked up, or the link to one of its addresses be of use.
-    Dial(NeighbourId),
+    /// When to give up an attempt to connect, or a TLS handshake.
+    Opening(ConnectionId),
+    /// When a dial's look-up must have ended, or need not be waited for any more.
+    Lookup(Ticket),
     /// When to try to accept again after the kernel refused.
     Accept,
     /// When to leave, whoever is still being answered.
-    Grace,
-    /// When to say how many warnings were suppressed.
-    Suppressed,
+    Shutdown,
 }
 
 impl Timer {
     /// The connection whose timer it is, if it is one's.
     pub fn connection(self) -> Option<ConnectionId> {
         match self {
-            Timer::BegunLine(id)
+            Timer::Input(id)
             | Timer::LinePause(id)
-            | Timer::Stalled(id)
+            | Timer::Write(id)
             | Timer::Linger(id)
-            | Timer::Hello(id) => Some(id),
-            Timer::Dial(_) | Timer::Accept | Timer::Grace | Timer::Suppressed => None,
+            | Timer::Opening(id) => Some(id),
+            Timer::Lookup(_) | Timer::Accept | Timer::Shutdown => None,
         }
     }
 }
 
-/// Deadlines, one a timer at most. Times are those of [`crate::herd::Now::elapsed`].
+/// Deadlines, one a timer at most. Times are those of [`crate::clock::Now::elapsed`].
 #[derive(Debug, Default)]
 pub struct Timers {
     by_time: BTreeSet<(Duration, Timer)>,
@@ -55,7 +52,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer, or sets it anew.
+    /// Sets a timer. One that was set is moved.
     pub fn set(&mut self, timer: Timer, at: Duration) {
         self.clear(timer);
         self.times.insert(timer, at);
@@ -82,9 +79,7 @@ impl Timers {
 
     /// Takes back all timers of a connection.
     pub fn clear_all(&mut self, id: ConnectionId) {
-        for timer in
-            [Timer::BegunLine, Timer::LinePause, Timer::Stalled, Timer::Linger, Timer::Hello]
-        {
+        for timer in [Timer::Input, Timer::LinePause, Timer::Write, Timer::Linger, Timer::Opening] {
             self.clear(timer(id));
         }
     }
@@ -100,5 +95,54 @@ impl Timers {
         let (at, timer) = self.by_time.pop_first()?;
         self.times.remove(&timer);
         Some((at, timer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ConnectionId = ConnectionId { slot: 1, generation: 1 };
+    const OTHER: ConnectionId = ConnectionId { slot: 2, generation: 2 };
+    const SECOND: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn the_nearest_deadline_comes_first_and_only_once_it_is_due() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Write(ONE), SECOND(5));
+        timers.set(Timer::Input(OTHER), SECOND(3));
+        assert_eq!(timers.next(), Some(SECOND(3)));
+        assert_eq!(timers.pop_due(SECOND(2)), None);
+        assert_eq!(timers.pop_due(SECOND(3)), Some((SECOND(3), Timer::Input(OTHER))));
+        assert_eq!(timers.pop_due(SECOND(3)), None);
+        assert_eq!(timers.pop_due(SECOND(9)), Some((SECOND(5), Timer::Write(ONE))));
+        assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn a_timer_has_one_deadline_which_only_set_moves() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Accept, SECOND(5));
+        timers.set_once(Timer::Accept, SECOND(1));
+        assert_eq!(timers.next(), Some(SECOND(5)));
+        timers.set(Timer::Accept, SECOND(7));
+        assert_eq!(timers.pop_due(SECOND(6)), None);
+        timers.set_once(Timer::Shutdown, SECOND(1));
+        timers.clear(Timer::Shutdown);
+        timers.clear(Timer::Shutdown);
+        assert_eq!(timers.next(), Some(SECOND(7)));
+    }
+
+    #[test]
+    fn with_a_connection_all_its_timers_go_and_no_others() {
+        let mut timers = Timers::default();
+        let of = [Timer::Input, Timer::LinePause, Timer::Write, Timer::Linger, Timer::Opening];
+        for id in [ONE, OTHER] {
+            of.iter().for_each(|timer| timers.set(timer(id), SECOND(1)));
+        }
+        timers.clear_all(ONE);
+        let left: Vec<_> = std::iter::from_fn(|| timers.pop_due(SECOND(1))).collect();
+        assert_eq!(left.len(), of.len());
+        assert!(left.iter().all(|(_, timer)| timer.connection() == Some(OTHER)));
     }
 }

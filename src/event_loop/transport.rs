@@ -2,12 +2,15 @@
 //! process. The layers above can't tell which.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::event::Source;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::{TcpListener, TcpStream, UnixStream};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
-use super::tls::TlsStream;
+use super::limits::BACKLOG;
+use crate::tls::TlsStream;
 
 /// A byte stream that can be closed one way: a socket, or a test's script.
 ///
@@ -42,8 +45,8 @@ pub enum Socket {
     /// Bytes as they are.
     Plain(TcpStream),
     /// As client or as server.
-    Tls(Box<TlsStream>),
-    /// To another loop of this server.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// To another loop of this process.
     Pair(UnixStream),
 }
 
@@ -57,7 +60,7 @@ impl Socket {
         }
     }
 
-    /// The TCP stream that carries it. A pair has none: it is connected from the begin.
+    /// The TCP stream that carries it. A pair has none: it is connected from the start.
     pub fn tcp(&mut self) -> Option<&mut TcpStream> {
         match self {
             Socket::Plain(stream) => Some(stream),
@@ -71,6 +74,22 @@ impl Socket {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => false,
             Socket::Tls(tls) => tls.is_handshaking(),
+        }
+    }
+
+    /// The other side's certificate (DER), where TLS has asked for one and checked it.
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => None,
+            Socket::Tls(tls) => tls.peer_certificate(),
+        }
+    }
+
+    /// What a failed read or write means, for a person.
+    pub fn explain(&self, error: &io::Error) -> String {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => crate::tls::plain(error),
+            Socket::Tls(tls) => tls.explain(error),
         }
     }
 
@@ -114,7 +133,10 @@ impl Transport for Socket {
     fn shut_down_writing(&mut self) -> io::Result<()> {
         match self {
             Socket::Plain(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Tls(tls) => tls.shut_down_writing(),
+            Socket::Tls(tls) => {
+                tls.close()?;
+                tls.stream().shutdown(Shutdown::Write)
+            }
             Socket::Pair(stream) => stream.shutdown(Shutdown::Write),
         }
     }
@@ -142,6 +164,55 @@ impl Transport for Socket {
     }
 }
 
+/// Whether other loops of the process listen on the same port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else does.
+    None,
+    /// Others will, and nobody does yet.
+    First,
+    /// The first one does.
+    Further,
+}
+
+/// Binds and listens. `SO_REUSEADDR` lets a restarted process take its port at once and still reports one
+/// that is in use. `SO_REUSEPORT` would hide that, and is set only where several loops of a process share
+/// a port: the kernel then spreads newcomers over their listeners. Their first listener takes the port
+/// without it, and only then permits sharing: so of two processes that start at the same moment only one
+/// gets it, too.
+pub(super) fn listen_on(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Only Linux joins a listener to a group after it was bound.
+    let joins_later = sharing == Sharing::First && cfg!(target_os = "linux");
+    if sharing != Sharing::None && !joins_later {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    if joins_later {
+        socket.set_reuse_port(true)?;
+    }
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Settings that make a socket fit for small messages: no delay for small writes, and a sign of life
+/// from peers that vanished without a word. A socket that is already broken says so when it is read.
+pub fn set_socket_options(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Silence after which the kernel asks whether the peer is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How often it asks then, before it gives up.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Where a read or write that moved less than it could says as much as `WouldBlock`: epoll gives a
 /// new edge for what comes after. It saves a third of the system calls at one request a turn. The
 /// exceptions are told by events: the other side's end, and urgent data, at whose mark a read ends

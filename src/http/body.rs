@@ -1,4 +1,4 @@
-//! The body of a message, collected up to where the head said that it ends.
+//! The body of a message, collected up to the end that the head announced.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::append_within;
 use super::chunked::{ChunkStep, Chunks};
 use super::fault::Fault;
 
-/// A body that is coming in.
+/// Collects a body as it arrives.
 pub(super) struct BodyReader {
     bytes: Vec<u8>,
     limit: usize,
@@ -22,8 +22,8 @@ enum Until {
 }
 
 impl BodyReader {
-    /// Refuses at once what is announced to be longer than `limit` bytes. What is announced is not
-    /// reserved: memory grows with what comes.
+    /// Refuses a body at once that is announced to be longer than `limit` bytes. The announced length is
+    /// not reserved: memory grows with what arrives.
     pub(super) fn of_length(length: u64, limit: usize) -> Result<BodyReader, Fault> {
         match usize::try_from(length) {
             Ok(length) if length <= limit => Ok(BodyReader::new(Until::Length(length), limit)),
@@ -43,8 +43,8 @@ impl BodyReader {
         BodyReader { bytes: Vec::new(), limit, until, has_begun: false }
     }
 
-    /// Takes from the front of `rest` what belongs to the body; true once it is whole, which one
-    /// until close never is.
+    /// Takes from the front of `rest` what belongs to the body. True once the body is complete; a body that
+    /// lasts until the connection closes never is.
     pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<bool, Fault> {
         self.has_begun |= !rest.is_empty();
         match &mut self.until {
@@ -72,7 +72,7 @@ impl BodyReader {
         }
     }
 
-    /// Whether any byte of it has come, of its framing too.
+    /// Whether any byte of it, or of its framing, has arrived.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
     }

@@ -6,20 +6,19 @@
 //!   └ Size                               └ Size
 //! ```
 //!
-//! Works on each byte once and keeps none of them: data is handed on as slices of what came in,
-//! extensions and trailers are skipped. Their syntax is looked at all the same, as far as it decides
-//! where a line ends and whether a line is a field at all: a part of the next message must not pass
-//! for a trailer.
+//! Looks at each byte once and keeps none of them: data is returned as slices of the input, extensions
+//! and trailers are skipped. Their syntax is checked nevertheless, as far as it decides where a line
+//! ends and whether a line is a field at all: a part of the next message must not pass for a trailer.
 
 use super::fault::Fault;
 use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES};
 
-/// Where in the chunks we are.
+/// The position in the chunks.
 #[derive(Debug)]
 pub(super) struct Chunks {
     state: ChunkState,
-    /// Of the present chunk: what its digits say, then what of it has not come yet; so 0 before the
-    /// next one's digits.
+    /// Of the present chunk: the value of its digits, then the number of bytes that have not come yet; so
+    /// 0 before the next chunk's digits.
     size: u64,
     digits: u8,
     /// Bytes so far of the line before a chunk, or of all trailers.
@@ -30,13 +29,13 @@ pub(super) struct Chunks {
     may_fold: bool,
 }
 
-/// What was found at the front of the input.
+/// The next piece of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ChunkStep<'a> {
     Data(&'a [u8]),
     /// The input is used up.
     More,
-    /// The body is whole; what is left of the input is not its.
+    /// The body is complete; the rest of the input does not belong to it.
     Last,
 }
 
@@ -101,7 +100,7 @@ impl Chunks {
         data
     }
 
-    /// The state behind a byte that is no data.
+    /// The state after a byte that is not data.
     fn after(&mut self, byte: u8) -> Result<ChunkState, Fault> {
         use ChunkState::*;
         self.count()?;
@@ -164,7 +163,7 @@ impl Chunks {
         Ok(ChunkState::Size)
     }
 
-    /// Refuses a chunk that would be too much before any of it comes.
+    /// Refuses a chunk that would exceed the limit before any of it arrives.
     fn begin_chunk(&mut self) -> Result<ChunkState, Fault> {
         let room = self.room.checked_sub(self.size);
         self.room = room.ok_or(Fault::BodyTooLong { limit: self.limit })?;
@@ -173,12 +172,12 @@ impl Chunks {
     }
 }
 
-/// What a field's value or an extension can hold: no control characters, but tabs.
+/// Whether a field's value or an extension may contain the byte: no control characters but tabs.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
 
-/// What a field's name can hold (RFC 9110, section 5.6.2).
+/// Whether a field's name may contain the byte (RFC 9110, section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,12 +1,12 @@
-//! What the server's side writes.
+//! Writes responses, for the server's side.
 
 use std::io::Write;
 
-/// What a client that waits before it sends its body wants to see (RFC 9110, section 10.1.1).
+/// The response for which a client waits before it sends its body (RFC 9110, section 10.1.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Appends a response: status line, `Content-Type: application/json; charset=UTF-8`,
-/// `Content-Length`, `Connection: close` where not `keep_alive`, the blank line, and `body`.
+/// `Content-Length`, `Connection: close` unless `keep_alive`, the blank line, and `body`.
 pub fn write_response(status: u16, body: &[u8], keep_alive: bool, out: &mut Vec<u8>) {
     let connection = if keep_alive { "" } else { "Connection: close\r\n" };
     // Writing to a vector never fails.
@@ -20,7 +20,7 @@ pub fn write_response(status: u16, body: &[u8], keep_alive: bool, out: &mut Vec<
     out.extend_from_slice(body);
 }
 
-/// The words of RFC 9110, section 15; none where a client has to do without, which it can.
+/// The reason phrase (RFC 9110, section 15); empty for other statuses: a client does not need it.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

@@ -1,14 +1,14 @@
-//! What is wrong with a message, be it an answer or a request.
+//! Why a message is invalid, an answer or a request.
 
 use std::fmt;
 
 use crate::limits::{CHUNK_LINE_BYTES, HEAD_BYTES, HEAD_FIELDS};
 
-/// Why a message can't be read. Becomes text through the error that carries it, and quotes nothing
-/// of the message.
+/// Why a message can't be read. The error that carries it makes a text of it, which quotes nothing of the
+/// message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The first line is none of HTTP/1.
+    /// The first line is not one of HTTP/1.
     NotHttp,
     /// No blank line within [`HEAD_BYTES`].
     HeadTooLong,
@@ -16,13 +16,13 @@ pub enum Fault {
     TooManyFields,
     /// A line of the head ends with LF alone.
     BareLineFeed,
-    /// A field that is none, or, in a request, one that goes on in a second line.
+    /// A malformed field, or, in a request, a field that continues in a second line.
     BadField,
-    /// A Content-Length that is not digits alone, or does not fit into 64 bits.
+    /// A Content-Length with other characters than digits, or one that does not fit into 64 bits.
     BadLength,
     /// Two values of Content-Length.
     LengthsDiffer,
-    /// Content-Length and Transfer-Encoding.
+    /// Both Content-Length and Transfer-Encoding.
     LengthAndCoding,
     /// A Transfer-Encoding, which HTTP/1.0 does not know.
     CodingInHttp10,
@@ -30,18 +30,18 @@ pub enum Fault {
     ChunkedNotLast,
     /// A transfer coding other than chunked.
     UnknownCoding,
-    /// The chunks are not what they should be: no size, no CR LF behind the data …
+    /// The chunks are malformed: no size, no CR LF behind the data …
     BadChunk,
     /// A chunk's size and extensions take more than [`CHUNK_LINE_BYTES`].
     ChunkLineTooLong,
     /// The fields behind the last chunk take more than [`HEAD_BYTES`].
     TrailersTooLong,
-    /// The body is longer than this, or announced to be.
+    /// The body is longer than this, or announced as longer.
     BodyTooLong { limit: usize },
 }
 
 impl Fault {
-    /// Writes a sentence's beginning about `message`, which is "the answer" or "the request".
+    /// Writes the reason; `message` is "the answer" or "the request".
     pub(super) fn describe(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotHttp => write!(f, "{message} is no HTTP/1.1"),

@@ -1,16 +1,16 @@
-//! The head of a message: found in the stream, and what it says of where the body ends.
+//! The head of a message: finding it in the stream, and reading where the body ends.
 //!
 //! ```text
 //!   HTTP/1.1 200 OK CR LF Content-Length: 5 CR LF CR LF hello
 //!   └─────────────────── head ────────────────────────┘└ body: left to the caller
 //! ```
 //!
-//! The head is looked through line by line as it comes, each byte once, and parsed when it is whole.
-//! To parse it anew with each piece, as `httparse` invites to, costs time in the square of its
-//! length for a sender who sends single bytes.
+//! The head is scanned line by line as it arrives, each byte once, and parsed when it is complete. Parsing
+//! it again with each piece, as `httparse` suggests, takes quadratic time if the sender sends single
+//! bytes.
 //!
-//! Before that, what RFC 9112 wants to be read in another form is put into that form, in place: a
-//! higher minor version, and in answers folded fields.
+//! Before that, what RFC 9112 requires to be read in another form is rewritten in place: a higher minor
+//! version, and in answers folded fields.
 
 use std::fmt;
 
@@ -24,10 +24,10 @@ use crate::limits::HEAD_BYTES;
 /// Collects a head of at most [`HEAD_BYTES`], and nothing behind it.
 pub(super) struct HeadBuffer {
     bytes: Vec<u8>,
-    /// What it must begin with. Noted with the first byte that differs, or else something that is no
-    /// HTTP at all and has no line ends would be waited for.
+    /// What it must begin with. Checked with each byte, or else the reader would wait for the end of something
+    /// that is not HTTP at all and has no line ends.
     prefix: &'static [u8],
-    /// Whether one empty line may yet come before it.
+    /// Whether one empty line may still come before it.
     may_skip_line: bool,
     /// Whether a field may go on in the next line.
     may_fold: bool,
@@ -45,11 +45,11 @@ impl HeadBuffer {
         HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true, may_fold: false }
     }
 
-    /// Takes from the front of `rest` what belongs to the head: all there is, or up to its blank
-    /// line. Gives the head, blank line included, once it is whole.
+    /// Takes from the front of `rest` what belongs to the head: all there is, or up to its blank line.
+    /// Returns the head with its blank line once it is complete.
     pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<Option<&[u8]>, Fault> {
         while !rest.is_empty() {
-            // Never 0: the buffer is full only where this has returned.
+            // Never 0: with a full buffer this function has returned an error.
             let room = (HEAD_BYTES - self.bytes.len()).min(rest.len());
             let line_end = memchr(b'\n', &rest[..room]);
             let (piece, after) = rest.split_at(line_end.map_or(room, |at| at + 1));
@@ -74,7 +74,7 @@ impl HeadBuffer {
         Ok(None)
     }
 
-    /// Whether the line that has just ended is the empty one behind the fields.
+    /// Whether the line that has just ended is the empty one after the fields.
     fn ends_head(&mut self) -> Result<bool, Fault> {
         let Some(line) = self.bytes.strip_suffix(b"\r\n") else {
             return Err(Fault::BareLineFeed);
@@ -105,7 +105,7 @@ impl HeadBuffer {
     }
 }
 
-/// Makes the first line's HTTP/1.2 to HTTP/1.9 an HTTP/1.1, the highest version that is spoken here
+/// Replaces HTTP/1.2 to HTTP/1.9 in the first line by HTTP/1.1, the highest version that is supported here
 /// (RFC 9110, section 2.5).
 fn lower_version(head: &mut [u8]) {
     let line_end = memchr(b'\r', head).unwrap_or(head.len());
@@ -121,13 +121,13 @@ fn lower_version(head: &mut [u8]) {
     }
 }
 
-/// Puts blanks where a field is folded (RFC 9112, section 5.2). What stands between the first line
-/// and the first field is no fold, and is left to be refused.
+/// Replaces folds of fields by blanks (RFC 9112, section 5.2). A continuation of the first line is not a
+/// fold; it is refused later.
 fn unfold(head: &mut [u8]) {
     let mut from = memchr(b'\n', head).map_or(head.len(), |at| at + 1);
     while let Some(at) = memchr(b'\n', &head[from..]) {
         let next = from + at + 1;
-        // `ends_head` has seen to it that a CR stands before each LF.
+        // `ends_head` has ensured that a CR stands before each LF.
         if matches!(head.get(next), Some(b' ' | b'\t')) {
             head[next - 2..next].fill(b' ');
         }
@@ -142,7 +142,7 @@ impl fmt::Debug for HeadBuffer {
     }
 }
 
-/// What the fields say of the body's end, and of the connection's.
+/// Where the body ends, and whether the connection does, according to the fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Framing {
     /// Content-Length, in bytes.
@@ -154,8 +154,8 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    /// `minor` is the 0 or 1 of HTTP/1.x. Refuses what RFC 9112, section 6, calls an error, or leaves
-    /// to us.
+    /// `minor` is the 0 or 1 of HTTP/1.x. Refuses what RFC 9112, section 6, calls an error or leaves to the
+    /// implementation.
     pub(super) fn read(minor: u8, fields: &[Header<'_>]) -> Result<Framing, Fault> {
         let mut framing = Framing::default();
         let mut codings = None;
@@ -182,8 +182,7 @@ impl Framing {
         Ok(framing)
     }
 
-    /// Adds a field's value: a number, or, where something on the way joined repeated fields, a list
-    /// of the same number.
+    /// Adds a field's value: a number, or, if a proxy has joined repeated fields, a list of the same number.
     fn add_length(&mut self, value: &[u8]) -> Result<(), Fault> {
         for element in elements(value) {
             let length = number(element).ok_or(Fault::BadLength)?;
@@ -232,12 +231,12 @@ pub(super) fn is(field: &Header<'_>, name: &str) -> bool {
     field.name.eq_ignore_ascii_case(name)
 }
 
-/// The elements of a list, empty ones too: what is allowed to be empty, the reader of the field says.
+/// The elements of a list, with empty ones: the reader of the field decides whether those are allowed.
 pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Digits and nothing else: `str::parse` would take a sign.
+/// Digits and nothing else: `str::parse` would accept a sign.
 fn number(text: &[u8]) -> Option<u64> {
     let mut number: Option<u64> = None;
     for byte in text {
@@ -247,7 +246,7 @@ fn number(text: &[u8]) -> Option<u64> {
     number
 }
 
-/// What the minor version follows.
+/// The text before the minor version.
 const VERSION: &[u8] = b"HTTP/1.";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: what came over a connection, cut anywhere, becomes an answer or requests.
+//! HTTP/1.1 as bytes: what a connection brought, split anywhere, becomes an answer or requests.
 //!
 //! ```text
 //!   bytes ──> HeadBuffer ──> httparse ──> Framing ──> Body ──> Response, Request
@@ -8,17 +8,17 @@
 //! ```
 //!
 //! Nothing here owns a socket, reads a clock or writes to the log; time limits belong to the owner
-//! of the connection. Nothing is decoded but the framing: a body is what the other side sent.
+//! of the connection. Only the framing is decoded: a body is what the other side sent.
 //!
-//! Promises: what comes out depends on the bytes alone, never on how they were split; any input at
-//! all gives a result or an error; a reader of answers holds at most [`HEAD_BYTES`] and its body's
-//! limit, whatever lengths the other side announces; no error quotes what was received.
+//! Promises: the result depends on the bytes alone, never on how they were split; any input gives a
+//! result or an error; a reader of answers holds at most [`HEAD_BYTES`] and its body's limit,
+//! whatever lengths the other side announces; no error quotes what was received.
 //!
-//! The strictness is not pedantry. Where two readers of the same bytes disagree about where a body
+//! The strictness has a reason. Where two readers of the same bytes disagree about where a body
 //! ends, one of them takes a part of the body for the next message ("request smuggling"), so
 //! whatever leaves room for two readings (both lengths, `+5`, a bare line feed, in requests a folded
-//! field) is refused (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection with it. What can be
-//! read in one way only is read, because real services send it: folded fields in answers, blanks
+//! field) is refused (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection closed. What can be
+//! read in one way only is accepted, because real services send it: folded fields in answers, blanks
 //! behind a chunk's size, a status past 599, a higher minor version, `Content-Encoding: none`.
 //!
 //! `httparse` reads the heads. It does not read chunk sizes here: its function for that takes an
@@ -40,8 +40,8 @@ pub use response::{HttpError, Progress, Response, ResponseReader};
 #[cfg(doc)]
 use crate::limits::HEAD_BYTES;
 
-/// Appends without reserving more than `limit` bytes in all, other than a plain `extend_from_slice`,
-/// which doubles. `limit` must be no less than what `into` has in the end.
+/// Appends without reserving more than `limit` bytes in all, unlike a plain `extend_from_slice`, which
+/// doubles. `limit` must be no less than the final length of `into`.
 fn append_within(limit: usize, into: &mut Vec<u8>, bytes: &[u8]) {
     let length = into.len() + bytes.len();
     if length > into.capacity() {

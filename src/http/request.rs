@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   push ──> [ input ] ──next_request──> Head ──> Body ──> Request, and Head again
-//!                                          └────────┴────> Refused, for good
+//!                                          └────────┴────> Refused, finally
 //! ```
 //!
-//! A client may send several requests without waiting (RFC 9112, section 9.3.2). They are handed
-//! out one by one; what is behind the present one waits in the input, which the owner bounds by not
-//! pushing while a request is unanswered.
+//! A client may send several requests without waiting (RFC 9112, section 9.3.2). They are returned one
+//! by one; later ones wait in the input, which the owner bounds by not pushing while a request is
+//! unanswered.
 
 use std::fmt;
 
@@ -18,25 +18,24 @@ use crate::limits::{HEAD_FIELDS, REQUEST_BODY_BYTES};
 
 /// Reads requests, one after the other, from a connection that may send several.
 ///
-/// Where the last [`RequestReader::next_request`] gave none, it holds a head of
-/// [`HEAD_BYTES`](crate::limits::HEAD_BYTES), a body of [`REQUEST_BODY_BYTES`], and the room of one push
-/// at most.
+/// If the last [`RequestReader::next_request`] returned none, it holds at most a head of
+/// [`HEAD_BYTES`](crate::limits::HEAD_BYTES), a body of [`REQUEST_BODY_BYTES`], and the room of one push.
 #[derive(Debug)]
 pub struct RequestReader {
     input: Input,
     state: RequestState,
 }
 
-/// A request that has come whole.
+/// A complete request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// As it came: methods are case-sensitive.
     pub method: String,
-    /// As it came, the query included, which may hold a key.
+    /// As it came, with its query, which may contain a key.
     pub target: String,
-    /// `X-Goog-Api-Key`; what is not UTF-8 in it is replaced, and so fits no key.
+    /// `X-Goog-Api-Key`; bytes that are not UTF-8 are replaced, so that it equals no key.
     pub key: Option<String>,
-    /// `X-Goog-FieldMask`, empty where there is none; several are joined by commas.
+    /// `X-Goog-FieldMask`, empty if there is none; several are joined by commas.
     pub fields: String,
     /// Without its framing.
     pub body: Vec<u8>,
@@ -47,8 +46,8 @@ pub struct Request {
     pub expects_continue: bool,
 }
 
-/// Why a request is refused: to be answered with [`BadRequest::status`], then the connection is to
-/// be closed, for where the next request would begin is not known. Quotes nothing of it.
+/// Why a request is refused. The owner answers with [`BadRequest::status`] and then closes the connection,
+/// because nobody knows where the next request would begin. Quotes nothing of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadRequest {
     /// Another major version than HTTP/1.
@@ -57,7 +56,7 @@ pub enum BadRequest {
     Host,
     /// Several keys.
     Keys,
-    /// A POST, PUT or PATCH that does not say how long it is.
+    /// A POST, PUT or PATCH without a length.
     NoLength,
     /// It can't be read.
     Unreadable(Fault),
@@ -74,7 +73,7 @@ enum RequestState {
     Refused(BadRequest),
 }
 
-/// Bytes that came and were not looked at.
+/// Received bytes that were not read yet.
 #[derive(Default)]
 struct Input {
     bytes: Vec<u8>,
@@ -90,15 +89,15 @@ impl RequestReader {
         }
     }
 
-    /// Adds what was received. After a refusal it is dropped.
+    /// Adds received bytes. After a refusal they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
         if !matches!(self.state, RequestState::Refused(_)) {
             self.input.push(bytes);
         }
     }
 
-    /// The next whole request, if it is there; what is behind it stays for the next call. A refusal
-    /// is final, and is given again to whoever asks again.
+    /// The next request, once it is complete; what follows it stays for the next call. A refusal is final:
+    /// each further call returns it again.
     pub fn next_request(&mut self) -> Result<Option<Request>, BadRequest> {
         let mut rest = self.input.rest();
         let next = self.state.advance(&mut rest);
@@ -112,8 +111,8 @@ impl RequestReader {
     }
 
     /// True once for a request whose head said `Expect: 100-continue` and whose body has not begun:
-    /// [`CONTINUE`](super::CONTINUE) is to be sent. To be asked where [`RequestReader::next_request`] gave none. A
-    /// client that is not answered sends its body after a while (curl: after a second).
+    /// then the owner sends [`CONTINUE`](super::CONTINUE). Call this if [`RequestReader::next_request`] returned
+    /// none. A client that gets no answer sends its body after a while (curl: after a second).
     pub fn wants_continue(&mut self) -> bool {
         match &mut self.state {
             RequestState::Body { body, wants_continue, .. } => {
@@ -123,7 +122,7 @@ impl RequestReader {
         }
     }
 
-    /// Whether a request is begun and not whole.
+    /// Whether a request has begun and is not complete.
     pub fn has_begun(&self) -> bool {
         match &self.state {
             RequestState::Head(head) => !head.is_empty() || !self.input.rest().is_empty(),
@@ -150,7 +149,7 @@ impl Default for RequestReader {
 }
 
 impl RequestState {
-    /// Takes from the front of `rest` what belongs to the next request, and gives it once it is whole.
+    /// Takes from the front of `rest` what belongs to the next request, and returns it once it is complete.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<Option<Request>, BadRequest> {
         loop {
             match self {
@@ -178,7 +177,7 @@ impl RequestState {
     }
 }
 
-/// Parses a head that is whole. What follows is always a body, if one of no bytes.
+/// Parses a complete head. A body always follows, possibly an empty one.
 fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
@@ -211,8 +210,8 @@ fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
     let body = if framing.is_chunked {
         BodyReader::in_chunks(REQUEST_BODY_BYTES, false)
     } else if framing.length.is_none() && matches!(method, "POST" | "PUT" | "PATCH") {
-        // It would mean no body (RFC 9112, section 6.3), but what has a body by its nature and does
-        // not say so was sent by mistake.
+        // It would mean no body (RFC 9112, section 6.3), but a request of such a method without a
+        // length was sent by mistake.
         return Err(BadRequest::NoLength);
     } else {
         BodyReader::of_length(framing.length.unwrap_or(0), REQUEST_BODY_BYTES)?
@@ -229,7 +228,7 @@ fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
     Ok(RequestState::Body { request, body, wants_continue: expects_continue })
 }
 
-/// Whether the first line is one of HTTP, of whatever version.
+/// Whether the first line is one of HTTP, of any version.
 fn names_http(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ').skip(2);
@@ -250,7 +249,7 @@ impl Input {
         &self.bytes[self.start..]
     }
 
-    /// Lets go of all but the last `left` bytes, of which there are no more than before.
+    /// Drops all but the last `left` bytes; there are at least as many.
     fn keep_last(&mut self, left: usize) {
         self.start = self.bytes.len() - left;
         if left == 0 {
@@ -294,7 +293,7 @@ impl fmt::Display for BadRequest {
 
 impl std::error::Error for BadRequest {}
 
-/// Without what can hold a key: the field and the target's query.
+/// Without the parts that may contain a key: the field and the target's query.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.target.split('?').next().unwrap_or_default();

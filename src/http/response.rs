@@ -8,7 +8,7 @@
 //!              └──────────── error ───────┴──────────────────────────────────────────> Over
 //! ```
 //!
-//! It is for answers to GET and POST: after HEAD or CONNECT a body is framed in other ways.
+//! It reads answers to GET and POST: after HEAD or CONNECT a body is framed in other ways.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use super::fault::Fault;
 use super::head::{Framing, HeadBuffer, elements, is};
 use crate::limits::{HEAD_FIELDS, INTERIM_HEADS};
 
-/// Reads one response to a GET or POST, from bytes as they come.
+/// Reads one response to a GET or POST, from bytes as they arrive.
 #[derive(Debug)]
 pub struct ResponseReader {
     state: ResponseState,
@@ -27,35 +27,35 @@ pub struct ResponseReader {
     interim_heads: usize,
 }
 
-/// How far a response has come.
+/// The progress of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Push what comes next.
+    /// It is not complete: push what comes next.
     More,
-    /// It is whole.
+    /// It is complete.
     Done(Response),
 }
 
-/// A response that has come whole.
+/// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// From 200 to 999. What is past 599 means the same as one from 500 on (RFC 9110, section 15).
+    /// From 200 to 999. A status past 599 means the same as one from 500 on (RFC 9110, section 15).
     pub status: u16,
-    /// Without its framing; as long as the reader's limit at most.
+    /// Without its framing; at most as long as the reader's limit.
     pub body: Vec<u8>,
-    /// The connection may carry another request: both sides speak HTTP/1.1, none said `close`, and
-    /// no byte stood behind the end. One that comes later the reader can't see: an idle connection
-    /// on which anything comes is to be dropped.
+    /// The connection may carry another request: both sides speak HTTP/1.1, none sent `close`, and no
+    /// byte followed the end. The reader can't see bytes that come later: the owner must drop an idle
+    /// connection on which anything arrives.
     pub may_reuse: bool,
 }
 
-/// Why there is no response. The connection is of no further use.
+/// Why there is no response. The connection is not usable any more.
 ///
-/// Its text is a sentence's beginning fit for an `error_message`, and quotes nothing of the answer.
+/// Its text fits into an `error_message`, and quotes nothing of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpError {
-    /// The other side closed before the first byte: on a connection used before, it may have done so
-    /// before it saw the request.
+    /// The other side closed before the first byte: on a connection that was used before, it may not have
+    /// seen the request.
     NoAnswer,
     /// The other side closed within the head, or behind one of status 1xx.
     HeadCut,
@@ -63,15 +63,15 @@ pub enum HttpError {
     BodyCut,
     /// A status below 100.
     BadStatus,
-    /// Status 101, although no other protocol was asked for.
+    /// Status 101, although no other protocol was requested.
     SwitchesProtocols,
     /// More than [`INTERIM_HEADS`] heads of status 1xx.
     TooManyInterim,
-    /// A Content-Encoding that is one, although none was asked for.
+    /// A real Content-Encoding, although none was requested.
     ContentCoding,
     /// The answer can't be read.
     Unreadable(Fault),
-    /// A mistake of the caller: the reader gave its response, or an error, before.
+    /// A mistake of the caller: the reader has already returned its response or an error.
     AfterTheEnd,
 }
 
@@ -94,8 +94,8 @@ impl ResponseReader {
         }
     }
 
-    /// Takes the next bytes. After [`Progress::Done`] or an error there is nothing to take, and the
-    /// answer is [`HttpError::AfterTheEnd`].
+    /// Takes the next bytes. After [`Progress::Done`] or an error it returns
+    /// [`HttpError::AfterTheEnd`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, HttpError> {
         self.has_begun |= !bytes.is_empty();
         let mut rest = bytes;
@@ -114,8 +114,8 @@ impl ResponseReader {
         }
     }
 
-    /// Notes that the other side has ended in order (`close_notify` or FIN): that completes a body
-    /// until close, and is an error for all else.
+    /// The other side has closed gracefully (`close_notify` or FIN): that completes a body that lasts
+    /// until then, and is an error otherwise.
     pub fn end(&mut self) -> Result<Response, HttpError> {
         let error = match &self.state {
             ResponseState::Body { body, .. } if body.is_until_close() => return self.finish(),
@@ -128,17 +128,17 @@ impl ResponseReader {
         Err(error)
     }
 
-    /// Whether any byte of the answer has come.
+    /// Whether any byte of the answer has arrived.
     pub fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Whether bytes stood behind the end of the answer, which is no part of any other.
+    /// Whether bytes followed the end of the answer, which belong to no other one.
     pub fn has_surplus(&self) -> bool {
         self.has_surplus
     }
 
-    /// Whether the head is over and the body is not.
+    /// Whether the head is complete and the body is not.
     pub fn is_in_body(&self) -> bool {
         matches!(self.state, ResponseState::Body { .. })
     }
@@ -152,7 +152,7 @@ impl ResponseReader {
         }
     }
 
-    /// Takes what belongs to the response; true once it is whole.
+    /// Takes what belongs to the response; true once it is complete.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<bool, HttpError> {
         loop {
             match &mut self.state {
@@ -177,7 +177,7 @@ impl ResponseReader {
         }
     }
 
-    /// Hands out what the body has so far as the whole.
+    /// Returns the body as it is now as the complete one.
     fn finish(&mut self) -> Result<Response, HttpError> {
         match std::mem::replace(&mut self.state, ResponseState::Over) {
             ResponseState::Body { status, may_reuse, body } => {
@@ -188,7 +188,7 @@ impl ResponseReader {
     }
 }
 
-/// What a head says, as far as anything here depends on it.
+/// The parts of a head that matter here.
 struct Head {
     status: u16,
     is_http_11: bool,
@@ -196,11 +196,11 @@ struct Head {
 }
 
 impl Head {
-    /// Parses a head that is whole.
+    /// Parses a complete head.
     fn parse(text: &[u8]) -> Result<Head, HttpError> {
         let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
         let mut parsed = httparse::Response::new(&mut fields);
-        // Anything but the whole of it, blank line included, is not what its lines looked like.
+        // If the parser takes less than all of it, the lines are not what they looked like.
         if parsed.parse(text).map_err(Fault::from)? != httparse::Status::Complete(text.len()) {
             return Err(Fault::NotHttp.into());
         }
@@ -221,7 +221,7 @@ impl Head {
             .iter()
             .filter(|field| is(field, "content-encoding"))
             .flat_map(|field| elements(field.value));
-        // "none" is registered nowhere, and said by servers that mean "identity".
+        // "none" is not registered, but some servers send it for "identity".
         let is_plain = |coding: &[u8]| {
             [&b""[..], b"identity", b"none"].iter().any(|name| coding.eq_ignore_ascii_case(name))
         };
@@ -236,8 +236,8 @@ impl Head {
         let Framing { length, is_chunked, closes } = self.framing;
         let mut may_reuse = self.is_http_11 && !closes;
         let body = if matches!(self.status, 204 | 304) {
-            // A 304 may say how long the body would have been. A 204 that has a length, and may
-            // think that it has a body, too, is not to be trusted with where the next answer begins.
+            // A 304 may announce how long the body would have been. After a 204 with a length, which may
+            // have a body, too, nobody knows where the next answer begins.
             may_reuse &= !is_chunked && (self.status == 304 || length.unwrap_or(0) == 0);
             BodyReader::of_length(0, limit)?
         } else if is_chunked {

@@ -1,14 +1,14 @@
-//! The provider `offline`: the gazetteer's places in the words of Google's Nearby Search, and for the
-//! Places service of our own in those of the New API, too.
+//! The answers of the provider `offline`: the gazetteer's places in the form of Google's Nearby Search, and
+//! for our own Places server in that of the New API, too.
 //!
-//! Same keys, same indentation (three spaces, a space before the colon), so that a client can't tell
-//! by the form who answered; the attribution tells. It is the whole answer, as a service would send
-//! it: cutting it to the client's bound is [`super::trim`]'s work.
+//! The keys and the indentation are the same (three spaces, a space before the colon), so that only the
+//! attribution shows a client who answered. It is the whole answer, as a service would send it:
+//! [`super::trim`] cuts it to the client's bound.
 
 use super::gazetteer::{Gazetteer, Place};
 use super::{Area, json_string};
 
-/// As many results as one page of Nearby Search has, and as the greatest bound of a WHATSAT.
+/// As many results as one page of Nearby Search has: the greatest bound of a WHATSAT.
 pub const MAX_RESULTS: usize = 20;
 
 /// The body of a Nearby Search answer to `query`: at most [`MAX_RESULTS`] places, nearest first,
@@ -31,10 +31,10 @@ pub fn nearby_search(gazetteer: &Gazetteer, query: &Area) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first, of each what
-/// the field mask `fields` names. Where there are none, neither is the list.
+/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first, of each the
+/// members that the field mask `fields` names. Without places it has no list.
 pub fn new_api(gazetteer: &Gazetteer, query: &Area, most: usize, fields: &str) -> Vec<u8> {
-    let fields = if fields.is_empty() { UNASKED } else { fields };
+    let fields = if fields.is_empty() { DEFAULT_FIELDS } else { fields };
     let places = gazetteer.nearest(query, most.min(MAX_RESULTS));
     let places: Vec<_> = places.iter().map(|found| place(found, fields)).collect();
     let text = match places.join(",\n") {
@@ -44,7 +44,7 @@ pub fn new_api(gazetteer: &Gazetteer, query: &Area, most: usize, fields: &str) -
     text.into_bytes()
 }
 
-/// One element of `places`, indented as it stands there.
+/// One element of `places`, indented as in the answer.
 fn place(place: &Place<'_>, fields: &str) -> String {
     let Place { latitude, longitude, geonames_id, .. } = place;
     let country = json_string(place.country);
@@ -67,25 +67,25 @@ fn place(place: &Place<'_>, fields: &str) -> String {
             ),
         ),
     ];
-    let asked = members.iter().filter(|(name, _)| is_asked(name, fields));
+    let asked = members.iter().filter(|(name, _)| is_requested(name, fields));
     let lines: Vec<_> = asked.map(|(name, value)| format!("      \"{name}\": {value}")).collect();
     format!("    {{\n{}\n    }}", lines.join(",\n"))
 }
 
-/// Whether a field mask names a place's member, or what is in it.
-fn is_asked(member: &str, fields: &str) -> bool {
+/// Whether a field mask names a place's member, or a part of it.
+fn is_requested(member: &str, fields: &str) -> bool {
     fields.split(',').map(str::trim).any(|field| match field.strip_prefix("places.") {
         Some(path) => path.split('.').next() == Some(member),
         None => field == "*" || field == "places",
     })
 }
 
-/// One element of `results`, indented as it stands there. The vicinity is the country's code: more
-/// the data doesn't say.
+/// One element of `results`, indented as in the answer. The vicinity is the country's code: the data has
+/// no more.
 fn result(place: &Place<'_>) -> String {
     let Place { latitude, longitude, geonames_id, .. } = place;
     let (name, vicinity) = (json_string(place.name), json_string(place.country));
-    // Google has no such key. Where GeoNames doesn't know the number it says 0, which would be wrong.
+    // Google has no such key. GeoNames has 0 for an unknown number, which would be wrong.
     let population = match place.population {
         0 => String::new(),
         known => format!("         \"population\" : {known},\n"),
@@ -106,10 +106,10 @@ fn result(place: &Place<'_>) -> String {
     )
 }
 
-/// GeoNames asks for its name wherever its data is shown.
+/// GeoNames requires its name wherever its data is shown.
 const ATTRIBUTION: &str = "GeoNames, CC BY 4.0";
-/// What is told to those who don't say what they want. (Google refuses them.)
-const UNASKED: &str =
+/// The fields of an answer to a request without a field mask. (Google refuses such a request.)
+const DEFAULT_FIELDS: &str =
     "places.id,places.types,places.formattedAddress,places.location,places.displayName";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a service of places is asked: an `https` URL, up to its query.
+//! The address of a Places service: an `https` URL, up to its query.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,6 +1,6 @@
 //! The populated places of the world, embedded, and the nearest of them to a point.
 //!
-//! The data is GeoNames (CC BY 4.0: whoever shows it names it). A line is a place, its fields
+//! The data is GeoNames (CC BY 4.0: its name must be shown with it). A line is a place, its fields
 //! separated by tabs: latitude, longitude (both with five decimals), name, country code, population,
 //! GeoNames id. The one file is what was tested, so nothing here reports a fault in it: a line of
 //! another form is skipped, and data that stops unpacking ends there.
@@ -13,7 +13,7 @@ use super::Area;
 use super::degrees::Degrees;
 use super::tree::{Node, Tree};
 
-/// One place, as the data tells it, and how far it is from the point asked for.
+/// One place of the data, and its distance from the requested point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place<'g> {
     /// As GeoNames spells it.
@@ -32,7 +32,7 @@ pub struct Place<'g> {
     pub distance: f64,
 }
 
-/// All places: the tree, which finds rows, and columns with what is told of each row.
+/// All places: the tree, which finds rows, and columns with the data of each row.
 #[derive(Debug)]
 pub struct Gazetteer {
     tree: Tree,

@@ -1,4 +1,4 @@
-//! Google's two ways of asking for places: the requests, and what an answer says.
+//! Google's two APIs for places: the requests, and reading the answers.
 //!
 //! ```text
 //!                   Nearby Search (legacy)              Places API (New)
@@ -47,7 +47,7 @@ impl Shape {
         }
     }
 
-    /// What the New API is asked to tell of each place. Attributions must be shown wherever the place is.
+    /// The fields of each place that the New API is asked for. Attributions must be shown wherever the place is.
     const fn fields(self) -> &'static str {
         match self {
             Shape::Nearby => {
@@ -66,7 +66,7 @@ impl Shape {
     }
 }
 
-/// The circle that is asked for.
+/// The area of a request, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AreaText {
     /// Decimal degrees, with the client's own digits where it gave such.
@@ -76,7 +76,7 @@ pub struct AreaText {
     pub radius: u32,
 }
 
-/// What an answer comes to.
+/// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'b> {
     /// It is passed on, trimmed. Where the service says that it has refused, its status and message
@@ -184,7 +184,7 @@ impl Api {
         }
     }
 
-    /// What is passed on of a body.
+    /// The part of a body that is passed on.
     fn usable(self, body: ParsedAnswer<'_>, most: usize) -> Result<ValidAnswer<'_>, InvalidAnswer> {
         if self != Api::New(Shape::Nearby) {
             return body.usable();
@@ -203,12 +203,12 @@ impl Api {
         }
     }
 
-    /// What the service says of a failure, if it says anything.
+    /// The service's own report of a failure, if there is one.
     fn refusal(self, body: &ParsedAnswer<'_>) -> Option<Failure> {
         let (status, message) = match self {
             Api::NearbySearch => (body.member("status")?, body.member("error_message")),
             Api::New(_) => {
-                let Said { status, message } = body.member("error")?;
+                let ErrorObject { status, message } = body.member("error")?;
                 (status?, message)
             }
         };
@@ -232,15 +232,15 @@ impl Failure {
         Failure { status: UNKNOWN_ERROR.to_owned(), message: message.to_owned() }
     }
 
-    /// What the client gets.
+    /// The body for the client.
     pub fn body(&self) -> Vec<u8> {
         failure(&self.status, &self.message)
     }
 }
 
-/// What the New API says of a failure.
+/// The New API's report of a failure.
 #[derive(Deserialize)]
-struct Said {
+struct ErrorObject {
     status: Option<String>,
     message: Option<String>,
 }
@@ -250,12 +250,12 @@ fn new_body(circle: &AreaText, bound: usize) -> String {
     format!(
         "{{\"maxResultCount\":{},\"locationRestriction\":{{\"circle\":{{\"center\":\
          {{\"latitude\":{latitude},\"longitude\":{longitude}}},\"radius\":{}}}}}}}",
-        bound.max(1), // 0 would mean "as many as there are": one place is asked for, and none shown
+        bound.max(1), // 0 would mean "as many as there are": one place is requested, and none shown
         circle.radius
     )
 }
 
-/// A decimal number without the zeros in front that JSON does not allow.
+/// A decimal number without leading zeros, which JSON does not allow.
 fn json_number(text: &str) -> String {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("-", digits),
@@ -266,7 +266,7 @@ fn json_number(text: &str) -> String {
     format!("{sign}{zero}{significant}")
 }
 
-/// A service's words, as many of them as a message needs.
+/// A service's text, cut to the length of a message.
 fn cut(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARACTERS) {
         text.truncate(end);
@@ -274,7 +274,7 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// No coding, because the body goes on as it is; and the connection is kept, as HTTP/1.1 does.
+/// No encoding, because the body is passed on as it is. The connection is kept, as HTTP/1.1 does.
 const COMMON_HEADERS: &str = concat!(
     "Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: herd-mio/",
     env!("CARGO_PKG_VERSION"),
@@ -282,7 +282,7 @@ const COMMON_HEADERS: &str = concat!(
 );
 const MAX_MESSAGE_CHARACTERS: usize = 500;
 
-/// What is encoded in the value of a query: all but the unreserved characters (RFC 3986, section 2.3).
+/// The characters that are encoded in a query's value: all but the unreserved ones (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The API key. It is asked with and otherwise kept to itself: it has no `Display`, its `Debug` hides
-//! it, and an answer that holds it, however written, is told apart (protocol, section 3).
+//! The API key. It appears in requests only: the type has no `Display`, its `Debug` hides it, and an answer
+//! that contains it, in whatever encoding, is detected (protocol, section 3).
 
 use std::borrow::Cow;
 use std::fmt;

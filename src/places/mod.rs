@@ -1,4 +1,4 @@
-//! What lies around a point: the Places half of a WHATSAT (protocol, section 3), as values.
+//! Places near a point: the Places half of a WHATSAT (protocol, section 3), as values.
 //!
 //! ```text
 //!   Area ──────> gazetteer::Gazetteer ──> answer::nearby_search ───────┐
@@ -7,12 +7,11 @@
 //!                                                                                      └ failure ──> client
 //! ```
 //!
-//! Every answer, ours or a service's, takes the same way through [`trim`], so the two can't
-//! differ in how they are cut.
+//! Every answer, ours or a service's, goes through [`trim`], so both are cut in the same way.
 //!
 //! Nothing here opens a file or a socket, starts a thread, reads a clock or writes to the log.
-//! Unpacking the gazetteer is the one thing that takes long (see [`gazetteer::Gazetteer::unpack`]);
-//! whose thread does it, and when, is decided elsewhere.
+//! Only unpacking the gazetteer takes long (see [`gazetteer::Gazetteer::unpack`]); which thread does it,
+//! and when, is decided elsewhere.
 
 pub mod answer;
 pub mod degrees;
@@ -22,16 +21,15 @@ pub mod google;
 pub mod key;
 pub mod nearby;
 mod provider;
-pub mod serving;
 mod tree;
 pub mod trim;
 
 pub use provider::Provider;
 
-/// The status of an answer for which there was no usable answer of the service.
+/// The status of an answer if the service gave no usable one.
 pub const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
-/// What a WHATSAT asks: the places around a point.
+/// The area of a WHATSAT: a point and a radius.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Area {
     /// Decimal degrees, north positive, within ±90.
@@ -42,12 +40,11 @@ pub struct Area {
     pub radius: f64,
 }
 
-/// The answer where there is none: the shape and indentation of an answer without results
-/// (protocol, section 3), the two newlines at its end included.
+/// The answer to a failed query: the shape and indentation of an answer without results (protocol,
+/// section 3), with the two newlines at its end.
 ///
-/// `status` is the service's own where it sent one, else [`UNKNOWN_ERROR`]; `message` says what went
-/// wrong in plain words. Both may hold anything, they are escaped. Keeping the API key out of them is
-/// the caller's duty.
+/// `status` is the service's own if it sent one, else [`UNKNOWN_ERROR`]; `message` explains the failure.
+/// Both may contain any text: they are escaped. The caller keeps the API key out of them.
 pub fn failure(status: &str, message: &str) -> Vec<u8> {
     let (status, message) = (json_string(status), json_string(message));
     format!(
@@ -59,8 +56,7 @@ pub fn failure(status: &str, message: &str) -> Vec<u8> {
 
 /// `text` as a JSON string, quotes included.
 ///
-/// By way of a `Value`, because its text form, other than `serde_json::to_string`, has no error that
-/// would have to be explained away.
+/// By a `Value`, because its text form cannot fail, unlike `serde_json::to_string`.
 fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -12,12 +12,12 @@
 //! ```
 //!
 //! Numbers and strings keep the service's own bytes: 1.50 stays 1.50, and `\u00e9` stays what it is.
-//! Only attributions are written anew, because they become HTML. What a place does not have is left
-//! out; what is there and of another type makes the answer unusable.
+//! Only attributions are rewritten, because they become HTML. A member that a place does not have is left
+//! out; a member of another type makes the answer unusable.
 //!
-//! Promises: any input at all gives a result or an [`InvalidAnswer`], in time linear in its length, with no
-//! stack that grows with its depth. The result is no more than twice as long as what is kept of the
-//! body, and some KiB more.
+//! Promises: any input gives a result or an [`InvalidAnswer`], in time linear in its length, with no stack
+//! that grows with its depth. The result is at most twice as long as the kept part of the body, and
+//! some KiB more.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -52,7 +52,7 @@ pub fn rewritten(body: &ParsedAnswer<'_>) -> Result<Vec<u8>, InvalidAnswer> {
     Ok(text.into_bytes())
 }
 
-/// One element of `results`, indented as it stands there.
+/// One element of `results`, indented as in the answer.
 fn result(place: &str, attributions: &mut Attributions) -> Result<String, InvalidAnswer> {
     let place: Place<'_> = object(place, "a place in it is no object, or has a key twice")?;
     if let Some(raw) = place.attributions {
@@ -62,7 +62,7 @@ fn result(place: &str, attributions: &mut Attributions) -> Result<String, Invali
     if let Some(location) = place.location {
         let what = "a place's location is no pair of numbers";
         let LatLng { latitude, longitude } = object(location.get(), what)?;
-        // One without the other is no point.
+        // One without the other is not a point.
         if let (Some(lat), Some(lng)) = (latitude, longitude) {
             let (lat, lng) = (number(lat, what)?, number(lng, what)?);
             members.push(format!(
@@ -94,7 +94,7 @@ fn result(place: &str, attributions: &mut Attributions) -> Result<String, Invali
     })
 }
 
-/// What must be shown with the places, as HTML, each once.
+/// The attributions that must be shown with the places, as HTML, each once.
 #[derive(Default)]
 struct Attributions {
     found: Vec<String>,
@@ -127,7 +127,7 @@ impl Attributions {
     }
 }
 
-/// A provider's name, and a link to it where that leads to a page: Nearby Search wrote it so itself.
+/// A provider's name, with a link if there is one to a page, as Nearby Search writes it.
 fn html(provider: Option<&str>, uri: Option<&str>) -> Option<String> {
     let is_page = |uri: &&str| {
         let scheme = uri.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
@@ -140,7 +140,7 @@ fn html(provider: Option<&str>, uri: Option<&str>) -> Option<String> {
     })
 }
 
-/// Text as it stands in HTML.
+/// Text, escaped for HTML.
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -156,7 +156,7 @@ fn escaped(text: &str) -> String {
     html
 }
 
-/// An array of texts in one line, each with its own bytes.
+/// An array of texts in one line; each keeps its bytes.
 fn texts(raw: &RawValue, what: &'static str) -> Result<String, InvalidAnswer> {
     let mut line = String::new();
     each(raw, what, |element| {
@@ -172,7 +172,7 @@ fn list(elements: &[String]) -> String {
     if elements.is_empty() { "[]".to_owned() } else { format!("[ {} ]", elements.join(", ")) }
 }
 
-/// JSON that is known to be some is taken for a text by its first letter.
+/// Valid JSON is a text if it begins with a quote.
 fn string<'b>(json: &'b str, what: &'static str) -> Result<&'b str, InvalidAnswer> {
     if json.starts_with('"') { Ok(json) } else { Err(InvalidAnswer::BadPlace { what }) }
 }
@@ -182,14 +182,14 @@ fn number<'b>(raw: &'b RawValue, what: &'static str) -> Result<&'b str, InvalidA
     if is_number { Ok(raw.get()) } else { Err(InvalidAnswer::BadPlace { what }) }
 }
 
-/// An object's members. (To serde an array will do for a struct, too.)
+/// An object's members. (serde would also accept an array for a struct.)
 fn object<'b, T: Deserialize<'b>>(json: &'b str, what: &'static str) -> Result<T, InvalidAnswer> {
     let bad = InvalidAnswer::BadPlace { what };
     if json.starts_with('{') { serde_json::from_str(json).map_err(|_| bad) } else { Err(bad) }
 }
 
-/// Hands out the elements of an array one by one: a vector of all of them would be several times as
-/// large as they are.
+/// Visits the elements of an array one by one: a vector of all of them would be several times as large as
+/// they are.
 fn each<'b>(
     raw: &'b RawValue,
     what: &'static str,
@@ -220,7 +220,7 @@ impl<'b, F: FnMut(&'b str) -> Result<(), InvalidAnswer>> Visitor<'b> for Each<'_
     }
 }
 
-/// A place of the New API, as far as it was asked for.
+/// A place of the New API: the requested fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Place<'b> {

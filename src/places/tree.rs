@@ -182,5 +182,5 @@ const EARTH_RADIUS: f64 = 6_371_008.8;
 /// nanometres), far below what five decimals of a degree can tell (a metre).
 pub(super) const ROUNDING: f64 = 0.001;
 
-/// Nodes that are looked through one by one rather than parted.
+/// Up to so many nodes are visited one by one instead of being divided.
 const LEAF: usize = 8;

@@ -1,4 +1,4 @@
-//! A service's answer, cut to what the client asked for and otherwise left alone (protocol,
+//! A service's answer, cut to the client's bound and otherwise unchanged (protocol,
 //! section 3, WHATSAT).
 //!
 //! ```text
@@ -11,10 +11,10 @@
 //! into 1.5 and `\u00e9` into é. Line ends are collapsed without looking at the JSON around them,
 //! because JSON allows no raw line end inside a string.
 //!
-//! Promises: what stays is the service's bytes; a blank line stands at the end of the result and
-//! nowhere before it; any input at all gives a result or an [`InvalidAnswer`], and takes time linear in
+//! Promises: the kept bytes are the service's own; a blank line ends the result, and there is none
+//! before it; any input gives a result or an [`InvalidAnswer`], and takes time linear in
 //! its length, no stack that grows with its depth, and memory for its own bytes, the keys of its top
-//! level and the places where a client may want it cut. The service's JSON is gone through once.
+//! level and the places where a client may want it cut. The service's JSON is parsed once.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,14 +34,14 @@ pub enum InvalidAnswer {
     NotJson { line: usize, column: usize },
     /// The body is JSON, but an array, a string, null …
     NotAnObject,
-    /// A key stands twice in the object: which of the two counts is anyone's guess.
+    /// The object has a key twice: it is undefined which of the two counts.
     RepeatedKey,
-    /// The object has no such list. Some services leave out an empty one: where that is so, this
-    /// variant is the caller's sign of an answer without results.
+    /// The object has no such list. Some services leave out an empty one: for those the caller takes this
+    /// variant for an answer without results.
     NoList { list: String },
-    /// What stands under the list's name is no array.
+    /// The list's value is not an array.
     NotAList { list: String },
-    /// An element of the list is not what it should be.
+    /// An element of the list is malformed.
     BadPlace { what: &'static str },
 }
 
@@ -71,7 +71,7 @@ pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, InvalidAns
     Ok(ParsedAnswer::read(body, list, bound)?.usable()?.trim(bound))
 }
 
-/// A service's answer, looked through once.
+/// A service's answer, parsed once.
 #[derive(Clone, Debug)]
 pub struct ParsedAnswer<'b> {
     bytes: &'b [u8],
@@ -98,8 +98,7 @@ struct List {
 }
 
 impl<'b> ParsedAnswer<'b> {
-    /// Looks through `bytes`. Of its top-level array `list` nobody will want more than the first `most`
-    /// elements.
+    /// Parses `bytes`. At most the first `most` elements of its top-level array `list` will be needed.
     pub fn read(
         bytes: &'b [u8],
         list: &str,
@@ -124,7 +123,7 @@ impl<'b> ParsedAnswer<'b> {
         serde_json::from_str(self.members.get(key)?.get()).ok()
     }
 
-    /// As what can be trimmed, which it is if the list is there.
+    /// The answer for trimming, if it has the list.
     pub fn usable(self) -> Result<ValidAnswer<'b>, InvalidAnswer> {
         Ok(ValidAnswer { body: Cow::Borrowed(self.bytes), list: Some(self.list?) })
     }
@@ -157,12 +156,12 @@ impl<'b> ParsedAnswer<'b> {
 }
 
 impl<'b> ValidAnswer<'b> {
-    /// One in which there is no list, so that it stays whole.
+    /// An answer without a list: it is never cut.
     pub fn without_list(body: &'b [u8]) -> ValidAnswer<'b> {
         ValidAnswer { body: Cow::Borrowed(body), list: None }
     }
 
-    /// A body that was made here.
+    /// An answer whose body was made here.
     pub fn made(
         body: Vec<u8>,
         list: &str,
@@ -202,9 +201,9 @@ fn offset(body: &str, part: &str) -> usize {
     part.as_ptr() as usize - body.as_ptr() as usize
 }
 
-/// The parser's error as ours. The visitors below raise none of their own, so what is no error of
-/// syntax is a value of another type, and the parser has not looked at what follows it: that the rest
-/// is no JSON is the worse fault.
+/// The parser's error as ours. The visitors below raise no errors, so what is not a syntax error is a value
+/// of another type, and the parser has not read what follows it: a syntax error there is the worse
+/// fault.
 fn unusable(error: serde_json::Error, text: &str, list: &str) -> InvalidAnswer {
     let not_json = |error: serde_json::Error| InvalidAnswer::NotJson {
         line: error.line(),
@@ -257,7 +256,7 @@ fn without_blank_lines(text: Vec<u8>) -> Vec<u8> {
 }
 
 /// The length of the line end with which `text` begins, if it does: LF, and any CR right before it.
-/// More than one CR there is nobody's line end, but were only the last one taken for it, the CR left
+/// Several CRs before an LF are no line end of any system; but if only the last one counted, the CR left
 /// over and the LF that replaces a run would make a new blank line.
 fn line_end(text: &[u8]) -> Option<usize> {
     let returns = text.iter().take_while(|&&byte| byte == b'\r').count();
@@ -296,7 +295,7 @@ impl<'b> Visitor<'b> for TopLevel<'b, '_> {
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Top<'b>, A::Error> {
         let mut top = Top::default();
         while let Some(MemberName(key)) = object.next_key()? {
-            // Read on all the same: that the rest is no JSON is the worse fault.
+            // Read on: a syntax error in the rest is the worse fault.
             top.repeated_key |= if key == self.list {
                 let elements = Elements { text: self.text, most: self.most };
                 top.list.replace(object.next_value_seed(elements)?).is_some()
@@ -438,7 +437,7 @@ mod tests {
             }
         }
         let usable = usable("{\"results\":[1 , 2 , 3 ]}", 20);
-        // Nobody asks for more than it was for; if somebody does, he gets what is there.
+        // No caller asks for more than it was parsed for; one that does gets what is there.
         assert_eq!(
             self::usable("{\"results\":[1 , 2 , 3 ]}", 1).trim(2),
             b"{\"results\":[1 ]}\n\n"

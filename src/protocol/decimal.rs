@@ -1,6 +1,6 @@
 //! Decimal numbers as text: digits, and perhaps a point with digits on both sides. They are
-//! compared digit by digit and never made a float, because a float would take `nan`, `1e9` and
-//! `.5`, and lose what makes two timestamps differ.
+//! compared digit by digit and never become a float, because a float would accept `nan`, `1e9` and
+//! `.5`, and could make two different timestamps equal.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 pub struct Decimal<'a> {
     /// The digits before the point, at least one.
     pub whole: &'a [u8],
-    /// The digits behind it: at least one where there is a point, else none.
+    /// The digits behind it: at least one if there is a point, else none.
     pub fraction: &'a [u8],
 }
 
@@ -40,7 +40,7 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(end)
 }
 
-/// The value of at most 19 digits; the caller has seen to both.
+/// The value of at most 19 digits; the caller ensures both.
 pub(super) fn integer(digits: &[u8]) -> u64 {
     // Eight at a time: digit by digit a timestamp takes 68 instructions more, 2 % of an IAMAT's way.
     let (words, rest) = digits.as_chunks();
@@ -48,7 +48,7 @@ pub(super) fn integer(digits: &[u8]) -> u64 {
     rest.iter().fold(value, |value, digit| value * 10 + u64::from(digit - b'0'))
 }
 
-/// The value of eight digits: neighbours are put together to pairs, these to fours, these to one.
+/// The value of eight digits: adjacent digits are combined into pairs, pairs into fours, fours into one.
 fn eight_digits(word: [u8; 8]) -> u64 {
     let ones = u64::from_le_bytes(word) - EACH_BYTE * b'0' as u64;
     let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
@@ -56,14 +56,14 @@ fn eight_digits(word: [u8; 8]) -> u64 {
     (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
 }
 
-/// A number's text, made from its end to its beginning.
+/// A number's text, written from its end to its beginning.
 pub(super) struct NumberText {
     bytes: [u8; NUMBER_BYTES],
     begin: usize,
 }
 
 impl NumberText {
-    /// Nothing yet.
+    /// An empty text.
     pub(super) fn new() -> NumberText {
         NumberText { bytes: [b'0'; NUMBER_BYTES], begin: NUMBER_BYTES }
     }
@@ -131,7 +131,7 @@ impl PartialEq for Decimal<'_> {
 
 impl Eq for Decimal<'_> {}
 
-/// Room for a skew of whatever two clocks.
+/// Room for the skew of any two clocks.
 const NUMBER_BYTES: usize = 32;
 /// 00 to 99.
 const PAIRS: [[u8; 2]; 100] = {

@@ -1,7 +1,7 @@
-//! A line's fields (section 1): separated by runs of space, TAB, CR, FF or VT, which count
-//! neither in front nor behind.
+//! A line's fields (section 1): separated by runs of space, TAB, CR, FF or VT. Such runs at the line's
+//! beginning and end are ignored.
 
-/// More fields than any line of the protocol has; a line with more is no line of it.
+/// More fields than any line of the protocol has; a line with more is invalid.
 const MAX_FIELDS: usize = 8;
 
 /// The fields of one line, in order.
@@ -12,8 +12,8 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields as a slice, to be matched against a pattern. A line of more fields than any
-    /// command takes shows the first eight: still too many for each.
+    /// The fields as a slice, to be matched against a pattern. Of a line with more than eight
+    /// fields only the first eight are kept: still too many for each command.
     pub fn as_slice(&self) -> &[&'a [u8]] {
         &self.fields[..self.count]
     }
@@ -37,7 +37,7 @@ pub fn split(line: &[u8]) -> Fields<'_> {
     fields
 }
 
-/// How many bytes stand before the first white space.
+/// The number of bytes before the first white space.
 fn field_bytes(text: &[u8]) -> usize {
     // Eight at a time: byte by byte an IAMAT takes 190 instructions more, 6 % of its way.
     let (words, rest) = text.as_chunks();
@@ -56,12 +56,12 @@ fn field_bytes(text: &[u8]) -> usize {
 }
 
 fn is_white_space(byte: u8) -> bool {
-    // One comparison settles it for nearly every byte of a line.
+    // One comparison is enough for nearly every byte of a line.
     byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\x0c' | b'\x0b')
 }
 
-/// Marks each byte that is a space or less by its top bit; behind the first such byte perhaps also
-/// one that is not, because the subtraction borrows from the next.
+/// Marks each byte that is a space or less by its top bit; after the first such byte it may also mark
+/// one that is not, because the subtraction borrows from the next byte.
 fn up_to_space(word: u64) -> u64 {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     word.wrapping_sub(EACH * (b' ' as u64 + 1)) & !word & (EACH << 7)

@@ -1,4 +1,4 @@
-//! Where a client is: ISO 6709 text (section 3), judged digit by digit.
+//! Where a client is: ISO 6709 text (section 3), checked digit by digit.
 //!
 //! ```text
 //!   +34.068930   -118.445127   +125.5   CRSWGS_84   /
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Latitude and longitude are degrees, degrees and minutes, or degrees, minutes and seconds,
-//! told apart by the number of digits before the point, each by itself.
+//! distinguished by the number of digits before the point, each by itself.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use super::decimal::{Decimal, integer};
 /// A place on Earth as a client wrote it.
 #[derive(Clone, Copy, Debug)]
 pub struct Location<'a> {
-    /// The whole text, as it goes out again.
+    /// The whole text, as it is sent on.
     pub text: &'a [u8],
     /// North of the equator where positive.
     pub latitude: Angle<'a>,
@@ -29,11 +29,11 @@ pub struct Angle<'a> {
     negative: bool,
     /// The digits of its parts before the point; behind it those of the last part's fraction.
     number: Decimal<'a>,
-    /// How many digits the degrees have where minutes follow.
+    /// How many digits the degrees have if minutes follow.
     degree_digits: usize,
 }
 
-/// What is wrong with a location.
+/// Why a location is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocationError {
     TooLong,
@@ -65,7 +65,7 @@ impl<'a> Location<'a> {
 }
 
 impl<'a> Angle<'a> {
-    /// Decimal degrees, to be calculated with; what is compared or sent is the text.
+    /// Decimal degrees, for calculations; comparisons use the text, and the text is sent.
     pub fn degrees(&self) -> f64 {
         let fraction = self
             .number
@@ -84,7 +84,7 @@ impl<'a> Angle<'a> {
         if self.negative { -value } else { value }
     }
 
-    /// Decimal degrees as text: the client's own digits where it wrote such, without a `+`.
+    /// Decimal degrees as text, without a `+`: the client's own digits if it wrote decimal degrees.
     pub fn decimal_degrees(&self) -> String {
         let Decimal { whole, fraction } = self.number;
         if whole.len() > self.degree_digits {
@@ -118,7 +118,7 @@ impl<'a> Angle<'a> {
         Ok((angle, rest))
     }
 
-    /// The digits of its degrees, minutes and seconds; none of what was left out.
+    /// The digits of its degrees, minutes and seconds; empty for a part that was left out.
     fn parts(&self) -> [&'a [u8]; 3] {
         let digits = self.number.whole;
         let (degrees, rest) = digits.split_at(digits.len().min(self.degree_digits));
@@ -145,7 +145,7 @@ impl<'a> Angle<'a> {
     }
 }
 
-/// Passes over an altitude: a sign and a decimal number. A sign without one is an error.
+/// Skips an altitude: a sign and a decimal number. A sign without a number is an error.
 fn altitude(text: &[u8]) -> Result<&[u8], LocationError> {
     match text {
         [b'+' | b'-', number @ ..] => match Decimal::parse_prefix(number) {
@@ -172,9 +172,9 @@ impl fmt::Display for LocationError {
     }
 }
 
-/// What tells latitude and longitude apart.
+/// The differences between latitude and longitude.
 struct Axis {
-    /// Digits of the degrees where minutes follow; at most so many where none do.
+    /// Digits of the degrees if minutes follow; else their maximal number.
     degree_digits: usize,
     greatest: u64,
     malformed: LocationError,
@@ -195,7 +195,7 @@ const LONGITUDE: Axis = Axis {
     out_of_range: LocationError::LongitudeRange,
 };
 
-/// The only reference system taken: a place in another would lie somewhere else.
+/// The only reference system that is accepted: in another one, the same numbers mean another place.
 const REFERENCE_SYSTEM: &[u8] = b"CRSWGS_84";
 
 /// Longer is an invalid command (section 3).

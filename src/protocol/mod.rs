@@ -1,12 +1,12 @@
-//! What is said: bytes to values and back, and nothing else.
+//! The lines of the protocol: bytes to values and back, and nothing else.
 //!
 //! Never here: a socket, a clock, a thread, a file, a log record, and never a decision; what a
-//! line *means* is decided in [`crate::herd`] and [`crate::connections`]. Values borrow the line
+//! line *means* is decided in [`crate::herd`] and [`crate::server`]. Values borrow the line
 //! they were read from, so that reading one allocates nothing, and keep the original text of
-//! every field, because that text and not a number printed again is what goes out (section 3).
+//! every field, because that text is sent, and not a number that is printed again (section 3).
 //!
 //! ```text
-//!   bytes --LineBuffer--> line --split--> fields --parse--> Request, Hello, Update, Mark ...
+//!   bytes --LineBuffer--> line --split--> fields --parse--> ClientRequest, Hello, Update, Mark ...
 //!   bytes <------------------------------------------------ write_...
 //! ```
 
@@ -27,7 +27,7 @@ pub use request::{ClientRequest, Iamat, RequestError, Whatsat, is_http_request_l
 pub use time::{Skew, Timestamp, TimestampError};
 pub use update::{Update, UpdateRef};
 
-/// The words in which a herd talks to its clients (section 2). One for the whole herd.
+/// The form of the answers to clients (section 2). The whole herd uses one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// `AT AT <id> <location> <timestamp>`, radii in miles.
@@ -38,7 +38,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Its name in the configuration, and between servers.
+    /// Its name in the configuration and between servers.
     pub fn name(self) -> &'static str {
         match self {
             Dialect::Report => "report",
@@ -52,15 +52,14 @@ impl Dialect {
     }
 }
 
-/// Appends `? `, the line as it came, and LF: the answer to whatever can't be understood
-/// (section 3).
+/// Appends `? `, the line as it came, and LF: the answer to an invalid command (section 3).
 pub fn write_refusal(line: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"? ");
     out.extend_from_slice(line);
     out.push(b'\n');
 }
 
-/// Whether `name` may name a server: 1 to 64 letters, digits, `_` and `-`. The bound keeps
+/// Whether `name` is a valid name of a server: 1 to 64 letters, digits, `_` and `-`. The bound keeps
 /// `<name>_log.txt` a legal file name and an UPDATELOC within its line.
 pub fn is_server_name(name: &[u8]) -> bool {
     let permitted = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');

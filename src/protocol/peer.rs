@@ -1,4 +1,4 @@
-//! What servers say to each other (section 4).
+//! The lines between servers (section 4).
 //!
 //! ```text
 //!   dialler                                acceptor
@@ -20,15 +20,15 @@ use super::request::MAX_ID_BYTES;
 use super::time::{Skew, Timestamp, TimestampError};
 use super::update::{COMMAND, UpdateRef};
 
-/// One run of a server, and so its feed: a random number, new at each start.
+/// Identifies one run of a server (its incarnation), and so its feed: a random number, new at each start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// A place in a feed: how many changes its table had seen. 0 is before the first.
+/// A position in a feed: the number of changes up to it. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 
-/// What the dialling side of a link says.
+/// A line of the dialling side of a link.
 #[derive(Clone, Copy, Debug)]
 pub enum FromDialler<'a> {
     Hello { server: &'a [u8], epoch: Epoch },
@@ -37,42 +37,42 @@ pub enum FromDialler<'a> {
     Mark(Seq),
 }
 
-/// The settings that must be one for the whole herd, as a server has them.
+/// A server's values of the settings that must be equal throughout the herd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Common<'a> {
-    /// The dialect's name; that of a server of another version may be unknown here.
+    /// The dialect's name; a server of another version may send one that is unknown here.
     pub dialect: &'a [u8],
     pub max_clients: u64,
     /// In whole milliseconds.
     pub max_future: u64,
 }
 
-/// What the accepting side answers.
+/// A line of the accepting side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromAcceptor<'a> {
     Resume {
-        /// The last MARK it has and the run of the dialler that it belongs to; none where it has
-        /// nothing of the dialler's present run.
+        /// The last MARK that it has, and the epoch of the dialler that it belongs to; none if it
+        /// has nothing of the dialler's present run.
         mark: Option<(Epoch, Seq)>,
-        /// The run of the acceptor.
+        /// The acceptor's epoch.
         epoch: Epoch,
         name: &'a [u8],
     },
     Ack(Seq),
 }
 
-/// What is wrong with a neighbour's line.
+/// Why a neighbour's line is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerError {
-    /// No line that a server says on this side of a link.
+    /// Not a line that a server sends on this side of a link.
     Unknown,
     /// A HELLO of another version of the protocol.
     Version,
-    /// An UPDATELOC that is malformed: skipped, and the link stays up.
+    /// A malformed UPDATELOC: it is skipped, and the link stays up.
     Update(UpdateError),
 }
 
-/// What is wrong with an UPDATELOC.
+/// Why an UPDATELOC is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateError {
     FieldCount,
@@ -94,7 +94,7 @@ impl<'a> FromDialler<'a> {
                 Ok(FromDialler::Update(update))
             }
             [b"MARK", seq] => Seq::parse(seq).map(FromDialler::Mark).ok_or(PeerError::Unknown),
-            // A later version may have more to say.
+            // A later version may send more fields.
             [b"SETTINGS", dialect, max_clients, max_future, ..] => {
                 let settings = parse_settings(dialect, max_clients, max_future);
                 settings.map(FromDialler::Settings).ok_or(PeerError::Unknown)
@@ -141,7 +141,7 @@ fn parse_settings<'a>(
     max_future: &[u8],
 ) -> Option<Common<'a>> {
     let is_word = dialect.len() <= DIALECT_BYTES && dialect.iter().all(u8::is_ascii_lowercase);
-    // What is too large for us is as good as the largest number: it differs from ours.
+    // A number that is too large for us counts as the largest one: it differs from ours.
     let number = |text: &[u8]| {
         let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         is_number.then(|| Seq::parse(text).map_or(u64::MAX, |seq| seq.0))
@@ -228,7 +228,7 @@ pub fn write_settings(settings: &Common<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends `RESUME <epoch> <seq> <own epoch> <own name>`; `0 0` stands for no mark.
+/// Appends `RESUME <epoch> <seq> <own epoch> <own name>`; without a mark it begins with `0 0`.
 pub fn write_resume(mark: Option<(Epoch, Seq)>, own: Epoch, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"RESUME ");
     match mark {
@@ -286,6 +286,6 @@ impl fmt::Display for UpdateError {
     }
 }
 
-/// The longest name of a dialect that a server of another version may have.
+/// The longest name of a dialect that a server of another version may send.
 const DIALECT_BYTES: usize = 16;
 const HEX: &[u8; 16] = b"0123456789abcdef";

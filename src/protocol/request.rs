@@ -1,4 +1,4 @@
-//! What clients say: IAMAT and WHATSAT (section 3). Whatever is neither has a reason, for the log.
+//! The commands of clients: IAMAT and WHATSAT (section 3). An invalid line has a reason, for the log.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use super::fields::split;
 use super::location::{Location, LocationError};
 use super::time::{Timestamp, TimestampError};
 
-/// A line of a client that makes sense by itself. Whether its timestamp lies in the future and
-/// whether its client is known is for others to judge.
+/// A command that is valid by itself. Whether its timestamp lies in the future, and whether its client is
+/// known, is checked elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub enum ClientRequest<'a> {
     Iamat(Iamat<'a>),
@@ -30,16 +30,16 @@ pub struct Whatsat<'a> {
     pub id: &'a [u8],
     /// Metres.
     pub radius: f64,
-    /// How many places at most, up to 20.
+    /// The maximal number of places, up to 20.
     pub bound: usize,
 }
 
-/// Why a client's line is no command.
+/// Why a client's line is not a valid command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
     Empty,
     UnknownCommand,
-    /// An IAMAT has three fields behind its command, a WHATSAT too.
+    /// IAMAT and WHATSAT have three fields each behind the command.
     FieldCount,
     IdTooLong,
     Location(LocationError),
@@ -48,9 +48,9 @@ pub enum RequestError {
     Radius,
     /// Not an integer from 0 to 20.
     Bound,
-    /// The timestamp lies further ahead of the server's clock than it may.
+    /// The timestamp lies further ahead of the server's clock than allowed.
     Future,
-    /// A WHATSAT about a client that this server has not heard of.
+    /// A WHATSAT about a client that this server does not know.
     UnknownClient,
 }
 
@@ -75,8 +75,8 @@ impl<'a> ClientRequest<'a> {
     }
 }
 
-/// Whether the line is an HTTP request's first one: a browser that was made to post here says
-/// no second line (section 1).
+/// Whether the line is the first one of an HTTP request: so the second line of a browser that was made to
+/// post here is never handled (section 1).
 pub fn is_http_request_line(line: &[u8]) -> bool {
     line.ends_with(b" HTTP/1.0") || line.ends_with(b" HTTP/1.1")
 }
@@ -85,7 +85,7 @@ fn check_id(id: &[u8]) -> Result<&[u8], RequestError> {
     if id.len() > MAX_ID_BYTES { Err(RequestError::IdTooLong) } else { Ok(id) }
 }
 
-/// The radius in metres. Its limit is judged by its digits, and only what passes becomes a float.
+/// The radius in metres. Its limit is checked on its digits; only a valid radius becomes a float.
 fn parse_radius(text: &[u8], dialect: Dialect) -> Option<f64> {
     let (greatest, metres) = match dialect {
         Dialect::Report => (MAX_MILES, METRES_PER_MILE),
@@ -124,10 +124,10 @@ impl fmt::Display for RequestError {
 
 /// Longer is an invalid command (section 3).
 pub(super) const MAX_ID_BYTES: usize = 256;
-/// Places that one answer can hold, as many as Google gives at once.
+/// Places that one answer can hold: as many as Google returns at once.
 const MAX_BOUND: usize = 20;
 const METRES_PER_MILE: f64 = 1609.344;
 const MAX_KILOMETRES: Decimal<'static> = Decimal { whole: b"50", fraction: b"" };
-/// 50 km to the 54th decimal; it has no last one.
+/// 50 km to the 54th decimal; the fraction never ends.
 const MAX_MILES: Decimal<'static> =
     Decimal { whole: b"31", fraction: b"068559611866698480871709218165911079296906068559611866" };

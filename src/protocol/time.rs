@@ -1,24 +1,24 @@
-//! Points in time and the distances between them, exact to the nanosecond and never a float.
+//! Points in time and the differences between them, exact to the nanosecond and never a float.
 
 use std::fmt;
 
 use super::decimal::{Decimal, NumberText, integer};
 use crate::clock::WallTime;
 
-/// When a client says that it was where it says: POSIX time, by its own clock (section 3).
+/// The time for which a client reports its location: POSIX time, by its own clock (section 3).
 #[derive(Clone, Copy, Debug)]
 pub struct Timestamp<'a> {
-    /// As the client wrote it, and as it goes out again.
+    /// As the client wrote it, and as it is sent on.
     pub text: &'a [u8],
-    /// Nanoseconds since 1970; what is finer is cut.
+    /// Nanoseconds since 1970; finer digits are cut.
     pub nanos: i128,
 }
 
-/// A server's clock minus the client's timestamp at the moment it was told, in nanoseconds.
+/// A server's clock minus the client's timestamp when the server received it, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skew(pub i128);
 
-/// What is wrong with a timestamp.
+/// Why a timestamp is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimestampError {
     TooLong,
@@ -83,7 +83,7 @@ impl Skew {
         text
     }
 
-    /// Whole seconds, and the nanoseconds below, without the sign.
+    /// Whole seconds and the remaining nanoseconds, without the sign.
     fn parts(self) -> (u64, u64) {
         let nanos = self.0.unsigned_abs();
         match u64::try_from(nanos) {

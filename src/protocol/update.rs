@@ -1,4 +1,4 @@
-//! An update: where a client is, who was told so, and which of two is the newer one.
+//! An update: where a client is, which server received it, and which of two updates is the newer one.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::time::{Skew, Timestamp};
 use super::{Dialect, Location};
 
-/// An update whose texts lie somewhere else: in a line just read, or in an [`Update`].
+/// An update that borrows its texts: from a line just read, or from an [`Update`].
 #[derive(Clone, Copy, Debug)]
 pub struct UpdateRef<'a> {
     /// The client, in its own bytes.
@@ -14,15 +14,15 @@ pub struct UpdateRef<'a> {
     /// ISO 6709 text that has been checked.
     pub location: &'a [u8],
     pub timestamp: Timestamp<'a>,
-    /// The server that the client told.
+    /// The server that received it from the client.
     pub server: &'a [u8],
     /// That server's clock minus the timestamp.
     pub skew: Skew,
 }
 
 impl UpdateRef<'_> {
-    /// The order in which the newest wins (section 5): timestamp, location text, told first,
-    /// server, timestamp text. Total: two updates are equal only where each field is.
+    /// The order in which the newest wins (section 5): timestamp, location text, received
+    /// first, server, timestamp text. Total: two updates are equal only if each field is.
     pub fn newness(&self, other: &UpdateRef<'_>) -> Ordering {
         (self.timestamp.nanos.cmp(&other.timestamp.nanos))
             .then_with(|| self.location.cmp(other.location))
@@ -31,17 +31,17 @@ impl UpdateRef<'_> {
             .then_with(|| self.timestamp.text.cmp(other.timestamp.text))
     }
 
-    /// The lesser of the timestamp and the time it was told, in nanoseconds since 1970: the
+    /// The lesser of the timestamp and the time of receipt, in nanoseconds since 1970: the
     /// first half of the age key (section 5, floor). The second is the id.
     pub fn age(&self) -> i128 {
         self.timestamp.nanos.min(self.timestamp.nanos + self.skew.0)
     }
 
-    /// Appends the line that tells a neighbour (section 4).
+    /// Appends the line for neighbours (section 4).
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
         let skew = self.skew.text();
         let texts = [COMMAND, self.id, self.location, self.timestamp.text, self.server];
-        // Exactly: growing by itself it would double, and a million lines are many.
+        // Exactly: a vector that grows by itself doubles, which is much for a million lines.
         let bytes = texts.iter().map(|text| text.len() + 1).sum::<usize>();
         out.reserve_exact(bytes + skew.as_slice().len() + 1);
         for field in texts {
@@ -52,7 +52,7 @@ impl UpdateRef<'_> {
         out.push(b'\n');
     }
 
-    /// Appends the line that answers a client (section 2).
+    /// Appends the answer to a client (section 2).
     pub fn write_at(&self, dialect: Dialect, out: &mut Vec<u8>) {
         out.extend_from_slice(b"AT ");
         match dialect {
@@ -89,7 +89,7 @@ impl Update {
         Update { line, ends: update.ends(), timestamp: update.timestamp.nanos, skew: update.skew }
     }
 
-    /// Becomes a copy of `update`, in the memory it has.
+    /// Becomes a copy of `update`, reusing its memory.
     pub fn assign(&mut self, update: &UpdateRef<'_>) {
         self.line.clear();
         update.write_updateloc(&mut self.line);

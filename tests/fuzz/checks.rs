@@ -6,15 +6,16 @@
 
 use std::time::Duration;
 
-use herd_mio::application::LineBuffer;
+use herd_mio::application::{
+    Application, ConnectionId, Framing, Io, LineBuffer, ListenerId, LoopId, Next, Opened, Origin,
+};
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::connections::{Client, Connection, ConnectionId, Role, Server, Verdict};
-use herd_mio::herd::Peer;
 use herd_mio::http::{Progress, RequestReader, Response, ResponseReader};
 use herd_mio::places::google::{Answer, Api, Shape};
 use herd_mio::places::trim;
 use herd_mio::protocol::{Dialect, Epoch, Location};
+use herd_mio::server::{CLIENTS, PEERS, Server, Setup};
 
 /// What is checked of an input.
 pub type Check = fn(&[u8]);
@@ -34,14 +35,13 @@ pub const ALL: [(&str, Check); 7] = [
 /// for places.
 pub fn client_lines(data: &[u8]) {
     let Some((choice, stream)) = data.split_first() else { return };
-    let role = || Role::Client(Client::default());
-    let whole = converse(role(), &[stream]);
+    let whole = converse(CLIENTS, &[stream]);
     let cut = usize::from(*choice) % (stream.len() + 1);
     let (left, right) = stream.split_at(cut);
-    assert_eq!(converse(role(), &[left, right]), whole, "cut at {cut}");
+    assert_eq!(converse(CLIENTS, &[left, right]), whole, "cut at {cut}");
     let each = usize::from(choice % 16) + 1;
     let pieces: Vec<&[u8]> = stream.chunks(each).collect();
-    assert_eq!(converse(role(), &pieces), whole, "in pieces of {each}");
+    assert_eq!(converse(CLIENTS, &pieces), whole, "in pieces of {each}");
     let (output, _) = whole;
     assert!(output.is_empty() || output.ends_with(b"\n"), "an answer ends with LF");
 }
@@ -55,11 +55,10 @@ pub fn peer_lines(data: &[u8]) {
         stream.extend_from_slice(b"HELLO herd/1 Hands 00000000000000a1\n");
     }
     stream.extend_from_slice(rest);
-    let role = || Role::Peer(Peer::Unidentified);
-    let whole = converse(role(), &[&stream]);
+    let whole = converse(PEERS, &[&stream]);
     let cut = usize::from(*choice) % (stream.len() + 1);
     let (left, right) = stream.split_at(cut);
-    assert_eq!(converse(role(), &[left, right]), whole, "cut at {cut}");
+    assert_eq!(converse(PEERS, &[left, right]), whole, "cut at {cut}");
     for line in whole.0.split_inclusive(|&byte| byte == b'\n') {
         let known = [&b"RESUME "[..], b"ACK ", b"? "].iter().any(|word| line.starts_with(word));
         assert!(known, "{}", line.escape_ascii());
@@ -173,12 +172,15 @@ pub fn configuration(data: &[u8]) {
 }
 
 /// What one connection gets for these pieces, its last line included, and whether it was closed.
-fn converse(mut role: Role, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
-    let config = Config { dialect: Dialect::Report, max_clients: 8, ..Config::default() };
-    let mut server = Server::new(&config, 0, Epoch(0xabcd), 1, NOW);
+fn converse(port: ListenerId, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+    let config = &Config { dialect: Dialect::Report, max_clients: 8, ..Config::default() };
+    let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(0xabcd), 1, None, None, NOW);
+    let mut server = Server::new(Setup { config, index: 0, number, epoch, seed, tls, log, now });
     let mut input = LineBuffer::default();
     let mut output = Vec::new();
-    let limit = server.line_bytes(&role);
+    let opened = server.handle_open(Opened::plain(Origin::Accepted(port)), &mut io(&mut output));
+    let (mut session, policy) = opened.expect("nobody is refused");
+    let Framing::Lines(limit) = policy.framing else { panic!("both ports get lines") };
     for piece in pieces.iter().copied().chain([&[][..]]) {
         if piece.is_empty() {
             input.end();
@@ -186,16 +188,19 @@ fn converse(mut role: Role, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
             input.push(piece);
         }
         while let Some(line) = input.next_line(limit) {
-            let id = ConnectionId { slot: 0, generation: 1 };
-            let on = Connection { id, role: &mut role, peer: ([127, 0, 0, 1], 1).into() };
-            match server.handle_line(on, line, NOW, &mut output) {
-                Verdict::Next => {}
-                Verdict::Close => return (output, true),
-                Verdict::Wait => return (output, false), // Nobody will answer.
+            match server.handle_line(&mut session, line, &mut io(&mut output)) {
+                Next::Finish => return (output, true),
+                Next::Wait => return (output, false), // Nobody will answer.
+                _ => {}
             }
         }
     }
     (output, false)
+}
+
+fn io(out: &mut Vec<u8>) -> Io<'_> {
+    let (id, peer) = (ConnectionId { slot: 0, generation: 1 }, ([127, 0, 0, 1], 1).into());
+    Io::new(id, peer, NOW, out, usize::MAX / 2)
 }
 
 fn read_answer(pieces: &[&[u8]], limit: usize) -> Option<Response> {

@@ -1,0 +1,186 @@
+//! The Places server that runs beside a herd without a provider of places. Its certificates are in a
+//! temporary folder, unless `--tls-dir` names another one.
+//!
+//! The supervisor removes the folder when it ends. If the supervisor is killed, the server notices that its
+//! lifeline has closed, and removes the folder. The folder stays only if both are killed at once, with a
+//! certificate and a key that nobody trusts any more.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::hash::BuildHasher;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::supervisor::HerdError;
+use crate::cli::args::Args;
+use crate::config::KEY_VARIABLE;
+use crate::errors::plain;
+use crate::places::google::Api;
+use crate::tls::certificates::{self, CertificateError, Service};
+
+/// The supervisor's part of a Places server: its folder, its port and its key.
+pub(in crate::cli) struct DemoPlaces {
+    folder: PathBuf,
+    temporary: Option<TemporaryFolder>,
+    port: u16,
+    key: String,
+    /// Reserves the port, also while the server restarts: this socket is bound and does not listen, and with
+    /// `SO_REUSEADDR` on both the server can bind the port while other programs cannot.
+    _reservation: Socket,
+}
+
+impl DemoPlaces {
+    pub(in crate::cli) fn new(args: &Args) -> Result<DemoPlaces, HerdError> {
+        let (folder, mut temporary) = match &args.tls_dir {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let temporary = TemporaryFolder::new().map_err(|error| no_folder(&error))?;
+                (temporary.path.clone(), Some(temporary))
+            }
+        };
+        // Made here, so that the servers find it when they start.
+        certificates::keep(&folder, PLACES_CERTIFICATE)
+            .map_err(|error| HerdError::Places(with_remedy(&error)))?;
+        if let Some(temporary) = &mut temporary {
+            temporary.lock();
+        }
+        let reservation = reserve().map_err(HerdError::Setup)?;
+        let address = reservation.local_addr().map_err(HerdError::Setup)?;
+        let port = address.as_socket().map_or(0, |address| address.port());
+        // No money depends on this secret; but the demonstration shows requests with a key.
+        let key = getrandom::u64().map_err(|error| HerdError::Setup(error.into()))?;
+        let key = format!("{key:016x}");
+        Ok(DemoPlaces { folder, temporary, port, key, _reservation: reservation })
+    }
+
+    /// Waits, briefly, until the server accepts connections: until then the answers to queries say why it
+    /// cannot be reached.
+    pub(in crate::cli) fn await_listening(&self) {
+        let begin = Instant::now();
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        while TcpStream::connect(address).is_err() && begin.elapsed() < SERVICE_WAIT {
+            thread::sleep(SERVICE_PROBE);
+        }
+    }
+
+    /// The command line of the Places server.
+    pub(in crate::cli) fn service(&self, args: &Args) -> Vec<OsString> {
+        let address = format!("{}:{}", Ipv4Addr::LOCALHOST, self.port);
+        let mut words: Vec<OsString> = vec!["--places-server".into(), address.into()];
+        words.extend(["--tls-dir".into(), self.folder.clone().into()]);
+        words.extend(["--log-dir".into(), args.log_dir.clone().into()]);
+        if !args.overrides.log_level.is_empty() {
+            words.extend(["--log-level".into(), args.overrides.log_level.to_string().into()]);
+        }
+        words
+    }
+
+    /// The options by which the servers use it.
+    pub(in crate::cli) fn options(&self) -> Vec<OsString> {
+        let path = Api::NearbySearch.path();
+        let url = format!("https://localhost:{}{path}", self.port);
+        let mut words: Vec<OsString> = vec!["--places".into(), "google".into()];
+        words.extend(["--places-url".into(), url.into()]);
+        words.extend(["--places-ca".into(), self.folder.join(certificates::CA).into()]);
+        words
+    }
+
+    /// The environment variables of all of them.
+    pub(in crate::cli) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![(KEY_VARIABLE, self.key.clone().into())];
+        if self.temporary.is_some() {
+            variables.push((TEMPORARY, self.folder.clone().into()));
+        }
+        variables
+    }
+}
+
+/// A folder that is removed when the value is dropped.
+struct TemporaryFolder {
+    path: PathBuf,
+    lock: Option<File>,
+}
+
+impl TemporaryFolder {
+    fn new() -> io::Result<TemporaryFolder> {
+        let random = RandomState::new();
+        let mut attempt = 0;
+        loop {
+            let name = format!("herd-mio-{:016x}", random.hash_one(attempt));
+            let path = std::env::temp_dir().join(name);
+            attempt += 1;
+            // Fails if anything has that name, also a symbolic link that somebody has put there.
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(TemporaryFolder { path, lock: None }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < NAMES => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl TemporaryFolder {
+    /// Keeps programs that clean `/tmp` from removing the folder (tmpfiles.d(5)). Goes on if the file
+    /// system has no locks.
+    fn lock(&mut self) {
+        self.lock = File::open(&self.path).ok();
+        if let Some(folder) = &self.lock {
+            let _ = flock(folder, FlockOperation::NonBlockingLockShared);
+        }
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        // It may be gone already; and if it cannot be removed, there is nothing left to do.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn no_folder(error: &io::Error) -> HerdError {
+    let parent = std::env::temp_dir();
+    let (parent, reason) = (parent.display(), plain(error));
+    HerdError::Places(format!(
+        "cannot create a folder for its key in {parent}: {reason}; set TMPDIR to a writable folder, \
+         or choose one with --tls-dir"
+    ))
+}
+
+fn reserve() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    Ok(socket)
+}
+
+/// What is wrong with a Places server's certificates, and what helps.
+pub(in crate::cli) fn with_remedy(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Create { .. } | CertificateError::Folder { .. } => {
+            format!("{error}; choose another one with --tls-dir")
+        }
+        CertificateError::Foreign { .. } => {
+            format!("{error}, or choose another folder with --tls-dir")
+        }
+        CertificateError::Make(_) | CertificateError::File { .. } => error.to_string(),
+    }
+}
+
+/// The certificate of a Places server: its files, and the mark by which this program knows that it made them.
+pub const PLACES_CERTIFICATE: Service = Service { file: "places", mark: "herd-mio Places" };
+/// Names to try for a temporary folder.
+const NAMES: u32 = 16;
+/// Environment variable: the temporary folder of a Places server.
+pub const TEMPORARY: &str = "HERD_MIO_TEMPORARY";
+/// How long the herd waits for the Places server at its start, and how often it checks.
+const SERVICE_WAIT: Duration = Duration::from_secs(2);
+const SERVICE_PROBE: Duration = Duration::from_millis(5);

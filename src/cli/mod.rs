@@ -1,0 +1,234 @@
+//! Command line in, exit status out.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | one mode after the other, and the messages at its end |
+//! | `args.rs` | the options |
+//! | `supervisor/` | `--herd`: every server a process of its own |
+//! | `demo.rs` | the Places server that `--herd` runs beside a herd that names no other service |
+
+pub mod args;
+mod demo;
+mod supervisor;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::{Config, ConfigError, PLACES_SERVICE};
+use crate::errors::{did_you_mean, listed, plain, without_keys};
+use crate::limits::LOG_FLUSH_WAIT_HURRIED;
+use crate::logging::{self, Log, stderr, target};
+use crate::node::{self, RunError, process};
+use crate::protocol::is_server_name;
+use crate::tls::{ServerTls, certificates};
+use args::{Args, HELP, Mode};
+use demo::{PLACES_CERTIFICATE, TEMPORARY, with_remedy};
+use supervisor::{HerdError, ReadOnce};
+
+/// The program: from the process's arguments to its exit status.
+pub fn main() -> ExitCode {
+    process::begin();
+    stderr::catch_panics();
+    let status = run();
+    stderr::finish();
+    status
+}
+
+fn run() -> ExitCode {
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut args = match Args::parse(words.clone()) {
+        Ok(args) => args,
+        Err(error) => return usage_error(&error.to_string()),
+    };
+    match &args.mode {
+        Mode::Help => return print(HELP),
+        Mode::Version => return print(&version()),
+        _ => {}
+    }
+    // In every mode, also if it writes no log: what `--check` accepts must run.
+    if let Err(error) = check_log_dir(&args.log_dir) {
+        let (folder, reason) = (args.log_dir.display(), plain(&error));
+        return usage_error(&format!(
+            "cannot write logs to the folder {folder}: {reason}; create it, or choose another one \
+             with --log-dir"
+        ));
+    }
+    let mut read_once = ReadOnce::default();
+    if args.mode == Mode::Herd {
+        read_once = ReadOnce::replace(&mut words);
+        if let Ok(replaced) = Args::parse(words.clone()) {
+            args = replaced;
+        }
+    }
+    let config = match load(&args) {
+        Ok(config) => config,
+        Err(error) => {
+            record(&args, &error);
+            return usage_error(&read_once.as_typed(error.to_string()));
+        }
+    };
+    if args.mode == Mode::Check {
+        return print(&config.summary());
+    }
+    match &args.mode {
+        Mode::Server(name) => serve(&args, &config, name),
+        Mode::PlacesServer(address) => serve_places(&args, &config, *address),
+        _ => run_herd(&args, &config, words),
+    }
+}
+
+/// The version, the commit if it is known, and the protocol between servers.
+fn version() -> String {
+    let commit = option_env!("HERD_MIO_COMMIT").map_or_else(String::new, |it| format!(" ({it})"));
+    format!("herd-mio {}{commit}, protocol herd/1 between servers\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn load(args: &Args) -> Result<Config, ConfigError> {
+    let runs_all = matches!(args.mode, Mode::Herd | Mode::Check);
+    Config::load(args.config.as_deref(), &args.overrides, runs_all)
+}
+
+/// Records in a server's log, too, why it does not run.
+fn record(args: &Args, error: &ConfigError) {
+    let name = match (&args.mode, error) {
+        (Mode::Server(name), _) if may_have_log(name) => name,
+        // Both would write to this log.
+        (Mode::Herd, ConfigError::NameTaken { .. }) => PLACES_SERVICE,
+        _ => return,
+    };
+    // Without a log there is standard error.
+    let mut settings = logging::Settings::default();
+    args.overrides.log_level.apply(&mut settings.levels);
+    if let Ok(log) = logging::start(&args.log_dir, name, &settings) {
+        for line in without_keys(&error.to_string()).lines() {
+            // Not limited: the number of mistakes in one message is.
+            log::error!(target: target::CONFIG, "{line}.");
+        }
+        log.finish();
+    }
+}
+
+fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
+    let Some(server) = config.server(name) else {
+        // Without a record: a mistyped name leaves no log behind.
+        return usage_error(&unknown(name, config));
+    };
+    let log = match logging::start(&args.log_dir, name, &config.log) {
+        Ok(log) => log,
+        Err(error) => return runtime_error(&error.to_string()),
+    };
+    warn(config);
+    end(name, node::run(config, server, log.clone()), &log)
+}
+
+/// Whether a log may be named so: a valid name of a server, and not a key that was typed in its place.
+fn may_have_log(name: &str) -> bool {
+    is_server_name(name.as_bytes()) && !name.starts_with('-') && without_keys(name) == name
+}
+
+/// Does not list the folder: a folder that can be written to may be unreadable.
+fn check_log_dir(folder: &Path) -> io::Result<()> {
+    match std::fs::metadata(folder)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
+/// Runs a Places server until a signal stops it.
+fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
+    let folder = args.tls_dir.as_deref().unwrap_or(Path::new("."));
+    let tls = match certificates::keep(folder, PLACES_CERTIFICATE) {
+        Ok(identity) => ServerTls::new(&identity.certificate, &identity.key, None, &["http/1.1"]),
+        Err(error) => return runtime_error(&with_remedy(&error)),
+    };
+    let tls = match tls {
+        Ok(tls) => tls,
+        Err(error) => {
+            let folder = folder.display();
+            return runtime_error(&format!("the certificate in {folder} is unusable: {error}"));
+        }
+    };
+    let log = match logging::start(&args.log_dir, PLACES_SERVICE, &config.log) {
+        Ok(log) => log,
+        Err(error) => return runtime_error(&error.to_string()),
+    };
+    warn(config);
+    let result = node::run_places(config, address, tls, log.clone());
+    let is_temporary = std::env::var_os(TEMPORARY).is_some_and(|temporary| temporary == *folder);
+    if is_temporary && result.is_ok() && node::lifeline_has_ended() {
+        // The supervisor removes it, too, unless it was killed.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    end(PLACES_SERVICE, result, &log)
+}
+
+/// Reports how the server ended, in the log and by the exit status.
+fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not limited: a server ends once.
+            log::error!(target: target::LOOP, "{name} {error}.");
+            match error {
+                RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),
+                _ => log.finish(),
+            }
+            runtime_error(&format!("{name} {error}"))
+        }
+    }
+}
+
+fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode {
+    for warning in &config.places.warnings {
+        print_error(&format!("warning: {warning}"));
+    }
+    words.retain(|word| word != "--herd");
+    match supervisor::run(args, config, words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ HerdError::Unusable { status, .. }) => {
+            print_error(&error.to_string());
+            ExitCode::from(status)
+        }
+        Err(error) => runtime_error(&error.to_string()),
+    }
+}
+
+/// Writes the warnings to the log, too.
+fn warn(config: &Config) {
+    for warning in &config.places.warnings {
+        // Not limited: once, at the start.
+        log::warn!(target: target::CONFIG, "{warning}");
+    }
+}
+
+fn unknown(name: &str, config: &Config) -> String {
+    let meant = did_you_mean(name, config.names());
+    format!("no server named {name:?}{meant} (servers: {})", listed(&config.names()))
+}
+
+/// Reports an invalid command line or configuration.
+fn usage_error(text: &str) -> ExitCode {
+    print_error(text);
+    ExitCode::from(2)
+}
+
+/// Reports a failure at run time.
+fn runtime_error(text: &str) -> ExitCode {
+    print_error(text);
+    ExitCode::from(1)
+}
+
+fn print_error(text: &str) {
+    stderr::print_line(&format!("herd-mio: {}", without_keys(text)));
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has closed the pipe, as `head` does.
+        Err(_) => ExitCode::from(1),
+    }
+}

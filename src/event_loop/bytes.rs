@@ -1,0 +1,124 @@
+//! Step 3 for a connection of bytes: they go to the application as they come.
+
+use std::io;
+
+use super::connection::Received;
+use super::limits::MAX_INTERRUPTED_READS;
+use super::pace::effort_of;
+use super::serve::{Pause, Slot, call, is_blocked};
+use super::shared::Shared;
+use super::state::Owed;
+use crate::application::{Application, Closed, Next, Policy};
+
+impl<S> Slot<S> {
+    /// One read, and what comes of it.
+    pub(super) fn serve_bytes<A: Application<Session = S>>(
+        &mut self,
+        policy: &Policy,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> io::Result<()> {
+        let connection = &mut self.connection;
+        if is_blocked(connection, policy, shared) {
+            return Ok(()); // It goes on once enough of it is sent, or the application says so.
+        }
+        let next = match std::mem::replace(&mut connection.owed, Owed::Nothing) {
+            Owed::Probe => self.probe(app, shared)?,
+            Owed::Again => self.handle_bytes(0, app, shared),
+            Owed::Nothing if connection.ready.readable => {
+                match connection.read(&mut shared.scratch)? {
+                    Received::Bytes(count) => self.handle_read(count, app, shared),
+                    Received::End => self.handle_end(app, shared),
+                    Received::Nothing => {
+                        self.rest(shared);
+                        return Ok(());
+                    }
+                }
+            }
+            Owed::Nothing => {
+                self.rest(shared);
+                return Ok(());
+            }
+        };
+        let readable = self.connection.ready.readable;
+        let more = matches!(next, Next::Again | Next::Probe) || readable;
+        self.go_on(next, if more { Pause::Budget } else { Pause::Dry }, policy, shared);
+        Ok(())
+    }
+
+    /// Nothing came, and nothing is owed to the application.
+    fn rest(&mut self, shared: &mut Shared) {
+        let connection = &mut self.connection;
+        if connection.ready.readable {
+            shared.queue_serve(connection); // The read was interrupted.
+        } else if connection.is_leaving {
+            shared.finish(connection);
+        }
+    }
+
+    /// Reads from a connection on which, as far as the application knows, nothing is to come. It is quiet
+    /// if the kernel says `WouldBlock`, which a short read does not stand for here, and TLS holds neither
+    /// plaintext nor a part of a record.
+    pub(super) fn probe<A: Application<Session = S>>(
+        &mut self,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> io::Result<Next> {
+        for _ in 0..MAX_INTERRUPTED_READS {
+            let connection = &mut self.connection;
+            match connection.read(&mut shared.scratch)? {
+                Received::Bytes(count) => return Ok(self.handle_read(count, app, shared)),
+                Received::End => return Ok(self.handle_end(app, shared)),
+                Received::Nothing if connection.ready.readable => {} // It was interrupted.
+                Received::Nothing if connection.transport.holds_nothing() => {
+                    return Ok(self.handle_bytes(0, app, shared));
+                }
+                Received::Nothing => break,
+            }
+        }
+        // The rest of it would be taken for what comes next, so nothing can.
+        shared.close(&mut self.connection, Closed::Unsolicited);
+        Ok(Next::Wait)
+    }
+
+    fn handle_read<A: Application<Session = S>>(
+        &mut self,
+        count: usize,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> Next {
+        self.connection.note_read(shared.now.elapsed);
+        shared.allowance.spend(effort_of(count));
+        self.handle_bytes(count, app, shared)
+    }
+
+    pub(super) fn handle_bytes<A: Application<Session = S>>(
+        &mut self,
+        count: usize,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> Next {
+        let Slot { connection, session: Some(session) } = self else {
+            return Next::Finish;
+        };
+        let (next, spent) = call(connection, shared, |io, scratch| {
+            app.handle_bytes(session, &scratch[..count], io)
+        });
+        shared.allowance.spend(spent);
+        next
+    }
+
+    fn handle_end<A: Application<Session = S>>(
+        &mut self,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> Next {
+        let Slot { connection, session: Some(session) } = self else {
+            return Next::Finish;
+        };
+        if std::mem::replace(&mut connection.end_is_reported, true) {
+            return Next::Read;
+        }
+        call(connection, shared, |io, _| app.handle_end(session, io)).0
+    }
+}

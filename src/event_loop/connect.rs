@@ -1,0 +1,149 @@
+//! Sockets that connect: from which address, without waiting, and how far they are.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, Type};
+
+/// Begins to connect, from the given address where that can lead there.
+pub(super) fn connect(from: Option<SocketAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    if let Some(from) = from.and_then(|from| source(from, to, is_of_this_host))
+        && let Ok(stream) = connect_from(from, to)
+    {
+        return Ok(stream);
+    }
+    TcpStream::connect(to) // The kernel chooses, as it does where our address is of no use.
+}
+
+/// The address to connect from, if it is not for the kernel to choose.
+///
+/// A host may have several addresses, of which the kernel picks one that the other side has perhaps never
+/// heard of. But a wildcard is no address, the other family is out of reach, and what comes from a
+/// loopback address never leaves the host.
+fn source(
+    own: SocketAddr,
+    to: SocketAddr,
+    is_of_this_host: impl Fn(IpAddr) -> bool,
+) -> Option<SocketAddr> {
+    let (from, to_ip) = (own.ip().to_canonical(), to.ip().to_canonical());
+    let is_of_one_family = own.is_ipv4() == to.is_ipv4() && from.is_ipv4() == to_ip.is_ipv4();
+    let leads_there = !from.is_unspecified()
+        && is_of_one_family
+        && (!from.is_loopback() || is_of_this_host(to_ip));
+    let mut own = own;
+    own.set_port(0); // The port is for the kernel to choose. A zone stays.
+    leads_there.then_some(own)
+}
+
+/// Whether an address is one of this host's: to others nothing can be bound.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&from.into())?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(UNDER_WAY) => return Err(error),
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Whether a socket that was told to connect is connected; an event may come while it is not. `take_error`
+/// tells of a failure once only; `peer_addr` alone tells that it is connected. A socket that was dialled in
+/// the ephemeral range of its own host may have reached itself.
+pub(super) fn progress(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match (stream.peer_addr(), stream.local_addr()) {
+        (Ok(peer), Ok(local)) if peer == local => {
+            Err(io::Error::other("the connection reached itself"))
+        }
+        (Ok(_), _) => Ok(true),
+        (Err(error), _) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// What connect says of a socket that does not wait for it: it has begun.
+const UNDER_WAY: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_comes_from_the_given_address_where_that_can_lead_there() {
+        let ours = ["127.0.0.1", "127.0.0.3", "::1", "10.0.0.9", "fd00::9"];
+        let is_ours = |ip: IpAddr| ours.iter().any(|own| own.parse() == Ok(ip));
+        let cases = [
+            ("127.0.0.1:5", "10.0.0.9:9", Some("127.0.0.1:0")),
+            ("[::1]:5", "[fd00::9]:9", Some("[::1]:0")),
+            ("127.0.0.2:5", "127.0.0.3:9", Some("127.0.0.2:0")),
+            ("10.0.0.1:5", "10.0.0.2:9", Some("10.0.0.1:0")),
+            ("10.0.0.1:5", "127.0.0.1:9", Some("10.0.0.1:0")),
+            ("[fd00::1]:5", "[fd00::2]:9", Some("[fd00::1]:0")),
+            ("[fe80::1%3]:5", "[fe80::2%3]:9", Some("[fe80::1%3]:0")),
+            ("[::1]:5", "[::1]:9", Some("[::1]:0")),
+            ("[::ffff:10.0.0.1]:5", "[::ffff:10.0.0.2]:9", Some("[::ffff:10.0.0.1]:0")),
+            // The kernel chooses: a wildcard, a loopback address and a way out, two families.
+            ("0.0.0.0:5", "10.0.0.2:9", None),
+            ("[::]:5", "[fd00::2]:9", None),
+            ("[::]:5", "127.0.0.1:9", None),
+            ("127.0.0.1:5", "10.0.0.2:9", None),
+            ("[::1]:5", "[fd00::2]:9", None),
+            ("[::ffff:127.0.0.1]:5", "[::ffff:10.0.0.2]:9", None),
+            ("10.0.0.1:5", "[fd00::2]:9", None),
+            ("[fd00::1]:5", "10.0.0.2:9", None),
+            ("[fd00::1]:5", "[::ffff:10.0.0.2]:9", None),
+            ("[::ffff:10.0.0.1]:5", "10.0.0.2:9", None),
+        ];
+        for (own, to, from) in cases {
+            let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+            let expected = from.map(address);
+            assert_eq!(source(address(own), address(to), is_ours), expected, "{own} dials {to}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_leaves_the_choice_to_the_kernel() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let to = listener.local_addr().expect("an address");
+        let not_ours = SocketAddr::from(([192, 0, 2, 1], 5)); // RFC 5737: nobody's.
+        let _stream = connect(Some(not_ours), to).expect("it connects all the same");
+        let (_, peer) = listener.accept().expect("a connection");
+        assert!(peer.ip().is_loopback());
+        let _stream =
+            connect(Some(SocketAddr::from(([127, 0, 0, 9], 5))), to).expect("it connects");
+        let (_, peer) = listener.accept().expect("a connection");
+        assert_eq!(peer.ip().to_string(), "127.0.0.9");
+    }
+    fn bound() -> socket2::Socket {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        socket
+    }
+
+    /// What takes thousands of dials to happen by chance: the kernel chooses the port that is dialled.
+    #[test]
+    fn a_connection_to_itself_is_a_failure() {
+        let socket = bound();
+        socket.connect(&socket.local_addr().expect("its own")).expect("it reaches itself");
+        socket.set_nonblocking(true).expect("non-blocking");
+        let error = progress(&TcpStream::from_std(socket.into())).expect_err("it is a failure");
+        assert_eq!(error.to_string(), "the connection reached itself");
+    }
+
+    /// Nothing has come of it yet: it is neither an end nor a connection.
+    #[test]
+    fn a_spurious_event_does_not_end_a_dial_in_progress() {
+        let socket = bound();
+        socket.set_nonblocking(true).expect("non-blocking");
+        let is_connected = progress(&TcpStream::from_std(socket.into())).expect("no failure");
+        assert!(!is_connected);
+    }
+}

@@ -1,0 +1,254 @@
+//! All connections, and what they share. The slots and what is shared are two parts that are borrowed
+//! side by side, so one look-up serves, answers, flushes and counts a connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Interest, Registry};
+
+use super::connect::progress;
+use super::connection::Connection;
+use super::limits::Limits;
+use super::serve::{Served, Slot};
+use super::shared::Shared;
+use super::slots::{self, Slots};
+use super::state::ConnectionState;
+use super::transport::{Socket, set_socket_options};
+use crate::application::{Application, Closed, ConnectionId, FlushAt, ListenerId, Origin};
+use crate::clock::Now;
+
+/// The connections of a loop.
+pub struct Connections<S> {
+    registry: Registry,
+    pub(super) slots: Slots<Slot<S>>,
+    pub shared: Shared,
+}
+
+impl<S> Connections<S> {
+    pub fn new(registry: Registry, limits: Limits, start: Instant, now: Now) -> Connections<S> {
+        let shared = Shared::new(limits, start, now);
+        Connections { registry, slots: Slots::new(), shared }
+    }
+
+    fn get(&mut self, id: ConnectionId) -> Option<(&mut Slot<S>, &mut Shared)> {
+        Some((self.slots.get_mut(id)?, &mut self.shared))
+    }
+
+    /// How many have a slot.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether something is to be done that no event will announce.
+    pub fn has_work(&self) -> bool {
+        let Shared { ready, fill, dirty, closed, .. } = &self.shared;
+        [ready, fill, dirty, closed].iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Takes a socket in: gives it a slot and registers it, once and for all. One that can't be
+    /// registered is closed.
+    pub fn add(
+        &mut self,
+        socket: Socket,
+        peer: SocketAddr,
+        origin: Origin,
+        state: ConnectionState,
+    ) -> ConnectionId {
+        let id = self.slots.next_id();
+        let now = self.shared.now.elapsed;
+        let mut connection = Connection::new(id, socket, peer, origin, state, now);
+        let source = connection.transport.source();
+        let registered = self.registry.register(source, slots::token(id), INTEREST);
+        self.shared.admit(&mut connection);
+        if let Err(error) = registered {
+            let reason = format!("it can't be watched: {}", crate::tls::plain(&error));
+            self.shared.close(&mut connection, Closed::Broken(reason));
+        }
+        self.slots.insert(Slot::new(connection));
+        id
+    }
+
+    /// Hands a connection to the application, once it can be used. Says whether it did: one that could not
+    /// be registered is reported when it is reaped.
+    pub fn open<A: Application<Session = S>>(&mut self, id: ConnectionId, app: &mut A) -> bool {
+        self.get(id).is_some_and(|(slot, shared)| slot.open(app, shared))
+    }
+
+    /// A dial has connected, and TLS begins.
+    pub fn handshake(&mut self, id: ConnectionId) {
+        if let Some((Slot { connection, .. }, shared)) = self.get(id)
+            && connection.state == ConnectionState::Connecting
+        {
+            connection.state = ConnectionState::Handshaking;
+            (connection.ready.readable, connection.ready.writable) = (true, true);
+            shared.queue_serve(connection);
+            shared.queue_flush(connection);
+        }
+    }
+
+    /// Step 2: notes what the kernel said of a connection.
+    pub fn note(&mut self, id: ConnectionId, event: &Event) {
+        let Some((Slot { connection, .. }, shared)) = self.get(id) else {
+            return; // It was closed, and the event is late.
+        };
+        let ready = &mut connection.ready;
+        // Error and closed are hints: the next read or write will tell.
+        let broken = event.is_error();
+        ready.readable |= event.is_readable() || event.is_read_closed() || broken;
+        ready.read_closed |= event.is_read_closed() || broken;
+        ready.has_urgent |= event.is_priority();
+        ready.writable |= event.is_writable() || event.is_write_closed() || broken;
+        let is_flushed_when_served = connection.state == ConnectionState::Open
+            && shared.policies.get(connection.policy).flush == FlushAt::Served;
+        shared.queue_serve(connection);
+        if !is_flushed_when_served {
+            shared.queue_flush(connection);
+        }
+    }
+
+    /// Step 3, for one connection. `share` is the effort that it is worth in this turn.
+    pub fn serve<A: Application<Session = S>>(
+        &mut self,
+        id: ConnectionId,
+        share: u32,
+        app: &mut A,
+    ) -> Served {
+        let Some((slot, shared)) = self.get(id) else {
+            return Served::Done;
+        };
+        let served = slot.serve(share, app, shared);
+        self.keep_limit(app);
+        served
+    }
+
+    /// Step 4, for one connection. Says how much effort it took.
+    pub fn fill<A: Application<Session = S>>(&mut self, id: ConnectionId, app: &mut A) -> u32 {
+        let Some((slot, shared)) = self.get(id) else {
+            return 0;
+        };
+        let effort = slot.fill(app, shared);
+        self.keep_limit(app);
+        effort
+    }
+
+    /// Step 5, for one connection.
+    pub fn flush<A: Application<Session = S>>(&mut self, id: ConnectionId, app: &mut A) {
+        if let Some((slot, shared)) = self.get(id) {
+            slot.flush(app, shared);
+            self.keep_limit(app);
+        }
+    }
+
+    /// [`Command::Fill`](crate::application::Command::Fill) was asked for.
+    pub fn want_fill(&mut self, id: ConnectionId) {
+        if let Some((Slot { connection, .. }, shared)) = self.get(id) {
+            connection.wants_fill = true;
+            shared.queue_fill(connection);
+        }
+    }
+
+    /// Nothing more came of a begun line: it is served as it is, before anything more is read.
+    pub fn end_line(&mut self, id: ConnectionId) {
+        if let Some((Slot { connection, .. }, shared)) = self.get(id) {
+            connection.end_line();
+            shared.queue_serve(connection);
+        }
+    }
+
+    /// Nothing more of it is handled; what is queued goes out, and then it is closed.
+    pub fn finish(&mut self, id: ConnectionId) {
+        if let Some((slot, shared)) = self.get(id) {
+            shared.finish(&mut slot.connection);
+        }
+    }
+
+    /// Nothing more happens on it; its slot is given back at the end of the turn.
+    pub fn close(&mut self, id: ConnectionId, why: Closed) {
+        if let Some((slot, shared)) = self.get(id) {
+            shared.close(&mut slot.connection, why);
+        }
+    }
+
+    /// Ends an attempt that was reported as failed. TLS may have an alert to send; then it goes out
+    /// gracefully.
+    pub fn abandon(&mut self, id: ConnectionId) {
+        if let Some((Slot { connection, .. }, shared)) = self.get(id) {
+            connection.is_reported = true;
+            if connection.state < ConnectionState::Flushing {
+                shared.close(connection, Closed::Finished);
+            }
+        }
+    }
+
+    pub fn origin(&mut self, id: ConnectionId) -> Option<(Origin, SocketAddr)> {
+        self.slots.get_mut(id).map(|slot| (slot.connection.origin(), slot.connection.peer))
+    }
+
+    pub fn state(&mut self, id: ConnectionId) -> Option<ConnectionState> {
+        self.slots.get_mut(id).map(|slot| slot.connection.state)
+    }
+
+    /// Whether there is something that a connection is to be served or flushed for.
+    pub fn is_behind(&mut self, id: ConnectionId) -> bool {
+        let slot = self.slots.get_mut(id);
+        slot.is_some_and(|slot| slot.connection.read_pending || slot.connection.write_pending)
+    }
+
+    /// Whether a dial has come through; spurious events are legal.
+    pub fn dial_progress(&mut self, id: ConnectionId) -> io::Result<bool> {
+        let Some(slot) = self.slots.get_mut(id) else {
+            return Ok(false);
+        };
+        let connected = slot.connection.transport.tcp().map_or(Ok(true), |stream| progress(stream));
+        if let (Ok(true), Some(stream)) = (&connected, slot.connection.transport.tcp()) {
+            set_socket_options(stream);
+        }
+        connected
+    }
+
+    /// The connection of a listener that has been silent for longest, and since when. One that has an
+    /// event is not silent.
+    pub fn idlest(&mut self, listener: ListenerId) -> Option<(Duration, ConnectionId)> {
+        let policies = &self.shared.policies;
+        let all = self.slots.iter_mut().map(|(_, slot)| &slot.connection);
+        let candidates = all.filter(|one| {
+            one.origin() == Origin::Accepted(listener)
+                && one.state != ConnectionState::Closed
+                && !one.read_pending
+                && policies.get(one.policy).evictable
+        });
+        candidates.map(|one| (one.last_read(), one.id)).min()
+    }
+
+    /// What the kernel has received counts as received: each connection that drains is read until it is
+    /// dry, answered, and then closed.
+    pub fn drain(&mut self) {
+        self.shared.is_stopping = true;
+        for (_, slot) in self.slots.iter_mut() {
+            if slot.connection.drains {
+                self.shared.drain(&mut slot.connection);
+            }
+        }
+    }
+
+    /// Step 7: the next connection that is closed, and its slot is given back.
+    pub fn reap(&mut self) -> Option<Slot<S>> {
+        while let Some(id) = self.shared.closed.pop() {
+            if let Some(slot) = self.slots.remove(id) {
+                self.shared.timers.clear_all(id);
+                self.shared.buffered -= slot.connection.accounted;
+                self.shared.policies.give_back(slot.connection.policy);
+                return Some(slot);
+            }
+        }
+        None
+    }
+}
+
+/// Both directions, and word of urgent data where a short read is trusted: it would be wrong then.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);

@@ -1,0 +1,120 @@
+//! Signals, and a supervisor's lifeline, as events of the loop like any other. Step 2 of the turn sets
+//! bits; step 6 drains what they stand for, and acts.
+//!
+//! The lifeline is a pipe: its end means "stop", so that nothing outlives its supervisor however that
+//! ended, and a byte means "reopen the log". What a signal means is for the caller to say: it may
+//! have to look at the process, which the loop knows nothing of.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
+
+use mio::unix::pipe::Receiver;
+use mio::{Interest, Registry, Token};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::application::Control;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To stop gracefully; at once, if it comes again a second later or more.
+    Stop,
+    /// Something that is the application's to do.
+    Control(Control),
+}
+
+/// What a loop listens to besides its connections.
+pub struct Controls {
+    /// Signals to watch.
+    pub signals: Vec<i32>,
+    /// What each of them asks for; none where it was dealt with, or means nothing.
+    pub request: fn(i32) -> Option<Request>,
+    /// A pipe whose end stops the loop.
+    pub lifeline: Option<OwnedFd>,
+}
+
+/// What was asked for since it was last looked at; twice is once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Requests {
+    pub stop_by_signal: bool,
+    /// The lifeline has ended. That is no signal, so it is never a second one.
+    pub lifeline_ended: bool,
+    pub reopen_log: bool,
+}
+
+/// The sources of control events, and which of them have something.
+#[derive(Default)]
+pub(super) struct Watched {
+    signals: Option<Signals>,
+    request: Option<fn(i32) -> Option<Request>>,
+    lifeline: Option<Receiver>,
+    signals_ready: bool,
+    lifeline_ready: bool,
+}
+
+impl Watched {
+    /// Begins to listen.
+    pub fn watch(
+        controls: Controls,
+        registry: &Registry,
+        for_signals: Token,
+        for_lifeline: Token,
+    ) -> io::Result<Watched> {
+        let mut signals = Signals::new(controls.signals)?;
+        registry.register(&mut signals, for_signals, Interest::READABLE)?;
+        let mut lifeline = controls.lifeline.map(Receiver::from);
+        if let Some(lifeline) = &mut lifeline {
+            lifeline.set_nonblocking(true)?;
+            registry.register(lifeline, for_lifeline, Interest::READABLE)?;
+        }
+        let (signals, request) = (Some(signals), Some(controls.request));
+        Ok(Watched { signals, request, lifeline, signals_ready: false, lifeline_ready: false })
+    }
+
+    pub fn note_signals(&mut self) {
+        self.signals_ready = true;
+    }
+
+    pub fn note_lifeline(&mut self) {
+        self.lifeline_ready = true;
+    }
+
+    /// Takes what has come since the last time.
+    pub fn take(&mut self) -> Requests {
+        let mut requests = Requests::default();
+        if std::mem::take(&mut self.signals_ready) {
+            self.take_signals(&mut requests);
+        }
+        if std::mem::take(&mut self.lifeline_ready) {
+            self.take_lifeline(&mut requests);
+        }
+        requests
+    }
+
+    fn take_signals(&mut self, requests: &mut Requests) {
+        let (Some(signals), Some(request)) = (&mut self.signals, self.request) else {
+            return;
+        };
+        for request in signals.pending().filter_map(request) {
+            match request {
+                Request::Stop => requests.stop_by_signal = true,
+                Request::Control(Control::ReopenLog) => requests.reopen_log = true,
+            }
+        }
+    }
+
+    fn take_lifeline(&mut self, requests: &mut Requests) {
+        let mut bytes = [0; 16];
+        while let Some(lifeline) = &mut self.lifeline {
+            match lifeline.read(&mut bytes) {
+                Ok(count) if count > 0 => requests.reopen_log = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => {
+                    requests.lifeline_ended = true;
+                    self.lifeline = None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Dialling: from `host:port`, an address or a loop to a connection that can be used, without waiting for
+//! anything. Written once, for every kind of connection.
+//!
+//! ```text
+//!                          +--> a look-up on a thread ---+
+//!   Command::Dial --name --+                             +--> connect --> TLS --> handle_open
+//!        |                 +--> what is known already ---+      |  ^       |
+//!        |                                               |      v  |       v
+//!        +--- literal address ---------------------------+     failed, or no time left: the next address
+//!        +--- another loop ---> a pair of sockets ----------------------------> handle_open
+//! ```
+//!
+//! A dial lives until its connection is open: until then it can be cancelled, and each attempt that fails
+//! leads to the next address. A ticket has one dial; an attempt belongs to it by the connection's id, so
+//! news of one that was replaced is no news of its successor.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mio::net::UnixStream;
+
+use super::connect::connect;
+use super::connections::Connections;
+use super::mailbox::{Inbox, ToLoop};
+use super::resolver::{DnsCache, Known};
+use super::round::Round;
+use super::state::ConnectionState;
+use super::timers::Timer;
+use super::transport::Socket;
+use crate::application::{
+    Application, ConnectionId, Dial, DialEvent, Freshness, LoopId, Origin, Start, Target, Ticket,
+    TlsId,
+};
+use crate::tls::plain;
+
+/// All dials and look-ups that are under way, and what is known of names.
+#[derive(Default)]
+pub(super) struct Dialer {
+    dials: HashMap<Ticket, Dialing>,
+    /// Whose attempt a connection is.
+    attempts: HashMap<ConnectionId, Ticket>,
+    /// Of [`Command::Resolve`](crate::application::Command::Resolve), by the name.
+    look_ups: HashMap<Ticket, String>,
+    cache: DnsCache,
+    /// The ways to other loops, and as which one they know us.
+    loops: Vec<(LoopId, LoopId, ToLoop)>,
+}
+
+struct Dialing {
+    dial: Dial,
+    /// What is dialled, if it is a name.
+    name: Option<String>,
+    stage: Stage,
+    round: Round,
+}
+
+/// How far a dial is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    LookingUp,
+    Connecting(ConnectionId, SocketAddr),
+    Handshaking(ConnectionId, SocketAddr),
+}
+
+impl Dialer {
+    /// The way to another loop, which knows this one as `us`.
+    pub fn know(&mut self, other: LoopId, us: LoopId, way: ToLoop) {
+        self.loops.push((other, us, way));
+    }
+
+    /// Begins a dial. One that is under way with the same ticket is cancelled.
+    pub fn dial<A: Application>(
+        &mut self,
+        dial: Dial,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+        inbox: &mut Inbox<A::Message>,
+    ) {
+        let ticket = dial.ticket;
+        self.cancel(ticket, on);
+        if let Some(TlsId(tls)) = dial.tls
+            && usize::from(tls) >= on.shared.client_tls.len()
+        {
+            let why = "no such TLS configuration".to_owned();
+            return app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
+        }
+        match dial.to.clone() {
+            Target::Address(address) => self.try_all(dial, None, vec![address], app, on),
+            Target::Name(name) => match name.parse() {
+                Ok(address) => {
+                    let found = [address];
+                    app.handle_dial(ticket, DialEvent::Resolved(&found), on.shared.now);
+                    self.try_all(dial, None, found.to_vec(), app, on);
+                }
+                Err(_) => self.dial_name(dial, name, app, on, inbox),
+            },
+            Target::Loop(other) => self.pair(ticket, other, app, on),
+        }
+    }
+
+    fn dial_name<A: Application>(
+        &mut self,
+        dial: Dial,
+        name: String,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+        inbox: &mut Inbox<A::Message>,
+    ) {
+        let (ticket, now) = (dial.ticket, on.shared.now.elapsed);
+        let asked = self.cache.ask(&name, dial.freshness, now);
+        if asked.must_look_up {
+            inbox.look_up(name.clone());
+        }
+        match asked.known {
+            Known::Addresses => self.use_known(dial, name, app, on),
+            Known::Failure(reason) => {
+                let why = format!("{name}: {reason}");
+                app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
+            }
+            Known::Nothing(until) => {
+                let end = now.saturating_add(dial.timeout);
+                on.shared.timers.set(Timer::Lookup(ticket), until.unwrap_or(end).min(end));
+                let (stage, round) = (Stage::LookingUp, Round::default());
+                self.dials.insert(ticket, Dialing { dial, name: Some(name), stage, round });
+            }
+        }
+    }
+
+    /// Looks a name up without dialling it. What is known already is no answer; a look-up that is under
+    /// way is one.
+    pub fn resolve<A: Application>(
+        &mut self,
+        ticket: Ticket,
+        name: String,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+        inbox: &mut Inbox<A::Message>,
+    ) {
+        self.cancel(ticket, on);
+        if let Ok(address) = name.parse() {
+            return app.handle_dial(ticket, DialEvent::Resolved(&[address]), on.shared.now);
+        }
+        let freshness = Freshness::Ask(Duration::MAX);
+        if self.cache.ask(&name, freshness, on.shared.now.elapsed).must_look_up {
+            inbox.look_up(name.clone());
+        }
+        self.look_ups.insert(ticket, name);
+    }
+
+    /// The resolver has answered, however late. The answer counts for all that wait for it still.
+    pub fn looked_up<A: Application>(
+        &mut self,
+        name: &str,
+        result: io::Result<Vec<SocketAddr>>,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let now = on.shared.now;
+        let result = result.map_err(|error| plain(&error));
+        let stored = self.cache.store(name, result, now.elapsed);
+        for ticket in self.tickets_of_look_ups(name) {
+            self.look_ups.remove(&ticket);
+            match &stored {
+                Ok(()) => {
+                    let found = self.cache.in_order(name, Start::Best);
+                    app.handle_dial(ticket, DialEvent::Resolved(&found), now);
+                }
+                Err(reason) => {
+                    app.handle_dial(ticket, DialEvent::Failed(format!("{name}: {reason}")), now);
+                }
+            }
+        }
+        for ticket in self.tickets_of_dials(name) {
+            let Some(Dialing { dial, .. }) = self.dials.remove(&ticket) else {
+                continue;
+            };
+            on.shared.timers.clear(Timer::Lookup(ticket));
+            match &stored {
+                Err(reason) if !self.cache.is_usable(name, dial.freshness, now.elapsed) => {
+                    app.handle_dial(ticket, DialEvent::Failed(format!("{name}: {reason}")), now);
+                }
+                _ => self.use_known(dial, name.to_owned(), app, on),
+            }
+        }
+    }
+
+    /// In the order of their tickets, so that what happens does not depend on a hash.
+    fn tickets_of_look_ups(&self, name: &str) -> Vec<Ticket> {
+        let waiting = self.look_ups.iter().filter(|(_, wanted)| *wanted == name);
+        let mut tickets: Vec<Ticket> = waiting.map(|(ticket, _)| *ticket).collect();
+        tickets.sort_unstable();
+        tickets
+    }
+
+    fn tickets_of_dials(&self, name: &str) -> Vec<Ticket> {
+        let waiting = self.dials.iter().filter(|(_, dialing)| {
+            dialing.stage == Stage::LookingUp && dialing.name.as_deref() == Some(name)
+        });
+        let mut tickets: Vec<Ticket> = waiting.map(|(ticket, _)| *ticket).collect();
+        tickets.sort_unstable();
+        tickets
+    }
+
+    /// A look-up has had its time.
+    pub fn look_up_is_late<A: Application>(
+        &mut self,
+        ticket: Ticket,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let is_waiting = |dialing: &Dialing| dialing.stage == Stage::LookingUp;
+        if !self.dials.get(&ticket).is_some_and(is_waiting) {
+            return;
+        }
+        let Some(Dialing { dial, name: Some(name), .. }) = self.dials.remove(&ticket) else {
+            return;
+        };
+        if self.cache.is_usable(&name, dial.freshness, on.shared.now.elapsed) {
+            return self.use_known(dial, name, app, on);
+        }
+        let why = format!("{name} is still being looked up after {}", shown(dial.timeout));
+        app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
+    }
+
+    fn use_known<A: Application>(
+        &mut self,
+        dial: Dial,
+        name: String,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let addresses = self.cache.in_order(&name, dial.start);
+        app.handle_dial(dial.ticket, DialEvent::Resolved(&addresses), on.shared.now);
+        self.try_all(dial, Some(name), addresses, app, on);
+    }
+
+    fn try_all<A: Application>(
+        &mut self,
+        dial: Dial,
+        name: Option<String>,
+        addresses: Vec<SocketAddr>,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let (stage, round) = (Stage::LookingUp, Round::new(addresses));
+        self.try_next(Dialing { dial, name, stage, round }, app, on);
+    }
+
+    /// Tries the addresses that are left, until one can be connected to. That takes its time.
+    fn try_next<A: Application>(
+        &mut self,
+        mut dialing: Dialing,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let ticket = dialing.dial.ticket;
+        while let Some((address, is_last)) = dialing.round.next() {
+            let why = match begin(&dialing.dial, address, on) {
+                Ok(id) => {
+                    let Dial { attempt_timeout, timeout, .. } = dialing.dial;
+                    let limit = if is_last { timeout } else { attempt_timeout.min(timeout) };
+                    on.shared.timer_in(Timer::Opening(id), limit);
+                    dialing.stage = Stage::Connecting(id, address);
+                    self.attempts.insert(id, ticket);
+                    self.dials.insert(ticket, dialing);
+                    return app.handle_dial(ticket, DialEvent::Connecting(address), on.shared.now);
+                }
+                Err(error) => plain(&error),
+            };
+            self.note_failure(&mut dialing, address, &why);
+            app.handle_dial(ticket, DialEvent::AttemptFailed(address, &why), on.shared.now);
+        }
+        app.handle_dial(ticket, DialEvent::Failed(dialing.round.give_up()), on.shared.now);
+    }
+
+    fn note_failure(&mut self, dialing: &mut Dialing, address: SocketAddr, why: &str) {
+        dialing.round.failed(address, why);
+        if let Some(name) = &dialing.name {
+            self.cache.failed(name, address);
+        }
+    }
+
+    /// Makes a connection to another loop: a pair of sockets, of which it gets one.
+    fn pair<A: Application>(
+        &mut self,
+        ticket: Ticket,
+        other: LoopId,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let way = self.loops.iter().find(|(known, ..)| *known == other);
+        let made = match way {
+            Some((_, us, way)) => {
+                UnixStream::pair().and_then(|(ours, theirs)| way(*us, theirs).map(|()| ours))
+            }
+            None => Err(io::Error::other("no such loop")),
+        };
+        let opened = made.and_then(|ours| {
+            let socket = Socket::Pair(ours);
+            add(socket, IN_PROCESS, ticket, ConnectionState::Handshaking, on)
+        });
+        match opened {
+            Ok(id) => drop(on.open(id, app)),
+            Err(error) => {
+                app.handle_dial(ticket, DialEvent::Failed(plain(&error)), on.shared.now);
+            }
+        }
+    }
+
+    /// Looks how an attempt is doing, after an event for it while it connects.
+    pub fn check<A: Application>(
+        &mut self,
+        id: ConnectionId,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        let Some((ticket, dialing)) = self.of(id) else {
+            return; // It was cancelled.
+        };
+        let Stage::Connecting(_, address) = dialing.stage else {
+            return;
+        };
+        match on.dial_progress(id) {
+            Ok(false) => {}
+            Ok(true) if dialing.dial.tls.is_some() => {
+                dialing.stage = Stage::Handshaking(id, address);
+                app.handle_dial(ticket, DialEvent::Handshaking(address), on.shared.now);
+                on.handshake(id);
+            }
+            Ok(true) => {
+                if on.open(id, app) {
+                    self.opened(ticket);
+                }
+            }
+            Err(error) => self.attempt_failed(id, &plain(&error), app, on),
+        }
+    }
+
+    /// The connection of a dial is open: the dial is over.
+    pub fn opened(&mut self, ticket: Ticket) {
+        let Some(Dialing { name, stage, .. }) = self.dials.remove(&ticket) else {
+            return;
+        };
+        if let Stage::Connecting(id, address) | Stage::Handshaking(id, address) = stage {
+            self.attempts.remove(&id);
+            if let Some(name) = name {
+                self.cache.worked(&name, address);
+            }
+        }
+    }
+
+    /// A connection that was being made is of no use, or its handshake has failed: on to the next address.
+    pub fn attempt_failed<A: Application>(
+        &mut self,
+        id: ConnectionId,
+        why: &str,
+        app: &mut A,
+        on: &mut Connections<A::Session>,
+    ) {
+        on.abandon(id);
+        let dialing = self.attempts.remove(&id).and_then(|ticket| self.dials.remove(&ticket));
+        let Some(mut dialing) = dialing else {
+            return; // It was cancelled.
+        };
+        if let Stage::Connecting(_, address) | Stage::Handshaking(_, address) = dialing.stage {
+            self.note_failure(&mut dialing, address, why);
+            let failed = DialEvent::AttemptFailed(address, why);
+            app.handle_dial(dialing.dial.ticket, failed, on.shared.now);
+        }
+        self.try_next(dialing, app, on);
+    }
+
+    /// Forgets a dial or a look-up, however far it has come.
+    pub fn cancel<S>(&mut self, ticket: Ticket, on: &mut Connections<S>) {
+        self.look_ups.remove(&ticket);
+        let Some(Dialing { stage, .. }) = self.dials.remove(&ticket) else {
+            return;
+        };
+        match stage {
+            Stage::LookingUp => on.shared.timers.clear(Timer::Lookup(ticket)),
+            Stage::Connecting(id, _) | Stage::Handshaking(id, _) => {
+                self.attempts.remove(&id);
+                on.abandon(id);
+            }
+        }
+    }
+
+    /// The dial whose present attempt this connection is.
+    fn of(&mut self, id: ConnectionId) -> Option<(Ticket, &mut Dialing)> {
+        let ticket = *self.attempts.get(&id)?;
+        Some((ticket, self.dials.get_mut(&ticket)?))
+    }
+}
+
+/// Begins to connect to one address.
+fn begin<S>(dial: &Dial, to: SocketAddr, on: &mut Connections<S>) -> io::Result<ConnectionId> {
+    let stream = connect(dial.from, to)?;
+    let tls = dial.tls.and_then(|TlsId(tls)| on.shared.client_tls.get(usize::from(tls)));
+    let socket = match tls {
+        Some(tls) => Socket::Tls(Box::new(tls.begin(stream)?)),
+        None => Socket::Plain(stream),
+    };
+    add(socket, to, dial.ticket, ConnectionState::Connecting, on)
+}
+
+/// Gives a socket a slot; an error if the kernel does not watch it.
+fn add<S>(
+    socket: Socket,
+    peer: SocketAddr,
+    ticket: Ticket,
+    state: ConnectionState,
+    on: &mut Connections<S>,
+) -> io::Result<ConnectionId> {
+    let id = on.add(socket, peer, Origin::Dialled(ticket), state);
+    if on.state(id) == Some(state) {
+        return Ok(id);
+    }
+    on.abandon(id);
+    Err(io::Error::other("it can't be watched"))
+}
+
+fn shown(time: Duration) -> String {
+    match time.as_millis() {
+        milliseconds if milliseconds % 1_000 == 0 => format!("{} s", milliseconds / 1_000),
+        milliseconds => format!("{milliseconds} ms"),
+    }
+}
+
+/// The address, for the log, of connections within the process.
+pub(super) const IN_PROCESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+#[cfg(test)]
+mod tests;

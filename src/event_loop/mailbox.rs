@@ -1,0 +1,367 @@
+//! What other threads have for the loop, and threads for what would hold it up: one channel, one wake-up.
+//! Wakes merge, so the woken loop empties the channel.
+//!
+//! ```text
+//!    Mailbox::send, another loop ----+
+//!                                    v
+//!    jobs      [ ][ ] ... 16 -----> channel + wake-up ---> Inbox::poll, in step 6
+//!    look-ups  [ ][ ] ... 16 --------^
+//! ```
+//!
+//! Each job and each look-up has a thread of its own, so none waits for another: a name whose server is
+//! silent holds `getaddrinfo` for half a minute, and only itself. Threads are bounded, for jobs and for
+//! look-ups apart, so names that hang do not hold up jobs; when all are busy, further ones wait in a queue.
+//! No thread is ever joined: a look-up can't be cancelled, and must not delay the end.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use mio::Waker;
+use mio::net::UnixStream;
+
+use crate::application::{Job, LoopId};
+
+/// What comes by the channel.
+pub(super) enum Incoming<M> {
+    Message(M),
+    /// What a name stands for.
+    LookedUp {
+        name: String,
+        result: io::Result<Vec<SocketAddr>>,
+    },
+    /// The other end of a connection to another loop.
+    Pair {
+        from: LoopId,
+        stream: UnixStream,
+    },
+    Stop,
+}
+
+/// The same, and what the inbox keeps for itself.
+enum Sent<M> {
+    Incoming(Incoming<M>),
+    /// A job has ended. Its message is missing only if the closure that makes it for a failure panicked.
+    Done(Option<M>),
+}
+
+/// The way to a loop, for any thread. It may outlive the loop.
+pub struct Mailbox<M> {
+    sender: Sender<Sent<M>>,
+    waker: Arc<Waker>,
+}
+
+/// Hands one end of a pair of sockets to another loop.
+pub(super) type ToLoop = Box<dyn Fn(LoopId, UnixStream) -> io::Result<()> + Send>;
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Mailbox { sender: self.sender.clone(), waker: Arc::clone(&self.waker) }
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// The loop calls [`handle_message`](crate::application::Application::handle_message) with it. An error
+    /// means that the loop has ended.
+    pub fn send(&self, message: M) -> io::Result<()> {
+        self.deliver(Sent::Incoming(Incoming::Message(message)))
+    }
+
+    /// Stops the loop gracefully, as a signal would. An error means that it has ended.
+    pub fn stop(&self) -> io::Result<()> {
+        self.deliver(Sent::Incoming(Incoming::Stop))
+    }
+
+    fn deliver(&self, sent: Sent<M>) -> io::Result<()> {
+        self.sender.send(sent).map_err(|_| io::Error::other("that loop has ended"))?;
+        self.waker.wake()
+    }
+}
+
+impl<M: Send + 'static> Mailbox<M> {
+    /// For [`Dialer::know`](super::dialer::Dialer::know).
+    pub(super) fn for_pairs(self) -> ToLoop {
+        Box::new(move |from, stream| self.deliver(Sent::Incoming(Incoming::Pair { from, stream })))
+    }
+}
+
+/// The loop's side.
+pub(super) struct Inbox<M> {
+    received: Receiver<Sent<M>>,
+    mailbox: Mailbox<M>,
+    jobs: Threads<Job<M>>,
+    look_ups: Threads<String>,
+}
+
+impl<M: Send + 'static> Inbox<M> {
+    pub fn new(waker: Arc<Waker>) -> Inbox<M> {
+        let (sender, received) = mpsc::channel();
+        let mailbox = Mailbox { sender, waker };
+        let (jobs, look_ups) = (Threads::new(MAX_JOBS), Threads::new(MAX_LOOK_UPS));
+        Inbox { received, mailbox, jobs, look_ups }
+    }
+
+    /// Look-ups wait for ever, so that a test answers them; says how many do.
+    #[cfg(test)]
+    pub fn hold_look_ups(&mut self) -> usize {
+        self.look_ups.at_once = 0;
+        self.look_ups.waiting.len()
+    }
+
+    pub fn mailbox(&self) -> Mailbox<M> {
+        self.mailbox.clone()
+    }
+
+    /// The next thing that came, if there is one.
+    pub fn poll(&mut self) -> Option<Incoming<M>> {
+        loop {
+            match self.received.try_recv().ok()? {
+                Sent::Done(message) => {
+                    self.jobs.busy -= 1;
+                    self.start_jobs();
+                    if let Some(message) = message {
+                        return Some(Incoming::Message(message));
+                    }
+                }
+                Sent::Incoming(looked_up @ Incoming::LookedUp { .. }) => {
+                    self.look_ups.busy -= 1;
+                    self.start_look_ups();
+                    return Some(looked_up);
+                }
+                Sent::Incoming(other) => return Some(other),
+            }
+        }
+    }
+
+    /// Runs a job on a thread, or puts it behind those that wait for one.
+    pub fn run(&mut self, job: Job<M>) {
+        self.jobs.waiting.push_back(job);
+        self.start_jobs();
+    }
+
+    /// Looks a `host:port` up on a thread, or puts it behind those that wait for one. The caller has one
+    /// look-up a name under way at most.
+    pub fn look_up(&mut self, name: String) {
+        self.look_ups.waiting.push_back(name);
+        self.start_look_ups();
+    }
+
+    fn start_jobs(&mut self) {
+        while let Some(Job { name, run, failed }) = self.jobs.next() {
+            self.start(Task {
+                name,
+                run: Box::new(move || Sent::Done(Some(run()))),
+                failed: Box::new(move |reason| {
+                    Sent::Done(catch_unwind(AssertUnwindSafe(|| failed(reason))).ok())
+                }),
+            });
+        }
+    }
+
+    fn start_look_ups(&mut self) {
+        while let Some(name) = self.look_ups.next() {
+            let failed = name.clone();
+            self.start(Task {
+                name: "look-up",
+                run: Box::new(move || {
+                    let result = name.to_socket_addrs().map(Iterator::collect);
+                    Sent::Incoming(Incoming::LookedUp { name, result })
+                }),
+                failed: Box::new(move |reason| {
+                    let result = Err(io::Error::other(reason));
+                    Sent::Incoming(Incoming::LookedUp { name: failed, result })
+                }),
+            });
+        }
+    }
+
+    fn start(&self, task: Task<M>) {
+        let name = task.name;
+        let task = Reported { task: Some(task), mailbox: self.mailbox() };
+        // Where no thread can be started, the task is dropped, and says so.
+        let _ = thread::Builder::new().name(name.into()).spawn(move || task.run());
+    }
+}
+
+/// Work of one kind, and how much of it is under way.
+struct Threads<T> {
+    /// What waits for a thread to end.
+    waiting: VecDeque<T>,
+    busy: usize,
+    at_once: usize,
+}
+
+impl<T> Threads<T> {
+    fn new(at_once: usize) -> Threads<T> {
+        Threads { waiting: VecDeque::new(), busy: 0, at_once }
+    }
+
+    /// What a thread is to be started for, which counts as busy from now on.
+    fn next(&mut self) -> Option<T> {
+        let next = if self.busy < self.at_once { self.waiting.pop_front() } else { None };
+        self.busy += usize::from(next.is_some());
+        next
+    }
+}
+
+struct Task<M> {
+    name: &'static str,
+    run: Box<dyn FnOnce() -> Sent<M> + Send>,
+    failed: Box<dyn FnOnce(String) -> Sent<M> + Send>,
+}
+
+/// A task on its way to its thread and on it, which reports in any case: one of which nothing was heard
+/// would count as busy for ever, and its receiver would wait for ever.
+struct Reported<M> {
+    task: Option<Task<M>>,
+    mailbox: Mailbox<M>,
+}
+
+impl<M> Reported<M> {
+    fn run(mut self) {
+        if let Some(Task { run, failed, .. }) = self.task.take() {
+            let done = catch_unwind(AssertUnwindSafe(run));
+            self.report(done.unwrap_or_else(|panic| failed(words_of(panic.as_ref()))));
+        }
+    }
+
+    fn report(&self, sent: Sent<M>) {
+        let _ = self.mailbox.deliver(sent); // The loop may have ended.
+    }
+}
+
+impl<M> Drop for Reported<M> {
+    fn drop(&mut self) {
+        if let Some(Task { failed, .. }) = self.task.take() {
+            self.report(failed("no thread can be started for it".to_owned()));
+        }
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    match text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)) {
+        Some(text) => format!("its thread panicked: {text}"),
+        None => "its thread panicked".to_owned(),
+    }
+}
+
+/// Jobs on threads at once.
+const MAX_JOBS: usize = 16;
+/// Look-ups on threads at once: one of a name whose server is silent takes up to half a minute.
+const MAX_LOOK_UPS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    fn inbox() -> (Poll, Inbox<String>) {
+        let poll = Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
+        (poll, Inbox::new(Arc::new(waker)))
+    }
+
+    /// Waits for the next thing, as the loop does: for a wake-up, and then until nothing is left.
+    fn next(poll: &mut Poll, inbox: &mut Inbox<String>) -> Incoming<String> {
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut events = Events::with_capacity(8);
+        loop {
+            if let Some(incoming) = inbox.poll() {
+                return incoming;
+            }
+            let left = until.checked_duration_since(Instant::now()).expect("something comes");
+            poll.poll(&mut events, Some(left)).expect("a poll");
+        }
+    }
+
+    fn message(poll: &mut Poll, inbox: &mut Inbox<String>) -> String {
+        match next(poll, inbox) {
+            Incoming::Message(message) => message,
+            _ => panic!("it is no message"),
+        }
+    }
+
+    fn job(run: impl FnOnce() -> String + Send + 'static) -> Job<String> {
+        Job { name: "job", run: Box::new(run), failed: Box::new(|why| format!("failed: {why}")) }
+    }
+
+    #[test]
+    fn a_job_that_panics_gives_the_message_for_that_and_the_next_one_runs() {
+        let (mut poll, mut inbox) = inbox();
+        inbox.run(job(|| panic!("out of luck")));
+        assert_eq!(message(&mut poll, &mut inbox), "failed: its thread panicked: out of luck");
+        assert_eq!(inbox.jobs.busy, 0);
+        let twice = Box::new(|_: String| -> String { panic!("again") });
+        inbox.run(Job { name: "job", run: Box::new(|| panic!("first")), failed: twice });
+        inbox.run(job(|| "well".to_owned()));
+        assert_eq!(message(&mut poll, &mut inbox), "well");
+        let until = Instant::now() + Duration::from_secs(20);
+        while inbox.jobs.busy > 0 && Instant::now() < until {
+            assert!(inbox.poll().is_none());
+            thread::yield_now();
+        }
+        assert_eq!(inbox.jobs.busy, 0, "a job without a message has ended, too");
+    }
+
+    #[test]
+    fn where_no_thread_can_be_started_the_job_has_failed() {
+        let (mut poll, mut inbox) = inbox();
+        inbox.jobs.busy = 1;
+        let Job { name, run, failed } = job(|| "well".to_owned());
+        let task = Task {
+            name,
+            run: Box::new(move || Sent::Done(Some(run()))),
+            failed: Box::new(move |reason| Sent::Done(Some(failed(reason)))),
+        };
+        drop(Reported { task: Some(task), mailbox: inbox.mailbox() });
+        let told = message(&mut poll, &mut inbox);
+        assert_eq!(told, "failed: no thread can be started for it");
+    }
+
+    #[test]
+    fn jobs_are_bounded_and_look_ups_have_threads_of_their_own() {
+        let (mut poll, mut inbox) = inbox();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        for _ in 0..2 * MAX_JOBS {
+            let released = Arc::clone(&released);
+            inbox.run(job(move || {
+                let _ = released.lock().expect("nobody panics").recv();
+                "released".to_owned()
+            }));
+        }
+        assert_eq!((inbox.jobs.busy, inbox.jobs.waiting.len()), (MAX_JOBS, MAX_JOBS));
+        inbox.look_up("127.0.0.1:9".to_owned());
+        match next(&mut poll, &mut inbox) {
+            Incoming::LookedUp { name, result } => {
+                assert_eq!(name, "127.0.0.1:9");
+                assert_eq!(result.expect("itself"), [SocketAddr::from(([127, 0, 0, 1], 9))]);
+            }
+            _ => panic!("no job has ended"),
+        }
+        drop(release);
+        for _ in 0..2 * MAX_JOBS {
+            assert_eq!(message(&mut poll, &mut inbox), "released");
+            assert!(inbox.jobs.busy <= MAX_JOBS);
+        }
+        assert_eq!((inbox.jobs.busy, inbox.look_ups.busy), (0, 0));
+    }
+
+    #[test]
+    fn a_mailbox_outlives_its_loop_and_says_so() {
+        let (_poll, inbox) = inbox();
+        let mailbox = inbox.mailbox();
+        assert!(mailbox.send("one".to_owned()).is_ok());
+        drop(inbox);
+        assert!(mailbox.send("two".to_owned()).is_err() && mailbox.stop().is_err());
+    }
+}

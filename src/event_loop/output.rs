@@ -1,0 +1,173 @@
+//! Output, for one slot: it is filled and flushed; and what becomes of a connection that fails or is done.
+
+use std::io::{self, ErrorKind};
+
+use super::limits::LINGER;
+use super::pace::effort_of;
+use super::serve::{Pause, Slot, call, watch_input};
+use super::shared::Shared;
+use super::state::{ConnectionState, Owed};
+use super::timers::Timer;
+use crate::application::{Application, Closed, Framing, Next, Policy};
+use crate::tls;
+
+impl<S> Slot<S> {
+    /// Step 4: what was asked for by [`Command::Fill`](crate::application::Command::Fill), while there is
+    /// room. Without room, a flush that makes some puts it on the list again. Says how much effort it took.
+    pub fn fill<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) -> u32 {
+        let Slot { connection, session: Some(session) } = self else {
+            return 0;
+        };
+        connection.fill_pending = false;
+        let is_open = connection.state == ConnectionState::Open && connection.wants_fill;
+        if !is_open || connection.unsent() >= shared.limits.fill_bytes {
+            return 0;
+        }
+        connection.wants_fill = false;
+        let before = connection.unsent();
+        let (next, spent) = call(connection, shared, |io, _| app.fill(session, io));
+        let effort = spent.saturating_add(effort_of(connection.unsent().saturating_sub(before)));
+        let policy = *shared.policies.get(connection.policy);
+        if let Err(error) = self.go_on_filled(next, &policy, app, shared) {
+            self.handle_io_error(&error, shared);
+        }
+        self.flush_or_queue(policy.flush, app, shared);
+        effort
+    }
+
+    fn go_on_filled<A: Application<Session = S>>(
+        &mut self,
+        next: Next,
+        policy: &Policy,
+        app: &mut A,
+        shared: &mut Shared,
+    ) -> io::Result<()> {
+        let connection = &mut self.connection;
+        match next {
+            Next::Again => connection.wants_fill = true,
+            Next::Finish => shared.finish(connection),
+            Next::Wait => {
+                connection.is_waiting = true;
+                watch_input(connection, false, false, policy, shared);
+            }
+            // It must know at once whether anything lies there, before it says more.
+            Next::Probe if policy.framing == Framing::Bytes => {
+                connection.is_waiting = false;
+                connection.owed = Owed::Nothing;
+                let next = self.probe(app, shared)?;
+                self.go_on(next, Pause::Budget, policy, shared);
+            }
+            Next::Read | Next::Rest | Next::Probe => {
+                let waited = std::mem::take(&mut connection.is_waiting);
+                if waited && policy.framing == Framing::Bytes {
+                    connection.owed = Owed::Again; // A session holds itself what it had begun.
+                } else if next == Next::Rest && policy.framing == Framing::Bytes {
+                    watch_input(connection, true, false, policy, shared);
+                }
+                shared.queue_serve(connection);
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 5, and step 3 for those that are flushed as soon as they are served.
+    pub fn flush<A: Application<Session = S>>(&mut self, app: &A, shared: &mut Shared) {
+        use ConnectionState::{Flushing, Handshaking, Open};
+        self.connection.write_pending = false;
+        if matches!(self.connection.state, Handshaking | Open | Flushing) {
+            self.write(shared);
+        }
+        self.account(app, shared);
+    }
+
+    /// One write, and what follows from it. What the kernel does not take waits for its next writable
+    /// event.
+    fn write(&mut self, shared: &mut Shared) {
+        let connection = &mut self.connection;
+        let before = connection.unsent();
+        let flush = match connection.flush() {
+            Ok(flush) => flush,
+            Err(error) => {
+                self.handle_io_error(&error, shared);
+                return;
+            }
+        };
+        shared.allowance.spend(effort_of(flush.taken));
+        let most = shared.limits.output_bytes;
+        if before > most && flush.left <= most {
+            shared.queue_serve(connection);
+        }
+        if connection.wants_fill && flush.left < shared.limits.fill_bytes {
+            shared.queue_fill(connection);
+        }
+        let timer = Timer::Write(connection.id);
+        let at = shared.now.elapsed + shared.limits.write_timeout;
+        if flush.left == 0 {
+            shared.timers.clear(timer);
+        } else if flush.taken > 0 {
+            shared.timers.set(timer, at);
+        } else {
+            shared.timers.set_once(timer, at);
+        }
+        if flush.left > 0 && connection.ready.writable {
+            shared.queue_flush(connection);
+        }
+        if flush.left == 0 && connection.state == ConnectionState::Flushing {
+            self.shut_down(shared);
+        } else if flush.left == 0
+            && connection.output_ends
+            && connection.state == ConnectionState::Open
+        {
+            connection.end_output();
+            if connection.output_ends {
+                shared.timers.set_once(timer, at);
+            }
+        }
+    }
+
+    fn shut_down(&mut self, shared: &mut Shared) {
+        let connection = &mut self.connection;
+        if connection.shut_down() {
+            shared.close(connection, Closed::Finished);
+        } else if connection.state == ConnectionState::Lingering {
+            shared.timer_in(Timer::Linger(connection.id), LINGER);
+            shared.queue_serve(connection);
+        } else {
+            // TLS's last word must not be waited for forever.
+            shared.timer_in(Timer::Write(connection.id), shared.limits.write_timeout);
+        }
+    }
+
+    /// The kernel, or TLS, has given the connection up. After an error in what came by TLS an alert is to
+    /// be sent, so that one is closed gracefully. Returns the reason in words.
+    pub fn handle_io_error(&mut self, error: &io::Error, shared: &mut Shared) -> String {
+        let connection = &mut self.connection;
+        let mut reason = connection.transport.explain(error);
+        if connection.state == ConnectionState::Handshaking && !tls::is_of_tls(error) {
+            reason = format!(
+                "the TLS handshake failed: {reason}; is it TLS that is spoken at this port?"
+            );
+        }
+        connection.note_why(Closed::Broken(reason.clone()));
+        let has_alert = error.kind() == ErrorKind::InvalidData;
+        if has_alert && connection.state < ConnectionState::Flushing {
+            connection.finish();
+            shared.queue_flush(connection);
+        } else {
+            shared.close(connection, Closed::Broken(reason.clone()));
+        }
+        reason
+    }
+
+    /// Takes empty buffers back, and counts the memory of the others.
+    pub fn account<A: Application<Session = S>>(&mut self, app: &A, shared: &mut Shared) {
+        let Slot { connection, session } = self;
+        connection.reclaim(&mut shared.buffers);
+        if connection.state != ConnectionState::Closed {
+            let held = session.as_ref().map_or(0, |session| app.held_bytes(session));
+            let held = connection.buffered() + held;
+            shared.buffered = shared.buffered - connection.accounted + held;
+            connection.accounted = held;
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The policies of all connections, each kept once: most connections of a loop share one of a few, and
+//! an idle connection should not hold a copy.
+
+use std::time::Duration;
+
+use crate::application::{FlushAt, Framing, Policy};
+
+/// Policies by their number, and how many connections have each.
+#[derive(Debug)]
+pub struct Policies {
+    all: Vec<(Policy, usize)>,
+}
+
+impl Default for Policies {
+    fn default() -> Policies {
+        Policies { all: vec![(Policies::UNOPENED, 0)] }
+    }
+}
+
+impl Policies {
+    /// Of a connection that the application has not seen yet.
+    pub const UNOPENED: Policy = Policy {
+        framing: Framing::Bytes,
+        flush: FlushAt::TurnEnd,
+        reads_when_full: false,
+        drains_on_stop: true,
+        evictable: true,
+        input_timeout: Duration::from_secs(60),
+        line_pause: None,
+    };
+
+    /// The number of a policy, for a connection that is to have it.
+    pub fn take(&mut self, policy: Policy) -> u32 {
+        let known = self.all.iter().position(|(known, _)| *known == policy);
+        let place = known.or_else(|| self.all.iter().position(|(_, count)| *count == 0));
+        let place = place.unwrap_or_else(|| {
+            self.all.push((policy, 0));
+            self.all.len() - 1
+        });
+        self.all[place].0 = policy;
+        self.all[place].1 += 1;
+        place as u32 // There are no more of them than connections.
+    }
+
+    /// A connection does without its policy.
+    pub fn give_back(&mut self, number: u32) {
+        self.all[number as usize].1 -= 1;
+    }
+
+    pub fn get(&self, number: u32) -> &Policy {
+        &self.all[number as usize].0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_kept_once_and_its_number_is_used_again_when_nobody_has_it() {
+        let mut policies = Policies::default();
+        let (lines, longer) = (Policy::lines(10), Policy::lines(20));
+        let first = policies.take(lines);
+        assert_eq!(policies.take(lines), first);
+        let other = policies.take(longer);
+        assert_ne!(other, first);
+        policies.give_back(first);
+        assert_eq!(*policies.get(first), lines);
+        policies.give_back(first);
+        assert_eq!(policies.take(Policy::bytes()), first);
+        assert_eq!(*policies.get(other), longer);
+        assert_eq!(policies.all.len(), 2);
+    }
+}

@@ -1,0 +1,211 @@
+//! What all connections use, beside their slots: buffers, timers, the lists of the turn, and the counts.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::buffers::Buffers;
+use super::connection::Connection;
+use super::limits::{Limits, READ_BYTES_PER_TURN};
+use super::metrics::Metrics;
+use super::pace::{Allowance, CaughtUp};
+use super::policies::Policies;
+use super::state::ConnectionState;
+use super::timers::{Timer, Timers};
+use super::transport::Socket;
+use crate::application::{Closed, ConnectionId, ListenerId, Origin};
+use crate::clock::Now;
+use crate::tls::ClientTls;
+
+/// What all connections use, and what is counted of them.
+pub struct Shared {
+    pub limits: Limits,
+    /// The time of this turn.
+    pub now: Now,
+    pub timers: Timers,
+    /// By [`TlsId`](crate::application::TlsId): for dials.
+    pub client_tls: Vec<ClientTls>,
+    /// Where every read goes first; one for all connections.
+    pub scratch: Vec<u8>,
+    pub buffers: Buffers,
+    pub policies: Policies,
+    /// Memory that connections hold.
+    pub buffered: usize,
+    pub counts: Counts,
+    pub metrics: Arc<Metrics>,
+    /// Of the present step.
+    pub allowance: Allowance,
+    /// Up to when deadlines may be judged.
+    pub caught_up: CaughtUp,
+    /// Newcomers are answered and let go.
+    pub is_stopping: bool,
+    pub ready: Queue,
+    pub fill: Queue,
+    pub dirty: Queue,
+    pub closed: Queue,
+}
+
+/// Connections on which something is to be done, each once (the connection has a bit for each list), the
+/// one that waited longest first.
+#[derive(Debug, Default)]
+pub struct Queue {
+    ids: VecDeque<ConnectionId>,
+    /// How many were ever put on the list.
+    pub pushed: u64,
+    /// How many have left it.
+    pub popped: u64,
+}
+
+/// Connections that are not closed. The counts fall when one is closed, not when its slot is given
+/// back: else a crowd of newcomers at a limit would close too many or too few.
+#[derive(Debug, Default)]
+pub struct Counts {
+    by_listener: Vec<usize>,
+    /// Those that the loop answers before it stops.
+    pub draining: usize,
+}
+
+impl Queue {
+    fn push(&mut self, id: ConnectionId) {
+        self.ids.push_back(id);
+        self.pushed += 1;
+    }
+
+    pub fn pop(&mut self) -> Option<ConnectionId> {
+        let id = self.ids.pop_front()?;
+        self.popped += 1;
+        Some(id)
+    }
+
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+impl Shared {
+    pub fn new(limits: Limits, start: Instant, now: Now) -> Shared {
+        Shared {
+            limits,
+
+            now,
+            timers: Timers::default(),
+            client_tls: Vec::new(),
+            scratch: vec![0; READ_BYTES_PER_TURN],
+            buffers: Buffers::default(),
+            policies: Policies::default(),
+            buffered: 0,
+            counts: Counts::default(),
+            metrics: Arc::default(),
+            allowance: Allowance::new(start),
+            caught_up: CaughtUp::default(),
+            is_stopping: false,
+            ready: Queue::default(),
+            fill: Queue::default(),
+            dirty: Queue::default(),
+            closed: Queue::default(),
+        }
+    }
+
+    /// Puts a connection on the list of those that are served next.
+    pub fn queue_serve(&mut self, connection: &mut Connection<Socket>) {
+        if !std::mem::replace(&mut connection.read_pending, true) {
+            self.ready.push(connection.id);
+        }
+    }
+
+    /// Puts a connection on the list of those that are flushed next.
+    pub fn queue_flush(&mut self, connection: &mut Connection<Socket>) {
+        if !std::mem::replace(&mut connection.write_pending, true) {
+            self.dirty.push(connection.id);
+        }
+    }
+
+    /// Puts a connection on the list of those that are filled next.
+    pub fn queue_fill(&mut self, connection: &mut Connection<Socket>) {
+        if !std::mem::replace(&mut connection.fill_pending, true) {
+            self.fill.push(connection.id);
+        }
+    }
+
+    /// Counts a newcomer. Until its policy is known: one that was accepted may be owed an answer, one
+    /// that is dialled is not.
+    pub fn admit(&mut self, connection: &mut Connection<Socket>) {
+        self.counts.count_opened(connection.origin());
+        self.metrics.count_opened(connection.origin());
+        self.set_drains(connection, matches!(connection.origin(), Origin::Accepted(_)));
+        connection.policy = self.policies.take(Policies::UNOPENED);
+        connection.accounted = connection.buffered();
+        self.buffered += connection.accounted;
+        if self.is_stopping && connection.drains {
+            self.drain(connection);
+        }
+    }
+
+    pub fn set_drains(&mut self, connection: &mut Connection<Socket>, drains: bool) {
+        self.counts.draining -= usize::from(connection.drains);
+        self.counts.draining += usize::from(drains);
+        connection.drains = drains;
+    }
+
+    pub fn drain(&mut self, connection: &mut Connection<Socket>) {
+        if connection.state > ConnectionState::Open {
+            return; // It is on its way out.
+        }
+        connection.is_leaving = true;
+        connection.ready.readable = true;
+        // Until the last read brings something.
+        connection.is_owed_nothing =
+            connection.unsent() == 0 && !connection.is_waiting && connection.has_no_line();
+        self.queue_serve(connection);
+    }
+
+    pub fn finish(&mut self, connection: &mut Connection<Socket>) {
+        if connection.state < ConnectionState::Open {
+            return self.close(connection, Closed::Finished); // Nothing can be sent on it yet.
+        }
+        connection.finish();
+        self.queue_flush(connection);
+    }
+
+    pub fn close(&mut self, connection: &mut Connection<Socket>, why: Closed) {
+        if connection.close(why) {
+            self.counts.count_closed(connection.origin());
+            self.metrics.count_closed(connection.origin());
+            self.set_drains(connection, false);
+            self.closed.push(connection.id);
+        }
+    }
+
+    /// Sets a timer unless it is set.
+    pub fn timer_in(&mut self, timer: Timer, after: Duration) {
+        self.timers.set_once(timer, self.now.elapsed + after);
+    }
+}
+
+impl Counts {
+    /// Connections of a listener.
+    pub fn at(&self, listener: ListenerId) -> usize {
+        self.by_listener.get(usize::from(listener.0)).copied().unwrap_or(0)
+    }
+
+    fn count_opened(&mut self, origin: Origin) {
+        let Origin::Accepted(ListenerId(listener)) = origin else {
+            return;
+        };
+        let place = usize::from(listener);
+        if self.by_listener.len() <= place {
+            self.by_listener.resize(place + 1, 0);
+        }
+        self.by_listener[place] += 1;
+    }
+
+    fn count_closed(&mut self, origin: Origin) {
+        if let Origin::Accepted(ListenerId(listener)) = origin {
+            self.by_listener[usize::from(listener)] -= 1;
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What is known of a connection besides its bytes, each in as few bytes as it needs: there may be many
+//! idle connections.
+
+use std::time::Duration;
+
+use crate::application::{ListenerId, LoopId, Origin, Ticket};
+
+/// How far a connection's life has come. It goes one way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectionState {
+    /// A dial is under way; the socket can't be used yet.
+    Connecting,
+    /// TLS is being agreed on. A plain connection passes through this state within one step.
+    Handshaking,
+    /// What comes is handled.
+    Open,
+    /// Nothing more is handled; what is queued goes out.
+    Flushing,
+    /// All is out and we have shut down writing. What still comes is read and dropped, because
+    /// closing with unread input would send a reset that could overtake our last answer.
+    Lingering,
+    /// Nothing more happens; the slot is given back at the end of the turn.
+    Closed,
+}
+
+/// What the kernel said last, kept until it says otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    /// The other side is done, or something is wrong: the end must be read, so a short read is
+    /// no reason to wait for another edge. There will be none.
+    pub read_closed: bool,
+    /// The other side has sent urgent data (TCP's out-of-band byte): reads end early at its mark, so
+    /// on this connection a short read says nothing any more.
+    pub has_urgent: bool,
+}
+
+/// A call that is owed to the application, whether or not anything comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owed {
+    Nothing,
+    /// It has answered [`Next::Again`](crate::application::Next::Again).
+    Again,
+    /// It has answered [`Next::Probe`](crate::application::Next::Probe).
+    Probe,
+}
+
+/// An [`Origin`] without its number, which is kept beside the other flags of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OriginKind {
+    Accepted,
+    Dialled,
+    Loop,
+}
+
+pub(super) fn pack(origin: Origin) -> (OriginKind, u64) {
+    match origin {
+        Origin::Accepted(ListenerId(number)) => (OriginKind::Accepted, number.into()),
+        Origin::Dialled(Ticket(number)) => (OriginKind::Dialled, number),
+        Origin::Loop(LoopId(number)) => (OriginKind::Loop, number.into()),
+    }
+}
+
+pub(super) fn unpack(kind: OriginKind, number: u64) -> Origin {
+    match kind {
+        OriginKind::Accepted => Origin::Accepted(ListenerId(number as u16)),
+        OriginKind::Dialled => Origin::Dialled(Ticket(number)),
+        OriginKind::Loop => Origin::Loop(LoopId(number as u16)),
+    }
+}
+
+/// A time since the start of the loop: 64 bits last for five centuries.
+pub(super) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_unpacked_as_it_was_packed() {
+        let (largest, ticket) = (u16::MAX, Ticket(u64::MAX));
+        for origin in [
+            Origin::Accepted(ListenerId(largest)),
+            Origin::Dialled(ticket),
+            Origin::Loop(LoopId(largest)),
+        ] {
+            let (kind, number) = pack(origin);
+            assert_eq!(unpack(kind, number), origin);
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Steps 3 to 8 of the turn, in their order, and what they have in common: commands, and the stop.
+
+use super::EventLoop;
+use super::dialer::IN_PROCESS;
+use super::limits::{CALL_EFFORT, EFFORT_PER_LOOK, HANDSHAKE_EFFORT, MESSAGES_PER_TURN};
+use super::mailbox::Incoming;
+use super::pace::{Allowance, share};
+use super::serve::Served;
+use super::state::ConnectionState;
+use super::timers::Timer;
+use super::transport::Socket;
+use crate::application::{
+    Application, Closed, ClosedConnection, Command, ConnectionId, Control, Due, Origin, Refused,
+};
+use crate::clock::Now;
+
+impl<A: Application> EventLoop<A> {
+    /// Step 3. Accepts newcomers, and serves each ready connection within a budget.
+    pub(super) fn serve(&mut self) {
+        self.begin_step();
+        self.acceptor.accept(&mut self.app, &mut self.connections);
+        self.begin_step();
+        let count = self.connections.shared.ready.len();
+        let share = share(count);
+        for _ in 0..count {
+            let Some(id) = self.connections.shared.ready.pop() else {
+                break;
+            };
+            match self.connections.serve(id, share, &mut self.app) {
+                Served::Done => {}
+                Served::Connecting => {
+                    self.dialer.check(id, &mut self.app, &mut self.connections);
+                }
+                Served::Opened(Origin::Dialled(ticket)) => self.dialer.opened(ticket),
+                Served::Opened(_) => {}
+                Served::NotOpened(reason) => self.not_opened(id, &reason),
+            }
+            // Whom there is no time for stays in front of those that come to the list from now on.
+            if !self.connections.shared.allowance.spend(CALL_EFFORT) {
+                break;
+            }
+        }
+        self.run_commands();
+    }
+
+    /// A connection's handshake has failed: nobody has a session for it.
+    fn not_opened(&mut self, id: ConnectionId, reason: &str) {
+        if let Some((origin, peer)) = self.connections.origin(id) {
+            self.connections.abandon(id);
+            self.report_unopened(id, origin, peer, reason);
+        }
+    }
+
+    fn report_unopened(
+        &mut self,
+        id: ConnectionId,
+        origin: Origin,
+        peer: std::net::SocketAddr,
+        reason: &str,
+    ) {
+        let (app, connections) = (&mut self.app, &mut self.connections);
+        match origin {
+            Origin::Dialled(_) => self.dialer.attempt_failed(id, reason, app, connections),
+            Origin::Accepted(listener) => {
+                let why = Refused::Handshake(peer, reason.to_owned());
+                app.handle_refused(listener, &why, connections.shared.now);
+            }
+            Origin::Loop(_) => {} // That loop sees its end of the pair close.
+        }
+    }
+
+    /// Step 4. Whoever asked for it and has room appends to its output.
+    pub(super) fn fill(&mut self) {
+        self.begin_step();
+        for _ in 0..self.connections.shared.fill.len() {
+            let Some(id) = self.connections.shared.fill.pop() else {
+                return;
+            };
+            let effort = self.connections.fill(id, &mut self.app);
+            // Whom there was no time for is the first one next turn.
+            if !self.connections.shared.allowance.spend(CALL_EFFORT.saturating_add(effort)) {
+                return;
+            }
+        }
+    }
+
+    /// Step 5. One write for each connection with unsent bytes.
+    pub(super) fn flush(&mut self) {
+        self.begin_step();
+        for _ in 0..self.connections.shared.dirty.len() {
+            if let Some(id) = self.connections.shared.dirty.pop() {
+                self.connections.flush(id, &mut self.app);
+            }
+            if !self.connections.shared.allowance.spend(CALL_EFFORT) {
+                return;
+            }
+        }
+    }
+
+    /// Step 6. Messages and controls are fetched, and what is due is done.
+    ///
+    /// A deadline is judged only once all that came before it has been served
+    /// ([`CaughtUp`](super::pace::CaughtUp)): the bytes that meet it may lie in the kernel, because the
+    /// process was stopped or has had too much to do.
+    pub(super) fn handle_timers(&mut self) {
+        let shared = &mut self.connections.shared;
+        shared.caught_up.served(shared.ready.popped);
+        self.begin_step();
+        // First: what a thread has done in time may have met a deadline.
+        if std::mem::take(&mut self.was_woken) {
+            self.handle_messages();
+        }
+        self.begin_step();
+        self.judge();
+        self.handle_controls();
+        self.run_commands();
+    }
+
+    /// One wake-up may stand for many messages: what is over the budget is not forgotten.
+    fn handle_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            if !self.connections.shared.allowance.spend(CALL_EFFORT) {
+                break;
+            }
+            match self.inbox.poll() {
+                Some(incoming) => self.handle_incoming(incoming),
+                None => return,
+            }
+        }
+        self.was_woken = true;
+    }
+
+    fn handle_incoming(&mut self, incoming: Incoming<A::Message>) {
+        let (app, connections) = (&mut self.app, &mut self.connections);
+        match incoming {
+            Incoming::Message(message) => app.handle_message(message, connections.shared.now),
+            Incoming::LookedUp { name, result } => {
+                self.dialer.looked_up(&name, result, app, connections);
+            }
+            Incoming::Pair { from, stream } => {
+                let (socket, origin) = (Socket::Pair(stream), Origin::Loop(from));
+                let state = ConnectionState::Handshaking;
+                let id = connections.add(socket, IN_PROCESS, origin, state);
+                connections.open(id, app);
+            }
+            Incoming::Stop => self.stop(),
+        }
+    }
+
+    fn judge(&mut self) {
+        let judged = self.connections.shared.caught_up.up_to();
+        let mut postponed = Vec::new();
+        while self.connections.shared.allowance.spend(CALL_EFFORT)
+            && let Some((at, timer)) = self.connections.shared.timers.pop_due(judged)
+        {
+            match timer.connection() {
+                // More of what it sent, or room for what it is sent, is waiting to be used.
+                Some(id) if self.connections.is_behind(id) => postponed.push((at, timer)),
+                _ => self.handle_timer(timer),
+            }
+        }
+        for (at, timer) in postponed {
+            self.connections.shared.timers.set(timer, at);
+        }
+        if self.app.poll_timeout().is_some_and(|at| at <= judged) {
+            let connections = &mut self.connections;
+            let now = Now { elapsed: judged, ..connections.shared.now };
+            let mut is_behind = |id| connections.is_behind(id);
+            self.app.handle_timeout(&mut Due::new(now, &mut is_behind));
+        }
+    }
+
+    fn handle_timer(&mut self, timer: Timer) {
+        let connections = &mut self.connections;
+        match timer {
+            Timer::Input(id) => connections.close(id, Closed::InputTimeout),
+            Timer::LinePause(id) => connections.end_line(id),
+            Timer::Write(id) => connections.close(id, Closed::WriteTimeout),
+            Timer::Linger(id) => connections.close(id, Closed::Finished),
+            Timer::Opening(id) => {
+                let reason = match connections.state(id) {
+                    Some(ConnectionState::Connecting) => "no answer in time",
+                    _ => "the TLS handshake was not complete in time",
+                };
+                self.connections.close(id, Closed::Broken(reason.to_owned()));
+            }
+            Timer::Lookup(ticket) => {
+                self.dialer.look_up_is_late(ticket, &mut self.app, connections);
+            }
+            Timer::Accept => self.acceptor.resume(),
+            Timer::Shutdown => self.shutdown.expire(),
+        }
+    }
+
+    fn handle_controls(&mut self) {
+        let requests = self.controls.take();
+        let now = self.connections.shared.now;
+        if requests.reopen_log {
+            self.app.handle_control(Control::ReopenLog, now);
+        }
+        if requests.stop_by_signal {
+            self.shutdown.handle_signal(now.elapsed);
+        }
+        if requests.stop_by_signal || requests.lifeline_ended {
+            self.stop();
+        }
+    }
+
+    /// Does all that the application asked for, as far as there is time: after the lines, so that what it
+    /// has to say to others goes out with the same flush, after the timers, and after the closed.
+    pub(super) fn run_commands(&mut self) {
+        self.begin_step();
+        self.has_commands = true;
+        while self.connections.shared.allowance.is_left() {
+            let Some(command) = self.app.poll_command() else {
+                self.has_commands = false;
+                return;
+            };
+            let effort = match &command {
+                Command::Dial(dial) if dial.tls.is_some() => HANDSHAKE_EFFORT,
+                Command::Fill(_) | Command::Finish(_) => CALL_EFFORT,
+                _ => EFFORT_PER_LOOK,
+            };
+            self.run_command(command);
+            self.connections.shared.allowance.spend(effort);
+        }
+    }
+
+    fn run_command(&mut self, command: Command<A::Message>) {
+        let (app, connections) = (&mut self.app, &mut self.connections);
+        match command {
+            Command::Dial(dial) => self.dialer.dial(dial, app, connections, &mut self.inbox),
+            Command::Cancel(ticket) => self.dialer.cancel(ticket, connections),
+            Command::Resolve { ticket, name } => {
+                self.dialer.resolve(ticket, name, app, connections, &mut self.inbox);
+            }
+            Command::Fill(id) => connections.want_fill(id),
+            Command::Finish(id) => connections.finish(id),
+            Command::Close(id) => connections.close(id, Closed::Commanded),
+            Command::Run(job) => self.inbox.run(job),
+            Command::Stop => self.stop(),
+        }
+    }
+
+    /// Step 7. Gives back the slots of connections that are closed.
+    pub(super) fn reap(&mut self) {
+        self.begin_step();
+        let mut any = false;
+        while self.connections.shared.allowance.spend(CALL_EFFORT)
+            && let Some(slot) = self.connections.reap()
+        {
+            any = true;
+            let (connection, session) = (slot.connection, slot.session);
+            let (id, peer, origin) = (connection.id, connection.peer, connection.origin());
+            let why = connection.why.as_deref().unwrap_or(&Closed::Finished);
+            if let Some(session) = session {
+                let closed = ClosedConnection { id, peer, origin, why };
+                self.app.handle_closed(closed, session, self.connections.shared.now);
+            } else if !connection.is_reported {
+                self.report_unopened(id, origin, peer, &why.to_string());
+            }
+        }
+        if any {
+            self.acceptor.resume();
+            self.run_commands(); // No event may come that would let them be asked for.
+        }
+        self.check_shutdown();
+    }
+
+    /// Step 8. The turn is over.
+    pub(super) fn end_turn(&mut self) {
+        self.connections.shared.metrics.count_turn();
+        self.app.handle_turn_end();
+    }
+
+    /// Begins to stop. Said twice, it is done once.
+    pub(super) fn stop(&mut self) {
+        let now = self.connections.shared.now;
+        if !self.shutdown.begin(now.elapsed) {
+            return;
+        }
+        // One that has ended needs not be told.
+        self.stop_with.drain(..).for_each(|other| drop(other.stop()));
+        let until = now.elapsed + self.connections.shared.limits.grace;
+        self.connections.shared.timers.set(Timer::Shutdown, until);
+        self.acceptor.stop();
+        self.connections.drain();
+        self.app.handle_stop(now);
+    }
+
+    /// Leaves once nobody has anything to wait for.
+    pub(super) fn check_shutdown(&mut self) {
+        let is_answered = self.acceptor.is_empty() && self.connections.shared.counts.draining == 0;
+        if self.shutdown.is_under_way() && is_answered && self.app.may_stop() {
+            self.shutdown.end();
+        }
+    }
+
+    /// What follows has the time of a step of its own.
+    fn begin_step(&mut self) {
+        self.connections.shared.allowance = Allowance::new(self.start);
+    }
+}

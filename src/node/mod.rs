@@ -1,0 +1,260 @@
+//! From a configuration to what runs: ports, TLS, loops and their applications, the process's signals
+//! and limits. The only layer that knows both the event loop and what runs on it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | one server of the herd: binds, runs, ends |
+//! | `places.rs` | the Places server |
+//! | `loops.rs` | the further loops of a server, each on a thread of its own |
+//! | `process.rs` | what belongs to the process: signals, the lifeline, descriptors, random numbers |
+//!
+//! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
+//! ports changes nothing.
+
+mod loops;
+mod places;
+pub mod process;
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+pub use places::run_places;
+pub use process::{LIFELINE, lifeline_has_ended};
+
+use crate::application::{LoopId, TlsId};
+use crate::clock::{Now, WallTime};
+use crate::config::Config;
+use crate::errors::plain;
+use crate::event_loop::{self, Controls, EventLoop, Listen, Sharing, Stopped};
+use crate::limits::{EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES, Limits, SHUTDOWN_GRACE};
+use crate::logging::{self, Log, stderr, target};
+use crate::places::Provider;
+use crate::server::{CLIENTS, FIRST_LOOP, PEERS, Server, Setup};
+use crate::tls::{ClientTls, Remedies, TlsError};
+
+/// Why a server could not start, or could not go on.
+#[derive(Debug)]
+pub enum RunError {
+    /// A port can't be listened on.
+    Bind { what: &'static str, address: SocketAddr, error: io::Error },
+    /// The kernel refused what the server can't do without.
+    Kernel { what: &'static str, error: io::Error },
+    /// TLS with the Places service can't be set up.
+    Tls(TlsError),
+    /// One of the server's other loops failed, for this reason.
+    Loop(String),
+    /// A second signal ended it before it had stopped.
+    Hurried,
+}
+
+/// A loop of a server, before it runs.
+type ServerLoop = EventLoop<Server>;
+
+/// Runs server number `index` of the configuration until it is stopped.
+pub fn run(config: &Config, index: usize, log: Log) -> Result<(), RunError> {
+    let own = &config.servers[index];
+    logging::set_loop_number(FIRST_LOOP.0 + 1);
+    let max_clients = process::max_clients(config, own.neighbours.len()).div_ceil(config.loops);
+    let mut first = new_loop(config, index, FIRST_LOOP, &log)?;
+    let peers = bind(&mut first, "neighbours", peers_port(own.peer_listen))?;
+    let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
+    let port = clients_port(config, own.listen, max_clients, sharing);
+    let listen = bind(&mut first, "clients", port)?;
+    watch_controls(&mut first)?;
+    let mut further = Vec::new();
+    for number in 1..config.loops {
+        let mut next = new_loop(config, index, LoopId(number as u16), &log)?;
+        let port = clients_port(config, listen, max_clients, Sharing::Further);
+        bind(&mut next, "clients", port)?;
+        further.push(next);
+    }
+    loops::start(&mut first, further)?;
+    let text = format!("{} listens on {listen}, for neighbours on {peers}", own.name);
+    print_listening(&text, &config.places.warnings);
+    let mut stopped = first.run().map_err(kernel("wait for events"))?;
+    match stopped.app.take_failure() {
+        Some(reason) => Err(RunError::Loop(reason)),
+        None => end(&mut stopped, &log),
+    }
+}
+
+/// One loop of a server.
+fn new_loop(
+    config: &Config,
+    index: usize,
+    number: LoopId,
+    log: &Log,
+) -> Result<ServerLoop, RunError> {
+    let (epoch, seed) = process::fresh_run()?;
+    let client_tls = places_tls(config)?;
+    // The loop numbers what it is given from 0 on.
+    let tls = client_tls.is_some().then_some(TlsId(0));
+    let log = Some(log.clone());
+    let setup = Setup { config, index, number, epoch, seed, tls, log, now: start_time() };
+    let limits = loop_limits(&config.limits, config.loops);
+    let mut new = EventLoop::new(Server::new(setup), limits).map_err(kernel("make a poll"))?;
+    if let Some(client_tls) = client_tls {
+        new.client_tls(client_tls);
+    }
+    Ok(new)
+}
+
+/// How TLS is spoken with the Places service, if the server asks one.
+fn places_tls(config: &Config) -> Result<Option<ClientTls>, RunError> {
+    let places = &config.places;
+    if places.provider() == Provider::Offline {
+        return Ok(None);
+    }
+    let remedies = Remedies { authorities: "the file of --places-ca", address: "--places-url" };
+    let tls = ClientTls::new(&places.endpoint.host, places.ca.as_ref(), &[HTTP_ALPN], remedies);
+    tls.map(Some).map_err(RunError::Tls)
+}
+
+/// The bounds of one of `loops` loops: buffers together are a bound of the whole server.
+fn loop_limits(limits: &Limits, loops: usize) -> event_loop::Limits {
+    event_loop::Limits {
+        output_bytes: limits.output_bytes,
+        fill_bytes: LINK_OUTPUT_BYTES,
+        buffer_bytes: limits.buffer_bytes.div_ceil(loops),
+        write_timeout: limits.write_timeout,
+        handshake_timeout: limits.line_timeout,
+        grace: SHUTDOWN_GRACE,
+    }
+}
+
+/// The clients' port. At the configured limit the client idle for longest makes room; beyond what the
+/// descriptors suffice for, newcomers wait in the kernel.
+fn clients_port(
+    config: &Config,
+    address: SocketAddr,
+    max_clients: usize,
+    sharing: Sharing,
+) -> Listen {
+    Listen {
+        connections: config.limits.client_connections.div_ceil(config.loops),
+        max_open: max_clients,
+        evict_after: Some(EVICT_IDLE_AFTER),
+        sharing,
+        ..Listen::on(CLIENTS, address)
+    }
+}
+
+/// The neighbours' port. The server itself bounds how many peers may be unidentified. A peer that connects
+/// while the server stops would be sent nothing that it needs, so none is accepted any more.
+fn peers_port(address: SocketAddr) -> Listen {
+    Listen { connections: usize::MAX, accept_on_stop: false, ..Listen::on(PEERS, address) }
+}
+
+/// Listens, and returns the address with the port that the kernel chose where none was asked for.
+fn bind<A: crate::application::Application>(
+    event_loop: &mut EventLoop<A>,
+    what: &'static str,
+    port: Listen,
+) -> Result<SocketAddr, RunError> {
+    let address = port.address;
+    event_loop.listen(port).map_err(|error| RunError::Bind { what, address, error })
+}
+
+/// From now on signals and the supervisor's lifeline are events of this loop.
+fn watch_controls<A: crate::application::Application>(
+    event_loop: &mut EventLoop<A>,
+) -> Result<(), RunError> {
+    let lifeline = process::lifeline().map_err(kernel("watch the supervisor's pipe"))?;
+    let signals = process::control_signals();
+    let controls = Controls { signals, request: process::request_of, lifeline };
+    event_loop.watch_controls(controls).map_err(kernel("watch for signals"))?;
+    process::unblock_signals();
+    process::reap(); // Orphans that had ended before.
+    Ok(())
+}
+
+/// What the log says of the end, and what the end means for the caller.
+fn end(stopped: &mut Stopped<Server>, log: &Log) -> Result<(), RunError> {
+    if stopped.grace_expired {
+        record_unfinished(stopped);
+    }
+    finish(stopped.app.log_name(), stopped.hurried, log)
+}
+
+/// The log's last records, unless a second signal ended the server: then its caller writes them.
+fn finish(log_name: &str, is_hurried: bool, log: &Log) -> Result<(), RunError> {
+    if is_hurried {
+        return Err(RunError::Hurried);
+    }
+    log::info!(target: target::LOOP, "{log_name} has stopped.");
+    log.finish();
+    Ok(())
+}
+
+fn record_unfinished(stopped: &Stopped<Server>) {
+    let server = &stopped.app;
+    let acknowledged = match server.herd().is_settled() {
+        true => "all updates are acknowledged",
+        false => "not all updates are acknowledged",
+    };
+    // Not limited: a server stops once.
+    log::warn!(
+        target: target::LOOP,
+        "{} stopped before all was answered or acknowledged: after {} s {} still connected, and \
+         {acknowledged}.",
+        server.log_name(),
+        SHUTDOWN_GRACE.as_secs(),
+        clients_are(stopped.still_open),
+    );
+}
+
+/// "1 client is", "2 clients are".
+fn clients_are(count: usize) -> String {
+    if count == 1 { "1 client is".to_owned() } else { format!("{count} clients are") }
+}
+
+/// Prints where the server listens on standard error, for people and scripts that wait for it. On a
+/// terminal the configuration's warnings follow; scripts find them in the log, and a supervisor has
+/// printed them already.
+fn print_listening(text: &str, warnings: &[String]) {
+    log::info!(target: target::LOOP, "{text}.");
+    stderr::print_line(text);
+    if io::stderr().is_terminal() && std::env::var_os(LIFELINE).is_none() {
+        let print = |warning| stderr::print_line(&format!("herd-mio: warning: {warning}"));
+        warnings.iter().for_each(print);
+    }
+}
+
+/// The time at which a loop is made, by both clocks.
+fn start_time() -> Now {
+    let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_nanos() as i128,
+        Err(before) => -(before.duration().as_nanos() as i128),
+    };
+    Now { elapsed: Duration::ZERO, wall: WallTime(since_1970) }
+}
+
+fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |error| RunError::Kernel { what, error }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Bind { what, address, error } => {
+                let remedy = match error.kind() {
+                    io::ErrorKind::AddrInUse => "stop the program that has it, or choose another",
+                    io::ErrorKind::PermissionDenied => "choose one above 1023",
+                    _ => "check the address",
+                };
+                write!(f, "can't listen for {what} on {address}: {}; {remedy}", plain(error))
+            }
+            RunError::Kernel { what, error } => write!(f, "can't {what}: {}", plain(error)),
+            RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
+            RunError::Loop(reason) => f.write_str(reason),
+            RunError::Hurried => f.write_str("was signalled twice, and ends without waiting"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// The protocol that is spoken over TLS (RFC 7301).
+const HTTP_ALPN: &str = "http/1.1";

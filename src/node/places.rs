@@ -1,0 +1,60 @@
+//! The Places server as a process: its port, its certificate, its loop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{
+    RunError, bind, clients_are, finish, kernel, loop_limits, print_listening, process,
+    watch_controls,
+};
+use crate::config::{Config, PLACES_SERVICE};
+use crate::event_loop::{EventLoop, Listen, Security};
+use crate::limits::{EVICT_IDLE_AFTER, Limits, SHUTDOWN_GRACE};
+use crate::logging::{Log, target};
+use crate::places::gazetteer::Gazetteer;
+use crate::places_server::{HTTPS, PlacesServer, Setup};
+use crate::tls::ServerTls;
+
+/// Runs a Places server at `address` until it is stopped. Of the configuration it needs the API key, which
+/// its clients must send, and the warnings.
+pub fn run_places(
+    config: &Config,
+    address: SocketAddr,
+    tls: ServerTls,
+    log: Log,
+) -> Result<(), RunError> {
+    let limits = Limits::default();
+    let max_open = process::max_http_clients(&limits);
+    let setup = Setup {
+        // Before the first client comes: whoever starts a Places server will ask it for places.
+        gazetteer: Arc::new(Gazetteer::unpack()),
+        key: config.places.key.clone(),
+        log_name: PLACES_SERVICE.to_owned(),
+        limits: limits.clone(),
+        log: Some(log.clone()),
+    };
+    let app = PlacesServer::new(setup);
+    let mut event_loop =
+        EventLoop::new(app, loop_limits(&limits, 1)).map_err(kernel("make a poll"))?;
+    let port = Listen {
+        security: Security::Tls(tls),
+        connections: limits.client_connections,
+        max_open,
+        evict_after: Some(EVICT_IDLE_AFTER),
+        ..Listen::on(HTTPS, address)
+    };
+    let listening = bind(&mut event_loop, "visitors", port)?;
+    watch_controls(&mut event_loop)?;
+    print_listening(&format!("{PLACES_SERVICE} listens on {listening}"), &config.places.warnings);
+    let stopped = event_loop.run().map_err(kernel("wait for events"))?;
+    if stopped.grace_expired {
+        // Not limited: a server stops once.
+        log::warn!(
+            target: target::LOOP,
+            "{PLACES_SERVICE} stopped before all was answered: after {} s {} still connected.",
+            SHUTDOWN_GRACE.as_secs(),
+            clients_are(stopped.still_open),
+        );
+    }
+    finish(PLACES_SERVICE, stopped.hurried, &log)
+}

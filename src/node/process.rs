@@ -1,0 +1,226 @@
+//! What belongs to the process: its signals, a supervisor's lifeline, its descriptors, its random numbers.
+//!
+//! A process inherits from its parent what it must not depend on: signals that are blocked or ignored,
+//! children that another program has started, a terminal that may go away.
+//!
+//! A signal mask and ignored signals survive fork and exec, so each process sets its own
+//! ([`begin`]), at the start of `main` and before any thread, for threads inherit the mask, too.
+//!
+//! | signal | known state |
+//! |---|---|
+//! | SIGTERM, SIGINT, SIGCHLD | not blocked, handled |
+//! | SIGUSR1 | blocked until it is handled: unhandled it would end a process that just starts |
+//! | SIGHUP | the same where there is no terminal; ignored where the parent ignored it (`nohup`) |
+//! | SIGTTOU | blocked: the kernel then permits writing to a terminal with `tostop` |
+//! | SIGXFSZ | handled, so that a write past `ulimit -f` fails with an error, like a full disk |
+//! | SIGPIPE | ignored (by Rust's standard library) |
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+use super::{RunError, kernel};
+use crate::application::Control;
+use crate::config::Config;
+use crate::event_loop::Request;
+use crate::limits::{Limits, MAX_UNIDENTIFIED_PEERS};
+use crate::logging::target;
+use crate::places::Provider;
+use crate::protocol::Epoch;
+
+/// What the process found when it began.
+struct Found {
+    ignores_sighup: bool,
+    has_terminal: bool,
+}
+
+static FOUND: OnceLock<Found> = OnceLock::new();
+
+/// Sets every relevant signal to a known state. Call this once, before any thread is started.
+pub fn begin() {
+    let found = FOUND.get_or_init(look);
+    let mut blocked = log_signals();
+    if found.has_terminal {
+        // It means that the terminal was closed: a process that still waits for a file should end.
+        blocked.remove(Signal::SIGHUP);
+    }
+    // Blocked, not handled: after a handler the kernel would send it again for the same write.
+    blocked.add(Signal::SIGTTOU);
+    // It fails only for masks that the kernel does not know.
+    let _ = blocked.thread_set_mask();
+    // Nothing reads the flag: the handler only keeps the signal from killing the process.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    name_process();
+}
+
+/// The signals by which an operator controls a process, and the one about its children.
+pub fn control_signals() -> Vec<i32> {
+    let mut signals = vec![SIGTERM, SIGINT, SIGUSR1, SIGCHLD];
+    if !FOUND.get_or_init(look).ignores_sighup {
+        signals.push(SIGHUP);
+    }
+    signals
+}
+
+/// Delivers the signals that came before they were handled, and all later ones. To be called on the main
+/// thread once [`control_signals`] are handled.
+pub fn unblock_signals() {
+    // It fails only for signals that the kernel does not know.
+    let _ = log_signals().thread_unblock();
+}
+
+/// What a signal asks of a server. Called by its loop for each of [`control_signals`] that came.
+pub fn request_of(signal: i32) -> Option<Request> {
+    match signal {
+        SIGHUP if has_lost_its_terminal() => Some(Request::Stop),
+        SIGHUP | SIGUSR1 => Some(Request::Control(Control::ReopenLog)),
+        SIGCHLD => {
+            // A server starts no process: these are orphans that it has inherited, as the first
+            // process of a container does.
+            reap();
+            None
+        }
+        _ => Some(Request::Stop),
+    }
+}
+
+/// The pipe on standard input of a process that a supervisor has started; none if no supervisor has.
+pub fn lifeline() -> io::Result<Option<OwnedFd>> {
+    match std::env::var_os(LIFELINE) {
+        Some(_) => Ok(Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?)),
+        None => Ok(None),
+    }
+}
+
+/// Whether this process has a lifeline that has ended. Only after a loop has watched it: before, this
+/// would wait.
+pub fn lifeline_has_ended() -> bool {
+    std::env::var_os(LIFELINE).is_some()
+        && rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) == Ok(0)
+}
+
+/// Identifies one run of a server: its epoch, which neighbours learn, and its seed, which is secret. Both
+/// are the operating system's random numbers.
+pub(super) fn fresh_run() -> Result<(Epoch, u128), RunError> {
+    let (mut epoch, mut seed) = ([0; 8], [0; 16]);
+    for bytes in [&mut epoch[..], &mut seed[..]] {
+        getrandom::fill(bytes).map_err(|error| kernel("get random numbers")(error.into()))?;
+    }
+    // 0 stands for no epoch.
+    Ok((Epoch(u64::from_ne_bytes(epoch).max(1)), u128::from_ne_bytes(seed)))
+}
+
+/// The number of clients for which the descriptors of this process suffice, in all its loops, once it
+/// has raised its own limit as far as it may. Descriptors for neighbours, unidentified peers,
+/// connections with the Places service, the log and the loops are set aside, so that a crowd of clients
+/// can't cut the herd in pieces.
+pub(super) fn max_clients(config: &Config, neighbours: usize) -> usize {
+    let queries = match config.places.provider() {
+        Provider::Offline => 0,
+        // While a kept connection is silent, a fresh one carries its query, too.
+        _ => 2 * config.places.max_in_flight,
+    };
+    let set_aside =
+        config.loops * OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS + 4 * neighbours + queries;
+    max_open(config.limits.client_connections, set_aside)
+}
+
+/// The same for the clients of a Places server.
+pub(super) fn max_http_clients(limits: &Limits) -> usize {
+    max_open(limits.client_connections, OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS)
+}
+
+fn max_open(wanted: usize, set_aside: usize) -> usize {
+    let needed = (wanted + set_aside) as u64;
+    let descriptors = raise_descriptors(needed);
+    // With very few descriptors the shares shrink, down to half of what there is.
+    let set_aside = (set_aside as u64).min(descriptors / 2);
+    let clients = usize::try_from(descriptors - set_aside).unwrap_or(usize::MAX);
+    if clients < wanted {
+        // Not limited: once, at the start.
+        log::warn!(
+            target: target::LOOP,
+            "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
+             that `client_connections` allows: raise the limit (ulimit -n). More wait to be accepted."
+        );
+    }
+    clients
+}
+
+/// The signals that reopen the log. (SIGHUP may mean more.)
+fn log_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGUSR1, Signal::SIGHUP])
+}
+
+/// Raises the limit on open descriptors to `needed`, as far as allowed, and returns the limit.
+pub fn raise_descriptors(needed: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let most = limit.maximum.unwrap_or(u64::MAX);
+        let raised = Rlimit { current: Some(needed.min(most)), maximum: limit.maximum };
+        // If that is not allowed, continue with the current limit.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Whether the process had a controlling terminal at its start and has none now because it was
+/// closed. SIGHUP then stops the process instead of reopening the log.
+pub fn has_lost_its_terminal() -> bool {
+    FOUND.get_or_init(look).has_terminal && open_terminal() == Err(Errno::NXIO)
+}
+
+/// Collects every child that has ended, also those that this process did not start: the first
+/// process of a container inherits the orphans of all others, and `exec` in a shell its jobs.
+pub fn reap() -> Vec<(Pid, ExitStatus)> {
+    let mut ended = Vec::new();
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => ended.push((pid, ExitStatus::from_raw(status.as_raw()))),
+            Err(Errno::INTR) => {}
+            // None has ended, or there is none.
+            Ok(None) | Err(_) => return ended,
+        }
+    }
+}
+
+fn look() -> Found {
+    Found { ignores_sighup: ignores(SIGHUP), has_terminal: open_terminal().is_ok() }
+}
+
+/// Whether a signal is ignored. Without `/proc` there is no way to know without `unsafe`, and the
+/// answer is no.
+fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
+fn open_terminal() -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open("/dev/tty", flags, Mode::empty()).map(drop)
+}
+
+/// A process that was started as `/proc/self/exe` is called `exe` by `ps` and `top`.
+fn name_process() {
+    const NAME: &str = "/proc/self/comm";
+    if std::fs::read(NAME).is_ok_and(|name| name == b"exe\n") {
+        let _ = std::fs::write(NAME, env!("CARGO_PKG_NAME"));
+    }
+}
+
+/// Set in the environment of a process whose standard input is a supervisor's lifeline.
+pub const LIFELINE: &str = "HERD_MIO_LIFELINE";
+/// Of each loop: standard streams, poll, waker, signals, listeners, log, a look-up, links to other
+/// loops, and some to spare.
+const OWN_DESCRIPTORS: usize = 24;

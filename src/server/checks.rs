@@ -1,0 +1,131 @@
+//! Checks of neighbours that are connected: do their settings differ from ours, and do two servers have
+//! one name? Each is a warning, once, then at growing intervals, and once more when it is over.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Server;
+use crate::clock::Now;
+use crate::herd::{Differing, NeighbourId};
+use crate::limits::NAMESAKES_RESET_AFTER;
+use crate::logging::{Escaped, LastingProblem, target};
+
+/// What may be wrong with one neighbour.
+#[derive(Debug)]
+pub(super) struct Checks {
+    dialect: LastingProblem,
+    clients: LastingProblem,
+    ahead: LastingProblem,
+    namesakes: LastingProblem,
+}
+
+impl Checks {
+    pub(super) fn new() -> Checks {
+        let new = || LastingProblem::new(Duration::ZERO);
+        Checks { dialect: new(), clients: new(), ahead: new(), namesakes: new() }
+    }
+}
+
+impl Server {
+    /// Looks what is wrong with a neighbour that has just said something from `peer`: a HELLO, its
+    /// settings, or a MARK, as it does each heartbeat.
+    pub(super) fn check_neighbour(&mut self, neighbour: NeighbourId, peer: SocketAddr, now: Now) {
+        let ours = self.herd.settings().common();
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        let (name, checks) = (&known.log_name, &mut known.checks);
+        if let Some(Differing { dialect, max_clients, max_future }) = self.herd.differing(neighbour)
+        {
+            let own = Escaped(ours.dialect);
+            check_setting(&mut checks.dialect, name, "dialect", dialect.as_ref(), own, now);
+            check_setting(
+                &mut checks.clients,
+                name,
+                "max_clients",
+                max_clients.as_ref(),
+                ours.max_clients,
+                now,
+            );
+            let millis = |millis: u64| format!("{millis} ms");
+            let theirs = max_future.map(millis);
+            check_setting(
+                &mut checks.ahead,
+                name,
+                "max_future",
+                theirs.as_ref(),
+                millis(ours.max_future),
+                now,
+            );
+        }
+        if self.herd.has_namesakes(neighbour, now) {
+            if let Some(lasting) = checks.namesakes.occurs(now.elapsed) {
+                // Not limited: `LastingProblem` says when.
+                log::warn!(
+                    target: target::LINK,
+                    "Two servers or more call themselves {name}, and push each other off the neighbours' port; \
+                     this one calls from {peer}. Stop one or rename it{lasting}."
+                );
+            }
+        } else if let Some(time) = checks.namesakes.is_over(now.elapsed) {
+            let seconds = time.as_secs();
+            // Not limited: `LastingProblem` says when.
+            log::warn!(target: target::LINK, "Only one server calls itself {name} now. There were more for {seconds} s.");
+        }
+    }
+
+    /// Looks whether somebody has just said HELLO from `peer` by this server's own name.
+    pub(super) fn check_own_name(&mut self, peer: SocketAddr, now: Now) {
+        if self.herd.namesake_at() == Some(now.elapsed)
+            && let Some(lasting) = self.own_name.occurs(now.elapsed)
+        {
+            let name = &self.herd.settings().name;
+            // Not limited: `LastingProblem` says when.
+            log::warn!(
+                target: target::LINK,
+                "Another server says HELLO from {peer} by this one's own name, {name}. Stop one or rename \
+                 it{lasting}."
+            );
+        }
+    }
+
+    /// Looks whether nobody calls by this server's name any more.
+    pub(super) fn check_own_name_is_free(&mut self, now: Now) {
+        if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_RESET_AFTER <= now.elapsed)
+            && let Some(time) = self.own_name.is_over(now.elapsed)
+        {
+            let (name, seconds) = (&self.herd.settings().name, time.as_secs());
+            // Not limited: `LastingProblem` says when.
+            log::warn!(
+                target: target::LINK,
+                "No other server says HELLO by the name {name} now. One did for {seconds} s."
+            );
+        }
+    }
+}
+
+fn check_setting(
+    problem: &mut LastingProblem,
+    name: &str,
+    setting: &str,
+    theirs: Option<&impl Display>,
+    ours: impl Display,
+    now: Now,
+) {
+    if let Some(theirs) = theirs {
+        if let Some(lasting) = problem.occurs(now.elapsed) {
+            // Not limited: `LastingProblem` says when.
+            log::warn!(
+                target: target::LINK,
+                "{name} has `{setting}` = {theirs}, and this server {ours}. It must be the same in the whole \
+                 herd{lasting}."
+            );
+        }
+    } else if let Some(time) = problem.is_over(now.elapsed) {
+        let seconds = time.as_secs();
+        // Not limited: `LastingProblem` says when.
+        log::warn!(
+            target: target::LINK,
+            "{name} has the same `{setting}` as this server now. It differed for {seconds} s."
+        );
+    }
+}

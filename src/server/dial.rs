@@ -1,0 +1,310 @@
+//! Dialling: from a neighbour that the herd's core wants to be connected to, to a link that is of use.
+//!
+//! The loop looks names up and connects; a [`Attempts`] knows which addresses were tried. A dial is over
+//! when the neighbour has said RESUME, or when each of its addresses was tried: only then does the
+//! herd's core hear that it failed, and pauses.
+//!
+//! [`Attempts`]: super::attempts::Attempts
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Server;
+use super::records::HerdLog;
+use crate::application::{Command, Dial, DialEvent, Due, Freshness, Start, Target, Ticket};
+use crate::clock::Now;
+use crate::herd::NeighbourId;
+use crate::limits::{LOOKUP_REFRESH, LOOKUP_WAIT};
+use crate::logging::target;
+
+/// The first ticket of the queries for places. Those below are for neighbours.
+pub const PLACES_TICKETS: u64 = 1 << 63;
+/// The first ticket of look-ups of neighbours' names without a dial.
+const LOOK_UP_TICKETS: u64 = 1 << 62;
+
+/// Makes tickets. Each dial and look-up of a neighbour has its own, so that news of one that was replaced is not
+/// taken for news of the next.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    last: u64,
+}
+
+/// What a ticket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Dial(NeighbourId),
+    LookUp(NeighbourId),
+    Places,
+}
+
+impl Tickets {
+    fn next(&mut self, first: u64, neighbour: NeighbourId) -> Ticket {
+        self.last += 1;
+        let serial = (self.last << u16::BITS) % LOOK_UP_TICKETS;
+        Ticket(first | serial | u64::from(neighbour.0))
+    }
+}
+
+/// What a ticket of this server is for.
+pub(super) fn purpose(Ticket(ticket): Ticket) -> Purpose {
+    let neighbour = NeighbourId(ticket as u16);
+    match ticket {
+        PLACES_TICKETS.. => Purpose::Places,
+        LOOK_UP_TICKETS.. => Purpose::LookUp(neighbour),
+        _ => Purpose::Dial(neighbour),
+    }
+}
+
+impl Server {
+    /// Begins to dial a neighbour.
+    pub(super) fn begin_round(&mut self, neighbour: NeighbourId) {
+        let patience = self.dial_patience();
+        let elapsed = self.now.elapsed;
+        let known = self.neighbour(neighbour);
+        let to = known.target.clone();
+        match &to {
+            Target::Address(address) => {
+                known.attempts.begin(Some(*address));
+                known.attempt_until = Some(elapsed + patience);
+                log::debug!(target: target::LINK, "Dialling {} at {address}.", known.log_name);
+            }
+            Target::Name(name) => {
+                known.attempts.begin(None);
+                known.attempt_until = None; // Until the look-up brings an address.
+                log::debug!(target: target::LINK, "Dialling {} at {name}.", known.log_name);
+            }
+            Target::Loop(_) => {
+                known.attempts.begin(None);
+                known.attempt_until = None;
+            }
+        }
+        let (start, limit) = (known.attempts.start(), known.attempts.limit());
+        self.dial(neighbour, to, start, limit);
+    }
+
+    /// Tries the next address of the round, if one is left.
+    fn try_next(&mut self, neighbour: NeighbourId, otherwise: &str, now: Now) {
+        let patience = self.dial_patience();
+        let known = self.neighbour(neighbour);
+        match known.attempts.next() {
+            Some(address) => {
+                let time = known.attempts.time(patience);
+                known.attempt_until = Some(now.elapsed + time);
+                self.dial(neighbour, Target::Address(address), Start::Best, time);
+            }
+            None => {
+                let reason = known.attempts.give_up(otherwise);
+                self.link_failed(neighbour, &reason, now);
+            }
+        }
+    }
+
+    fn dial(&mut self, neighbour: NeighbourId, to: Target, start: Start, limit: Duration) {
+        let patience = self.dial_patience();
+        let ticket = self.tickets.next(0, neighbour);
+        let is_another_loop = matches!(to, Target::Loop(_));
+        let is_whole_round = matches!(to, Target::Name(_));
+        self.neighbour(neighbour).dial = Some(ticket);
+        self.commands.push_back(Command::Dial(Dial {
+            attempt_timeout: limit.min(patience),
+            timeout: if is_whole_round { patience } else { self.time_of(neighbour) },
+            from: (!is_another_loop).then_some(self.peers_address),
+            start,
+            freshness: Freshness::Ask(LOOKUP_WAIT.min(patience)),
+            ..Dial::new(ticket, to)
+        }));
+    }
+
+    /// How long the address that is tried has time.
+    fn time_of(&self, neighbour: NeighbourId) -> Duration {
+        self.neighbours[usize::from(neighbour.0)].attempts.time(self.dial_patience())
+    }
+
+    /// What one address may take if it is the only one, and a look-up: as long as the herd's core waits,
+    /// which starts to count at the same moments.
+    fn dial_patience(&self) -> Duration {
+        3 * self.heartbeat
+    }
+
+    /// Forgets a dial, and what is being tried.
+    pub(super) fn cancel_dial(&mut self, neighbour: NeighbourId) {
+        let known = self.neighbour(neighbour);
+        known.attempt_until = None;
+        if let Some(ticket) = known.dial.take() {
+            self.commands.push_back(Command::Cancel(ticket));
+        }
+    }
+
+    /// News of a dial.
+    pub(super) fn neighbour_dial(
+        &mut self,
+        neighbour: NeighbourId,
+        ticket: Ticket,
+        event: DialEvent<'_>,
+        now: Now,
+    ) {
+        let patience = self.dial_patience();
+        let Some(known) = self.neighbours.get_mut(usize::from(neighbour.0)) else {
+            return;
+        };
+        if known.dial != Some(ticket) {
+            return; // It was given up, or replaced, before this news came.
+        }
+        match event {
+            DialEvent::Resolved(addresses) => {
+                if matches!(known.target, Target::Name(_)) && known.attempts.awaits_addresses() {
+                    known.attempts.resolved(addresses);
+                    self.resolved(neighbour, addresses, now);
+                }
+            }
+            DialEvent::Connecting(address) => {
+                known.attempts.trying(address);
+                known.attempt_until = Some(now.elapsed + known.attempts.time(patience));
+            }
+            DialEvent::Handshaking(_) => {}
+            DialEvent::AttemptFailed(address, reason) => {
+                known.attempts.trying(address);
+                self.note_failed_attempt(neighbour, reason, now);
+                if self.neighbour(neighbour).attempts.chooses() {
+                    self.cancel_dial(neighbour);
+                    self.try_next(neighbour, reason, now);
+                }
+            }
+            DialEvent::Failed(reason) => {
+                known.dial = None;
+                if known.attempts.is_trying() {
+                    self.note_failed_attempt(neighbour, &reason, now);
+                }
+                self.try_next(neighbour, &reason, now);
+            }
+        }
+    }
+
+    /// An address is of no use. The herd's core waits for the next one from now on.
+    fn note_failed_attempt(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
+        let known = self.neighbour(neighbour);
+        log::debug!(target: target::LINK, "An attempt to reach {} failed: {reason}", known.log_name);
+        known.attempts.failed(reason);
+        self.herd.link_tries_again(neighbour, now);
+    }
+
+    /// A connection to a neighbour ended before it was of use, or had its time: on to the next address. What
+    /// the neighbour answered says more than that the connection was closed then.
+    pub(super) fn link_attempt_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
+        let known = self.neighbour(neighbour);
+        known.link = None;
+        known.attempt_until = None;
+        let refusal = known.refusal.take();
+        let reason = refusal.as_deref().unwrap_or(reason);
+        log::debug!(target: target::LINK, "An attempt to reach {} failed: {reason}", known.log_name);
+        known.attempts.unanswered(reason);
+        self.herd.link_tries_again(neighbour, now);
+        self.try_next(neighbour, reason, now);
+    }
+
+    /// A neighbour could not be reached, for this reason.
+    fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
+        let is_stopping = self.is_stopping;
+        let known = self.neighbour(neighbour);
+        // Another loop stops before this one, which is no news.
+        if !(is_stopping && matches!(known.target, Target::Loop(_))) {
+            let name = &known.log_name;
+            match known.unreachable.occurs(now.elapsed) {
+                Some(lasting) => {
+                    // Not limited: `LastingProblem` says when.
+                    log::warn!(target: target::LINK, "{name} can't be reached{lasting}: {reason}. It is dialled again.");
+                }
+                None => log::debug!(target: target::LINK, "{name} can't be reached: {reason}."),
+            }
+        }
+        known.link = None;
+        known.dial = None;
+        known.attempt_until = None;
+        self.herd.link_closed(neighbour, now, &mut HerdLog(&self.log_name, &self.neighbours));
+    }
+
+    /// Judges the addresses that have had their time.
+    pub(super) fn judge_attempts(&mut self, due: &mut Due<'_>) {
+        let now = due.now;
+        for index in 0..self.neighbours.len() {
+            let known = &self.neighbours[index];
+            let neighbour = NeighbourId(index as u16);
+            match (known.attempt_until.filter(|at| *at <= now.elapsed), known.link) {
+                (None, _) => {}
+                // Its RESUME may be on the way.
+                (Some(_), Some(link)) if due.is_behind(link) => {}
+                (Some(_), Some(link)) => {
+                    self.close(link);
+                    let reason = "connected, but it said no RESUME in time";
+                    self.link_attempt_failed(neighbour, reason, now);
+                }
+                (Some(_), None) => {
+                    self.cancel_dial(neighbour);
+                    let reason = "no answer in time";
+                    self.note_failed_attempt(neighbour, reason, now);
+                    self.try_next(neighbour, reason, now);
+                }
+            }
+        }
+    }
+
+    /// A neighbour's name stands for these addresses: it may connect from them.
+    fn resolved(&mut self, neighbour: NeighbourId, addresses: &[SocketAddr], now: Now) {
+        let known = self.neighbour(neighbour);
+        known.resolved_at = Some(now.elapsed);
+        known.addresses = addresses.to_vec();
+    }
+
+    /// News of a look-up without a dial.
+    pub(super) fn neighbour_look_up(
+        &mut self,
+        neighbour: NeighbourId,
+        ticket: Ticket,
+        event: DialEvent<'_>,
+        now: Now,
+    ) {
+        let Some(known) = self.neighbours.get_mut(usize::from(neighbour.0)) else {
+            return;
+        };
+        if known.look_up != Some(ticket) {
+            return;
+        }
+        match event {
+            DialEvent::Resolved(addresses) => {
+                known.look_up = None;
+                self.resolved(neighbour, addresses, now);
+            }
+            // What is known stays known: a resolver that fails must not cut off a neighbour that has not moved.
+            DialEvent::Failed(_) => {
+                known.look_up = None;
+                known.resolved_at = Some(now.elapsed);
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks a neighbour's name up though it is not dialled: it has said HELLO from an address that is not
+    /// known, so it may have moved.
+    pub(super) fn look_up_again(&mut self, neighbour: NeighbourId, now: Now) {
+        let known = &self.neighbours[usize::from(neighbour.0)];
+        let Target::Name(name) = &known.target else {
+            return;
+        };
+        let is_recent = known.resolved_at.is_some_and(|at| now.elapsed < at + LOOKUP_REFRESH);
+        let is_under_way =
+            known.look_up.is_some() || known.dial.is_some() && known.attempts.awaits_addresses();
+        if is_recent || is_under_way {
+            return;
+        }
+        let name = name.clone();
+        let ticket = self.tickets.next(LOOK_UP_TICKETS, neighbour);
+        self.neighbour(neighbour).look_up = Some(ticket);
+        self.commands.push_back(Command::Resolve { ticket, name });
+    }
+
+    /// A neighbour has said HELLO from there.
+    pub(super) fn heard_from(&mut self, neighbour: NeighbourId, ip: IpAddr) {
+        let known = self.neighbour(neighbour);
+        known.attempts.heard_from(ip, &known.addresses);
+    }
+}

@@ -1,0 +1,209 @@
+//! Links: the connections by which this server tells its neighbours what changed (section 4).
+
+use super::records::{self, HerdLog};
+use super::{Server, Session};
+use crate::application::{ClosedConnection, FlushAt, Io, Line, Next, Policy, Ticket};
+use crate::clock::Now;
+use crate::herd::{Event, NeighbourId, Observer, Outcome};
+use crate::limits::PEER_LINE_BYTES;
+use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, Traffic, target};
+
+/// Of connections with neighbours: what all have for one of them leaves with one write.
+pub(super) const FOR_NEIGHBOURS: Policy = Policy {
+    flush: FlushAt::TurnEnd,
+    drains_on_stop: false,
+    evictable: false,
+    ..Policy::lines(PEER_LINE_BYTES)
+};
+
+impl Server {
+    /// A dialled connection is made: appends the HELLO. One that was given up meanwhile is refused.
+    pub(super) fn link_opened(
+        &mut self,
+        neighbour: NeighbourId,
+        ticket: Ticket,
+        io: &mut Io<'_>,
+    ) -> Option<(Session, Policy)> {
+        let is_dialling = self.herd.link_is_dialling(neighbour);
+        let known = self.neighbours.get_mut(usize::from(neighbour.0))?;
+        if known.dial != Some(ticket) || !is_dialling {
+            return None;
+        }
+        known.dial = None;
+        known.link = Some(io.id);
+        known.is_fill_asked = false;
+        known.refusal = None;
+        known.attempts.connected(io.peer);
+        let before = io.out.len();
+        self.herd.link_connected(neighbour, io.now, io.out);
+        log::info!(target: target::LINK, "Connected to {}.", self.log_name_of(neighbour));
+        Traffic::Link.sent(self.log_name_of(neighbour), &io.out[before..]);
+        // Its lines are ACKs, which nothing answers: not to read them would break the link.
+        let policy = Policy {
+            reads_when_full: true,
+            input_timeout: self.limits.line_timeout,
+            ..FOR_NEIGHBOURS
+        };
+        Some((Session::Link(neighbour), policy))
+    }
+
+    pub(super) fn link_line(
+        &mut self,
+        neighbour: NeighbourId,
+        line: Line<'_>,
+        io: &mut Io<'_>,
+    ) -> Next {
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::Unfinished(_) => return Next::Finish,
+            Line::TooLong(beginning) => {
+                // What follows from it is a warning: no neighbour answers that.
+                log::info!(target: target::LINK, "An answer of {} is too long.", self.log_name_of(neighbour));
+                beginning
+            }
+        };
+        if self.neighbours[usize::from(neighbour.0)].link != Some(io.id) {
+            return Next::Finish; // It was given up, and is closed after the lines of this turn.
+        }
+        records::received_from_neighbour(self.log_name_of(neighbour), line);
+        let was_up = self.herd.link_is_up(neighbour);
+        let log = HerdLog(&self.log_name, &self.neighbours);
+        let mut answers = Answers { log, refusal: None };
+        let verdict = self.herd.handle_answer(neighbour, line, io.now, &mut answers);
+        if let Some(refusal) = answers.refusal {
+            self.link_refused(neighbour, refusal, was_up, io.now);
+        } else if !was_up && self.herd.link_is_up(neighbour) {
+            self.link_came_up(neighbour, io.now);
+        }
+        match verdict {
+            Outcome::Continue => Next::Read,
+            Outcome::Close => Next::Finish,
+        }
+    }
+
+    /// Appends what a neighbour has not been sent yet, as far as there is room. Kept out of the match on the
+    /// session, where its loop over the feed would have to share the registers with all other kinds.
+    #[inline(never)]
+    pub(super) fn fill_link(&mut self, neighbour: NeighbourId, io: &mut Io<'_>) -> Next {
+        let known = &mut self.neighbours[usize::from(neighbour.0)];
+        if known.link != Some(io.id) {
+            return Next::Finish; // It was given up.
+        }
+        let full = io.full();
+        let log = &mut HerdLog(&self.log_name, &self.neighbours);
+        self.herd.poll_link(neighbour, full, io.now, io.out, log);
+        let has_more = self.herd.link_has_pending(neighbour);
+        self.neighbour(neighbour).is_fill_asked = has_more;
+        if has_more { Next::Again } else { Next::Read }
+    }
+
+    /// From now on the links that are down count as down.
+    pub(super) fn note_links_down(&mut self, now: Now) {
+        for (index, neighbour) in self.neighbours.iter_mut().enumerate() {
+            if !self.herd.link_is_up(NeighbourId(index as u16)) {
+                neighbour.unreachable.begins(now.elapsed);
+            }
+        }
+    }
+
+    /// A neighbour has said RESUME: its address is the first to be tried from now on.
+    fn link_came_up(&mut self, neighbour: NeighbourId, now: Now) {
+        self.links_checked = None;
+        let known = self.neighbour(neighbour);
+        known.attempt_until = None;
+        known.attempts.worked();
+        known.misnamed.is_over(now.elapsed);
+        if let Some(time) = known.unreachable.is_over(now.elapsed) {
+            // Not limited: `LastingProblem` says when.
+            log::warn!(target: target::LINK, "{} is reachable again, after {} s.", known.log_name, time.as_secs());
+        }
+    }
+
+    /// What a neighbour answered ends our link to it. One that is being made is tried elsewhere first, and
+    /// the reason reported if that fails, too.
+    fn link_refused(&mut self, neighbour: NeighbourId, answer: Refusal, was_up: bool, now: Now) {
+        let known = self.neighbour(neighbour);
+        let name = &known.log_name;
+        let reason = match answer {
+            Refusal::WrongName(answered) => {
+                if let Some(lasting) = known.misnamed.occurs(now.elapsed) {
+                    // Not limited: `LastingProblem` says when.
+                    log::error!(
+                        target: target::LINK,
+                        "{name} was dialled, and {answered} answered{lasting}. Check `advertise` in the \
+                         configuration."
+                    );
+                }
+                format!("{answered} answered")
+            }
+            Refusal::Unknown(line) => format!("it answered what no neighbour answers, {line}"),
+        };
+        if was_up {
+            let text = format_args!("The link to {name} is closed: {reason}.");
+            rate_limit::warn_of(Kind::LinkLineRefused, neighbour.0, text);
+        } else {
+            known.refusal = Some(reason);
+        }
+    }
+
+    /// The herd's core has given a link up, or the dial for it.
+    pub(super) fn close_link(&mut self, neighbour: NeighbourId) {
+        self.cancel_dial(neighbour);
+        if let Some(link) = self.neighbour(neighbour).link.take() {
+            self.close(link);
+        }
+    }
+
+    pub(super) fn link_closed(
+        &mut self,
+        neighbour: NeighbourId,
+        closed: &ClosedConnection<'_>,
+        now: Now,
+    ) {
+        let known = self.neighbour(neighbour);
+        // One that was given up is gone from the herd's view already.
+        if known.link != Some(closed.id) {
+            return;
+        }
+        known.link = None;
+        if self.herd.link_is_being_made(neighbour) {
+            let reason = "the connection ended before RESUME came";
+            return self.link_attempt_failed(neighbour, reason, now);
+        }
+        log::info!(target: target::LINK, "The link to {} is closed.", self.log_name_of(neighbour));
+        self.herd.link_closed(neighbour, now, &mut HerdLog(&self.log_name, &self.neighbours));
+    }
+}
+
+/// Why an answer ends the link on which it came.
+enum Refusal {
+    /// This server answered, and another was dialled.
+    WrongName(String),
+    /// No acceptor answers this.
+    Unknown(String),
+}
+
+/// Looks whether an answer ends its link. All else goes into the log.
+struct Answers<'a> {
+    log: HerdLog<'a>,
+    refusal: Option<Refusal>,
+}
+
+impl Observer for Answers<'_> {
+    fn record(&mut self, event: Event<'_>) {
+        let quoted = |line: &[u8]| Escaped(&line[..line.len().min(QUOTED)]).to_string();
+        match event {
+            Event::WrongName { answered, .. } => {
+                self.refusal = Some(Refusal::WrongName(quoted(answered)));
+            }
+            Event::AnswerRejected { line, .. } => {
+                self.refusal = Some(Refusal::Unknown(quoted(line)));
+            }
+            event => self.log.record(event),
+        }
+    }
+}
+
+/// How much of an answer a record quotes.
+const QUOTED: usize = 256;

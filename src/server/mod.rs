@@ -1,0 +1,270 @@
+//! A server of the herd as an [`Application`]: its sessions are clients, peers, links, and connections
+//! with a Places service.
+//!
+//! Never here: a socket, a poll, a thread, a file. The event loop calls [`Server`] with what came on a
+//! connection, the answer goes into that connection's output, and what must happen to others is a
+//! [`Command`] that the loop fetches.
+//!
+//! ```text
+//!   listener CLIENTS ---> Session::Client ---+
+//!   listener PEERS -----> Session::Peer -----+--> Server ---> herd, places
+//!   another loop -------> Session::Peer -----+       |
+//!   dial of a neighbour > Session::Link -----+       |
+//!   dial of a query ----> Session::Places ---+       +------> Command: dial, fill, close
+//! ```
+//!
+//! A server may run several loops, each with a `Server` of its own. They are each other's neighbours:
+//! the first one has links to all others and to the neighbours of the configuration, and the others
+//! have a link to the first.
+//!
+//! [`Application`]: crate::application::Application
+
+mod attempts;
+mod checks;
+mod client;
+mod dial;
+mod link;
+mod neighbour;
+mod peer;
+pub mod places;
+mod records;
+mod session;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use client::Client;
+pub use dial::PLACES_TICKETS;
+pub use session::Session;
+
+use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, TlsId};
+use crate::clock::Now;
+use crate::config::{Config, LinkSettings};
+use crate::herd::{Herd, NeighbourId, Output, Settings};
+use crate::limits::Limits;
+use crate::logging::{LastingProblem, Log, rate_limit};
+use crate::protocol::{Dialect, Epoch, Seq};
+use dial::Tickets;
+use neighbour::Neighbour;
+use peer::Unidentified;
+use places::Places;
+use records::HerdLog;
+
+/// The listener of the clients' port.
+pub const CLIENTS: ListenerId = ListenerId(0);
+/// The listener of the neighbours' port.
+pub const PEERS: ListenerId = ListenerId(1);
+/// The first loop of a server, which has the neighbours' port and ends last.
+pub const FIRST_LOOP: LoopId = LoopId(0);
+
+/// What a server needs at its start.
+pub struct Setup<'a> {
+    pub config: &'a Config,
+    /// Its place in [`Config::servers`].
+    pub index: usize,
+    /// Which of its [`Config::loops`] it is, from [`FIRST_LOOP`] on.
+    pub number: LoopId,
+    /// This run's identity: random, not 0. Each loop has its own.
+    pub epoch: Epoch,
+    /// Where the server's random numbers begin: random, and known to nobody.
+    pub seed: u128,
+    /// How it speaks with the Places service, where one is asked.
+    pub tls: Option<TlsId>,
+    /// Where its records go at the end of each turn.
+    pub log: Option<Log>,
+    pub now: Now,
+}
+
+/// What other threads send to a server.
+#[derive(Debug)]
+pub enum Message {
+    /// Another loop of this server has ended: gracefully, or for this reason.
+    LoopEnded(Result<(), String>),
+    /// For the queries for places.
+    Places(places::Message),
+}
+
+/// What a server asks of its loop.
+pub type ServerCommand = Command<Message>;
+
+/// One server of the herd, or one of its loops, without its sockets.
+pub struct Server {
+    /// What the log calls it: its name in the herd, and for a further loop its number, too.
+    log_name: String,
+    herd: Herd,
+    dialect: Dialect,
+    limits: Limits,
+    heartbeat: Duration,
+    places: Places,
+    neighbours: Vec<Neighbour>,
+    /// Where its neighbours connect: it dials them from there.
+    peers_address: SocketAddr,
+    unidentified: Unidentified,
+    /// Another server says HELLO by our name.
+    own_name: LastingProblem,
+    tickets: Tickets,
+    commands: VecDeque<ServerCommand>,
+    /// The feed's end when all links were asked for that lag behind it. None if another link may lag.
+    links_checked: Option<Seq>,
+    /// The link that is looked at next.
+    next_link: usize,
+    /// Other loops of this server that have not ended, as far as this one waits for them.
+    other_loops: usize,
+    /// Why another loop could not go on.
+    failure: Option<String>,
+    is_stopping: bool,
+    /// When suppressed warnings are to be counted in the log.
+    suppressed_at: Option<Duration>,
+    log: Option<Log>,
+    /// The time of the latest call.
+    now: Now,
+}
+
+impl Server {
+    /// A server in a fresh run, which knows nothing yet.
+    pub fn new(setup: Setup<'_>) -> Server {
+        let Setup { config, index, number, epoch, seed, tls, log, now } = setup;
+        let own = &config.servers[index];
+        let is_first = number == FIRST_LOOP;
+        let neighbours = neighbour::of(config, index, number);
+        let settings = Settings {
+            name: own.name.clone(),
+            neighbours: neighbours.iter().map(|neighbour| neighbour.name.clone()).collect(),
+            dialect: config.dialect,
+            max_clients: config.max_clients,
+            max_future: config.max_future,
+            heartbeat: config.link.heartbeat,
+            refill: config.link.refill,
+            epoch,
+            seed,
+        };
+        let LinkSettings { heartbeat, .. } = config.link;
+        let connections = config.limits.client_connections.div_ceil(config.loops);
+        Server {
+            log_name: neighbour::loop_name(&own.name, number),
+            herd: Herd::new(settings, now),
+            dialect: config.dialect,
+            limits: Limits { client_connections: connections, ..config.limits.clone() },
+            heartbeat,
+            places: Places::new(&config.places, config.loops, tls),
+            neighbours,
+            peers_address: own.peer_listen,
+            unidentified: Unidentified::default(),
+            own_name: LastingProblem::new(Duration::ZERO),
+            tickets: Tickets::default(),
+            commands: VecDeque::new(),
+            links_checked: None,
+            next_link: 0,
+            other_loops: if is_first { config.loops - 1 } else { 0 },
+            failure: None,
+            is_stopping: false,
+            suppressed_at: None,
+            log,
+            now,
+        }
+    }
+
+    /// What the log calls it.
+    pub fn log_name(&self) -> &str {
+        &self.log_name
+    }
+
+    /// Its part in the herd.
+    pub fn herd(&self) -> &Herd {
+        &self.herd
+    }
+
+    /// Why the server could not go on, if one of its other loops failed.
+    pub fn take_failure(&mut self) -> Option<String> {
+        self.failure.take()
+    }
+
+    /// What the log calls a neighbour.
+    fn log_name_of(&self, neighbour: NeighbourId) -> &str {
+        &self.neighbours[usize::from(neighbour.0)].log_name
+    }
+
+    fn neighbour(&mut self, neighbour: NeighbourId) -> &mut Neighbour {
+        &mut self.neighbours[usize::from(neighbour.0)]
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.commands.push_back(Command::Close(connection));
+    }
+
+    /// What the loop must do next: what the herd asks for, then what the sessions do, then what the queries for places
+    /// do. Last come the links, so that one is filled once with all that the lines before brought.
+    fn next_command(&mut self) -> Option<ServerCommand> {
+        while let Some(output) = self.herd.poll_output() {
+            match output {
+                Output::Dial(neighbour) => self.begin_round(neighbour),
+                Output::CloseLink(neighbour) => self.close_link(neighbour),
+                Output::ClosePeer(neighbour) => self.close_peer(neighbour),
+            }
+        }
+        let command = self.commands.pop_front().or_else(|| self.places.poll_command());
+        command.or_else(|| self.next_fill())
+    }
+
+    /// Asks for a link that has something to send and was not asked for yet. Between two changes of the feed a look
+    /// at each link is enough.
+    fn next_fill(&mut self) -> Option<ServerCommand> {
+        let end = self.herd.table().end();
+        if self.links_checked == Some(end) {
+            return None;
+        }
+        while let Some(neighbour) = self.neighbours.get_mut(self.next_link) {
+            let id = NeighbourId(self.next_link as u16);
+            self.next_link += 1;
+            if let Some(link) = neighbour.link
+                && !neighbour.is_fill_asked
+                && self.herd.link_has_pending(id)
+            {
+                neighbour.is_fill_asked = true;
+                return Some(Command::Fill(link));
+            }
+        }
+        self.next_link = 0;
+        self.links_checked = Some(end);
+        None
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let herd = self.herd.poll_timeout();
+        let places = self.places.poll_timeout();
+        let attempts = self.neighbours.iter().filter_map(|neighbour| neighbour.attempt_until).min();
+        let hello = self.unidentified.next_deadline();
+        [herd, places, attempts, hello, self.suppressed_at].into_iter().flatten().min()
+    }
+
+    /// Does what is due by `due.now`, which may lie a little before the time at which the last line was
+    /// handled: deadlines are judged once all that came before them has been.
+    fn do_what_is_due(&mut self, due: &mut Due<'_>) {
+        let now = due.now;
+        self.judge_attempts(due);
+        self.judge_unidentified(due);
+        self.herd.handle_timeout(now, &mut HerdLog(&self.log_name, &self.neighbours));
+        self.links_checked = None; // A heartbeat may be due.
+        self.note_links_down(now);
+        self.places.handle_timeout(due);
+        self.check_own_name_is_free(now);
+        if self.suppressed_at.is_some_and(|at| at <= now.elapsed) {
+            self.suppressed_at = None;
+            rate_limit::say_rest();
+        }
+    }
+
+    /// The turn's records go to the log's writer. Where warnings were suppressed and no other warning
+    /// of their kind reports their number, a deadline does.
+    fn submit_records(&mut self) {
+        if self.suppressed_at.is_none()
+            && let Some(time) = rate_limit::until_rest()
+        {
+            self.suppressed_at = Some(self.now.elapsed + time);
+        }
+        if let Some(log) = &self.log {
+            log.submit();
+        }
+    }
+}

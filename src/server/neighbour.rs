@@ -1,0 +1,103 @@
+//! A neighbour, besides what the herd's core knows of it: how it is dialled, by which connections it is
+//! linked, and what may be wrong with it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::FIRST_LOOP;
+use super::attempts::Attempts;
+use super::checks::Checks;
+use crate::application::{ConnectionId, LoopId, Target, Ticket};
+use crate::config::Config;
+use crate::limits::UNREACHABLE_AFTER;
+use crate::logging::LastingProblem;
+
+/// A neighbour of this server: another server, or another loop of this one.
+#[derive(Debug)]
+pub(super) struct Neighbour {
+    /// Its name in the herd.
+    pub(super) name: String,
+    /// What the log calls it.
+    pub(super) log_name: String,
+    /// How it is dialled.
+    pub(super) target: Target,
+    /// Its addresses, as far as they are known: it may connect from these.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Our connection to it, also before its RESUME.
+    pub(super) link: Option<ConnectionId>,
+    /// Whether the loop was asked to fill the link, and has not filled it to the feed's end yet.
+    pub(super) is_fill_asked: bool,
+    /// Its connection to us.
+    pub(super) peer: Option<ConnectionId>,
+    pub(super) attempts: Attempts,
+    /// The dial that is under way.
+    pub(super) dial: Option<Ticket>,
+    /// Until when the address that is tried has time to become a link.
+    pub(super) attempt_until: Option<Duration>,
+    /// The look-up of its name that is under way without a dial.
+    pub(super) look_up: Option<Ticket>,
+    /// When its name was last looked up.
+    pub(super) resolved_at: Option<Duration>,
+    /// Why its answer ended the present connection to it, if it did.
+    pub(super) refusal: Option<String>,
+    /// That it can't be reached.
+    pub(super) unreachable: LastingProblem,
+    /// That another server answers where it should.
+    pub(super) misnamed: LastingProblem,
+    pub(super) checks: Checks,
+}
+
+impl Neighbour {
+    fn new(name: &str, log_name: String, target: Target) -> Neighbour {
+        let addresses = if let Target::Address(address) = target { vec![address] } else { vec![] };
+        Neighbour {
+            name: name.to_owned(),
+            log_name,
+            target,
+            addresses,
+            link: None,
+            is_fill_asked: false,
+            peer: None,
+            attempts: Attempts::default(),
+            dial: None,
+            attempt_until: None,
+            look_up: None,
+            resolved_at: None,
+            refusal: None,
+            unreachable: LastingProblem::new(UNREACHABLE_AFTER),
+            misnamed: LastingProblem::new(Duration::ZERO),
+            checks: Checks::new(),
+        }
+    }
+
+    /// Whether it may connect from there.
+    pub(super) fn has_address(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| address.ip().to_canonical() == ip)
+    }
+}
+
+/// The neighbours of one loop of a server: of the first one those of the configuration and all other
+/// loops, of another one the first.
+pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour> {
+    let own = &config.servers[index];
+    let other_loop =
+        |other| Neighbour::new(&own.name, loop_name(&own.name, other), Target::Loop(other));
+    if number != FIRST_LOOP {
+        return vec![other_loop(FIRST_LOOP)];
+    }
+    let servers = own.neighbours.iter().map(|&place| {
+        let server = &config.servers[place];
+        let target = server.advertise.parse().map(Target::Address);
+        let target = target.unwrap_or_else(|_| Target::Name(server.advertise.clone()));
+        Neighbour::new(&server.name, server.name.clone(), target)
+    });
+    servers.chain((1..config.loops).map(|other| other_loop(LoopId(other as u16)))).collect()
+}
+
+/// What the log calls a loop: by the server's name, and those after the first by their number, too.
+pub(super) fn loop_name(server: &str, number: LoopId) -> String {
+    match number {
+        FIRST_LOOP => server.to_owned(),
+        LoopId(further) => format!("{server}/{}", further + 1),
+    }
+}

@@ -1,0 +1,208 @@
+//! Connections by which neighbours tell this server what changed (section 4): those on the neighbours'
+//! port are unidentified until they say HELLO; those of other loops need no name.
+//!
+//! Bounded: how many may be unidentified at once, and how long each.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::link::FOR_NEIGHBOURS;
+use super::records::{self, HerdLog};
+use super::{Server, Session};
+use crate::application::{
+    ClosedConnection, ConnectionId, Due, Io, Line, LoopId, Next, Policy, Target,
+};
+use crate::config::format_duration;
+use crate::herd::{NeighbourId, Outcome, Peer};
+use crate::limits::MAX_UNIDENTIFIED_PEERS;
+use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Traffic, target};
+use crate::protocol::write_refusal;
+
+/// Peers that have not said HELLO, the longest waiting first.
+#[derive(Debug, Default)]
+pub(super) struct Unidentified {
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    id: ConnectionId,
+    peer: SocketAddr,
+    /// When its HELLO must have come.
+    until: Duration,
+}
+
+impl Unidentified {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.waiting.front().map(|waiting| waiting.until)
+    }
+
+    fn contains(&self, id: ConnectionId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.id == id)
+    }
+
+    fn remove(&mut self, id: ConnectionId) {
+        self.waiting.retain(|waiting| waiting.id != id);
+    }
+}
+
+impl Server {
+    /// A connection on the neighbours' port. Of too many that have not said HELLO, the one goes that had the longest
+    /// time to.
+    pub(super) fn peer_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
+        let Io { id, peer, now, .. } = *io;
+        log::info!(target: target::LINK, "Peer {peer} is connected, not yet identified.");
+        if self.unidentified.waiting.len() >= MAX_UNIDENTIFIED_PEERS
+            && let Some(oldest) = self.unidentified.waiting.pop_front()
+        {
+            let peer = oldest.peer;
+            let text = format_args!("closed {peer}: too many peers have not said HELLO");
+            rate_limit::warn(Kind::TooManyUnidentified, text);
+            self.close(oldest.id);
+        }
+        let until = now.elapsed + self.heartbeat;
+        self.unidentified.waiting.push_back(Waiting { id, peer, until });
+        (Session::Peer(Peer::Unidentified), self.peer_policy())
+    }
+
+    /// The other end of a link from another loop of this server, which needs no HELLO in time.
+    pub(super) fn loop_opened(&mut self, from: LoopId) -> Option<(Session, Policy)> {
+        let is_it = |target: &Target| *target == Target::Loop(from);
+        let index = self.neighbours.iter().position(|neighbour| is_it(&neighbour.target))?;
+        let session = Session::Peer(Peer::Expected(NeighbourId(index as u16)));
+        Some((session, self.peer_policy()))
+    }
+
+    fn peer_policy(&self) -> Policy {
+        Policy { input_timeout: self.limits.line_timeout, ..FOR_NEIGHBOURS }
+    }
+
+    pub(super) fn peer_line(&mut self, peer: &mut Peer, line: Line<'_>, io: &mut Io<'_>) -> Next {
+        let before = io.out.len();
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::Unfinished(_) => return Next::Finish,
+            Line::TooLong(beginning) => {
+                let reason = "the line is too long; the connection is closed";
+                records::refused(Kind::PeerLineRefused, io.peer, reason);
+                write_refusal(beginning, io.out);
+                Traffic::Link.sent(io.peer, &io.out[before..]);
+                return Next::Finish;
+            }
+        };
+        let is_identified = matches!(peer, Peer::Identified { .. });
+        if *peer == Peer::Unidentified && !self.unidentified.contains(io.id) {
+            return Next::Finish; // Its time was over; it is closed after the lines of this turn.
+        }
+        self.record_peer_line(peer, io.peer, line);
+        let verdict = self.herd_peer_line(peer, line, io);
+        if !is_identified && let Peer::Identified { neighbour, .. } = *peer {
+            self.unidentified.remove(io.id);
+            self.replace_peer(neighbour, io.id);
+            self.heard_from(neighbour, io.peer.ip().to_canonical());
+            self.links_checked = None; // A link to another run of it has to send a MARK.
+        }
+        match peer {
+            Peer::Unidentified => {
+                Traffic::Link.sent(io.peer, &io.out[before..]);
+                self.check_own_name(io.peer, io.now);
+            }
+            Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
+                records::sent_to_neighbour(self.log_name_of(*neighbour), &io.out[before..]);
+                // Answered are HELLO and MARK; of the rest only the settings say what may be wrong.
+                if io.out.len() > before || line.starts_with(b"SETTINGS") {
+                    self.check_neighbour(*neighbour, io.peer, io.now);
+                }
+            }
+        }
+        match verdict {
+            Outcome::Continue => Next::Read,
+            Outcome::Close => Next::Finish,
+        }
+    }
+
+    /// Lets the herd's core handle a line. A HELLO from an address that is not known makes us look the
+    /// neighbour's name up again: it may stand for another address by now.
+    fn herd_peer_line(&mut self, peer: &mut Peer, line: &[u8], io: &mut Io<'_>) -> Outcome {
+        let neighbours = &self.neighbours;
+        let address = io.peer.ip().to_canonical();
+        let unknown_from_here = Cell::new(None);
+        let admits = |neighbour: NeighbourId| {
+            let is_known = neighbours[usize::from(neighbour.0)].has_address(address);
+            unknown_from_here.set(Some(neighbour).filter(|_| !is_known));
+            is_known
+        };
+        let log = &mut HerdLog(&self.log_name, neighbours);
+        let verdict = self.herd.handle_peer_line(peer, line, &admits, io.now, io.out, log);
+        if let Some(neighbour) = unknown_from_here.get() {
+            self.look_up_again(neighbour, io.now);
+        }
+        verdict
+    }
+
+    /// What a neighbour sends while it catches up is one record at its begin and one at its end.
+    fn record_peer_line(&self, peer: &Peer, address: SocketAddr, line: &[u8]) {
+        match peer {
+            Peer::Unidentified => Traffic::Link.received(address, line),
+            Peer::Identified { neighbour, .. }
+                if self.herd.is_catching_up(*neighbour) && !line.starts_with(b"SETTINGS") => {}
+            Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
+                records::received_from_neighbour(self.log_name_of(*neighbour), line);
+            }
+        }
+    }
+
+    /// A neighbour has one connection here, its latest.
+    fn replace_peer(&mut self, neighbour: NeighbourId, id: ConnectionId) {
+        if let Some(former) = self.neighbour(neighbour).peer.replace(id) {
+            self.close(former);
+        }
+    }
+
+    /// The herd's core has had enough of a neighbour's connection.
+    pub(super) fn close_peer(&mut self, neighbour: NeighbourId) {
+        if let Some(peer) = self.neighbour(neighbour).peer.take() {
+            self.close(peer);
+        }
+    }
+
+    pub(super) fn peer_closed(&mut self, peer: Peer, closed: &ClosedConnection<'_>) {
+        self.herd.peer_closed(peer);
+        self.unidentified.remove(closed.id);
+        let Peer::Identified { neighbour, .. } = peer else {
+            return records::disconnected("Peer", closed.peer);
+        };
+        records::disconnected(self.log_name_of(neighbour), closed.peer);
+        let current = &mut self.neighbour(neighbour).peer;
+        if *current == Some(closed.id) {
+            *current = None;
+        }
+    }
+
+    /// Closes those that have not said HELLO in time.
+    pub(super) fn judge_unidentified(&mut self, due: &mut Due<'_>) {
+        let now = due.now.elapsed;
+        let is_late = |waiting: &Waiting| waiting.until <= now;
+        if !self.unidentified.waiting.front().is_some_and(is_late) {
+            return;
+        }
+        let mut late = Vec::new();
+        self.unidentified.waiting.retain(|waiting| {
+            // Its HELLO may be on the way.
+            let is_over = is_late(waiting) && !due.is_behind(waiting.id);
+            late.extend(is_over.then_some(*waiting));
+            !is_over
+        });
+        for Waiting { id, peer, .. } in late {
+            let time = format_duration(self.heartbeat);
+            rate_limit::warn(
+                Kind::HelloMissing,
+                format_args!("closed {peer}: no HELLO within {time}"),
+            );
+            self.close(id);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The embedded gazetteer as the provider.
+//!
+//! It is unpacked at the first query, on a thread, because that takes longer than a turn may. Clients that
+//! ask before it is ready wait; after that an answer takes microseconds and is given at once.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::queries::Waiter;
+use super::{Bounds, Message};
+use crate::application::{Command, ConnectionId, Job};
+use crate::logging::rate_limit::{self, Kind};
+use crate::places::gazetteer::Gazetteer;
+use crate::places::google::Failure;
+use crate::places::{Area, UNKNOWN_ERROR, answer, failure, trim};
+use crate::server::{self, ServerCommand};
+
+/// The gazetteer, and the clients that wait for it.
+#[derive(Debug)]
+pub(super) struct Local {
+    gazetteer: Unpacking,
+    /// Queries that wait until it is unpacked; all have the same timeout, so the oldest is the first.
+    waiting: VecDeque<WaitingQuery>,
+    max_waiting: usize,
+    timeout: Duration,
+    /// Clients that can take their answer, with what it will be. An answer is made when it is taken, so
+    /// that many of them are neither one long step nor held at once.
+    complete: HashMap<ConnectionId, Outcome>,
+    commands: VecDeque<ServerCommand>,
+}
+
+#[derive(Debug)]
+enum Unpacking {
+    NotStarted,
+    UnderWay,
+    Done(Box<Gazetteer>),
+}
+
+#[derive(Debug)]
+struct WaitingQuery {
+    waiter: Waiter,
+    area: Area,
+    deadline: Duration,
+}
+
+/// How a query that had to wait ended.
+#[derive(Debug)]
+enum Outcome {
+    Answer { area: Area, bound: usize },
+    TimedOut,
+    UnpackFailed,
+}
+
+impl Local {
+    pub(super) fn new(bounds: Bounds) -> Local {
+        Local {
+            gazetteer: Unpacking::NotStarted,
+            waiting: VecDeque::new(),
+            max_waiting: bounds.in_flight + bounds.queued,
+            timeout: bounds.timeout,
+            complete: HashMap::new(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// The answer; or none, if the client must wait for its `fill`.
+    pub(super) fn request(&mut self, waiter: Waiter, area: Area, now: Duration) -> Option<Vec<u8>> {
+        if let Unpacking::Done(gazetteer) = &self.gazetteer {
+            return Some(trimmed_answer(gazetteer, &area, waiter.bound));
+        }
+        if self.waiting.len() >= self.max_waiting {
+            return Some(failure(UNKNOWN_ERROR, "too many queries are waiting"));
+        }
+        if matches!(self.gazetteer, Unpacking::NotStarted) {
+            self.gazetteer = Unpacking::UnderWay;
+            self.commands.push_back(Command::Run(unpack()));
+        }
+        self.waiting.push_back(WaitingQuery { waiter, area, deadline: now + self.timeout });
+        None
+    }
+
+    pub(super) fn forget(&mut self, client: ConnectionId) {
+        self.waiting.retain(|waiting| waiting.waiter.client != client);
+        self.complete.remove(&client);
+    }
+
+    /// The answer that a client has waited for, once it can be made.
+    pub(super) fn take_answer(&mut self, client: ConnectionId) -> Option<Vec<u8>> {
+        let body = match (self.complete.remove(&client)?, &self.gazetteer) {
+            (Outcome::Answer { area, bound }, Unpacking::Done(gazetteer)) => {
+                trimmed_answer(gazetteer, &area, bound)
+            }
+            (Outcome::TimedOut, _) => {
+                Failure::unknown("the gazetteer was not unpacked in time").body()
+            }
+            // Once unpacked it stays so.
+            (Outcome::UnpackFailed | Outcome::Answer { .. }, _) => {
+                Failure::unknown("the gazetteer could not be unpacked").body()
+            }
+        };
+        Some(body)
+    }
+
+    pub(super) fn poll_command(&mut self) -> Option<ServerCommand> {
+        self.commands.pop_front()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.waiting.front().map(|waiting| waiting.deadline)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Duration) {
+        while self.waiting.front().is_some_and(|waiting| waiting.deadline <= now)
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            let text = format_args!("A query for places was not answered in time.");
+            rate_limit::warn(Kind::QueryFailed, text);
+            self.complete(waiting.waiter.client, Outcome::TimedOut);
+        }
+    }
+
+    /// The thread has unpacked the gazetteer, or has failed to: then it is tried again at the next query.
+    pub(super) fn handle_message(&mut self, message: Message) {
+        let is_unpacked = match message {
+            Message::Unpacked(gazetteer) => {
+                self.gazetteer = Unpacking::Done(gazetteer);
+                true
+            }
+            Message::UnpackFailed(reason) => {
+                let text = format_args!("The gazetteer could not be unpacked: {reason}");
+                rate_limit::warn(Kind::GazetteerFailed, text);
+                self.gazetteer = Unpacking::NotStarted;
+                false
+            }
+        };
+        for WaitingQuery { waiter: Waiter { client, bound }, area, .. } in
+            std::mem::take(&mut self.waiting)
+        {
+            let outcome =
+                if is_unpacked { Outcome::Answer { area, bound } } else { Outcome::UnpackFailed };
+            self.complete(client, outcome);
+        }
+    }
+
+    fn complete(&mut self, client: ConnectionId, outcome: Outcome) {
+        self.complete.insert(client, outcome);
+        self.commands.push_back(Command::Fill(client));
+    }
+}
+
+/// Unpacks the gazetteer on a thread.
+fn unpack() -> Job<server::Message> {
+    Job {
+        name: "gazetteer",
+        run: Box::new(|| server::Message::Places(Message::Unpacked(Box::new(Gazetteer::unpack())))),
+        failed: Box::new(|reason| server::Message::Places(Message::UnpackFailed(reason))),
+    }
+}
+
+/// The gazetteer's answer is handled like a service's: complete, then trimmed.
+fn trimmed_answer(gazetteer: &Gazetteer, area: &Area, bound: usize) -> Vec<u8> {
+    let body = answer::nearby_search(gazetteer, area);
+    trim::trim(&body, LIST, bound).unwrap_or_else(|reason| {
+        let text = format_args!("The gazetteer's answer is unusable: {reason}");
+        rate_limit::warn(Kind::GazetteerFailed, text);
+        failure(UNKNOWN_ERROR, &reason.to_string())
+    })
+}
+
+/// Where Nearby Search, whose shape the gazetteer's answers have, lists the places.
+const LIST: &str = "results";

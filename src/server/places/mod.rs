@@ -1,0 +1,251 @@
+//! Queries for places: which client asked what, who answers, and which clients wait.
+//!
+//! ```text
+//!                       +--> local: the embedded gazetteer, at once
+//!   WHATSAT --> Places -+
+//!                       +--> pool: queries, shared and queued --> exchange: one connection's request
+//!                                  and a pool of connections       and answer
+//! ```
+//!
+//! A client that must wait gets its answer by its own `fill`, which [`Command::Fill`] asks for when the
+//! answer is complete, and [`Places::take_answer`] hands it out.
+//!
+//! [`Command::Fill`]: crate::application::Command::Fill
+
+mod answers;
+mod exchange;
+mod local;
+mod pool;
+mod queries;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ServerCommand;
+use crate::application::{
+    ClosedConnection, ConnectionId, DialEvent, Due, FlushAt, Io, Next, Policy, Ticket, TlsId,
+};
+use crate::clock::Now;
+use crate::config::PlacesSettings;
+use crate::places::gazetteer::Gazetteer;
+use crate::places::google::{Api, AreaText};
+use crate::places::{Area, Provider};
+use crate::protocol::Location;
+use local::Local;
+use pool::Pool;
+use queries::Waiter;
+
+/// What a client wants to know.
+#[derive(Clone, Debug)]
+pub struct PlacesRequest<'a> {
+    /// Around which point.
+    pub location: &'a Location<'a>,
+    /// Metres.
+    pub radius: f64,
+    /// Places in the answer at most.
+    pub bound: usize,
+}
+
+/// What comes from other threads for the queries.
+#[derive(Debug)]
+pub enum Message {
+    /// The gazetteer is ready.
+    Unpacked(Box<Gazetteer>),
+    /// It could not be unpacked, for this reason.
+    UnpackFailed(String),
+}
+
+/// A connection with the Places service, as the loop keeps it. What is known of it is in the pool, which
+/// judges the deadlines of all of them.
+#[derive(Debug)]
+pub struct Session {
+    id: ConnectionId,
+}
+
+/// What bounds the queries of one loop.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    in_flight: usize,
+    queued: usize,
+    /// Time for one query, all its steps together.
+    timeout: Duration,
+}
+
+/// The provider that answers the queries of one server.
+#[derive(Debug)]
+pub struct Places(Provided);
+
+#[derive(Debug)]
+enum Provided {
+    Local(Box<Local>),
+    Service(Box<Pool>),
+}
+
+impl Places {
+    /// The server's loops share the limits of `settings` evenly. Without `tls` a service is never dialled,
+    /// because the request holds the API key.
+    pub fn new(settings: &PlacesSettings, loops: usize, tls: Option<TlsId>) -> Places {
+        let share = |limit: usize| limit.div_ceil(loops.max(1));
+        let bounds = Bounds {
+            in_flight: share(settings.max_in_flight),
+            queued: share(settings.max_queued),
+            timeout: settings.timeout,
+        };
+        let api = match settings.provider() {
+            Provider::Offline => return Places(Provided::Local(Box::new(Local::new(bounds)))),
+            Provider::Google => Api::NearbySearch,
+            Provider::GoogleNew => Api::New(settings.shape),
+        };
+        Places(Provided::Service(Box::new(Pool::new(api, settings, bounds, tls))))
+    }
+
+    /// The answer; or none, if the client must wait until its `fill` is called.
+    pub fn request(
+        &mut self,
+        client: ConnectionId,
+        request: &PlacesRequest<'_>,
+        now: Duration,
+    ) -> Option<Vec<u8>> {
+        let waiter = Waiter { client, bound: request.bound };
+        match &mut self.0 {
+            Provided::Local(local) => local.request(waiter, request.area(), now),
+            Provided::Service(pool) => pool.request(waiter, &request.area_text(), now),
+        }
+    }
+
+    /// The answer for a client that waits, once it is complete. None before that: the client waits on.
+    pub fn take_answer(&mut self, client: ConnectionId) -> Option<Arc<Vec<u8>>> {
+        match &mut self.0 {
+            Provided::Local(local) => local.take_answer(client).map(Arc::new),
+            Provided::Service(pool) => pool.take_answer(client),
+        }
+    }
+
+    /// Forgets a client that was closed while it waited, or before it took its answer.
+    pub fn forget(&mut self, client: ConnectionId) {
+        match &mut self.0 {
+            Provided::Local(local) => local.forget(client),
+            Provided::Service(pool) => pool.forget(client),
+        }
+    }
+
+    /// The next thing that the loop must do for the queries.
+    pub fn poll_command(&mut self) -> Option<ServerCommand> {
+        match &mut self.0 {
+            Provided::Local(local) => local.poll_command(),
+            Provided::Service(pool) => pool.poll_command(),
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        match &self.0 {
+            Provided::Local(local) => local.poll_timeout(),
+            Provided::Service(pool) => pool.poll_timeout(),
+        }
+    }
+
+    pub fn handle_timeout(&mut self, due: &mut Due<'_>) {
+        match &mut self.0 {
+            Provided::Local(local) => local.handle_timeout(due.now.elapsed),
+            Provided::Service(pool) => pool.handle_timeout(due),
+        }
+    }
+
+    /// A message came from another thread.
+    pub fn handle_message(&mut self, message: Message, _now: Now) {
+        if let Provided::Local(local) = &mut self.0 {
+            local.handle_message(message);
+        }
+    }
+
+    /// Bytes of complete answers that clients have not taken yet.
+    pub fn shared_bytes(&self) -> usize {
+        match &self.0 {
+            Provided::Service(pool) => pool.shared_bytes(),
+            Provided::Local(_) => 0, // Each is made when it is taken.
+        }
+    }
+
+    fn pool(&mut self) -> Option<&mut Pool> {
+        match &mut self.0 {
+            Provided::Service(pool) => Some(pool),
+            Provided::Local(_) => None,
+        }
+    }
+}
+
+/// Connections with a service. Without a service there are none.
+impl Places {
+    /// News of a dial for a query.
+    pub fn handle_dial(&mut self, ticket: Ticket, event: DialEvent<'_>, now: Now) {
+        if let Some(pool) = self.pool() {
+            pool.handle_dial(ticket, event, now.elapsed);
+        }
+    }
+
+    /// A dial of this ticket (at least [`super::PLACES_TICKETS`]) has led to a connection: its request goes out, unless no query needs it any more.
+    pub fn handle_open(&mut self, ticket: Ticket, io: &mut Io<'_>) -> Option<(Session, Policy)> {
+        let is_used = self.pool().is_some_and(|pool| pool.handle_open(ticket, io));
+        let policy = Policy {
+            flush: FlushAt::TurnEnd,
+            drains_on_stop: false,
+            evictable: false,
+            ..Policy::bytes()
+        };
+        is_used.then_some((Session { id: io.id }, policy))
+    }
+
+    /// Bytes came. None mean that nothing lies on a connection that was probed.
+    pub fn handle_bytes(&mut self, _session: &mut Session, bytes: &[u8], io: &mut Io<'_>) -> Next {
+        match self.pool() {
+            Some(pool) if bytes.is_empty() => pool.handle_quiet(io),
+            Some(pool) => pool.handle_bytes(io.id, bytes, io.now.elapsed),
+            None => Next::Finish,
+        }
+    }
+
+    /// The service sends no more on a connection.
+    pub fn handle_end(&mut self, _session: &mut Session, io: &mut Io<'_>) -> Next {
+        if let Some(pool) = self.pool() {
+            pool.handle_end(io.id, io.now.elapsed);
+        }
+        Next::Finish
+    }
+
+    /// A kept connection was chosen for a query, and has room for its request.
+    pub fn fill(&mut self, _session: &mut Session, io: &mut Io<'_>) -> Next {
+        self.pool().map_or(Next::Finish, |pool| pool.fill(io.id))
+    }
+
+    /// A connection is closed. If it broke, the record of that is written here: the reason may quote the
+    /// service, which knows the key.
+    pub fn handle_closed(&mut self, closed: &ClosedConnection<'_>, _session: Session, now: Now) {
+        if let Some(pool) = self.pool() {
+            pool.handle_closed(closed, now.elapsed);
+        }
+    }
+
+    /// Bytes of an answer that a connection holds.
+    pub fn held_bytes(&self, session: &Session) -> usize {
+        match &self.0 {
+            Provided::Service(pool) => pool.held_bytes(session.id),
+            Provided::Local(_) => 0,
+        }
+    }
+}
+
+impl PlacesRequest<'_> {
+    fn area(&self) -> Area {
+        let (latitude, longitude) = (&self.location.latitude, &self.location.longitude);
+        Area { latitude: latitude.degrees(), longitude: longitude.degrees(), radius: self.radius }
+    }
+
+    fn area_text(&self) -> AreaText {
+        AreaText {
+            latitude: self.location.latitude.decimal_degrees(),
+            longitude: self.location.longitude.decimal_degrees(),
+            // Within 50 km, so it fits; neither API takes 0.
+            radius: (self.radius.round() as u32).max(1),
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Queries that a service answers over HTTPS, and the pool of connections that carry them.
+//!
+//! ```text
+//!                same request in flight: joins it
+//!   request ---> a slot is free: Dialling -> On(connection) ---> answer ---> each waiter's fill
+//!                none is: Queued --^             |       ^
+//!                queue full: UNKNOWN_ERROR       |       +-- an idle connection, if there is one
+//!                                                +-- closed under the request, or silent for
+//!                                                    long: once more on a fresh connection
+//! ```
+//!
+//! A query has one deadline for all its steps. Bounded: queries in flight, and so connections, two for
+//! each; queued queries; the bytes of an answer; an attempt at one address; the time that a connection
+//! is idle.
+
+mod dial;
+mod outcome;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Bounds;
+use super::answers::Answers;
+use super::exchange::{Exchange, ExchangeState};
+use super::queries::{Queries, QueryId, QueueFull, Waiter};
+use crate::application::{Closed, ClosedConnection, Command, ConnectionId, Due, Io, Next, TlsId};
+use crate::config::PlacesSettings;
+use crate::limits::{PLACES_DISTRUST, PLACES_IDLE, PLACES_READING_PART};
+use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, target};
+use crate::places::endpoint::Endpoint;
+use crate::places::google::{Api, AreaText, Failure};
+use crate::places::key::ApiKey;
+use crate::server::ServerCommand;
+
+/// The service, as one server of the herd uses it.
+#[derive(Debug)]
+pub(super) struct Pool {
+    api: Api,
+    endpoint: Endpoint,
+    key: Option<ApiKey>,
+    /// Without it no query is accepted, so none is ever sent in plain text.
+    tls: Option<TlsId>,
+    timeout: Duration,
+    response_bytes: usize,
+    queries: Queries,
+    exchanges: HashMap<ConnectionId, Exchange>,
+    /// The pool, the one that has been idle longest first.
+    idle: Vec<ConnectionId>,
+    /// Before this, connections are not kept: the service has sent unsolicited bytes.
+    distrusted_until: Duration,
+    /// Before this, two equal answers are no sign of that: the service was seen to answer different
+    /// questions alike.
+    answers_alike_until: Duration,
+    /// When the progress of connections is checked ([`Exchange::check_at`]).
+    checks: BTreeSet<(Duration, ConnectionId)>,
+    /// How long the first byte of a recent answer has taken: the longest time, fading.
+    slowest: Duration,
+    /// The address at which the last query timed out while it was dialled. The loop does not know that it
+    /// failed, because the dial was cancelled.
+    avoided: Option<SocketAddr>,
+    answers: Answers,
+    commands: VecDeque<ServerCommand>,
+}
+
+impl Pool {
+    pub(super) fn new(
+        api: Api,
+        settings: &PlacesSettings,
+        bounds: Bounds,
+        tls: Option<TlsId>,
+    ) -> Pool {
+        Pool {
+            api,
+            endpoint: settings.endpoint.clone(),
+            key: settings.key.clone(),
+            tls,
+            timeout: bounds.timeout,
+            response_bytes: settings.response_bytes,
+            queries: Queries::new(bounds.in_flight, bounds.queued),
+            exchanges: HashMap::new(),
+            idle: Vec::new(),
+            distrusted_until: Duration::ZERO,
+            answers_alike_until: Duration::ZERO,
+            checks: BTreeSet::new(),
+            slowest: Duration::ZERO,
+            avoided: None,
+            answers: Answers::default(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// The answer comes later, by the client's `fill`, unless there is no room for the query.
+    pub(super) fn request(
+        &mut self,
+        waiter: Waiter,
+        area: &AreaText,
+        now: Duration,
+    ) -> Option<Vec<u8>> {
+        if self.tls.is_none() {
+            return Some(Failure::unknown("TLS is not set up for the Places service").body());
+        }
+        let request = self.api.request(&self.endpoint, self.key.as_ref(), area, waiter.bound);
+        let deadline = now + self.timeout;
+        match self.queries.add(request, waiter, deadline, deadline - self.timeout / 2) {
+            Ok(()) => {
+                self.start_queued(now);
+                None
+            }
+            Err(QueueFull) => {
+                let text = format_args!("A query for places is refused: too many are waiting.");
+                rate_limit::warn(Kind::TooManyQueries, text);
+                Some(Failure::unknown("too many queries are waiting").body())
+            }
+        }
+    }
+
+    /// Forgets a client that is gone.
+    pub(super) fn forget(&mut self, client: ConnectionId) {
+        self.queries.forget(client);
+        self.answers.forget(client);
+    }
+
+    pub(super) fn take_answer(&mut self, client: ConnectionId) -> Option<Arc<Vec<u8>>> {
+        self.answers.take(client)
+    }
+
+    pub(super) fn poll_command(&mut self) -> Option<ServerCommand> {
+        self.commands.pop_front().or_else(|| self.answers.poll_fill().map(Command::Fill))
+    }
+
+    /// Bytes of complete answers that clients have not taken yet.
+    pub(super) fn shared_bytes(&self) -> usize {
+        self.answers.held_bytes()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let query = self.queries.next_deadline();
+        let check = self.checks.first().map(|(at, _)| *at);
+        let oldest = self.idle.first().and_then(|id| self.exchanges.get(id));
+        let idle = oldest.map(|exchange| exchange.since + PLACES_IDLE);
+        [query, check, idle].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, due: &mut Due<'_>) {
+        let now = due.now.elapsed;
+        for id in self.queries.due(now) {
+            if !self.is_being_read(id, due) {
+                self.timed_out(id, now);
+            }
+        }
+        let checks = self.checks.iter().take_while(|(at, _)| *at <= now);
+        for connection in checks.map(|(_, connection)| *connection).collect::<Vec<_>>() {
+            if !due.is_behind(connection) {
+                self.check_progress(connection, now);
+            }
+        }
+        while let Some(oldest) = self.idle.first().copied()
+            && self.exchanges.get(&oldest).is_none_or(|it| it.since + PLACES_IDLE <= now)
+        {
+            self.idle.remove(0);
+            self.commands.push_back(Command::Finish(oldest));
+        }
+    }
+
+    /// The loop has room for the request of a kept connection that was chosen for a query. Bytes that have
+    /// come on it since its last answer, noticed or not, would be taken for the answer to this request: so
+    /// the loop asks the kernel first.
+    pub(super) fn fill(&self, connection: ConnectionId) -> Next {
+        match self.exchanges.get(&connection).map(|exchange| exchange.state) {
+            Some(ExchangeState::Chosen) => Next::Probe,
+            Some(ExchangeState::Failed) | None => Next::Finish,
+            Some(_) => Next::Read,
+        }
+    }
+
+    /// A kept connection that was chosen for a query is quiet: appends the request.
+    pub(super) fn handle_quiet(&mut self, io: &mut Io<'_>) -> Next {
+        let (connection, now) = (io.id, io.now.elapsed);
+        let check_at = now + self.silence();
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return Next::Finish;
+        };
+        if exchange.state == ExchangeState::Chosen
+            && let Some(query) = exchange.query.and_then(|id| self.queries.get_mut(id))
+        {
+            exchange.send(&query.request, self.response_bytes, now);
+            io.out.extend_from_slice(&query.request);
+            if check_at < query.deadline {
+                self.check_at(connection, check_at);
+            }
+        }
+        Next::Read
+    }
+
+    /// Bytes came on a connection.
+    pub(super) fn handle_bytes(
+        &mut self,
+        connection: ConnectionId,
+        bytes: &[u8],
+        now: Duration,
+    ) -> Next {
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return Next::Finish;
+        };
+        if exchange.is_at_rest() {
+            // The other kept connections may bring some, too, and too late to be told from an answer.
+            self.distrust(now);
+            self.connection_failed(connection, "it spoke without being asked", now);
+            return Next::Finish;
+        }
+        match exchange.state {
+            ExchangeState::Doubted => return self.disbelieve(connection, now),
+            ExchangeState::Failed => return Next::Finish,
+            _ => {}
+        }
+        if exchange.is_silent() {
+            let took = now.saturating_sub(exchange.since);
+            self.slowest = took.max(self.slowest - self.slowest / FADING);
+            self.cancel_check(connection);
+        }
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return Next::Finish;
+        };
+        match exchange.push(bytes) {
+            Ok(None) => Next::Read,
+            Ok(Some(response)) => self.handle_response(connection, response, now),
+            Err(error) => {
+                self.connection_failed(connection, &error.to_string(), now);
+                Next::Finish
+            }
+        }
+    }
+
+    fn distrust(&mut self, now: Duration) {
+        let text = format_args!(
+            "The Places service sent more than was asked for: no connection is kept for now."
+        );
+        rate_limit::warn(Kind::ServiceDistrusted, text);
+        self.distrusted_until = now + PLACES_DISTRUST;
+        self.drop_idle();
+    }
+
+    /// Closes all connections of the pool: what happened to one may have happened to them.
+    fn drop_idle(&mut self) {
+        self.commands.extend(self.idle.drain(..).map(Command::Finish));
+    }
+
+    /// The service has ended its side of a connection gracefully.
+    pub(super) fn handle_end(&mut self, connection: ConnectionId, now: Duration) {
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return;
+        };
+        let is_answered = exchange.state == ExchangeState::Doubted;
+        if exchange.is_at_rest() || is_answered || exchange.may_retry() {
+            return self.connection_failed(connection, CLOSED, now);
+        }
+        match exchange.end() {
+            Ok(response) => {
+                self.handle_response(connection, response, now);
+            }
+            Err(error) => self.connection_failed(connection, &error.to_string(), now),
+        }
+    }
+
+    /// A connection is closed.
+    pub(super) fn handle_closed(&mut self, closed: &ClosedConnection<'_>, now: Duration) {
+        let reason = match closed.why {
+            Closed::Finished | Closed::Commanded => CLOSED.to_owned(),
+            Closed::Broken(reason) => self.without_key(reason.clone()),
+            other => other.to_string(),
+        };
+        if let Closed::Broken(_) = closed.why {
+            let (peer, reason) = (closed.peer, Escaped(reason.as_bytes()));
+            log::info!(target: target::PLACES, "The connection with {peer} is broken: {reason}");
+        }
+        let is_at_rest = self.exchanges.get(&closed.id).is_some_and(Exchange::is_at_rest);
+        if *closed.why == Closed::Unsolicited && is_at_rest {
+            self.distrust(now);
+        }
+        self.connection_failed(closed.id, &reason, now);
+        self.exchanges.remove(&closed.id);
+    }
+
+    /// A connection is of no use any more. Its query is sent elsewhere where that may help.
+    fn connection_failed(&mut self, connection: ConnectionId, reason: &str, now: Duration) {
+        self.cancel_check(connection);
+        let Some(exchange) = self.exchanges.get_mut(&connection) else {
+            return;
+        };
+        if exchange.state == ExchangeState::Doubted {
+            return self.believe(connection, false, now); // However it ended, no other answer follows.
+        }
+        let may_retry = exchange.may_retry();
+        let (query, state) = exchange.fail();
+        self.idle.retain(|idle| *idle != connection);
+        let Some((id, query)) = query.and_then(|id| Some((id, self.queries.get_mut(id)?))) else {
+            return;
+        };
+        if query.suspect == Some(connection) {
+            query.suspect = None; // It was sent elsewhere already.
+            return;
+        }
+        if state == ExchangeState::Chosen {
+            return self.carry(id, now); // The service knows nothing of it yet.
+        }
+        // A search changes nothing at the service, so the New API's POST may be sent again, too.
+        if may_retry && !std::mem::replace(&mut query.was_retried, true) {
+            log::debug!(
+                target: target::PLACES,
+                "A kept connection was closed by the Places service; retrying on a new one."
+            );
+            return self.dial(id, now);
+        }
+        self.give_up(id, &Failure::unknown(reason), now);
+    }
+
+    /// A text without what the service may have quoted of the key.
+    pub(super) fn without_key(&self, text: String) -> String {
+        match self.key.as_ref().is_some_and(|key| key.is_in(text.as_bytes())) {
+            true => "for a reason that can't be shown, because it contains the API key".to_owned(),
+            false => text,
+        }
+    }
+
+    /// Whether an answer to a query that has timed out may have come, and is only not read to its end. What
+    /// came in time is read soon; a service that does not stop sending must not hold the query for longer.
+    fn is_being_read(&mut self, id: QueryId, due: &mut Due<'_>) -> bool {
+        let now = due.now.elapsed;
+        self.queries.get_mut(id).is_some_and(|query| {
+            let since = *query.timed_out_since.get_or_insert(now);
+            now <= since + self.timeout / PLACES_READING_PART
+                && query.connection().into_iter().chain(query.suspect).any(|id| due.is_behind(id))
+        })
+    }
+
+    /// Bytes of an answer that a connection holds.
+    pub(super) fn held_bytes(&self, connection: ConnectionId) -> usize {
+        self.exchanges.get(&connection).map_or(0, Exchange::buffered)
+    }
+}
+
+const CLOSED: &str = "the connection was closed";
+/// The slowest recent answer fades by this part with each that follows.
+const FADING: u32 = 8;

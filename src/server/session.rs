@@ -1,0 +1,181 @@
+//! The kinds of connection, and which file handles what comes on each. This is the whole border to the
+//! event loop: one call of the trait is one match here.
+
+use std::time::Duration;
+
+use super::dial::{Purpose, purpose};
+use super::{CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
+use crate::application::{
+    Application, Closed, ClosedConnection, Control, DialEvent, Due, Io, Line, ListenerId, Next,
+    Opened, Origin, Policy, Refused, Ticket,
+};
+use crate::clock::Now;
+use crate::herd::{NeighbourId, Peer};
+use crate::logging::target;
+
+/// What is on the other end of a connection.
+#[derive(Debug)]
+pub enum Session {
+    /// Came by the clients' port.
+    Client(Client),
+    /// Came by the neighbours' port, or from another loop of this server.
+    Peer(Peer),
+    /// A neighbour that we dialled.
+    Link(NeighbourId),
+    /// The Places service, that we dialled for a query.
+    Places(places::Session),
+}
+
+impl Application for Server {
+    type Session = Session;
+    type Message = Message;
+
+    fn handle_open(&mut self, opened: Opened<'_>, io: &mut Io<'_>) -> Option<(Session, Policy)> {
+        self.now = io.now;
+        match opened.origin {
+            Origin::Accepted(CLIENTS) => Some(self.client_opened(io)),
+            Origin::Accepted(PEERS) => Some(self.peer_opened(io)),
+            Origin::Accepted(_) => None,
+            Origin::Loop(from) => self.loop_opened(from),
+            Origin::Dialled(ticket) => match purpose(ticket) {
+                Purpose::Dial(neighbour) => self.link_opened(neighbour, ticket, io),
+                Purpose::LookUp(_) => None,
+                Purpose::Places => {
+                    let (session, policy) = self.places.handle_open(ticket, io)?;
+                    Some((Session::Places(session), policy))
+                }
+            },
+        }
+    }
+
+    fn handle_line(&mut self, session: &mut Session, line: Line<'_>, io: &mut Io<'_>) -> Next {
+        self.now = io.now;
+        match session {
+            Session::Client(client) => self.client_line(client, line, io),
+            Session::Peer(peer) => self.peer_line(peer, line, io),
+            Session::Link(neighbour) => self.link_line(*neighbour, line, io),
+            Session::Places(_) => Next::Finish, // It sends bytes.
+        }
+    }
+
+    fn handle_bytes(&mut self, session: &mut Session, bytes: &[u8], io: &mut Io<'_>) -> Next {
+        self.now = io.now;
+        match session {
+            Session::Places(session) => self.places.handle_bytes(session, bytes, io),
+            Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
+        }
+    }
+
+    fn handle_end(&mut self, session: &mut Session, io: &mut Io<'_>) -> Next {
+        self.now = io.now;
+        match session {
+            Session::Places(session) => self.places.handle_end(session, io),
+            Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
+        }
+    }
+
+    fn fill(&mut self, session: &mut Session, io: &mut Io<'_>) -> Next {
+        self.now = io.now;
+        match session {
+            Session::Client(client) => self.fill_client(client, io),
+            Session::Link(neighbour) => self.fill_link(*neighbour, io),
+            Session::Places(session) => self.places.fill(session, io),
+            Session::Peer(_) => Next::Read,
+        }
+    }
+
+    fn handle_closed(&mut self, closed: ClosedConnection<'_>, session: Session, now: Now) {
+        self.now = now;
+        if !(matches!(session, Session::Places(_)) && matches!(closed.why, Closed::Broken(_))) {
+            self.record_closed(&closed);
+        }
+        match session {
+            Session::Client(client) => self.client_closed(&client, &closed),
+            Session::Peer(peer) => self.peer_closed(peer, &closed),
+            Session::Link(neighbour) => self.link_closed(neighbour, &closed, now),
+            Session::Places(session) => self.places.handle_closed(&closed, session, now),
+        }
+    }
+
+    fn handle_dial(&mut self, ticket: Ticket, event: DialEvent<'_>, now: Now) {
+        self.now = now;
+        match purpose(ticket) {
+            Purpose::Dial(neighbour) => self.neighbour_dial(neighbour, ticket, event, now),
+            Purpose::LookUp(neighbour) => self.neighbour_look_up(neighbour, ticket, event, now),
+            Purpose::Places => self.places.handle_dial(ticket, event, now),
+        }
+    }
+
+    fn handle_refused(&mut self, _listener: ListenerId, why: &Refused, now: Now) {
+        self.now = now;
+        self.record_refused(why);
+    }
+
+    fn handle_message(&mut self, message: Message, now: Now) {
+        self.now = now;
+        match message {
+            Message::LoopEnded(result) => self.loop_ended(result),
+            Message::Places(message) => self.places.handle_message(message, now),
+        }
+    }
+
+    fn poll_command(&mut self) -> Option<ServerCommand> {
+        self.next_command()
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        self.next_deadline()
+    }
+
+    fn handle_timeout(&mut self, due: &mut Due<'_>) {
+        self.do_what_is_due(due);
+    }
+
+    fn handle_control(&mut self, control: Control, now: Now) {
+        self.now = now;
+        match (control, &self.log) {
+            (Control::ReopenLog, Some(log)) => log.reopen(),
+            (Control::ReopenLog, None) => {}
+        }
+    }
+
+    fn handle_stop(&mut self, now: Now) {
+        self.now = now;
+        self.is_stopping = true;
+        log::info!(target: target::LOOP, "{} stops.", self.log_name());
+    }
+
+    /// Once every neighbour that is there has all that is known here, and the other loops have ended: they may still
+    /// have something for the neighbours.
+    fn may_stop(&self) -> bool {
+        self.other_loops == 0 && self.herd().is_settled()
+    }
+
+    fn held_bytes(&self, session: &Session) -> usize {
+        match session {
+            Session::Client(client) => client.held_bytes(),
+            Session::Places(session) => self.places.held_bytes(session),
+            Session::Peer(_) | Session::Link(_) => 0,
+        }
+    }
+
+    fn shared_bytes(&self) -> usize {
+        self.places.shared_bytes()
+    }
+
+    fn handle_turn_end(&mut self) {
+        self.submit_records();
+    }
+}
+
+impl Server {
+    /// Another loop has ended. If it failed this one can't go on as if nothing had happened: some of the
+    /// clients would find nobody behind their port.
+    fn loop_ended(&mut self, result: Result<(), String>) {
+        self.other_loops = self.other_loops.saturating_sub(1);
+        if let Err(reason) = result {
+            self.failure.get_or_insert(reason);
+            self.commands.push_back(ServerCommand::Stop);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Certificates for a service of one's own: an authority made for it alone, and a certificate of that
+//! authority for this machine. Made once and kept in a folder, so that a service that is
+//! started again is still trusted by those who trust it now.
+//!
+//! | file | what |
+//! |---|---|
+//! | `ca.pem` | the authority's certificate: what clients need to trust it (`curl --cacert`) |
+//! | `NAME.pem` | the service's certificate, for `localhost` and the loopback addresses |
+//! | `NAME-key.pem` | its key, for its owner's eyes only |
+//!
+//! The authority's own key is discarded: it signs nothing else. Certificates that somebody else has put
+//! there are used, and never replaced.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::BuildHasher;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::process::geteuid;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::{ServerTls, plain};
+
+/// Whose certificates they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// Its files' names begin so.
+    pub file: &'static str,
+    /// The names in its certificates begin so. By it this program knows the certificates that it has made.
+    pub mark: &'static str,
+}
+
+/// A service's certificate and key, as PEM.
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// Why certificates could not be kept.
+#[derive(Debug)]
+pub enum CertificateError {
+    /// They could not be created.
+    Make(rcgen::Error),
+    /// A file cannot be read or written.
+    File { path: PathBuf, error: io::Error },
+    /// The folder does not exist and cannot be created.
+    Create { path: PathBuf, error: io::Error },
+    /// Another user could put their own key into the folder, or read ours.
+    Folder { path: PathBuf, reason: String },
+    /// A certificate that this program has not made and therefore does not replace.
+    Foreign { path: PathBuf, service: Service },
+}
+
+impl Service {
+    fn certificate(self) -> String {
+        format!("{}.pem", self.file)
+    }
+
+    fn key(self) -> String {
+        format!("{}-key.pem", self.file)
+    }
+}
+
+/// The identity that is kept in `folder`. It is made where there is none, and made again where this
+/// program's files are empty, cut or unreadable, say because the disk was full.
+pub fn keep(folder: &Path, service: Service) -> Result<Identity, CertificateError> {
+    let mut create = DirBuilder::new();
+    create.recursive(true).mode(0o755);
+    create
+        .create(folder)
+        .map_err(|error| CertificateError::Create { path: folder.to_owned(), error })?;
+    check(folder)?;
+    if let Some(identity) = kept(folder, service)? {
+        return Ok(identity);
+    }
+    let lock = File::open(folder).map_err(|error| at(folder, error))?;
+    wait_for(&lock);
+    if let Some(identity) = kept(folder, service)? {
+        return Ok(identity); // Another process was faster.
+    }
+    let (authority, identity) = make(service.mark).map_err(CertificateError::Make)?;
+    write(folder, &service.key(), &identity.key, 0o600)?;
+    write(folder, &service.certificate(), &identity.certificate, 0o644)?;
+    write(folder, CA, &authority, 0o644)?; // Last: a process that waits for it finds all three.
+    lock.sync_all().map_err(|error| at(folder, error))?;
+    Ok(identity)
+}
+
+/// The folder must belong to us or to root, and no other user may write to it.
+fn check(folder: &Path) -> Result<(), CertificateError> {
+    let found = fs::metadata(folder).map_err(|error| at(folder, error))?;
+    let (own, owner) = (geteuid().as_raw(), found.uid());
+    // Many systems give each user a group of the same number, for that user alone.
+    let others = if found.gid() == own { 0o002 } else { 0o022 };
+    let reason = if owner != own && owner != 0 {
+        format!("it belongs to another user (uid {owner})")
+    } else if found.mode() & others != 0 {
+        "other users can write to it (chmod go-w)".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(CertificateError::Folder { path: folder.to_owned(), reason })
+}
+
+/// The identity in the folder, if all of its files can be used.
+fn kept(folder: &Path, service: Service) -> Result<Option<Identity>, CertificateError> {
+    let names = [CA.to_owned(), service.certificate(), service.key()];
+    let [ca, certificate, key] = names.map(|name| read(&folder.join(name)));
+    let (ca, certificate, key) = (ca?, certificate?, key?);
+    let is_whole =
+        !certificates(&ca).is_empty() && ServerTls::new(&certificate, &key, None, &[]).is_ok();
+    if is_whole {
+        return Ok(Some(Identity { certificate, key }));
+    }
+    for (name, text) in [(CA.to_owned(), ca), (service.certificate(), certificate)] {
+        let is_ours =
+            |found: &CertificateDer<'_>| memmem::find(found, service.mark.as_bytes()).is_some();
+        if !certificates(&text).iter().all(is_ours) {
+            return Err(CertificateError::Foreign { path: folder.join(name), service });
+        }
+    }
+    Ok(None)
+}
+
+/// The whole certificates in a PEM text.
+fn certificates(text: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
+}
+
+/// Waits until no other process makes certificates in the folder. If that takes too long, or the file
+/// system has no locks, it goes on: each file is replaced as a whole.
+fn wait_for(lock: &File) {
+    let begin = Instant::now();
+    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err()
+        && begin.elapsed() < LOCK_WAIT
+    {
+        thread::sleep(LOCK_PROBE);
+    }
+}
+
+/// An authority's certificate, and an identity that it vouches for.
+fn make(mark: &str) -> Result<(String, Identity), rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, format!("{mark} authority"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, format!("{mark} service"));
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &authority)?;
+    let identity = Identity { certificate: certificate.pem(), key: key.serialize_pem() };
+    Ok((authority.pem(), identity))
+}
+
+/// What is in a file; nothing where it is missing, may not be read, or is no text.
+fn read(path: &Path) -> Result<String, CertificateError> {
+    // A FIFO without a writer must not be waited for.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let mut bytes = Vec::new();
+    match opened.and_then(|file| file.take(FILE_BYTES).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(String::from_utf8(bytes).unwrap_or_default()),
+        Err(error) if is_no_file(error.kind()) => Ok(String::new()),
+        Err(error) => Err(at(path, error)),
+    }
+}
+
+fn is_no_file(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
+}
+
+/// Writes a temporary file and renames it, so that no process ever reads half of one. The temporary file is
+/// new and readable by its owner only, whatever others have put there.
+fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), CertificateError> {
+    let random = RandomState::new().hash_one(name);
+    let beside = folder.join(format!(".{name}.{random:016x}"));
+    let mut open = OpenOptions::new();
+    open.write(true).create_new(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    let path = folder.join(name);
+    let mut file = open.open(&beside).map_err(|error| at(&path, error))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&beside, &path));
+    written.map_err(|error| {
+        // The rest of it is useless; failing to remove it matters less.
+        let _ = fs::remove_file(&beside);
+        at(&path, error)
+    })
+}
+
+fn at(path: &Path, error: io::Error) -> CertificateError {
+    CertificateError::File { path: path.to_owned(), error }
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateError::Make(error) => write!(f, "cannot create a certificate: {error}"),
+            CertificateError::File { path, error } => {
+                write!(f, "cannot use the certificate file {}: {}", path.display(), plain(error))
+            }
+            CertificateError::Create { path, error } => {
+                write!(f, "cannot create the folder {}: {}", path.display(), plain(error))
+            }
+            CertificateError::Folder { path, reason } => {
+                write!(f, "the folder {} is not safe for a private key: {reason}", path.display())
+            }
+            CertificateError::Foreign { path, service } => write!(
+                f,
+                "{} was not created by this program, and the set of {CA}, {} and {} is incomplete; \
+                 complete it",
+                path.display(),
+                service.certificate(),
+                service.key()
+            ),
+        }
+    }
+}
+
+impl CertificateError {
+    /// Whether another folder would help.
+    pub fn blames_folder(&self) -> bool {
+        !matches!(self, CertificateError::Make(_) | CertificateError::File { .. })
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+/// What to trust, in a service's folder.
+pub const CA: &str = "ca.pem";
+/// More than any of the files has.
+const FILE_BYTES: u64 = 1024 * 1024;
+/// How long to wait for another process that makes certificates, and how often to check.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PROBE: Duration = Duration::from_millis(10);

@@ -1,0 +1,405 @@
+//! What rustls and webpki say, in words for an operator: what is wrong, and what helps.
+//!
+//! Both show their errors to programmers, by the names of the variants. Here each variant of the
+//! versions in `Cargo.lock` has a sentence, alone or with others that need the same remedy; the tests
+//! compare with the sources of those versions. The enums may grow: what is new gets a general
+//! sentence until somebody writes a better one. No name of a variant is ever shown.
+//!
+//! Names in certificates come from outside. They are shown as far as host names go, what else is in
+//! them as `?`.
+
+use std::io::{self, ErrorKind};
+
+use rustls::pki_types::pem;
+use rustls::{
+    AlertDescription, CertRevocationListError, CertificateError, Error, ExtendedKeyPurpose,
+    InconsistentKeys, OtherError,
+};
+
+use super::Remedies;
+use super::trust::Distrust;
+use protocol::{alert, incompatible, message, misbehaved};
+use values::{bare, date, dotted, harmless};
+
+mod protocol;
+#[cfg(test)]
+mod tests;
+mod values;
+
+/// The other side, as messages name it, and what helps where it can't be trusted or spoken with.
+#[derive(Debug)]
+pub(super) struct Other {
+    pub name: String,
+    pub remedies: Remedies,
+}
+
+/// What a failed read or write means.
+pub(super) fn explain(error: &io::Error, other: &Other) -> String {
+    if error.kind() == ErrorKind::UnexpectedEof {
+        return "the connection was cut".to_owned();
+    }
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(error) => explain_tls(error, other),
+        None => plain(error),
+    }
+}
+
+/// What the system says about an error, without its number: "Address already in use", and not
+/// "Address already in use (os error 98)". A number helps nobody who can't look it up.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = error.raw_os_error().map(|number| format!(" (os error {number})"));
+    match number.and_then(|number| text.strip_suffix(&number)) {
+        Some(words) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// Whether TLS itself says what is wrong, and not only that the stream has ended.
+pub fn is_of_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    error.is_some_and(|error| *error != Error::AlertReceived(AlertDescription::CloseNotify))
+}
+
+fn explain_tls(error: &Error, other: &Other) -> String {
+    spelled(&words(error, &other.name), &other.remedies)
+}
+
+/// The words below may hold `{authorities}` and `{address}`, for what the caller calls so. What comes from
+/// outside never has a brace ([`harmless`]).
+fn spelled(words: &str, remedies: &Remedies) -> String {
+    words.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address)
+}
+
+fn words(error: &Error, host: &str) -> String {
+    match error {
+        Error::InvalidCertificate(reason) => {
+            format!("the certificate of {host} is not trusted: {}", certificate(reason))
+        }
+        Error::AlertReceived(AlertDescription::CloseNotify) => "the connection was closed".into(),
+        Error::AlertReceived(reason) => format!("{host} ended TLS: {}", alert(*reason)),
+        other => format!("TLS with {host} failed: {}", failure(other)),
+    }
+}
+
+/// Why rustls takes no certificate or key that we gave it.
+pub(super) fn explain_setup(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(reason) => {
+            format!("a certificate can't be used: {}", certificate(reason))
+        }
+        other => failure(other),
+    }
+}
+
+/// What is wrong with a PEM file.
+pub(super) fn plain_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section in it has no -----END … line: is the file cut?".into()
+        }
+        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN … line in it is malformed".into(),
+        pem::Error::Base64Decode(_) => "a section in it is not base64: is the file damaged?".into(),
+        pem::Error::Io(error) => plain(error),
+        pem::Error::NoItemsFound => "what is needed is not in it".into(),
+        pem::Error::SectionTooLarge => "a section in it is too large".into(),
+        _ => "it can't be read as PEM text".into(),
+    }
+}
+
+/// Behind "TLS with … failed: ".
+fn failure(error: &Error) -> String {
+    let words = match error {
+        Error::InvalidCertificate(reason) => return certificate(reason),
+        Error::AlertReceived(reason) => alert(*reason),
+        Error::InvalidMessage(reason) => message(reason),
+        Error::PeerIncompatible(reason) => incompatible(reason),
+        Error::PeerMisbehaved(reason) => misbehaved(reason),
+        Error::InvalidCertRevocationList(reason) => revocation_list(reason),
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key is not the certificate's: give the two that belong together"
+        }
+        Error::InconsistentKeys(_) => {
+            "whether the key is the certificate's can't be told: give an ECDSA, Ed25519 or RSA key"
+        }
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            "it sent a message out of turn; is there a proxy in between, or a faulty TLS?"
+        }
+        Error::InvalidEncryptedClientHello(_) => {
+            "the encrypted greeting (ECH) is not used here, and failed all the same"
+        }
+        Error::NoCertificatesPresented => "it sent no certificate, which it must have",
+        Error::UnsupportedNameType => {
+            "that kind of name is not supported: use a host name or an IP address"
+        }
+        Error::DecryptError => {
+            "what came can't be decrypted: it was changed on the way, or the other side is faulty"
+        }
+        Error::EncryptError => "what was to be sent can't be encrypted, being too large",
+        Error::General(text) => return harmless(text),
+        Error::FailedToGetCurrentTime => "the clock of this machine can't be read",
+        Error::FailedToGetRandomBytes => "this machine gives no random bytes",
+        Error::HandshakeNotComplete => "the handshake was not finished",
+        Error::PeerSentOversizedRecord => {
+            "it sent a record that is too large; is what listens there TLS at all?"
+        }
+        Error::NoApplicationProtocol => "both sides have no protocol in common (ALPN)",
+        Error::BadMaxFragmentSize => "the size of records that was set is not possible",
+        Error::Other(_) => "for a reason that is not known here",
+        _ => "for a reason that this version of the program does not know",
+    };
+    words.to_owned()
+}
+
+/// Behind "the certificate of … is not trusted: ".
+fn certificate(reason: &CertificateError) -> String {
+    let words = match reason {
+        CertificateError::BadEncoding => MALFORMED,
+        CertificateError::Expired => {
+            "it has expired, or ends before it begins; the service needs a new one"
+        }
+        CertificateError::ExpiredContext { time, not_after } => {
+            return format!(
+                "it has expired at {} (the clock here says {}); the service needs a new one",
+                date(*not_after),
+                date(*time)
+            );
+        }
+        CertificateError::NotValidYet => "it is not valid yet; is the clock here right?",
+        CertificateError::NotValidYetContext { time, not_before } => {
+            return format!(
+                "it is not valid before {} (the clock here says {}); is the clock right?",
+                date(*not_before),
+                date(*time)
+            );
+        }
+        CertificateError::Revoked => "it has been revoked; the service needs a new one",
+        CertificateError::UnhandledCriticalExtension => CRITICAL,
+        CertificateError::UnknownIssuer => {
+            "no authority that is trusted here has issued it; add its authority's certificate to \
+             {authorities}, or have the service send the intermediate certificates, too"
+        }
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => REVOCATION,
+        CertificateError::BadSignature => {
+            "its signature is not that of the authority that it names, or not of its own key; is in \
+             {authorities} another authority of the same name?"
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id, ..
+        } => return unsupported_algorithm(signature_algorithm_id),
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            public_key_algorithm_id,
+            ..
+        } => return unsupported_key(public_key_algorithm_id),
+        CertificateError::NotValidForName => OTHER_NAME,
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            return other_name(&expected.to_str(), presented);
+        }
+        CertificateError::InvalidPurpose => PURPOSE,
+        CertificateError::InvalidPurposeContext { presented, .. } => {
+            return match presented.contains(&ExtendedKeyPurpose::ClientAuth) {
+                true => format!("it is for clients only; {NEEDS_PURPOSE}"),
+                false => PURPOSE.into(),
+            };
+        }
+        CertificateError::InvalidOcspResponse => {
+            "the proof that it was not revoked (OCSP), which came with it, is wrong"
+        }
+        CertificateError::ApplicationVerificationFailure => "it is valid, but not accepted here",
+        CertificateError::Other(other) => return beyond_rustls(other),
+        // Deprecated, and made by webpki's deprecated variants only.
+        #[allow(deprecated)]
+        CertificateError::UnsupportedSignatureAlgorithm => return unsupported_algorithm(&[]),
+        _ => "for a reason that this version of the program does not know",
+    };
+    words.to_owned()
+}
+
+/// What rustls only hands on.
+fn beyond_rustls(OtherError(reason): &OtherError) -> String {
+    if let Some(reason) = reason.downcast_ref::<Distrust>() {
+        return reason.to_string();
+    }
+    match reason.downcast_ref::<webpki::Error>() {
+        Some(reason) => chain(reason),
+        None => "for a reason that is not known here".to_owned(),
+    }
+}
+
+/// The same, for what webpki says of a certificate, or of those between it and the authority.
+fn chain(reason: &webpki::Error) -> String {
+    use webpki::Error as Chain;
+    if let Some(reason) = as_rustls(reason) {
+        return certificate(&reason);
+    }
+    let words = match reason {
+        Chain::BadDer | Chain::BadDerTime | Chain::TrailingData(_) => MALFORMED,
+        Chain::CaUsedAsEndEntity => {
+            "it is an authority's (CA:TRUE), and not a server's; add this very certificate to \
+             {authorities}, or give the service one with CA:FALSE"
+        }
+        Chain::CertDistrusted => "its key is distrusted; the service needs a new one",
+        Chain::UnknownRevocationStatus | Chain::CrlExpired { .. } => REVOCATION,
+        Chain::EmptyEkuExtension => {
+            "it is for no purpose at all; it needs serverAuth among its extended key usages, or none of these"
+        }
+        Chain::EndEntityUsedAsCa => {
+            "what has issued it is no authority (CA:FALSE); it must be issued by one with CA:TRUE"
+        }
+        Chain::ExtensionValueInvalid | Chain::MalformedExtensions => {
+            "one of its extensions is malformed; the service needs another one"
+        }
+        Chain::InvalidCertValidity => "it ends before it begins; the service needs a new one",
+        Chain::InvalidNetworkMaskConstraint | Chain::MalformedNameConstraint => {
+            "its authority's limit on names is malformed; the authority must be made again"
+        }
+        Chain::InvalidSerialNumber => {
+            "its serial number is malformed; the service needs another one"
+        }
+        Chain::MalformedDnsIdentifier => "a name in it is malformed; the service needs another one",
+        Chain::MaximumNameConstraintComparisonsExceeded
+        | Chain::MaximumPathBuildCallsExceeded
+        | Chain::MaximumPathDepthExceeded
+        | Chain::MaximumSignatureChecksExceeded => {
+            "its chain takes too many steps to follow; have the service send those certificates alone \
+             that lead to its authority"
+        }
+        Chain::NameConstraintViolation => {
+            "its authority may not issue certificates for such a name (name constraints); it needs \
+             another authority, or another name"
+        }
+        Chain::PathLenConstraintViolated => {
+            "there are more authorities between it and the trusted one than that one allows (path \
+             length); it must be issued nearer to it"
+        }
+        Chain::RequiredEkuNotFoundContext(_) => PURPOSE,
+        Chain::SignatureAlgorithmMismatch => {
+            "it names two algorithms for its one signature; the service needs another one"
+        }
+        Chain::UnsupportedCertVersion => {
+            "it is not of X.509 version 3; make it again, with extensions (openssl x509 -req needs \
+             -extfile for that)"
+        }
+        Chain::UnsupportedCriticalExtension => CRITICAL,
+        Chain::UnsupportedNameType => return failure(&Error::UnsupportedNameType),
+        other => return deprecated_or_of_a_list(other),
+    };
+    words.to_owned()
+}
+
+/// rustls's own name for it, which it uses for these as long as it has one.
+fn as_rustls(reason: &webpki::Error) -> Option<CertificateError> {
+    use webpki::Error as Chain;
+    Some(match reason.clone() {
+        Chain::CertExpired { time, not_after } => {
+            CertificateError::ExpiredContext { time, not_after }
+        }
+        Chain::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }
+        }
+        Chain::CertNotValidForName(webpki::InvalidNameContext { expected, presented }) => {
+            CertificateError::NotValidForNameContext { expected, presented }
+        }
+        Chain::CertRevoked => CertificateError::Revoked,
+        Chain::UnknownIssuer => CertificateError::UnknownIssuer,
+        Chain::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        Chain::UnsupportedSignatureAlgorithmContext(context) => {
+            CertificateError::UnsupportedSignatureAlgorithmContext {
+                signature_algorithm_id: context.signature_algorithm_id,
+                supported_algorithms: context.supported_algorithms,
+            }
+        }
+        Chain::UnsupportedSignatureAlgorithmForPublicKeyContext(context) => {
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: context.signature_algorithm_id,
+                public_key_algorithm_id: context.public_key_algorithm_id,
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// What is left of webpki: variants that it does not make any more, and those of revocation lists,
+/// which are not used here.
+#[allow(deprecated)]
+fn deprecated_or_of_a_list(reason: &webpki::Error) -> String {
+    use webpki::Error as Chain;
+    let words = match reason {
+        Chain::RequiredEkuNotFound => PURPOSE,
+        Chain::UnsupportedSignatureAlgorithm => return unsupported_algorithm(&[]),
+        Chain::UnsupportedSignatureAlgorithmForPublicKey => return unsupported_key(&[]),
+        Chain::InvalidCrlNumber
+        | Chain::InvalidCrlSignatureForPublicKey
+        | Chain::IssuerNotCrlSigner
+        | Chain::UnsupportedCrlIssuingDistributionPoint
+        | Chain::UnsupportedCrlVersion
+        | Chain::UnsupportedDeltaCrl
+        | Chain::UnsupportedIndirectCrl
+        | Chain::UnsupportedRevocationReason
+        | Chain::UnsupportedRevocationReasonsPartitioning
+        | Chain::UnsupportedCrlSignatureAlgorithm
+        | Chain::UnsupportedCrlSignatureAlgorithmContext(_)
+        | Chain::UnsupportedCrlSignatureAlgorithmForPublicKey
+        | Chain::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => BAD_LIST,
+        _ => "for a reason that this version of the program does not know",
+    };
+    words.to_owned()
+}
+
+fn revocation_list(reason: &CertRevocationListError) -> &'static str {
+    match reason {
+        CertRevocationListError::IssuerInvalidForCrl => {
+            "its authority may not sign revocation lists; the authority must be made again"
+        }
+        _ => BAD_LIST,
+    }
+}
+
+fn other_name(expected: &str, presented: &[String]) -> String {
+    let expected = harmless(expected);
+    if presented.is_empty() {
+        return format!(
+            "it is for no name at all; {expected} must be in its subjectAltName (a common name does \
+             not count)"
+        );
+    }
+    let names: Vec<String> =
+        presented.iter().take(NAMES_SHOWN).map(|name| harmless(bare(name))).collect();
+    let more = match presented.len().saturating_sub(NAMES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "it is for another name, {}{more}, and not for {expected}; is the host in {{address}} right?",
+        names.join(", ")
+    )
+}
+
+fn unsupported_algorithm(id: &[u8]) -> String {
+    format!("it is signed in a way that is not supported here{}; {SUPPORTED}", dotted(id))
+}
+
+fn unsupported_key(id: &[u8]) -> String {
+    format!(
+        "its key, or its authority's, is of a kind that is not supported here{}; {SUPPORTED}",
+        dotted(id)
+    )
+}
+
+/// Of the names in a certificate.
+const NAMES_SHOWN: usize = 5;
+const MALFORMED: &str = "it is malformed; the service needs another one";
+const CRITICAL: &str =
+    "it has a critical extension that is not understood here; the service needs one without it";
+const REVOCATION: &str =
+    "whether it was revoked can't be told: the list of those that were is missing or old";
+const BAD_LIST: &str =
+    "the list of revoked certificates can't be used; its authority must make it again";
+const OTHER_NAME: &str = "it is for another name; is the host in {address} right?";
+const PURPOSE: &str =
+    "it is not for servers; it needs serverAuth among its extended key usages, or none of these";
+const NEEDS_PURPOSE: &str = "it needs serverAuth among its extended key usages, or none of these";
+const SUPPORTED: &str =
+    "it needs ECDSA with P-256 or P-384, Ed25519, or RSA with SHA-256 or better";

@@ -1,0 +1,81 @@
+//! What the other side may make TLS do over a real socket, and how errors are put into words.
+
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use rustls::CertificateError;
+
+use super::*;
+
+/// Everything that is sent lies in the kernel when it is read.
+#[test]
+fn a_read_ends_although_records_without_plaintext_go_on() {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let authorities = Authorities::from_pem(pair.cert.pem().as_bytes()).expect("a certificate");
+    let server = ServerTls::new(&pair.cert.pem(), &pair.signing_key.serialize_pem(), None, &[]);
+    let mut config = ServerConfig::clone(&server.expect("a pair").config);
+    // Some 50 KiB. (Where tickets lie across records, rustls takes no more than 64 KiB of them.)
+    config.send_tls13_tickets = 600;
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let service = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut session = ServerConnection::new(Arc::new(config)).expect("a session");
+        while session.is_handshaking() || session.wants_write() {
+            session.complete_io(&mut stream).expect("a handshake");
+        }
+        stream
+    });
+    let stream = TcpStream::connect(address).expect("a connection");
+    stream.set_nonblocking(true).expect("it can be set");
+    let client = ClientTls::new("localhost", Some(&authorities), &[], Remedies::default());
+    let mut client = client.expect("a client").begin(stream).expect("a session");
+    let mut into = [0; 1024];
+    while client.is_handshaking() {
+        client.flush().expect("it is connected");
+        let read = client.read(&mut into).expect_err("no plaintext comes");
+        assert_eq!(read.kind(), ErrorKind::WouldBlock);
+    }
+    client.flush().expect("it is connected");
+    let _open = service.join().expect("it has sent all");
+
+    let mut reads = 0;
+    loop {
+        let error = client.read(&mut into).expect_err("no plaintext comes");
+        match error.kind() {
+            ErrorKind::Interrupted => reads += 1,
+            ErrorKind::WouldBlock => break,
+            _ => panic!("{error}"),
+        }
+    }
+    assert!(reads > 0, "one read has taken it all");
+    assert!(client.is_between_records());
+}
+
+#[test]
+fn what_helps_is_named_as_the_caller_names_it() {
+    let remedies = Remedies { authorities: "the file of --ca", address: "--url" };
+    let other = Other { name: "localhost".to_owned(), remedies };
+    let told = |reason: CertificateError| {
+        explain::explain(&io::Error::new(ErrorKind::InvalidData, Error::from(reason)), &other)
+    };
+    let unknown = told(CertificateError::UnknownIssuer);
+    let helps = "add its authority's certificate to the file of --ca, or";
+    assert!(unknown.contains(helps), "{unknown}");
+    let elsewhere = told(CertificateError::NotValidForName);
+    assert!(elsewhere.ends_with("is the host in --url right?"), "{elsewhere}");
+    let expected = ServerName::try_from("localhost").expect("a name");
+    let presented = vec!["DnsName(\"{address}\")".to_owned()];
+    let hostile = told(CertificateError::NotValidForNameContext { expected, presented });
+    assert!(hostile.contains("another name, ?address?,"), "braces from outside are taken");
+}
+
+#[test]
+fn errors_of_the_system_are_shown_without_their_number() {
+    for number in 1..134 {
+        let error = io::Error::from_raw_os_error(number);
+        assert_eq!(format!("{} (os error {number})", plain(&error)), error.to_string());
+    }
+    assert_eq!(plain(&io::Error::other("x (os error 5)")), "x (os error 5)");
+}

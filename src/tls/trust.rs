@@ -1,0 +1,297 @@
+//! Whose certificates are trusted.
+//!
+//! webpki decides, by rustls's own verifier: the chain up to an authority that is trusted here, the
+//! period of validity, the purpose and the name. Around it stand two things that it does not do:
+//!
+//! - A certificate that is itself among the authorities that the operator names is trusted as the service's own, too, byte
+//!   for byte, although it is an authority's: that is what `openssl req -x509` makes, and what a
+//!   service in one's own network usually has. Its name and its period must fit all the same.
+//! - Where a signature can't be verified because an RSA key is too short or too long, webpki says
+//!   that the signature is wrong. Then the key's length is looked at, and named.
+//!
+//! Nothing here accepts what webpki refuses for any other reason.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    crypto,
+};
+
+use super::TlsError;
+use super::explain::plain_pem;
+
+/// Certificates that are trusted instead of the built-in roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities(Vec<CertificateDer<'static>>);
+
+impl Authorities {
+    /// From PEM. At least one certificate must be in it, and each must be usable.
+    pub fn from_pem(text: &[u8]) -> Result<Authorities, TlsError> {
+        let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
+        let authorities =
+            Authorities(certificates.map_err(|error| TlsError::Pem(plain_pem(&error)))?);
+        authorities.roots()?;
+        Ok(authorities)
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in &self.0 {
+            roots.add(certificate.clone()).map_err(TlsError::Setup)?;
+        }
+        if roots.is_empty() { Err(TlsError::Pem(NO_CERTIFICATE.to_owned())) } else { Ok(roots) }
+    }
+}
+
+/// Which clients a server takes: those that `authorities` vouch for, or all of them.
+pub(super) fn of_clients(
+    authorities: Option<&Authorities>,
+    provider: Arc<crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(authorities) = authorities else {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    };
+    let roots = Arc::new(authorities.roots()?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+    verifier.map_err(no_verifier)
+}
+
+fn no_verifier(error: VerifierBuilderError) -> TlsError {
+    match error {
+        VerifierBuilderError::NoRootAnchors => TlsError::Pem(NO_CERTIFICATE.to_owned()),
+        other => TlsError::Setup(Error::General(other.to_string())),
+    }
+}
+
+/// Why a certificate is not trusted, where rustls has no name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Distrust {
+    /// The service's RSA key has so many bits, and no signature of such a key is verified.
+    OwnKey { bits: usize },
+    /// The same of an authority's.
+    AuthoritysKey { bits: usize },
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whose, bits) = match self {
+            Distrust::OwnKey { bits } => ("its", bits),
+            Distrust::AuthoritysKey { bits } => ("its authority's", bits),
+        };
+        write!(f, "{whose} RSA key has {bits} bits; it needs {LEAST_RSA} to {MOST_RSA}")
+    }
+}
+
+impl std::error::Error for Distrust {}
+
+/// The verifier of the module's description.
+#[derive(Debug)]
+pub(super) struct Trust {
+    chain: Arc<WebPkiServerVerifier>,
+    /// What the operator names; nothing where the built-in roots are trusted.
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    /// Trusts `authorities`, or the built-in roots.
+    pub(super) fn new(
+        authorities: Option<&Authorities>,
+        provider: Arc<crypto::CryptoProvider>,
+    ) -> Result<Arc<Trust>, TlsError> {
+        let (roots, named) = match authorities {
+            Some(authorities) => (authorities.roots()?, authorities.0.clone()),
+            None => {
+                let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+                (RootCertStore::from_iter(roots), Vec::new())
+            }
+        };
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let chain = chain.map_err(no_verifier)?;
+        Ok(Arc::new(Trust { chain, named }))
+    }
+
+    /// Names the key that is to blame for a signature that could not be verified, if one is.
+    fn blame_authority(&self, error: Error, intermediates: &[CertificateDer<'_>]) -> Error {
+        if error != Error::InvalidCertificate(CertificateError::BadSignature) {
+            return error;
+        }
+        let mut authorities = intermediates.iter().chain(&self.named);
+        match authorities.find_map(|authority| unusable_rsa_bits(authority)) {
+            Some(bits) => distrust(Distrust::AuthoritysKey { bits }),
+            None => error,
+        }
+    }
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.chain.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // webpki has looked at the period of validity before it looked at this; of what it
+            // would have looked at then, the purpose (the file says it) and the chain (there is
+            // none) are moot, and the name is left.
+            Err(error) if is_authoritys(&error) && self.named.contains(end_entity) => {
+                rustls::client::verify_server_name(
+                    &ParsedCertificate::try_from(end_entity)?,
+                    server_name,
+                )?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Err(error) => Err(self.blame_authority(error, intermediates)),
+            Ok(verified) => Ok(verified),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let verified = self.chain.verify_tls12_signature(message, certificate, signed);
+        verified.map_err(|error| blame_service(error, certificate))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let verified = self.chain.verify_tls13_signature(message, certificate, signed);
+        verified.map_err(|error| blame_service(error, certificate))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+/// Whether webpki's one objection is that the certificate is an authority's.
+fn is_authoritys(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
+        return false;
+    };
+    inner.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+fn blame_service(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    if error != Error::InvalidCertificate(CertificateError::BadSignature) {
+        return error;
+    }
+    match unusable_rsa_bits(certificate) {
+        Some(bits) => distrust(Distrust::OwnKey { bits }),
+        None => error,
+    }
+}
+
+fn distrust(reason: Distrust) -> Error {
+    CertificateError::Other(OtherError(Arc::new(reason))).into()
+}
+
+/// The length of a certificate's RSA key, if no signature of a key of that length is verified.
+fn unusable_rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    let bits = rsa_bits(&parsed.subject_public_key_info())?;
+    (!(LEAST_RSA..=MOST_RSA).contains(&bits)).then_some(bits)
+}
+
+/// The length of the modulus in a SubjectPublicKeyInfo (RFC 8017, appendix A.1.1), if it is of RSA.
+fn rsa_bits(key_info: &[u8]) -> Option<usize> {
+    let (key_info, _) = der(key_info, SEQUENCE)?;
+    let (algorithm, rest) = der(key_info, SEQUENCE)?;
+    if !algorithm.starts_with(RSA_ENCRYPTION) {
+        return None;
+    }
+    let (key, _) = der(rest, BIT_STRING)?;
+    let (key, _) = der(key.strip_prefix(&[0])?, SEQUENCE)?;
+    let (modulus, _) = der(key, INTEGER)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some(8 * (modulus.len() - zeros) - first.leading_zeros() as usize)
+}
+
+/// The value that `bytes` begin with, if it has this tag, and what is behind it. Lengths of up to two
+/// bytes are understood, which is more than any key takes.
+fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = match bytes.strip_prefix(&[tag])? {
+        [length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
+        [0x81, length, rest @ ..] => (usize::from(*length), rest),
+        [0x82, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+/// Bits of the RSA keys whose signatures ring verifies (`RSA_PKCS1_2048_8192_SHA256` and its like).
+const LEAST_RSA: usize = 2048;
+const MOST_RSA: usize = 8192;
+const SEQUENCE: u8 = 0x30;
+const BIT_STRING: u8 = 0x03;
+const INTEGER: u8 = 0x02;
+/// 1.2.840.113549.1.1.1, with its tag and length.
+const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+const NO_CERTIFICATE: &str =
+    "there is no certificate in it, which would begin with -----BEGIN CERTIFICATE-----";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A SubjectPublicKeyInfo of RSA, its lengths written in two bytes.
+    fn key_info(modulus: &[u8]) -> Vec<u8> {
+        let wrap = |tag: u8, value: &[u8]| {
+            let length = u16::try_from(value.len()).expect("a short one").to_be_bytes();
+            [&[tag, 0x82][..], &length, value].concat()
+        };
+        let integers = [wrap(INTEGER, modulus), wrap(INTEGER, &[1, 0, 1])].concat();
+        let key = wrap(BIT_STRING, &[&[0][..], &wrap(SEQUENCE, &integers)].concat());
+        let algorithm = wrap(SEQUENCE, &[RSA_ENCRYPTION, &[5, 0]].concat());
+        wrap(SEQUENCE, &[algorithm, key].concat())
+    }
+
+    #[test]
+    fn the_length_of_an_rsa_key_is_read() {
+        let modulus = |bytes: usize, first: u8| {
+            let mut modulus = vec![0xff; bytes];
+            modulus[0] = first;
+            modulus
+        };
+        assert_eq!(rsa_bits(&key_info(&[&[0], &modulus(128, 0x80)[..]].concat())), Some(1024));
+        assert_eq!(rsa_bits(&key_info(&modulus(128, 0x7f))), Some(1023));
+        assert_eq!(rsa_bits(&key_info(&[&[0], &modulus(256, 0xc0)[..]].concat())), Some(2048));
+        assert_eq!(rsa_bits(&key_info(&[0])), None);
+    }
+
+    #[test]
+    fn what_is_no_rsa_key_has_no_length_and_nothing_is_read_past_an_end() {
+        let whole = key_info(&[0x80; 128]);
+        for length in 0..whole.len() {
+            assert_eq!(rsa_bits(&whole[..length]), None);
+        }
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let other = rcgen::PublicKeyData::subject_public_key_info(&key);
+        assert_eq!(rsa_bits(&other), None);
+    }
+}
