@@ -18,13 +18,13 @@ use herd_mio::application::{
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::event_loop::Buffers;
-use herd_mio::http::{Progress, Response, ResponseReader};
-use herd_mio::logging::{Format, Party, Settings, Traffic};
+use herd_mio::http::{Response, ResponseProgress, ResponseReader};
+use herd_mio::logging::{Format, LogSettings, Party, Traffic};
 use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::trim::trim;
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch, FromDialler, Location};
 use herd_mio::protocol::{Skew, Timestamp, split};
-use herd_mio::server::{CLIENTS, FIRST_LOOP, PEERS, Server, Session, Setup};
+use herd_mio::server::{CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup, Session};
 
 /// A function, and by how many its count is divided: lines or calls of one round.
 struct Case {
@@ -45,7 +45,7 @@ const CASES: &[Case] = &[
     Case { name: "an IAMAT of 16, no neighbours", parts: BATCH, run: || iamats::<16>(0) },
     Case { name: "an IAMAT of 16, one neighbour down", parts: BATCH, run: || iamats::<16>(1) },
     Case { name: "tell a neighbour one update of 16", parts: BATCH, run: tell },
-    Case { name: "be told one update of 16", parts: BATCH, run: be_told },
+    Case { name: "receive one update of 16", parts: BATCH, run: receive_updates },
     Case { name: "an HTTP answer of 20 places", parts: 1, run: http_answer },
     Case { name: "trim it to 5 places", parts: 1, run: trim_places },
     Case { name: "judge it, and trim it for one asker", parts: 1, run: judge_and_trim },
@@ -157,7 +157,7 @@ fn skew() {
 fn record(format: Format) {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink("/dev/null", folder.path().join("A_log.txt")).expect("a link");
-    let settings = Settings { format, ..Settings::default() };
+    let settings = LogSettings { format, ..LogSettings::default() };
     let log = herd_mio::logging::start(folder.path(), "A", &settings).expect("a log");
     let peer = ([127, 0, 0, 1], 5_123).into();
     rounds(
@@ -195,10 +195,10 @@ fn tell() {
 }
 
 /// From the bytes that a neighbour sent to the table.
-fn be_told() {
+fn receive_updates() {
     let mut peer = Peer::new(1, Origin::Accepted(PEERS));
     peer.receive(b"HELLO herd/1 B 0000000000000002\nMARK 0\n");
-    rounds((linked(), peer), lines_to_tell, |(_, told), bytes| told.receive(bytes));
+    rounds((linked(), peer), lines_to_tell, |(_, receiver), bytes| receiver.receive(bytes));
 }
 
 /// What a server tells of a batch of IAMATs.
@@ -214,7 +214,11 @@ fn http_answer() {
     answer.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
     answer.extend(body);
     let read = |answer: &mut Vec<u8>| ResponseReader::new(1 << 20).push(answer);
-    rounds(answer, |_, _| (), |answer, ()| assert!(matches!(read(answer), Ok(Progress::Done(_)))));
+    rounds(
+        answer,
+        |_, _| (),
+        |answer, ()| assert!(matches!(read(answer), Ok(ResponseProgress::Done(_)))),
+    );
 }
 
 fn trim_places() {
@@ -256,7 +260,7 @@ impl Peer {
             server.name = ["A", "B"][index].to_owned();
             server.neighbours = vec![1 - index; neighbours];
         }
-        let mut server = Server::new(Setup {
+        let mut server = Server::new(ServerSetup {
             config: &config,
             index: 0,
             number: FIRST_LOOP,

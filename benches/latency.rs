@@ -14,13 +14,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use herd_mio::application::{Application, ConnectionId, Io, Line, LoopId, Opened, Origin};
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::http::{Progress, ResponseReader};
-use herd_mio::logging::{Escaped, Format, Settings, Traffic, target};
+use herd_mio::http::{ResponseProgress, ResponseReader};
+use herd_mio::logging::{Escaped, Format, LogSettings, Traffic, target};
 use herd_mio::places::Area;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::{answer, trim};
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
-use herd_mio::server::{CLIENTS, Server, Setup};
+use herd_mio::server::{CLIENTS, Server, ServerSetup};
 use log::{Level, Log, Metadata, Record};
 
 const IAMAT: &[u8] = b"IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997";
@@ -38,7 +38,8 @@ fn handle(criterion: &mut Criterion) {
     let now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };
     let config = &Config::default();
     let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(1), 1, None, None);
-    let mut server = Server::new(Setup { config, index: 0, number, epoch, seed, tls, log, now });
+    let mut server =
+        Server::new(ServerSetup { config, index: 0, number, epoch, seed, tls, log, now });
     let id = ConnectionId { slot: 0, generation: 1 };
     let peer = ([127, 0, 0, 1], 1).into();
     let mut out = Vec::new();
@@ -89,7 +90,7 @@ fn answer(criterion: &mut Criterion) {
     chunked += "0\r\n\r\n";
     let read = |text: &str| {
         let mut reader = ResponseReader::new(1024 * 1024);
-        let mut progress = Ok(Progress::More);
+        let mut progress = Ok(ResponseProgress::More);
         for record in text.as_bytes().chunks(16 * 1024) {
             progress = reader.push(record);
         }
@@ -97,7 +98,7 @@ fn answer(criterion: &mut Criterion) {
     };
     for (name, text) in [("by length", by_length), ("in chunks", chunked)] {
         assert!(
-            matches!(read(&text), Ok(Progress::Done(answer)) if answer.body == body.as_bytes())
+            matches!(read(&text), Ok(ResponseProgress::Done(answer)) if answer.body == body.as_bytes())
         );
         criterion.bench_function(&format!("parse an answer of 20 KiB {name}"), |bencher| {
             bencher.iter(|| read(std::hint::black_box(&text)));
@@ -254,7 +255,7 @@ fn records(criterion: &mut Criterion) {
 fn log_by(criterion: &mut Criterion, format: Format, peer: SocketAddr, line: &'static [u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink("/dev/null", folder.path().join("Bench_log.txt")).expect("a link");
-    let settings = Settings { format, ..Settings::default() };
+    let settings = LogSettings { format, ..LogSettings::default() };
     let log = herd_mio::logging::start(folder.path(), "Bench", &settings).expect("a log");
     let mut number = 0;
     let mut turn_ends = || {

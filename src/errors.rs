@@ -49,7 +49,7 @@ pub fn without_keys(text: &str) -> String {
 /// The most similar name, for "did you mean": at most every third letter may differ, so names of one or two letters
 /// are never suggested for others. Ignores case.
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    if word.len() > LONGEST_NAME {
+    if word.len() > MAX_NAME_BYTES {
         return None; // Too long to be a mistyped name, and slow to compare.
     }
     let word = word.to_lowercase();
@@ -77,7 +77,7 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
 /// Nobody would read a longer list.
 const NAMES_LISTED: usize = 20;
 /// No option, key or server has a longer name.
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_BYTES: usize = 100;
 /// How each of Google's API keys begins.
 const KEY_BEGINS: &str = "AIza";
 /// How the standard library begins the number of an error, behind its text.

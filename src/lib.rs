@@ -27,7 +27,7 @@
 //! 3. [`event_loop`]: the turn is one function that reads like a list; then `serve.rs`, `lines.rs`,
 //!    `connection.rs`.
 //! 4. [`server`]: the herd's server as such a program; `session.rs` is its border, `client.rs` what a
-//!    client may say.
+//!    client may send.
 //! 5. [`herd`]: what becomes of an update; [`protocol`]: what a line means.
 //!
 //! `docs/one-line.md` walks one line through all of it; `docs/the-loop.md` explains what can go wrong in

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The limits that a configuration can set (`[limits]`).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
+pub struct ConfiguredLimits {
     /// The longest line of a client, without its ending.
     pub line_bytes: usize,
     /// How long a client may take to complete a line.
@@ -22,9 +22,9 @@ pub struct Limits {
     pub buffer_bytes: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for ConfiguredLimits {
+    fn default() -> ConfiguredLimits {
+        ConfiguredLimits {
             line_bytes: 4_096,
             line_timeout: Duration::from_secs(60),
             line_pause: None,

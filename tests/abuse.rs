@@ -13,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use common::client::Next;
 use common::sockets::{open_descriptors, processor_time, resident_bytes, wait_until_read};
-use common::{Client, LIMIT, ServerProcess, Setup, introduce, run_to_end, shown, wait_until};
+use common::{Client, LIMIT, ServerProcess, Setup, connect_as, run_to_end, shown, wait_until};
 
 const IAMAT: &str = "IAMAT a +1.0+2.0 10";
 const AT: &str = "AT AT a +1.0+2.0 10";
@@ -198,7 +198,7 @@ fn at_the_connection_limit_a_new_client_is_refused_if_none_is_idle_long_enough()
     for _ in 0..3 {
         assert!(server.client().is_closed_within(LIMIT), "the sixth");
     }
-    introduce(&server, "Hands", "00000000000000aa"); // neighbours are not counted
+    connect_as(&server, "Hands", "00000000000000aa"); // neighbours are not counted
     for client in &mut five {
         assert_eq!(client.ask(IAMAT), AT, "the five are not touched");
     }
@@ -229,7 +229,7 @@ fn at_most_64_unidentified_peers_wait_on_the_neighbours_port() {
     for peer in &mut peers {
         assert!(peer.is_closed_within(LIMIT), "a heartbeat is over");
     }
-    introduce(&server, "Hands", "00000000000000aa");
+    connect_as(&server, "Hands", "00000000000000aa");
 }
 
 // Lines.

@@ -15,7 +15,7 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::event_loop::Buffers;
 use herd_mio::protocol::Epoch;
-use herd_mio::server::{CLIENTS, Server, Session, Setup};
+use herd_mio::server::{CLIENTS, Server, ServerSetup, Session};
 
 /// The system's allocator, which counts what this thread asks it for.
 struct Counting;
@@ -114,7 +114,7 @@ impl World {
         let config = &Config::default();
         let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(1), 1, None, None, NOW);
         let mut server =
-            Server::new(Setup { config, index: 0, number, epoch, seed, tls, log, now });
+            Server::new(ServerSetup { config, index: 0, number, epoch, seed, tls, log, now });
         let mut greeting = Vec::new();
         let mut io = io(&mut greeting);
         let opened = server.handle_open(Opened::plain(Origin::Accepted(CLIENTS)), &mut io);

@@ -318,7 +318,7 @@ fn all_mistakes_of_a_file_are_reported_once_and_in_order() {
     assert_eq!(said.lines().count(), 21);
 }
 
-/// Every key with every type of value: either it is accepted, or its place is told in plain words.
+/// Every key with every type of value: either it is accepted, or a message in plain words names its place.
 #[test]
 fn no_value_of_any_type_is_reported_in_the_compilers_terms() {
     let keys = [

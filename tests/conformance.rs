@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::cases::{Case, Line, Port, Step, parse, unescape};
+use common::cases::{Case, CaseStep, Line, Port, parse, unescape};
 use common::sockets::wait_until_read;
 use common::{Client, LIMIT, Next, ServerProcess, Setup, shown};
 
@@ -80,7 +80,7 @@ fn the_cases_are_parsed_with_every_byte() {
     let bytes =
         cases.iter().find(|case| case.name == "the copy keeps every byte").expect("that case");
     assert_eq!(bytes.sent(), b"\t what\0is \xff\xfe this \r\n");
-    let [Step::Send(_), Step::Expect(Line::Exactly(line))] = &bytes.steps[..] else {
+    let [CaseStep::Send(_), CaseStep::Expect(Line::Exactly(line))] = &bytes.steps[..] else {
         panic!("{bytes:?}")
     };
     assert_eq!(line, b"? \t what\0is \xff\xfe this ");
@@ -92,7 +92,7 @@ fn the_cases_are_parsed_with_every_byte() {
     assert_eq!(unescape(br"a\n\r\t\f\v\\\x00\xfF"), b"a\n\r\t\x0c\x0b\\\0\xff");
     let empty = cases.iter().find(|case| case.name == "empty line").expect("that case");
     assert_eq!(empty.sent(), b"\n");
-    let [Step::Send(_), Step::Expect(Line::Exactly(line))] = &empty.steps[..] else {
+    let [CaseStep::Send(_), CaseStep::Expect(Line::Exactly(line))] = &empty.steps[..] else {
         panic!("{empty:?}")
     };
     assert_eq!(line, b"? ");
@@ -139,10 +139,10 @@ fn converse(server: &ServerProcess, case: &Case, way: Way) -> Result<(), String>
 fn as_written(client: &mut Client, case: &Case) -> Result<(), String> {
     for step in &case.steps {
         match step {
-            Step::Send(bytes) => client.send(bytes),
-            Step::HalfClose => client.half_close(),
-            Step::Expect(line) => expect(client, line)?,
-            Step::Eof => return expect_next(client, LIMIT, Next::End(Vec::new())),
+            CaseStep::Send(bytes) => client.send(bytes),
+            CaseStep::HalfClose => client.half_close(),
+            CaseStep::Expect(line) => expect(client, line)?,
+            CaseStep::Eof => return expect_next(client, LIMIT, Next::End(Vec::new())),
         }
     }
     expect_next(client, SILENCE, Next::Silence)
@@ -151,13 +151,13 @@ fn as_written(client: &mut Client, case: &Case) -> Result<(), String> {
 /// The end comes sooner than a silence: the client half-closes where the case does not, unless the server closes first.
 /// Whatever came that was not due comes before it.
 fn compare_all(client: &mut Client, case: &Case) -> Result<(), String> {
-    let server_closes = matches!(case.steps.last(), Some(Step::Eof));
-    let client_closes = case.steps.iter().any(|step| matches!(step, Step::HalfClose));
+    let server_closes = matches!(case.steps.last(), Some(CaseStep::Eof));
+    let client_closes = case.steps.iter().any(|step| matches!(step, CaseStep::HalfClose));
     if client_closes || !server_closes {
         client.half_close();
     }
     for step in &case.steps {
-        if let Step::Expect(line) = step {
+        if let CaseStep::Expect(line) = step {
             expect(client, line)?;
         }
     }

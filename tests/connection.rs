@@ -10,7 +10,7 @@ use herd_mio::event_loop::{Buffers, Connection, ConnectionState, Flush, Received
 
 /// One step of a script: what the next read or write meets.
 #[derive(Debug)]
-enum Step {
+enum ScriptStep {
     Bytes(&'static [u8]),
     End,
     Takes(usize),
@@ -20,8 +20,8 @@ enum Step {
 /// A stream that follows a script, and fails the test if it is used beyond it.
 #[derive(Debug, Default)]
 struct Script {
-    reads: VecDeque<Step>,
-    writes: VecDeque<Step>,
+    reads: VecDeque<ScriptStep>,
+    writes: VecDeque<ScriptStep>,
     written: Vec<u8>,
     is_shut_down: bool,
 }
@@ -29,16 +29,16 @@ struct Script {
 impl Read for Script {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.reads.pop_front() {
-            Some(Step::Bytes(bytes)) => {
+            Some(ScriptStep::Bytes(bytes)) => {
                 let count = bytes.len().min(buffer.len());
                 buffer[..count].copy_from_slice(&bytes[..count]);
                 if count < bytes.len() {
-                    self.reads.push_front(Step::Bytes(&bytes[count..]));
+                    self.reads.push_front(ScriptStep::Bytes(&bytes[count..]));
                 }
                 Ok(count)
             }
-            Some(Step::End) => Ok(0),
-            Some(Step::Fails(kind)) => Err(kind.into()),
+            Some(ScriptStep::End) => Ok(0),
+            Some(ScriptStep::Fails(kind)) => Err(kind.into()),
             step => panic!("a read that is not in the script: {step:?}"),
         }
     }
@@ -47,12 +47,12 @@ impl Read for Script {
 impl Write for Script {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.writes.pop_front() {
-            Some(Step::Takes(most)) => {
+            Some(ScriptStep::Takes(most)) => {
                 let count = most.min(bytes.len());
                 self.written.extend_from_slice(&bytes[..count]);
                 Ok(count)
             }
-            Some(Step::Fails(kind)) => Err(kind.into()),
+            Some(ScriptStep::Fails(kind)) => Err(kind.into()),
             step => panic!("a write that is not in the script: {step:?}"),
         }
     }
@@ -76,7 +76,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(reads: Vec<Step>, writes: Vec<Step>) -> Fixture {
+    fn new(reads: Vec<ScriptStep>, writes: Vec<ScriptStep>) -> Fixture {
         let script = Script { reads: reads.into(), writes: writes.into(), ..Script::default() };
         let (id, peer) = (ConnectionId { slot: 0, generation: 1 }, ([127, 0, 0, 1], 1).into());
         let (origin, state) = (Origin::Accepted(ListenerId(0)), ConnectionState::Open);
@@ -107,7 +107,8 @@ impl Fixture {
 
 #[test]
 fn a_short_read_ends_readability_and_a_full_one_does_not() {
-    let mut fixture = Fixture::new(vec![Step::Bytes(b"12345678"), Step::Bytes(b"9\n")], vec![]);
+    let mut fixture =
+        Fixture::new(vec![ScriptStep::Bytes(b"12345678"), ScriptStep::Bytes(b"9\n")], vec![]);
     assert_eq!(fixture.receive().expect("bytes"), Received::Bytes(8));
     assert!(fixture.connection.ready.readable, "there may be more");
     assert_eq!(fixture.receive().expect("bytes"), Received::Bytes(2));
@@ -116,7 +117,7 @@ fn a_short_read_ends_readability_and_a_full_one_does_not() {
 
 #[test]
 fn a_short_read_is_read_on_when_the_other_side_has_closed() {
-    let mut fixture = Fixture::new(vec![Step::Bytes(b"a\n"), Step::End], vec![]);
+    let mut fixture = Fixture::new(vec![ScriptStep::Bytes(b"a\n"), ScriptStep::End], vec![]);
     fixture.connection.ready.read_closed = true;
     assert_eq!(fixture.echo(), [b"a"]);
     assert!(fixture.connection.has_ended(), "no further edge would have reported the end");
@@ -125,7 +126,11 @@ fn a_short_read_is_read_on_when_the_other_side_has_closed() {
 
 #[test]
 fn a_short_read_is_read_on_once_urgent_data_has_come() {
-    let pieces = [Step::Bytes(b"a\n"), Step::Bytes(b"b\n"), Step::Fails(ErrorKind::WouldBlock)];
+    let pieces = [
+        ScriptStep::Bytes(b"a\n"),
+        ScriptStep::Bytes(b"b\n"),
+        ScriptStep::Fails(ErrorKind::WouldBlock),
+    ];
     let mut fixture = Fixture::new(pieces.into(), vec![]);
     fixture.connection.ready.has_urgent = true;
     assert_eq!(fixture.echo(), [b"a", b"b"], "a read ends early at the urgent mark");
@@ -135,12 +140,12 @@ fn a_short_read_is_read_on_once_urgent_data_has_come() {
 fn would_block_and_interrupted_lose_nothing() {
     let mut fixture = Fixture::new(
         vec![
-            Step::Bytes(b"one\ntwo"),
-            Step::Fails(ErrorKind::WouldBlock),
-            Step::Fails(ErrorKind::Interrupted),
-            Step::Bytes(b"\r\nth"),
-            Step::Bytes(b"ree"),
-            Step::End,
+            ScriptStep::Bytes(b"one\ntwo"),
+            ScriptStep::Fails(ErrorKind::WouldBlock),
+            ScriptStep::Fails(ErrorKind::Interrupted),
+            ScriptStep::Bytes(b"\r\nth"),
+            ScriptStep::Bytes(b"ree"),
+            ScriptStep::End,
         ],
         vec![],
     );
@@ -154,7 +159,8 @@ fn would_block_and_interrupted_lose_nothing() {
 
 #[test]
 fn would_block_ends_readability_and_an_interruption_does_not() {
-    let steps = vec![Step::Fails(ErrorKind::Interrupted), Step::Fails(ErrorKind::WouldBlock)];
+    let steps =
+        vec![ScriptStep::Fails(ErrorKind::Interrupted), ScriptStep::Fails(ErrorKind::WouldBlock)];
     let mut fixture = Fixture::new(steps, vec![]);
     assert_eq!(fixture.receive().expect("an interruption"), Received::Nothing);
     assert!(fixture.connection.ready.readable, "the kernel has not said that there is nothing");
@@ -164,10 +170,10 @@ fn would_block_ends_readability_and_an_interruption_does_not() {
 
 #[test]
 fn an_error_is_returned_to_the_caller() {
-    let mut fixture = Fixture::new(vec![Step::Fails(ErrorKind::ConnectionReset)], vec![]);
+    let mut fixture = Fixture::new(vec![ScriptStep::Fails(ErrorKind::ConnectionReset)], vec![]);
     let error = fixture.receive().expect_err("the connection is reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::BrokenPipe)]);
+    let mut fixture = Fixture::new(vec![], vec![ScriptStep::Fails(ErrorKind::BrokenPipe)]);
     fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
     assert_eq!(fixture.connection.flush().expect_err("broken").kind(), ErrorKind::BrokenPipe);
 }
@@ -175,8 +181,9 @@ fn an_error_is_returned_to_the_caller() {
 #[test]
 fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
     for step in 1..8 {
-        let writes =
-            std::iter::repeat_with(|| [Step::Takes(step), Step::Fails(ErrorKind::WouldBlock)]);
+        let writes = std::iter::repeat_with(|| {
+            [ScriptStep::Takes(step), ScriptStep::Fails(ErrorKind::WouldBlock)]
+        });
         let mut fixture = Fixture::new(vec![], writes.take(8).flatten().collect());
         fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
         let mut turns = 0;
@@ -194,7 +201,7 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
 
 #[test]
 fn nothing_is_written_before_the_kernel_says_that_it_takes_more() {
-    let mut fixture = Fixture::new(vec![], vec![Step::Fails(ErrorKind::WouldBlock)]);
+    let mut fixture = Fixture::new(vec![], vec![ScriptStep::Fails(ErrorKind::WouldBlock)]);
     fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
     assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
     // The script has no further write: a second one would fail the test.
@@ -203,8 +210,12 @@ fn nothing_is_written_before_the_kernel_says_that_it_takes_more() {
 
 #[test]
 fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
-    let reads = vec![Step::Bytes(b"late\n"), Step::Fails(ErrorKind::WouldBlock), Step::End];
-    let mut fixture = Fixture::new(reads, vec![Step::Takes(64)]);
+    let reads = vec![
+        ScriptStep::Bytes(b"late\n"),
+        ScriptStep::Fails(ErrorKind::WouldBlock),
+        ScriptStep::End,
+    ];
+    let mut fixture = Fixture::new(reads, vec![ScriptStep::Takes(64)]);
     let connection = &mut fixture.connection;
     connection.output(&mut fixture.buffers).extend_from_slice(b"bye\n");
     connection.finish();
@@ -223,7 +234,7 @@ fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
 
 #[test]
 fn a_connection_whose_peer_has_ended_does_not_linger() {
-    let mut fixture = Fixture::new(vec![Step::End], vec![]);
+    let mut fixture = Fixture::new(vec![ScriptStep::End], vec![]);
     assert_eq!(fixture.receive().expect("the end"), Received::End);
     fixture.connection.finish();
     assert!(fixture.connection.shut_down(), "nothing is left to wait for");

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::cases::{Case, Line, Port, Step, parse};
+use common::cases::{Case, CaseStep, Line, Port, parse};
 use common::shown;
 use herd_mio::application::recorder::{Recorder, replay};
 use herd_mio::application::{
@@ -92,7 +92,7 @@ fn server(case: &Case) -> Server {
     let config = &Config { dialect, ..Config::default() };
     let (number, epoch, seed) = (LoopId(0), Epoch(0xabcd), 1);
     let (tls, log, now) = (None, None, NOW);
-    Server::new(server::Setup { config, index: 0, number, epoch, seed, tls, log, now })
+    Server::new(server::ServerSetup { config, index: 0, number, epoch, seed, tls, log, now })
 }
 
 fn peer() -> std::net::SocketAddr {
@@ -103,7 +103,7 @@ fn peer() -> std::net::SocketAddr {
 fn compare(case: &Case, way: &str, output: &[u8]) {
     let mut rest = output;
     for step in &case.steps {
-        let Step::Expect(wanted) = step else {
+        let CaseStep::Expect(wanted) = step else {
             continue;
         };
         let end = rest.iter().position(|&byte| byte == b'\n');
@@ -127,7 +127,7 @@ fn cases() -> Vec<Case> {
 fn every_case_is_answered_as_written_and_however_it_is_split() {
     for case in &cases() {
         let sent = case.sent();
-        let half_closes = case.steps.iter().any(|step| matches!(step, Step::HalfClose));
+        let half_closes = case.steps.iter().any(|step| matches!(step, CaseStep::HalfClose));
         let run = |way: &str, pieces: &[&[u8]]| {
             let mut world = World::new(case);
             for piece in pieces {
@@ -137,7 +137,7 @@ fn every_case_is_answered_as_written_and_however_it_is_split() {
                 world.end();
             }
             compare(case, way, &world.output);
-            let wants_end = case.steps.iter().any(|step| matches!(step, Step::Eof));
+            let wants_end = case.steps.iter().any(|step| matches!(step, CaseStep::Eof));
             assert_eq!(wants_end, world.is_closed || half_closes, "{} ({way})", case.name);
         };
         for first in 0..=sent.len() {

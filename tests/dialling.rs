@@ -55,7 +55,7 @@ fn an_invalid_answer_to_hello_is_logged_as_the_reason() {
     let hands = setup.play("Hands");
     let goloman = setup.start("Goloman");
     let said = || warnings(&goloman, "Hands can't be reached");
-    wait_until(LIMIT, "what Hands answers is told", || {
+    wait_until(LIMIT, "Hands' answer is reported", || {
         refuse(&hands);
         !said().is_empty()
     });

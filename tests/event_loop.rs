@@ -30,10 +30,10 @@ struct App {
 
 impl App {
     fn new(commands: Vec<Command<String>>) -> (App, Receiver<String>) {
-        let (events, told) = channel();
+        let (sender, events) = channel();
         let app = App {
             commands,
-            events,
+            events: sender,
             asks_for_fills: false,
             cancels_in_handshake: false,
             shortens_its_output: false,
@@ -41,7 +41,7 @@ impl App {
             fills: 0,
             messages: 0,
         };
-        (app, told)
+        (app, events)
     }
 
     fn report(&self, event: String) {
@@ -151,14 +151,14 @@ impl Running {
 /// What must come has long enough for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn next(told: &Receiver<String>) -> String {
-    told.recv_timeout(LIMIT).expect("something happens")
+fn next(events: &Receiver<String>) -> String {
+    events.recv_timeout(LIMIT).expect("something happens")
 }
 
 /// The next event that begins so, and those before it are of no interest.
-fn await_event(told: &Receiver<String>, begin: &str) -> String {
+fn await_event(events: &Receiver<String>, begin: &str) -> String {
     loop {
-        let event = next(told);
+        let event = next(events);
         if event.starts_with(begin) {
             return event;
         }
@@ -178,9 +178,9 @@ fn job(run: impl FnOnce() -> String + Send + 'static) -> Command<String> {
 #[test]
 fn a_job_that_panics_fails_and_the_loop_and_further_jobs_go_on() {
     let commands = vec![job(|| "well".to_owned()), job(|| panic!("out of luck"))];
-    let (app, told) = App::new(commands);
+    let (app, events) = App::new(commands);
     let running = run(app, Limits::default());
-    let mut both = [next(&told), next(&told)];
+    let mut both = [next(&events), next(&events)];
     both.sort();
     assert_eq!(both, ["failed: its thread panicked: out of luck", "well"]);
     assert_eq!(ask(&mut running.connect(), 1), 2);
@@ -213,11 +213,11 @@ fn a_flood_of_messages_delays_nobody_and_none_is_lost() {
 #[test]
 fn when_buffers_are_full_the_largest_is_closed() {
     let limits = Limits { buffer_bytes: 8 << 20, output_bytes: 64 << 20, ..Limits::default() };
-    let (app, told) = App::new(Vec::new());
+    let (app, events) = App::new(Vec::new());
     let running = run(app, limits);
     let (mut modest, mut greedy) = (running.connect(), running.connect());
     greedy.get_mut().write_all("1000000\n".repeat(30).as_bytes()).expect("it is taken");
-    assert_eq!(next(&told), "OutOfMemory");
+    assert_eq!(next(&events), "OutOfMemory");
     (0..100).for_each(|_| assert_eq!(ask(&mut modest, 1000), 1001));
     let mut all = Vec::new();
     let _ = greedy.read_to_end(&mut all); // A reset, perhaps.
@@ -255,13 +255,13 @@ fn shortening_the_output_is_caught_where_debug_assertions_are_on() {
 #[test]
 fn connections_in_the_backlog_are_answered_at_a_stop() {
     const CROWD: usize = 150;
-    let (mut app, told) = App::new(Vec::new());
+    let (mut app, events) = App::new(Vec::new());
     let (open, gate) = channel();
     app.gate = Some(gate);
     let running = run(app, Limits::default());
     let mut holder = running.connect();
     holder.get_mut().write_all(b"wait\n").expect("it is taken");
-    assert_eq!(next(&told), "waits");
+    assert_eq!(next(&events), "waits");
     let mut crowd: Vec<_> = (0..CROWD).map(|_| running.connect()).collect();
     for one in &mut crowd {
         one.get_mut().write_all(b"3\n").expect("the kernel takes it");
@@ -315,26 +315,26 @@ fn a_dial_is_open_only_after_its_handshake_and_a_failed_one_is_explained() {
     for (trusted, opens) in [(&authorities, true), (&others, false)] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let to = listener.local_addr().expect("an address");
-        let (app, told) = App::new(vec![by_tls(to)]);
+        let (app, events) = App::new(vec![by_tls(to)]);
         let (mut event_loop, address) = event_loop(app, Limits::default());
         assert_eq!(event_loop.client_tls(client_tls(trusted)), TlsId(0));
         let running = start(event_loop, address);
         let (stream, _) = listener.accept().expect("it dials");
         stream.set_nonblocking(true).expect("a socket");
-        assert_eq!(next(&told), format!("Connecting({to})"));
-        assert_eq!(next(&told), format!("Handshaking({to})"));
+        assert_eq!(next(&events), format!("Connecting({to})"));
+        assert_eq!(next(&events), format!("Handshaking({to})"));
         let mut server = server_tls.begin(stream).expect("a session");
         let mut greeting = [0; 2];
         let read = read_some(&mut server, &mut greeting);
         if opens {
             assert_eq!(read.expect("the first bytes come with the handshake's last"), 2);
             assert_eq!(&greeting, b"1\n");
-            assert_eq!(next(&told), "Dialled(Ticket(7)) open");
+            assert_eq!(next(&events), "Dialled(Ticket(7)) open");
         } else {
             let words = "the certificate of localhost is not trusted: ";
-            let attempt = next(&told);
+            let attempt = next(&events);
             assert!(attempt.starts_with(&format!("AttemptFailed({to}, \"{words}")), "{attempt}");
-            let failed = next(&told);
+            let failed = next(&events);
             assert!(failed.starts_with(&format!("Failed(\"{to}: {words}")), "{failed}");
             let alert = server.explain(&read.expect_err("an alert"));
             assert!(alert.starts_with("the client ended TLS: "), "{alert}");
@@ -347,7 +347,7 @@ fn a_dial_is_open_only_after_its_handshake_and_a_failed_one_is_explained() {
 fn a_dial_cancelled_in_its_handshake_reports_nothing_more() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let to = silent.local_addr().expect("an address");
-    let (mut app, told) = App::new(vec![by_tls(to)]);
+    let (mut app, events) = App::new(vec![by_tls(to)]);
     app.cancels_in_handshake = true;
     let (mut event_loop, address) = event_loop(app, Limits::default());
     event_loop.client_tls(client_tls(&certificates().1));
@@ -357,7 +357,7 @@ fn a_dial_cancelled_in_its_handshake_reports_nothing_more() {
     let ended = other.read_to_end(&mut Vec::new()); // A ClientHello perhaps, and the end.
     assert!(ended.is_ok() || ended.is_err_and(|it| it.kind() == ErrorKind::ConnectionReset));
     running.stop();
-    let events: Vec<String> = told.iter().collect();
+    let events: Vec<String> = events.iter().collect();
     assert_eq!(events, [format!("Connecting({to})"), format!("Handshaking({to})")]);
 }
 
@@ -365,13 +365,13 @@ fn a_dial_cancelled_in_its_handshake_reports_nothing_more() {
 fn a_ticket_that_is_dialled_again_has_one_connection() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let to = silent.local_addr().expect("an address");
-    let (app, told) = App::new(vec![by_tls(to), by_tls(to)]);
+    let (app, events) = App::new(vec![by_tls(to), by_tls(to)]);
     let (mut event_loop, address) = event_loop(app, Limits::default());
     event_loop.client_tls(client_tls(&certificates().1));
     let running = start(event_loop, address);
     let [first, second] = [(); 2].map(|()| silent.accept().expect("it dials").0);
     let connecting = format!("Connecting({to})");
-    assert_eq!([next(&told), next(&told)], [connecting.clone(), connecting]);
+    assert_eq!([next(&events), next(&events)], [connecting.clone(), connecting]);
     first.set_read_timeout(Some(LIMIT)).expect("a socket");
     let ended = (&first).read_to_end(&mut Vec::new());
     assert!(ended.is_ok() || ended.is_err_and(|it| it.kind() == ErrorKind::ConnectionReset));
@@ -379,15 +379,15 @@ fn a_ticket_that_is_dialled_again_has_one_connection() {
     (&second).read_exact(&mut record).expect("the second one begins its handshake");
     assert_eq!(record, [22], "a handshake record");
     running.stop();
-    assert!(told.iter().all(|event| !event.starts_with("Failed")));
+    assert!(events.iter().all(|event| !event.starts_with("Failed")));
 }
 
 #[test]
 fn a_refused_dial_fails_with_its_address_and_a_silent_handshake_in_time() {
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let (app, told) = App::new(vec![Command::Dial(Dial::new(Ticket(1), Target::Address(gone)))]);
+    let (app, events) = App::new(vec![Command::Dial(Dial::new(Ticket(1), Target::Address(gone)))]);
     let running = run(app, Limits::default());
-    let failed = await_event(&told, "Failed");
+    let failed = await_event(&events, "Failed");
     assert_eq!(failed, format!("Failed(\"{gone}: Connection refused\")"));
     running.stop();
 
@@ -395,11 +395,12 @@ fn a_refused_dial_fails_with_its_address_and_a_silent_handshake_in_time() {
     let to = silent.local_addr().expect("an address");
     let dial = Dial::new(Ticket(1), Target::Address(to));
     let timeout = Duration::from_millis(50);
-    let (app, told) = App::new(vec![Command::Dial(Dial { tls: Some(TlsId(0)), timeout, ..dial })]);
+    let (app, events) =
+        App::new(vec![Command::Dial(Dial { tls: Some(TlsId(0)), timeout, ..dial })]);
     let (mut event_loop, address) = event_loop(app, Limits::default());
     event_loop.client_tls(client_tls(&certificates().1));
     let running = start(event_loop, address);
-    let failed = await_event(&told, "Failed");
+    let failed = await_event(&events, "Failed");
     assert_eq!(failed, format!("Failed(\"{to}: the TLS handshake was not complete in time\")"));
     running.stop();
 }
@@ -419,11 +420,11 @@ fn a_loop_dials_another_one_by_a_pair_of_sockets_and_one_that_has_ended_in_vain(
     assert_eq!(next(&one_told), "Finished");
     one.stop();
 
-    let (app, told) = App::new(vec![dial()]);
+    let (app, events) = App::new(vec![dial()]);
     let (mut alone, address) = event_loop(app, Limits::default());
     let (app, _) = App::new(Vec::new());
     alone.know(LoopId(1), LoopId(0), event_loop(app, Limits::default()).0.mailbox());
     let alone = start(alone, address);
-    assert_eq!(next(&told), "Failed(\"that loop has ended\")");
+    assert_eq!(next(&events), "Failed(\"that loop has ended\")");
     alone.stop();
 }

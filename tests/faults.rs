@@ -64,7 +64,7 @@ struct Answered {
 #[derive(Default)]
 struct Story {
     /// Each client's last answered update, and the greatest timestamp that it has sent.
-    told: Mutex<HashMap<String, (Option<Answered>, u64)>>,
+    progress: Mutex<HashMap<String, (Option<Answered>, u64)>>,
     answers: AtomicUsize,
     is_over: AtomicBool,
 }
@@ -99,9 +99,9 @@ fn storm(kills: usize) {
     for writer in writers {
         writer.join().expect("a writer does not panic");
     }
-    let told = story.told.lock().expect("the writers are gone").clone();
+    let progress = story.progress.lock().expect("the writers are gone").clone();
     let mut lost = 0;
-    for (id, (answered, sent)) in &told {
+    for (id, (answered, sent)) in &progress {
         let known = agreed(&herd, id);
         assert!(known.is_none_or(|known| known <= *sent), "{id}: nobody said {known:?}");
         let Some(Answered { timestamp, by, sent_at }) = answered else { continue };
@@ -115,7 +115,7 @@ fn storm(kills: usize) {
     let answers = story.answers.load(Ordering::SeqCst);
     println!(
         "{kills} deaths, {answers} updates answered, {} clients, {lost} last updates lost",
-        told.len()
+        progress.len()
     );
     assert!(answers > kills, "the clients have hardly written: {answers}");
 }
@@ -131,7 +131,7 @@ fn write(number: usize, story: &Story, addresses: &[SocketAddr]) {
             timestamp += 1;
             let id = format!("w{number}.c{}", next(&mut state) % 50);
             let text = format!("{id} +{}.5-{}.25 {timestamp}", timestamp % 90, timestamp % 180);
-            story.told.lock().expect("a map").entry(id.clone()).or_default().1 = timestamp;
+            story.progress.lock().expect("a map").entry(id.clone()).or_default().1 = timestamp;
             let sent_at = Instant::now();
             if client.try_send(format!("IAMAT {text}\n")).is_err() {
                 break;
@@ -142,7 +142,7 @@ fn write(number: usize, story: &Story, addresses: &[SocketAddr]) {
                 _ => break, // It died.
             }
             let answered = Answered { timestamp, by, sent_at };
-            story.told.lock().expect("a map").entry(id).or_default().0 = Some(answered);
+            story.progress.lock().expect("a map").entry(id).or_default().0 = Some(answered);
             story.answers.fetch_add(1, Ordering::SeqCst);
         }
     }

@@ -20,11 +20,11 @@ const SOON: &str = "300ms";
 fn an_update_sent_to_any_server_is_known_everywhere() {
     let setup = Setup::report();
     let herd = setup.start_all();
-    for (place, told) in herd.iter().enumerate() {
+    for (place, receiver) in herd.iter().enumerate() {
         let location = format!("+{place}.5-118.{place}");
         let line = format!("AT AT client.{place} {location} 155986505{place}.918963997");
         let said = line.replacen("AT AT", "IAMAT", 1);
-        assert_eq!(told.client().ask(&said), line);
+        assert_eq!(receiver.client().ask(&said), line);
         for server in &herd {
             wait_for_line(server, &format!("client.{place}"), &line);
         }
@@ -422,9 +422,9 @@ fn tell_all(herd: &[ServerProcess], what: &str, expected: &mut Vec<(String, Stri
     }
 }
 
-fn tell_and_wait(herd: &[ServerProcess], told: &ServerProcess, id: &str, timestamp: u32) {
+fn tell_and_wait(herd: &[ServerProcess], receiver: &ServerProcess, id: &str, timestamp: u32) {
     let line = format!("AT AT {id} +1.0-2.0 {timestamp}");
-    assert_eq!(told.client().ask(&line.replacen("AT AT", "IAMAT", 1)), line);
+    assert_eq!(receiver.client().ask(&line.replacen("AT AT", "IAMAT", 1)), line);
     for server in herd {
         wait_for_line(server, id, &line);
     }

@@ -6,7 +6,7 @@ mod answers;
 #[path = "http/requests.rs"]
 mod requests;
 
-use herd_mio::http::{Fault, HttpError, Progress, Response, ResponseReader};
+use herd_mio::http::{Fault, HttpError, Response, ResponseProgress, ResponseReader};
 use herd_mio::limits::{HEAD_BYTES, INTERIM_HEADS};
 use proptest::prelude::*;
 
@@ -123,7 +123,7 @@ fn the_received_bytes_of_an_answer_are_counted() {
         ("HTTP/1.1 200 OK\r\n\r\n0123456789", 10),
     ] {
         let mut reader = ResponseReader::new(BODY_LIMIT);
-        assert_eq!(reader.push(text.as_bytes()), Ok(Progress::More), "{text}");
+        assert_eq!(reader.push(text.as_bytes()), Ok(ResponseProgress::More), "{text}");
         assert!(reader.buffered() >= least, "{text}: {} bytes", reader.buffered());
         assert_eq!(reader.is_in_body(), text.contains("\r\n\r\n"));
     }
@@ -159,7 +159,7 @@ fn an_endless_message_is_not_read_indefinitely() {
         let mut reader = ResponseReader::new(BODY_LIMIT);
         let mut result = reader.push(begin.as_bytes());
         for _ in 0..HEAD_BYTES + BODY_LIMIT {
-            if result != Ok(Progress::More) {
+            if result != Ok(ResponseProgress::More) {
                 break;
             }
             result = reader.push(again.as_bytes());
@@ -234,7 +234,7 @@ fn read(pieces: &[&[u8]]) -> Result<Response, HttpError> {
         came |= !piece.is_empty();
         let progress = reader.push(piece);
         assert_bounded(&reader);
-        if let Progress::Done(response) = progress? {
+        if let ResponseProgress::Done(response) = progress? {
             assert!(response.body.capacity() <= BODY_LIMIT);
             assert_eq!(reader.buffered(), 0);
             return Ok(response);

@@ -166,7 +166,7 @@ fn an_untrusted_certificate_is_reported() {
         let (_setup, _server, mut client) = server(&service, "");
         fails(&mut client, 1, words);
         fails(&mut client, 2, words);
-        assert!(service.requests().is_empty(), "it was told something all the same");
+        assert!(service.requests().is_empty(), "it received something all the same");
         assert_eq!(client.ask(IAMAT), AT);
     }
 }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 /// An update as its fields, to be borrowed from.
 #[derive(Clone, Debug)]
-struct Told {
+struct Fact {
     id: String,
     location: String,
     timestamp: String,
@@ -21,7 +21,7 @@ struct Told {
     skew: i64,
 }
 
-impl Told {
+impl Fact {
     fn update(&self) -> UpdateRef<'_> {
         UpdateRef {
             id: self.id.as_bytes(),
@@ -34,13 +34,13 @@ impl Told {
 }
 
 /// Few ids, times and places, so that updates clash in every field.
-fn told() -> impl Strategy<Value = Told> {
+fn fact() -> impl Strategy<Value = Fact> {
     let id = prop::sample::select(vec!["a", "b", "c", "d"]);
     let location = prop::sample::select(vec!["+1+2", "+1.0+2.0", "-33.8+151.2"]);
     let timestamp = prop::sample::select(vec!["10", "10.0", "010", "10.0000000001", "11", "9.5"]);
     let server = prop::sample::select(vec!["Hands", "Welsh"]);
     (id, location, timestamp, server, -2i64..2).prop_map(
-        |(id, location, timestamp, server, skew)| Told {
+        |(id, location, timestamp, server, skew)| Fact {
             id: id.into(),
             location: location.into(),
             timestamp: timestamp.into(),
@@ -194,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn newest_wins_in_a_total_order(a in told(), b in told(), c in told()) {
+    fn newest_wins_in_a_total_order(a in fact(), b in fact(), c in fact()) {
         let (x, y, z) = (a.update(), b.update(), c.update());
         prop_assert_eq!(x.newness(&y), y.newness(&x).reverse());
         if x.newness(&y).is_le() && y.newness(&z).is_le() {
@@ -210,21 +210,21 @@ proptest! {
 
     #[test]
     fn a_table_depends_on_what_it_was_told_and_not_on_the_order(
-        updates in prop::collection::vec(told(), 0..40),
+        updates in prop::collection::vec(fact(), 0..40),
         order in any::<u64>(),
         routes in prop::collection::vec(0u16..3, 40),
     ) {
         let mut first = Table::new(1_000, 1);
-        for told in &updates {
-            first.apply(&told.update(), None);
+        for fact in &updates {
+            first.apply(&fact.update(), None);
         }
-        // Shuffled, each told twice, by other routes.
-        let mut shuffled: Vec<(usize, &Told)> = updates.iter().chain(&updates).enumerate().collect();
+        // Shuffled, each sent twice, by other routes.
+        let mut shuffled: Vec<(usize, &Fact)> = updates.iter().chain(&updates).enumerate().collect();
         shuffled.sort_by_key(|(place, _)| (*place as u64 + 1).wrapping_mul(order | 1).rotate_left(17));
         let mut second = Table::new(1_000, 2);
-        for (place, told) in shuffled {
+        for (place, fact) in shuffled {
             let neighbour = NeighbourId(routes[place % routes.len()]);
-            second.apply(&told.update(), Some(Source { neighbour, epoch: Epoch(9) }));
+            second.apply(&fact.update(), Some(Source { neighbour, epoch: Epoch(9) }));
         }
         prop_assert_eq!(content(&first), content(&second));
     }
@@ -241,14 +241,14 @@ proptest! {
         let mut pauses = pauses.iter().cycle();
         let mut left = 0;
         for (time, id) in ids.iter().enumerate() {
-            let told = Told {
+            let fact = Fact {
                 id: id.to_string(),
                 location: "+1+2".into(),
                 timestamp: (time + 1).to_string(),
                 server: "Hands".into(),
                 skew: 0,
             };
-            let stored = matches!(table.apply(&told.update(), None), Applied::Stored(_));
+            let stored = matches!(table.apply(&fact.update(), None), Applied::Stored(_));
             prop_assert!(stored, "each update is the newest of all");
             if left == 0 {
                 catch_up(&table, &mut cursor, &mut reader);
@@ -281,7 +281,7 @@ fn catch_up(table: &Table, cursor: &mut Seq, reader: &mut BTreeMap<Vec<u8>, Vec<
 /// The evicted tenth has the least age keys, the new entry among them (section 5).
 #[test]
 fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
-    let told = |id: &str, timestamp: u64| Told {
+    let fact = |id: &str, timestamp: u64| Fact {
         id: id.into(),
         location: "+1+2".into(),
         timestamp: timestamp.to_string(),
@@ -290,20 +290,20 @@ fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
     };
     let mut table = Table::new(20, 7);
     for number in 0..20 {
-        table.apply(&told(&format!("c{number:02}"), 100 + number).update(), None);
+        table.apply(&fact(&format!("c{number:02}"), 100 + number).update(), None);
     }
     assert_eq!(table.len(), 20);
     // Two are evicted: the new one, which is older than all, and the oldest known one.
-    assert_eq!(table.apply(&told("old", 5).update(), None), Applied::BelowFloor);
+    assert_eq!(table.apply(&fact("old", 5).update(), None), Applied::BelowFloor);
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c00").is_none());
     assert!(table.get(b"c01").is_some());
     // What is not above the floor is not stored, however much room there is.
-    assert_eq!(table.apply(&told("c00", 100).update(), None), Applied::BelowFloor);
-    assert_eq!(table.apply(&told("b99", 100).update(), None), Applied::BelowFloor);
-    assert!(matches!(table.apply(&told("c000", 100).update(), None), Applied::Stored(_)));
+    assert_eq!(table.apply(&fact("c00", 100).update(), None), Applied::BelowFloor);
+    assert_eq!(table.apply(&fact("b99", 100).update(), None), Applied::BelowFloor);
+    assert!(matches!(table.apply(&fact("c000", 100).update(), None), Applied::Stored(_)));
     assert_eq!(table.len(), 20);
-    assert!(matches!(table.apply(&told("new", 500).update(), None), Applied::Stored(_)));
+    assert!(matches!(table.apply(&fact("new", 500).update(), None), Applied::Stored(_)));
     assert_eq!(table.len(), 19);
     assert!(table.get(b"c000").is_none() && table.get(b"c01").is_none());
     assert!(table.get(b"new").is_some());
@@ -312,7 +312,7 @@ fn a_full_table_evicts_the_oldest_tenth_and_raises_its_floor() {
 /// A client's timestamp may be ahead of the time of receipt; then the time of receipt is its age.
 #[test]
 fn the_age_is_the_lesser_of_the_timestamp_and_the_time_of_receipt() {
-    let told = |id: &str, timestamp: u64, seconds: i64| Told {
+    let fact = |id: &str, timestamp: u64, seconds: i64| Fact {
         id: id.into(),
         location: "+1+2".into(),
         timestamp: timestamp.to_string(),
@@ -322,23 +322,23 @@ fn the_age_is_the_lesser_of_the_timestamp_and_the_time_of_receipt() {
     let mut table = Table::new(10, 7);
     assert!(table.is_empty());
     // Received at 90, 100 … 170, 180 by their skews; the timestamp of the first is far ahead of that.
-    table.apply(&told("ahead", 9_000, -8_910).update(), None);
+    table.apply(&fact("ahead", 9_000, -8_910).update(), None);
     (1..10).for_each(|number| {
-        let late = told(&format!("c{number}"), 90 + 10 * number, 5_000);
+        let late = fact(&format!("c{number}"), 90 + 10 * number, 5_000);
         table.apply(&late.update(), None);
     });
     assert_eq!((table.len(), table.is_empty()), (10, false));
-    assert!(matches!(table.apply(&told("new", 500, 0).update(), None), Applied::Stored(_)));
+    assert!(matches!(table.apply(&fact("new", 500, 0).update(), None), Applied::Stored(_)));
     assert!(
         table.get(b"ahead").is_none(),
         "the least of age, though its timestamp is the greatest"
     );
     assert!(table.get(b"c1").is_some());
     // The floor is at 90, by either of the two.
-    assert_eq!(table.apply(&told("a", 90, 700).update(), None), Applied::BelowFloor);
-    assert_eq!(table.apply(&told("a", 700, -610).update(), None), Applied::BelowFloor);
+    assert_eq!(table.apply(&fact("a", 90, 700).update(), None), Applied::BelowFloor);
+    assert_eq!(table.apply(&fact("a", 700, -610).update(), None), Applied::BelowFloor);
     // At 105 c1 is older, and goes.
-    assert!(matches!(table.apply(&told("a", 700, -595).update(), None), Applied::Stored(_)));
+    assert!(matches!(table.apply(&fact("a", 700, -595).update(), None), Applied::Stored(_)));
     assert!(table.get(b"c1").is_none());
 }
 
@@ -347,14 +347,14 @@ fn the_age_is_the_lesser_of_the_timestamp_and_the_time_of_receipt() {
 fn a_table_of_any_load_holds_the_newest() {
     let mut table = Table::new(100, 11);
     for number in 0..100_000u32 {
-        let told = Told {
+        let fact = Fact {
             id: format!("client-{number}"),
             location: "+1+2".into(),
             timestamp: number.to_string(),
             server: "Hands".into(),
             skew: 0,
         };
-        table.apply(&told.update(), None);
+        table.apply(&fact.update(), None);
         assert!(table.len() <= 100);
     }
     assert!(table.len() >= 90);

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use common::service::{Act, Service, ok};
 use common::sockets::wait_until_read;
-use common::{LIMIT, ServerProcess, Setup, introduce};
+use common::{LIMIT, ServerProcess, Setup, connect_as};
 
 const IAMAT: &str = "IAMAT kiwi +34.068930-118.445127 1520023934.918963997";
 const AT: &str = "AT AT kiwi +34.068930-118.445127 1520023934.918963997";
@@ -145,11 +145,11 @@ fn without_the_setting_no_pause_ends_a_line() {
 fn no_pause_ends_a_line_between_servers() {
     let setup = Setup::star(&["Hands"]).section("[limits]\nline_pause = \"50ms\"").heartbeat("5s");
     let server = setup.start("Goloman");
-    let (mut caller, _) = introduce(&server, "Hands", "00000000000000aa");
-    caller.send("MARK 7");
-    caller.expect_silence(Duration::from_millis(500));
-    caller.send("7\n");
-    assert_eq!(caller.line(), "ACK 77");
+    let (mut peer, _) = connect_as(&server, "Hands", "00000000000000aa");
+    peer.send("MARK 7");
+    peer.expect_silence(Duration::from_millis(500));
+    peer.send("7\n");
+    assert_eq!(peer.line(), "ACK 77");
     let mut peer = server.peer();
     peer.send("garbage");
     assert!(matches!(peer.next(Duration::from_millis(500)), common::Next::Silence));

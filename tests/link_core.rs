@@ -39,7 +39,7 @@ impl Observer for Said {
                 self.0.push(format!("up {} from {} behind {behind}", neighbour.0, from.0));
             }
             Event::CatchUpSent { neighbour, updates } => {
-                self.0.push(format!("told {} all {updates}", neighbour.0));
+                self.0.push(format!("sent {} all {updates}", neighbour.0));
             }
             Event::CatchUpReceived { neighbour, updates } => {
                 self.0.push(format!("caught up with {} by {updates}", neighbour.0));
@@ -171,7 +171,7 @@ fn a_link_resumes_from_a_mark_of_its_epoch_within_the_feed() {
         let said = bench.says(0);
         assert_eq!(said.len() as u64, behind + 1, "{line}: {said:?}");
         assert_eq!(said.last().map(String::as_str), Some("MARK 3"));
-        assert_eq!(bench.said.take(), [format!("told 0 all {behind}")]);
+        assert_eq!(bench.said.take(), [format!("sent 0 all {behind}")]);
     }
 }
 
@@ -319,20 +319,20 @@ fn a_server_is_in_sync_once_each_neighbour_has_marked_or_is_unreachable() {
 fn an_expected_peer_is_identified_whatever_its_name_but_must_say_hello() {
     let mut bench = Bench::new(2);
     let nobody = |_| false; // An address is not asked for.
-    let expected = || Teller { caller: Peer::Expected(NeighbourId(1)) };
+    let expected = || Teller { inbound: Peer::Expected(NeighbourId(1)) };
     for line in ["MARK 7", "HELLO herd/2 A 00000000000000cc", ""] {
         let mut teller = expected();
         let said = teller.say_from(&mut bench, line, &nobody);
         assert_eq!(said, (Outcome::Close, format!("? {line}\n")));
-        assert_eq!(teller.caller, Peer::Expected(NeighbourId(1)));
+        assert_eq!(teller.inbound, Peer::Expected(NeighbourId(1)));
     }
     let mut teller = expected();
     let hello = "HELLO herd/1 A 00000000000000cc";
     let (outcome, answer) = teller.say_from(&mut bench, hello, &nobody);
     assert_eq!(outcome, Outcome::Continue);
     assert!(answer.starts_with("RESUME 0 0 "), "{answer}");
-    let caller = teller.caller;
-    assert!(matches!(caller, Peer::Identified { neighbour: NeighbourId(1), .. }), "{caller:?}");
+    let inbound = teller.inbound;
+    assert!(matches!(inbound, Peer::Identified { neighbour: NeighbourId(1), .. }), "{inbound:?}");
 }
 
 #[test]
@@ -447,13 +447,13 @@ fn a_feed_is_rewritten_once_dead_records_outweigh_live_ones_and_sixty_four() {
 
 /// A neighbour that tells the core.
 struct Teller {
-    caller: Peer,
+    inbound: Peer,
 }
 
 impl Teller {
     /// A connection on which nothing has been said.
     fn unidentified() -> Teller {
-        Teller { caller: Peer::Unidentified }
+        Teller { inbound: Peer::Unidentified }
     }
 
     /// A connection on which B has said HELLO; and the RESUME.
@@ -477,9 +477,9 @@ impl Teller {
     ) -> (Outcome, String) {
         let mut out = Vec::new();
         let (now, said) = (moment(bench.now), &mut bench.said);
-        let caller = &mut self.caller;
+        let inbound = &mut self.inbound;
         let outcome =
-            bench.herd.handle_peer_line(caller, line.as_bytes(), admits, now, &mut out, said);
+            bench.herd.handle_peer_line(inbound, line.as_bytes(), admits, now, &mut out, said);
         (outcome, String::from_utf8(out).expect("text"))
     }
 }
@@ -501,13 +501,13 @@ fn a_neighbour_is_resumed_from_the_last_mark_of_its_epoch() {
     assert_eq!(answer, "RESUME 00000000000000cc 9 00000000000000aa Own\n");
     // The second replaces the first.
     assert_eq!(first.say(&mut bench, "MARK 10"), (Outcome::Close, String::new()));
-    bench.herd.peer_closed(first.caller);
+    bench.herd.peer_closed(first.inbound);
     assert_eq!(
         second.say(&mut bench, "MARK 5"),
         (Outcome::Continue, "ACK 5\n".into()),
         "downwards"
     );
-    bench.herd.peer_closed(second.caller);
+    bench.herd.peer_closed(second.inbound);
     assert_eq!(second.say(&mut bench, "MARK 6").0, Outcome::Close, "it has left");
     assert_eq!(
         Teller::hello(&mut bench, 0xcc).1,
@@ -620,7 +620,7 @@ fn a_neighbour_that_comes_and_goes_is_dialled_at_each_hello_as_long_as_it_is_rea
         now += 200;
         bench.at(now);
         bench.herd.link_closed(link, moment(now), &mut bench.said);
-        bench.herd.peer_closed(teller.caller);
+        bench.herd.peer_closed(teller.inbound);
         assert!(!bench.at(now).contains(&Output::Dial(link)), "it has not said HELLO again");
     }
 }
@@ -905,16 +905,16 @@ fn a_mark_is_owed_after_updates_that_left_no_room_for_it() {
 #[test]
 fn a_neighbour_is_not_sent_what_its_present_epoch_sent() {
     // The link's neighbour A runs as bb.
-    for (teller, epoch, told) in [("A", 0xbb, false), ("A", 0xbc, true), ("B", 0xbb, true)] {
+    for (teller, epoch, is_reported) in [("A", 0xbb, false), ("A", 0xbc, true), ("B", 0xbb, true)] {
         let mut bench = Bench::new(2);
-        let mut caller = Teller::unidentified();
+        let mut inbound = Teller::unidentified();
         let hello = format!("HELLO herd/1 {teller} {epoch:016x}");
         for line in [hello.as_str(), "UPDATELOC b +1-2 500 C +0.000000000", "MARK 1"] {
-            caller.say(&mut bench, line);
+            inbound.say(&mut bench, line);
         }
         bench.up(0);
         let said = bench.says(0);
-        assert_eq!(said.len(), 1 + usize::from(told), "{teller} {epoch:x}: {said:?}");
+        assert_eq!(said.len(), 1 + usize::from(is_reported), "{teller} {epoch:x}: {said:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use common::client::Next;
 use common::neighbour::Resume;
-use common::{Client, FakeNeighbour, LIMIT, ServerProcess, Setup, introduce, wait_until};
+use common::{Client, FakeNeighbour, LIMIT, ServerProcess, Setup, connect_as, wait_until};
 
 /// Runs of neighbours that we play.
 const FIRST_RUN: &str = "00000000000000aa";
@@ -135,7 +135,7 @@ fn an_update_is_not_sent_back_to_its_source_epoch() {
     let (_setup, hands, goloman) = goloman_and_hands();
     let mut link = hands.greet_empty(FIRST_RUN);
     link.until_mark();
-    let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     assert_eq!(inward_update(&mut inward, "theirs", 1), "ACK 1");
     tell(&goloman, "ours", "20");
     let (updates, _) = link.until_updates(1);
@@ -148,7 +148,7 @@ fn a_neighbour_that_restarted_gets_its_own_updates_back() {
     let (_setup, hands, goloman) = goloman_and_hands();
     let mut link = hands.greet_empty(FIRST_RUN);
     link.until_mark();
-    let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     assert_eq!(inward_update(&mut inward, "theirs", 1), "ACK 1");
     drop(inward);
     drop(link);
@@ -163,7 +163,7 @@ fn an_update_from_one_neighbour_goes_on_to_the_others() {
     let goloman = setup.start("Goloman");
     let mut link = holiday.greet_empty(FIRST_RUN);
     link.until_mark();
-    let (mut inward, _) = introduce(&goloman, "Hands", SECOND_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", SECOND_RUN);
     inward.send("UPDATELOC a +1.0+2.0 10 Welsh -0.000000001\nMARK 1\n");
     assert_eq!(inward.line(), "ACK 1");
     let (updates, _) = link.until_updates(1);
@@ -269,7 +269,7 @@ fn inward_update(inward: &mut Client, id: &str, mark: u64) -> String {
 #[test]
 fn resume_has_the_epoch_and_its_last_mark() {
     let (_setup, _hands, goloman) = goloman_and_hands();
-    let (mut inward, resume) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, resume) = connect_as(&goloman, "Hands", FIRST_RUN);
     let own_epoch = resume.own_epoch.clone();
     let nothing = Resume {
         epoch: "0".into(),
@@ -280,24 +280,24 @@ fn resume_has_the_epoch_and_its_last_mark() {
     assert_eq!(resume, nothing);
     assert_eq!(inward_update(&mut inward, "a", 17), "ACK 17");
     drop(inward);
-    let (mut inward, resume) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, resume) = connect_as(&goloman, "Hands", FIRST_RUN);
     assert_eq!((&resume.epoch[..], resume.mark), (FIRST_RUN, 17));
     assert_eq!(resume.own_epoch, own_epoch, "the same run of its own");
     assert_eq!(inward.ask("MARK 5"), "ACK 5", "a mark sets it also downwards");
     drop(inward);
-    let (_, resume) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (_, resume) = connect_as(&goloman, "Hands", FIRST_RUN);
     assert_eq!((&resume.epoch[..], resume.mark), (FIRST_RUN, 5));
-    let (_, resume) = introduce(&goloman, "Hands", SECOND_RUN);
+    let (_, resume) = connect_as(&goloman, "Hands", SECOND_RUN);
     assert_eq!(resume, nothing, "of this run nothing is known");
-    let (_, resume) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (_, resume) = connect_as(&goloman, "Hands", FIRST_RUN);
     assert_eq!(resume, nothing, "and the mark of the first is forgotten");
 }
 
 #[test]
 fn a_second_hello_replaces_the_first_connection() {
     let (_setup, _hands, goloman) = goloman_and_hands();
-    let (mut first, _) = introduce(&goloman, "Hands", FIRST_RUN);
-    let (mut second, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut first, _) = connect_as(&goloman, "Hands", FIRST_RUN);
+    let (mut second, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     // It says nothing that it could be closed for.
     assert!(first.is_closed_within(LIMIT));
     let mut third = goloman.peer();
@@ -342,7 +342,7 @@ fn an_unknown_peer_is_rejected() {
         "MARK 99999999999999999999999",
         "WHATSAT a 1 1",
     ] {
-        let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+        let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
         assert_eq!(inward.ask(line), format!("? {line}"));
         inward.expect_end();
     }
@@ -351,7 +351,7 @@ fn an_unknown_peer_is_rejected() {
 #[test]
 fn a_line_between_servers_may_be_as_long_as_65536_bytes() {
     let (_setup, _hands, goloman) = goloman_and_hands();
-    let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     // Well-formed but for its white space, which may be as wide as it likes.
     let update = "UPDATELOC a +1.0+2.0 10 Hands +0.000000001";
     let wide = format!("{update}{}", " ".repeat(65_536 - update.len()));
@@ -368,7 +368,7 @@ fn a_line_between_servers_may_be_as_long_as_65536_bytes() {
 #[test]
 fn a_line_without_its_end_is_dropped() {
     let (_setup, _hands, goloman) = goloman_and_hands();
-    let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     assert_eq!(inward_update(&mut inward, "a", 1), "ACK 1");
     inward.send("UPDATELOC cut +1.0+2.0 10 Hands +0.000000001");
     inward.half_close();
@@ -379,7 +379,7 @@ fn a_line_without_its_end_is_dropped() {
 #[test]
 fn malformed_updates_are_skipped_and_the_link_stays() {
     let (_setup, _hands, goloman) = goloman_and_hands();
-    let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     let malformed = [
         "UPDATELOC x",
         "UPDATELOC x 1.0+2.0 10 Hands +0.000000001",
@@ -406,7 +406,7 @@ fn malformed_updates_are_skipped_and_the_link_stays() {
 fn a_silent_neighbour_is_disconnected_after_three_heartbeats() {
     let setup = Setup::star(&["Hands"]).heartbeat("200ms");
     let goloman = setup.start("Goloman");
-    let (mut inward, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut inward, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     for mark in 1..=8 {
         // Beating, it stays up for longer than three heartbeats.
         assert_eq!(inward.ask(&format!("MARK {mark}")), format!("ACK {mark}"));
@@ -424,7 +424,7 @@ fn a_peer_without_hello_is_disconnected_after_a_heartbeat() {
     let mut slow = goloman.peer();
     slow.send("HELLO herd/1 Ha");
     assert!(slow.is_closed_within(LIMIT), "a begun HELLO is none");
-    introduce(&goloman, "Hands", FIRST_RUN);
+    connect_as(&goloman, "Hands", FIRST_RUN);
 }
 
 #[test]

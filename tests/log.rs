@@ -28,7 +28,7 @@ fn own_log() -> (&'static Log, impl Fn() -> String) {
     static LOG: OnceLock<(Log, TempDir)> = OnceLock::new();
     let (log, folder) = LOG.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
-        let settings = logging::Settings::default();
+        let settings = logging::LogSettings::default();
         (logging::start(folder.path(), "Own", &settings).expect("a log"), folder)
     });
     let path = folder.path().join("Own_log.txt");

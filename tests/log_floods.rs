@@ -18,7 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use common::process::{ServerProcess, follow};
-use common::{Client, LIMIT, Next, Setup, introduce, wait_until};
+use common::{Client, LIMIT, Next, Setup, connect_as, wait_until};
 
 /// More than any flood would need to be seen.
 const MANY: usize = 1_200;
@@ -167,7 +167,7 @@ fn refused_lines_on_the_neighbours_port_do_not_fill_the_log() {
 fn malformed_updates_do_not_fill_the_log() {
     let setup = Setup::star(&["Hands"]);
     let (server, begin) = started(&setup);
-    let (mut inward, _) = introduce(&server, "Hands", "00000000000000aa");
+    let (mut inward, _) = connect_as(&server, "Hands", "00000000000000aa");
     inward.send("UPDATELOC a nowhere 10 Hands +0.000000001\n".repeat(MANY));
     assert_eq!(inward.ask("MARK 1"), "ACK 1");
     let description = "malformed updates skipped";
@@ -179,7 +179,7 @@ fn incomplete_lines_do_not_fill_the_log() {
     let setup = Setup::alone().any_port().section("[limits]\nline_timeout = \"100ms\"");
     let (server, begin) = started(&setup);
     be_closed_often(server.clients, b"IAMAT", 200);
-    let description = "lines that were not finished in time";
+    let description = "lines, requests or handshakes not completed in time";
     let example = "line not completed within ";
     assert_few_records_tell_of_all(&server, begin, example, description, MANY);
 }
@@ -192,7 +192,7 @@ fn rejected_clients_do_not_fill_the_log() {
     assert!(first.ask("IAMAT a +1.0+2.0 10").starts_with("AT AT "));
     be_closed_often(server.clients, b"", 100);
     let example = "connection limit (";
-    assert_few_records_tell_of_all(&server, begin, example, "clients turned away", MANY);
+    assert_few_records_tell_of_all(&server, begin, example, "clients rejected", MANY);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn marks_and_acknowledgements_are_recorded_at_debug_only() {
         let hands = setup.play("Hands");
         let server = setup.start_with("Goloman", &["--log-level", level]);
         let mut link = hands.greet_empty("00000000000000bb");
-        let (mut inward, _) = introduce(&server, "Hands", "00000000000000bb");
+        let (mut inward, _) = connect_as(&server, "Hands", "00000000000000bb");
         assert_eq!(inward.ask("MARK 1"), "ACK 1"); // What came before it is not recorded one by one.
         assert_eq!(inward.ask("MARK 2"), "ACK 2");
         let mut client = server.client();

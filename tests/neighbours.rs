@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Client, LIMIT, ServerProcess, Setup, introduce, wait_until};
+use common::{Client, LIMIT, ServerProcess, Setup, connect_as, wait_until};
 
 /// Runs of neighbours that we play.
 const FIRST_RUN: &str = "00000000000000aa";
@@ -35,7 +35,7 @@ fn a_neighbour_that_says_hello_is_dialled_before_its_next_line_is_handled() {
     let dialled = "Dialling Hands";
     wait_until(LIMIT, "the pauses grow", || records(&goloman, dialled) >= 5);
     let hands = setup.play("Hands");
-    let (mut client, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut client, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     // The first mark is none of what is recorded line by line.
     client.ask("MARK 1");
     settle(&goloman, &mut client, 2);
@@ -59,17 +59,17 @@ fn without_refill_a_reconnected_neighbour_receives_new_updates() {
     let (before, behind) = log.split_once("missed updates from Hands").expect("just seen");
     assert!(!behind.contains("Dialling Hands"), "{behind}");
     assert!(before.contains("Hands is connected, and tells"), "{before}");
-    let told = goloman.client().ask("IAMAT kiwi +1.0+2.0 10");
-    wait_until(LIMIT, "Hands knows", || hands.client().ask("WHATSAT kiwi 1 0") == told);
+    let known = goloman.client().ask("IAMAT kiwi +1.0+2.0 10");
+    wait_until(LIMIT, "Hands knows", || hands.client().ask("WHATSAT kiwi 1 0") == known);
 }
 
 #[test]
 fn repeated_hellos_of_an_unreachable_neighbour_do_not_cause_a_dial_each() {
     let (_setup, goloman) = goloman();
     for run in 0..500 {
-        introduce(&goloman, "Hands", &format!("{:016x}", 0xa0 + run % 3));
+        connect_as(&goloman, "Hands", &format!("{:016x}", 0xa0 + run % 3));
     }
-    let (mut client, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut client, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     client.ask("MARK 1");
     settle(&goloman, &mut client, 2);
     let dials = records(&goloman, "Dialling Hands");
@@ -102,7 +102,7 @@ fn differing_settings_are_reported_once_and_again_when_they_agree() {
     let differ = |name: &str| format!("WARNING: Hands has `{name}` = ");
     let agree = |name: &str| format!("WARNING: Hands has the same `{name}` as this server now.");
     let say = |settings: &str, run: &str| {
-        let (mut client, _) = introduce(&goloman, "Hands", run);
+        let (mut client, _) = connect_as(&goloman, "Hands", run);
         client.send(format!("{settings}\n"));
         client.ask("MARK 1");
         settle(&goloman, &mut client, 2);
@@ -135,19 +135,19 @@ fn duplicate_server_names_are_reported_once() {
     let _hands = setup.play("Hands");
     let warning = "WARNING: Two servers or more call themselves Hands";
     for run in [FIRST_RUN, SECOND_RUN] {
-        introduce(&goloman, "Hands", run);
+        connect_as(&goloman, "Hands", run);
     }
-    introduce(&goloman, "Hands", SECOND_RUN);
-    let (mut client, _) = introduce(&goloman, "Hands", "00000000000000cc");
+    connect_as(&goloman, "Hands", SECOND_RUN);
+    let (mut client, _) = connect_as(&goloman, "Hands", "00000000000000cc");
     client.ask("MARK 1");
     settle(&goloman, &mut client, 2);
     assert_eq!(records(&goloman, warning), 0, "restarts are none: {}", goloman.log());
     for _ in 0..20 {
-        introduce(&goloman, "Hands", FIRST_RUN);
-        introduce(&goloman, "Hands", SECOND_RUN);
+        connect_as(&goloman, "Hands", FIRST_RUN);
+        connect_as(&goloman, "Hands", SECOND_RUN);
     }
     goloman.wait_for_log(warning);
-    let (mut client, _) = introduce(&goloman, "Hands", SECOND_RUN);
+    let (mut client, _) = connect_as(&goloman, "Hands", SECOND_RUN);
     client.ask("MARK 3");
     settle(&goloman, &mut client, 4);
     assert_eq!(records(&goloman, warning), 1, "{}", goloman.log());
@@ -190,7 +190,7 @@ fn a_server_with_our_own_name_is_reported_once() {
         assert_eq!(client.ask(&line), format!("? {line}"));
         client.expect_end();
     }
-    let (mut client, _) = introduce(&goloman, "Hands", FIRST_RUN);
+    let (mut client, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     client.ask("MARK 1");
     settle(&goloman, &mut client, 2);
     let warning = "by this one's own name, Goloman.";

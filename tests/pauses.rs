@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use common::service::{Act, Service, ok};
 use common::sockets::wait_until_read;
-use common::{Client, LIMIT, ServerProcess, Setup, introduce, raise_descriptor_limit};
+use common::{Client, LIMIT, ServerProcess, Setup, connect_as, raise_descriptor_limit};
 
 /// One batch of events holds 1,024 (`EVENTS_PER_TURN`).
 #[test]
@@ -38,7 +38,7 @@ fn lines_completed_in_time_are_answered_after_a_suspension_although_no_batch_hol
     for (number, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.line(), "AT AT a +1.0-2.0 1", "client {number}");
     }
-    assert!(!server.log().contains("not finished in time"), "{}", server.log());
+    assert!(!server.log().contains("not completed"), "{}", server.log());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_neighbour_that_sent_during_a_suspension_is_not_declared_dead() {
     let hands = setup.play("Hands");
     let server = setup.start("Goloman");
     let mut link = hands.greet_empty("00000000000000aa");
-    let (mut caller, _) = introduce(&server, "Hands", "00000000000000aa");
+    let (mut peer, _) = connect_as(&server, "Hands", "00000000000000aa");
     link.until_mark();
     let mut client = server.client();
     assert_eq!(client.ask("IAMAT a +1.0-2.0 1"), "AT AT a +1.0-2.0 1");
@@ -85,9 +85,9 @@ fn a_neighbour_that_sent_during_a_suspension_is_not_declared_dead() {
     assert_eq!(updates.len(), 1);
     let pause = Pause::begin(&server);
     link.ack(mark);
-    caller.send("MARK 1\n");
+    peer.send("MARK 1\n");
     pause.end_after(Duration::from_secs(4)); // Three heartbeats, and one more.
-    assert_eq!(caller.line(), "ACK 1");
+    assert_eq!(peer.line(), "ACK 1");
     // A link that is given up is closed; one that is not goes on with its next MARK.
     link.until_mark();
     let log = server.log();
@@ -98,12 +98,12 @@ fn a_neighbour_that_sent_during_a_suspension_is_not_declared_dead() {
 fn a_hello_sent_during_a_suspension_is_answered() {
     let setup = Setup::star(&["Hands"]).heartbeat("1s");
     let server = setup.start("Goloman");
-    let mut caller = server.peer();
+    let mut peer = server.peer();
     server.wait_for_log("is connected, not yet identified");
     let pause = Pause::begin(&server);
-    caller.send("HELLO herd/1 Hands 00000000000000aa\n");
+    peer.send("HELLO herd/1 Hands 00000000000000aa\n");
     pause.end_after(Duration::from_secs(1));
-    assert!(caller.line().starts_with("RESUME "), "it had a heartbeat's time to say it");
+    assert!(peer.line().starts_with("RESUME "), "it had a heartbeat's time to say it");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use herd_mio::application::{
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::protocol::Epoch;
-use herd_mio::server::{FIRST_LOOP, Message, PEERS, Server, Session, Setup};
+use herd_mio::server::{FIRST_LOOP, Message, PEERS, Server, ServerSetup, Session};
 
 /// Server A with one neighbour, B, and the loop played by hand.
 struct World {
@@ -50,7 +50,7 @@ impl World {
         let make = move || {
             let (config, now) = (&config, at(Duration::ZERO));
             let (index, epoch, seed, tls, log) = (0, Epoch(1), 1, None, None);
-            Server::new(Setup { config, index, number, epoch, seed, tls, log, now })
+            Server::new(ServerSetup { config, index, number, epoch, seed, tls, log, now })
         };
         let server = Recorder::new(make(), Vec::new());
         let (make, now, commands) = (Box::new(make), Duration::ZERO, Vec::new());

@@ -98,7 +98,7 @@ pub enum Next {
     /// For bytes: the loop asks the kernel and TLS once more. What they have comes as bytes or as the
     /// end; if they have nothing, the next call is `handle_bytes` with none. So an application learns
     /// that nothing lies on a connection. From `fill` all of that happens in the same step. Where TLS holds
-    /// a part of a record, what comes next can't be told from it: the connection is closed as
+    /// a part of a record, what comes next can't be distinguished from it: the connection is closed as
     /// [`Closed::Broken`](super::Closed::Broken).
     Probe,
     /// Nothing more is handled; the connection is closed once its output is out.

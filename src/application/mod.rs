@@ -114,7 +114,7 @@ pub trait Application: Sized {
     /// The operator asks for something. (To stop is the loop's affair.)
     fn handle_control(&mut self, _control: Control, _now: Now) {}
 
-    /// The loop was told to stop: its listeners close, and connections that drain get their answers.
+    /// The loop begins to stop: its listeners close, and connections that drain get their answers.
     fn handle_stop(&mut self, _now: Now) {}
 
     /// Whether nothing is left to wait for. The loop waits no longer than its grace time.
@@ -177,7 +177,7 @@ pub struct ConnectionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// A listener, numbered by whoever sets the loop up.
+/// A listener, numbered by the program that sets the loop up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub u16);
 

@@ -100,7 +100,7 @@ fn record(args: &Args, error: &ConfigError) {
         _ => return,
     };
     // Without a log there is standard error.
-    let mut settings = logging::Settings::default();
+    let mut settings = logging::LogSettings::default();
     args.overrides.log_level.apply(&mut settings.levels);
     if let Ok(log) = logging::start(&args.log_dir, name, &settings) {
         for line in without_keys(&error.to_string()).lines() {
@@ -188,7 +188,7 @@ fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode 
     words.retain(|word| word != "--herd");
     match supervisor::run(args, config, words) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ HerdError::Unusable { status, .. }) => {
+        Err(error @ HerdError::StartFailed { status, .. }) => {
             print_error(&error.to_string());
             ExitCode::from(status)
         }

@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::units::{parse_duration, parse_size, written};
-use super::{ConfigError, FAULTS_SHOWN, Fault};
+use super::{ConfigError, ConfigFault, FAULTS_SHOWN};
 use crate::errors::did_you_mean;
 
 /// The text of a configuration, where it came from, and what is wrong with it.
@@ -111,7 +111,7 @@ impl<'t> Document<'t> {
         // Only for those that are shown, because counting lines is slow.
         let numbered = faults.into_iter().take(FAULTS_SHOWN).map(|(at, text)| {
             let (line, column) = place(self.text, at);
-            Fault { line, column, text }
+            ConfigFault { line, column, text }
         });
         ConfigError::File { path: self.path.to_owned(), faults: numbered.collect(), more }
     }
@@ -121,7 +121,7 @@ impl<'t> Document<'t> {
         let begins = |(begin, _): &&(&str, &str)| message.starts_with(begin);
         match TOML_MISTAKES.iter().find(begins) {
             _ if message.starts_with("duplicate key") => {
-                let key = self.shown(at);
+                let key = self.excerpt(at);
                 let servers =
                     if key == "server" { ", or write [[server]] for each server" } else { "" };
                 format!("`{key}` is defined twice; define it once, with all of its keys{servers}")
@@ -137,16 +137,16 @@ impl<'t> Document<'t> {
     }
 
     /// A value as it is written, as much as a message has room for.
-    fn shown(&self, at: &Range<usize>) -> String {
+    fn excerpt(&self, at: &Range<usize>) -> String {
         let text = self.text.get(at.clone()).unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
-        let shown: String = line.chars().take(SHOWN_OF_A_VALUE).collect();
-        let more = if shown.len() < text.len() { "…" } else { "" };
+        let excerpt: String = line.chars().take(MAX_EXCERPT_CHARS).collect();
+        let more = if excerpt.len() < text.len() { "…" } else { "" };
         let escape = |letter: char| match letter.is_control() {
             true => letter.escape_unicode().to_string(),
             false => letter.to_string(),
         };
-        shown.chars().map(escape).collect::<String>() + more
+        excerpt.chars().map(escape).collect::<String>() + more
     }
 }
 
@@ -324,8 +324,8 @@ impl<'d, 't> Section<'d, 't> {
 
     /// Reports a value that a key cannot have.
     pub fn refuse(&self, key: &str, at: &Range<usize>, expected: &str) {
-        let shown = self.document.shown(at);
-        let text = format!("invalid {}: {shown}; expected {expected}", self.label(key));
+        let excerpt = self.document.excerpt(at);
+        let text = format!("invalid {}: {excerpt}; expected {expected}", self.label(key));
         self.document.fault(at, text);
     }
 
@@ -433,7 +433,7 @@ fn whole_number(value: &DeValue<'_>) -> Option<usize> {
 }
 
 fn shortened(name: &str) -> String {
-    name.chars().take(SHOWN_OF_A_VALUE).flat_map(char::escape_debug).collect()
+    name.chars().take(MAX_EXCERPT_CHARS).flat_map(char::escape_debug).collect()
 }
 
 /// Frequent mistakes in TOML: how the parser's message begins, and plain words.
@@ -457,7 +457,7 @@ const TOML_MISTAKES: [(&str, &str); 14] = [
     ("recursion limit", "the key has too many dots"),
 ];
 /// Characters of a value in a message.
-const SHOWN_OF_A_VALUE: usize = 60;
+const MAX_EXCERPT_CHARS: usize = 60;
 
 #[cfg(test)]
 mod tests {

@@ -8,10 +8,10 @@ use toml::Spanned;
 
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
-use super::{Config, ConfigError, Fault, log, servers};
+use super::{Config, ConfigError, ConfigFault, log, servers};
 use crate::errors::plain;
 use crate::files;
-use crate::limits::{Limits, MAX_CLIENT_LINE_BYTES};
+use crate::limits::{ConfiguredLimits, MAX_CLIENT_LINE_BYTES};
 use crate::places::Provider;
 use crate::places::google::Shape;
 use crate::protocol::Dialect;
@@ -36,7 +36,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         let text = "the file is not valid UTF-8".to_owned();
         ConfigError::File {
             path: path.to_owned(),
-            faults: vec![Fault { line, column, text }],
+            faults: vec![ConfigFault { line, column, text }],
             more: 0,
         }
     })
@@ -81,7 +81,7 @@ fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
 }
 
 /// `[limits]`
-fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Limits) {
+fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut ConfiguredLimits) {
     section.size("line_bytes", MAX_CLIENT_LINE_BYTES, &mut limits.line_bytes);
     section.duration("line_timeout", MAX_DURATION, &mut limits.line_timeout);
     let off_or_time = |text: &str| match text {

@@ -13,7 +13,7 @@ use crate::logging::{self, Format, LEVELS, OutputKind, level_named, name_of, tar
 pub(super) fn read(
     document: &Document<'_>,
     mut section: Section<'_, '_>,
-    log: &mut logging::Settings,
+    log: &mut logging::LogSettings,
 ) {
     let level = section.parsed("level", level_named, LEVELS);
     log.levels.all = level.map_or(log.levels.all, Spanned::into_inner);
@@ -34,7 +34,7 @@ pub(super) fn read(
 fn read_outputs(
     document: &Document<'_>,
     section: &mut Section<'_, '_>,
-    log: &mut logging::Settings,
+    log: &mut logging::LogSettings,
 ) {
     let names = section.texts("outputs");
     if !section.has("outputs") {
@@ -60,7 +60,7 @@ fn read_outputs(
 }
 
 /// The section as `--check` prints it.
-pub(super) fn write(log: &logging::Settings, text: &mut String) {
+pub(super) fn write(log: &logging::LogSettings, text: &mut String) {
     let outputs: Vec<&str> = log.outputs.iter().map(|output| output.name()).collect();
     // Writing to a String never fails.
     let _ = writeln!(text, "\nlog.level = {:?}", name_of(log.levels.all));

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::Limits;
+use crate::limits::ConfiguredLimits;
 use crate::logging::{self, LevelOverrides};
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
@@ -35,10 +35,10 @@ pub struct Config {
     /// Loops in each server, at least one, each on a thread of its own.
     pub loops: usize,
     pub servers: Vec<ServerConfig>,
-    pub limits: Limits,
+    pub limits: ConfiguredLimits,
     pub link: LinkSettings,
     pub places: PlacesSettings,
-    pub log: logging::Settings,
+    pub log: logging::LogSettings,
 }
 
 /// One server of the herd.
@@ -83,16 +83,16 @@ pub enum ConfigError {
     Read { path: PathBuf, option: &'static str, reason: String },
     /// The file is not valid TOML, or does not describe a herd. `faults` has at least one mistake; `more` are not
     /// shown.
-    File { path: PathBuf, faults: Vec<Fault>, more: usize },
+    File { path: PathBuf, faults: Vec<ConfigFault>, more: usize },
     /// A server has the name of the Places server that would run beside it.
-    NameTaken { path: PathBuf, fault: Fault },
+    NameTaken { path: PathBuf, fault: ConfigFault },
     /// The settings of places are incomplete, or the API key is invalid.
     Places(String),
 }
 
 /// A mistake in a configuration's text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// Counted from 1.
     pub line: usize,
     /// In characters, counted from 1.
@@ -121,7 +121,7 @@ impl Config {
             if let Some(server) = config.servers.iter().position(is_taken) {
                 let (line, column) = document::place(&text, names[server].start);
                 let text = PLACES_IS_TAKEN.to_owned();
-                let fault = Fault { line, column, text };
+                let fault = ConfigFault { line, column, text };
                 return Err(ConfigError::NameTaken { path: path.to_owned(), fault });
             }
         }
@@ -182,10 +182,10 @@ impl Default for Config {
             max_future: Duration::from_secs(300),
             loops: 1,
             servers: REPORT.iter().map(server).collect(),
-            limits: Limits::default(),
+            limits: ConfiguredLimits::default(),
             link: LinkSettings { heartbeat: Duration::from_secs(5), refill: true },
             places: PlacesSettings::default(),
-            log: logging::Settings::default(),
+            log: logging::LogSettings::default(),
         }
     }
 }
@@ -208,7 +208,7 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::File { path, faults, more } => {
                 for (number, fault) in faults.iter().enumerate() {
-                    let Fault { line, column, text } = fault;
+                    let ConfigFault { line, column, text } = fault;
                     let next = if number > 0 { "\n" } else { "" };
                     write!(f, "{next}{}:{line}:{column}: {text}", path.display())?;
                 }
@@ -218,7 +218,7 @@ impl fmt::Display for ConfigError {
                     left => write!(f, "\n{}: and {left} more mistakes", path.display()),
                 }
             }
-            ConfigError::NameTaken { path, fault: Fault { line, column, text } } => {
+            ConfigError::NameTaken { path, fault: ConfigFault { line, column, text } } => {
                 write!(f, "{}:{line}:{column}: {text}", path.display())
             }
             ConfigError::Places(text) => f.write_str(text),

@@ -63,13 +63,13 @@ impl PlacesSettings {
             (None, None) => key_in_environment()?,
         };
         if let Some(path) = &overrides.places_ca {
-            let unusable = |reason: String| ConfigError::Read {
+            let read_error = |reason: String| ConfigError::Read {
                 path: path.clone(),
                 option: "--places-ca",
                 reason,
             };
-            let text = files::read(path).map_err(|error| unusable(plain(&error)))?;
-            let ca = Authorities::from_pem(&text).map_err(|error| unusable(error.to_string()))?;
+            let text = files::read(path).map_err(|error| read_error(plain(&error)))?;
+            let ca = Authorities::from_pem(&text).map_err(|error| read_error(error.to_string()))?;
             self.ca = Some(ca);
         }
         let api = match self.provider() {
@@ -107,12 +107,12 @@ impl Default for PlacesSettings {
 }
 
 fn read_key(path: &Path) -> Result<ApiKey, ConfigError> {
-    let unusable = |reason: String| ConfigError::Read {
+    let read_error = |reason: String| ConfigError::Read {
         path: path.to_owned(),
         option: "--places-key-file",
         reason,
     };
-    let text = files::read(path).map_err(|error| unusable(plain(&error)))?;
+    let text = files::read(path).map_err(|error| read_error(plain(&error)))?;
     ApiKey::parse(&text)
         .ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
 }

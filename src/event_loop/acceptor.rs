@@ -1,6 +1,6 @@
 //! Listeners: accepting within a budget, making room at a limit, and the trap in it. When accepting fails
 //! for want of descriptors, the edge that announced the newcomers is spent, and nothing announces them
-//! again. So "there may be newcomers" is a flag of ours that only `WouldBlock` clears, and after a failure
+//! again. So "there may be newcomers" is a flag of its own that only `WouldBlock` clears, and after a failure
 //! the loop tries again: when a connection is closed, and a tenth of a second later.
 
 use std::io::{self, ErrorKind};
@@ -54,7 +54,7 @@ impl Listen {
     }
 }
 
-/// What is spoken below the application's bytes.
+/// What lies below the application's bytes.
 #[derive(Clone)]
 pub enum Security {
     Plain,
@@ -72,9 +72,9 @@ struct Listener {
     is_paused: bool,
     /// So many are accepted yet; no bound before the loop stops.
     left: Option<usize>,
-    /// Accepted in the last turn. Whether somebody makes room for it was not known yet.
+    /// Accepted in the last turn. Whether an idle one makes room for it was not known yet.
     waiting: Option<(TcpStream, SocketAddr)>,
-    /// Until then nobody has been silent for long enough, so nobody is looked for.
+    /// Until then no connection has been idle for long enough, so none is searched for.
     no_eviction_before: Duration,
 }
 
@@ -95,7 +95,7 @@ enum Room {
     Made,
     /// Nobody has been silent for long enough.
     None,
-    /// One has, as far as is known; but it may have spoken since the kernel was last asked.
+    /// One has, as far as is known; but it may have sent something since the kernel was last asked.
     Unknown,
 }
 
@@ -188,7 +188,7 @@ impl Listener {
         self.left = Some(BACKLOG as usize + 1);
     }
 
-    /// Whether nobody is to be accepted any more of those who waited, or nobody can be.
+    /// Whether all that waited have been accepted, or none can be.
     fn is_done(&self) -> bool {
         self.waiting.is_none() && (!self.is_ready || self.is_paused || self.left == Some(0))
     }
@@ -206,8 +206,8 @@ impl Listener {
                 Some((stream, peer)) => Accepted::Newcomer(stream, peer),
                 None if !self.is_ready || self.is_paused => return,
                 None if self.lacks_descriptors(connections) => {
-                    // Else somebody may have been silent for long enough when this is tried again.
-                    self.make_room(connections);
+                    // Else a connection may have been idle for long enough when this is tried again.
+                    self.evict_idle(connections);
                     return self.pause(connections);
                 }
                 None => self.accept(),
@@ -215,7 +215,7 @@ impl Listener {
             match newcomer {
                 Accepted::Newcomer(stream, peer) => {
                     let is_full = self.is_full(connections);
-                    if is_full && self.make_room(connections) == Room::Unknown {
+                    if is_full && self.evict_idle(connections) == Room::Unknown {
                         self.waiting = Some((stream, peer));
                         return; // It is known once the kernel was asked again: in the next turn.
                     }
@@ -248,7 +248,7 @@ impl Listener {
         connections.shared.timer_in(Timer::Accept, ACCEPT_RETRY);
     }
 
-    /// Accepts one connection, if there is one. Newcomers that gave up meanwhile are passed over.
+    /// Accepts one connection, if there is one. Newcomers that have closed by then are skipped.
     fn accept(&mut self) -> Accepted {
         if self.left == Some(0) {
             return Accepted::Nobody;
@@ -307,7 +307,7 @@ impl Listener {
     }
 
     /// Closes the connection that has been silent for longest, if that was long enough.
-    fn make_room<S>(&mut self, connections: &mut Connections<S>) -> Room {
+    fn evict_idle<S>(&mut self, connections: &mut Connections<S>) -> Room {
         let Some(after) = self.listen.evict_after else {
             return Room::None;
         };
@@ -323,8 +323,8 @@ impl Listener {
             self.no_eviction_before = silent_enough;
             return Room::None;
         }
-        // It may have spoken since we last looked: up to then it was silent.
-        if connections.shared.caught_up.up_to() < silent_enough {
+        // It may have sent something since the last poll: up to then it was silent.
+        if connections.shared.served_up_to.up_to() < silent_enough {
             return Room::Unknown;
         }
         connections.close(id, Closed::Evicted);

@@ -52,8 +52,8 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Whether a socket that was told to connect is connected; an event may come while it is not. `take_error`
-/// tells of a failure once only; `peer_addr` alone tells that it is connected. A socket that was dialled in
+/// Whether a socket that is connecting is connected by now; an event may come while it is not. `take_error`
+/// reports a failure only once; only `peer_addr` shows that it is connected. A socket that was dialled in
 /// the ephemeral range of its own host may have reached itself.
 pub(super) fn progress(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {

@@ -50,7 +50,7 @@ pub struct Connection<T> {
     pub is_owed_nothing: bool,
     /// The loop does not stop before it is closed.
     pub drains: bool,
-    /// The application has heard of it: it was opened, or reported as one that was not.
+    /// The application knows of it: it was opened, or reported as one that was not.
     pub is_reported: bool,
     pub owed: Owed,
     /// The application knows that the other side sends no more.
@@ -306,7 +306,7 @@ impl<T: Transport> Connection<T> {
         self.input.is_done()
     }
 
-    /// Whether the other side has said that it will send no more.
+    /// Whether the other side has ended its sending.
     pub fn has_ended(&self) -> bool {
         self.input.has_ended()
     }
@@ -336,19 +336,19 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The next step of a connection that is being closed, once all is out: tell the other side,
-    /// and linger unless it has nothing more to say. Says whether it is over.
+    /// The next step of a connection that is being closed, once all is out: shut writing down,
+    /// and linger unless it has nothing more to send. Returns whether it is over.
     pub fn shut_down(&mut self) -> bool {
-        let told = self.transport.shut_down_writing();
-        if matches!(&told, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            self.ready.writable = false; // Its last word waits like any other byte.
+        let result = self.transport.shut_down_writing();
+        if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+            self.ready.writable = false; // TLS's `close_notify` waits like any other byte.
             return false;
         }
         self.state = self.state.max(ConnectionState::Lingering);
-        told.is_err() || self.has_ended() || self.is_owed_nothing
+        result.is_err() || self.has_ended() || self.is_owed_nothing
     }
 
-    /// Our side ends; the other one is read on. Where the kernel does not take TLS's last word, the
+    /// Our side ends; the other one is read on. Where the kernel does not take TLS's `close_notify`, the
     /// next flush tries again.
     pub fn end_output(&mut self) {
         match self.transport.shut_down_writing() {

@@ -43,8 +43,8 @@ impl<S> Connections<S> {
 
     /// Whether something is to be done that no event will announce.
     pub fn has_work(&self) -> bool {
-        let Shared { ready, fill, dirty, closed, .. } = &self.shared;
-        [ready, fill, dirty, closed].iter().any(|queue| !queue.is_empty())
+        let Shared { ready, fill, flush, closed, .. } = &self.shared;
+        [ready, fill, flush, closed].iter().any(|queue| !queue.is_empty())
     }
 
     /// Takes a socket in: gives it a slot and registers it, once and for all. One that can't be
@@ -94,7 +94,7 @@ impl<S> Connections<S> {
             return; // It was closed, and the event is late.
         };
         let ready = &mut connection.ready;
-        // Error and closed are hints: the next read or write will tell.
+        // Error and closed are hints: the next read or write shows what happened.
         let broken = event.is_error();
         ready.readable |= event.is_readable() || event.is_read_closed() || broken;
         ready.read_closed |= event.is_read_closed() || broken;
@@ -149,7 +149,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Nothing more came of a begun line: it is served as it is, before anything more is read.
+    /// Nothing more came of an incomplete line: it is served as it is, before anything more is read.
     pub fn end_line(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id) {
             connection.end_line();

@@ -2,7 +2,7 @@
 //! bits; step 6 drains what they stand for, and acts.
 //!
 //! The lifeline is a pipe: its end means "stop", so that nothing outlives its supervisor however that
-//! ended, and a byte means "reopen the log". What a signal means is for the caller to say: it may
+//! ended, and a byte means "reopen the log". The caller decides what a signal means: it may
 //! have to look at the process, which the loop knows nothing of.
 
 use std::io::{self, ErrorKind, Read};
@@ -16,7 +16,7 @@ use crate::application::Control;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum ControlRequest {
     /// To stop gracefully; at once, if it comes again a second later or more.
     Stop,
     /// Something that is the application's to do.
@@ -28,14 +28,14 @@ pub struct Controls {
     /// Signals to watch.
     pub signals: Vec<i32>,
     /// What each of them asks for; none where it was dealt with, or means nothing.
-    pub request: fn(i32) -> Option<Request>,
+    pub request: fn(i32) -> Option<ControlRequest>,
     /// A pipe whose end stops the loop.
     pub lifeline: Option<OwnedFd>,
 }
 
 /// What was asked for since it was last looked at; twice is once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Requests {
+pub(super) struct ControlRequests {
     pub stop_by_signal: bool,
     /// The lifeline has ended. That is no signal, so it is never a second one.
     pub lifeline_ended: bool,
@@ -44,22 +44,22 @@ pub(super) struct Requests {
 
 /// The sources of control events, and which of them have something.
 #[derive(Default)]
-pub(super) struct Watched {
+pub(super) struct WatchedControls {
     signals: Option<Signals>,
-    request: Option<fn(i32) -> Option<Request>>,
+    request: Option<fn(i32) -> Option<ControlRequest>>,
     lifeline: Option<Receiver>,
     signals_ready: bool,
     lifeline_ready: bool,
 }
 
-impl Watched {
+impl WatchedControls {
     /// Begins to listen.
     pub fn watch(
         controls: Controls,
         registry: &Registry,
         for_signals: Token,
         for_lifeline: Token,
-    ) -> io::Result<Watched> {
+    ) -> io::Result<WatchedControls> {
         let mut signals = Signals::new(controls.signals)?;
         registry.register(&mut signals, for_signals, Interest::READABLE)?;
         let mut lifeline = controls.lifeline.map(Receiver::from);
@@ -68,7 +68,13 @@ impl Watched {
             registry.register(lifeline, for_lifeline, Interest::READABLE)?;
         }
         let (signals, request) = (Some(signals), Some(controls.request));
-        Ok(Watched { signals, request, lifeline, signals_ready: false, lifeline_ready: false })
+        Ok(WatchedControls {
+            signals,
+            request,
+            lifeline,
+            signals_ready: false,
+            lifeline_ready: false,
+        })
     }
 
     pub fn note_signals(&mut self) {
@@ -80,8 +86,8 @@ impl Watched {
     }
 
     /// Takes what has come since the last time.
-    pub fn take(&mut self) -> Requests {
-        let mut requests = Requests::default();
+    pub fn take(&mut self) -> ControlRequests {
+        let mut requests = ControlRequests::default();
         if std::mem::take(&mut self.signals_ready) {
             self.take_signals(&mut requests);
         }
@@ -91,19 +97,19 @@ impl Watched {
         requests
     }
 
-    fn take_signals(&mut self, requests: &mut Requests) {
+    fn take_signals(&mut self, requests: &mut ControlRequests) {
         let (Some(signals), Some(request)) = (&mut self.signals, self.request) else {
             return;
         };
         for request in signals.pending().filter_map(request) {
             match request {
-                Request::Stop => requests.stop_by_signal = true,
-                Request::Control(Control::ReopenLog) => requests.reopen_log = true,
+                ControlRequest::Stop => requests.stop_by_signal = true,
+                ControlRequest::Control(Control::ReopenLog) => requests.reopen_log = true,
             }
         }
     }
 
-    fn take_lifeline(&mut self, requests: &mut Requests) {
+    fn take_lifeline(&mut self, requests: &mut ControlRequests) {
         let mut bytes = [0; 16];
         while let Some(lifeline) = &mut self.lifeline {
             match lifeline.read(&mut bytes) {

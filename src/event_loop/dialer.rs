@@ -24,7 +24,7 @@ use mio::net::UnixStream;
 use super::connect::connect;
 use super::connections::Connections;
 use super::mailbox::{Inbox, ToLoop};
-use super::resolver::{DnsCache, Known};
+use super::resolver::{CacheAnswer, DnsCache};
 use super::round::Round;
 use super::state::ConnectionState;
 use super::timers::Timer;
@@ -52,13 +52,13 @@ struct Dialing {
     dial: Dial,
     /// What is dialled, if it is a name.
     name: Option<String>,
-    stage: Stage,
+    stage: DialStage,
     round: Round,
 }
 
 /// How far a dial is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum DialStage {
     LookingUp,
     Connecting(ConnectionId, SocketAddr),
     Handshaking(ConnectionId, SocketAddr),
@@ -114,15 +114,15 @@ impl Dialer {
             inbox.look_up(name.clone());
         }
         match asked.known {
-            Known::Addresses => self.use_known(dial, name, app, on),
-            Known::Failure(reason) => {
+            CacheAnswer::Addresses => self.use_known(dial, name, app, on),
+            CacheAnswer::Failure(reason) => {
                 let why = format!("{name}: {reason}");
                 app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
             }
-            Known::Nothing(until) => {
+            CacheAnswer::Nothing(until) => {
                 let end = now.saturating_add(dial.timeout);
                 on.shared.timers.set(Timer::Lookup(ticket), until.unwrap_or(end).min(end));
-                let (stage, round) = (Stage::LookingUp, Round::default());
+                let (stage, round) = (DialStage::LookingUp, Round::default());
                 self.dials.insert(ticket, Dialing { dial, name: Some(name), stage, round });
             }
         }
@@ -196,7 +196,7 @@ impl Dialer {
 
     fn tickets_of_dials(&self, name: &str) -> Vec<Ticket> {
         let waiting = self.dials.iter().filter(|(_, dialing)| {
-            dialing.stage == Stage::LookingUp && dialing.name.as_deref() == Some(name)
+            dialing.stage == DialStage::LookingUp && dialing.name.as_deref() == Some(name)
         });
         let mut tickets: Vec<Ticket> = waiting.map(|(ticket, _)| *ticket).collect();
         tickets.sort_unstable();
@@ -210,7 +210,7 @@ impl Dialer {
         app: &mut A,
         on: &mut Connections<A::Session>,
     ) {
-        let is_waiting = |dialing: &Dialing| dialing.stage == Stage::LookingUp;
+        let is_waiting = |dialing: &Dialing| dialing.stage == DialStage::LookingUp;
         if !self.dials.get(&ticket).is_some_and(is_waiting) {
             return;
         }
@@ -220,7 +220,8 @@ impl Dialer {
         if self.cache.is_usable(&name, dial.freshness, on.shared.now.elapsed) {
             return self.use_known(dial, name, app, on);
         }
-        let why = format!("{name} is still being looked up after {}", shown(dial.timeout));
+        let why =
+            format!("{name} is still being looked up after {}", format_duration(dial.timeout));
         app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
     }
 
@@ -244,7 +245,7 @@ impl Dialer {
         app: &mut A,
         on: &mut Connections<A::Session>,
     ) {
-        let (stage, round) = (Stage::LookingUp, Round::new(addresses));
+        let (stage, round) = (DialStage::LookingUp, Round::new(addresses));
         self.try_next(Dialing { dial, name, stage, round }, app, on);
     }
 
@@ -262,7 +263,7 @@ impl Dialer {
                     let Dial { attempt_timeout, timeout, .. } = dialing.dial;
                     let limit = if is_last { timeout } else { attempt_timeout.min(timeout) };
                     on.shared.timer_in(Timer::Opening(id), limit);
-                    dialing.stage = Stage::Connecting(id, address);
+                    dialing.stage = DialStage::Connecting(id, address);
                     self.attempts.insert(id, ticket);
                     self.dials.insert(ticket, dialing);
                     return app.handle_dial(ticket, DialEvent::Connecting(address), on.shared.now);
@@ -272,7 +273,7 @@ impl Dialer {
             self.note_failure(&mut dialing, address, &why);
             app.handle_dial(ticket, DialEvent::AttemptFailed(address, &why), on.shared.now);
         }
-        app.handle_dial(ticket, DialEvent::Failed(dialing.round.give_up()), on.shared.now);
+        app.handle_dial(ticket, DialEvent::Failed(dialing.round.failures_text()), on.shared.now);
     }
 
     fn note_failure(&mut self, dialing: &mut Dialing, address: SocketAddr, why: &str) {
@@ -319,13 +320,13 @@ impl Dialer {
         let Some((ticket, dialing)) = self.of(id) else {
             return; // It was cancelled.
         };
-        let Stage::Connecting(_, address) = dialing.stage else {
+        let DialStage::Connecting(_, address) = dialing.stage else {
             return;
         };
         match on.dial_progress(id) {
             Ok(false) => {}
             Ok(true) if dialing.dial.tls.is_some() => {
-                dialing.stage = Stage::Handshaking(id, address);
+                dialing.stage = DialStage::Handshaking(id, address);
                 app.handle_dial(ticket, DialEvent::Handshaking(address), on.shared.now);
                 on.handshake(id);
             }
@@ -343,7 +344,7 @@ impl Dialer {
         let Some(Dialing { name, stage, .. }) = self.dials.remove(&ticket) else {
             return;
         };
-        if let Stage::Connecting(id, address) | Stage::Handshaking(id, address) = stage {
+        if let DialStage::Connecting(id, address) | DialStage::Handshaking(id, address) = stage {
             self.attempts.remove(&id);
             if let Some(name) = name {
                 self.cache.worked(&name, address);
@@ -364,7 +365,9 @@ impl Dialer {
         let Some(mut dialing) = dialing else {
             return; // It was cancelled.
         };
-        if let Stage::Connecting(_, address) | Stage::Handshaking(_, address) = dialing.stage {
+        if let DialStage::Connecting(_, address) | DialStage::Handshaking(_, address) =
+            dialing.stage
+        {
             self.note_failure(&mut dialing, address, why);
             let failed = DialEvent::AttemptFailed(address, why);
             app.handle_dial(dialing.dial.ticket, failed, on.shared.now);
@@ -379,8 +382,8 @@ impl Dialer {
             return;
         };
         match stage {
-            Stage::LookingUp => on.shared.timers.clear(Timer::Lookup(ticket)),
-            Stage::Connecting(id, _) | Stage::Handshaking(id, _) => {
+            DialStage::LookingUp => on.shared.timers.clear(Timer::Lookup(ticket)),
+            DialStage::Connecting(id, _) | DialStage::Handshaking(id, _) => {
                 self.attempts.remove(&id);
                 on.abandon(id);
             }
@@ -421,7 +424,7 @@ fn add<S>(
     Err(io::Error::other("it can't be watched"))
 }
 
-fn shown(time: Duration) -> String {
+fn format_duration(time: Duration) -> String {
     match time.as_millis() {
         milliseconds if milliseconds % 1_000 == 0 => format!("{} s", milliseconds / 1_000),
         milliseconds => format!("{milliseconds} ms"),

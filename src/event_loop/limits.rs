@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The bounds that whoever sets a loop up can choose. Write `Limits { .., ..Limits::default() }`.
+/// The bounds that the program which sets a loop up can choose. Write `Limits { .., ..Limits::default() }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Unsent bytes of a connection above which nothing more of it is read or handled.

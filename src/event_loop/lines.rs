@@ -68,7 +68,7 @@ impl<S> Slot<S> {
         Ok(())
     }
 
-    /// Keeps the time of a begun line, and of the pause in it.
+    /// Keeps the time of an incomplete line, and of the pause in it.
     fn watch_line(&mut self, pause: Pause, is_another: bool, policy: &Policy, shared: &mut Shared) {
         let connection = &mut self.connection;
         let is_begun = pause != Pause::Blocked && connection.has_begun_line();

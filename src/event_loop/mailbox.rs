@@ -10,7 +10,7 @@
 //!
 //! Each job and each look-up has a thread of its own, so none waits for another: a name whose server is
 //! silent holds `getaddrinfo` for half a minute, and only itself. Threads are bounded, for jobs and for
-//! look-ups apart, so names that hang do not hold up jobs; when all are busy, further ones wait in a queue.
+//! look-ups apart, so names that hang do not delay jobs; when all are busy, further ones wait in a queue.
 //! No thread is ever joined: a look-up can't be cancelled, and must not delay the end.
 
 use std::any::Any;
@@ -106,7 +106,7 @@ impl<M: Send + 'static> Inbox<M> {
         Inbox { received, mailbox, jobs, look_ups }
     }
 
-    /// Look-ups wait for ever, so that a test answers them; says how many do.
+    /// Look-ups never end by themselves, so that a test answers them; returns how many wait.
     #[cfg(test)]
     pub fn hold_look_ups(&mut self) -> usize {
         self.look_ups.at_once = 0;
@@ -215,8 +215,8 @@ struct Task<M> {
     failed: Box<dyn FnOnce(String) -> Sent<M> + Send>,
 }
 
-/// A task on its way to its thread and on it, which reports in any case: one of which nothing was heard
-/// would count as busy for ever, and its receiver would wait for ever.
+/// A task on its way to its thread and on it, which reports in any case: one that reported nothing
+/// would count as busy indefinitely, and its receiver would never stop waiting.
 struct Reported<M> {
     task: Option<Task<M>>,
     mailbox: Mailbox<M>,
@@ -323,8 +323,8 @@ mod tests {
             failed: Box::new(move |reason| Sent::Done(Some(failed(reason)))),
         };
         drop(Reported { task: Some(task), mailbox: inbox.mailbox() });
-        let told = message(&mut poll, &mut inbox);
-        assert_eq!(told, "failed: no thread can be started for it");
+        let text = message(&mut poll, &mut inbox);
+        assert_eq!(text, "failed: no thread can be started for it");
     }
 
     #[test]

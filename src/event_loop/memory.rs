@@ -13,7 +13,7 @@ impl<S> Connections<S> {
     /// Makes room where all together hold too much.
     pub(super) fn keep_limit<A: Application<Session = S>>(&mut self, app: &mut A) {
         if self.held(app) > self.shared.limits.buffer_bytes {
-            self.make_room(app);
+            self.close_largest(app);
         }
     }
 
@@ -23,7 +23,7 @@ impl<S> Connections<S> {
     }
 
     /// Frees spare buffers, and closes connections, the largest first.
-    fn make_room<A: Application<Session = S>>(&mut self, app: &mut A) {
+    fn close_largest<A: Application<Session = S>>(&mut self, app: &mut A) {
         let most = self.shared.limits.buffer_bytes;
         self.shared.buffers.clear();
         if self.held(app) <= most {

@@ -1,5 +1,5 @@
 //! The event loop: when. It waits for readiness, moves bytes between sockets and buffers, and asks an
-//! [`Application`] what to answer. It knows connections, and nothing of what is said on them.
+//! [`Application`] what to answer. It knows connections, and nothing of what is sent on them.
 //!
 //! One thread, one `EventLoop::turn` after the other:
 //!
@@ -26,7 +26,7 @@
 //! | how a connection is read, answered, written | `serve`, `lines`, `bytes`, `output`; its state: `connection` |
 //! | who is accepted, and what happens at a limit | `acceptor`, `memory` |
 //! | how another host is reached | `dialer`, `resolver` |
-//! | what other threads may say | `mailbox` |
+//! | what other threads may send | `mailbox` |
 //! | signals, the lifeline, the end | `controls`, `shutdown` |
 //! | what the bytes mean | not here: it is an [`Application`] |
 
@@ -69,7 +69,7 @@ use mio::{Events, Poll, Token, Waker};
 pub use acceptor::{Listen, Security};
 pub use buffers::Buffers;
 pub use connection::{Connection, Flush, Received};
-pub use controls::{Controls, Request};
+pub use controls::{ControlRequest, Controls};
 pub use limits::Limits;
 pub use mailbox::Mailbox;
 pub use metrics::Metrics;
@@ -81,7 +81,7 @@ use crate::clock::{Now, WallTime};
 use crate::tls::ClientTls;
 use acceptor::Acceptor;
 use connections::Connections;
-use controls::Watched;
+use controls::WatchedControls;
 use dialer::Dialer;
 use limits::{EVENTS_PER_TURN, MAX_WAIT};
 use mailbox::Inbox;
@@ -99,7 +99,7 @@ pub struct EventLoop<A: Application> {
     /// There may be messages.
     was_woken: bool,
     /// Of the operator; they come to one loop of a process.
-    controls: Watched,
+    controls: WatchedControls,
     /// Other loops of the process, which stop with this one.
     stop_with: Vec<Mailbox<A::Message>>,
     shutdown: Shutdown,
@@ -183,7 +183,7 @@ impl<A: Application> EventLoop<A> {
         if let Some(begun) = self.polled_after {
             let sockets = self.connections.len() + self.acceptor.len() + OWN_TOKENS;
             let shared = &mut self.connections.shared;
-            shared.caught_up.polled(begun, count, sockets, shared.ready.pushed);
+            shared.served_up_to.polled(begun, count, sockets, shared.ready.pushed);
         }
     }
 
@@ -206,7 +206,7 @@ impl<A: Application> EventLoop<A> {
             dialer: Dialer::default(),
             inbox,
             was_woken: false,
-            controls: Watched::default(),
+            controls: WatchedControls::default(),
             stop_with: Vec::new(),
             shutdown: Shutdown::default(),
             start,
@@ -234,12 +234,12 @@ impl<A: Application> EventLoop<A> {
         self.dialer.know(other, us, mailbox.for_pairs());
     }
 
-    /// For threads that have something to tell this loop.
+    /// For threads that send this loop messages.
     pub fn mailbox(&self) -> Mailbox<A::Message> {
         self.inbox.mailbox()
     }
 
-    /// What the loop counts, for whoever wants to read it.
+    /// What the loop counts, for any thread that reads it.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.connections.shared.metrics)
     }
@@ -251,7 +251,7 @@ impl<A: Application> EventLoop<A> {
 
     /// Listens to signals and to a supervisor's lifeline.
     pub fn watch_controls(&mut self, controls: Controls) -> io::Result<()> {
-        self.controls = Watched::watch(controls, self.poll.registry(), SIGNALS, LIFELINE)?;
+        self.controls = WatchedControls::watch(controls, self.poll.registry(), SIGNALS, LIFELINE)?;
         Ok(())
     }
 
@@ -260,9 +260,9 @@ impl<A: Application> EventLoop<A> {
         self.stop_with.push(other);
     }
 
-    /// Runs until it is told to stop, and gives the application back.
+    /// Runs until a signal, a mailbox or the application stops it, and returns the application.
     pub fn run(mut self) -> io::Result<Stopped<A>> {
-        self.run_commands(); // What the application wants from the start; no event would tell of it.
+        self.run_commands(); // What the application wants from the start; no event would announce it.
         self.check_shutdown();
         self.app.handle_turn_end(); // The first wait may be long.
         while !self.shutdown.is_over() {

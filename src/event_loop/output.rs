@@ -133,7 +133,7 @@ impl<S> Slot<S> {
             shared.timer_in(Timer::Linger(connection.id), LINGER);
             shared.queue_serve(connection);
         } else {
-            // TLS's last word must not be waited for forever.
+            // The wait for TLS's `close_notify` to leave has a limit.
             shared.timer_in(Timer::Write(connection.id), shared.limits.write_timeout);
         }
     }
@@ -145,7 +145,7 @@ impl<S> Slot<S> {
         let mut reason = connection.transport.explain(error);
         if connection.state == ConnectionState::Handshaking && !tls::is_of_tls(error) {
             reason = format!(
-                "the TLS handshake failed: {reason}; is it TLS that is spoken at this port?"
+                "the TLS handshake failed: {reason}; does the other side use TLS at this port?"
             );
         }
         connection.note_why(Closed::Broken(reason.clone()));

@@ -1,8 +1,8 @@
 //! The pace of the turn: how long a step may take, and which deadlines may be judged.
 //!
 //! Both are about fairness. A step that takes its time keeps everybody waiting, so each has an
-//! [`Allowance`] of time; what it does not get to is done in the next turn, in order. And a deadline is
-//! judged only once all that came before it has been served ([`CaughtUp`]), however late the process
+//! [`Allowance`] of time; what it does not get to is done in the next turn, in the same order. And a deadline is
+//! judged only once all that came before it has been served ([`ServedUpTo`]), however late the process
 //! got to look: it may have been stopped, or have had too much to do.
 
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ pub fn effort_of_line(bytes: usize) -> u32 {
 }
 
 /// How much effort each of so many ready connections is worth before it is the next one's turn: the
-/// more there are, the less, so that whoever comes last does not wait long for all the others.
+/// more there are, the less, so that the last one does not wait long for all the others.
 pub fn share(ready: usize) -> u32 {
     let each = EFFORT_PER_PASS / u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
     each.clamp(MIN_EFFORT, LINES_PER_TURN)
@@ -73,20 +73,20 @@ pub fn share(ready: usize) -> u32 {
 /// ```
 ///
 /// So what is due is judged one poll later, after the bytes that may have kept the deadline. It takes no
-/// guess at how late is late, and ends however much there is to do: the kernel tells of each socket once
-/// before it tells of one again, and each connection that was ready gets its share once.
+/// guess at how late is late, and ends however much there is to do: the kernel reports each socket once
+/// before it reports one again, and each connection that was ready gets its share once.
 #[derive(Debug, Default)]
-pub struct CaughtUp {
+pub struct ServedUpTo {
     up_to: Duration,
     /// The poll that is worked through began after this.
     from: Duration,
     /// Events since then.
     noted: usize,
-    stage: Stage,
+    stage: PollStage,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum PollStage {
     #[default]
     Done,
     /// Batches were full, so the kernel may have more events.
@@ -95,7 +95,7 @@ enum Stage {
     Serving { last: u64 },
 }
 
-impl CaughtUp {
+impl ServedUpTo {
     /// All that came before this has been served.
     pub fn up_to(&self) -> Duration {
         self.up_to
@@ -104,21 +104,21 @@ impl CaughtUp {
     /// A poll that began after `begun` has brought `events`; there are `sockets` in all, and `queued`
     /// connections have ever been put on the list of those that are ready.
     pub fn polled(&mut self, begun: Duration, events: usize, sockets: usize, queued: u64) {
-        if self.stage == Stage::Done {
-            (self.from, self.noted, self.stage) = (begun, 0, Stage::Noting);
+        if self.stage == PollStage::Done {
+            (self.from, self.noted, self.stage) = (begun, 0, PollStage::Noting);
         }
-        if self.stage == Stage::Noting {
+        if self.stage == PollStage::Noting {
             self.noted += events;
             if events < EVENTS_PER_TURN || self.noted >= sockets {
-                self.stage = Stage::Serving { last: queued };
+                self.stage = PollStage::Serving { last: queued };
             }
         }
     }
 
     /// So many connections have ever left the list.
     pub fn served(&mut self, served: u64) {
-        if matches!(self.stage, Stage::Serving { last } if last <= served) {
-            (self.up_to, self.stage) = (self.from, Stage::Done);
+        if matches!(self.stage, PollStage::Serving { last } if last <= served) {
+            (self.up_to, self.stage) = (self.from, PollStage::Done);
         }
     }
 }
@@ -136,32 +136,32 @@ mod tests {
 
     #[test]
     fn a_deadline_is_judged_only_once_what_came_before_it_has_been_served() {
-        let mut caught_up = CaughtUp::default();
-        caught_up.polled(SECOND(1), 3, 10, 3);
-        caught_up.served(2);
-        assert_eq!(caught_up.up_to(), SECOND(0), "one of three has not been served");
-        caught_up.polled(SECOND(2), 3, 10, 6);
-        caught_up.served(3);
-        assert_eq!(caught_up.up_to(), SECOND(1), "those of the first poll have been");
-        caught_up.served(6);
-        assert_eq!(caught_up.up_to(), SECOND(1), "nothing has been polled since");
-        caught_up.polled(SECOND(3), 0, 10, 6);
-        caught_up.served(6);
-        assert_eq!(caught_up.up_to(), SECOND(3), "nothing came");
+        let mut served_up_to = ServedUpTo::default();
+        served_up_to.polled(SECOND(1), 3, 10, 3);
+        served_up_to.served(2);
+        assert_eq!(served_up_to.up_to(), SECOND(0), "one of three has not been served");
+        served_up_to.polled(SECOND(2), 3, 10, 6);
+        served_up_to.served(3);
+        assert_eq!(served_up_to.up_to(), SECOND(1), "those of the first poll have been");
+        served_up_to.served(6);
+        assert_eq!(served_up_to.up_to(), SECOND(1), "nothing has been polled since");
+        served_up_to.polled(SECOND(3), 0, 10, 6);
+        served_up_to.served(6);
+        assert_eq!(served_up_to.up_to(), SECOND(3), "nothing came");
     }
 
     #[test]
     fn after_a_full_batch_there_may_be_more_but_not_more_than_there_are_sockets() {
-        let mut caught_up = CaughtUp::default();
+        let mut served_up_to = ServedUpTo::default();
         for (poll, up_to) in [(1, 0), (2, 0), (3, 1)] {
-            caught_up.polled(SECOND(poll), EVENTS_PER_TURN, 3 * EVENTS_PER_TURN, poll);
-            caught_up.served(poll);
-            assert_eq!(caught_up.up_to(), SECOND(up_to), "after poll {poll}");
+            served_up_to.polled(SECOND(poll), EVENTS_PER_TURN, 3 * EVENTS_PER_TURN, poll);
+            served_up_to.served(poll);
+            assert_eq!(served_up_to.up_to(), SECOND(up_to), "after poll {poll}");
         }
-        caught_up.polled(SECOND(4), EVENTS_PER_TURN, 3 * EVENTS_PER_TURN, 4);
-        caught_up.polled(SECOND(5), 1, 3 * EVENTS_PER_TURN, 5);
-        caught_up.served(5);
-        assert_eq!(caught_up.up_to(), SECOND(4), "the second batch was not full");
+        served_up_to.polled(SECOND(4), EVENTS_PER_TURN, 3 * EVENTS_PER_TURN, 4);
+        served_up_to.polled(SECOND(5), 1, 3 * EVENTS_PER_TURN, 5);
+        served_up_to.served(5);
+        assert_eq!(served_up_to.up_to(), SECOND(4), "the second batch was not full");
     }
 
     #[test]

@@ -48,12 +48,12 @@ struct Name {
 pub struct Asked {
     /// The caller must have it looked up, and report the result to [`DnsCache::store`].
     pub must_look_up: bool,
-    pub known: Known,
+    pub known: CacheAnswer,
 }
 
 /// What a dial does with a name.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum CacheAnswer {
     /// It uses the addresses ([`DnsCache::in_order`]).
     Addresses,
     /// It fails: the resolver has answered so a moment ago.
@@ -65,7 +65,7 @@ pub enum Known {
 impl DnsCache {
     /// What is known of a name, for a dial that begins `now`.
     pub fn ask(&mut self, name: &str, freshness: Freshness, now: Duration) -> Asked {
-        self.make_room(name);
+        self.forget_one(name);
         let entry = self.names.entry(name.to_owned()).or_default();
         entry.wanted_at = now;
         let is_old = now >= entry.until || matches!(freshness, Freshness::Ask(_));
@@ -89,14 +89,14 @@ impl DnsCache {
             Ok(addresses) if !addresses.is_empty() => {
                 entry.failed.retain(|failed| addresses.contains(failed));
                 (entry.addresses, entry.failure) = (addresses, None);
-                entry.until = now + KEPT;
+                entry.until = now + DNS_TTL;
                 entry.usable_until = entry.until + STALE;
                 return Ok(());
             }
             Ok(_) => NO_ADDRESS.to_owned(),
             Err(reason) => reason,
         };
-        entry.until = now + FAILURE_KEPT;
+        entry.until = now + DNS_NEGATIVE_TTL;
         entry.failure = Some(reason.clone());
         Err(reason)
     }
@@ -145,7 +145,7 @@ impl DnsCache {
 
     /// Forgets the name that nobody has wanted for longest, if there are too many. One whose look-up is
     /// under way is kept: else there would be a second one.
-    fn make_room(&mut self, name: &str) {
+    fn forget_one(&mut self, name: &str) {
         if self.names.len() < MAX_NAMES || self.names.contains_key(name) {
             return;
         }
@@ -158,18 +158,18 @@ impl DnsCache {
 }
 
 impl Name {
-    fn known(&self, freshness: Freshness, now: Duration) -> Known {
-        let patience = match freshness {
+    fn known(&self, freshness: Freshness, now: Duration) -> CacheAnswer {
+        let lookup_wait = match freshness {
             Freshness::Cached => Duration::ZERO,
-            Freshness::Ask(patience) => patience,
+            Freshness::Ask(lookup_wait) => lookup_wait,
         };
         match (self.is_usable(freshness, now), self.asked_at, &self.failure) {
-            (true, Some(since), _) if since.saturating_add(patience) > now => {
-                Known::Nothing(Some(since.saturating_add(patience)))
+            (true, Some(since), _) if since.saturating_add(lookup_wait) > now => {
+                CacheAnswer::Nothing(Some(since.saturating_add(lookup_wait)))
             }
-            (true, ..) => Known::Addresses,
-            (false, None, Some(reason)) => Known::Failure(reason.clone()),
-            (false, ..) => Known::Nothing(None),
+            (true, ..) => CacheAnswer::Addresses,
+            (false, None, Some(reason)) => CacheAnswer::Failure(reason.clone()),
+            (false, ..) => CacheAnswer::Nothing(None),
         }
     }
 
@@ -212,11 +212,11 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// How long an answer of the resolver is used.
-const KEPT: Duration = Duration::from_secs(60);
+const DNS_TTL: Duration = Duration::from_secs(60);
 /// How long its failure is.
-const FAILURE_KEPT: Duration = Duration::from_secs(5);
+const DNS_NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How long an answer of the resolver is used beyond that, while there is no newer one: a name server that
-/// is silent must hold nobody up, but a host that has moved must not be missed for ever.
+/// is silent must delay nobody, but the new address of a host that has moved must be found at some time.
 const STALE: Duration = Duration::from_secs(600);
 /// Addresses of one name that are tried: with some seconds for each, a dial ends within minutes.
 const MAX_ADDRESSES: usize = 64;
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     const HOST: &str = "a.example:443";
-    const PATIENCE: Freshness = Freshness::Ask(Duration::from_millis(500));
+    const ASK: Freshness = Freshness::Ask(Duration::from_millis(500));
 
     fn addresses(text: &str) -> Vec<SocketAddr> {
         text.split_whitespace().map(|one| one.parse().expect("an address")).collect()
@@ -255,7 +255,7 @@ mod tests {
         freshness: Freshness,
         at: Duration,
         looks_up: bool,
-        known: Known,
+        known: CacheAnswer,
     ) {
         assert_eq!(cache.ask(HOST, freshness, at), Asked { must_look_up: looks_up, known });
     }
@@ -263,28 +263,28 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_once_at_a_time_and_kept_for_a_minute_and_a_failure_for_five_seconds() {
         let mut cache = DnsCache::default();
-        asks(&mut cache, Freshness::Cached, second(0), true, Known::Nothing(None));
-        asks(&mut cache, Freshness::Cached, second(1), false, Known::Nothing(None));
+        asks(&mut cache, Freshness::Cached, second(0), true, CacheAnswer::Nothing(None));
+        asks(&mut cache, Freshness::Cached, second(1), false, CacheAnswer::Nothing(None));
         assert_eq!(cache.store(HOST, Err("no".into()), second(1)), Err("no".into()));
-        asks(&mut cache, Freshness::Cached, second(5), false, Known::Failure("no".into()));
-        asks(&mut cache, Freshness::Cached, second(6), true, Known::Nothing(None));
+        asks(&mut cache, Freshness::Cached, second(5), false, CacheAnswer::Failure("no".into()));
+        asks(&mut cache, Freshness::Cached, second(6), true, CacheAnswer::Nothing(None));
         let found = addresses("1.1.1.1:443 2.2.2.2:443 [::1]:443");
         assert_eq!(cache.store(HOST, Ok(found), second(7)), Ok(()));
-        asks(&mut cache, Freshness::Cached, second(66), false, Known::Addresses);
+        asks(&mut cache, Freshness::Cached, second(66), false, CacheAnswer::Addresses);
         assert_eq!(
             cache.in_order(HOST, Start::Best),
             addresses("1.1.1.1:443 [::1]:443 2.2.2.2:443")
         );
-        asks(&mut cache, Freshness::Cached, second(67), true, Known::Addresses);
-        asks(&mut cache, Freshness::Cached, second(67), false, Known::Addresses);
+        asks(&mut cache, Freshness::Cached, second(67), true, CacheAnswer::Addresses);
+        asks(&mut cache, Freshness::Cached, second(67), false, CacheAnswer::Addresses);
     }
 
     #[test]
     fn names_are_independent_and_a_name_without_addresses_fails() {
         let mut cache = found("1.1.1.1:443", second(0));
         let other = cache.ask("b.example:443", Freshness::Cached, second(0));
-        assert_eq!(other, Asked { must_look_up: true, known: Known::Nothing(None) });
-        asks(&mut cache, Freshness::Cached, second(0), false, Known::Addresses);
+        assert_eq!(other, Asked { must_look_up: true, known: CacheAnswer::Nothing(None) });
+        asks(&mut cache, Freshness::Cached, second(0), false, CacheAnswer::Addresses);
         let none = cache.store("b.example:443", Ok(Vec::new()), second(0));
         assert_eq!(none, Err("its name stands for no address".into()));
     }
@@ -292,39 +292,39 @@ mod tests {
     #[test]
     fn known_addresses_are_used_for_ten_minutes_while_the_resolver_fails() {
         let mut cache = found("1.1.1.1:443", second(0));
-        asks(&mut cache, Freshness::Cached, second(60), true, Known::Addresses);
-        asks(&mut cache, Freshness::Cached, second(100), false, Known::Addresses);
+        asks(&mut cache, Freshness::Cached, second(60), true, CacheAnswer::Addresses);
+        asks(&mut cache, Freshness::Cached, second(100), false, CacheAnswer::Addresses);
         assert!(cache.store(HOST, Err("no".into()), second(101)).is_err());
         assert!(cache.is_usable(HOST, Freshness::Cached, second(102)));
-        asks(&mut cache, Freshness::Cached, second(102), false, Known::Addresses);
+        asks(&mut cache, Freshness::Cached, second(102), false, CacheAnswer::Addresses);
         let late = second(60) + STALE;
-        asks(&mut cache, Freshness::Cached, late, true, Known::Nothing(None));
+        asks(&mut cache, Freshness::Cached, late, true, CacheAnswer::Nothing(None));
         assert!(!cache.is_usable(HOST, Freshness::Cached, late));
         assert!(cache.store(HOST, Err("no".into()), late).is_err());
-        asks(&mut cache, Freshness::Cached, late, false, Known::Failure("no".into()));
+        asks(&mut cache, Freshness::Cached, late, false, CacheAnswer::Failure("no".into()));
     }
 
     #[test]
     fn a_fresh_look_up_falls_back_to_known_addresses_of_any_age() {
         let mut cache = found("1.1.1.1:443", second(0));
         let until = second(9_000) + Duration::from_millis(500);
-        asks(&mut cache, PATIENCE, second(9_000), true, Known::Nothing(Some(until)));
-        let meanwhile = second(9_000) + Duration::from_millis(200);
-        asks(&mut cache, PATIENCE, meanwhile, false, Known::Nothing(Some(until)));
-        asks(&mut cache, PATIENCE, until, false, Known::Addresses);
+        asks(&mut cache, ASK, second(9_000), true, CacheAnswer::Nothing(Some(until)));
+        let sooner = second(9_000) + Duration::from_millis(200);
+        asks(&mut cache, ASK, sooner, false, CacheAnswer::Nothing(Some(until)));
+        asks(&mut cache, ASK, until, false, CacheAnswer::Addresses);
         assert!(cache.store(HOST, Err("no".into()), second(9_010)).is_err());
-        assert!(cache.is_usable(HOST, PATIENCE, second(9_010)));
+        assert!(cache.is_usable(HOST, ASK, second(9_010)));
         asks(
             &mut cache,
-            PATIENCE,
+            ASK,
             second(9_011),
             true,
-            Known::Nothing(Some(second(9_011) + Duration::from_millis(500))),
+            CacheAnswer::Nothing(Some(second(9_011) + Duration::from_millis(500))),
         );
         let mut unknown = DnsCache::default();
-        asks(&mut unknown, PATIENCE, second(0), true, Known::Nothing(None));
+        asks(&mut unknown, ASK, second(0), true, CacheAnswer::Nothing(None));
         assert!(unknown.store(HOST, Err("no".into()), second(1)).is_err());
-        asks(&mut unknown, PATIENCE, second(2), true, Known::Nothing(None));
+        asks(&mut unknown, ASK, second(2), true, CacheAnswer::Nothing(None));
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Round {
     }
 
     /// Why none was of use, all in one text.
-    pub fn give_up(&self) -> String {
+    pub fn failures_text(&self) -> String {
         let named = self.failures.join("; ");
         match self.failed - self.failures.len() {
             _ if self.failures.is_empty() => "its name stands for no address".to_owned(),
@@ -64,18 +64,18 @@ mod tests {
 
     #[test]
     fn a_round_that_failed_says_why_and_of_many_addresses_names_four() {
-        let told = |count: u8| {
+        let text = |count: u8| {
             let mut round = Round::new(addresses(count));
             while let Some((address, _)) = round.next() {
                 round.failed(address, "no");
             }
-            round.give_up()
+            round.failures_text()
         };
         let four = "1.1.1.1:9: no; 1.1.1.2:9: no; 1.1.1.3:9: no; 1.1.1.4:9: no";
-        assert_eq!(told(0), "its name stands for no address");
-        assert_eq!(told(1), "1.1.1.1:9: no");
-        assert_eq!(told(4), four);
-        assert_eq!(told(5), format!("{four}; and 1 address more"));
-        assert_eq!(told(6), format!("{four}; and 2 addresses more"));
+        assert_eq!(text(0), "its name stands for no address");
+        assert_eq!(text(1), "1.1.1.1:9: no");
+        assert_eq!(text(4), four);
+        assert_eq!(text(5), format!("{four}; and 1 address more"));
+        assert_eq!(text(6), format!("{four}; and 2 addresses more"));
     }
 }

@@ -16,7 +16,7 @@ pub struct Slot<S> {
     pub session: Option<S>,
 }
 
-/// What is left to do for somebody else after a connection was served.
+/// What is left to do for others after a connection was served.
 #[derive(Debug)]
 pub enum Served {
     Done,

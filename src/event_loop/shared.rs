@@ -8,7 +8,7 @@ use super::buffers::Buffers;
 use super::connection::Connection;
 use super::limits::{Limits, READ_BYTES_PER_TURN};
 use super::metrics::Metrics;
-use super::pace::{Allowance, CaughtUp};
+use super::pace::{Allowance, ServedUpTo};
 use super::policies::Policies;
 use super::state::ConnectionState;
 use super::timers::{Timer, Timers};
@@ -36,12 +36,12 @@ pub struct Shared {
     /// Of the present step.
     pub allowance: Allowance,
     /// Up to when deadlines may be judged.
-    pub caught_up: CaughtUp,
+    pub served_up_to: ServedUpTo,
     /// Newcomers are answered and let go.
     pub is_stopping: bool,
     pub ready: Queue,
     pub fill: Queue,
-    pub dirty: Queue,
+    pub flush: Queue,
     pub closed: Queue,
 }
 
@@ -101,11 +101,11 @@ impl Shared {
             counts: Counts::default(),
             metrics: Arc::default(),
             allowance: Allowance::new(start),
-            caught_up: CaughtUp::default(),
+            served_up_to: ServedUpTo::default(),
             is_stopping: false,
             ready: Queue::default(),
             fill: Queue::default(),
-            dirty: Queue::default(),
+            flush: Queue::default(),
             closed: Queue::default(),
         }
     }
@@ -120,7 +120,7 @@ impl Shared {
     /// Puts a connection on the list of those that are flushed next.
     pub fn queue_flush(&mut self, connection: &mut Connection<Socket>) {
         if !std::mem::replace(&mut connection.write_pending, true) {
-            self.dirty.push(connection.id);
+            self.flush.push(connection.id);
         }
     }
 

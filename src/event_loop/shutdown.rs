@@ -52,7 +52,7 @@ impl Shutdown {
         self.is_over = true;
     }
 
-    /// Who is not answered by now will not be.
+    /// Connections that are not answered by now will not be.
     pub fn expire(&mut self) {
         self.grace_expired = true;
         self.is_over = true;

@@ -57,7 +57,7 @@ impl<T> Slots<T> {
     }
 }
 
-/// What the kernel is told to call a connection: its generation above its slot. A stale event
+/// The token under which the kernel reports a connection: its generation above its slot. A stale event
 /// then names a slot that nobody has.
 pub fn token(id: ConnectionId) -> Token {
     Token((id.generation as usize) << 32 | id.slot as usize)

@@ -35,7 +35,7 @@ impl<A: Application> EventLoop<A> {
                 Served::Opened(_) => {}
                 Served::NotOpened(reason) => self.not_opened(id, &reason),
             }
-            // Whom there is no time for stays in front of those that come to the list from now on.
+            // One that there is no time for stays in front of those that join the list from now on.
             if !self.connections.shared.allowance.spend(CALL_EFFORT) {
                 break;
             }
@@ -69,7 +69,7 @@ impl<A: Application> EventLoop<A> {
         }
     }
 
-    /// Step 4. Whoever asked for it and has room appends to its output.
+    /// Step 4. Each session that asked for it and has room appends to its output.
     pub(super) fn fill(&mut self) {
         self.begin_step();
         for _ in 0..self.connections.shared.fill.len() {
@@ -77,7 +77,7 @@ impl<A: Application> EventLoop<A> {
                 return;
             };
             let effort = self.connections.fill(id, &mut self.app);
-            // Whom there was no time for is the first one next turn.
+            // One that there was no time for is the first one next turn.
             if !self.connections.shared.allowance.spend(CALL_EFFORT.saturating_add(effort)) {
                 return;
             }
@@ -87,8 +87,8 @@ impl<A: Application> EventLoop<A> {
     /// Step 5. One write for each connection with unsent bytes.
     pub(super) fn flush(&mut self) {
         self.begin_step();
-        for _ in 0..self.connections.shared.dirty.len() {
-            if let Some(id) = self.connections.shared.dirty.pop() {
+        for _ in 0..self.connections.shared.flush.len() {
+            if let Some(id) = self.connections.shared.flush.pop() {
                 self.connections.flush(id, &mut self.app);
             }
             if !self.connections.shared.allowance.spend(CALL_EFFORT) {
@@ -100,11 +100,11 @@ impl<A: Application> EventLoop<A> {
     /// Step 6. Messages and controls are fetched, and what is due is done.
     ///
     /// A deadline is judged only once all that came before it has been served
-    /// ([`CaughtUp`](super::pace::CaughtUp)): the bytes that meet it may lie in the kernel, because the
+    /// ([`ServedUpTo`](super::pace::ServedUpTo)): the bytes that meet it may lie in the kernel, because the
     /// process was stopped or has had too much to do.
     pub(super) fn handle_timers(&mut self) {
         let shared = &mut self.connections.shared;
-        shared.caught_up.served(shared.ready.popped);
+        shared.served_up_to.served(shared.ready.popped);
         self.begin_step();
         // First: what a thread has done in time may have met a deadline.
         if std::mem::take(&mut self.was_woken) {
@@ -148,7 +148,7 @@ impl<A: Application> EventLoop<A> {
     }
 
     fn judge(&mut self) {
-        let judged = self.connections.shared.caught_up.up_to();
+        let judged = self.connections.shared.served_up_to.up_to();
         let mut postponed = Vec::new();
         while self.connections.shared.allowance.spend(CALL_EFFORT)
             && let Some((at, timer)) = self.connections.shared.timers.pop_due(judged)
@@ -273,13 +273,13 @@ impl<A: Application> EventLoop<A> {
         self.app.handle_turn_end();
     }
 
-    /// Begins to stop. Said twice, it is done once.
+    /// Begins to stop. A second call does nothing.
     pub(super) fn stop(&mut self) {
         let now = self.connections.shared.now;
         if !self.shutdown.begin(now.elapsed) {
             return;
         }
-        // One that has ended needs not be told.
+        // Loops that have already ended are ignored.
         self.stop_with.drain(..).for_each(|other| drop(other.stop()));
         let until = now.elapsed + self.connections.shared.limits.grace;
         self.connections.shared.timers.set(Timer::Shutdown, until);

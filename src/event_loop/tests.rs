@@ -9,14 +9,14 @@ use mio::net::UnixStream;
 use super::serve::Slot;
 use super::state::ConnectionState;
 use super::timers::Timer;
-use super::{Controls, EventLoop, Limits, Listen, Request, Socket};
+use super::{ControlRequest, Controls, EventLoop, Limits, Listen, Socket};
 use crate::application::{
     Application, Closed, ClosedConnection, Command, ConnectionId, Due, Io, Line, ListenerId, Next,
     Opened, Origin, Policy, Refused,
 };
 use crate::clock::Now;
 
-/// Answers a line with itself and a `!`, and writes down what it hears of.
+/// Answers a line with itself and a `!`, and writes down what it is called with.
 #[derive(Default)]
 struct Echo {
     commands: Vec<Command<u32>>,
@@ -142,7 +142,7 @@ fn a_slot_is_given_back_at_the_end_of_a_turn_and_no_sooner() {
     assert_eq!(state(&mut event_loop, heir), Some(ConnectionState::Open));
 }
 
-/// No event has told of it, so nothing but another read can find it.
+/// No event has announced it, so nothing but another read can find it.
 #[test]
 fn input_after_the_last_poll_is_answered_at_a_stop() {
     let mut event_loop = event_loop(Limits::default());
@@ -176,7 +176,7 @@ fn the_second_signal_ends_a_loop_that_still_answers_and_the_lifeline_is_none() {
     let mut event_loop = event_loop(Limits::default());
     let (lifeline, ours) =
         mio::unix::pipe::new().map(|(ours, theirs)| (theirs, ours)).expect("a pipe");
-    let request = |_| Some(Request::Stop);
+    let request = |_| Some(ControlRequest::Stop);
     let signals = vec![signal_hook::consts::SIGWINCH];
     let controls = Controls { signals, request, lifeline: Some(ours.into()) };
     event_loop.watch_controls(controls).expect("they can be watched");
@@ -271,7 +271,7 @@ fn the_largest_is_closed_and_its_sessions_memory_is_free_in_the_same_step() {
     assert_eq!(state(&mut event_loop, small), Some(ConnectionState::Open));
 }
 
-/// A short read has said that there is nothing; what came since then has no event yet.
+/// A short read has shown that there is nothing; what came since then has no event yet.
 #[test]
 fn a_probe_asks_the_kernel_in_the_same_step() {
     let mut event_loop = event_loop(Limits::default());
@@ -299,7 +299,7 @@ fn an_idle_connection_is_closed_without_lingering_when_a_loop_stops() {
     assert!(event_loop.shutdown.is_over());
 }
 
-/// The loop has slept since it last looked, so it does not know yet that nothing came meanwhile.
+/// The loop has slept since it last looked, so it does not know yet that nothing came during its sleep.
 #[test]
 fn an_idle_connection_is_evicted_even_after_a_long_sleep() {
     let mut event_loop = event_loop(Limits::default());

@@ -20,13 +20,13 @@ pub enum Timer {
     Write(ConnectionId),
     /// When to stop reading from a connection that we have closed on our side.
     Linger(ConnectionId),
-    /// When to give up an attempt to connect, or a TLS handshake.
+    /// When to end an attempt to connect, or a TLS handshake.
     Opening(ConnectionId),
     /// When a dial's look-up must have ended, or need not be waited for any more.
     Lookup(Ticket),
     /// When to try to accept again after the kernel refused.
     Accept,
-    /// When to leave, whoever is still being answered.
+    /// When to stop, even if answers are still on their way out.
     Shutdown,
 }
 

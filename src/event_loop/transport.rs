@@ -1,5 +1,5 @@
 //! What moves a connection's bytes: a TCP stream as it is, TLS over one, or a pair of sockets within the
-//! process. The layers above can't tell which.
+//! process. The layers above can't see which.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -14,11 +14,11 @@ use crate::tls::TlsStream;
 
 /// A byte stream that can be closed one way: a socket, or a test's script.
 ///
-/// `read` brings plain bytes, `Ok(0)` when the other side has ended in order. `write` takes plain
+/// `read` brings plain bytes, `Ok(0)` when the other side has ended cleanly. `write` takes plain
 /// bytes, and `flush` moves what was taken and is still held. Each answers `WouldBlock` only when the
 /// kernel did.
 pub trait Transport: Read + Write {
-    /// Tells the other side that nothing more will be written. `WouldBlock`: it has to be tried again
+    /// Ends our side: nothing more will be written. `WouldBlock`: it has to be tried again
     /// when the socket is writable.
     fn shut_down_writing(&mut self) -> io::Result<()>;
 
@@ -27,7 +27,7 @@ pub trait Transport: Read + Write {
         SHORT_MEANS_BLOCKED
     }
 
-    /// Bytes that `write` took, or that the transport has to say for itself, and that the kernel has
+    /// Bytes that `write` took, or that the transport itself has to send, and that the kernel has
     /// not taken yet.
     fn unsent(&self) -> usize {
         0
@@ -145,7 +145,7 @@ impl Transport for Socket {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => SHORT_MEANS_BLOCKED,
             // It gave all its plaintext, and the kernel all its records.
-            Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.is_drained(),
+            Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.input_drained(),
         }
     }
 
@@ -211,11 +211,11 @@ pub fn set_socket_options(stream: &TcpStream) {
 
 /// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-/// How often it asks then, before it gives up.
+/// How often it then asks at most.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Where a read or write that moved less than it could says as much as `WouldBlock`: epoll gives a
 /// new edge for what comes after. It saves a third of the system calls at one request a turn. The
-/// exceptions are told by events: the other side's end, and urgent data, at whose mark a read ends
+/// exceptions are announced by events: the other side's end, and urgent data, at whose mark a read ends
 /// early, in line or not. kqueue has no event for the latter, so there, as everywhere else, only
 /// `WouldBlock` will do.
 const SHORT_MEANS_BLOCKED: bool = cfg!(any(target_os = "linux", target_os = "android"));

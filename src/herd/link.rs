@@ -369,4 +369,4 @@ pub(super) enum LinkAction {
 }
 
 /// Why an attempt to connect is replaced by a new one.
-const HELLO_RECEIVED: &str = "it has said HELLO here meanwhile";
+const HELLO_RECEIVED: &str = "its HELLO has come on another connection";

@@ -144,7 +144,7 @@ impl fmt::Debug for HeadBuffer {
 
 /// Where the body ends, and whether the connection does, according to the fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Framing {
+pub(super) struct BodyFraming {
     /// Content-Length, in bytes.
     pub(super) length: Option<u64>,
     /// Transfer-Encoding: chunked. Never with a length.
@@ -153,11 +153,11 @@ pub(super) struct Framing {
     pub(super) closes: bool,
 }
 
-impl Framing {
+impl BodyFraming {
     /// `minor` is the 0 or 1 of HTTP/1.x. Refuses what RFC 9112, section 6, calls an error or leaves to the
     /// implementation.
-    pub(super) fn read(minor: u8, fields: &[Header<'_>]) -> Result<Framing, Fault> {
-        let mut framing = Framing::default();
+    pub(super) fn read(minor: u8, fields: &[Header<'_>]) -> Result<BodyFraming, Fault> {
+        let mut framing = BodyFraming::default();
         let mut codings = None;
         for field in fields {
             if is(field, "content-length") {
@@ -253,17 +253,17 @@ const VERSION: &[u8] = b"HTTP/1.";
 mod tests {
     use super::*;
 
-    fn framing(fields: &[(&str, &str)]) -> Result<Framing, Fault> {
+    fn framing(fields: &[(&str, &str)]) -> Result<BodyFraming, Fault> {
         let fields: Vec<Header> =
             fields.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
-        Framing::read(1, &fields)
+        BodyFraming::read(1, &fields)
     }
 
     #[test]
     fn a_length_is_digits_alone() {
         for good in ["5", "005", "5, 5", "5 ,\t5,05", "0", "18446744073709551615"] {
             let length = good.split(',').next().expect("it has one").trim().parse().ok();
-            let expected = Framing { length, ..Framing::default() };
+            let expected = BodyFraming { length, ..BodyFraming::default() };
             assert_eq!(framing(&[("Content-LENGTH", good)]), Ok(expected), "{good:?}");
         }
         let bad = ["", "+5", "-5", "5,", ",5", "5 5", "0x5", "5.0", "1e3", "18446744073709551616"];
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn chunked_is_the_one_coding_and_the_last() {
-        let chunked = Framing { is_chunked: true, ..Framing::default() };
+        let chunked = BodyFraming { is_chunked: true, ..BodyFraming::default() };
         assert_eq!(framing(&[("transfer-encoding", "Chunked")]), Ok(chunked));
         let cases = [
             ("", Fault::ChunkedNotLast),

@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes: what a connection brought, split anywhere, becomes an answer or requests.
 //!
 //! ```text
-//!   bytes ──> HeadBuffer ──> httparse ──> Framing ──> Body ──> Response, Request
+//!   bytes ──> HeadBuffer ──> httparse ──> BodyFraming ──> Body ──> Response, Request
 //!             up to the      once, on     where the   by length,
 //!             blank line     the whole    body ends   by chunks,
 //!                                                     until close
@@ -35,7 +35,7 @@ mod response;
 pub use encode::{CONTINUE, write_response};
 pub use fault::Fault;
 pub use request::{BadRequest, Request, RequestReader};
-pub use response::{HttpError, Progress, Response, ResponseReader};
+pub use response::{HttpError, Response, ResponseProgress, ResponseReader};
 
 #[cfg(doc)]
 use crate::limits::HEAD_BYTES;

@@ -13,7 +13,7 @@ use std::fmt;
 
 use super::body::BodyReader;
 use super::fault::Fault;
-use super::head::{Framing, HeadBuffer, is};
+use super::head::{BodyFraming, HeadBuffer, is};
 use crate::limits::{HEAD_FIELDS, REQUEST_BODY_BYTES};
 
 /// Reads requests, one after the other, from a connection that may send several.
@@ -192,7 +192,7 @@ fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
         return Err(Fault::NotHttp.into());
     };
     let is_http_11 = minor == 1;
-    let framing = Framing::read(minor, parsed.headers)?;
+    let framing = BodyFraming::read(minor, parsed.headers)?;
     let values = |name| parsed.headers.iter().filter(move |field| is(field, name));
     let hosts = values("host").count();
     if hosts > 1 || is_http_11 && hosts == 0 {

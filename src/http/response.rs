@@ -14,7 +14,7 @@ use std::fmt;
 
 use super::body::BodyReader;
 use super::fault::Fault;
-use super::head::{Framing, HeadBuffer, elements, is};
+use super::head::{BodyFraming, HeadBuffer, elements, is};
 use crate::limits::{HEAD_FIELDS, INTERIM_HEADS};
 
 /// Reads one response to a GET or POST, from bytes as they arrive.
@@ -29,7 +29,7 @@ pub struct ResponseReader {
 
 /// The progress of a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ResponseProgress {
     /// It is not complete: push what comes next.
     More,
     /// It is complete.
@@ -94,18 +94,18 @@ impl ResponseReader {
         }
     }
 
-    /// Takes the next bytes. After [`Progress::Done`] or an error it returns
+    /// Takes the next bytes. After [`ResponseProgress::Done`] or an error it returns
     /// [`HttpError::AfterTheEnd`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, HttpError> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<ResponseProgress, HttpError> {
         self.has_begun |= !bytes.is_empty();
         let mut rest = bytes;
         match self.advance(&mut rest) {
-            Ok(false) => Ok(Progress::More),
+            Ok(false) => Ok(ResponseProgress::More),
             Ok(true) => {
                 let mut response = self.finish()?;
                 self.has_surplus = !rest.is_empty();
                 response.may_reuse &= !self.has_surplus;
-                Ok(Progress::Done(response))
+                Ok(ResponseProgress::Done(response))
             }
             Err(error) => {
                 self.state = ResponseState::Over;
@@ -192,7 +192,7 @@ impl ResponseReader {
 struct Head {
     status: u16,
     is_http_11: bool,
-    framing: Framing,
+    framing: BodyFraming,
 }
 
 impl Head {
@@ -211,11 +211,11 @@ impl Head {
         match status {
             101 => return Err(HttpError::SwitchesProtocols),
             // No body follows, whatever the fields say.
-            100..200 => return Ok(Head { status, is_http_11, framing: Framing::default() }),
+            100..200 => return Ok(Head { status, is_http_11, framing: BodyFraming::default() }),
             200..1000 => {}
             _ => return Err(HttpError::BadStatus),
         }
-        let framing = Framing::read(minor, parsed.headers)?;
+        let framing = BodyFraming::read(minor, parsed.headers)?;
         let mut codings = parsed
             .headers
             .iter()
@@ -233,7 +233,7 @@ impl Head {
 
     /// Where the body ends, in the order of RFC 9112, section 6.3.
     fn into_state(self, limit: usize) -> Result<ResponseState, HttpError> {
-        let Framing { length, is_chunked, closes } = self.framing;
+        let BodyFraming { length, is_chunked, closes } = self.framing;
         let mut may_reuse = self.is_http_11 && !closes;
         let body = if matches!(self.status, 204 | 304) {
             // A 304 may announce how long the body would have been. After a 204 with a length, which may
@@ -292,7 +292,7 @@ impl std::error::Error for HttpError {}
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Progress, HttpError> {
+    fn read(text: &str) -> Result<ResponseProgress, HttpError> {
         ResponseReader::new(100).push(text.as_bytes())
     }
 
@@ -301,7 +301,7 @@ mod tests {
         let mut done = ResponseReader::new(100);
         let response = Response { status: 200, body: b"hi".to_vec(), may_reuse: true };
         let text = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        assert_eq!(done.push(text), Ok(Progress::Done(response)));
+        assert_eq!(done.push(text), Ok(ResponseProgress::Done(response)));
         let mut failed = ResponseReader::new(100);
         assert_eq!(failed.push(b"SSH-2.0-x"), Err(Fault::NotHttp.into()));
         for mut reader in [done, failed] {
@@ -335,7 +335,7 @@ mod tests {
     fn debug_shows_lengths_and_no_content() {
         let mut reader = ResponseReader::new(100);
         let text = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsecret";
-        assert_eq!(reader.push(text), Ok(Progress::More));
+        assert_eq!(reader.push(text), Ok(ResponseProgress::More));
         let shown = format!("{reader:?}");
         assert!(shown.contains("6 bytes") && !shown.contains("secret"), "{shown}");
     }

@@ -1,4 +1,4 @@
-//! Bytes from outside, made harmless: nobody can end a record, begin another, or turn its text
+//! Bytes from the network, made harmless: nobody can end a record, begin another, or turn its text
 //! around.
 
 use std::fmt::{self, Write};

@@ -20,7 +20,7 @@ pub(super) fn append_to(path: &Path) -> io::Result<File> {
                 return Err(io::Error::other("it is a symbolic link of another user"));
             }
         }
-        // What is none now must not become one meanwhile.
+        // What is no symbolic link now must not become one before it is opened.
         _ => flags |= OFlags::NOFOLLOW,
     }
     let mut options = OpenOptions::new();

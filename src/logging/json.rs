@@ -54,7 +54,7 @@ pub(super) fn append_id(out: &mut Vec<u8>, id: &[u8]) -> bool {
     is_cut || shown.len() < id.len()
 }
 
-/// A field with bytes from outside, escaped as in the message. Returns whether it was cut.
+/// A field with bytes from the network, escaped as in the message. Returns whether it was cut.
 pub(super) fn append_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) -> bool {
     append_written(out, name, FIELD_BYTES, |out| escape::append(bytes, out))
 }
@@ -146,14 +146,14 @@ fn append_name(out: &mut Vec<u8>, name: &str) {
 
 /// How much of a text fits into so many bytes of a JSON string.
 fn end_within(text: &str, most: usize) -> usize {
-    if text.len() <= most / LONGEST_ESCAPE {
+    if text.len() <= most / MAX_ESCAPE_BYTES {
         return text.len();
     }
     let mut length = 0;
     for (at, letter) in text.char_indices() {
         length += match letter {
             '"' | '\\' => 2,
-            letter if letter < ' ' => LONGEST_ESCAPE,
+            letter if letter < ' ' => MAX_ESCAPE_BYTES,
             letter => letter.len_utf8(),
         };
         if length > most {
@@ -187,10 +187,10 @@ const MESSAGE_BYTES: usize = 8 * 1024;
 const FIELD_BYTES: usize = 1_536;
 /// An id's bytes, before they are encoded.
 const BASE64_BYTES: usize = 1_536;
-/// A name of ours; a server's has at most 64 bytes.
+/// A name from the configuration; a server's has at most 64 bytes.
 const NAME_BYTES: usize = 128;
 /// `\u001f`
-const LONGEST_ESCAPE: usize = 6;
+const MAX_ESCAPE_BYTES: usize = 6;
 
 #[cfg(test)]
 mod tests {

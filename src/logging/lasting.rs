@@ -1,4 +1,4 @@
-//! Warnings of what lasts: said once, then at growing intervals, and once more when it is over.
+//! Warnings of what lasts: reported once, then at growing intervals, and once more when it is over.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use super::rate_limit::Suppressed;
 use crate::limits::{LASTING_INTERVAL_INITIAL, LASTING_INTERVAL_MAX, LASTING_RESET_AFTER};
 
 /// One thing that may go wrong and stay so: a neighbour that can't be reached, say. It only judges
-/// when there is something to say; who asks it writes the record.
+/// when there is something to report; its caller writes the record.
 #[derive(Clone, Debug)]
 pub struct LastingProblem {
-    /// What is over sooner is never said.
-    patience: Duration,
+    /// What is over sooner is never reported.
+    report_after: Duration,
     state: State,
-    /// Before this, it is not said again.
+    /// Before this, it is not reported again.
     not_before: Duration,
     /// The time between the next record and the one behind it.
     interval: Duration,
@@ -37,10 +37,10 @@ pub struct Lasting {
 }
 
 impl LastingProblem {
-    /// A problem that is said once it has lasted for `patience`; with 0, at once.
-    pub fn new(patience: Duration) -> LastingProblem {
+    /// A problem that is reported once it has lasted for `report_after`; with 0, at once.
+    pub fn new(report_after: Duration) -> LastingProblem {
         LastingProblem {
-            patience,
+            report_after,
             state: State::Well { since: None },
             not_before: Duration::ZERO,
             interval: LASTING_INTERVAL_INITIAL,
@@ -52,19 +52,19 @@ impl LastingProblem {
     pub fn begins(&mut self, now: Duration) {
         if let State::Well { since } = self.state {
             if since.is_none_or(|since| now >= since + LASTING_RESET_AFTER) {
-                *self = LastingProblem::new(self.patience);
+                *self = LastingProblem::new(self.report_after);
             }
             self.state = State::Lasting { since: now, is_said: false };
         }
     }
 
-    /// It is so, or still so. Returns what to add to the record where it is to be said now.
+    /// The problem has begun, or still lasts. Returns what to add to the record if it is to be reported now.
     pub fn occurs(&mut self, now: Duration) -> Option<Lasting> {
         self.begins(now);
         let State::Lasting { since, is_said } = &mut self.state else {
             return None;
         };
-        if now < *since + self.patience {
+        if now < *since + self.report_after {
             return None;
         }
         if now < self.not_before {
@@ -78,7 +78,7 @@ impl LastingProblem {
         Some(Lasting { time: now.saturating_sub(*since), suppressed })
     }
 
-    /// It is over. Returns how long it lasted where that is to be said: where it was said that it lasts.
+    /// It is over. Returns how long it lasted, if the log has reported that it lasts.
     pub fn is_over(&mut self, now: Duration) -> Option<Duration> {
         let State::Lasting { since, is_said } = self.state else {
             return None;
@@ -109,8 +109,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// The seconds at which a problem that occurs each second is said.
-    fn said(problem: &mut LastingProblem, from: u64, to: u64) -> Vec<u64> {
+    /// The seconds at which a problem that occurs each second is reported.
+    fn reported(problem: &mut LastingProblem, from: u64, to: u64) -> Vec<u64> {
         (from..to).filter(|second| problem.occurs(at(*second)).is_some()).collect()
     }
 
@@ -118,13 +118,13 @@ mod tests {
     fn a_problem_is_said_once_then_at_growing_intervals_and_when_it_is_over() {
         let mut problem = LastingProblem::new(Duration::ZERO);
         assert_eq!(problem.is_over(at(0)), None);
-        assert_eq!(said(&mut problem, 5, 1_000), [5, 65, 185, 425, 905]);
+        assert_eq!(reported(&mut problem, 5, 1_000), [5, 65, 185, 425, 905]);
         assert_eq!(problem.occurs(at(1_865)), Some(Lasting { time: at(1_860), suppressed: 94 }));
         assert_eq!(problem.is_over(at(2_000)), Some(at(1_995)));
         assert_eq!(problem.is_over(at(2_000)), None);
-        // It is said once an hour at least.
+        // It is reported once an hour at least.
         let mut problem = LastingProblem::new(Duration::ZERO);
-        let times = said(&mut problem, 0, 100_000);
+        let times = reported(&mut problem, 0, 100_000);
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 3_600), "{times:?}");
         assert!(times.len() < 40, "{times:?}");
     }
@@ -132,14 +132,14 @@ mod tests {
     #[test]
     fn what_is_over_soon_is_not_said_at_all() {
         let mut problem = LastingProblem::new(at(3));
-        assert!(said(&mut problem, 10, 13).is_empty());
+        assert!(reported(&mut problem, 10, 13).is_empty());
         assert_eq!(problem.is_over(at(13)), None);
-        assert_eq!(said(&mut problem, 20, 30), [23]);
+        assert_eq!(reported(&mut problem, 20, 30), [23]);
         assert_eq!(problem.is_over(at(30)), Some(at(10)));
         // What is slow to show counts from when it began.
         let mut problem = LastingProblem::new(at(3));
         problem.begins(at(1));
-        assert_eq!(said(&mut problem, 9, 10), [9]);
+        assert_eq!(reported(&mut problem, 9, 10), [9]);
         problem.begins(at(20));
         assert_eq!(problem.is_over(at(30)), Some(at(29)));
     }
@@ -153,7 +153,7 @@ mod tests {
             records += usize::from(problem.is_over(at(second + 2)).is_some());
         }
         assert!((20..80).contains(&records), "{records} records in a day");
-        assert_eq!(said(&mut problem, 90_000, 90_002), [90_000]);
+        assert_eq!(reported(&mut problem, 90_000, 90_002), [90_000]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) struct Limited<'a>(pub &'a fmt::Arguments<'a>);
 
 impl fmt::Display for Limited<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = Limiter { out: f, length: 0, is_cut: false };
+        let mut out = CuttingWriter { out: f, length: 0, is_cut: false };
         // Writing fails only where a Display does: what came so far is the message then.
         let _ = out.write_fmt(*self.0);
         let length = out.length;
@@ -35,14 +35,14 @@ impl fmt::Display for Limited<'_> {
     }
 }
 
-struct Limiter<'a, 'b> {
+struct CuttingWriter<'a, 'b> {
     out: &'a mut fmt::Formatter<'b>,
     /// Of all that came.
     length: usize,
     is_cut: bool,
 }
 
-impl Write for Limiter<'_, '_> {
+impl Write for CuttingWriter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = LOG_RECORD_BYTES.saturating_sub(self.length);
         self.length += text.len();

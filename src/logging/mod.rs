@@ -48,7 +48,7 @@ pub use escape::Escaped;
 pub use json::set_loop_number;
 pub use lasting::{Lasting, LastingProblem};
 pub use levels::{LEVELS, LevelOverrides, Levels, LevelsError, level_named, name_of};
-pub use settings::{Format, OutputKind, Settings};
+pub use settings::{Format, LogSettings, OutputKind};
 pub use traffic::{Party, Traffic};
 
 use crate::errors::plain;
@@ -93,7 +93,7 @@ static PROCESS: OnceLock<Log> = OnceLock::new();
 
 /// Opens the outputs, `<dir>/<server>_log.txt` among them if it is one, and makes this the log of the
 /// process, panics included.
-pub fn start(dir: &Path, server: &str, settings: &Settings) -> Result<Log, LogError> {
+pub fn start(dir: &Path, server: &str, settings: &LogSettings) -> Result<Log, LogError> {
     let (zone, warning) = local_time::local_zone();
     let mut outputs = Vec::new();
     for kind in &settings.outputs {
@@ -138,7 +138,7 @@ fn open(
         }
         OutputKind::Stderr => {
             let reopen = Box::new(|| Ok(None));
-            Writer::start(stderr::Output, reopen, kind.device(), own, server)
+            Writer::start(stderr::StderrOutput, reopen, kind.device(), own, server)
         }
     };
     writer.map_err(LogError::Thread)
@@ -237,7 +237,7 @@ impl Log {
         }
     }
 
-    /// A panic is a defect of ours; its record should survive it.
+    /// A panic is a defect of this program; its record should survive it.
     fn catch_panics(&self) {
         let log = self.clone();
         let usual = std::panic::take_hook();

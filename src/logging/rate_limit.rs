@@ -1,4 +1,4 @@
-//! Warnings that somebody outside can cause as often as he likes: one a second for each kind, with the
+//! Warnings that a client or a neighbour can cause at will: one a second for each kind, with the
 //! number of those that were suppressed. So at `--log-level warning` nobody fills the disk, and yet each
 //! event is counted: warnings and suppressed ones together are as many as there were events.
 //!
@@ -10,10 +10,10 @@
 //!               |<- 1 s -->|<- 1 s --->|<-1 s ->|
 //! ```
 //!
-//! When nothing more of a kind comes, the rest of the count is said a second later, or at the end of the
+//! When nothing more of a kind comes, the rest of the count is reported a second later, or at the end of the
 //! program. Bounded: kinds are an enum, and those of neighbours are counted for each neighbour, so nothing
 //! here grows with what clients choose. Like the log itself this is one for the process: several loops
-//! share it, and a warning needs no way down to where it is said.
+//! share it, and a caller needs no reference to it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,15 +32,15 @@ pub enum Kind {
     ClientLineRefused,
     PeerLineRefused,
     HttpRequestRefused,
-    /// A begun line, request or handshake that was not finished in time.
+    /// A line, request or handshake that was not completed in time.
     NotFinished,
-    /// A connection that took none of its bytes.
-    Stalled,
+    /// A connection whose other side read nothing for too long.
+    WriteTimeout,
     HelloMissing,
     TooManyUnidentified,
     BuffersFull,
     ClientEvicted,
-    ClientTurnedAway,
+    ClientRejected,
     AcceptFailed,
     TlsFailed,
     NotWatched,
@@ -50,7 +50,7 @@ pub enum Kind {
     LegacyRefused,
     GazetteerFailed,
     LinkLineRefused,
-    LinkGivenUp,
+    LinkLost,
     UpdateSkipped,
     NeighbourSilent,
 }
@@ -66,14 +66,12 @@ impl Kind {
     /// The target of its records.
     pub fn target(self) -> &'static str {
         match self {
-            Kind::ClientLineRefused | Kind::ClientEvicted | Kind::ClientTurnedAway => {
-                target::CLIENT
-            }
+            Kind::ClientLineRefused | Kind::ClientEvicted | Kind::ClientRejected => target::CLIENT,
             Kind::PeerLineRefused
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
             | Kind::LinkLineRefused
-            | Kind::LinkGivenUp
+            | Kind::LinkLost
             | Kind::UpdateSkipped
             | Kind::NeighbourSilent => target::LINK,
             Kind::HttpRequestRefused => target::HTTP,
@@ -84,7 +82,7 @@ impl Kind {
             | Kind::LegacyRefused
             | Kind::GazetteerFailed => target::PLACES,
             Kind::NotFinished
-            | Kind::Stalled
+            | Kind::WriteTimeout
             | Kind::BuffersFull
             | Kind::AcceptFailed
             | Kind::NotWatched => target::LOOP,
@@ -97,13 +95,13 @@ impl Kind {
             Kind::ClientLineRefused => "refused lines of clients",
             Kind::PeerLineRefused => "refused lines on the neighbours' port",
             Kind::HttpRequestRefused => "refused HTTP requests",
-            Kind::NotFinished => "lines that were not finished in time",
-            Kind::Stalled => "connections that took none of their bytes",
+            Kind::NotFinished => "lines, requests or handshakes not completed in time",
+            Kind::WriteTimeout => "connections closed because a write timed out",
             Kind::HelloMissing => "connections that did not say HELLO in time",
             Kind::TooManyUnidentified => "connections closed before their HELLO, for newer ones",
             Kind::BuffersFull => "connections closed because all buffers together were full",
-            Kind::ClientEvicted => "silent clients closed for new ones",
-            Kind::ClientTurnedAway => "clients turned away",
+            Kind::ClientEvicted => "idle clients evicted for new ones",
+            Kind::ClientRejected => "clients rejected",
             Kind::AcceptFailed => "connections that could not be accepted",
             Kind::TlsFailed => "TLS that could not begin",
             Kind::NotWatched => "connections that could not be watched",
@@ -113,14 +111,14 @@ impl Kind {
             Kind::LegacyRefused => "refusals of Google's legacy Nearby Search",
             Kind::GazetteerFailed => "failures of the gazetteer",
             Kind::LinkLineRefused => "refused answers of a neighbour",
-            Kind::LinkGivenUp => "links given up",
+            Kind::LinkLost => "links lost",
             Kind::UpdateSkipped => "malformed updates skipped",
             Kind::NeighbourSilent => "silent neighbours disconnected",
         }
     }
 }
 
-/// Says a warning, or counts it and records it at INFO.
+/// Records a warning, or counts it and records it at INFO.
 pub fn warn(kind: Kind, text: fmt::Arguments<'_>) {
     warn_of(kind, 0, text);
 }
@@ -138,7 +136,7 @@ pub fn warn_or_count(kind: Kind, text: fmt::Arguments<'_>) {
     say_or_count(kind, 0, text);
 }
 
-/// Returns whether it was said.
+/// Returns whether it was reported.
 fn say_or_count(kind: Kind, which: u16, text: fmt::Arguments<'_>) -> bool {
     let admitted = {
         let mut limiter = lock();
@@ -156,7 +154,7 @@ fn say_or_count(kind: Kind, which: u16, text: fmt::Arguments<'_>) -> bool {
     true
 }
 
-/// In how long a count is to be said that no further event of its kind has brought out. None while
+/// In how long a count is to be reported that no further event of its kind has brought out. None while
 /// nothing is suppressed, which costs one look at a number.
 pub fn until_rest() -> Option<Duration> {
     match NEXT_REST.load(Ordering::Relaxed) {
@@ -168,18 +166,18 @@ pub fn until_rest() -> Option<Duration> {
 /// Says the counts that are due.
 pub fn say_rest() {
     if until_rest().is_some_and(|time| time.is_zero()) {
-        say(|limiter| limiter.take(Some(now())));
+        report(|limiter| limiter.take(Some(now())));
     }
 }
 
 /// Says all counts: the program ends.
 pub fn say_all() {
     if until_rest().is_some() {
-        say(|limiter| limiter.take(None));
+        report(|limiter| limiter.take(None));
     }
 }
 
-fn say(take: impl FnOnce(&mut Limiter) -> Vec<(Kind, u64)>) {
+fn report(take: impl FnOnce(&mut RateLimiter) -> Vec<(Kind, u64)>) {
     let counts = {
         let mut limiter = lock();
         let counts = take(&mut limiter);
@@ -191,9 +189,9 @@ fn say(take: impl FnOnce(&mut Limiter) -> Vec<(Kind, u64)>) {
     }
 }
 
-/// How many of each kind were suppressed since one was said.
+/// How many of each kind were suppressed since one was reported.
 #[derive(Debug, Default)]
-struct Limiter {
+struct RateLimiter {
     limits: BTreeMap<(Kind, u16), Limit>,
 }
 
@@ -203,8 +201,8 @@ struct Limit {
     suppressed: u64,
 }
 
-impl Limiter {
-    /// An event. Returns how many were suppressed before it if it is to be said, else counts it.
+impl RateLimiter {
+    /// An event. Returns how many were suppressed before it if it is to be reported, else counts it.
     fn admit(&mut self, key: (Kind, u16), now: Duration) -> Option<u64> {
         let limit = self.limits.entry(key).or_default();
         if now < limit.not_before {
@@ -215,13 +213,13 @@ impl Limiter {
         Some(std::mem::take(&mut limit.suppressed))
     }
 
-    /// When a count is to be said, at the next. An event may say it before, from one interval earlier on.
+    /// When a count is to be reported, at the latest. An event may report it before, from one interval earlier on.
     fn next(&self) -> Option<Duration> {
         let waiting = self.limits.values().filter(|limit| limit.suppressed > 0);
         waiting.map(|limit| limit.not_before + WARNING_INTERVAL).min()
     }
 
-    /// The counts that are to be said at a time, or all.
+    /// The counts that are to be reported at a time, or all.
     fn take(&mut self, now: Option<Duration>) -> Vec<(Kind, u64)> {
         let is_due =
             |limit: &Limit| now.is_none_or(|now| limit.not_before + WARNING_INTERVAL <= now);
@@ -252,7 +250,7 @@ impl fmt::Display for Suppressed {
     }
 }
 
-fn lock() -> MutexGuard<'static, Limiter> {
+fn lock() -> MutexGuard<'static, RateLimiter> {
     // Nothing is done under the lock that could leave a count half changed.
     LIMITER.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -261,9 +259,9 @@ fn now() -> Duration {
     START.elapsed()
 }
 
-static LIMITER: Mutex<Limiter> = Mutex::new(Limiter { limits: BTreeMap::new() });
+static LIMITER: Mutex<RateLimiter> = Mutex::new(RateLimiter { limits: BTreeMap::new() });
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// When the next count is to be said, in milliseconds since [`START`].
+/// When the next count is to be reported, in milliseconds since [`START`].
 static NEXT_REST: AtomicU64 = AtomicU64::new(u64::MAX);
 
 #[cfg(test)]
@@ -278,19 +276,19 @@ mod tests {
 
     #[test]
     fn a_flood_is_said_once_a_second_and_every_event_is_counted() {
-        let mut limiter = Limiter::default();
-        let mut said = Vec::new();
+        let mut limiter = RateLimiter::default();
+        let mut reported = Vec::new();
         for time in 0..2_500 {
             if let Some(count) = limiter.admit(KEY, at(time)) {
-                said.push((time, count));
+                reported.push((time, count));
             }
         }
-        assert_eq!(said, [(0, 0), (1_000, 999), (2_000, 999)]);
+        assert_eq!(reported, [(0, 0), (1_000, 999), (2_000, 999)]);
         assert_eq!(limiter.next(), Some(at(4_000)));
         assert_eq!(limiter.take(Some(at(3_999))), []);
         assert_eq!(limiter.take(Some(at(4_000))), [(KEY.0, 499)]);
         assert_eq!((limiter.next(), limiter.take(None)), (None, vec![]));
-        // A count was said just now, so the next event waits for its second.
+        // A count was reported just now, so the next event waits for its second.
         assert_eq!(limiter.admit(KEY, at(4_999)), None);
         assert_eq!(limiter.admit(KEY, at(5_000)), Some(1));
         assert_eq!(limiter.next(), None, "an idle server has nothing to wake up for");
@@ -298,12 +296,12 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_hides_no_other_and_no_other_neighbour() {
-        let mut limiter = Limiter::default();
+        let mut limiter = RateLimiter::default();
         for _ in 0..10 {
             limiter.admit(KEY, at(0));
             limiter.admit((Kind::UpdateSkipped, 1), at(0));
         }
-        assert_eq!(limiter.admit((Kind::Stalled, 0), at(0)), Some(0));
+        assert_eq!(limiter.admit((Kind::WriteTimeout, 0), at(0)), Some(0));
         assert_eq!(limiter.admit((Kind::UpdateSkipped, 2), at(0)), Some(0));
         assert_eq!(limiter.take(None), [(KEY.0, 9), (Kind::UpdateSkipped, 9)]);
     }

@@ -4,7 +4,7 @@ use super::Levels;
 
 /// Which records are written, how they look, and where they go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LogSettings {
     pub levels: Levels,
     pub format: Format,
     /// At least one, each at most once.
@@ -76,9 +76,9 @@ impl OutputKind {
 }
 
 /// INFO, in the report's format, into the file.
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for LogSettings {
+    fn default() -> LogSettings {
+        LogSettings {
             levels: Levels::default(),
             format: Format::Report,
             outputs: vec![OutputKind::File],

@@ -1,5 +1,5 @@
 //! Standard error, which nobody may be reading: a full pipe and a terminal that was stopped with
-//! Ctrl-S make whoever writes there wait. So a thread of its own writes, one message in one write,
+//! Ctrl-S make every writer wait. So a thread of its own writes, one message in one write,
 //! and what waits for it is bounded. Serving, restarting and stopping never wait.
 //!
 //! The descriptor is not set to non-blocking: it belongs to other processes, too.
@@ -16,15 +16,15 @@ use rustix::io::Errno;
 use crate::limits::{STDERR_FLUSH_WAIT, STDERR_QUEUE_BYTES};
 
 /// The way to the thread.
-struct Shared {
-    queue: Mutex<Queue>,
+struct StderrShared {
+    queue: Mutex<StderrQueue>,
     /// Something is in the queue.
     filled: Condvar,
     /// Nothing is in the queue, and all is written.
     drained: Condvar,
 }
 
-struct Queue {
+struct StderrQueue {
     messages: VecDeque<Vec<u8>>,
     /// Of all messages that wait, the one that is being written among them.
     bytes: usize,
@@ -33,8 +33,11 @@ struct Queue {
     has_thread: bool,
 }
 
-static SHARED: Shared =
-    Shared { queue: Mutex::new(Queue::new()), filled: Condvar::new(), drained: Condvar::new() };
+static SHARED: StderrShared = StderrShared {
+    queue: Mutex::new(StderrQueue::new()),
+    filled: Condvar::new(),
+    drained: Condvar::new(),
+};
 
 /// Says something to the operator, without waiting. What finds no room is dropped and counted.
 pub fn print_line(text: &str) {
@@ -80,15 +83,15 @@ pub fn catch_panics() {
     }));
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl StderrShared {
+    fn lock(&self) -> MutexGuard<'_, StderrQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
-    const fn new() -> Queue {
-        Queue { messages: VecDeque::new(), bytes: 0, dropped: 0, has_thread: false }
+impl StderrQueue {
+    const fn new() -> StderrQueue {
+        StderrQueue { messages: VecDeque::new(), bytes: 0, dropped: 0, has_thread: false }
     }
 
     /// Takes a message, if there is room; a single one always finds some.
@@ -137,7 +140,7 @@ fn run() {
 }
 
 /// Writes a message, in one write if the kernel takes it so. Past `std::io::stderr`, whose lock
-/// somebody who waits would hold.
+/// a thread that waits would hold.
 fn write(message: &[u8]) {
     let mut rest = message;
     while !rest.is_empty() {
@@ -146,16 +149,16 @@ fn write(message: &[u8]) {
             Err(Errno::INTR) => {}
             // Another process has set what it shares with us to non-blocking.
             Err(Errno::AGAIN) => thread::sleep(NON_BLOCKING_PAUSE),
-            // Closed, or a terminal that is gone: nobody is there to be told.
+            // Closed, or a terminal that is gone: nobody reads it.
             Err(_) => return,
         }
     }
 }
 
 /// Standard error as an output of the log. It belongs to the log's thread for it, which may wait.
-pub(super) struct Output;
+pub(super) struct StderrOutput;
 
-impl Write for Output {
+impl Write for StderrOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::write(rustix::stdio::stderr(), bytes) {
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_dropped_and_counted_behind_what_was_kept() {
-        let mut queue = Queue::new();
+        let mut queue = StderrQueue::new();
         let message = vec![b'x'; STDERR_QUEUE_BYTES / 4];
         for _ in 0..7 {
             queue.push(message.clone());

@@ -46,7 +46,7 @@ pub enum Party<'a> {
 }
 
 /// A record.
-enum Message<'a> {
+enum TrafficRecord<'a> {
     Received { from: Party<'a>, line: &'a [u8] },
     Sent { to: Party<'a>, answer: &'a [u8] },
     SentResponse { to: Party<'a>, status: u16, bytes: usize },
@@ -85,7 +85,7 @@ impl Traffic {
     #[inline]
     pub fn received<'a>(self, from: impl Into<Party<'a>>, line: &[u8]) {
         if self.is_recorded() {
-            self.record(&Message::Received { from: from.into(), line });
+            self.record(&TrafficRecord::Received { from: from.into(), line });
         }
     }
 
@@ -93,7 +93,7 @@ impl Traffic {
     #[inline]
     pub fn sent<'a>(self, to: impl Into<Party<'a>>, answer: &[u8]) {
         if self.is_recorded() && !answer.is_empty() {
-            self.record(&Message::Sent { to: to.into(), answer });
+            self.record(&TrafficRecord::Sent { to: to.into(), answer });
         }
     }
 
@@ -101,7 +101,7 @@ impl Traffic {
     #[inline]
     pub fn sent_response<'a>(self, to: impl Into<Party<'a>>, status: u16, bytes: usize) {
         if self.is_recorded() {
-            self.record(&Message::SentResponse { to: to.into(), status, bytes });
+            self.record(&TrafficRecord::SentResponse { to: to.into(), status, bytes });
         }
     }
 
@@ -109,7 +109,7 @@ impl Traffic {
     #[inline]
     pub fn sending(id: &[u8], location: &[u8], neighbour: &str) {
         if Traffic::Flood.is_recorded() {
-            Traffic::Flood.record(&Message::Sending { id, location, neighbour });
+            Traffic::Flood.record(&TrafficRecord::Sending { id, location, neighbour });
         }
     }
 
@@ -117,18 +117,18 @@ impl Traffic {
     #[inline]
     pub fn cannot_send(id: &[u8], location: &[u8], neighbour: &str) {
         if Traffic::Flood.is_recorded() {
-            Traffic::Flood.record(&Message::CannotSend { id, location, neighbour });
+            Traffic::Flood.record(&TrafficRecord::CannotSend { id, location, neighbour });
         }
     }
 
     #[inline(never)]
-    fn record(self, message: &Message<'_>) {
+    fn record(self, message: &TrafficRecord<'_>) {
         if let Some(log) = PROCESS.get() {
             log.core.append_each(|core, text| self.write(message, core, text));
         }
     }
 
-    fn write(self, message: &Message<'_>, core: &Core, text: &mut TurnText) {
+    fn write(self, message: &TrafficRecord<'_>, core: &Core, text: &mut TurnText) {
         if !text.begin() {
             return;
         }
@@ -175,17 +175,17 @@ impl Traffic {
     }
 }
 
-impl Message<'_> {
+impl TrafficRecord<'_> {
     /// The words of the report.
     fn append(&self, out: &mut Vec<u8>) {
         match *self {
-            Message::Received { from, line } => {
+            TrafficRecord::Received { from, line } => {
                 out.extend_from_slice(b"Received from ");
                 from.append(out);
                 out.extend_from_slice(b": ");
                 escape::append(line, out);
             }
-            Message::Sent { to, answer } => {
+            TrafficRecord::Sent { to, answer } => {
                 let end = memchr(b'\n', answer).unwrap_or(answer.len());
                 out.extend_from_slice(b"Sent to ");
                 to.append(out);
@@ -197,12 +197,12 @@ impl Message<'_> {
                     let _ = write!(out, " and {rest} bytes");
                 }
             }
-            Message::SentResponse { to, status, bytes } => {
+            TrafficRecord::SentResponse { to, status, bytes } => {
                 out.extend_from_slice(b"Sent to ");
                 to.append(out);
                 let _ = write!(out, ": HTTP status {status} and {bytes} bytes");
             }
-            Message::Sending { id, location, neighbour } => {
+            TrafficRecord::Sending { id, location, neighbour } => {
                 out.extend_from_slice(b"Sending ");
                 escape::append(id, out);
                 out.extend_from_slice(b" location at ");
@@ -211,7 +211,7 @@ impl Message<'_> {
                 out.extend_from_slice(neighbour.as_bytes());
                 out.push(b'.');
             }
-            Message::CannotSend { id, location, neighbour } => {
+            TrafficRecord::CannotSend { id, location, neighbour } => {
                 out.extend_from_slice(b"Port ");
                 out.extend_from_slice(neighbour.as_bytes());
                 out.extend_from_slice(b" is down. Cannot send ");
@@ -228,31 +228,31 @@ impl Message<'_> {
     /// The stable name of what happened.
     fn event(&self) -> &'static str {
         match self {
-            Message::Received { .. } => "line_received",
-            Message::Sent { .. } => "line_sent",
-            Message::SentResponse { .. } => "response_sent",
-            Message::Sending { .. } => "flood_sent",
-            Message::CannotSend { .. } => "flood_missed",
+            TrafficRecord::Received { .. } => "line_received",
+            TrafficRecord::Sent { .. } => "line_sent",
+            TrafficRecord::SentResponse { .. } => "response_sent",
+            TrafficRecord::Sending { .. } => "flood_sent",
+            TrafficRecord::CannotSend { .. } => "flood_missed",
         }
     }
 
     /// The event's own fields of a JSON record. Returns whether one was cut.
     fn append_fields(&self, out: &mut Vec<u8>) -> bool {
         match *self {
-            Message::Received { from: party, line: bytes }
-            | Message::Sent { to: party, answer: bytes } => {
+            TrafficRecord::Received { from: party, line: bytes }
+            | TrafficRecord::Sent { to: party, answer: bytes } => {
                 let is_cut = party.append_field(out);
                 json::append_number(out, "bytes", bytes.len() as u64);
                 is_cut
             }
-            Message::SentResponse { to, status, bytes } => {
+            TrafficRecord::SentResponse { to, status, bytes } => {
                 let is_cut = to.append_field(out);
                 json::append_number(out, "status", status.into());
                 json::append_number(out, "bytes", bytes as u64);
                 is_cut
             }
-            Message::Sending { id, location, neighbour }
-            | Message::CannotSend { id, location, neighbour } => {
+            TrafficRecord::Sending { id, location, neighbour }
+            | TrafficRecord::CannotSend { id, location, neighbour } => {
                 let mut is_cut = json::append_id(out, id);
                 is_cut |= json::append_bytes(out, "location", location);
                 json::append_text(out, "neighbour", neighbour) | is_cut
@@ -268,7 +268,7 @@ impl Party<'_> {
             Party::Address(address) => match address.ip() {
                 IpAddr::V4(ip) => {
                     let [a, b, c, d] = ip.octets();
-                    let (mut text, mut end) = ([0; LONGEST_IPV4], 0);
+                    let (mut text, mut end) = ([0; MAX_IPV4_BYTES], 0);
                     for (number, sign) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
                         end = write_number(number.into(), &mut text, end);
                         text[end] = sign;
@@ -304,7 +304,7 @@ impl<'a> From<&'a str> for Party<'a> {
 }
 
 /// Writes a number from `begin` on, and returns its end.
-fn write_number(number: u16, text: &mut [u8; LONGEST_IPV4], begin: usize) -> usize {
+fn write_number(number: u16, text: &mut [u8; MAX_IPV4_BYTES], begin: usize) -> usize {
     let end = begin + 1 + number.checked_ilog10().unwrap_or(0) as usize;
     let mut rest = number;
     for digit in text[begin..end].iter_mut().rev() {
@@ -315,7 +315,7 @@ fn write_number(number: u16, text: &mut [u8; LONGEST_IPV4], begin: usize) -> usi
 }
 
 /// `255.255.255.255:65535`
-const LONGEST_IPV4: usize = 21;
+const MAX_IPV4_BYTES: usize = 21;
 const KINDS: [Traffic; 5] =
     [Traffic::Client, Traffic::Link, Traffic::LinkMarks, Traffic::Flood, Traffic::Http];
 
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
     use crate::logging::{Escaped, LevelOverrides};
 
-    fn text(message: &Message<'_>) -> String {
+    fn text(message: &TrafficRecord<'_>) -> String {
         let mut out = Vec::new();
         message.append(&mut out);
         String::from_utf8(out).expect("a record is UTF-8")
@@ -345,24 +345,24 @@ mod tests {
         for address in addresses {
             let address: SocketAddr = address.parse().expect("an address");
             for line in lines {
-                let record = text(&Message::Received { from: address.into(), line });
+                let record = text(&TrafficRecord::Received { from: address.into(), line });
                 assert_eq!(record, format!("Received from {address}: {}", Escaped(line)));
             }
         }
-        let sent = |answer| text(&Message::Sent { to: "Hands".into(), answer });
+        let sent = |answer| text(&TrafficRecord::Sent { to: "Hands".into(), answer });
         assert_eq!(sent(b"AT A\n"), "Sent to Hands: AT A");
         assert_eq!(sent(b"AT A"), "Sent to Hands: AT A");
         assert_eq!(sent(b"AT A\n{}\n\n"), "Sent to Hands: AT A and 5 bytes");
         let (id, location, neighbour) = (&b"ki\nwi"[..], &b"+1-2"[..], "Hands");
         assert_eq!(
-            text(&Message::Sending { id, location, neighbour }),
+            text(&TrafficRecord::Sending { id, location, neighbour }),
             "Sending ki\\x0awi location at +1-2 to Hands."
         );
         assert_eq!(
-            text(&Message::CannotSend { id, location, neighbour }),
+            text(&TrafficRecord::CannotSend { id, location, neighbour }),
             "Port Hands is down. Cannot send ki\\x0awi at +1-2 to Hands."
         );
-        let response = Message::SentResponse { to: "Hands".into(), status: 200, bytes: 7 };
+        let response = TrafficRecord::SentResponse { to: "Hands".into(), status: 200, bytes: 7 };
         assert_eq!(text(&response), "Sent to Hands: HTTP status 200 and 7 bytes");
     }
 

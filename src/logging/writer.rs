@@ -19,12 +19,12 @@ pub(super) type Opener<F = File> = Box<dyn FnMut() -> io::Result<Option<F>> + Se
 /// The way to the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct WriterShared {
+    queue: Mutex<WriterQueue>,
     /// Something is in the queue.
     filled: Condvar,
     /// Nothing is in the queue, and all is written.
@@ -32,14 +32,14 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct WriterQueue {
     pieces: VecDeque<Vec<u8>>,
     bytes: usize,
     /// Records that found no room.
     dropped: u64,
     reopen: bool,
     is_writing: bool,
-    /// The thread waits for [`Shared::filled`]. Else nobody needs to wake it, which would cost a system call.
+    /// The thread waits for [`WriterShared::filled`]. Else nobody needs to wake it, which would cost a system call.
     is_asleep: bool,
     /// Memory of a piece that was written.
     spare: Vec<u8>,
@@ -55,7 +55,7 @@ impl Writer {
         own: TurnText,
         server: &str,
     ) -> io::Result<Writer> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterShared::default());
         let thread = Thread {
             file,
             open,
@@ -116,13 +116,13 @@ impl Writer {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl WriterShared {
+    fn lock(&self) -> MutexGuard<'_, WriterQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the thread if it sleeps.
-    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+    fn wake(&self, mut queue: MutexGuard<'_, WriterQueue>) {
         let is_asleep = std::mem::take(&mut queue.is_asleep);
         drop(queue);
         if is_asleep {
@@ -131,7 +131,7 @@ impl Shared {
     }
 }
 
-impl Queue {
+impl WriterQueue {
     fn has_work(&self) -> bool {
         !self.pieces.is_empty() || self.reopen || self.dropped > 0
     }
@@ -144,7 +144,7 @@ struct Thread<F> {
     device: &'static str,
     own: TurnText,
     server: String,
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     /// Records that the output refused and that no record has reported.
     lost: u64,
     /// The output ends in the midst of a record.
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::logging::Format;
 
-    /// A disk that takes a write when it is told to, and says what it took.
+    /// A disk that takes a write when the test lets it, and reports what it took.
     struct Slow {
         permits: mpsc::Receiver<io::Result<usize>>,
         taken: mpsc::Sender<Vec<u8>>,

@@ -15,7 +15,7 @@
 //!     +---------+           +---------+                 +---------+
 //! ```
 //!
-//! The price is that of asking another server: a client that tells by one connection and asks by another
+//! The price is that of asking another server: a client that sends by one connection and asks by another
 //! may meet a loop that has not received the update yet.
 
 use std::thread;

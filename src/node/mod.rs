@@ -28,10 +28,10 @@ use crate::clock::{Now, WallTime};
 use crate::config::Config;
 use crate::errors::plain;
 use crate::event_loop::{self, Controls, EventLoop, Listen, Sharing, Stopped};
-use crate::limits::{EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES, Limits, SHUTDOWN_GRACE};
+use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES, SHUTDOWN_GRACE};
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
-use crate::server::{CLIENTS, FIRST_LOOP, PEERS, Server, Setup};
+use crate::server::{CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
 use crate::tls::{ClientTls, Remedies, TlsError};
 
 /// Why a server could not start, or could not go on.
@@ -92,7 +92,7 @@ fn new_loop(
     // The loop numbers what it is given from 0 on.
     let tls = client_tls.is_some().then_some(TlsId(0));
     let log = Some(log.clone());
-    let setup = Setup { config, index, number, epoch, seed, tls, log, now: start_time() };
+    let setup = ServerSetup { config, index, number, epoch, seed, tls, log, now: start_time() };
     let limits = loop_limits(&config.limits, config.loops);
     let mut new = EventLoop::new(Server::new(setup), limits).map_err(kernel("make a poll"))?;
     if let Some(client_tls) = client_tls {
@@ -101,7 +101,7 @@ fn new_loop(
     Ok(new)
 }
 
-/// How TLS is spoken with the Places service, if the server asks one.
+/// The TLS configuration for the Places service, if the server asks one.
 fn places_tls(config: &Config) -> Result<Option<ClientTls>, RunError> {
     let places = &config.places;
     if places.provider() == Provider::Offline {
@@ -113,7 +113,7 @@ fn places_tls(config: &Config) -> Result<Option<ClientTls>, RunError> {
 }
 
 /// The bounds of one of `loops` loops: buffers together are a bound of the whole server.
-fn loop_limits(limits: &Limits, loops: usize) -> event_loop::Limits {
+fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
     event_loop::Limits {
         output_bytes: limits.output_bytes,
         fill_bytes: LINK_OUTPUT_BYTES,
@@ -256,5 +256,5 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// The protocol that is spoken over TLS (RFC 7301).
+/// The protocol that is used over TLS (RFC 7301).
 const HTTP_ALPN: &str = "http/1.1";

@@ -9,10 +9,10 @@ use super::{
 };
 use crate::config::{Config, PLACES_SERVICE};
 use crate::event_loop::{EventLoop, Listen, Security};
-use crate::limits::{EVICT_IDLE_AFTER, Limits, SHUTDOWN_GRACE};
+use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER, SHUTDOWN_GRACE};
 use crate::logging::{Log, target};
 use crate::places::gazetteer::Gazetteer;
-use crate::places_server::{HTTPS, PlacesServer, Setup};
+use crate::places_server::{HTTPS, PlacesServer, PlacesServerSetup};
 use crate::tls::ServerTls;
 
 /// Runs a Places server at `address` until it is stopped. Of the configuration it needs the API key, which
@@ -23,10 +23,10 @@ pub fn run_places(
     tls: ServerTls,
     log: Log,
 ) -> Result<(), RunError> {
-    let limits = Limits::default();
+    let limits = ConfiguredLimits::default();
     let max_open = process::max_http_clients(&limits);
-    let setup = Setup {
-        // Before the first client comes: whoever starts a Places server will ask it for places.
+    let setup = PlacesServerSetup {
+        // Before the first client comes: a Places server is started to be asked for places.
         gazetteer: Arc::new(Gazetteer::unpack()),
         key: config.places.key.clone(),
         log_name: PLACES_SERVICE.to_owned(),
@@ -43,7 +43,7 @@ pub fn run_places(
         evict_after: Some(EVICT_IDLE_AFTER),
         ..Listen::on(HTTPS, address)
     };
-    let listening = bind(&mut event_loop, "visitors", port)?;
+    let listening = bind(&mut event_loop, "HTTP clients", port)?;
     watch_controls(&mut event_loop)?;
     print_listening(&format!("{PLACES_SERVICE} listens on {listening}"), &config.places.warnings);
     let stopped = event_loop.run().map_err(kernel("wait for events"))?;

@@ -31,8 +31,8 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use super::{RunError, kernel};
 use crate::application::Control;
 use crate::config::Config;
-use crate::event_loop::Request;
-use crate::limits::{Limits, MAX_UNIDENTIFIED_PEERS};
+use crate::event_loop::ControlRequest;
+use crate::limits::{ConfiguredLimits, MAX_UNIDENTIFIED_PEERS};
 use crate::logging::target;
 use crate::places::Provider;
 use crate::protocol::Epoch;
@@ -79,17 +79,17 @@ pub fn unblock_signals() {
 }
 
 /// What a signal asks of a server. Called by its loop for each of [`control_signals`] that came.
-pub fn request_of(signal: i32) -> Option<Request> {
+pub fn request_of(signal: i32) -> Option<ControlRequest> {
     match signal {
-        SIGHUP if has_lost_its_terminal() => Some(Request::Stop),
-        SIGHUP | SIGUSR1 => Some(Request::Control(Control::ReopenLog)),
+        SIGHUP if has_lost_its_terminal() => Some(ControlRequest::Stop),
+        SIGHUP | SIGUSR1 => Some(ControlRequest::Control(Control::ReopenLog)),
         SIGCHLD => {
             // A server starts no process: these are orphans that it has inherited, as the first
             // process of a container does.
             reap();
             None
         }
-        _ => Some(Request::Stop),
+        _ => Some(ControlRequest::Stop),
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn max_clients(config: &Config, neighbours: usize) -> usize {
 }
 
 /// The same for the clients of a Places server.
-pub(super) fn max_http_clients(limits: &Limits) -> usize {
+pub(super) fn max_http_clients(limits: &ConfiguredLimits) -> usize {
     max_open(limits.client_connections, OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS)
 }
 

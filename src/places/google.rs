@@ -113,8 +113,8 @@ impl Api {
         }
     }
 
-    /// The whole request. `bound` is the greatest number of places that are wanted, where the API can
-    /// be told it.
+    /// The whole request. `bound` is the greatest number of places that are wanted, for the API that has
+    /// a parameter for it.
     pub fn request(
         self,
         endpoint: &Endpoint,
@@ -151,11 +151,11 @@ impl Api {
         text.into_bytes()
     }
 
-    /// What the service said, to clients that asked for `most` places at most.
+    /// What the service answered, for clients that asked for `most` places at most.
     pub fn read<'b>(self, response: &'b Response, key: Option<&ApiKey>, most: usize) -> Answer<'b> {
         let body = &response.body;
         if key.is_some_and(|key| key.is_in(body)) {
-            return Answer::unusable("the Places service's answer holds the API key");
+            return Answer::invalid("the Places service's answer holds the API key");
         }
         let read = ParsedAnswer::read(body, self.list(), most);
         let refusal = read.as_ref().ok().and_then(|body| self.refusal(body));
@@ -172,15 +172,15 @@ impl Api {
                     (Api::New(Shape::Service), Err(InvalidAnswer::NoList { .. }), None) => {
                         Answer::Places { usable: ValidAnswer::without_list(body), refusal: None }
                     }
-                    (_, Err(reason), _) => Answer::unusable(&reason.to_string()),
+                    (_, Err(reason), _) => Answer::invalid(&reason.to_string()),
                 }
             }
             (_, Some(refusal)) => Answer::Failed(refusal),
             (status @ 300..=399, None) => {
                 let text = format!("HTTP status {status}, a redirect, which is not followed");
-                Answer::unusable(&text)
+                Answer::invalid(&text)
             }
-            (status, None) => Answer::unusable(&format!("HTTP status {status}")),
+            (status, None) => Answer::invalid(&format!("HTTP status {status}")),
         }
     }
 
@@ -221,7 +221,7 @@ impl Api {
 }
 
 impl Answer<'_> {
-    fn unusable(message: &str) -> Self {
+    fn invalid(message: &str) -> Self {
         Answer::Failed(Failure::unknown(message))
     }
 }
@@ -307,7 +307,7 @@ mod tests {
         Endpoint { host: "localhost".into(), port: 8443, path: api.path().into() }
     }
 
-    /// What a client gets that asked for two places, and what is told of a failure.
+    /// What a client gets that asked for two places, and what a failure looks like.
     fn read(api: Api, status: u16, body: &str) -> (Option<String>, Option<Failure>) {
         let key = ApiKey::parse(b"s/3cret").expect("a key");
         let response = Response { status, body: body.as_bytes().to_vec(), may_reuse: true };

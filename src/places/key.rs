@@ -22,7 +22,7 @@ impl ApiKey {
         fits.then(|| ApiKey(String::from_utf8_lossy(key).into_owned()))
     }
 
-    /// The key itself, for a request. Whoever calls this answers for where it goes.
+    /// The key itself, for a request. The caller is responsible for where it goes.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -54,7 +54,7 @@ pub fn rewritten(body: &ParsedAnswer<'_>) -> Result<Vec<u8>, InvalidAnswer> {
 
 /// One element of `results`, indented as in the answer.
 fn result(place: &str, attributions: &mut Attributions) -> Result<String, InvalidAnswer> {
-    let place: Place<'_> = object(place, "a place in it is no object, or has a key twice")?;
+    let place: NewPlace<'_> = object(place, "a place in it is no object, or has a key twice")?;
     if let Some(raw) = place.attributions {
         attributions.add(raw)?;
     }
@@ -223,7 +223,7 @@ impl<'b, F: FnMut(&'b str) -> Result<(), InvalidAnswer>> Visitor<'b> for Each<'_
 /// A place of the New API: the requested fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Place<'b> {
+struct NewPlace<'b> {
     #[serde(borrow)]
     id: Option<&'b RawValue>,
     #[serde(borrow)]

@@ -179,7 +179,7 @@ fn metres(chord_squared: f64) -> f64 {
 const EARTH_RADIUS: f64 = 6_371_008.8;
 
 /// Metres by which a radius is taken longer. Far above what rounding does to a float (some
-/// nanometres), far below what five decimals of a degree can tell (a metre).
+/// nanometres), far below what five decimals of a degree distinguish (a metre).
 pub(super) const ROUNDING: f64 = 0.001;
 
 /// Up to so many nodes are visited one by one instead of being divided.

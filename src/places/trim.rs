@@ -110,7 +110,7 @@ impl<'b> ParsedAnswer<'b> {
         let top = TopLevel { text, list, most }
             .deserialize(&mut parser)
             .and_then(|top| parser.end().map(|()| top))
-            .map_err(|error| unusable(error, text, list))?;
+            .map_err(|error| invalid_answer(error, text, list))?;
         if top.repeated_key {
             return Err(InvalidAnswer::RepeatedKey);
         }
@@ -204,7 +204,7 @@ fn offset(body: &str, part: &str) -> usize {
 /// The parser's error as ours. The visitors below raise no errors, so what is not a syntax error is a value
 /// of another type, and the parser has not read what follows it: a syntax error there is the worse
 /// fault.
-fn unusable(error: serde_json::Error, text: &str, list: &str) -> InvalidAnswer {
+fn invalid_answer(error: serde_json::Error, text: &str, list: &str) -> InvalidAnswer {
     let not_json = |error: serde_json::Error| InvalidAnswer::NotJson {
         line: error.line(),
         column: error.column(),

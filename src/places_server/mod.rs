@@ -24,7 +24,7 @@ use crate::application::{
 };
 use crate::clock::Now;
 use crate::http::{CONTINUE, Request, RequestReader, write_response};
-use crate::limits::{GAZETTEER_EFFORT, Limits};
+use crate::limits::{ConfiguredLimits, GAZETTEER_EFFORT};
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Log, Traffic, target};
 use crate::places::gazetteer::Gazetteer;
@@ -34,20 +34,20 @@ use crate::places::key::ApiKey;
 pub const HTTPS: ListenerId = ListenerId(0);
 
 /// What a Places server needs at its start.
-pub struct Setup {
+pub struct PlacesServerSetup {
     pub gazetteer: Arc<Gazetteer>,
     /// What each request must contain.
     pub key: Option<ApiKey>,
     /// What the log calls the server.
     pub log_name: String,
-    pub limits: Limits,
+    pub limits: ConfiguredLimits,
     /// Where its records go at the end of each turn.
     pub log: Option<Log>,
 }
 
 /// A Places server without its sockets.
 pub struct PlacesServer {
-    setup: Setup,
+    setup: PlacesServerSetup,
     clients: usize,
     /// When suppressed warnings are to be counted in the log.
     suppressed_at: Option<Duration>,
@@ -62,7 +62,7 @@ pub struct HttpClient {
 }
 
 impl PlacesServer {
-    pub fn new(setup: Setup) -> PlacesServer {
+    pub fn new(setup: PlacesServerSetup) -> PlacesServer {
         PlacesServer { setup, clients: 0, suppressed_at: None, now: Duration::ZERO }
     }
 
@@ -108,7 +108,7 @@ impl PlacesServer {
     fn answer(&self, request: &Request, peer: SocketAddr, out: &mut Vec<u8>) {
         let words = routes::first_words(request);
         Traffic::Http.received(peer, words.as_bytes());
-        let Setup { gazetteer, key, .. } = &self.setup;
+        let PlacesServerSetup { gazetteer, key, .. } = &self.setup;
         let (status, body) = routes::reply(request, gazetteer, key.as_ref());
         write_response(status, &body, request.keep_alive, out);
         Traffic::Http.sent_response(peer, status, body.len());

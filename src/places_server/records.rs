@@ -4,12 +4,12 @@
 use crate::application::{Closed, ClosedConnection, Refused};
 use crate::config::format_duration;
 use crate::errors::plain;
-use crate::limits::Limits;
+use crate::limits::ConfiguredLimits;
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, target};
 
 /// A connection is closed: by a limit, by an error, or gracefully.
-pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &Limits) {
+pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &ConfiguredLimits) {
     let peer = closed.peer;
     match closed.why {
         Closed::Finished | Closed::Commanded | Closed::Unsolicited => {}
@@ -25,7 +25,7 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &Limits) {
         Closed::WriteTimeout => {
             let time = format_duration(limits.write_timeout);
             let text = format_args!("closed {peer}: write timed out after {time}");
-            rate_limit::warn(Kind::Stalled, text);
+            rate_limit::warn(Kind::WriteTimeout, text);
         }
         Closed::Evicted => {
             let text = format_args!("closed {peer}: idle for longest, evicted for a new client");
@@ -42,12 +42,12 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &Limits) {
 }
 
 /// A connection was not accepted, or failed in its handshake.
-pub(super) fn refused(why: &Refused, limits: &Limits) {
+pub(super) fn refused(why: &Refused, limits: &ConfiguredLimits) {
     match why {
         Refused::Limit(peer) => {
             let limit = limits.client_connections;
             let text = format_args!("rejected {peer}: connection limit ({limit}) reached");
-            rate_limit::warn(Kind::ClientTurnedAway, text);
+            rate_limit::warn(Kind::ClientRejected, text);
         }
         // Anybody who connects without TLS causes it: that is no error of the server.
         Refused::Handshake(peer, reason) => {

@@ -12,11 +12,11 @@ struct World {
 impl World {
     fn new(key: Option<&str>) -> World {
         let key = key.and_then(|key| ApiKey::parse(key.as_bytes()));
-        let mut server = PlacesServer::new(Setup {
+        let mut server = PlacesServer::new(PlacesServerSetup {
             gazetteer: Arc::new(Gazetteer::unpack()),
             key,
             log_name: "Places".to_owned(),
-            limits: Limits::default(),
+            limits: ConfiguredLimits::default(),
             log: None,
         });
         let mut out = Vec::new();

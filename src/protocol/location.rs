@@ -126,7 +126,7 @@ impl<'a> Angle<'a> {
         [degrees, minutes, seconds]
     }
 
-    // Inline like its caller: called, an IAMAT takes 60 instructions more, 2 % of its way.
+    // Inline like its caller: called, an IAMAT takes 60 instructions more, 2 % of all.
     #[inline(always)]
     fn check(&self, axis: &Axis) -> Result<(), LocationError> {
         let [degrees, minutes, seconds] = self.parts();

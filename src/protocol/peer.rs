@@ -81,7 +81,7 @@ pub enum UpdateError {
     Timestamp(TimestampError),
     Server,
     Skew,
-    /// Told by a server that should have refused it (section 3, `max_future`).
+    /// Sent by a server that should have refused it (section 3, `max_future`).
     Future,
 }
 
@@ -280,7 +280,7 @@ impl fmt::Display for UpdateError {
             UpdateError::Location(error) => return error.fmt(f),
             UpdateError::Timestamp(error) => return error.fmt(f),
             UpdateError::Server => "the server's name is not of the permitted form",
-            UpdateError::Future => "the timestamp lay too far in the future when it was told",
+            UpdateError::Future => "the timestamp lay too far in the future when it was sent",
             UpdateError::Skew => "the skew is not a sign, digits, a point and nine decimals",
         })
     }

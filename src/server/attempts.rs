@@ -5,7 +5,7 @@
 //!   begin ---> the loop dials the name --connected--> RESUME --------------> worked
 //!                 |        |                             |
 //!                 |        +-- failed: the loop's next   +-- none: our next address, by itself
-//!                 +-- none is left: give_up, and the herd's core pauses
+//!                 +-- none is left: end(), and the herd's core pauses
 //! ```
 //!
 //! The loop goes from address to address as long as connections fail. It can't know that a neighbour
@@ -102,9 +102,9 @@ impl Attempts {
 
     /// How long the address that is tried has time: with others behind it, or tried before it, a short
     /// time, else all the time that there is.
-    pub(super) fn time(&self, patience: Duration) -> Duration {
+    pub(super) fn time(&self, timeout: Duration) -> Duration {
         let is_one_of_several = !self.left.is_empty() || !self.failures.is_empty();
-        if is_one_of_several { self.limit.min(patience) } else { patience }
+        if is_one_of_several { self.limit.min(timeout) } else { timeout }
     }
 
     /// The address that is tried is of no use, for this reason.
@@ -165,7 +165,7 @@ impl Attempts {
 
     /// Ends a round in which no address was of use: the reasons, all in one text, or `otherwise` where
     /// none was tried. Perhaps they were too slow only, so the next round gives each more time.
-    pub(super) fn give_up(&mut self, otherwise: &str) -> String {
+    pub(super) fn end(&mut self, otherwise: &str) -> String {
         self.limit = (self.limit * 2).min(LINK_ATTEMPT_MAX);
         self.current = None;
         let failures = std::mem::take(&mut self.failures);
@@ -205,7 +205,7 @@ mod tests {
             attempts.failed("silence");
         }
         assert_eq!(attempts.next(), None, "each was tried once");
-        attempts.give_up("none");
+        attempts.end("none");
         limits
     }
 
@@ -242,7 +242,7 @@ mod tests {
         attempts.unanswered("silence");
         assert_eq!(attempts.next(), None);
         let reasons = "1.1.1.1:9: another server answered; 2.2.2.2:9: refused; 3.3.3.3:9: silence";
-        assert_eq!(attempts.give_up("none"), reasons);
+        assert_eq!(attempts.end("none"), reasons);
         assert_eq!(attempts.start(), Start::Behind(three[2]));
         attempts.begin(None);
         attempts.resolved(&three);
@@ -272,7 +272,7 @@ mod tests {
     fn of_many_failures_a_reason_names_only_some() {
         let mut attempts = Attempts::default();
         attempts.begin(None);
-        assert_eq!(attempts.give_up("the look-up failed"), "the look-up failed");
+        assert_eq!(attempts.end("the look-up failed"), "the look-up failed");
         let many: Vec<_> = (1..=100).map(|last| SocketAddr::from(([1, 1, 1, last], 9))).collect();
         attempts.resolved(&many);
         let mut tried = 0;
@@ -281,8 +281,8 @@ mod tests {
             tried += 1;
         }
         assert_eq!(tried, MAX_LINK_ADDRESSES);
-        let told =
+        let reasons =
             "1.1.1.1:9: no; 1.1.1.2:9: no; 1.1.1.3:9: no; 1.1.1.4:9: no; and 60 addresses more";
-        assert_eq!(attempts.give_up("none"), told);
+        assert_eq!(attempts.end("none"), reasons);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The loop looks names up and connects; a [`Attempts`] knows which addresses were tried. A dial is over
 //! when the neighbour has said RESUME, or when each of its addresses was tried: only then does the
-//! herd's core hear that it failed, and pauses.
+//! herd's core learn that it failed, and pauses.
 //!
 //! [`Attempts`]: super::attempts::Attempts
 
@@ -58,14 +58,14 @@ pub(super) fn purpose(Ticket(ticket): Ticket) -> Purpose {
 impl Server {
     /// Begins to dial a neighbour.
     pub(super) fn begin_round(&mut self, neighbour: NeighbourId) {
-        let patience = self.dial_patience();
+        let timeout = self.dial_timeout();
         let elapsed = self.now.elapsed;
         let known = self.neighbour(neighbour);
         let to = known.target.clone();
         match &to {
             Target::Address(address) => {
                 known.attempts.begin(Some(*address));
-                known.attempt_until = Some(elapsed + patience);
+                known.attempt_until = Some(elapsed + timeout);
                 log::debug!(target: target::LINK, "Dialling {} at {address}.", known.log_name);
             }
             Target::Name(name) => {
@@ -84,45 +84,45 @@ impl Server {
 
     /// Tries the next address of the round, if one is left.
     fn try_next(&mut self, neighbour: NeighbourId, otherwise: &str, now: Now) {
-        let patience = self.dial_patience();
+        let timeout = self.dial_timeout();
         let known = self.neighbour(neighbour);
         match known.attempts.next() {
             Some(address) => {
-                let time = known.attempts.time(patience);
+                let time = known.attempts.time(timeout);
                 known.attempt_until = Some(now.elapsed + time);
                 self.dial(neighbour, Target::Address(address), Start::Best, time);
             }
             None => {
-                let reason = known.attempts.give_up(otherwise);
+                let reason = known.attempts.end(otherwise);
                 self.link_failed(neighbour, &reason, now);
             }
         }
     }
 
     fn dial(&mut self, neighbour: NeighbourId, to: Target, start: Start, limit: Duration) {
-        let patience = self.dial_patience();
+        let timeout = self.dial_timeout();
         let ticket = self.tickets.next(0, neighbour);
         let is_another_loop = matches!(to, Target::Loop(_));
         let is_whole_round = matches!(to, Target::Name(_));
         self.neighbour(neighbour).dial = Some(ticket);
         self.commands.push_back(Command::Dial(Dial {
-            attempt_timeout: limit.min(patience),
-            timeout: if is_whole_round { patience } else { self.time_of(neighbour) },
+            attempt_timeout: limit.min(timeout),
+            timeout: if is_whole_round { timeout } else { self.time_of(neighbour) },
             from: (!is_another_loop).then_some(self.peers_address),
             start,
-            freshness: Freshness::Ask(LOOKUP_WAIT.min(patience)),
+            freshness: Freshness::Ask(LOOKUP_WAIT.min(timeout)),
             ..Dial::new(ticket, to)
         }));
     }
 
     /// How long the address that is tried has time.
     fn time_of(&self, neighbour: NeighbourId) -> Duration {
-        self.neighbours[usize::from(neighbour.0)].attempts.time(self.dial_patience())
+        self.neighbours[usize::from(neighbour.0)].attempts.time(self.dial_timeout())
     }
 
     /// What one address may take if it is the only one, and a look-up: as long as the herd's core waits,
     /// which starts to count at the same moments.
-    fn dial_patience(&self) -> Duration {
+    fn dial_timeout(&self) -> Duration {
         3 * self.heartbeat
     }
 
@@ -143,12 +143,12 @@ impl Server {
         event: DialEvent<'_>,
         now: Now,
     ) {
-        let patience = self.dial_patience();
+        let timeout = self.dial_timeout();
         let Some(known) = self.neighbours.get_mut(usize::from(neighbour.0)) else {
             return;
         };
         if known.dial != Some(ticket) {
-            return; // It was given up, or replaced, before this news came.
+            return; // It was cancelled, or replaced, before this news came.
         }
         match event {
             DialEvent::Resolved(addresses) => {
@@ -159,7 +159,7 @@ impl Server {
             }
             DialEvent::Connecting(address) => {
                 known.attempts.trying(address);
-                known.attempt_until = Some(now.elapsed + known.attempts.time(patience));
+                known.attempt_until = Some(now.elapsed + known.attempts.time(timeout));
             }
             DialEvent::Handshaking(_) => {}
             DialEvent::AttemptFailed(address, reason) => {
@@ -212,7 +212,7 @@ impl Server {
             match known.unreachable.occurs(now.elapsed) {
                 Some(lasting) => {
                     // Not limited: `LastingProblem` says when.
-                    log::warn!(target: target::LINK, "{name} can't be reached{lasting}: {reason}. It is dialled again.");
+                    log::warn!(target: target::LINK, "{name} can't be reached{lasting}: {reason}. Reconnecting.");
                 }
                 None => log::debug!(target: target::LINK, "{name} can't be reached: {reason}."),
             }

@@ -1,4 +1,4 @@
-//! Links: the connections by which this server tells its neighbours what changed (section 4).
+//! Links: the connections by which this server sends its neighbours what changed (section 4).
 
 use super::records::{self, HerdLog};
 use super::{Server, Session};
@@ -18,7 +18,7 @@ pub(super) const FOR_NEIGHBOURS: Policy = Policy {
 };
 
 impl Server {
-    /// A dialled connection is made: appends the HELLO. One that was given up meanwhile is refused.
+    /// A dialled connection is made: appends the HELLO. One that was cancelled by then is refused.
     pub(super) fn link_opened(
         &mut self,
         neighbour: NeighbourId,
@@ -64,12 +64,12 @@ impl Server {
             }
         };
         if self.neighbours[usize::from(neighbour.0)].link != Some(io.id) {
-            return Next::Finish; // It was given up, and is closed after the lines of this turn.
+            return Next::Finish; // It was cancelled, and is closed after the lines of this turn.
         }
         records::received_from_neighbour(self.log_name_of(neighbour), line);
         let was_up = self.herd.link_is_up(neighbour);
         let log = HerdLog(&self.log_name, &self.neighbours);
-        let mut answers = Answers { log, refusal: None };
+        let mut answers = AnswerLog { log, refusal: None };
         let verdict = self.herd.handle_answer(neighbour, line, io.now, &mut answers);
         if let Some(refusal) = answers.refusal {
             self.link_refused(neighbour, refusal, was_up, io.now);
@@ -88,7 +88,7 @@ impl Server {
     pub(super) fn fill_link(&mut self, neighbour: NeighbourId, io: &mut Io<'_>) -> Next {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
         if known.link != Some(io.id) {
-            return Next::Finish; // It was given up.
+            return Next::Finish; // It was cancelled.
         }
         let full = io.full();
         let log = &mut HerdLog(&self.log_name, &self.neighbours);
@@ -162,7 +162,7 @@ impl Server {
         now: Now,
     ) {
         let known = self.neighbour(neighbour);
-        // One that was given up is gone from the herd's view already.
+        // The herd's core does not know one that was cancelled any more.
         if known.link != Some(closed.id) {
             return;
         }
@@ -185,12 +185,12 @@ enum Refusal {
 }
 
 /// Looks whether an answer ends its link. All else goes into the log.
-struct Answers<'a> {
+struct AnswerLog<'a> {
     log: HerdLog<'a>,
     refusal: Option<Refusal>,
 }
 
-impl Observer for Answers<'_> {
+impl Observer for AnswerLog<'_> {
     fn record(&mut self, event: Event<'_>) {
         let quoted = |line: &[u8]| Escaped(&line[..line.len().min(QUOTED)]).to_string();
         match event {

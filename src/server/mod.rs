@@ -42,7 +42,7 @@ use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, TlsId};
 use crate::clock::Now;
 use crate::config::{Config, LinkSettings};
 use crate::herd::{Herd, NeighbourId, Output, Settings};
-use crate::limits::Limits;
+use crate::limits::ConfiguredLimits;
 use crate::logging::{LastingProblem, Log, rate_limit};
 use crate::protocol::{Dialect, Epoch, Seq};
 use dial::Tickets;
@@ -59,7 +59,7 @@ pub const PEERS: ListenerId = ListenerId(1);
 pub const FIRST_LOOP: LoopId = LoopId(0);
 
 /// What a server needs at its start.
-pub struct Setup<'a> {
+pub struct ServerSetup<'a> {
     pub config: &'a Config,
     /// Its place in [`Config::servers`].
     pub index: usize,
@@ -69,7 +69,7 @@ pub struct Setup<'a> {
     pub epoch: Epoch,
     /// Where the server's random numbers begin: random, and known to nobody.
     pub seed: u128,
-    /// How it speaks with the Places service, where one is asked.
+    /// The TLS configuration for the Places service, where one is asked.
     pub tls: Option<TlsId>,
     /// Where its records go at the end of each turn.
     pub log: Option<Log>,
@@ -82,7 +82,7 @@ pub enum Message {
     /// Another loop of this server has ended: gracefully, or for this reason.
     LoopEnded(Result<(), String>),
     /// For the queries for places.
-    Places(places::Message),
+    Places(places::PlacesMessage),
 }
 
 /// What a server asks of its loop.
@@ -94,7 +94,7 @@ pub struct Server {
     log_name: String,
     herd: Herd,
     dialect: Dialect,
-    limits: Limits,
+    limits: ConfiguredLimits,
     heartbeat: Duration,
     places: Places,
     neighbours: Vec<Neighbour>,
@@ -123,8 +123,8 @@ pub struct Server {
 
 impl Server {
     /// A server in a fresh run, which knows nothing yet.
-    pub fn new(setup: Setup<'_>) -> Server {
-        let Setup { config, index, number, epoch, seed, tls, log, now } = setup;
+    pub fn new(setup: ServerSetup<'_>) -> Server {
+        let ServerSetup { config, index, number, epoch, seed, tls, log, now } = setup;
         let own = &config.servers[index];
         let is_first = number == FIRST_LOOP;
         let neighbours = neighbour::of(config, index, number);
@@ -145,7 +145,7 @@ impl Server {
             log_name: neighbour::loop_name(&own.name, number),
             herd: Herd::new(settings, now),
             dialect: config.dialect,
-            limits: Limits { client_connections: connections, ..config.limits.clone() },
+            limits: ConfiguredLimits { client_connections: connections, ..config.limits.clone() },
             heartbeat,
             places: Places::new(&config.places, config.loops, tls),
             neighbours,

@@ -1,4 +1,4 @@
-//! Connections by which neighbours tell this server what changed (section 4): those on the neighbours'
+//! Connections by which neighbours send this server what changed (section 4): those on the neighbours'
 //! port are unidentified until they say HELLO; those of other loops need no name.
 //!
 //! Bounded: how many may be unidentified at once, and how long each.
@@ -50,7 +50,7 @@ impl Unidentified {
 }
 
 impl Server {
-    /// A connection on the neighbours' port. Of too many that have not said HELLO, the one goes that had the longest
+    /// A connection on the neighbours' port. Of too many that have not said HELLO, it closes the one that had the longest
     /// time to.
     pub(super) fn peer_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
         let Io { id, peer, now, .. } = *io;

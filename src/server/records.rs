@@ -1,4 +1,4 @@
-//! What the log tells of connections and of the herd (section 6).
+//! What the log says of connections and of the herd (section 6).
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ impl HerdLog<'_> {
                 log::info!(target: target::LINK, "Sent {updates} missed update{plural} to {}.", self.name(neighbour));
             }
             Event::LinkDown { neighbour, reason } => self.warn(
-                Kind::LinkGivenUp,
+                Kind::LinkLost,
                 neighbour,
                 format_args!("Link to {} lost: {reason}. Reconnecting.", self.name(neighbour)),
             ),
@@ -129,7 +129,7 @@ impl HerdLog<'_> {
                 let from = from.map_or(0, |seq| seq.0);
                 log::info!(
                     target: target::LINK,
-                    "{} is connected, and tells what is after {from}.",
+                    "{} is connected, and sends what is after {from}.",
                     self.name(neighbour)
                 );
             }
@@ -167,7 +167,7 @@ fn plural(count: usize) -> &'static str {
 }
 
 impl Server {
-    /// A limit has closed a connection, or the kernel. What is closed in order has its record as a client, a peer or a
+    /// A limit has closed a connection, or the kernel. What is closed gracefully has its record as a client, a peer or a
     /// link.
     pub(super) fn record_closed(&self, closed: &ClosedConnection<'_>) {
         let peer = closed.peer;
@@ -185,7 +185,7 @@ impl Server {
             Closed::WriteTimeout => {
                 let time = format_duration(self.limits.write_timeout);
                 let text = format_args!("closed {peer}: write timed out after {time}");
-                rate_limit::warn(Kind::Stalled, text);
+                rate_limit::warn(Kind::WriteTimeout, text);
             }
             Closed::Evicted => {
                 let text =
@@ -207,7 +207,7 @@ impl Server {
             Refused::Limit(peer) => {
                 let limit = self.limits.client_connections;
                 let text = format_args!("rejected {peer}: connection limit ({limit}) reached");
-                rate_limit::warn(Kind::ClientTurnedAway, text);
+                rate_limit::warn(Kind::ClientRejected, text);
             }
             Refused::Handshake(peer, reason) => {
                 let reason = Escaped(reason.as_bytes());

@@ -23,7 +23,7 @@ pub enum Session {
     /// A neighbour that we dialled.
     Link(NeighbourId),
     /// The Places service, that we dialled for a query.
-    Places(places::Session),
+    Places(places::PlacesSession),
 }
 
 impl Application for Server {

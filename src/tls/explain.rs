@@ -5,7 +5,7 @@
 //! compare with the sources of those versions. The enums may grow: what is new gets a general
 //! sentence until somebody writes a better one. No name of a variant is ever shown.
 //!
-//! Names in certificates come from outside. They are shown as far as host names go, what else is in
+//! Names in certificates come from the other side. They are shown as far as host names go, what else is in
 //! them as `?`.
 
 use std::io::{self, ErrorKind};
@@ -26,7 +26,7 @@ mod protocol;
 mod tests;
 mod values;
 
-/// The other side, as messages name it, and what helps where it can't be trusted or spoken with.
+/// The other side, as messages name it, and what helps where it can't be trusted or reached by TLS.
 #[derive(Debug)]
 pub(super) struct Other {
     pub name: String,
@@ -66,7 +66,7 @@ fn explain_tls(error: &Error, other: &Other) -> String {
 }
 
 /// The words below may hold `{authorities}` and `{address}`, for what the caller calls so. What comes from
-/// outside never has a brace ([`harmless`]).
+/// the other side never has a brace ([`harmless`]).
 fn spelled(words: &str, remedies: &Remedies) -> String {
     words.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address)
 }
@@ -120,7 +120,7 @@ fn failure(error: &Error) -> String {
             "the key is not the certificate's: give the two that belong together"
         }
         Error::InconsistentKeys(_) => {
-            "whether the key is the certificate's can't be told: give an ECDSA, Ed25519 or RSA key"
+            "it can't be checked that the key is the certificate's: give an ECDSA, Ed25519 or RSA key"
         }
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
             "it sent a message out of turn; is there a proxy in between, or a faulty TLS?"
@@ -394,7 +394,7 @@ const MALFORMED: &str = "it is malformed; the service needs another one";
 const CRITICAL: &str =
     "it has a critical extension that is not understood here; the service needs one without it";
 const REVOCATION: &str =
-    "whether it was revoked can't be told: the list of those that were is missing or old";
+    "it can't be checked whether it was revoked: the revocation list is missing or old";
 const BAD_LIST: &str =
     "the list of revoked certificates can't be used; its authority must make it again";
 const OTHER_NAME: &str = "it is for another name; is the host in {address} right?";

@@ -2,14 +2,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | how TLS is spoken, as a client and as a server |
+//! | `mod.rs` | configurations, for clients and servers |
 //! | `stream.rs` | TLS over a stream that does not block |
 //! | `records.rs` | where records begin and end |
 //! | `trust.rs` | whose certificates are trusted |
 //! | `explain.rs` | errors of rustls, webpki and the system in words |
 //! | `certificates.rs` | certificates of one's own, made and kept in a folder |
 //!
-//! Nothing here knows a socket, a poll or what is said over TLS.
+//! Nothing here knows a socket, a poll or what is sent over TLS.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,7 +33,7 @@ mod stream;
 mod tests;
 mod trust;
 
-/// How TLS is spoken as the client of one host.
+/// TLS as the client of one host.
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
@@ -78,7 +78,7 @@ impl ClientTls {
     }
 }
 
-/// How TLS is spoken as a server.
+/// TLS as a server.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -87,7 +87,7 @@ pub struct ServerTls {
 
 impl ServerTls {
     /// `chain` and `key` are PEM. Where `clients` is given, a client must have a certificate that one of
-    /// these authorities has issued. `alpn` are the protocols that are spoken, the best one first; where it
+    /// these authorities has issued. `alpn` are the protocols that are supported, the best one first; where it
     /// is empty, none is agreed on.
     pub fn new(
         chain: &str,
@@ -140,7 +140,7 @@ impl Default for Remedies {
     }
 }
 
-/// Why TLS can't be spoken.
+/// Why TLS can't be used.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TlsError {
     /// Neither a name nor an address.

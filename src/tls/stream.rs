@@ -18,13 +18,13 @@
 //! - Reading: plaintext that is there goes first, because `read_tls` refuses while some waits. Else
 //!   take what the kernel has (some 4 KiB a call), let rustls process it, and look again, until the
 //!   kernel says `WouldBlock`: one pass an event would leave the rest lying there, and no edge would
-//!   tell of it. After 32 KiB without plaintext a read is `Interrupted`, so that the loop comes back for
+//!   announce it. After 32 KiB without plaintext a read is `Interrupted`, so that the loop comes back for
 //!   the rest after the others.
 //! - Both directions stir each other: what comes in can make something to be sent (a handshake's next
 //!   flight, an alert, a key update). So [`TlsStream::unsent`] counts what rustls wants to write, and
 //!   the loop flushes a connection after it has served it, whether or not it has answered anything.
 //! - An error in what came leaves an alert to be sent. It is sent; only then the error is returned.
-//! - The end of the stream is an end in order only after `close_notify`; without it an answer may have
+//! - The end of the stream is a clean end only after `close_notify`; without it an answer may have
 //!   been cut by anyone on the way. `read` answers `Ok(0)` to the one and `UnexpectedEof` to the other.
 //!
 //! `complete_io` and `rustls::Stream` would do all this in one call. They are for blocking sockets: on
@@ -49,7 +49,7 @@ pub struct TlsStream<S> {
     /// Why nothing that comes can be understood any more.
     failure: Option<Error>,
     is_failure_told: bool,
-    is_drained: bool,
+    input_drained: bool,
     borders: RecordBorders,
     /// The other side, as messages name it.
     other: Arc<Other>,
@@ -57,13 +57,13 @@ pub struct TlsStream<S> {
 
 /// A stream that remembers whether it brought less than it could, and whether it ended within a record:
 /// how much rustls asks for, and keeps, is its own affair.
-struct Watched<'a, S> {
+struct WatchedStream<'a, S> {
     stream: &'a mut S,
     was_short: bool,
     borders: &'a mut RecordBorders,
 }
 
-impl<S: Read> Read for Watched<'_, S> {
+impl<S: Read> Read for WatchedStream<'_, S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(into)?;
         self.was_short = count < into.len();
@@ -82,7 +82,7 @@ impl<S: Read + Write> TlsStream<S> {
             sent: 0,
             failure: None,
             is_failure_told: false,
-            is_drained: false,
+            input_drained: false,
             borders: RecordBorders::default(),
             other,
         }
@@ -108,7 +108,7 @@ impl<S: Read + Write> TlsStream<S> {
         self.records.capacity() + TLS_SESSION_BYTES
     }
 
-    /// Says `close_notify`: nothing more is sent after it. `WouldBlock`: it is not out yet; say it again,
+    /// Sends `close_notify`: nothing more is sent after it. `WouldBlock`: it is not out yet; call it again,
     /// and it goes out once. The stream below is then to be ended, too.
     pub fn close(&mut self) -> io::Result<()> {
         self.session.send_close_notify();
@@ -126,9 +126,9 @@ impl<S: Read + Write> TlsStream<S> {
         explain::explain(error, &self.other)
     }
 
-    /// Whether nothing can be read before the kernel tells of something new.
-    pub fn is_drained(&self) -> bool {
-        self.is_drained
+    /// Whether nothing can be read before the kernel announces something new.
+    pub fn input_drained(&self) -> bool {
+        self.input_drained
     }
 
     /// Whether the last record that came was whole, so that no part of one is held.
@@ -139,18 +139,18 @@ impl<S: Read + Write> TlsStream<S> {
     /// Takes what the kernel has into rustls, once. Whatever comes of it is found by `reader`.
     fn receive(&mut self) -> io::Result<()> {
         let (stream, borders) = (&mut self.stream, &mut self.borders);
-        let mut watched = Watched { stream, was_short: false, borders };
-        // 0 is the end of the stream; rustls keeps that in mind.
+        let mut watched = WatchedStream { stream, was_short: false, borders };
+        // 0 is the end of the stream; rustls remembers that.
         self.session.read_tls(&mut watched)?;
-        self.is_drained = watched.was_short;
+        self.input_drained = watched.was_short;
         match self.session.process_new_packets() {
             // Its `close_notify` may have come together with the last plaintext: then an end is to be
-            // read behind that, which no event will tell of.
-            Ok(state) => self.is_drained &= !state.peer_has_closed(),
+            // read behind that, which no event will announce.
+            Ok(state) => self.input_drained &= !state.peer_has_closed(),
             Err(error) => {
                 self.failure = Some(error);
-                self.is_drained = false;
-                // The alert that tells the other side why. If it can't go out now, the flush takes it.
+                self.input_drained = false;
+                // The alert that gives the other side the reason. If it can't go out now, the flush takes it.
                 let _ = self.send();
             }
         }
@@ -180,7 +180,7 @@ impl<S: Read + Write> TlsStream<S> {
 impl<S: Read + Write> Read for TlsStream<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // Of this read, not of one before: an edge may have come since.
-        self.is_drained = false;
+        self.input_drained = false;
         // Records without plaintext (tickets, key updates) may come without end.
         for _ in 0..RECEIVES_PER_READ {
             match self.session.reader().read(into) {
@@ -201,7 +201,7 @@ impl<S: Read + Write> Read for TlsStream<S> {
                 received => received?,
             }
         }
-        // Somebody else's turn; there may be more.
+        // The turn of other connections; there may be more.
         Err(ErrorKind::Interrupted.into())
     }
 }
@@ -240,9 +240,9 @@ impl<S> fmt::Debug for TlsStream<S> {
 /// Plaintext and records that rustls holds for a connection, each. More waits in the connection's own
 /// output.
 const UNSENT_BYTES: usize = 64 * 1024;
-/// Times that one read takes from the kernel, 4 KiB each, before it gives up to find plaintext: enough for
+/// Times that one read takes from the kernel, 4 KiB each, in search of plaintext: enough for
 /// a handshake with many certificates.
 const RECEIVES_PER_READ: usize = 8;
 /// Memory of a TLS session, about: keys, rustls's buffers for one record each way, and what the allocator
-/// adds. A fixed share for each, because rustls doesn't tell.
+/// adds. A fixed share for each, because rustls does not say.
 const TLS_SESSION_BYTES: usize = 24 * 1024;

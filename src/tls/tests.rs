@@ -57,18 +57,18 @@ fn a_read_ends_although_records_without_plaintext_go_on() {
 fn what_helps_is_named_as_the_caller_names_it() {
     let remedies = Remedies { authorities: "the file of --ca", address: "--url" };
     let other = Other { name: "localhost".to_owned(), remedies };
-    let told = |reason: CertificateError| {
+    let text_of = |reason: CertificateError| {
         explain::explain(&io::Error::new(ErrorKind::InvalidData, Error::from(reason)), &other)
     };
-    let unknown = told(CertificateError::UnknownIssuer);
+    let unknown = text_of(CertificateError::UnknownIssuer);
     let helps = "add its authority's certificate to the file of --ca, or";
     assert!(unknown.contains(helps), "{unknown}");
-    let elsewhere = told(CertificateError::NotValidForName);
+    let elsewhere = text_of(CertificateError::NotValidForName);
     assert!(elsewhere.ends_with("is the host in --url right?"), "{elsewhere}");
     let expected = ServerName::try_from("localhost").expect("a name");
     let presented = vec!["DnsName(\"{address}\")".to_owned()];
-    let hostile = told(CertificateError::NotValidForNameContext { expected, presented });
-    assert!(hostile.contains("another name, ?address?,"), "braces from outside are taken");
+    let hostile = text_of(CertificateError::NotValidForNameContext { expected, presented });
+    assert!(hostile.contains("another name, ?address?,"), "braces from the other side are taken");
 }
 
 #[test]

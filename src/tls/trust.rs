@@ -86,7 +86,7 @@ impl fmt::Display for Distrust {
             Distrust::OwnKey { bits } => ("its", bits),
             Distrust::AuthoritysKey { bits } => ("its authority's", bits),
         };
-        write!(f, "{whose} RSA key has {bits} bits; it needs {LEAST_RSA} to {MOST_RSA}")
+        write!(f, "{whose} RSA key has {bits} bits; it needs {MIN_RSA_BITS} to {MAX_RSA_BITS}")
     }
 }
 
@@ -214,7 +214,7 @@ fn distrust(reason: Distrust) -> Error {
 fn unusable_rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let bits = rsa_bits(&parsed.subject_public_key_info())?;
-    (!(LEAST_RSA..=MOST_RSA).contains(&bits)).then_some(bits)
+    (!(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits)).then_some(bits)
 }
 
 /// The length of the modulus in a SubjectPublicKeyInfo (RFC 8017, appendix A.1.1), if it is of RSA.
@@ -245,8 +245,8 @@ fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 /// Bits of the RSA keys whose signatures ring verifies (`RSA_PKCS1_2048_8192_SHA256` and its like).
-const LEAST_RSA: usize = 2048;
-const MOST_RSA: usize = 8192;
+const MIN_RSA_BITS: usize = 2048;
+const MAX_RSA_BITS: usize = 8192;
 const SEQUENCE: u8 = 0x30;
 const BIT_STRING: u8 = 0x03;
 const INTEGER: u8 = 0x02;

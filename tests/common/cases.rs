@@ -11,7 +11,7 @@ pub enum Port {
 }
 
 #[derive(Debug)]
-pub enum Step {
+pub enum CaseStep {
     Send(Vec<u8>),
     Expect(Line),
     HalfClose,
@@ -29,14 +29,14 @@ pub struct Case {
     pub name: String,
     pub dialect: String,
     pub port: Port,
-    pub steps: Vec<Step>,
+    pub steps: Vec<CaseStep>,
 }
 
 impl Case {
     /// All that the client sends.
     pub fn sent(&self) -> Vec<u8> {
         let sends = self.steps.iter().filter_map(|step| match step {
-            Step::Send(bytes) => Some(&bytes[..]),
+            CaseStep::Send(bytes) => Some(&bytes[..]),
             _ => None,
         });
         sends.collect::<Vec<&[u8]>>().concat()
@@ -72,22 +72,22 @@ pub fn parse(text: &[u8]) -> Vec<Case> {
     cases
 }
 
-fn step(line: &[u8]) -> Step {
+fn step(line: &[u8]) -> CaseStep {
     let (mark, rest) = match line.iter().position(|&byte| byte == b' ') {
         Some(space) => (&line[..space], &line[space + 1..]),
         None => (line, &[][..]),
     };
     match mark {
-        b">" => Step::Send([&unescape(rest)[..], b"\n"].concat()),
-        b">|" => Step::Send(unescape(rest)),
-        b"<" => Step::Expect(Line::Exactly(unescape(rest))),
+        b">" => CaseStep::Send([&unescape(rest)[..], b"\n"].concat()),
+        b">|" => CaseStep::Send(unescape(rest)),
+        b"<" => CaseStep::Expect(Line::Exactly(unescape(rest))),
         b"<~" => {
             let pattern = std::str::from_utf8(rest).expect("a regex is text");
             let whole = Regex::new(&format!("^(?-u:{pattern})$")).expect("a regex");
-            Step::Expect(Line::Matching(whole))
+            CaseStep::Expect(Line::Matching(whole))
         }
-        b"half-close" => Step::HalfClose,
-        b"eof" => Step::Eof,
+        b"half-close" => CaseStep::HalfClose,
+        b"eof" => CaseStep::Eof,
         _ => panic!("not a line of a case: {}", shown(line)),
     }
 }

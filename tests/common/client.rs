@@ -107,10 +107,10 @@ impl Client {
                 return Next::Line(line);
             }
             match self.fill(deadline) {
-                Filled::Some => {}
-                Filled::End => return Next::End(std::mem::take(&mut self.received)),
-                Filled::Reset => return Next::Reset,
-                Filled::TimedOut => return Next::Silence,
+                Received::Some => {}
+                Received::End => return Next::End(std::mem::take(&mut self.received)),
+                Received::Reset => return Next::Reset,
+                Received::TimedOut => return Next::Silence,
             }
         }
     }
@@ -135,10 +135,10 @@ impl Client {
         let deadline = Instant::now() + LIMIT;
         loop {
             match self.fill(deadline) {
-                Filled::Some => {}
-                Filled::End => return std::mem::take(&mut self.received),
-                Filled::Reset => panic!("reset after {}", shown(&self.received)),
-                Filled::TimedOut => {
+                Received::Some => {}
+                Received::End => return std::mem::take(&mut self.received),
+                Received::Reset => panic!("reset after {}", shown(&self.received)),
+                Received::TimedOut => {
                     panic!("not closed within {LIMIT:?}, after {}", shown(&self.received))
                 }
             }
@@ -156,9 +156,9 @@ impl Client {
         let deadline = Instant::now() + limit;
         loop {
             match self.fill(deadline) {
-                Filled::Some => self.received.clear(),
-                Filled::End | Filled::Reset => return true,
-                Filled::TimedOut => return false,
+                Received::Some => self.received.clear(),
+                Received::End | Received::Reset => return true,
+                Received::TimedOut => return false,
             }
         }
     }
@@ -193,31 +193,31 @@ impl Client {
         Answer { first, body }
     }
 
-    fn fill(&mut self, deadline: Instant) -> Filled {
+    fn fill(&mut self, deadline: Instant) -> Received {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left)).expect("a read timeout");
         let mut bytes = [0; 65_536];
         match self.stream.read(&mut bytes) {
-            Ok(0) => Filled::End,
+            Ok(0) => Received::End,
             Ok(count) => {
                 self.received.extend_from_slice(&bytes[..count]);
-                Filled::Some
+                Received::Some
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut if Instant::now() >= deadline => {
-                    Filled::TimedOut
+                    Received::TimedOut
                 }
                 ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {
-                    Filled::Some
+                    Received::Some
                 }
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Filled::Reset,
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Received::Reset,
                 _ => panic!("reading: {error}"),
             },
         }
     }
 }
 
-enum Filled {
+enum Received {
     Some,
     End,
     Reset,

@@ -25,7 +25,7 @@ pub mod tls_server;
 
 pub use client::{Answer, Client, Next};
 pub use herd::Herd;
-pub use neighbour::{FakeNeighbour, Link, introduce};
+pub use neighbour::{FakeNeighbour, Link, connect_as};
 pub use process::{Ended, ServerProcess, raise_descriptor_limit, run_to_end};
 pub use proxy::Proxy;
 pub use setup::{REPORT, Setup};

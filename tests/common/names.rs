@@ -1,4 +1,4 @@
-//! Names that one test's servers look up: a private `/etc/hosts` and a name server that may be silent.
+//! LocalNames that one test's servers look up: a private `/etc/hosts` and a name server that may be silent.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,17 +12,17 @@ use super::needs::{Missing, kernel, tool};
 use super::{ServerProcess, Setup};
 
 /// A server of the herd that runs with these names sees its own files in place of the system's.
-pub struct Names {
+pub struct LocalNames {
     hosts: PathBuf,
     resolver: PathBuf,
     /// Holds the port of the name server, which never answers.
     _silent_server: UdpSocket,
 }
 
-impl Names {
-    /// Needs mounts of a process's own, and port 53, which not everybody may have. Names that are not in
+impl LocalNames {
+    /// Needs mounts of a process's own, and port 53, which not everybody may have. LocalNames that are not in
     /// `hosts` are asked of a server that is silent for minutes.
-    pub fn new(setup: &Setup, hosts: &str) -> Result<Names, Missing> {
+    pub fn new(setup: &Setup, hosts: &str) -> Result<LocalNames, Missing> {
         tool("unshare")?;
         let folder = setup.folder.path();
         let bound = (1..255).find_map(|last| {
@@ -32,7 +32,7 @@ impl Names {
         let Some((server, socket)) = bound else {
             return Err(Missing::Kernel("port 53 is not permitted here".to_owned()));
         };
-        let names = Names {
+        let names = LocalNames {
             hosts: folder.join("hosts"),
             resolver: folder.join("resolv.conf"),
             _silent_server: socket,
@@ -107,7 +107,7 @@ impl Mute {
     }
 
     /// How many have connected since it was asked last. They stay connected no longer.
-    pub fn callers(&self) -> usize {
+    pub fn connections(&self) -> usize {
         std::iter::from_fn(|| self.listener.accept().ok()).count()
     }
 }

@@ -162,7 +162,7 @@ pub struct Resume {
 }
 
 /// Dials a server as its neighbour: the dialling side of a link.
-pub fn introduce(server: &ServerProcess, name: &str, epoch: &str) -> (Client, Resume) {
+pub fn connect_as(server: &ServerProcess, name: &str, epoch: &str) -> (Client, Resume) {
     let mut client = server.peer();
     let line = client.ask(&format!("HELLO herd/1 {name} {epoch}"));
     let fields: Vec<&str> = line.split(' ').collect();

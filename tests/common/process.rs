@@ -127,7 +127,7 @@ impl ServerProcess {
         drop(self);
     }
 
-    /// Waits for the end of a process that was told to end.
+    /// Waits for the end of a process that was signalled to end.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_until(LIMIT, &format!("{} ends", self.name), || {

@@ -209,7 +209,7 @@ impl Setup {
     }
 }
 
-/// Two servers of one host, whose neighbours' ports are at these addresses, learn what the other is told, and refuse
+/// Two servers of one host, whose neighbours' ports are at these addresses, learn what the other receives, and refuse
 /// nobody.
 pub fn each_is_told(goloman: IpAddr, hands: IpAddr) {
     let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
@@ -218,9 +218,9 @@ pub fn each_is_told(goloman: IpAddr, hands: IpAddr) {
     let servers = setup.start_all();
     for (teller, learner, id) in [(0, 1, "kiwi"), (1, 0, "plum")] {
         servers[teller].client().ask(&format!("IAMAT {id} +1.0+2.0 10"));
-        let told =
-            format!("{} learns what {} was told", servers[learner].name, servers[teller].name);
-        wait_until(LIMIT, &told, || {
+        let goal =
+            format!("{} learns what {} received", servers[learner].name, servers[teller].name);
+        wait_until(LIMIT, &goal, || {
             let answer = servers[learner].client().ask(&format!("WHATSAT {id} 0 0"));
             answer == format!("AT AT {id} +1.0+2.0 10")
         });

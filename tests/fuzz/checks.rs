@@ -11,11 +11,11 @@ use herd_mio::application::{
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::http::{Progress, RequestReader, Response, ResponseReader};
+use herd_mio::http::{RequestReader, Response, ResponseProgress, ResponseReader};
 use herd_mio::places::google::{Answer, Api, Shape};
 use herd_mio::places::trim;
 use herd_mio::protocol::{Dialect, Epoch, Location};
-use herd_mio::server::{CLIENTS, PEERS, Server, Setup};
+use herd_mio::server::{CLIENTS, PEERS, Server, ServerSetup};
 
 /// What is checked of an input.
 pub type Check = fn(&[u8]);
@@ -175,7 +175,8 @@ pub fn configuration(data: &[u8]) {
 fn converse(port: ListenerId, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let config = &Config { dialect: Dialect::Report, max_clients: 8, ..Config::default() };
     let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(0xabcd), 1, None, None, NOW);
-    let mut server = Server::new(Setup { config, index: 0, number, epoch, seed, tls, log, now });
+    let mut server =
+        Server::new(ServerSetup { config, index: 0, number, epoch, seed, tls, log, now });
     let mut input = LineBuffer::default();
     let mut output = Vec::new();
     let opened = server.handle_open(Opened::plain(Origin::Accepted(port)), &mut io(&mut output));
@@ -209,8 +210,8 @@ fn read_answer(pieces: &[&[u8]], limit: usize) -> Option<Response> {
         let progress = reader.push(piece);
         assert!(reader.buffered() <= limit + 2 * herd_mio::limits::HEAD_BYTES, "it holds too much");
         match progress {
-            Ok(Progress::Done(answer)) => return Some(answer),
-            Ok(Progress::More) => {}
+            Ok(ResponseProgress::Done(answer)) => return Some(answer),
+            Ok(ResponseProgress::More) => {}
             Err(_) => return None,
         }
     }

@@ -14,7 +14,9 @@ use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::places::key::ApiKey;
 use herd_mio::protocol::Epoch;
-use herd_mio::server::{CLIENTS, FIRST_LOOP, Message, PLACES_TICKETS, Server, Session, Setup};
+use herd_mio::server::{
+    CLIENTS, FIRST_LOOP, Message, PLACES_TICKETS, Server, ServerSetup, Session,
+};
 
 /// An answer, behind which the service closes.
 pub const ANSWER: &[u8] =
@@ -72,7 +74,7 @@ impl World {
         let (host, path) = ("places.example".to_owned(), "/x".to_owned());
         config.places.endpoint = Endpoint { host, port: 443, path };
         change(&mut config);
-        let server = Server::new(Setup {
+        let server = Server::new(ServerSetup {
             config: &config,
             index: 0,
             number: FIRST_LOOP,

@@ -21,8 +21,8 @@ impl World<'_> {
         let shadow = self.shadow();
         let server = &mut self.servers[number];
         server.herd = herd;
-        let Shadow { sent, given_up, .. } = server.shadow;
-        server.shadow = Shadow { sent, given_up, ..shadow };
+        let Shadow { sent, links_lost, .. } = server.shadow;
+        server.shadow = Shadow { sent, links_lost, ..shadow };
         server.watch.fill(Watch::default());
         (server.was_filled, server.looked_at) = (false, Seq(0));
         (server.run, server.is_down) = (run, true);
@@ -65,7 +65,7 @@ impl World<'_> {
     /// later.
     fn tear(&mut self, id: u64) {
         let Some(wire) = self.network.wires.get_mut(&id) else { return };
-        wire.is_torn = true;
+        wire.is_cut = true;
         let arrival = wire.arrival;
         let mut all = std::mem::take(&mut self.due).into_vec();
         all.sort_unstable_by_key(|Reverse((_, number, _))| *number); // In the order of sending.

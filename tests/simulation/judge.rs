@@ -5,27 +5,27 @@ use std::collections::BTreeMap;
 use herd_mio::herd::NeighbourId;
 use herd_mio::protocol::Seq;
 
-use crate::oracle::{Told, contents};
+use crate::oracle::{Fact, contents};
 use crate::world::{Server, World, Wrong};
 
 /// What servers know, by client.
-pub type Known = BTreeMap<Vec<u8>, Told>;
+pub type Facts = BTreeMap<Vec<u8>, Fact>;
 
 /// The newest of what any server knows.
-pub fn union(servers: &[Server]) -> Known {
-    let mut union = Known::new();
+pub fn union(servers: &[Server]) -> Facts {
+    let mut union = Facts::new();
     for server in servers {
-        for (id, told) in table(server) {
-            let known = union.entry(id).or_insert_with(|| told.clone());
-            if *known < told {
-                *known = told;
+        for (id, fact) in table(server) {
+            let known = union.entry(id).or_insert_with(|| fact.clone());
+            if *known < fact {
+                *known = fact;
             }
         }
     }
     union
 }
 
-fn table(server: &Server) -> Known {
+fn table(server: &Server) -> Facts {
     contents(server.herd.table().iter().map(|entry| entry.update.get()))
 }
 
@@ -48,7 +48,7 @@ pub fn is_its_turn(server: &mut Server, step: u64) -> bool {
 
 /// A table holds just what it must, to the letter, of whatever way it is asked: all its entries, one by
 /// its client, its feed from the beginning.
-pub fn check_table(server: &Server, all_told: &BTreeMap<Vec<u8>, Vec<Told>>) -> Result<(), Wrong> {
+pub fn check_table(server: &Server, all_facts: &BTreeMap<Vec<u8>, Vec<Fact>>) -> Result<(), Wrong> {
     let (table, shadow) = (server.herd.table(), &server.shadow);
     if let Some(wrong) = &shadow.wrong {
         return Err(wrong.clone());
@@ -60,7 +60,7 @@ pub fn check_table(server: &Server, all_told: &BTreeMap<Vec<u8>, Vec<Told>>) -> 
     for entry in table.iter() {
         let update = entry.update.get();
         entries += 1;
-        if !shadow.table.get(update.id).is_some_and(|(told, _)| told.is(&update)) {
+        if !shadow.table.get(update.id).is_some_and(|(fact, _)| fact.is(&update)) {
             return Err(format!("it holds {}, which it must not", update.id.escape_ascii()));
         }
     }
@@ -82,10 +82,10 @@ pub fn check_table(server: &Server, all_told: &BTreeMap<Vec<u8>, Vec<Told>>) -> 
     if table.feed_len() > most {
         return Err(format!("its feed has {} records, and {most} are many", table.feed_len()));
     }
-    for id in all_told.keys() {
+    for id in all_facts.keys() {
         let (found, right) = (table.get(id), shadow.table.get(id));
         let is_right = match (found, right) {
-            (Some(entry), Some((told, _))) => told.is(&entry.update.get()),
+            (Some(entry), Some((fact, _))) => fact.is(&entry.update.get()),
             (found, right) => found.is_none() && right.is_none(),
         };
         if !is_right {
@@ -96,7 +96,7 @@ pub fn check_table(server: &Server, all_told: &BTreeMap<Vec<u8>, Vec<Told>>) -> 
 }
 
 /// A link never says what its neighbour's present run has said, nor marks what is not there, nor less
-/// than what it has just told. Its settings it says first, and once; `is_first` is whether they are due.
+/// than what it has just sent. Its settings it says first, and once; `is_first` is whether they are due.
 pub fn check_sent(
     server: &Server,
     neighbour: NeighbourId,
@@ -160,8 +160,8 @@ pub fn check_applied(
         for (_, entry) in changes.take_while(|(at, _)| *at <= seq && from.shadow.refills) {
             let Some(entry) = entry else { continue };
             let update = entry.update.get();
-            let told = Told::of(&update);
-            if !to.shadow.knows(update.id, &told) && !to.shadow.has_no_place_for(update.id, &told) {
+            let fact = Fact::of(&update);
+            if !to.shadow.knows(update.id, &fact) && !to.shadow.has_no_place_for(update.id, &fact) {
                 let known = to.shadow.table.get(update.id);
                 return Err(format!("has {known:?} at {seq:?}, not {update:?}"));
             }
@@ -184,27 +184,27 @@ fn number(text: &[u8]) -> Option<u64> {
 
 impl World<'_> {
     /// Once all faults are over and all has been said: nobody lost what anybody knew when they were over,
-    /// nobody knows what nobody told, and all know the same.
-    pub fn judge(&self, expected: &Known) -> Result<(), Wrong> {
+    /// nobody knows what no client sent, and all know the same.
+    pub fn judge(&self, expected: &Facts) -> Result<(), Wrong> {
         let first = table(&self.servers[0]);
         // A server with no place for an update does not pass it on either.
-        let has_place = |id: &Vec<u8>, told: &Told| {
-            !self.servers.iter().any(|server| server.shadow.has_no_place_for(id, told))
+        let has_place = |id: &Vec<u8>, fact: &Fact| {
+            !self.servers.iter().any(|server| server.shadow.has_no_place_for(id, fact))
         };
         let mut everybody = match self.schedule.refill {
             true => union(&self.servers),
             false => self.fresh.iter().cloned().collect(),
         };
-        everybody.retain(|id, told| has_place(id, told));
+        everybody.retain(|id, fact| has_place(id, fact));
         for (number, server) in self.servers.iter().enumerate() {
             let known = table(server);
-            let was_told = |(id, told): &(&Vec<u8>, &Told)| {
-                self.told.get(*id).is_some_and(|all| all.contains(told))
+            let was_said = |(id, fact): &(&Vec<u8>, &Fact)| {
+                self.facts.get(*id).is_some_and(|all| all.contains(fact))
             };
-            if let Some(invented) = known.iter().find(|entry| !was_told(entry)) {
-                return Err(format!("nobody told server {number} {invented:?}"));
+            if let Some(invented) = known.iter().find(|entry| !was_said(entry)) {
+                return Err(format!("no client sent server {number} {invented:?}"));
             }
-            let is_missing = |(id, told): &(&Vec<u8>, &Told)| !server.shadow.knows(id, told);
+            let is_missing = |(id, fact): &(&Vec<u8>, &Fact)| !server.shadow.knows(id, fact);
             if let Some(lost) = everybody.iter().find(is_missing) {
                 return Err(format!("server {number} ends without {lost:?}"));
             }
@@ -221,7 +221,7 @@ impl World<'_> {
                 return Err(format!("servers 0 and {number} end with different tables: {known:?}"));
             }
             // More than was known when all had healed may have been under way from one that died.
-            let is_lost = |(id, told): (&Vec<u8>, &Told)| known.get(id).is_none_or(|it| it < told);
+            let is_lost = |(id, fact): (&Vec<u8>, &Fact)| known.get(id).is_none_or(|it| it < fact);
             if let Some(lost) = expected.iter().find(|&entry| is_lost(entry)) {
                 return Err(format!("server {number} ends with {known:?}, without {lost:?}"));
             }

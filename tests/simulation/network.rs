@@ -28,7 +28,7 @@ pub struct Wire {
     pub to: usize,
     /// In which run of each it was made.
     runs: [u64; 2],
-    caller: Peer,
+    inbound: Peer,
     /// Bytes that wait to be framed at the acceptor, and at the dialler.
     framed: [LineBuffer; 2],
     /// Whether each end believes in it: the dialler, the acceptor.
@@ -38,7 +38,7 @@ pub struct Wire {
     /// The acceptor has heard a later HELLO of the same neighbour, and closes it soon.
     pub is_replaced: bool,
     /// When the acceptor last heard a line.
-    heard_at: u64,
+    last_read_at: u64,
     /// Whether the dialler still owes its settings.
     owes_settings: bool,
     /// Up to where the acceptor was found to have what the dialler has.
@@ -46,7 +46,7 @@ pub struct Wire {
     /// Bytes that the dialler has written and the acceptor has not read.
     under_way: usize,
     /// It is broken: nothing more gets through, and neither end may know yet.
-    pub is_torn: bool,
+    pub is_cut: bool,
 }
 
 /// The directions of a wire, and the ends that they begin at.
@@ -81,17 +81,17 @@ impl Network {
     }
 
     /// The wires from one to the other on which the acceptor has heard a HELLO, and none later on another.
-    pub fn introduced(&self, from: usize, to: usize) -> Vec<u64> {
+    pub fn identified(&self, from: usize, to: usize) -> Vec<u64> {
         let is_identified = |id: &u64| {
             let wire = &self.wires[id];
-            !wire.is_replaced && matches!(wire.caller, Peer::Identified { .. })
+            !wire.is_replaced && matches!(wire.inbound, Peer::Identified { .. })
         };
         self.open(from, to, BACK).into_iter().filter(is_identified).collect()
     }
 
     /// When the acceptor last heard a line on such a wire, if that was before a time.
     pub fn heard_before(&self, from: usize, to: usize, time: u64) -> Option<u64> {
-        let heard = self.introduced(from, to).into_iter().map(|id| self.wires[&id].heard_at);
+        let heard = self.identified(from, to).into_iter().map(|id| self.wires[&id].last_read_at);
         heard.filter(|at| *at < time).min()
     }
 
@@ -134,16 +134,16 @@ impl World<'_> {
             from,
             to,
             runs: [run, self.servers[to].run],
-            caller: Peer::Unidentified,
+            inbound: Peer::Unidentified,
             framed: [LineBuffer::default(), LineBuffer::default()],
             is_open: [true, true],
             arrival: [self.now, self.now],
             is_replaced: false,
-            heard_at: self.now,
+            last_read_at: self.now,
             owes_settings: true,
             marked: Seq(0),
             under_way: 0,
-            is_torn: false,
+            is_cut: false,
         };
         self.network.insert(id, wire);
         self.send(id, OUT, &hello);
@@ -191,7 +191,7 @@ impl World<'_> {
             bytes = rest;
             let begin = self.network.silent_until(from, to, self.now).unwrap_or(self.now);
             let at = begin + self.delay(from, to);
-            let Some(wire) = self.network.wires.get_mut(&id).filter(|wire| !wire.is_torn) else {
+            let Some(wire) = self.network.wires.get_mut(&id).filter(|wire| !wire.is_cut) else {
                 return;
             };
             let lasts = rate.map_or(0, |rate| piece.len().div_ceil(rate) as u64);
@@ -249,22 +249,22 @@ impl World<'_> {
         let moment = self.servers[to].moment(self.now);
         let server = &mut self.servers[to];
         server.shadow.source = Some((from, run));
-        let was_identified = matches!(wire.caller, Peer::Identified { .. });
+        let was_identified = matches!(wire.inbound, Peer::Identified { .. });
         if let (Peer::Identified { neighbour, .. }, true) =
-            (wire.caller, line.starts_with(b"MARK "))
+            (wire.inbound, line.starts_with(b"MARK "))
         {
             server.shadow.marked.insert(neighbour.0);
         }
         let mut answer = Vec::new();
         let outcome = server.herd.handle_peer_line(
-            &mut wire.caller,
+            &mut wire.inbound,
             line,
             &|_| true,
             moment,
             &mut answer,
             &mut server.shadow,
         );
-        wire.heard_at = self.now;
+        wire.last_read_at = self.now;
         // What a run says of its feed can be compared with it only while that run lives.
         let is_comparable = self.servers[from].run == run;
         if outcome == Outcome::Continue && is_comparable {
@@ -272,7 +272,7 @@ impl World<'_> {
             judge::check_applied(from, to, &mut wire.marked, line, &answer)
                 .map_err(|wrong| format!("{wrong}, on a wire from {} to {}", wire.from, wire.to))?;
         }
-        let is_identified = matches!(wire.caller, Peer::Identified { .. });
+        let is_identified = matches!(wire.inbound, Peer::Identified { .. });
         self.send(id, BACK, &answer);
         if is_identified && !was_identified {
             self.heard_hello(to, from, epoch(from, run).0, Some(id))?;
@@ -346,9 +346,9 @@ impl World<'_> {
     /// An end tells its core that a connection has gone.
     fn left(&mut self, id: u64, end: usize) {
         let Some(wire) = self.network.wires.get(&id) else { return };
-        let (from, to, caller) = (wire.from, wire.to, wire.caller);
+        let (from, to, inbound) = (wire.from, wire.to, wire.inbound);
         if end == BACK {
-            return self.servers[to].herd.peer_closed(caller);
+            return self.servers[to].herd.peer_closed(inbound);
         }
         // A later connection of the same link is not concerned.
         let is_latest = self.network.by_ends[&(from, to)].last() == Some(&id);

@@ -9,7 +9,7 @@ use herd_mio::protocol::UpdateRef;
 
 /// An update as the protocol (section 5) orders those of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Fact {
     nanos: i128,
     location: Vec<u8>,
     skew: i128,
@@ -17,14 +17,14 @@ pub struct Told {
     timestamp: Vec<u8>,
 }
 
-impl Told {
+impl Fact {
     /// What a client says to a server at a time (nanoseconds) of that server's clock.
-    pub fn by_client(text: &str, server: &str, wall: i128) -> Told {
+    pub fn by_client(text: &str, server: &str, wall: i128) -> Fact {
         let mut fields = text.split(' ').skip(1);
         let mut next = || fields.next().unwrap_or_default().as_bytes().to_vec();
         let (location, timestamp) = (next(), next());
         let nanos = nanos(&timestamp);
-        Told { nanos, location, skew: wall - nanos, server: server.as_bytes().to_vec(), timestamp }
+        Fact { nanos, location, skew: wall - nanos, server: server.as_bytes().to_vec(), timestamp }
     }
 
     /// Whether its time was further ahead of its server's clock than so many milliseconds.
@@ -32,7 +32,7 @@ impl Told {
         -self.skew > i128::from(millis) * 1_000_000
     }
 
-    /// The first half of its age key: the lesser of its timestamp and the time it was told.
+    /// The first half of its age key: the lesser of its timestamp and the time it was sent.
     pub fn age(&self) -> i128 {
         self.nanos.min(self.nanos + self.skew)
     }
@@ -43,8 +43,8 @@ impl Told {
             && (&self.server[..], &self.timestamp[..]) == (update.server, update.timestamp.text)
     }
 
-    pub fn of(update: &UpdateRef<'_>) -> Told {
-        Told {
+    pub fn of(update: &UpdateRef<'_>) -> Fact {
+        Fact {
             nanos: nanos(update.timestamp.text),
             location: update.location.to_vec(),
             skew: update.skew.0,
@@ -62,39 +62,39 @@ fn nanos(text: &[u8]) -> i128 {
     digits.parse().expect("digits")
 }
 
-impl Ord for Told {
-    fn cmp(&self, other: &Told) -> Ordering {
+impl Ord for Fact {
+    fn cmp(&self, other: &Fact) -> Ordering {
         self.nanos
             .cmp(&other.nanos)
             .then_with(|| self.location.cmp(&other.location))
-            .then_with(|| other.skew.cmp(&self.skew)) // told first wins
+            .then_with(|| other.skew.cmp(&self.skew)) // the first one wins
             .then_with(|| self.server.cmp(&other.server))
             .then_with(|| self.timestamp.cmp(&other.timestamp))
     }
 }
 
-impl PartialOrd for Told {
-    fn partial_cmp(&self, other: &Told) -> Option<Ordering> {
+impl PartialOrd for Fact {
+    fn partial_cmp(&self, other: &Fact) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-/// Who told a server an entry: a server and its run.
+/// Who sent a server an entry: a server and its run.
 pub type Source = Option<(usize, u64)>;
 
 /// An age key: the age, then the id.
 pub type AgeKey = (i128, Vec<u8>);
 
-/// What one run of a server must hold, computed from what it was told.
+/// What one run of a server must hold, computed from what it received.
 #[derive(Clone, Debug, Default)]
 pub struct Shadow {
-    pub table: HashMap<Vec<u8>, (Told, Source)>,
+    pub table: HashMap<Vec<u8>, (Fact, Source)>,
     /// Clients that the table holds.
     pub bound: usize,
     /// What is not above it is not held.
     pub floor: Option<AgeKey>,
     /// Of each client that a full table dropped, the newest that it had.
-    pub dropped: HashMap<Vec<u8>, Told>,
+    pub dropped: HashMap<Vec<u8>, Fact>,
     pub wrong: Option<String>,
     /// Whether a link begins with all that is known.
     pub refills: bool,
@@ -104,7 +104,7 @@ pub struct Shadow {
     /// Updates that went out to neighbours.
     pub sent: u64,
     /// Links that were given up, and neighbours that were sent away for their silence.
-    pub given_up: u64,
+    pub links_lost: u64,
     /// Why the last one was.
     pub reason: &'static str,
     /// Neighbours that have sent a MARK.
@@ -118,9 +118,9 @@ impl Observer for Shadow {
             Event::Sending { .. } => self.sent += 1,
             Event::InSync => self.is_filled = true,
             Event::CatchUpReceived { neighbour, .. } => drop(self.marked.insert(neighbour.0)),
-            Event::PeerTimedOut { .. } => self.given_up += 1,
+            Event::PeerTimedOut { .. } => self.links_lost += 1,
             Event::LinkDown { reason, .. } => {
-                self.given_up += 1;
+                self.links_lost += 1;
                 self.reason = reason;
             }
             Event::LinkUp { behind, .. } if !self.refills && behind > 0 => {
@@ -147,18 +147,18 @@ impl Shadow {
     /// Says again what becomes of an update (section 5): a full table makes room for a newcomer by its
     /// tenth with the least age keys, and nothing up to the last of these is held from then on.
     fn applied(&mut self, update: &UpdateRef<'_>, applied: Applied) {
-        let told = Told::of(update);
-        let key = (told.age(), update.id.to_vec());
+        let fact = Fact::of(update);
+        let key = (fact.age(), update.id.to_vec());
         let known = self.table.get(update.id);
         let right = if self.floor.as_ref().is_some_and(|floor| key <= *floor) {
             "below the floor"
-        } else if known.is_some_and(|(known, _)| *known >= told) {
+        } else if known.is_some_and(|(known, _)| *known >= fact) {
             "stale"
         } else if known.is_none() && self.table.len() == self.bound && !self.make_room(&key) {
-            self.drop_one(update.id, told.clone());
+            self.drop_one(update.id, fact.clone());
             "below the floor"
         } else {
-            self.table.insert(update.id.to_vec(), (told.clone(), self.source));
+            self.table.insert(update.id.to_vec(), (fact.clone(), self.source));
             "stored"
         };
         let said = match applied {
@@ -167,41 +167,41 @@ impl Shadow {
             Applied::BelowFloor => "below the floor",
         };
         if said != right {
-            self.fail(format!("{told:?} is {right}, and was taken for {said}"));
+            self.fail(format!("{fact:?} is {right}, and was taken for {said}"));
         }
     }
 
     /// Whether the newcomer is not one of those that go.
     fn make_room(&mut self, newcomer: &AgeKey) -> bool {
-        let keys = self.table.iter().map(|(id, (told, _))| (told.age(), id.clone()));
+        let keys = self.table.iter().map(|(id, (fact, _))| (fact.age(), id.clone()));
         let mut keys: Vec<AgeKey> = keys.chain([newcomer.clone()]).collect();
         keys.sort_unstable();
         keys.truncate(self.bound.div_ceil(10));
         for (_, id) in &keys {
-            if let Some((told, _)) = self.table.remove(id) {
-                self.drop_one(id, told);
+            if let Some((fact, _)) = self.table.remove(id) {
+                self.drop_one(id, fact);
             }
         }
         self.floor = keys.last().cloned();
         self.floor.as_ref().is_some_and(|floor| floor < newcomer)
     }
 
-    fn drop_one(&mut self, id: &[u8], told: Told) {
-        let newest = self.dropped.entry(id.to_vec()).or_insert_with(|| told.clone());
-        if *newest < told {
-            *newest = told;
+    fn drop_one(&mut self, id: &[u8], fact: Fact) {
+        let newest = self.dropped.entry(id.to_vec()).or_insert_with(|| fact.clone());
+        if *newest < fact {
+            *newest = fact;
         }
     }
 
     /// Whether it holds that, or what is newer.
-    pub fn knows(&self, id: &[u8], told: &Told) -> bool {
-        self.table.get(id).is_some_and(|(known, _)| known >= told)
+    pub fn knows(&self, id: &[u8], fact: &Fact) -> bool {
+        self.table.get(id).is_some_and(|(known, _)| known >= fact)
     }
 
     /// Whether it has no place for that: it lies below the floor, or what is newer did when it was dropped.
-    pub fn has_no_place_for(&self, id: &[u8], told: &Told) -> bool {
-        self.dropped.get(id).is_some_and(|it| it >= told)
-            || self.floor.as_ref().is_some_and(|floor| (told.age(), id) <= (floor.0, &floor.1))
+    pub fn has_no_place_for(&self, id: &[u8], fact: &Fact) -> bool {
+        self.dropped.get(id).is_some_and(|it| it >= fact)
+            || self.floor.as_ref().is_some_and(|floor| (fact.age(), id) <= (floor.0, &floor.1))
     }
 
     pub fn fail(&mut self, what: String) {
@@ -212,6 +212,6 @@ impl Shadow {
 /// What a server's table holds.
 pub fn contents<'a>(
     entries: impl Iterator<Item = UpdateRef<'a>>,
-) -> std::collections::BTreeMap<Vec<u8>, Told> {
-    entries.map(|update| (update.id.to_vec(), Told::of(&update))).collect()
+) -> std::collections::BTreeMap<Vec<u8>, Fact> {
+    entries.map(|update| (update.id.to_vec(), Fact::of(&update))).collect()
 }

@@ -42,7 +42,7 @@ fn random_regular(servers: usize) -> Edges {
 pub struct Cost {
     /// The longest way from one server to another, in links.
     pub hops: usize,
-    /// Until an update that one server was told is at all: milliseconds, for each update.
+    /// Until an update that one server received is at all: milliseconds, for each update.
     pub times: Vec<u64>,
     /// UPDATELOCs for each update, all servers together.
     pub copies: f64,

@@ -2,7 +2,7 @@
 
 use herd_mio::protocol::{ClientRequest, Dialect, RequestError};
 
-use crate::oracle::Told;
+use crate::oracle::Fact;
 use crate::world::{World, Wrong, name};
 
 impl World<'_> {
@@ -14,7 +14,7 @@ impl World<'_> {
         self.tell(server, &text)?;
         // (A full table may have no place even for this one.)
         let known = self.servers[server].shadow.table.get(&b"fresh"[..]);
-        self.fresh = known.map(|(told, _)| (b"fresh".to_vec(), told.clone()));
+        self.fresh = known.map(|(fact, _)| (b"fresh".to_vec(), fact.clone()));
         self.settle(server)
     }
 
@@ -31,8 +31,8 @@ impl World<'_> {
         else {
             return Err(format!("{line} is no IAMAT"));
         };
-        let told = Told::by_client(text, &name(number), moment.wall.0);
-        let is_refused = told.is_ahead_by_more_than(self.schedule.ahead);
+        let fact = Fact::by_client(text, &name(number), moment.wall.0);
+        let is_refused = fact.is_ahead_by_more_than(self.schedule.ahead);
         server.shadow.source = None;
         let mut answer = Vec::new();
         let result = server.herd.handle_iamat(&iamat, moment, &mut answer, &mut server.shadow);
@@ -44,11 +44,11 @@ impl World<'_> {
             return Err(format!("{line} is answered {result:?} {}", answer.escape_ascii()));
         }
         let (id, shadow) = (iamat.id, &server.shadow);
-        if !is_refused && !shadow.knows(id, &told) && !shadow.has_no_place_for(id, &told) {
+        if !is_refused && !shadow.knows(id, &fact) && !shadow.has_no_place_for(id, &fact) {
             return Err(format!("{line} is answered and not stored"));
         }
         if !is_refused {
-            self.told.entry(iamat.id.to_vec()).or_default().push(told);
+            self.facts.entry(iamat.id.to_vec()).or_default().push(fact);
         }
         Ok(())
     }

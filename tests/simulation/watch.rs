@@ -71,7 +71,7 @@ impl Watch {
     }
 
     /// The link is given up, for a reason that must be true.
-    pub fn given_up(&self, now: u64, patience: u64, reason: &str) -> Result<(), Wrong> {
+    pub fn links_lost(&self, now: u64, patience: u64, reason: &str) -> Result<(), Wrong> {
         let at = self.acked_at.max(self.up_at);
         let is_true = !reason.contains("acknowledged nothing") || now >= at + patience;
         if is_true { Ok(()) } else { Err(format!("gives a link up: {reason}, but at {at} ms")) }
@@ -115,7 +115,7 @@ impl World<'_> {
         epoch: u64,
         wire: Option<u64>,
     ) -> Result<(), Wrong> {
-        for former in self.network.introduced(from, server) {
+        for former in self.network.identified(from, server) {
             if Some(former) != wire {
                 if let Some(wire) = self.network.wires.get_mut(&former) {
                     wire.is_replaced = true;
@@ -157,43 +157,43 @@ impl World<'_> {
         if self.servers[server].is_down {
             return Ok(());
         }
-        let mut caller = Peer::Unidentified;
+        let mut inbound = Peer::Unidentified;
         let hello = format!("HELLO herd/1 S{name} {epoch:016x}");
-        let (outcome, answer) = self.say(server, &mut caller, &hello);
+        let (outcome, answer) = self.say(server, &mut inbound, &hello);
         if outcome != Outcome::Continue || !answer.starts_with(b"RESUME 0 0 ") {
             return Err(format!("{hello} is answered {}", answer.escape_ascii()));
         }
         self.heard_hello(server, name, epoch, None)?;
         if leaves {
-            self.servers[server].herd.peer_closed(caller);
+            self.servers[server].herd.peer_closed(inbound);
         } else {
             let (run, late) =
                 (self.servers[server].run, self.now + 3 * self.schedule.heartbeat + 2);
-            self.plan(late, Due::Late { server, run, caller: Late(caller) });
+            self.plan(late, Due::Late { server, run, inbound: Late(inbound) });
         }
         self.settle(server)
     }
 
     /// Who was silent for three heartbeats was sent away, and is not heard any more.
-    pub fn late(&mut self, server: usize, run: u64, mut caller: Peer) -> Result<(), Wrong> {
+    pub fn late(&mut self, server: usize, run: u64, mut inbound: Peer) -> Result<(), Wrong> {
         let Server { run: present, is_down, paused_until, .. } = self.servers[server];
         // A server that stood still first handles what has arrived in that time, and that is no silence.
         if is_down || present != run || paused_until + 2 >= self.now {
             return Ok(());
         }
-        match self.say(server, &mut caller, "MARK 7") {
+        match self.say(server, &mut inbound, "MARK 7") {
             (Outcome::Close, answer) if answer.is_empty() => self.settle(server),
             other => Err(format!("server {server} still hears who was silent: {other:?}")),
         }
     }
 
-    fn say(&mut self, number: usize, caller: &mut Peer, line: &str) -> (Outcome, Vec<u8>) {
+    fn say(&mut self, number: usize, inbound: &mut Peer, line: &str) -> (Outcome, Vec<u8>) {
         let moment = self.moment(number);
         let server = &mut self.servers[number];
         let mut answer = Vec::new();
         let (line, shadow) = (line.as_bytes(), &mut server.shadow);
         let outcome =
-            server.herd.handle_peer_line(caller, line, &|_| true, moment, &mut answer, shadow);
+            server.herd.handle_peer_line(inbound, line, &|_| true, moment, &mut answer, shadow);
         (outcome, answer)
     }
 
@@ -233,7 +233,7 @@ impl World<'_> {
     }
 }
 
-/// A caller that waits among the things that will happen. (It has no order; nothing depends on it.)
+/// A inbound that waits among the things that will happen. (It has no order; nothing depends on it.)
 #[derive(Clone, Copy, Debug)]
 pub struct Late(pub Peer);
 

@@ -12,7 +12,7 @@ use herd_mio::protocol::{Dialect, Epoch, Seq};
 
 use crate::judge::{check_table, is_its_turn, union};
 use crate::network::Network;
-use crate::oracle::{Shadow, Told};
+use crate::oracle::{Fact, Shadow};
 use crate::random::Random;
 use crate::schedule::{Event, Schedule};
 use crate::watch::{Late, Watch};
@@ -39,10 +39,10 @@ pub struct World<'s> {
     /// What will happen: when, in which order of what is at the same time, and what.
     pub due: BinaryHeap<Reverse<(u64, u64, Due)>>,
     last: u64,
-    /// All that clients told, by client.
-    pub told: BTreeMap<Vec<u8>, Vec<Told>>,
-    /// What is told when all faults are over, and known.
-    pub fresh: Option<(Vec<u8>, Told)>,
+    /// All that clients sent, by client.
+    pub facts: BTreeMap<Vec<u8>, Vec<Fact>>,
+    /// What a client sends when all faults are over, and who must learn it.
+    pub fresh: Option<(Vec<u8>, Fact)>,
     pub report: Report,
 }
 
@@ -97,7 +97,7 @@ pub enum Due {
     Late {
         server: usize,
         run: u64,
-        caller: Late,
+        inbound: Late,
     },
 }
 
@@ -111,7 +111,7 @@ impl<'s> World<'s> {
             network: Network::default(),
             due: BinaryHeap::new(),
             last: 0,
-            told: BTreeMap::new(),
+            facts: BTreeMap::new(),
             fresh: None,
             report: Report::default(),
         };
@@ -169,7 +169,7 @@ impl<'s> World<'s> {
     }
 
     fn links_given_up(&self) -> u64 {
-        self.servers.iter().map(|server| server.shadow.given_up).sum()
+        self.servers.iter().map(|server| server.shadow.links_lost).sum()
     }
 
     /// Updates that went out to neighbours.
@@ -232,7 +232,7 @@ impl<'s> World<'s> {
             Due::Connect { from, run, to } => self.connect(from, run, to),
             Due::Wake { server } => self.wake(server),
             Due::Replaced { wire } => self.replaced(wire),
-            Due::Late { server, run, caller } => self.late(server, run, caller.0),
+            Due::Late { server, run, inbound } => self.late(server, run, inbound.0),
             Due::Back { server } => {
                 self.servers[server].is_down = false;
                 self.settle(server)
@@ -295,7 +295,7 @@ impl<'s> World<'s> {
             self.write(number, NeighbourId(place as u16))?;
         }
         if is_its_turn(&mut self.servers[number], self.report.steps) {
-            check_table(&self.servers[number], &self.told)
+            check_table(&self.servers[number], &self.facts)
                 .map_err(|wrong| format!("server {number}: {wrong}"))?;
         }
         self.check_filled(number)?;
@@ -327,7 +327,7 @@ impl<'s> World<'s> {
             Output::CloseLink(NeighbourId(place)) => {
                 let Server { shadow, watch, .. } = &self.servers[number];
                 watch[usize::from(place)]
-                    .given_up(self.now, 3 * self.schedule.heartbeat, shadow.reason)
+                    .links_lost(self.now, 3 * self.schedule.heartbeat, shadow.reason)
                     .map_err(|wrong| format!("server {number} {wrong}"))?;
                 self.hang_up(number, neighbours[usize::from(place)]);
             }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::common::names::{BlackHole, Mute, Names, own_loopback};
+use crate::common::names::{BlackHole, LocalNames, Mute, own_loopback};
 use crate::common::needs::{Missing, Outcome};
 use crate::common::setup::each_is_told;
 use crate::common::{FakeNeighbour, LIMIT, ServerProcess, Setup, wait_until};
@@ -14,7 +14,7 @@ const FIRST_RUN: &str = "00000000000000aa";
 
 /// A herd of Goloman and Hands, where Hands is dialled by the name `hands.herd`, which stands for `count` addresses.
 /// They come in the order in which Goloman tries them, each with Hands' port.
-fn by_name(count: u8) -> Result<(Setup, Names, Vec<SocketAddr>), Missing> {
+fn by_name(count: u8) -> Result<(Setup, LocalNames, Vec<SocketAddr>), Missing> {
     let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
     let port = setup.peers_address("Hands").port();
     setup.detour_by_name("Goloman", "Hands", &format!("hands.herd:{port}"));
@@ -23,7 +23,7 @@ fn by_name(count: u8) -> Result<(Setup, Names, Vec<SocketAddr>), Missing> {
     let first = NEXT.fetch_add(count, Ordering::SeqCst);
     let lines: Vec<_> =
         (0..count).map(|number| format!("{} hands.herd\n", own_loopback(first + number))).collect();
-    let names = Names::new(&setup, &format!("127.0.0.1 localhost\n{}", lines.concat()))?;
+    let names = LocalNames::new(&setup, &format!("127.0.0.1 localhost\n{}", lines.concat()))?;
     let order = names.order("hands.herd");
     assert_eq!(order.len(), usize::from(count), "{order:?}");
     let addresses = order.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
@@ -43,14 +43,14 @@ pub fn an_address_that_accepts_and_says_nothing_does_not_keep_a_link_from_the_ne
     let goloman = names.start(&setup, "Goloman");
     let mut link = hands.greet_empty(FIRST_RUN);
     link.until_mark();
-    assert!(mute.iter().all(|mute| mute.callers() > 0), "in the order of the look-up");
+    assert!(mute.iter().all(|mute| mute.connections() > 0), "in the order of the look-up");
     // What worked last is tried first from then on, whatever the look-ups say.
     for _ in 0..2 {
         drop(link);
         link = hands.greet_empty(FIRST_RUN);
         link.until_mark();
     }
-    assert!(mute.iter().all(|mute| mute.callers() == 0), "nobody else was tried");
+    assert!(mute.iter().all(|mute| mute.connections() == 0), "nobody else was tried");
     assert_eq!(warnings(&goloman, "given up"), [""; 0]);
     Ok(())
 }
@@ -109,7 +109,7 @@ pub fn unanswered_look_ups_delay_no_other_name() -> Outcome {
     }
     let port = setup.peers_address("Hands").port();
     setup.detour_by_name("Goloman", "Hands", &format!("localhost:{port}"));
-    let names = Names::new(&setup, "127.0.0.1 localhost\n")?;
+    let names = LocalNames::new(&setup, "127.0.0.1 localhost\n")?;
     let hands = setup.play("Hands");
     let goloman = names.start(&setup, "Goloman");
     hands.greet_empty(FIRST_RUN).until_mark();
@@ -184,7 +184,7 @@ pub fn servers_at_a_loopback_and_at_another_address_of_the_host_know_each_other(
 pub fn a_name_that_nobody_answers_for_is_a_reason() -> Outcome {
     let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
     setup.detour_by_name("Goloman", "Hands", "no.such.host.invalid:9");
-    let names = Names::new(&setup, "127.0.0.1 localhost\n")?;
+    let names = LocalNames::new(&setup, "127.0.0.1 localhost\n")?;
     let goloman = names.start(&setup, "Goloman");
     goloman.wait_for_log("WARNING: Hands can't be reached: no.such.host.invalid:9 ");
     Ok(())

@@ -56,12 +56,12 @@ pub fn late_and_lost_packets_delay_updates_and_lose_none() -> Outcome {
     let path = Hosts::line(&setup, "2s");
     let _servers: Vec<_> = (0..3).map(|number| hosts.start(&setup, number, &path)).collect();
     for round in 1..=5 {
-        let told = |name: &str| {
+        let line_of = |name: &str| {
             let line = |client| format!("IAMAT {name}{client} +1.0-2.0 {round}");
             (0..100).map(line).collect::<Vec<_>>().join("\\n")
         };
-        assert_eq!(hosts.say(0, &told("a")).lines().count(), 100);
-        assert_eq!(hosts.say(2, &told("b")).lines().count(), 100);
+        assert_eq!(hosts.say(0, &line_of("a")).lines().count(), 100);
+        assert_eq!(hosts.say(2, &line_of("b")).lines().count(), 100);
         assert_eq!(hosts.say(1, &format!("IAMAT kiwi +1.0-2.0 {round}")).lines().count(), 1);
     }
     for id in ["a0", "a50", "a99", "b0", "b50", "b99", "kiwi"] {

@@ -9,7 +9,7 @@
 //! | `toml` | becomes the file `herd.toml` of the commands behind it |
 //! | `terminal` | each line must have been said by `--herd` in its terminal |
 //! | `log` | each line must stand in one of the logs |
-//! | `text` | the drawing of the herd: each server with its port |
+//! | `text` | the diagram of the herd: each server with its port |
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -125,11 +125,11 @@ pub fn every_block_is_run_and_what_needs_no_herd_is_as_written() -> Outcome {
         .collect();
     assert_eq!(commands, ["cargo run --release -- --herd", "cargo test"]);
 
-    let drawing = of_kind(&blocks, Some("text"));
-    assert_eq!(drawing.len(), 1, "other text says what kind it is, and is compared");
+    let diagram = of_kind(&blocks, Some("text"));
+    assert_eq!(diagram.len(), 1, "other text says what kind it is, and is compared");
     for ((name, _), port) in REPORT.iter().zip(README_PORTS..) {
         let server = format!("{name} {port}");
-        assert!(drawing[0].lines.iter().any(|line| line.contains(&server)), "{server}");
+        assert!(diagram[0].lines.iter().any(|line| line.contains(&server)), "{server}");
     }
 
     let shell = Shell::start(Setup::report());

@@ -78,7 +78,7 @@ impl<A: Application> Replayer<'_, A> {
                     }
                     "timeout" => {
                         let mut asked = text::parse_asked(what)?.into_iter();
-                        // One that asks otherwise is told what it was told at that place, and differs in the text.
+                        // One that asks differently gets the answer recorded at that place, and differs in the text.
                         let mut is_behind =
                             |_| asked.next().is_some_and(|(_, is_behind)| is_behind);
                         self.recorder.handle_timeout(&mut Due::new(now, &mut is_behind));

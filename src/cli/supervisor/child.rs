@@ -143,7 +143,7 @@ impl Process {
             && self.starts == 1
             && lasted < STARTUP_WINDOW
         {
-            return Err(HerdError::Unusable { name: self.name.clone(), status: code as u8 });
+            return Err(HerdError::StartFailed { name: self.name.clone(), status: code as u8 });
         }
         if lasted >= BACKOFF_RESET_AFTER {
             self.backoff = BACKOFF_INITIAL;

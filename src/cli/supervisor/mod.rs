@@ -57,7 +57,7 @@ pub enum HerdError {
     /// Our own Places server cannot be prepared.
     Places(String),
     /// A server exited as soon as it was started, after printing why.
-    Unusable { name: String, status: u8 },
+    StartFailed { name: String, status: u8 },
     /// Servers that were killed because they had not stopped in time, or because of a second signal.
     Killed { names: Vec<String>, after: Duration, is_hurried: bool },
 }
@@ -258,7 +258,7 @@ impl fmt::Display for HerdError {
                 };
                 write!(f, "cannot start {name}: {}{remedy}", plain(error))
             }
-            HerdError::Unusable { name, .. } => {
+            HerdError::StartFailed { name, .. } => {
                 write!(f, "{name} failed to start (see above); stopping the other servers")
             }
             HerdError::Killed { names, after, is_hurried } => {

@@ -13,7 +13,7 @@ use crate::event_loop::limits::Limits;
 
 const NAME: &str = "a.example:9";
 
-/// Writes down what it hears.
+/// Writes down what it is called with.
 #[derive(Default)]
 struct App(Vec<String>);
 
@@ -82,7 +82,7 @@ impl Parts {
         self.dialer.attempt_failed(id, why, &mut self.app, &mut self.on);
     }
 
-    fn told(&mut self) -> Vec<String> {
+    fn events(&mut self) -> Vec<String> {
         std::mem::take(&mut self.app.0)
     }
 
@@ -104,13 +104,13 @@ fn a_names_answer_that_comes_after_its_dial_was_replaced_is_ignored() {
     let mut parts = Parts::new();
     parts.dial_name(1, Freshness::Cached);
     parts.dial(Dial::new(Ticket(1), Target::Address(here)));
-    assert_eq!(parts.told(), [format!("1 connecting {here}")]);
+    assert_eq!(parts.events(), [format!("1 connecting {here}")]);
     parts.answer(Ok(vec![there]));
     parts.dialer.look_up_is_late(Ticket(1), &mut parts.app, &mut parts.on);
-    assert_eq!(parts.told(), [""; 0]);
+    assert_eq!(parts.events(), [""; 0]);
     parts.dial_name(2, Freshness::Cached);
     let known = [format!("2 resolved [{there}]"), format!("2 connecting {there}")];
-    assert_eq!(parts.told(), known, "but it is remembered");
+    assert_eq!(parts.events(), known, "but it is remembered");
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn all_that_want_one_name_wait_for_one_look_up() {
     let dialled =
         |ticket| [format!("{ticket} resolved [{here}]"), format!("{ticket} connecting {here}")];
     let [[one, two], [three, four]] = [1, 2].map(dialled);
-    assert_eq!(parts.told(), [format!("3 resolved [{here}]"), one, two, three, four]);
+    assert_eq!(parts.events(), [format!("3 resolved [{here}]"), one, two, three, four]);
     parts.resolve(5);
     assert_eq!(parts.inbox.hold_look_ups(), 2, "what is known is no answer to a look-up");
     parts.answer(Err(io::Error::other("no")));
-    assert_eq!(parts.told(), [format!("5 failed {NAME}: no")]);
+    assert_eq!(parts.events(), [format!("5 failed {NAME}: no")]);
 }
 
 #[test]
@@ -139,34 +139,34 @@ fn a_look_up_that_fails_or_takes_too_long_fails_a_dial_only_where_nothing_is_kno
     let mut parts = Parts::new();
     parts.dial_name(1, Freshness::Cached);
     parts.dialer.look_up_is_late(Ticket(1), &mut parts.app, &mut parts.on);
-    assert_eq!(parts.told(), [format!("1 failed {NAME} is still being looked up after 10 s")]);
+    assert_eq!(parts.events(), [format!("1 failed {NAME} is still being looked up after 10 s")]);
     parts.dial_name(1, Freshness::Cached);
     assert_eq!(parts.inbox.hold_look_ups(), 1, "the first one is under way still");
     parts.answer(Err(io::Error::other("no")));
     parts.dial_name(2, Freshness::Cached);
     let failed = [format!("1 failed {NAME}: no"), format!("2 failed {NAME}: no")];
-    assert_eq!(parts.told(), failed, "the second one without another look-up");
+    assert_eq!(parts.events(), failed, "the second one without another look-up");
 
     let (_all, [here]) = listeners();
-    let patience = Freshness::Ask(Duration::from_millis(500));
-    parts.dial_name(3, patience);
+    let freshness = Freshness::Ask(Duration::from_millis(500));
+    parts.dial_name(3, freshness);
     parts.answer(Ok(vec![here]));
     parts.later(7_200);
-    parts.told();
+    parts.events();
     let dialled = [format!("4 resolved [{here}]"), format!("4 connecting {here}")];
-    parts.dial_name(4, patience);
-    assert_eq!(parts.told(), [""; 0]);
+    parts.dial_name(4, freshness);
+    assert_eq!(parts.events(), [""; 0]);
     parts.later(1);
     parts.dialer.look_up_is_late(Ticket(4), &mut parts.app, &mut parts.on);
-    assert_eq!(parts.told(), dialled, "the earlier answer is used, whatever its age");
+    assert_eq!(parts.events(), dialled, "the earlier answer is used, whatever its age");
     parts.dialer.cancel(Ticket(4), &mut parts.on);
-    parts.dial_name(4, patience);
-    assert_eq!(parts.told(), dialled, "the look-up has had its time already");
+    parts.dial_name(4, freshness);
+    assert_eq!(parts.events(), dialled, "the look-up has had its time already");
     parts.dialer.cancel(Ticket(4), &mut parts.on);
     parts.answer(Err(io::Error::other("no")));
-    parts.dial_name(4, patience);
+    parts.dial_name(4, freshness);
     parts.answer(Err(io::Error::other("no")));
-    assert_eq!(parts.told(), dialled, "and also where the look-up fails");
+    assert_eq!(parts.events(), dialled, "and also where the look-up fails");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn each_address_is_tried_once_and_those_that_failed_come_last_next_time() {
     parts.fail("no answer in time");
     parts.fail("Connection refused");
     assert_eq!(
-        parts.told(),
+        parts.events(),
         [
             format!("1 resolved [{one}, {two}]"),
             format!("1 connecting {one}"),
@@ -192,10 +192,10 @@ fn each_address_is_tried_once_and_those_that_failed_come_last_next_time() {
     parts.dial_name(1, Freshness::Cached);
     parts.fail("no");
     parts.dialer.opened(Ticket(1));
-    parts.told();
+    parts.events();
     parts.dial_name(1, Freshness::Cached);
     let order = [format!("1 resolved [{two}, {one}]"), format!("1 connecting {two}")];
-    assert_eq!(parts.told(), order);
+    assert_eq!(parts.events(), order);
 }
 
 #[test]
@@ -218,15 +218,15 @@ fn nothing_is_heard_of_a_dial_that_was_cancelled() {
     parts.dial(Dial::new(Ticket(1), Target::Address(here)));
     let id = *parts.dialer.attempts.keys().next().expect("an attempt");
     parts.dialer.cancel(Ticket(1), &mut parts.on);
-    parts.told();
+    parts.events();
     parts.dialer.check(id, &mut parts.app, &mut parts.on);
     parts.dialer.attempt_failed(id, "closed", &mut parts.app, &mut parts.on);
-    assert_eq!(parts.told(), [""; 0]);
+    assert_eq!(parts.events(), [""; 0]);
     assert_eq!(parts.on.state(id), Some(ConnectionState::Closed));
     parts.dial_name(1, Freshness::Cached);
     parts.dialer.cancel(Ticket(1), &mut parts.on);
     parts.answer(Ok(vec![here]));
-    assert_eq!(parts.told(), [""; 0]);
+    assert_eq!(parts.events(), [""; 0]);
     while parts.on.reap().is_some() {} // The loop gives the slot back, and its timers.
     assert_eq!(parts.on.shared.timers.next(), None);
 }
@@ -239,10 +239,10 @@ fn a_dial_that_can_not_begin_fails_in_words() {
     parts.dial(Dial { tls: Some(TlsId(0)), ..Dial::new(Ticket(1), to) });
     parts.dial(Dial::new(Ticket(2), Target::Loop(LoopId(7))));
     let failed = ["1 failed no such TLS configuration", "2 failed no such loop"];
-    assert_eq!(parts.told(), failed);
+    assert_eq!(parts.events(), failed);
     let literal = Target::Name(here.to_string());
     parts.dial(Dial::new(Ticket(3), literal));
     let dialled = [format!("3 resolved [{here}]"), format!("3 connecting {here}")];
-    assert_eq!(parts.told(), dialled, "an address in text form needs no look-up");
+    assert_eq!(parts.events(), dialled, "an address in text form needs no look-up");
     assert_eq!(parts.inbox.hold_look_ups(), 0);
 }

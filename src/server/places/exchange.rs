@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use super::queries::QueryId;
-use crate::http::{HttpError, Progress, Response, ResponseReader};
+use crate::http::{HttpError, Response, ResponseProgress, ResponseReader};
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +122,8 @@ impl Exchange {
         let in_body = self.reader.is_in_body();
         self.state = if in_body { ExchangeState::ReadingBody } else { ExchangeState::ReadingHead };
         Ok(match progress {
-            Progress::More => None,
-            Progress::Done(response) => Some(response),
+            ResponseProgress::More => None,
+            ResponseProgress::Done(response) => Some(response),
         })
     }
 

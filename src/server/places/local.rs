@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::queries::Waiter;
-use super::{Bounds, Message};
+use super::{Bounds, PlacesMessage};
 use crate::application::{Command, ConnectionId, Job};
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::gazetteer::Gazetteer;
@@ -25,7 +25,7 @@ pub(super) struct Local {
     timeout: Duration,
     /// Clients that can take their answer, with what it will be. An answer is made when it is taken, so
     /// that many of them are neither one long step nor held at once.
-    complete: HashMap<ConnectionId, Outcome>,
+    complete: HashMap<ConnectionId, LocalOutcome>,
     commands: VecDeque<ServerCommand>,
 }
 
@@ -45,7 +45,7 @@ struct WaitingQuery {
 
 /// How a query that had to wait ended.
 #[derive(Debug)]
-enum Outcome {
+enum LocalOutcome {
     Answer { area: Area, bound: usize },
     TimedOut,
     UnpackFailed,
@@ -87,14 +87,14 @@ impl Local {
     /// The answer that a client has waited for, once it can be made.
     pub(super) fn take_answer(&mut self, client: ConnectionId) -> Option<Vec<u8>> {
         let body = match (self.complete.remove(&client)?, &self.gazetteer) {
-            (Outcome::Answer { area, bound }, Unpacking::Done(gazetteer)) => {
+            (LocalOutcome::Answer { area, bound }, Unpacking::Done(gazetteer)) => {
                 trimmed_answer(gazetteer, &area, bound)
             }
-            (Outcome::TimedOut, _) => {
+            (LocalOutcome::TimedOut, _) => {
                 Failure::unknown("the gazetteer was not unpacked in time").body()
             }
             // Once unpacked it stays so.
-            (Outcome::UnpackFailed | Outcome::Answer { .. }, _) => {
+            (LocalOutcome::UnpackFailed | LocalOutcome::Answer { .. }, _) => {
                 Failure::unknown("the gazetteer could not be unpacked").body()
             }
         };
@@ -115,18 +115,18 @@ impl Local {
         {
             let text = format_args!("A query for places was not answered in time.");
             rate_limit::warn(Kind::QueryFailed, text);
-            self.complete(waiting.waiter.client, Outcome::TimedOut);
+            self.complete(waiting.waiter.client, LocalOutcome::TimedOut);
         }
     }
 
     /// The thread has unpacked the gazetteer, or has failed to: then it is tried again at the next query.
-    pub(super) fn handle_message(&mut self, message: Message) {
+    pub(super) fn handle_message(&mut self, message: PlacesMessage) {
         let is_unpacked = match message {
-            Message::Unpacked(gazetteer) => {
+            PlacesMessage::Unpacked(gazetteer) => {
                 self.gazetteer = Unpacking::Done(gazetteer);
                 true
             }
-            Message::UnpackFailed(reason) => {
+            PlacesMessage::UnpackFailed(reason) => {
                 let text = format_args!("The gazetteer could not be unpacked: {reason}");
                 rate_limit::warn(Kind::GazetteerFailed, text);
                 self.gazetteer = Unpacking::NotStarted;
@@ -136,13 +136,16 @@ impl Local {
         for WaitingQuery { waiter: Waiter { client, bound }, area, .. } in
             std::mem::take(&mut self.waiting)
         {
-            let outcome =
-                if is_unpacked { Outcome::Answer { area, bound } } else { Outcome::UnpackFailed };
+            let outcome = if is_unpacked {
+                LocalOutcome::Answer { area, bound }
+            } else {
+                LocalOutcome::UnpackFailed
+            };
             self.complete(client, outcome);
         }
     }
 
-    fn complete(&mut self, client: ConnectionId, outcome: Outcome) {
+    fn complete(&mut self, client: ConnectionId, outcome: LocalOutcome) {
         self.complete.insert(client, outcome);
         self.commands.push_back(Command::Fill(client));
     }
@@ -152,8 +155,10 @@ impl Local {
 fn unpack() -> Job<server::Message> {
     Job {
         name: "gazetteer",
-        run: Box::new(|| server::Message::Places(Message::Unpacked(Box::new(Gazetteer::unpack())))),
-        failed: Box::new(|reason| server::Message::Places(Message::UnpackFailed(reason))),
+        run: Box::new(|| {
+            server::Message::Places(PlacesMessage::Unpacked(Box::new(Gazetteer::unpack())))
+        }),
+        failed: Box::new(|reason| server::Message::Places(PlacesMessage::UnpackFailed(reason))),
     }
 }
 

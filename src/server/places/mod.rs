@@ -48,7 +48,7 @@ pub struct PlacesRequest<'a> {
 
 /// What comes from other threads for the queries.
 #[derive(Debug)]
-pub enum Message {
+pub enum PlacesMessage {
     /// The gazetteer is ready.
     Unpacked(Box<Gazetteer>),
     /// It could not be unpacked, for this reason.
@@ -58,7 +58,7 @@ pub enum Message {
 /// A connection with the Places service, as the loop keeps it. What is known of it is in the pool, which
 /// judges the deadlines of all of them.
 #[derive(Debug)]
-pub struct Session {
+pub struct PlacesSession {
     id: ConnectionId,
 }
 
@@ -152,7 +152,7 @@ impl Places {
     }
 
     /// A message came from another thread.
-    pub fn handle_message(&mut self, message: Message, _now: Now) {
+    pub fn handle_message(&mut self, message: PlacesMessage, _now: Now) {
         if let Provided::Local(local) = &mut self.0 {
             local.handle_message(message);
         }
@@ -184,7 +184,11 @@ impl Places {
     }
 
     /// A dial of this ticket (at least [`super::PLACES_TICKETS`]) has led to a connection: its request goes out, unless no query needs it any more.
-    pub fn handle_open(&mut self, ticket: Ticket, io: &mut Io<'_>) -> Option<(Session, Policy)> {
+    pub fn handle_open(
+        &mut self,
+        ticket: Ticket,
+        io: &mut Io<'_>,
+    ) -> Option<(PlacesSession, Policy)> {
         let is_used = self.pool().is_some_and(|pool| pool.handle_open(ticket, io));
         let policy = Policy {
             flush: FlushAt::TurnEnd,
@@ -192,11 +196,16 @@ impl Places {
             evictable: false,
             ..Policy::bytes()
         };
-        is_used.then_some((Session { id: io.id }, policy))
+        is_used.then_some((PlacesSession { id: io.id }, policy))
     }
 
     /// Bytes came. None mean that nothing lies on a connection that was probed.
-    pub fn handle_bytes(&mut self, _session: &mut Session, bytes: &[u8], io: &mut Io<'_>) -> Next {
+    pub fn handle_bytes(
+        &mut self,
+        _session: &mut PlacesSession,
+        bytes: &[u8],
+        io: &mut Io<'_>,
+    ) -> Next {
         match self.pool() {
             Some(pool) if bytes.is_empty() => pool.handle_quiet(io),
             Some(pool) => pool.handle_bytes(io.id, bytes, io.now.elapsed),
@@ -205,7 +214,7 @@ impl Places {
     }
 
     /// The service sends no more on a connection.
-    pub fn handle_end(&mut self, _session: &mut Session, io: &mut Io<'_>) -> Next {
+    pub fn handle_end(&mut self, _session: &mut PlacesSession, io: &mut Io<'_>) -> Next {
         if let Some(pool) = self.pool() {
             pool.handle_end(io.id, io.now.elapsed);
         }
@@ -213,20 +222,25 @@ impl Places {
     }
 
     /// A kept connection was chosen for a query, and has room for its request.
-    pub fn fill(&mut self, _session: &mut Session, io: &mut Io<'_>) -> Next {
+    pub fn fill(&mut self, _session: &mut PlacesSession, io: &mut Io<'_>) -> Next {
         self.pool().map_or(Next::Finish, |pool| pool.fill(io.id))
     }
 
     /// A connection is closed. If it broke, the record of that is written here: the reason may quote the
     /// service, which knows the key.
-    pub fn handle_closed(&mut self, closed: &ClosedConnection<'_>, _session: Session, now: Now) {
+    pub fn handle_closed(
+        &mut self,
+        closed: &ClosedConnection<'_>,
+        _session: PlacesSession,
+        now: Now,
+    ) {
         if let Some(pool) = self.pool() {
             pool.handle_closed(closed, now.elapsed);
         }
     }
 
     /// Bytes of an answer that a connection holds.
-    pub fn held_bytes(&self, session: &Session) -> usize {
+    pub fn held_bytes(&self, session: &PlacesSession) -> usize {
         match &self.0 {
             Provided::Service(pool) => pool.held_bytes(session.id),
             Provided::Local(_) => 0,

@@ -206,7 +206,7 @@ impl Pool {
             return Next::Finish;
         };
         if exchange.is_at_rest() {
-            // The other kept connections may bring some, too, and too late to be told from an answer.
+            // The other kept connections may bring some, too, and too late to be distinguished from an answer.
             self.distrust(now);
             self.connection_failed(connection, "it spoke without being asked", now);
             return Next::Finish;
@@ -314,7 +314,7 @@ impl Pool {
             );
             return self.dial(id, now);
         }
-        self.give_up(id, &Failure::unknown(reason), now);
+        self.fail_or_wait(id, &Failure::unknown(reason), now);
     }
 
     /// A text without what the service may have quoted of the key.

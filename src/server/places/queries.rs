@@ -173,7 +173,7 @@ impl Queries {
         Some(query)
     }
 
-    /// Forgets a client that is gone. A query without waiters gives up its place in the queue; one in
+    /// Forgets a client that is gone. A query without waiters leaves the queue; one in
     /// flight goes on, because its connection is worth keeping.
     pub(super) fn forget(&mut self, client: ConnectionId) {
         let mut abandoned = None;

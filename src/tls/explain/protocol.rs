@@ -16,9 +16,9 @@ pub(super) fn alert(alert: AlertDescription) -> &'static str {
         Alert::HandshakeFailure => {
             "it and this program have nothing in common to agree on (cipher suites, key exchange, \
              signatures), or it wants a client's certificate; TLS 1.2 and 1.3 with AEAD suites and \
-             ECDHE are spoken here"
+             ECDHE are supported here"
         }
-        Alert::InsufficientSecurity => "it wants stronger cipher suites than are spoken here",
+        Alert::InsufficientSecurity => "it wants stronger cipher suites than are supported here",
         Alert::NoCertificate | Alert::CertificateRequired => {
             "it wants a client's certificate, and this program has none; switch that off at the service"
         }
@@ -37,13 +37,13 @@ pub(super) fn alert(alert: AlertDescription) -> &'static str {
         Alert::AccessDenied => "it refuses us access; ask who runs it",
         Alert::ExportRestriction => "it restricts keys in a way that is not supported any more",
         Alert::ProtocolVersion => {
-            "it speaks no version of TLS that is spoken here, which are 1.2 and 1.3; it must be renewed"
+            "it supports no version of TLS supported here (1.2 and 1.3); it must be renewed"
         }
         Alert::InternalError => "it has failed within; its own log may say why",
         Alert::InappropriateFallback => {
-            "it refuses an older version of TLS than both sides speak; is there a proxy in between?"
+            "it refuses an older version of TLS than both sides support; is there a proxy in between?"
         }
-        Alert::UserCanceled => "it was told to stop",
+        Alert::UserCanceled => "its operator or user stopped it",
         Alert::NoRenegotiation => "it does not agree on new keys",
         Alert::MissingExtension | Alert::UnsupportedExtension => {
             "it and this program differ over the extensions of TLS, it says; it may need an update"
@@ -56,10 +56,10 @@ pub(super) fn alert(alert: AlertDescription) -> &'static str {
         Alert::UnrecognisedName => "it knows no host of that name; is the host in {address} right?",
         Alert::UnknownPSKIdentity => "it does not know the shared key, it says",
         Alert::NoApplicationProtocol => {
-            "it does not speak our protocol over TLS (ALPN); is the port in {address} right?"
+            "it does not support our protocol over TLS (ALPN); is the port in {address} right?"
         }
         Alert::EncryptedClientHelloRequired => {
-            "it wants an encrypted greeting (ECH), which is not spoken here; switch that off at the service"
+            "it wants an encrypted greeting (ECH), which is not supported here; switch that off at the service"
         }
         Alert::Unknown(_) => "by an alert that is not known here",
         _ => "by an alert that this version of the program does not know",
@@ -73,7 +73,7 @@ pub(super) fn message(reason: &InvalidMessage) -> &'static str {
         Message::InvalidContentType
         | Message::UnknownProtocolVersion
         | Message::MessageTooLarge => {
-            "what came is no TLS; does the other side speak something else at this port?"
+            "what came is no TLS; does the other side use another protocol at this port?"
         }
         Message::CertificatePayloadTooLarge | Message::HandshakePayloadTooLarge => {
             "it sent more certificates, or larger ones, than are read here; have it send its own chain alone"
@@ -121,11 +121,11 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
         | Missing::Tls12NotOffered
         | Missing::Tls12NotOfferedOrEnabled
         | Missing::Tls13RequiredForQuic => {
-            "both sides have no version of TLS in common; 1.2 and 1.3 are spoken here, so the other \
+            "both sides have no version of TLS in common; 1.2 and 1.3 are supported here, so the other \
              side must be renewed"
         }
         Missing::NoCipherSuitesInCommon => {
-            "both sides have no cipher suite in common; those with AES-GCM and ChaCha20 are spoken here"
+            "both sides have no cipher suite in common; those with AES-GCM and ChaCha20 are supported here"
         }
         Missing::NoKxGroupsInCommon
         | Missing::KeyShareExtensionRequired
@@ -133,13 +133,13 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
         | Missing::EcPointsExtensionRequired
         | Missing::NoEcPointFormatsInCommon
         | Missing::UncompressedEcPointsRequired => {
-            "both sides have no key exchange in common; X25519, P-256 and P-384 are spoken here"
+            "both sides have no key exchange in common; X25519, P-256 and P-384 are supported here"
         }
         Missing::NoSignatureSchemesInCommon
         | Missing::SignatureAlgorithmsExtensionRequired
         | Missing::NoCertificateRequestSignatureSchemesInCommon => {
             "both sides have no kind of signature in common; ECDSA (P-256, P-384), Ed25519 and RSA \
-             with SHA-256 or better are spoken here"
+             with SHA-256 or better are supported here"
         }
         Missing::ExtendedMasterSecretExtensionRequired => {
             "it lacks the extended master secret (RFC 7627), so it must be renewed"
@@ -147,7 +147,7 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
         Missing::NullCompressionRequired => "it insists on compression, which TLS has no more",
         Missing::IncorrectCertificateTypeExtension
         | Missing::UnsolicitedCertificateTypeExtension => {
-            "it wants a kind of certificate that is not X.509; only that one is spoken here"
+            "it wants a kind of certificate that is not X.509; only that one is supported here"
         }
         Missing::ServerSentHelloRetryRequestWithUnknownExtension => {
             "it asks in the handshake for something that is not understood here; is there a proxy in between?"
@@ -241,7 +241,7 @@ fn misbehaved_with_state(reason: &PeerMisbehaved) -> &'static str {
         | Rule::OfferedEarlyDataWithOldProtocolVersion
         | Rule::RejectedEarlyDataInterleavedWithHandshakeMessage
         | Rule::TooMuchEarlyDataReceived => {
-            "it sent early data, which is not spoken here, in a wrong way"
+            "it sent early data, which is not supported here, in a wrong way"
         }
         Rule::TooManyEmptyFragments
         | Rule::TooManyKeyUpdateRequests
@@ -252,7 +252,7 @@ fn misbehaved_with_state(reason: &PeerMisbehaved) -> &'static str {
         }
         Rule::ServerNameMustContainOneHostName => "it named more than one host",
         Rule::KeyUpdateReceivedInQuicConnection | Rule::MissingQuicTransportParameters => {
-            "it seems to speak QUIC, which is not spoken here"
+            "it seems to speak QUIC, which is not supported here"
         }
         Rule::IllegalMiddleboxChangeCipherSpec
         | Rule::IllegalTlsInnerPlaintext

@@ -138,15 +138,15 @@ fn sources() -> Vec<PathBuf> {
 
 #[test]
 fn times_names_and_keys_are_told() {
-    let told = |reason: CertificateError| words(&reason.into(), "localhost");
-    let expired = told(CertificateError::ExpiredContext {
+    let text_of = |reason: CertificateError| words(&reason.into(), "localhost");
+    let expired = text_of(CertificateError::ExpiredContext {
         time: time(1_700_000_000),
         not_after: time(1_000_000_000),
     });
     assert!(expired.contains("it has expired at 2001-09-09 01:46:40 UTC"), "{expired}");
     assert!(expired.contains("the clock here says 2023-11-14 22:13:20 UTC"), "{expired}");
     let far =
-        told(CertificateError::NotValidYetContext { time: time(0), not_before: time(u64::MAX) });
+        text_of(CertificateError::NotValidYetContext { time: time(0), not_before: time(u64::MAX) });
     assert!(far.contains("not valid before a time past the year 9999"), "{far}");
     let algorithm = unsupported_algorithm(SHA_1);
     assert!(algorithm.contains(" (1.2.840.113549.1.1.5);"), "{algorithm}");
@@ -154,21 +154,21 @@ fn times_names_and_keys_are_told() {
         assert!(unsupported_algorithm(cut).contains("supported here; "), "{cut:?}");
     }
     let other = CertificateError::Other(OtherError(Arc::new(Distrust::OwnKey { bits: 1024 })));
-    assert!(told(other).ends_with("its RSA key has 1024 bits; it needs 2048 to 8192"));
+    assert!(text_of(other).ends_with("its RSA key has 1024 bits; it needs 2048 to 8192"));
 }
 
 #[test]
 fn names_from_a_certificate_are_few_and_harmless() {
-    let told = |presented: &[&str]| {
+    let text_of = |presented: &[&str]| {
         let presented = presented.iter().map(|name| name.to_string()).collect();
         certificate(&CertificateError::NotValidForNameContext { expected: localhost(), presented })
     };
-    let none = told(&[]);
+    let none = text_of(&[]);
     assert!(
         none.contains("it is for no name at all; localhost must be in its subjectAltName"),
         "{none}"
     );
-    let some = told(&[
+    let some = text_of(&[
         "DnsName(\"*.a.example\")",
         "IpAddress(10.0.0.1)",
         "Unsupported(0x81)",
@@ -178,10 +178,10 @@ fn names_from_a_certificate_are_few_and_harmless() {
         some.contains("for another name, *.a.example, 10.0.0.1, 0x81, one of another kind,"),
         "{some}"
     );
-    let hostile = told(&["DnsName(\"a\x1b[31m\n06-Jun-19 - INFO: \u{202e}\\\")"]);
+    let hostile = text_of(&["DnsName(\"a\x1b[31m\n06-Jun-19 - INFO: \u{202e}\\\")"]);
     assert!(hostile.contains(" a?[31m?06-Jun-19 - INFO: ??,"), "{hostile}");
     let name = format!("DnsName(\"{}\")", "x".repeat(10_000));
-    let many = told(&vec![name.as_str(); 1_000]);
+    let many = text_of(&vec![name.as_str(); 1_000]);
     assert!(many.contains(" and 995 more,") && many.len() < 1_500, "{} bytes", many.len());
 }
 

@@ -51,5 +51,5 @@ pub(super) fn date(time: UnixTime) -> String {
     }
 }
 
-/// Characters of a text from outside.
+/// Characters of a text from the other side.
 const TEXT_SHOWN: usize = 200;

@@ -130,7 +130,7 @@ impl Pool {
         if now >= query.deadline && query.suspect.is_none() {
             return self.timed_out(id, now);
         }
-        // What was said where the service was met tells more than that it was not met elsewhere.
+        // The error of an address where the service answered says more than that others did not answer.
         let met = query.handshake_failure.take();
         let is_unresolved = query.state == QueryState::Dialling(DialProgress::Resolving);
         let attempt = query.attempt_failure.take();
@@ -145,7 +145,7 @@ impl Pool {
             None => format!("{} can't be reached: {reason}", self.endpoint.authority()),
         });
         let failure = Failure::unknown(&self.without_key(text));
-        self.give_up(id, &failure, now);
+        self.fail_or_wait(id, &failure, now);
     }
 
     /// A dialled connection is open, its TLS handshake done: appends the request. False if no query needs
@@ -168,7 +168,7 @@ impl Pool {
     }
 
     /// A query can't be sent. If a connection of the pool still carries it, it waits for that one.
-    pub(super) fn give_up(&mut self, id: QueryId, failure: &Failure, now: Duration) {
+    pub(super) fn fail_or_wait(&mut self, id: QueryId, failure: &Failure, now: Duration) {
         match self.queries.get_mut(id).and_then(|query| Some((query.suspect.take()?, query))) {
             Some((suspect, query)) => query.state = QueryState::On(suspect),
             None => self.fail(id, failure, now),

@@ -179,7 +179,7 @@ impl Pool {
         self.start_queued(now);
     }
 
-    /// Tells the operator, once a query.
+    /// Reports it to the operator, once a query.
     fn record(&self, Failure { status, message }: &Failure) {
         let (status, message) = (Escaped(status.as_bytes()), Escaped(message.as_bytes()));
         let text = format_args!("The Places service failed a query: {status}: {message}");
