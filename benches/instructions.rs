@@ -201,7 +201,7 @@ fn receive_updates() {
     rounds((linked(), peer), lines_to_tell, |(_, receiver), bytes| receiver.receive(bytes));
 }
 
-/// What a server tells of a batch of IAMATs.
+/// What a server sends for a batch of IAMATs.
 fn lines_to_tell((teller, _): &mut (Peer, Peer), round: usize) -> Vec<u8> {
     teller.receive(&batch(16, round));
     teller.fill();

@@ -218,7 +218,7 @@ fn an_update_knows_where_its_client_is() {
     assert_eq!(location, Some(&b"+34.5-118"[..]));
 }
 
-/// What a buffer of lines tells its owner, who lends it memory and takes it back.
+/// What a buffer of lines reports to its owner, who lends it memory and takes it back.
 #[test]
 fn a_line_buffer_reports_what_it_holds() {
     let mut lines = LineBuffer::default();

@@ -128,7 +128,7 @@ fn converse(server: &ServerProcess, case: &Case, way: Way) -> Result<(), String>
         Way::ByteByByte => {
             for byte in case.sent() {
                 if client.try_send([byte]).is_err() {
-                    break; // closed; whether it was to be, the comparison tells
+                    break; // closed; the comparison shows whether that is right
                 }
             }
             compare_all(&mut client, case)

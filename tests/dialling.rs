@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::client::Next;
 use common::names::own_loopback;
-use common::setup::each_is_told;
+use common::setup::each_learns_of_the_other;
 use common::{FakeNeighbour, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Runs of neighbours that we play.
@@ -21,7 +21,7 @@ fn warnings(server: &ServerProcess, about: &str) -> Vec<String> {
 
 #[test]
 fn a_link_connects_from_the_address_of_its_servers_peer_listen() {
-    each_is_told(own_loopback(2).into(), own_loopback(3).into());
+    each_learns_of_the_other(own_loopback(2).into(), own_loopback(3).into());
 }
 
 #[test]

@@ -285,7 +285,7 @@ fn certificates() -> (ServerTls, Authorities) {
     (server, Authorities::from_pem(pair.cert.pem().as_bytes()).expect("a certificate"))
 }
 
-/// What comes first, or why nothing does. The handshake is carried on meanwhile.
+/// What comes first, or why nothing does. The handshake is carried on while it waits.
 fn read_some(stream: &mut TlsStream<TcpStream>, into: &mut [u8]) -> std::io::Result<usize> {
     let begin = Instant::now();
     loop {

@@ -36,7 +36,7 @@ impl Example {
         limited(TcpStream::connect(self.address).expect("it listens"))
     }
 
-    /// Resident memory in bytes; 0 where the kernel does not tell.
+    /// Resident memory in bytes; 0 where the kernel does not say.
     fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.unwrap_or_default();
@@ -63,7 +63,7 @@ fn built() -> &'static Path {
         build.args(["build", "--quiet", "--manifest-path"]);
         build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
         build.env("CARGO_TARGET_DIR", profile.parent().expect("a folder"));
-        // What cargo tells this test of its package would make build scripts run once more (ring's do).
+        // The variables that cargo sets for this test would make build scripts run once more (ring's do).
         let of_the_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
         for (name, _) in std::env::vars_os() {
             if of_the_package.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
@@ -147,13 +147,13 @@ fn a_chat_member_that_never_reads_does_not_stop_the_others() {
     expect(&speaker, "bob: here\n");
     expect(&listener, "bob: here\n");
     let before = chat.resident_bytes();
-    let mut heard = BufReader::new(&listener);
+    let mut listening = BufReader::new(&listener);
     let mut own = BufReader::new(&speaker);
     // In portions, so that nobody who reads falls behind what the history keeps.
     for portion in 0..LINES / 100 {
         let lines: Vec<String> = (0..100).map(|nth| format!("line {portion}.{nth}")).collect();
         send(&speaker, lines.join("\n") + "\n");
-        for reader in [&mut heard, &mut own] {
+        for reader in [&mut listening, &mut own] {
             for line in &lines {
                 let mut got = String::new();
                 reader.read_line(&mut got).expect("a line");

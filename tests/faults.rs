@@ -26,7 +26,7 @@ fn a_suspended_server_catches_up_when_it_is_resumed() {
     tell(goloman, "before", 1);
     wait_for(&herd, "before", 1);
     hands.signal(Signal::STOP);
-    // Its kernel still takes connections and bytes; only the missing ACKs can tell.
+    // Its kernel still takes connections and bytes; only the missing ACKs can show it.
     goloman.wait_for_log("Link to Hands lost");
     for number in 2..200 {
         tell(goloman, "during", number);
@@ -60,7 +60,7 @@ struct Answered {
     sent_at: Instant,
 }
 
-/// What the clients of one storm have to tell.
+/// What the clients of one storm have seen.
 #[derive(Default)]
 struct Story {
     /// Each client's last answered update, and the greatest timestamp that it has sent.

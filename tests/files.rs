@@ -44,7 +44,7 @@ fn run_service(mut command: Command) {
     assert_eq!(status_of(&mut child.0), Some(0));
 }
 
-/// A folder of ours for certificates, and one for logs.
+/// A private folder for certificates, and one for logs.
 fn folders() -> (TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let (tls, logs) = (folder.path().join("tls"), folder.path().join("logs"));

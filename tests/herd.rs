@@ -412,7 +412,7 @@ fn an_update_that_was_just_answered_outlives_sigterm() {
     }
 }
 
-/// Tells each server a client of its own.
+/// Sends each server an IAMAT of a client of its own.
 fn tell_all(herd: &[ServerProcess], what: &str, expected: &mut Vec<(String, String)>) {
     for server in herd {
         let id = format!("{what}.{}", server.name);

@@ -249,7 +249,7 @@ fn an_api_key_from_a_pipe_is_kept_for_restarted_servers() {
     herd.wait_until_served();
     herd.kill_and_wait_for_another("Goloman");
     let log = std::fs::read_to_string(herd.setup.log_file("Goloman")).expect("a log");
-    assert!(!log.contains("sesame") && !log.contains("others can read"), "{log}");
+    assert!(!log.contains("sesame") && !log.contains("other users can read"), "{log}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn an_endless_message_is_not_read_indefinitely() {
 
 proptest! {
     #[test]
-    fn what_is_framed_in_any_way_comes_out(
+    fn a_message_framed_in_any_way_comes_out(
         body in prop::collection::vec(any::<u8>(), 0..BODY_LIMIT),
         framing in 0..3u8,
         sizes in prop::collection::vec(1..600usize, 1..20),

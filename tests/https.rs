@@ -88,7 +88,7 @@ fn a_kept_connection_that_dies_under_a_request_costs_one_fresh_one_and_a_resumed
         for radius in ["1", "2", "3"] {
             assert_eq!(client.whatsat("kiwi", radius, "20").status(), "OK");
         }
-        // The first connection twice, the second time in vain; then the second one.
+        // The first connection twice, the second time without an answer; then the second one.
         let seen: Vec<_> = service.requests().iter().map(|it| (it.connection, it.nth)).collect();
         assert_eq!(seen, [(1, 1), (1, 2), (2, 1), (2, 2)]);
         assert_eq!(service.resumed(), 1);

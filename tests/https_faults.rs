@@ -138,7 +138,7 @@ fn an_answer_cut_at_any_byte_is_refused() {
             for notified in [true, false] {
                 let answer = client.whatsat("kiwi", "1", "5");
                 let until_close = shape == 2 && notified && cut + BODY.len() >= length;
-                // Where the end of the body is the end of the stream, only what it says can tell.
+                // Where the end of the body is the end of the stream, only what it says can show it.
                 let whole_by_chance = until_close && answer.body.contains("is not JSON");
                 assert!(
                     answer.status() == "UNKNOWN_ERROR" || whole_by_chance,

@@ -55,7 +55,7 @@ const AFTER_A_PAUSE: Twice =
     |answer| vec![Act::Send(answer.clone()), Act::Pause(PAUSE), Act::Send(answer)];
 /// The rest of the second one comes when there is another request.
 const ONE_AND_A_HALF: Twice = |answer| vec![Act::AndHalf(answer.clone(), answer)];
-/// The same with another answer, which nothing tells from one that was asked for.
+/// The same with another answer, which nothing distinguishes from one that was asked for.
 const ONE_AND_HALF_ANOTHER: Twice = |answer| {
     let another = String::from_utf8_lossy(&answer).replace("\"x\": ", "\"y\": ");
     vec![Act::AndHalf(answer, another.into_bytes())]
@@ -172,7 +172,7 @@ fn unread_bytes_on_an_idle_connection_do_not_answer_the_next_query() {
     wait_until(LIMIT, "the surplus is sent", || service.acts() == 3);
     server.signal(Signal::CONT);
     assert_eq!(second[0].answer().results(), ["10.001"]);
-    assert_eq!(service.requests().len(), 2, "the request was not sent in vain");
+    assert_eq!(service.requests().len(), 2, "the request was answered");
 }
 
 #[test]

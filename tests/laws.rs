@@ -209,7 +209,7 @@ proptest! {
     }
 
     #[test]
-    fn a_table_depends_on_what_it_was_told_and_not_on_the_order(
+    fn a_table_depends_on_its_updates_and_not_on_their_order(
         updates in prop::collection::vec(fact(), 0..40),
         order in any::<u64>(),
         routes in prop::collection::vec(0u16..3, 40),

@@ -445,7 +445,7 @@ fn a_feed_is_rewritten_once_dead_records_outweigh_live_ones_and_sixty_four() {
     assert_eq!(feed.end(), Seq(76));
 }
 
-/// A neighbour that tells the core.
+/// A neighbour that sends the core updates.
 struct Teller {
     inbound: Peer,
 }
@@ -559,7 +559,7 @@ fn a_hello_ends_the_pause_of_the_link_to_its_sender() {
     assert!(bench.at(now).is_empty());
     let (_, _) = Teller::hello(&mut bench, 0xcc);
     let first = std::iter::from_fn(|| bench.herd.poll_output());
-    assert_eq!(first.collect::<Vec<_>>(), [Output::Dial(link)], "of A nothing was heard");
+    assert_eq!(first.collect::<Vec<_>>(), [Output::Dial(link)], "A has sent nothing");
     // It can't be reached all the same. Its next HELLOs don't make us dial without a pause, be they of
     // the same run or of others.
     fail(&mut bench);
@@ -637,7 +637,7 @@ fn an_attempt_from_before_the_neighbour_was_up_is_abandoned_at_its_hello() {
     Teller::hello(&mut bench, 0xcd);
     let outputs = bench.at(1_000);
     assert_eq!(outputs[..], [Output::CloseLink(link), Output::Dial(link)]);
-    // The new attempt is not given up for the next HELLO.
+    // The next HELLO does not cancel the new attempt.
     bench.now = 1_050;
     Teller::hello(&mut bench, 0xce);
     assert!(bench.at(1_050).is_empty());
@@ -658,7 +658,7 @@ fn a_hello_of_another_epoch_makes_the_link_send_a_mark() {
     Teller::hello(&mut bench, 0xcd);
     assert_eq!(bench.says(1), ["MARK 0"]);
     bench.herd.link_closed(link, moment(0), &mut bench.said);
-    assert_eq!(bench.at(0), [Output::Dial(link)], "its new run has been heard of");
+    assert_eq!(bench.at(0), [Output::Dial(link)], "its new run is known");
 }
 
 #[test]
@@ -855,7 +855,7 @@ fn a_further_address_is_tried_without_a_pause_and_with_its_own_time_out() {
             bench.connected(0);
         }
         bench.herd.link_tries_again(link, moment(now));
-        assert!(bench.at(now).is_empty(), "the outside knows what to do");
+        assert!(bench.at(now).is_empty(), "the event loop knows what to do");
         assert!(bench.herd.link_is_dialling(link));
         assert!(bench.herd.link_is_being_made(link));
     }
@@ -877,7 +877,7 @@ fn the_ack_time_out_starts_at_the_first_unacknowledged_mark() {
     assert!(bench.herd.link_has_pending(NeighbourId(0)), "a beat is due");
     assert_eq!(bench.says(0), ["MARK 0"]);
     assert!(!bench.herd.link_has_pending(NeighbourId(0)));
-    // It is beaten on, unanswered, and given up three heartbeats after the first beat.
+    // The server sends beats on it, unanswered, and closes it three heartbeats after the first one.
     for beat in [2 * HEARTBEAT, 3 * HEARTBEAT, 4 * HEARTBEAT - 1] {
         assert!(bench.at(beat).is_empty());
         bench.says(0);

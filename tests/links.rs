@@ -182,8 +182,8 @@ fn without_refill_a_link_begins_at_the_end_of_the_feed() {
     tell(&goloman, "missed", "10");
     let mut link = hands.greet_empty(FIRST_RUN);
     assert_eq!(link.until_mark().0, [""; 0]);
-    tell(&goloman, "heard", "11");
-    assert_eq!(ids(&link.until_updates(1).0), ["heard"]);
+    tell(&goloman, "received", "11");
+    assert_eq!(ids(&link.until_updates(1).0), ["received"]);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn sigterm_does_not_wait_indefinitely() {
 
 // The accepting side.
 
-/// Sends the server an update over a link of ours; returns the answer to the mark.
+/// Sends the server an update over a link of this test; returns the answer to the mark.
 fn inward_update(inward: &mut Client, id: &str, mark: u64) -> String {
     inward.ask(&format!("UPDATELOC {id} +1.0+2.0 10 Hands +0.000000001\nMARK {mark}"))
 }

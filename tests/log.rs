@@ -157,7 +157,7 @@ fn an_unknown_level_or_target_is_refused_with_what_was_probably_meant() {
 }
 
 #[test]
-fn what_check_prints_of_the_log_means_the_same() {
+fn the_output_of_check_for_the_log_means_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("herd.toml");
     let log = "[log]\nlevel = \"error\"\nlevels = { tls = \"debug\" }\noutputs = [\"stderr\", \"file\"]\n\

@@ -1,4 +1,4 @@
-//! Claim: nobody outside can fill the log at `--log-level warning`, whatever they do and however often: one record
+//! Claim: no client or neighbour can fill the log at `--log-level warning`, whatever they do and however often: one record
 //! per second and kind, and all that was suppressed is counted. At INFO every refused line has its record.
 
 mod common;

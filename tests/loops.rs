@@ -20,9 +20,9 @@ fn an_update_sent_to_one_loop_reaches_all() {
     let mut crowd = crowd(&server);
     tell(&mut crowd, 1);
     wait_until_known(&mut crowd, 1);
-    for sibling in ["Goloman/2", "Goloman/3"] {
-        server.wait_for_log(&format!("Received from {sibling}: UPDATELOC client."));
-        server.wait_for_log(&format!("location at +1.0+2.0 to {sibling}."));
+    for worker in ["Goloman/2", "Goloman/3"] {
+        server.wait_for_log(&format!("Received from {worker}: UPDATELOC client."));
+        server.wait_for_log(&format!("location at +1.0+2.0 to {worker}."));
     }
     assert!(server.stop().success());
 }
@@ -130,7 +130,7 @@ fn crowd(server: &ServerProcess) -> Vec<Client> {
     (0..CROWD).map(|_| server.client()).collect()
 }
 
-/// Each client tells where it is.
+/// Each client sends its location.
 fn tell(crowd: &mut [Client], timestamp: u32) {
     for (place, client) in crowd.iter_mut().enumerate() {
         let place = format!("client.{place} +1.0+2.0 {timestamp}");

@@ -45,7 +45,7 @@ struct Server {
     now: Duration,
 }
 
-/// The connection by which `from` tells `to`.
+/// The connection by which `from` sends to `to`.
 #[derive(Clone, Debug)]
 struct Wire {
     from: usize,

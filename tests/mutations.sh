@@ -15,7 +15,7 @@ which=${1:-}
 # Always the same folder, so that the next run finds what this one has built. Not `target` itself: tests run the binary
 # that lies there, and would run a broken one.
 export CARGO_TARGET_DIR="$PWD/target/mutations-loop"
-original="$CARGO_TARGET_DIR/original" # work may go on meanwhile
+original="$CARGO_TARGET_DIR/original" # the sources may change during a run
 copy="$CARGO_TARGET_DIR/copy"
 said="$CARGO_TARGET_DIR/said"
 rm -rf "$original" "$copy"

@@ -58,7 +58,7 @@ fn without_refill_a_reconnected_neighbour_receives_new_updates() {
     let log = goloman.log();
     let (before, behind) = log.split_once("missed updates from Hands").expect("just seen");
     assert!(!behind.contains("Dialling Hands"), "{behind}");
-    assert!(before.contains("Hands is connected, and tells"), "{before}");
+    assert!(before.contains("Hands is connected, and sends"), "{before}");
     let known = goloman.client().ask("IAMAT kiwi +1.0+2.0 10");
     wait_until(LIMIT, "Hands knows", || hands.client().ask("WHATSAT kiwi 1 0") == known);
 }
@@ -178,7 +178,7 @@ fn duplicate_server_names_are_reported_by_their_neighbour() {
     goloman.wait_for_log("WARNING: Two servers or more call themselves Hands");
     let log = goloman.log();
     let record = log.lines().find(|record| record.contains("Two servers")).expect("just seen");
-    assert!(record.contains("127.0.0.1:"), "it tells from where: {record}");
+    assert!(record.contains("127.0.0.1:"), "it names the address: {record}");
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn loops_and_servers_of_one_configuration_cause_no_warnings() {
     for (server, other) in [(&goloman, "Hands"), (&hands, "Goloman")] {
         server.wait_for_log(&format!("Received from {other}: SETTINGS course 1000000 300000"));
         let own = if other == "Hands" { "Goloman" } else { "Hands" };
-        for sibling in [2, 3] {
-            server.wait_for_log(&format!("Received from {own}/{sibling}: SETTINGS course"));
+        for worker in [2, 3] {
+            server.wait_for_log(&format!("Received from {own}/{worker}: SETTINGS course"));
         }
     }
     std::thread::sleep(Duration::from_millis(500)); // Several heartbeats.

@@ -88,7 +88,7 @@ fn a_neighbour_that_sent_during_a_suspension_is_not_declared_dead() {
     peer.send("MARK 1\n");
     pause.end_after(Duration::from_secs(4)); // Three heartbeats, and one more.
     assert_eq!(peer.line(), "ACK 1");
-    // A link that is given up is closed; one that is not goes on with its next MARK.
+    // A lost link is closed; another one goes on with its next MARK.
     link.until_mark();
     let log = server.log();
     assert!(!log.contains(" lost: ") && !log.contains("said nothing for"), "{log}");
@@ -147,7 +147,7 @@ impl Pause<'_> {
         Pause { server, begin: Instant::now() }
     }
 
-    /// Lets it go on once a deadline of this length has passed meanwhile.
+    /// Lets it go on once a deadline of this length has passed during it.
     fn end_after(self, deadline: Duration) {
         let end = deadline + Duration::from_millis(200);
         std::thread::sleep(end.saturating_sub(self.begin.elapsed()));

@@ -159,7 +159,7 @@ fn a_place_is_found_at_its_own_point_with_radius_0() {
 /// How long the two take for which a client waits:
 /// `cargo test --release --test places -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement, which tells something in release only"]
+#[ignore = "a measurement, which means something in release only"]
 fn measure_unpacking_and_queries() {
     let now = std::time::Instant::now;
     for _ in 0..5 {

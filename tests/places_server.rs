@@ -48,12 +48,12 @@ fn the_herd_asks_the_service_that_runs_beside_it() {
     let log =
         || std::fs::read_to_string(setup.folder.path().join("Places_log.txt")).unwrap_or_default();
     let request = format!("GET /maps/api/place/nearbysearch/json?{AROUND}\n");
-    wait_until(LIMIT, "the service's log tells of it", || log().contains(&request));
+    wait_until(LIMIT, "the service's log records it", || log().contains(&request));
     herd.signal(rustix::process::Signal::TERM);
     assert!(herd.wait().success());
 }
 
-/// What it is asked for it tells, and a client can't tell which of the two APIs was asked.
+/// It answers what it is asked for, and a client can't see which of the two APIs was asked.
 #[test]
 fn the_new_api_answers_the_fields_that_are_asked_for_and_clients_read_the_same_from_both() {
     let service = PlacesServer::start();

@@ -240,7 +240,7 @@ fn a_resume_makes_its_address_the_first_one_from_then_on() {
 }
 
 #[test]
-fn what_a_replaced_dial_reports_is_ignored() {
+fn reports_of_a_replaced_dial_are_ignored() {
     let mut world = World::new("1.1.1.1:9");
     let first = world.dial();
     world.pass(15_000);

@@ -245,7 +245,7 @@ fn panics_have_their_reason_on_the_line_above() {
     assert!(found.is_empty(), "without a comment that shows why it can't fail:\n{found}");
 }
 
-/// Somebody outside may cause a warning at will, and fill the disk. One that they cannot cause has its reason.
+/// A client or a neighbour may cause a warning at will, and fill the disk. One that they cannot cause has its reason.
 #[test]
 fn warnings_are_rate_limited_or_have_a_reason_on_the_line_above() {
     let direct = pattern(r"\b(log::)?(warn|error)!\(");
@@ -422,7 +422,7 @@ fn each_trap_has_a_patch_and_each_patch_a_trap_and_a_test() {
         let mut lines = text.lines();
         let trap = lines.next().and_then(|line| line.strip_prefix("Trap: ")).unwrap_or_default();
         let test = lines.next().and_then(|line| line.strip_prefix("Test: ")).unwrap_or_default();
-        // Of what the page does not tell, the patch tells itself.
+        // A trap that the page does not name is explained in the patch itself.
         if !traps.contains(&trap) && !trap.starts_with("- : ") {
             _ = writeln!(found, "{}: no trap of the page: {trap:?}", path.display());
         }

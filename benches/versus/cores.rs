@@ -1,5 +1,5 @@
 //! Which core runs what, how many descriptors there are, and what a process has used: CPU time
-//! and memory, as the kernel tells them under `/proc`.
+//! and memory, as the kernel reports them under `/proc`.
 
 use std::fs;
 use std::time::Duration;

@@ -187,7 +187,7 @@ fn play(listener: TcpListener) -> Receiver<(usize, Instant)> {
         for stream in listener.incoming().flatten() {
             let sender = sender.clone();
             thread::spawn(move || {
-                if let Err(error) = hear(&stream, &sender)
+                if let Err(error) = read_updates(&stream, &sender)
                     && error.kind() != ErrorKind::ConnectionReset
                 {
                     eprintln!("the played neighbour: {error}");
@@ -198,8 +198,8 @@ fn play(listener: TcpListener) -> Receiver<(usize, Instant)> {
     receiver
 }
 
-/// Reads what a server tells, and answers what keeps a link up.
-fn hear(mut stream: &TcpStream, sender: &Sender<(usize, Instant)>) -> std::io::Result<()> {
+/// Reads what a server sends, and answers what keeps a link up.
+fn read_updates(mut stream: &TcpStream, sender: &Sender<(usize, Instant)>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let mut line = String::new();

@@ -95,7 +95,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
     _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");
 }
 
-/// Colours that most eyes can tell apart (Okabe and Ito).
+/// Colours that most eyes can distinguish (Okabe and Ito).
 fn colour(index: usize) -> &'static str {
     const COLOURS: [&str; 9] = [
         "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#999999", "#000000",

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_said_once_then_at_growing_intervals_and_when_it_is_over() {
+    fn a_problem_is_reported_once_then_at_growing_intervals_and_when_it_is_over() {
         let mut problem = LastingProblem::new(Duration::ZERO);
         assert_eq!(problem.is_over(at(0)), None);
         assert_eq!(reported(&mut problem, 5, 1_000), [5, 65, 185, 425, 905]);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_soon_is_not_said_at_all() {
+    fn a_problem_that_is_over_soon_is_not_reported() {
         let mut problem = LastingProblem::new(at(3));
         assert!(reported(&mut problem, 10, 13).is_empty());
         assert_eq!(problem.is_over(at(13)), None);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_is_not_said_each_time_and_said_at_once_after_a_pause() {
+    fn a_problem_that_comes_and_goes_is_not_reported_each_time_but_at_once_after_a_pause() {
         let mut problem = LastingProblem::new(Duration::ZERO);
         let mut records = 0;
         for second in (0..86_400).step_by(4) {

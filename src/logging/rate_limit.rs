@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_said_once_a_second_and_every_event_is_counted() {
+    fn a_flood_is_reported_once_a_second_and_every_event_is_counted() {
         let mut limiter = RateLimiter::default();
         let mut reported = Vec::new();
         for time in 0..2_500 {

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_reads_is_dropped_and_counted_behind_what_was_kept() {
+    fn messages_that_nobody_reads_are_dropped_and_counted_behind_the_kept_ones() {
         let mut queue = StderrQueue::new();
         let message = vec![b'x'; STDERR_QUEUE_BYTES / 4];
         for _ in 0..7 {

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_disk_cannot_follow_is_dropped_and_counted() {
+    fn records_that_the_disk_cannot_follow_are_dropped_and_counted() {
         let (writer, permit, seen) = slow_disk();
         let line = vec![b'x'; LOG_QUEUE_BYTES / 2 - 1];
         let piece = [line, b"\n".to_vec()].concat();

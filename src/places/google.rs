@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_service_refuses_keeps_its_status() {
+    fn an_error_of_the_service_keeps_its_status() {
         let denied = r#"{"results": [], "status": "REQUEST_DENIED", "error_message": "No."}"#;
         let refusal = Some(failed("REQUEST_DENIED", "No."));
         let passed_on = Some(format!("{denied}\n\n"));

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_a_record_is_told_from_a_whole_one_however_it_is_cut() {
+    fn a_part_of_a_record_is_distinguished_from_a_whole_one_however_it_is_cut() {
         let records = b"\x17\x03\x03\x00\x02ab\x15\x03\x03\x00\x00\x16\x03\x01\x01\x00";
         let records = [&records[..], &[b'x'; 256]].concat();
         let whole_at = [0, 7, 12, records.len()];

@@ -54,7 +54,7 @@ fn a_read_ends_although_records_without_plaintext_go_on() {
 }
 
 #[test]
-fn what_helps_is_named_as_the_caller_names_it() {
+fn remedies_are_named_as_the_caller_names_them() {
     let remedies = Remedies { authorities: "the file of --ca", address: "--url" };
     let other = Other { name: "localhost".to_owned(), remedies };
     let text_of = |reason: CertificateError| {

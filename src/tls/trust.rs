@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rsa_key_has_no_length_and_nothing_is_read_past_an_end() {
+    fn a_key_that_is_not_rsa_has_no_length_and_nothing_is_read_past_an_end() {
         let whole = key_info(&[0x80; 128]);
         for length in 0..whole.len() {
             assert_eq!(rsa_bits(&whole[..length]), None);

@@ -15,7 +15,7 @@ pub struct Herd {
     pub child: Child,
     said: Arc<Mutex<String>>,
     pub setup: Setup,
-    /// Children that were seen: they are killed at the end, whoever their parent is by then.
+    /// Children that were seen: they are killed at the end, although their parent may be another process by then.
     seen: Mutex<Vec<u32>>,
 }
 

@@ -24,7 +24,7 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts the command and waits for the line that tells where it listens.
+    /// Starts the command and waits for the line that says where it listens.
     pub fn spawn(mut command: Command, name: &str, log_file: PathBuf) -> ServerProcess {
         let mut child = command
             .stdin(Stdio::null())
@@ -161,7 +161,7 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a process that this test started.
 pub fn send_signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
     kill_process(pid, signal).expect("the process is ours and runs");

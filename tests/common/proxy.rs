@@ -57,7 +57,7 @@ impl Proxy {
         self.state.store(FROZEN, Ordering::SeqCst);
     }
 
-    /// Lets nothing more through on the connections that there are, and tells nobody: a firewall that was
+    /// Lets nothing more through on the connections that there are, and closes none of them: a firewall that was
     /// restarted. New ones pass.
     pub fn forget(&self) {
         self.forgets.fetch_add(1, Ordering::SeqCst);

@@ -211,7 +211,7 @@ impl Setup {
 
 /// Two servers of one host, whose neighbours' ports are at these addresses, learn what the other receives, and refuse
 /// nobody.
-pub fn each_is_told(goloman: IpAddr, hands: IpAddr) {
+pub fn each_learns_of_the_other(goloman: IpAddr, hands: IpAddr) {
     let mut setup = Setup::star(&["Hands"]).heartbeat("1s");
     setup.move_peers("Goloman", goloman);
     setup.move_peers("Hands", hands);

@@ -168,7 +168,7 @@ fn a_refusal_is_final() {
 }
 
 #[test]
-fn what_has_come_of_a_request_is_counted_and_shown_to_nobody() {
+fn received_bytes_of_a_request_are_counted_and_not_printed() {
     let mut reader = RequestReader::new();
     for text in
         ["GET /?key=s3cret HTTP/1.1\r\nContent-Length: 20\r\nHost: a\r\n", "\r\nmore s3cret"]

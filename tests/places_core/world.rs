@@ -211,7 +211,7 @@ impl World {
         self.fetch();
     }
 
-    /// An address is dialled in vain: its handshake fails, or it can't be connected to.
+    /// A dial of an address fails: its handshake fails, or it can't be connected to.
     pub fn attempt_fails(&mut self, dial: &Dial, to: &str, in_handshake: bool, reason: &str) {
         let to = address(to);
         self.event(dial, DialEvent::Connecting(to));
@@ -256,7 +256,7 @@ impl World {
         service
     }
 
-    /// The loop has room for a request on a kept connection, as it was asked to tell.
+    /// The loop has room for a request on a kept connection, as it was asked to report.
     pub fn fills(&mut self, service: &mut Service) -> Next {
         let is_fill = |command: &mut Command<Message>| matches!(command, Command::Fill(id) if *id == service.id);
         assert_eq!(self.commands.extract_if(.., is_fill).count(), 1, "it was chosen");

@@ -105,7 +105,7 @@ pub fn check_sent(
     bytes: &[u8],
 ) -> Result<(), Wrong> {
     let end = server.herd.table().end().0;
-    let mut tells = false;
+    let mut sends = false;
     let mut marked = None;
     for line in bytes.split(|&byte| byte == b'\n') {
         let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
@@ -118,7 +118,7 @@ pub fn check_sent(
         }
         match fields[..] {
             [b"UPDATELOC", id, ..] => {
-                tells = true;
+                sends = true;
                 let source = server.shadow.table.get(id).and_then(|(_, source)| *source);
                 if source == Some(to) {
                     return Err(format!("what it said: {}", line.escape_ascii()));
@@ -136,7 +136,7 @@ pub fn check_sent(
         }
     }
     let is_all = !server.herd.link_has_pending(neighbour);
-    if is_all && tells && marked != Some(end) {
+    if is_all && sends && marked != Some(end) {
         return Err(format!("MARK {marked:?} behind all up to {end}"));
     }
     Ok(())

@@ -53,7 +53,7 @@ fn an_update_crosses_each_link_once_and_comes_back_by_none() {
     for (shape, edges) in scale::shapes(20) {
         let (servers, links) = (20, edges.len());
         let cost = scale::measure(servers, edges).expect(shape);
-        // By a tree each server but one hears of it. Another link is crossed once, or from both sides
+        // By a tree each server but one receives it. Another link is crossed once, or from both sides
         // while the update is on its way.
         let (least, most) = (servers - 1, 2 * links - (servers - 1));
         for copies in [cost.copies, cost.crowd_copies] {

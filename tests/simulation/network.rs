@@ -35,9 +35,9 @@ pub struct Wire {
     pub is_open: [bool; 2],
     /// When the last bytes arrive, each way: TCP keeps their order.
     pub arrival: [u64; 2],
-    /// The acceptor has heard a later HELLO of the same neighbour, and closes it soon.
+    /// The acceptor has received a later HELLO of the same neighbour, and closes it soon.
     pub is_replaced: bool,
-    /// When the acceptor last heard a line.
+    /// When the acceptor last received a line.
     last_read_at: u64,
     /// Whether the dialler still owes its settings.
     owes_settings: bool,
@@ -80,7 +80,7 @@ impl Network {
         !self.open(from, to, OUT).is_empty()
     }
 
-    /// The wires from one to the other on which the acceptor has heard a HELLO, and none later on another.
+    /// The wires from one to the other on which the acceptor has received a HELLO, and none later on another.
     pub fn identified(&self, from: usize, to: usize) -> Vec<u64> {
         let is_identified = |id: &u64| {
             let wire = &self.wires[id];
@@ -89,10 +89,10 @@ impl Network {
         self.open(from, to, BACK).into_iter().filter(is_identified).collect()
     }
 
-    /// When the acceptor last heard a line on such a wire, if that was before a time.
-    pub fn heard_before(&self, from: usize, to: usize, time: u64) -> Option<u64> {
-        let heard = self.identified(from, to).into_iter().map(|id| self.wires[&id].last_read_at);
-        heard.filter(|at| *at < time).min()
+    /// When the acceptor last received a line on such a wire, if that was before a time.
+    pub fn received_before(&self, from: usize, to: usize, time: u64) -> Option<u64> {
+        let received = self.identified(from, to).into_iter().map(|id| self.wires[&id].last_read_at);
+        received.filter(|at| *at < time).min()
     }
 
     fn insert(&mut self, id: u64, wire: Wire) {
@@ -172,7 +172,7 @@ impl World<'_> {
         let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(()) };
         let owes_settings = &mut wire.owes_settings;
         judge::check_sent(&self.servers[from], neighbour, (to, run), owes_settings, &out)
-            .map_err(|wrong| format!("server {from} tells {to} {wrong}"))?;
+            .map_err(|wrong| format!("server {from} sends {to} {wrong}"))?;
         if out.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"MARK ")) {
             self.servers[from].watch[usize::from(neighbour.0)].marked(self.now);
         }
@@ -275,7 +275,7 @@ impl World<'_> {
         let is_identified = matches!(wire.inbound, Peer::Identified { .. });
         self.send(id, BACK, &answer);
         if is_identified && !was_identified {
-            self.heard_hello(to, from, epoch(from, run).0, Some(id))?;
+            self.received_hello(to, from, epoch(from, run).0, Some(id))?;
         }
         Ok(outcome)
     }
@@ -343,7 +343,7 @@ impl World<'_> {
         self.settle(to)
     }
 
-    /// An end tells its core that a connection has gone.
+    /// An end reports to its core that a connection has gone.
     fn left(&mut self, id: u64, end: usize) {
         let Some(wire) = self.network.wires.get(&id) else { return };
         let (from, to, inbound) = (wire.from, wire.to, wire.inbound);

@@ -98,12 +98,12 @@ pub struct Shadow {
     pub wrong: Option<String>,
     /// Whether a link begins with all that is known.
     pub refills: bool,
-    /// Who tells at the moment.
+    /// The server that sends now.
     pub source: Source,
     pub is_filled: bool,
     /// Updates that went out to neighbours.
     pub sent: u64,
-    /// Links that were given up, and neighbours that were sent away for their silence.
+    /// Links that were lost, and neighbours that were disconnected for their silence.
     pub links_lost: u64,
     /// Why the last one was.
     pub reason: &'static str,
@@ -124,7 +124,7 @@ impl Observer for Shadow {
                 self.reason = reason;
             }
             Event::LinkUp { behind, .. } if !self.refills && behind > 0 => {
-                self.fail(format!("tells {behind} changes that were before the link"));
+                self.fail(format!("sends {behind} changes that were before the link"));
             }
             Event::AnswerRejected { line, neighbour } => {
                 self.fail(format!("{neighbour:?} answered {}", line.escape_ascii()));

@@ -7,7 +7,7 @@ use crate::world::{World, Wrong};
 
 /// Updates sent one after the other, each to another server.
 const UPDATES: usize = 20;
-/// Clients that tell in one moment.
+/// Clients that send at one time.
 const CROWD: usize = 1_000;
 /// Longest time that bytes are under way, in milliseconds. The shortest is 0; the mean is half of it.
 pub const DELAY: u64 = 20;
@@ -92,7 +92,7 @@ pub fn measure(servers: usize, edges: Edges) -> Result<Cost, Wrong> {
     })
 }
 
-/// Tells an update at one server, and returns after how many milliseconds it is at all.
+/// Sends an update to one server, and returns after how many milliseconds all have it.
 fn spread(world: &mut World<'_>, at: usize, id: &str) -> Result<u64, Wrong> {
     let begin = world.now;
     let text = format!("{id} +34.068930-118.445127 1000.5");
@@ -102,7 +102,7 @@ fn spread(world: &mut World<'_>, at: usize, id: &str) -> Result<u64, Wrong> {
         world.run_until(world.now + 1)?;
         missing.retain(|&server| world.servers[server].herd.table().get(id.as_bytes()).is_none());
         if world.now > begin + 1_000_000 {
-            return Err(format!("{} servers don't hear of it", missing.len()));
+            return Err(format!("{} servers don't receive it", missing.len()));
         }
     }
     let took = world.now - begin;

@@ -11,7 +11,7 @@ pub struct Schedule {
     pub seed: u64,
     pub servers: usize,
     pub edges: Vec<(usize, usize)>,
-    /// Clients that tell, a crowd not counted.
+    /// Clients that send, a crowd not counted.
     pub clients: usize,
     /// Clients that a table holds.
     pub bound: usize,

@@ -50,7 +50,7 @@ impl Watch {
         }
         (self.is_acked, self.grown) = (false, self.grown + 1);
         self.dials.push(now);
-        // Of two dials one may follow at once; three in vain take the first one's pause at least.
+        // Of two dials one may follow at once; three that fail take the first one's pause at least.
         if let [.., first, _, third] = self.dials[..] {
             let pause = (50 << (self.grown - 3).min(10)).min(2_500);
             if third < first + pause {
@@ -70,11 +70,11 @@ impl Watch {
         self.owed_since.get_or_insert(now);
     }
 
-    /// The link is given up, for a reason that must be true.
+    /// The link is lost, for a reason that must be true.
     pub fn links_lost(&self, now: u64, patience: u64, reason: &str) -> Result<(), Wrong> {
         let at = self.acked_at.max(self.up_at);
         let is_true = !reason.contains("acknowledged nothing") || now >= at + patience;
-        if is_true { Ok(()) } else { Err(format!("gives a link up: {reason}, but at {at} ms")) }
+        if is_true { Ok(()) } else { Err(format!("closes a link: {reason}, but at {at} ms")) }
     }
 
     pub fn acknowledged(&mut self, now: u64) {
@@ -108,7 +108,7 @@ impl Watch {
 impl World<'_> {
     /// A server has accepted the HELLO of a neighbour, or of who calls itself so: the former connection is
     /// closed, and our link to it need not wait.
-    pub fn heard_hello(
+    pub fn received_hello(
         &mut self,
         server: usize,
         from: usize,
@@ -163,7 +163,7 @@ impl World<'_> {
         if outcome != Outcome::Continue || !answer.starts_with(b"RESUME 0 0 ") {
             return Err(format!("{hello} is answered {}", answer.escape_ascii()));
         }
-        self.heard_hello(server, name, epoch, None)?;
+        self.received_hello(server, name, epoch, None)?;
         if leaves {
             self.servers[server].herd.peer_closed(inbound);
         } else {
@@ -174,7 +174,7 @@ impl World<'_> {
         self.settle(server)
     }
 
-    /// Who was silent for three heartbeats was sent away, and is not heard any more.
+    /// A peer that was silent for three heartbeats was disconnected, and nothing of it is handled any more.
     pub fn late(&mut self, server: usize, run: u64, mut inbound: Peer) -> Result<(), Wrong> {
         let Server { run: present, is_down, paused_until, .. } = self.servers[server];
         // A server that stood still first handles what has arrived in that time, and that is no silence.
@@ -183,7 +183,9 @@ impl World<'_> {
         }
         match self.say(server, &mut inbound, "MARK 7") {
             (Outcome::Close, answer) if answer.is_empty() => self.settle(server),
-            other => Err(format!("server {server} still hears who was silent: {other:?}")),
+            other => Err(format!(
+                "server {server} still handles lines of a peer that was silent: {other:?}"
+            )),
         }
     }
 
@@ -208,16 +210,18 @@ impl World<'_> {
                 return Err(format!("server {number} waits for an ACK of {other} since {at} ms"));
             }
             let silent =
-                self.network.heard_before(other, number, self.now.saturating_sub(patience));
+                self.network.received_before(other, number, self.now.saturating_sub(patience));
             if let Some(at) = silent {
-                return Err(format!("server {number} has heard nothing of {other} since {at} ms"));
+                return Err(format!(
+                    "server {number} has received nothing of {other} since {at} ms"
+                ));
             }
         }
         Ok(())
     }
 
     /// Nobody is missing when a server says that it is filled: each neighbour that is linked has marked.
-    pub fn check_filled(&mut self, number: usize) -> Result<(), Wrong> {
+    pub fn check_in_sync(&mut self, number: usize) -> Result<(), Wrong> {
         let server = &mut self.servers[number];
         if !server.shadow.is_filled || std::mem::replace(&mut server.was_filled, true) {
             return Ok(());

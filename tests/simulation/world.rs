@@ -157,7 +157,7 @@ impl<'s> World<'s> {
             return Err(format!("{} updates still circle", self.report.updates_sent - before));
         }
         if links != self.links_given_up() {
-            return Err("links are given up without a reason".to_owned());
+            return Err("links are lost without a reason".to_owned());
         }
         self.judge(&expected)?;
         Ok(self.report)
@@ -298,7 +298,7 @@ impl<'s> World<'s> {
             check_table(&self.servers[number], &self.facts)
                 .map_err(|wrong| format!("server {number}: {wrong}"))?;
         }
-        self.check_filled(number)?;
+        self.check_in_sync(number)?;
         let server = &mut self.servers[number];
         let at = server
             .herd
@@ -343,7 +343,7 @@ impl<'s> World<'s> {
         self.due.push(Reverse((at, number, due)));
     }
 
-    /// The next of the numbers that tell events, and wires, apart.
+    /// The next of the numbers that distinguish events, and wires.
     pub fn number(&mut self) -> u64 {
         self.last += 1;
         self.last

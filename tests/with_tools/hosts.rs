@@ -15,7 +15,7 @@ pub fn a_pulled_cable_is_noticed_and_missed_updates_are_sent() -> Outcome {
 
     // The host in the middle is cut off: no FIN, no reset.
     hosts.cable(1, "down");
-    wait_until(LIMIT, "the link is given up", || servers[0].log().contains("Link to H2 lost"));
+    wait_until(LIMIT, "the link is lost", || servers[0].log().contains("Link to H2 lost"));
     hosts.say(0, "IAMAT kiwi +1.0-2.0 2");
     hosts.say(2, "IAMAT plum +3.0-4.0 2");
     hosts.say(1, "IAMAT pear +5.0-6.0 2");

@@ -86,7 +86,7 @@ pub fn requests_in_one_segment_are_answered_in_order_and_nonsense_is_refused() -
     Ok(())
 }
 
-pub fn what_is_no_tls_is_disconnected_and_costs_nobody_anything() -> Outcome {
+pub fn a_connection_without_tls_is_closed_and_costs_nobody_anything() -> Outcome {
     let service = PlacesServer::start();
     let address = ([127, 0, 0, 1], service.port).into();
     let mut plain = Client::connect(address);

@@ -31,7 +31,7 @@ pub fn a_signal_mask_that_is_inherited_blocks_nothing() -> Outcome {
     Ok(())
 }
 
-pub fn signals_that_the_parent_ignored_are_heard_but_for_sighup() -> Outcome {
+pub fn signals_that_the_parent_ignored_are_handled_but_for_sighup() -> Outcome {
     let ignore = "--ignore-signal=TERM,INT,HUP,CHLD,USR1,XFSZ";
     env_knows(ignore)?;
     let setup = Herd::small_setup();

@@ -308,7 +308,7 @@ impl Shell {
         self.with_ports(text, |readme, _| readme.to_string(), |_, here| here.to_string())
     }
 
-    /// With the README's ports in place of ours.
+    /// With the README's ports in place of the test's.
     fn as_in_readme(&self, text: &str) -> String {
         self.with_ports(text, |_, here| here.to_string(), |readme, _| readme.to_string())
     }

@@ -212,7 +212,7 @@ fn the_last_address_has_all_the_time_and_one_before_it_a_short_time() {
 }
 
 #[test]
-fn nothing_is_heard_of_a_dial_that_was_cancelled() {
+fn a_cancelled_dial_reports_nothing() {
     let (_all, [here]) = listeners();
     let mut parts = Parts::new();
     parts.dial(Dial::new(Ticket(1), Target::Address(here)));

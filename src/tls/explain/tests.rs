@@ -137,7 +137,7 @@ fn sources() -> Vec<PathBuf> {
 }
 
 #[test]
-fn times_names_and_keys_are_told() {
+fn times_names_and_keys_are_named() {
     let text_of = |reason: CertificateError| words(&reason.into(), "localhost");
     let expired = text_of(CertificateError::ExpiredContext {
         time: time(1_700_000_000),
