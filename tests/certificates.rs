@@ -184,9 +184,9 @@ fn a_service_without_a_common_protocol_is_reported() {
     config.alpn_protocols = vec![b"h2".to_vec()];
     TlsServer::tls(config).fails(
         &trusted.pem(),
-        "localhost ended TLS: it does not speak our protocol over TLS (ALPN)",
+        "localhost ended TLS: it does not support our protocol over TLS (ALPN)",
     );
-    let no_tls = "TLS with localhost failed: what came is no TLS; does the other side speak something else at this port?";
+    let no_tls = "TLS with localhost failed: what came is no TLS; does the other side use another protocol at this port?";
     for said in ["HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "SSH-2.0-OpenSSH_9.6\r\n"]
     {
         TlsServer::raw(said.into()).fails(&trusted.pem(), no_tls);

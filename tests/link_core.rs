@@ -48,7 +48,7 @@ impl Observer for Said {
             Event::AnswerRejected { .. } => self.0.push("refused".into()),
             Event::LinkDown { reason, .. } => self.0.push(reason.into()),
             Event::PeerTimedOut { neighbour } => self.0.push(format!("silent {}", neighbour.0)),
-            Event::InSync => self.0.push("filled".into()),
+            Event::InSync => self.0.push("in sync".into()),
             _ => {}
         }
     }
@@ -297,7 +297,7 @@ fn a_server_is_in_sync_once_each_neighbour_has_marked_or_is_unreachable() {
     let mut alone = Bench::new(0);
     assert_eq!(alone.due(), Some(0));
     alone.at(0);
-    assert_eq!((alone.said.take(), alone.due()), (vec!["filled".to_owned()], None));
+    assert_eq!((alone.said.take(), alone.due()), (vec!["in sync".to_owned()], None));
 
     let mut bench = Bench::new(2);
     bench.at(0);
@@ -307,7 +307,7 @@ fn a_server_is_in_sync_once_each_neighbour_has_marked_or_is_unreachable() {
     for (line, said) in [
         ("HELLO herd/1 B 00000000000000cc", &[][..]),
         ("UPDATELOC b +1-2 500 B +0.000000000", &["cannot send 0"][..]),
-        ("MARK 7", &["caught up with 1 by 1", "filled"][..]),
+        ("MARK 7", &["caught up with 1 by 1", "in sync"][..]),
         ("MARK 7", &[][..]),
     ] {
         teller.say(&mut bench, line);

@@ -314,7 +314,7 @@ fn count_up(digits: &mut [u8]) {
 /// A connection, from one of several addresses: a single one has only some 28,000 ports.
 pub fn connect(server: SocketAddr, index: usize) -> io::Result<std::net::TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    let from = Ipv4Addr::new(127, 0, 0, 1 + (index / PORTS_AN_ADDRESS) as u8);
+    let from = Ipv4Addr::new(127, 0, 0, 1 + (index / PORTS_PER_ADDRESS) as u8);
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((from, 0)).into())?;
     socket.connect(&server.into())?;
@@ -329,4 +329,4 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
-const PORTS_AN_ADDRESS: usize = 5_000;
+const PORTS_PER_ADDRESS: usize = 5_000;

@@ -24,7 +24,7 @@ impl World<'_> {
         let Shadow { sent, links_lost, .. } = server.shadow;
         server.shadow = Shadow { sent, links_lost, ..shadow };
         server.watch.fill(Watch::default());
-        (server.was_filled, server.looked_at) = (false, Seq(0));
+        (server.was_in_sync, server.looked_at) = (false, Seq(0));
         (server.run, server.is_down) = (run, true);
         (server.wake, server.paused_until) = (u64::MAX, 0);
         self.plan(until.max(self.now), Due::Back { server: number });

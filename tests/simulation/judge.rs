@@ -208,8 +208,8 @@ impl World<'_> {
             if let Some(lost) = everybody.iter().find(is_missing) {
                 return Err(format!("server {number} ends without {lost:?}"));
             }
-            if !server.shadow.is_filled {
-                return Err(format!("server {number} was never filled"));
+            if !server.shadow.is_in_sync {
+                return Err(format!("server {number} was never in sync"));
             }
             if !server.herd.is_settled() {
                 return Err(format!("server {number} waits for acknowledgements"));

@@ -100,7 +100,7 @@ pub struct Shadow {
     pub refills: bool,
     /// The server that sends now.
     pub source: Source,
-    pub is_filled: bool,
+    pub is_in_sync: bool,
     /// Updates that went out to neighbours.
     pub sent: u64,
     /// Links that were lost, and neighbours that were disconnected for their silence.
@@ -116,7 +116,7 @@ impl Observer for Shadow {
         match event {
             Event::Applied { update, applied } => self.applied(&update, applied),
             Event::Sending { .. } => self.sent += 1,
-            Event::InSync => self.is_filled = true,
+            Event::InSync => self.is_in_sync = true,
             Event::CatchUpReceived { neighbour, .. } => drop(self.marked.insert(neighbour.0)),
             Event::PeerTimedOut { .. } => self.links_lost += 1,
             Event::LinkDown { reason, .. } => {

@@ -220,17 +220,17 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Nobody is missing when a server says that it is filled: each neighbour that is linked has marked.
+    /// Nobody is missing when a server reports that it is in sync: each neighbour that is linked has marked.
     pub fn check_in_sync(&mut self, number: usize) -> Result<(), Wrong> {
         let server = &mut self.servers[number];
-        if !server.shadow.is_filled || std::mem::replace(&mut server.was_filled, true) {
+        if !server.shadow.is_in_sync || std::mem::replace(&mut server.was_in_sync, true) {
             return Ok(());
         }
         for place in 0..server.neighbours.len() as u16 {
             let is_linked = server.herd.link_is_up(NeighbourId(place));
             if is_linked && !server.shadow.marked.contains(&place) {
                 let missing = server.neighbours[usize::from(place)];
-                return Err(format!("server {number} is filled without a mark of {missing}"));
+                return Err(format!("server {number} is in sync without a mark of {missing}"));
             }
         }
         Ok(())

@@ -60,7 +60,7 @@ pub struct Server {
     pub paused_until: u64,
     /// What it does about each neighbour.
     pub watch: Vec<Watch>,
-    pub was_filled: bool,
+    pub was_in_sync: bool,
     /// The end of its feed when its table was last looked at.
     pub looked_at: Seq,
 }
@@ -125,7 +125,7 @@ impl<'s> World<'s> {
                 herd: world.herd(number, 0, &neighbours),
                 shadow: world.shadow(),
                 watch: vec![Watch::default(); neighbours.len()],
-                was_filled: false,
+                was_in_sync: false,
                 looked_at: Seq(0),
                 run: 0,
                 is_down: false,

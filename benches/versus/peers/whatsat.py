@@ -14,7 +14,7 @@ import sys
 
 import aiohttp
 
-METRES_A_MILE = 1609.344
+METRES_PER_MILE = 1609.344
 KEY = "key"
 
 
@@ -30,7 +30,7 @@ class Server:
 
     async def places(self, location, radius, bound):
         latitude, longitude = re.fullmatch(r"([+-][\d.]+)([+-][\d.]+)/?", location).groups()
-        query = {"location": f"{latitude},{longitude}", "radius": radius * METRES_A_MILE, "key": KEY}
+        query = {"location": f"{latitude},{longitude}", "radius": radius * METRES_PER_MILE, "key": KEY}
         if self.kept:
             text = await self.fetch(self.kept, query)
         else:
