@@ -12,6 +12,10 @@ use regex::Regex;
 
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
+/// What is read most often is shorter still.
+const SHORTER: [&str; 2] = ["src/event_loop", "src/server"];
+const SHORTER_FILE_LINES: usize = 399;
+const SHORTER_FUNCTION_LINES: usize = 59;
 
 /// What each folder or file of `src/` may name of the others, those that stand on others below them.
 const LAYERS: [(&str, &[&str]); 18] = [
@@ -204,15 +208,19 @@ fn there_is_no_unsafe_code() {
 fn files_and_functions_stay_short() {
     let mut found = String::new();
     for source in sources() {
+        let (file_lines, function_lines) = match SHORTER.iter().any(|folder| source.is_in(folder)) {
+            true => (SHORTER_FILE_LINES, SHORTER_FUNCTION_LINES),
+            false => (FILE_LINES, FUNCTION_LINES),
+        };
         let count = source.lines.len();
-        if count > FILE_LINES {
-            _ = writeln!(found, "{}: {count} lines, {FILE_LINES} are the most", source.path);
+        if count > file_lines {
+            _ = writeln!(found, "{}: {count} lines, {file_lines} are the most", source.path);
         }
         for (line, name, count) in functions(&source.lines) {
-            if count > FUNCTION_LINES {
+            if count > function_lines {
                 _ = writeln!(
                     found,
-                    "{}:{line}: {name} has {count} lines, {FUNCTION_LINES} are the most",
+                    "{}:{line}: {name} has {count} lines, {function_lines} are the most",
                     source.path
                 );
             }

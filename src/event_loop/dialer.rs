@@ -14,6 +14,8 @@
 //! leads to the next address. A ticket has one dial; an attempt belongs to it by the connection's id, so
 //! news of one that was replaced is no news of its successor.
 
+mod attempts;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +23,6 @@ use std::time::Duration;
 
 use mio::net::UnixStream;
 
-use super::connect::connect;
 use super::connections::Connections;
 use super::mailbox::{Inbox, ToLoop};
 use super::resolver::{CacheAnswer, DnsCache};
@@ -30,10 +31,10 @@ use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{
-    Application, ConnectionId, Dial, DialEvent, Freshness, LoopId, Origin, Start, Target, Ticket,
-    TlsId,
+    Application, ConnectionId, Dial, DialEvent, Freshness, LoopId, Start, Target, Ticket, TlsId,
 };
 use crate::tls::plain;
+use attempts::add;
 
 /// All dials and look-ups that are under way, and what is known of names.
 #[derive(Default)]
@@ -237,52 +238,6 @@ impl Dialer {
         self.try_all(dial, Some(name), addresses, app, on);
     }
 
-    fn try_all<A: Application>(
-        &mut self,
-        dial: Dial,
-        name: Option<String>,
-        addresses: Vec<SocketAddr>,
-        app: &mut A,
-        on: &mut Connections<A::Session>,
-    ) {
-        let (stage, round) = (DialStage::LookingUp, Round::new(addresses));
-        self.try_next(Dialing { dial, name, stage, round }, app, on);
-    }
-
-    /// Tries the addresses that are left, until one can be connected to. That takes its time.
-    fn try_next<A: Application>(
-        &mut self,
-        mut dialing: Dialing,
-        app: &mut A,
-        on: &mut Connections<A::Session>,
-    ) {
-        let ticket = dialing.dial.ticket;
-        while let Some((address, is_last)) = dialing.round.next() {
-            let why = match begin(&dialing.dial, address, on) {
-                Ok(id) => {
-                    let Dial { attempt_timeout, timeout, .. } = dialing.dial;
-                    let limit = if is_last { timeout } else { attempt_timeout.min(timeout) };
-                    on.shared.timer_in(Timer::Opening(id), limit);
-                    dialing.stage = DialStage::Connecting(id, address);
-                    self.attempts.insert(id, ticket);
-                    self.dials.insert(ticket, dialing);
-                    return app.handle_dial(ticket, DialEvent::Connecting(address), on.shared.now);
-                }
-                Err(error) => plain(&error),
-            };
-            self.note_failure(&mut dialing, address, &why);
-            app.handle_dial(ticket, DialEvent::AttemptFailed(address, &why), on.shared.now);
-        }
-        app.handle_dial(ticket, DialEvent::Failed(dialing.round.failures_text()), on.shared.now);
-    }
-
-    fn note_failure(&mut self, dialing: &mut Dialing, address: SocketAddr, why: &str) {
-        dialing.round.failed(address, why);
-        if let Some(name) = &dialing.name {
-            self.cache.failed(name, address);
-        }
-    }
-
     /// Makes a connection to another loop: a pair of sockets, of which it gets one.
     fn pair<A: Application>(
         &mut self,
@@ -310,71 +265,6 @@ impl Dialer {
         }
     }
 
-    /// Looks how an attempt is doing, after an event for it while it connects.
-    pub fn check<A: Application>(
-        &mut self,
-        id: ConnectionId,
-        app: &mut A,
-        on: &mut Connections<A::Session>,
-    ) {
-        let Some((ticket, dialing)) = self.of(id) else {
-            return; // It was cancelled.
-        };
-        let DialStage::Connecting(_, address) = dialing.stage else {
-            return;
-        };
-        match on.dial_progress(id) {
-            Ok(false) => {}
-            Ok(true) if dialing.dial.tls.is_some() => {
-                dialing.stage = DialStage::Handshaking(id, address);
-                app.handle_dial(ticket, DialEvent::Handshaking(address), on.shared.now);
-                on.handshake(id);
-            }
-            Ok(true) => {
-                if on.open(id, app) {
-                    self.opened(ticket);
-                }
-            }
-            Err(error) => self.attempt_failed(id, &plain(&error), app, on),
-        }
-    }
-
-    /// The connection of a dial is open: the dial is over.
-    pub fn opened(&mut self, ticket: Ticket) {
-        let Some(Dialing { name, stage, .. }) = self.dials.remove(&ticket) else {
-            return;
-        };
-        if let DialStage::Connecting(id, address) | DialStage::Handshaking(id, address) = stage {
-            self.attempts.remove(&id);
-            if let Some(name) = name {
-                self.cache.worked(&name, address);
-            }
-        }
-    }
-
-    /// A connection that was being made is of no use, or its handshake has failed: on to the next address.
-    pub fn attempt_failed<A: Application>(
-        &mut self,
-        id: ConnectionId,
-        why: &str,
-        app: &mut A,
-        on: &mut Connections<A::Session>,
-    ) {
-        on.abandon(id);
-        let dialing = self.attempts.remove(&id).and_then(|ticket| self.dials.remove(&ticket));
-        let Some(mut dialing) = dialing else {
-            return; // It was cancelled.
-        };
-        if let DialStage::Connecting(_, address) | DialStage::Handshaking(_, address) =
-            dialing.stage
-        {
-            self.note_failure(&mut dialing, address, why);
-            let failed = DialEvent::AttemptFailed(address, why);
-            app.handle_dial(dialing.dial.ticket, failed, on.shared.now);
-        }
-        self.try_next(dialing, app, on);
-    }
-
     /// Forgets a dial or a look-up, however far it has come.
     pub fn cancel<S>(&mut self, ticket: Ticket, on: &mut Connections<S>) {
         self.look_ups.remove(&ticket);
@@ -389,39 +279,6 @@ impl Dialer {
             }
         }
     }
-
-    /// The dial whose present attempt this connection is.
-    fn of(&mut self, id: ConnectionId) -> Option<(Ticket, &mut Dialing)> {
-        let ticket = *self.attempts.get(&id)?;
-        Some((ticket, self.dials.get_mut(&ticket)?))
-    }
-}
-
-/// Begins to connect to one address.
-fn begin<S>(dial: &Dial, to: SocketAddr, on: &mut Connections<S>) -> io::Result<ConnectionId> {
-    let stream = connect(dial.from, to)?;
-    let tls = dial.tls.and_then(|TlsId(tls)| on.shared.client_tls.get(usize::from(tls)));
-    let socket = match tls {
-        Some(tls) => Socket::Tls(Box::new(tls.begin(stream)?)),
-        None => Socket::Plain(stream),
-    };
-    add(socket, to, dial.ticket, ConnectionState::Connecting, on)
-}
-
-/// Gives a socket a slot; an error if the kernel does not watch it.
-fn add<S>(
-    socket: Socket,
-    peer: SocketAddr,
-    ticket: Ticket,
-    state: ConnectionState,
-    on: &mut Connections<S>,
-) -> io::Result<ConnectionId> {
-    let id = on.add(socket, peer, Origin::Dialled(ticket), state);
-    if on.state(id) == Some(state) {
-        return Ok(id);
-    }
-    on.abandon(id);
-    Err(io::Error::other("it can't be watched"))
 }
 
 fn format_duration(time: Duration) -> String {
