@@ -417,7 +417,9 @@ fn a_loop_dials_another_one_by_a_pair_of_sockets_and_one_that_has_ended_in_vain(
     assert_eq!(next(&one_told), "Dialled(Ticket(3)) open");
     assert_eq!(next(&other_told), "Loop(LoopId(0)) open");
     other.stop();
-    assert_eq!(next(&one_told), "Finished");
+    // Which of the two it is depends on whether this side writes before it reads the end.
+    let closed = next(&one_told);
+    assert!(["Finished", "Broken(\"Broken pipe\")"].contains(&&closed[..]), "{closed}");
     one.stop();
 
     let (app, events) = App::new(vec![dial()]);

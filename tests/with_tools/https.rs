@@ -92,7 +92,7 @@ pub fn a_connection_without_tls_is_closed_and_costs_nobody_anything() -> Outcome
     let mut plain = Client::connect(address);
     plain.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     plain.rest(); // An alert, and the end.
-    let words = "what came is no TLS; does the other side speak plain HTTP";
+    let words = "what came is no TLS; does the other side use another protocol";
     wait_until(LIMIT, words, || service.log().contains(words));
     let mut silent = Client::connect(address);
     silent.half_close();
