@@ -107,7 +107,7 @@ fn loops_share_the_connection_limit() {
     let server = setup.start("Goloman");
     let mut crowd = crowd(&server);
     for client in &mut crowd {
-        // One that was turned away may be found out by the write.
+        // The write may show that one was rejected.
         let _ = client.try_send("IAMAT who.fits +1.0+2.0 1\n");
     }
     let fits = |client: &mut Client| matches!(client.next(LIMIT), Next::Line(_));

@@ -27,13 +27,13 @@ pub struct Listen {
     /// Connections that came by it, at once. At the limit one that was silent makes room, or the newcomer
     /// is refused.
     pub connections: usize,
-    /// Connections that came by it and that the descriptors of the process suffice for. Beyond it nobody is
+    /// Connections that came by it and that the descriptors of the process suffice for. Beyond it none is
     /// accepted: newcomers wait in the kernel until one was closed, or one that was silent makes room.
     pub max_open: usize,
     /// How long a connection must have been silent to make room for another; with none, none does.
     pub evict_after: Option<Duration>,
     pub sharing: Sharing,
-    /// Whether those who wait in the kernel when the loop stops are accepted and answered: they are
+    /// Whether connections that wait in the kernel when the loop stops are accepted and answered: they are
     /// connected as far as they know, and closing would reset them.
     pub accept_on_stop: bool,
 }
@@ -135,7 +135,7 @@ impl Acceptor {
         self.listeners.is_empty()
     }
 
-    /// Whether somebody may be waiting that no event will announce.
+    /// Whether a connection may be waiting that no event will announce.
     pub fn has_work(&self) -> bool {
         self.listeners.iter().any(|one| one.is_ready && !one.is_paused || one.waiting.is_some())
     }
@@ -145,7 +145,7 @@ impl Acceptor {
         self.listeners.iter_mut().for_each(|listener| listener.is_paused = false);
     }
 
-    /// The loop stops: from now on only those are accepted who wait already, at listeners that do so.
+    /// The loop stops: from now on only those are accepted that wait already, at listeners that do so.
     pub fn stop(&mut self) {
         self.listeners.retain(|listener| listener.listen.accept_on_stop);
         self.listeners.iter_mut().for_each(Listener::accept_the_last);
@@ -180,9 +180,9 @@ impl Listener {
         })
     }
 
-    /// From now on accepts those who wait already, and no others: else newcomers that never end keep a
-    /// loop from stopping. The kernel keeps no more than the backlog and one, and who came first is the
-    /// first to be accepted.
+    /// From now on accepts those that wait already, and no others: else newcomers that never end keep a
+    /// loop from stopping. The kernel keeps no more than the backlog and one, and the
+    /// first that came is the first to be accepted.
     fn accept_the_last(&mut self) {
         self.is_ready = true;
         self.left = Some(BACKLOG as usize + 1);
@@ -346,8 +346,8 @@ mod tests {
         let address = listener.socket.local_addr().expect("it is bound");
         listener.accept_the_last();
         for number in 0..=BACKLOG {
-            assert!(!listener.is_done(), "{number} of those who may have waited were accepted");
-            // Each comes in time, so that nothing ever says that nobody waits.
+            assert!(!listener.is_done(), "{number} of those that may have waited were accepted");
+            // Each comes in time, so that nothing ever says that none waits.
             let _newcomer = std::net::TcpStream::connect(address).expect("it listens");
             assert!(matches!(listener.accept(), Accepted::Newcomer(..)));
         }

@@ -57,8 +57,8 @@ pub(super) const CALL_EFFORT: u32 = 4;
 pub(super) const HANDSHAKE_EFFORT: u32 = 256;
 /// Bytes of a line that cost as much as the line itself: they are copied, searched and printed.
 pub(super) const LINE_BYTES_PER_EFFORT: usize = 128;
-/// Connections accepted in one turn at each listener, if there is time for so many: who waits to be
-/// accepted should not wait for many turns that others fill.
+/// Connections accepted in one turn at each listener, if there is time for so many: a newcomer
+/// should not wait for many turns that others fill.
 pub(super) const ACCEPTS_PER_TURN: usize = 1_024;
 /// Events taken from the kernel in one turn.
 pub(super) const EVENTS_PER_TURN: usize = 1_024;

@@ -2,7 +2,7 @@
 //!
 //! Counted is what is held, used or not: the capacity of each connection's input and output, records
 //! and sessions of TLS, what sessions hold and what the application holds for all of them, spare buffers.
-//! It is counted as soon as a connection was served or flushed, and who holds most is closed, in the same
+//! It is counted as soon as a connection was served or flushed, and the connection that holds most is closed, in the same
 //! step, until there is room again.
 
 use super::connections::Connections;

@@ -24,7 +24,7 @@
 //! | to change ... | go to |
 //! |---|---|
 //! | how a connection is read, answered, written | `serve`, `lines`, `bytes`, `output`; its state: `connection` |
-//! | who is accepted, and what happens at a limit | `acceptor`, `memory` |
+//! | which connections are accepted, and what happens at a limit | `acceptor`, `memory` |
 //! | how another host is reached | `dialer`, `resolver` |
 //! | what other threads may send | `mailbox` |
 //! | signals, the lifeline, the end | `controls`, `shutdown` |

@@ -1,7 +1,7 @@
 //! How a loop ends: no newcomers, answers to what was received, and the application agrees.
 //!
 //! ```text
-//!   stop: those who wait in the kernel are accepted, listeners closed, each connection that drains
+//!   stop: those that wait in the kernel are accepted, listeners closed, each connection that drains
 //!         is read once more
 //!         -> they are answered and closed
 //!         -> the application has nothing left to wait for -> the loop is left

@@ -288,7 +288,7 @@ impl<A: Application> EventLoop<A> {
         self.app.handle_stop(now);
     }
 
-    /// Leaves once nobody has anything to wait for.
+    /// Ends once nothing is left to wait for.
     pub(super) fn check_shutdown(&mut self) {
         let is_answered = self.acceptor.is_empty() && self.connections.shared.counts.draining == 0;
         if self.shutdown.is_under_way() && is_answered && self.app.may_stop() {

@@ -1,4 +1,4 @@
-//! What can be seen only from within: who gets which slot, and when.
+//! What can be seen only from within: which connection gets which slot, and when.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ fn a_slot_is_given_back_at_the_end_of_a_turn_and_no_sooner() {
     let (heir, _other) = add(&mut event_loop);
     assert_eq!(heir.slot, former.slot);
     assert_eq!(event_loop.metrics().open_at(ListenerId(0)), 2);
-    // Whatever still bears the name from before finds nobody.
+    // The former id matches no connection.
     event_loop.connections.want_fill(former);
     event_loop.connections.finish(former);
     event_loop.connections.close(former, Closed::Commanded);

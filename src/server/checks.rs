@@ -73,7 +73,7 @@ impl Server {
         }
     }
 
-    /// Looks whether somebody has just said HELLO from `peer` by this server's own name.
+    /// Warns if a HELLO that has just come from `peer` bears this server's own name.
     pub(super) fn check_own_name(&mut self, peer: SocketAddr, now: Now) {
         if self.herd.namesake_at() == Some(now.elapsed)
             && let Some(lasting) = self.own_name.occurs(now.elapsed)
@@ -88,7 +88,7 @@ impl Server {
         }
     }
 
-    /// Looks whether nobody calls by this server's name any more.
+    /// Checks whether no HELLO comes by this server's name any more.
     pub(super) fn check_own_name_is_free(&mut self, now: Now) {
         if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_RESET_AFTER <= now.elapsed)
             && let Some(time) = self.own_name.is_over(now.elapsed)
