@@ -122,6 +122,7 @@ mod tests {
         let (_, peer) = listener.accept().expect("a connection");
         assert_eq!(peer.ip().to_string(), "127.0.0.9");
     }
+
     fn bound() -> socket2::Socket {
         let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mio::net::UnixStream;
 
+use super::limits::MESSAGES_PER_TURN;
 use super::serve::Slot;
 use super::state::ConnectionState;
 use super::timers::Timer;
@@ -168,6 +169,20 @@ fn one_wake_up_delivers_all_results_in_that_turn() {
     event_loop.turn().expect("a turn");
     assert_eq!(event_loop.app.messages, [1, 2]);
     assert!(!event_loop.was_woken);
+}
+
+#[test]
+fn messages_beyond_the_budget_of_a_turn_need_no_other_wake_up() {
+    let mut event_loop = event_loop(Limits::default());
+    let mailbox = event_loop.mailbox();
+    let count = MESSAGES_PER_TURN as u32 + 1;
+    (0..count).for_each(|message| mailbox.send(message).expect("the loop is there"));
+    event_loop.turn().expect("a turn");
+    assert!(event_loop.app.messages.len() < count as usize && event_loop.has_work());
+    while event_loop.has_work() {
+        event_loop.turn().expect("a turn");
+    }
+    assert!(event_loop.app.messages.iter().copied().eq(0..count));
 }
 
 /// `timeout` and Ctrl-C signal a process and then its group.
