@@ -165,6 +165,8 @@ impl<S> Slot<S> {
             self.connection.note_read(shared.now.elapsed);
             self.connection.is_owed_nothing = false;
             self.take_first_bytes(count, app, shared);
+        } else if self.connection.ready.readable {
+            shared.queue_serve(&mut self.connection); // The read was interrupted; no event tells of the rest.
         }
         Served::Opened(self.connection.origin())
     }

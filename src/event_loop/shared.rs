@@ -10,7 +10,7 @@ use super::limits::{Limits, READ_BYTES_PER_TURN};
 use super::metrics::Metrics;
 use super::pace::{Allowance, ServedUpTo};
 use super::policies::Policies;
-use super::state::ConnectionState;
+use super::state::{ConnectionState, Owed};
 use super::timers::{Timer, Timers};
 use super::transport::Socket;
 use crate::application::{Closed, ConnectionId, ListenerId, Origin};
@@ -90,7 +90,6 @@ impl Shared {
     pub fn new(limits: Limits, start: Instant, now: Now) -> Shared {
         Shared {
             limits,
-
             now,
             timers: Timers::default(),
             client_tls: Vec::new(),
@@ -158,8 +157,10 @@ impl Shared {
         connection.is_leaving = true;
         connection.ready.readable = true;
         // Until the last read brings something.
-        connection.is_owed_nothing =
-            connection.unsent() == 0 && !connection.is_waiting && connection.has_no_line();
+        connection.is_owed_nothing = connection.unsent() == 0
+            && !connection.is_waiting
+            && connection.owed == Owed::Nothing
+            && connection.has_no_line();
         self.queue_serve(connection);
     }
 

@@ -288,9 +288,11 @@ impl<A: Application> EventLoop<A> {
         self.app.handle_stop(now);
     }
 
-    /// Ends once nothing is left to wait for.
+    /// Ends once nothing is left to wait for, and all that were closed are reported.
     pub(super) fn check_shutdown(&mut self) {
-        let is_answered = self.acceptor.is_empty() && self.connections.shared.counts.draining == 0;
+        let shared = &self.connections.shared;
+        let is_reported = shared.counts.draining == 0 && shared.closed.is_empty();
+        let is_answered = self.acceptor.is_empty() && is_reported;
         if self.shutdown.is_under_way() && is_answered && self.app.may_stop() {
             self.shutdown.end();
         }

@@ -17,6 +17,8 @@ use crate::application::{
 };
 use crate::clock::Now;
 
+mod stop;
+
 /// Answers a line with itself and a `!`, and writes down what it is called with.
 #[derive(Default)]
 struct Echo {
@@ -31,6 +33,8 @@ struct Echo {
     probes: bool,
     lines: usize,
     received: Vec<Vec<u8>>,
+    /// How long the handling of a closed connection takes.
+    pause_at_close: Duration,
 }
 
 impl Application for Echo {
@@ -65,6 +69,7 @@ impl Application for Echo {
 
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, _held: Vec<u8>, _now: Now) {
         self.closed.push((closed.id, closed.why.clone()));
+        std::thread::sleep(self.pause_at_close);
     }
 
     fn handle_refused(&mut self, _listener: ListenerId, _why: &Refused, _now: Now) {
