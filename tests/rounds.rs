@@ -13,7 +13,7 @@ use herd_mio::application::{
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::protocol::Epoch;
-use herd_mio::server::{FIRST_LOOP, Message, PEERS, Server, ServerSetup, Session};
+use herd_mio::server::{CLIENTS, FIRST_LOOP, Message, PEERS, Server, ServerSetup, Session};
 
 /// Server A with one neighbour, B, and the loop played by hand.
 struct World {
@@ -145,6 +145,11 @@ impl World {
         let next = self.server.handle_line(&mut on.session, Line::Whole(line.as_bytes()), &mut io);
         self.fetch();
         next
+    }
+
+    fn fill(&mut self, on: &mut Connection) -> Next {
+        let mut io = Io::new(on.id, on.peer, at(self.now), &mut on.said, 1 << 20);
+        self.server.fill(&mut on.session, &mut io)
     }
 
     fn closed(&mut self, connection: Connection) {
@@ -322,6 +327,58 @@ fn loops_of_one_server_dial_each_other_and_wait_for_each_other() {
     assert_eq!(first.server.application().take_failure().as_deref(), Some("it panicked"));
     let failed = || Err("it panicked".to_owned());
     first.replay(vec![Message::LoopEnded(Ok(())), Message::LoopEnded(failed())]);
+}
+
+/// The loop may have no time for the rest of the commands: then more may have changed before it asks again.
+#[test]
+fn a_link_that_was_looked_at_before_the_last_change_is_looked_at_again() {
+    let mut world = World::of_loops("1.1.1.1:9", 3, FIRST_LOOP);
+    let is_dial = |command: &mut Command<Message>| matches!(command, Command::Dial(_));
+    let dials: Vec<_> = world.commands.extract_if(.., is_dial).collect();
+    let mut links = Vec::new();
+    for command in dials {
+        let Command::Dial(dial) = command else {
+            continue;
+        };
+        let mut link = world.connects(&dial, "1.1.1.1:9");
+        let name = if links.is_empty() { "B" } else { "A" };
+        let resume = format!("RESUME 0 0 000000000000000{} {name}", 2 + links.len());
+        assert_eq!(world.line(&mut link, &resume), Next::Read);
+        links.push(link);
+    }
+    let mut client = world.open(Origin::Accepted(CLIENTS), "9.9.9.9:9").expect("it is accepted");
+    links.iter_mut().for_each(|link| assert_eq!(world.fill(link), Next::Read));
+    world.commands.clear();
+    let mut tell = |world: &mut World, time: u32| {
+        let line = format!("IAMAT one +1+1 1700000000.{time}");
+        let mut io = Io::new(client.id, client.peer, at(world.now), &mut client.said, 1 << 20);
+        let line = Line::Whole(line.as_bytes());
+        assert_eq!(world.server.handle_line(&mut client.session, line, &mut io), Next::Read);
+    };
+    let fills = |command: &Command<Message>, link: &Connection| matches!(command, Command::Fill(id) if *id == link.id);
+    tell(&mut world, 1);
+    let first = world.server.poll_command().expect("three links have pending changes");
+    assert!(fills(&first, &links[0]));
+    assert_eq!(world.fill(&mut links[0]), Next::Read);
+    tell(&mut world, 2);
+    world.fetch();
+    for (place, link) in links.iter().enumerate() {
+        assert!(world.commands.iter().any(|one| fills(one, link)), "link {place} was forgotten");
+    }
+}
+
+#[test]
+fn a_dial_has_its_time_from_when_it_was_asked_for() {
+    let mut world = World::new("1.1.1.1:9");
+    let first = world.dial();
+    world.fails(&first, "1.1.1.1:9", None);
+    world.pass(10_000);
+    let second = world.dial();
+    world.pass(14_999);
+    assert!(!world.cancels(&second));
+    world.pass(1);
+    assert!(world.cancels(&second));
+    world.replay(Vec::new());
 }
 
 #[test]

@@ -105,9 +105,9 @@ pub struct Server {
     own_name: LastingProblem,
     tickets: Tickets,
     commands: VecDeque<ServerCommand>,
-    /// The feed's end when all links were asked for that lag behind it. None if another link may lag.
+    /// The feed's end when the links began to be looked at. None if another link may lag.
     links_checked: Option<Seq>,
-    /// The link that is looked at next.
+    /// The link that is looked at next; those before were asked for if they lag behind that end.
     next_link: usize,
     /// Other loops of this server that have not ended, as far as this one waits for them.
     other_loops: usize,
@@ -208,11 +208,13 @@ impl Server {
     }
 
     /// Asks for a link that has something to send and was not asked for yet. Between two changes of the feed a look
-    /// at each link is enough.
+    /// at each link is enough. The loop may have had no time for the rest of them: what changed since concerns
+    /// those before, too, so it begins with the first one again.
     fn next_fill(&mut self) -> Option<ServerCommand> {
         let end = self.herd.table().end();
-        if self.links_checked == Some(end) {
-            return None;
+        if self.links_checked != Some(end) {
+            self.links_checked = Some(end);
+            self.next_link = 0;
         }
         while let Some(neighbour) = self.neighbours.get_mut(self.next_link) {
             let id = NeighbourId(self.next_link as u16);
@@ -225,8 +227,6 @@ impl Server {
                 return Some(Command::Fill(link));
             }
         }
-        self.next_link = 0;
-        self.links_checked = Some(end);
         None
     }
 
@@ -242,6 +242,9 @@ impl Server {
     /// handled: deadlines are judged once all that came before them has been.
     fn do_what_is_due(&mut self, due: &mut Due<'_>) {
         let now = due.now;
+        if self.now.elapsed < now.elapsed {
+            self.now = now; // What is asked for next has its time from now on.
+        }
         self.judge_attempts(due);
         self.judge_unidentified(due);
         self.herd.handle_timeout(now, &mut HerdLog(&self.log_name, &self.neighbours));
