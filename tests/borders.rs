@@ -223,7 +223,13 @@ fn an_update_knows_where_its_client_is() {
 fn a_line_buffer_reports_what_it_holds() {
     let mut lines = LineBuffer::default();
     let seen = |lines: &LineBuffer| {
-        (lines.len(), lines.is_empty(), lines.has_begun_line(), lines.has_ended(), lines.is_done())
+        (
+            lines.len(),
+            lines.is_empty(),
+            lines.has_incomplete_line(),
+            lines.has_ended(),
+            lines.is_done(),
+        )
     };
     assert_eq!(seen(&lines), (0, true, false, false, false));
     assert!(lines.wants_memory() && lines.reclaim().is_none());

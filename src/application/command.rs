@@ -160,7 +160,7 @@ pub enum Closed {
     Broken(String),
     /// The rest of a message did not come within [`Policy::input_timeout`](super::Policy::input_timeout).
     InputTimeout,
-    /// It took none of its bytes for too long.
+    /// The other side read none of its output for too long.
     WriteTimeout,
     /// It was idle for longest, and made room for another one.
     Evicted,

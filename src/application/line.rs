@@ -65,7 +65,7 @@ impl LineBuffer {
     /// pushed later begins the next one. A CR in the last place is taken for the line's ending, with the LF that may yet
     /// come. Does nothing unless a line was begun, and to one whose end the stream's end is.
     pub fn end_line(&mut self) {
-        self.line_ended = self.has_begun_line();
+        self.line_ended = self.has_incomplete_line();
     }
 
     /// Notes that nothing will be pushed any more: what is left is a line too.
@@ -168,7 +168,7 @@ impl LineBuffer {
 
     /// Whether all that waits is a line without its ending. True only where
     /// [`LineBuffer::next_line`] last returned none.
-    pub fn has_begun_line(&self) -> bool {
+    pub fn has_incomplete_line(&self) -> bool {
         !self.is_empty() && self.scanned == self.bytes.len() && !self.ended && !self.line_ended
     }
 
@@ -237,7 +237,7 @@ mod tests {
                 buffer.end_line();
             }
         }
-        assert!(!buffer.has_begun_line());
+        assert!(!buffer.has_incomplete_line());
         seen
     }
 

@@ -32,7 +32,7 @@ pub struct Document<'t> {
 pub struct Section<'d, 't> {
     document: &'d Document<'t>,
     /// How messages name it: `limits`, `server A`; nothing for the top.
-    title: String,
+    heading: String,
     table: DeTable<'t>,
     /// By which key it was found; none for the top.
     path: &'static str,
@@ -133,7 +133,7 @@ impl<'t> Document<'t> {
 
     fn section(&self, path: &'static str, at: Range<usize>, table: DeTable<'t>) -> Section<'_, 't> {
         let (known, given) = (Vec::new(), Vec::new());
-        Section { document: self, title: path.to_owned(), table, path, at, known, given }
+        Section { document: self, heading: path.to_owned(), table, path, at, known, given }
     }
 
     /// A value as it is written, as much as a message has room for.
@@ -162,8 +162,8 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// Sets the name that messages give it.
-    pub fn call(&mut self, title: String) {
-        self.title = title;
+    pub fn call(&mut self, heading: String) {
+        self.heading = heading;
     }
 
     /// The section of that name within this one; an empty one where there is none.
@@ -342,16 +342,16 @@ impl<'d, 't> Section<'d, 't> {
             path => format!("{path}.{key}"),
         };
         // Of a table within a section, such as log.levels, that key alone stands for all.
-        if !self.title.contains('.') {
+        if !self.heading.contains('.') {
             self.document.keys.borrow_mut().extend(self.known.iter().map(within));
         }
         let mut keys: Vec<_> = self.table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
         for key in keys {
             let name = key.get_ref().as_ref();
-            let place = match self.title.as_str() {
+            let place = match self.heading.as_str() {
                 "" => String::new(),
-                title => format!(" of {title}"),
+                heading => format!(" of {heading}"),
             };
             let remedy = self.remedy(name, hints);
             let text = format!("unknown key `{}`{place}{remedy}", shortened(name));
@@ -403,10 +403,10 @@ impl<'d, 't> Section<'d, 't> {
 
     /// How messages name a key.
     fn label(&self, key: &str) -> String {
-        match self.title.split_once(' ') {
-            Some(_) => format!("`{key}` of {}", self.title),
-            None if self.title.is_empty() => format!("`{key}`"),
-            None => format!("`{}.{key}`", self.title),
+        match self.heading.split_once(' ') {
+            Some(_) => format!("`{key}` of {}", self.heading),
+            None if self.heading.is_empty() => format!("`{key}`"),
+            None => format!("`{}.{key}`", self.heading),
         }
     }
 }

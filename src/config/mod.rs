@@ -58,7 +58,7 @@ pub struct ServerConfig {
 /// How neighbours talk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkSettings {
-    /// A MARK follows at the latest after this time; patience is three of them.
+    /// A MARK follows at the latest after this time; a neighbour that is silent for three of them is disconnected.
     pub heartbeat: Duration,
     /// Whether a new or restarted neighbour gets all that is known, not only what is new.
     pub refill: bool,

@@ -17,8 +17,8 @@ impl Config {
         let links: usize = self.servers.iter().map(|server| server.neighbours.len()).sum();
         let mut text = format!(
             "# Effective configuration: {}, {}.\n",
-            counted(self.servers.len(), "server"),
-            counted(links / 2, "link")
+            count_of(self.servers.len(), "server"),
+            count_of(links / 2, "link")
         );
         self.write_settings(&mut text);
         self.write_places(&mut text);
@@ -204,7 +204,7 @@ fn bytes(key: &str, number: usize) -> (&str, String, String) {
     (key, number.to_string(), comment)
 }
 
-fn counted(number: usize, what: &str) -> String {
+fn count_of(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -306,7 +306,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Closes the connection that has been silent for longest, if that was long enough.
+    /// Closes the connection that has been idle for longest, if that was long enough.
     fn evict_idle<S>(&mut self, connections: &mut Connections<S>) -> Room {
         let Some(after) = self.listen.evict_after else {
             return Room::None;

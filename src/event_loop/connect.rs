@@ -18,8 +18,8 @@ pub(super) fn connect(from: Option<SocketAddr>, to: SocketAddr) -> io::Result<Tc
 
 /// The address to connect from, if it is not for the kernel to choose.
 ///
-/// A host may have several addresses, of which the kernel picks one that the other side has perhaps never
-/// heard of. But a wildcard is no address, the other family is out of reach, and what comes from a
+/// A host may have several addresses, of which the kernel picks one that the other side perhaps does not
+/// know. But a wildcard is no address, the other family is out of reach, and what comes from a
 /// loopback address never leaves the host.
 fn source(
     own: SocketAddr,

@@ -287,13 +287,13 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Whether a line was begun and not finished, as far as it was read.
-    pub fn has_begun_line(&self) -> bool {
-        self.input.has_begun_line()
+    pub fn has_incomplete_line(&self) -> bool {
+        self.input.has_incomplete_line()
     }
 
     /// Whether no whole line, nor a part of the next one that was not looked at, waits to be handled.
     pub fn has_no_line(&self) -> bool {
-        self.input.is_empty() || self.input.has_begun_line()
+        self.input.is_empty() || self.input.has_incomplete_line()
     }
 
     /// A pause has ended the line that was begun ([`LineBuffer::end_line`]).

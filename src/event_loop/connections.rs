@@ -208,7 +208,7 @@ impl<S> Connections<S> {
         connected
     }
 
-    /// The connection of a listener that has been silent for longest, and since when. One that has an
+    /// The connection of a listener that has been idle for longest, and since when. One that has an
     /// event is not silent.
     pub fn idlest(&mut self, listener: ListenerId) -> Option<(Duration, ConnectionId)> {
         let policies = &self.shared.policies;

@@ -71,7 +71,7 @@ impl<S> Slot<S> {
     /// Keeps the time of an incomplete line, and of the pause in it.
     fn watch_line(&mut self, pause: Pause, is_another: bool, policy: &Policy, shared: &mut Shared) {
         let connection = &mut self.connection;
-        let is_begun = pause != Pause::Blocked && connection.has_begun_line();
+        let is_begun = pause != Pause::Blocked && connection.has_incomplete_line();
         watch_input(connection, is_begun, is_another, policy, shared);
         let timer = Timer::LinePause(connection.id);
         match policy.line_pause {

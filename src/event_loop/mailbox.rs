@@ -69,15 +69,15 @@ impl<M> Mailbox<M> {
     /// The loop calls [`handle_message`](crate::application::Application::handle_message) with it. An error
     /// means that the loop has ended.
     pub fn send(&self, message: M) -> io::Result<()> {
-        self.deliver(Sent::Incoming(Incoming::Message(message)))
+        self.enqueue(Sent::Incoming(Incoming::Message(message)))
     }
 
     /// Stops the loop gracefully, as a signal would. An error means that it has ended.
     pub fn stop(&self) -> io::Result<()> {
-        self.deliver(Sent::Incoming(Incoming::Stop))
+        self.enqueue(Sent::Incoming(Incoming::Stop))
     }
 
-    fn deliver(&self, sent: Sent<M>) -> io::Result<()> {
+    fn enqueue(&self, sent: Sent<M>) -> io::Result<()> {
         self.sender.send(sent).map_err(|_| io::Error::other("that loop has ended"))?;
         self.waker.wake()
     }
@@ -86,7 +86,7 @@ impl<M> Mailbox<M> {
 impl<M: Send + 'static> Mailbox<M> {
     /// For [`Dialer::know`](super::dialer::Dialer::know).
     pub(super) fn for_pairs(self) -> ToLoop {
-        Box::new(move |from, stream| self.deliver(Sent::Incoming(Incoming::Pair { from, stream })))
+        Box::new(move |from, stream| self.enqueue(Sent::Incoming(Incoming::Pair { from, stream })))
     }
 }
 
@@ -231,7 +231,7 @@ impl<M> Reported<M> {
     }
 
     fn report(&self, sent: Sent<M>) {
-        let _ = self.mailbox.deliver(sent); // The loop may have ended.
+        let _ = self.mailbox.enqueue(sent); // The loop may have ended.
     }
 }
 

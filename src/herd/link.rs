@@ -354,7 +354,7 @@ impl Up {
         self.beat_is_due = false;
         (self.updates, self.bytes) = (0, 0);
         self.unacked_since.get_or_insert(now.elapsed);
-        observer.record(Event::Marked { neighbour, seq: self.cursor });
+        observer.record(Event::MarkSent { neighbour, seq: self.cursor });
     }
 }
 

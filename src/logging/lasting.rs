@@ -12,7 +12,7 @@ use crate::limits::{LASTING_INTERVAL_INITIAL, LASTING_INTERVAL_MAX, LASTING_RESE
 pub struct LastingProblem {
     /// What is over sooner is never reported.
     report_after: Duration,
-    state: State,
+    state: LastingState,
     /// Before this, it is not reported again.
     not_before: Duration,
     /// The time between the next record and the one behind it.
@@ -21,7 +21,7 @@ pub struct LastingProblem {
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum LastingState {
     /// All is well, since then if it ever was otherwise.
     Well { since: Option<Duration> },
     /// It lasts.
@@ -41,7 +41,7 @@ impl LastingProblem {
     pub fn new(report_after: Duration) -> LastingProblem {
         LastingProblem {
             report_after,
-            state: State::Well { since: None },
+            state: LastingState::Well { since: None },
             not_before: Duration::ZERO,
             interval: LASTING_INTERVAL_INITIAL,
             suppressed: 0,
@@ -50,18 +50,18 @@ impl LastingProblem {
 
     /// It may be so from now on, which is not worth a record yet. Without this it begins when it first occurs.
     pub fn begins(&mut self, now: Duration) {
-        if let State::Well { since } = self.state {
+        if let LastingState::Well { since } = self.state {
             if since.is_none_or(|since| now >= since + LASTING_RESET_AFTER) {
                 *self = LastingProblem::new(self.report_after);
             }
-            self.state = State::Lasting { since: now, is_said: false };
+            self.state = LastingState::Lasting { since: now, is_said: false };
         }
     }
 
     /// The problem has begun, or still lasts. Returns what to add to the record if it is to be reported now.
     pub fn occurs(&mut self, now: Duration) -> Option<Lasting> {
         self.begins(now);
-        let State::Lasting { since, is_said } = &mut self.state else {
+        let LastingState::Lasting { since, is_said } = &mut self.state else {
             return None;
         };
         if now < *since + self.report_after {
@@ -80,10 +80,10 @@ impl LastingProblem {
 
     /// It is over. Returns how long it lasted, if the log has reported that it lasts.
     pub fn is_over(&mut self, now: Duration) -> Option<Duration> {
-        let State::Lasting { since, is_said } = self.state else {
+        let LastingState::Lasting { since, is_said } = self.state else {
             return None;
         };
-        self.state = State::Well { since: Some(now) };
+        self.state = LastingState::Well { since: Some(now) };
         // Deadlines are judged by the time up to which all is served, which may lie before the turn's.
         is_said.then(|| now.saturating_sub(since))
     }

@@ -73,7 +73,7 @@ impl<'a> Angle<'a> {
             .iter()
             .rev()
             .fold(0.0, |sum, digit| (sum + f64::from(digit - b'0')) / 10.0);
-        let parts = self.parts();
+        let parts = self.components();
         let [mut degrees, mut minutes, mut seconds] = parts.map(|part| integer(part) as f64);
         match parts {
             [_, [], _] => degrees += fraction,
@@ -119,7 +119,7 @@ impl<'a> Angle<'a> {
     }
 
     /// The digits of its degrees, minutes and seconds; empty for a part that was left out.
-    fn parts(&self) -> [&'a [u8]; 3] {
+    fn components(&self) -> [&'a [u8]; 3] {
         let digits = self.number.whole;
         let (degrees, rest) = digits.split_at(digits.len().min(self.degree_digits));
         let (minutes, seconds) = rest.split_at(rest.len().min(2));
@@ -129,7 +129,7 @@ impl<'a> Angle<'a> {
     // Inline like its caller: called, an IAMAT takes 60 instructions more, 2 % of all.
     #[inline(always)]
     fn check(&self, axis: &Axis) -> Result<(), LocationError> {
-        let [degrees, minutes, seconds] = self.parts();
+        let [degrees, minutes, seconds] = self.components();
         if let [b'6'..=b'9', _] = minutes {
             return Err(LocationError::SixtyMinutes);
         }

@@ -74,7 +74,7 @@ impl Skew {
 
     /// What [`Skew::write`] appends.
     pub(super) fn text(self) -> NumberText {
-        let (seconds, below) = self.parts();
+        let (seconds, below) = self.split();
         let mut text = NumberText::new();
         text.put_integer(below, DECIMALS);
         text.put(b'.');
@@ -84,7 +84,7 @@ impl Skew {
     }
 
     /// Whole seconds and the remaining nanoseconds, without the sign.
-    fn parts(self) -> (u64, u64) {
+    fn split(self) -> (u64, u64) {
         let nanos = self.0.unsigned_abs();
         match u64::try_from(nanos) {
             // Less than 584 years, as nearly all are: dividing 128 bits costs ten times as much.

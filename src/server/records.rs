@@ -71,7 +71,7 @@ impl HerdLog<'_> {
                 Traffic::cannot_send(update.id, update.location, self.name(neighbour));
             }
             Event::Applied { update, applied } => record_applied(Escaped(update.id), applied),
-            Event::Marked { neighbour, seq } => {
+            Event::MarkSent { neighbour, seq } => {
                 log::debug!(target: target::LINK, "Sent to {}: MARK {}", self.name(neighbour), seq.0);
             }
             Event::SettingsSent {
