@@ -5,7 +5,7 @@
 //!    Mailbox::send, another loop ----+
 //!                                    v
 //!    jobs      [ ][ ] ... 16 -----> channel + wake-up ---> Inbox::poll, in step 6
-//!    look-ups  [ ][ ] ... 16 --------^
+//!    look-ups  [ ][ ] ... 64 --------^
 //! ```
 //!
 //! Each job and each look-up has a thread of its own, so none waits for another: a name whose server is
@@ -253,8 +253,9 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
 
 /// Jobs on threads at once.
 const MAX_JOBS: usize = 16;
-/// Look-ups on threads at once: one of a name whose server is silent takes up to half a minute.
-const MAX_LOOK_UPS: usize = 16;
+/// Look-ups on threads at once. One of a name whose server is silent takes up to half a minute, and there is
+/// one a name at most: so many that names which hang together leave a thread for another one.
+const MAX_LOOK_UPS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -354,6 +355,16 @@ mod tests {
             assert!(inbox.jobs.busy <= MAX_JOBS);
         }
         assert_eq!((inbox.jobs.busy, inbox.look_ups.busy), (0, 0));
+    }
+
+    /// Names of many hosts may have a server that is silent, and the next one another server.
+    #[test]
+    fn forty_names_that_hang_do_not_hold_up_another_one() {
+        let (mut poll, mut inbox) = inbox();
+        inbox.look_ups.busy = 40;
+        inbox.look_up("127.0.0.1:9".to_owned());
+        assert!(inbox.look_ups.waiting.is_empty(), "it has a thread");
+        assert!(matches!(next(&mut poll, &mut inbox), Incoming::LookedUp { .. }));
     }
 
     #[test]
