@@ -272,6 +272,11 @@ fn a_hello_from_an_unknown_address_looks_the_name_up_again_but_not_more_often_th
             |command: &mut Command<Message>| matches!(command, Command::Resolve { .. });
         world.commands.extract_if(.., is_look_up).collect::<Vec<_>>()
     };
+    let asked = look_ups(&mut world);
+    let [Command::Resolve { ticket, .. }] = &asked[..] else {
+        panic!("with its dial: {asked:?}");
+    };
+    world.news(*ticket, DialEvent::Resolved(&[address("1.1.1.1:9")]));
     let hello = |world: &mut World| {
         let mut peer = world.open(Origin::Accepted(PEERS), "9.9.9.9:9").expect("it is accepted");
         let next = world.line(&mut peer, "HELLO herd/1 B 0000000000000002");
@@ -291,6 +296,31 @@ fn a_hello_from_an_unknown_address_looks_the_name_up_again_but_not_more_often_th
     assert_eq!(look_ups(&mut world).len(), 0, "it is being looked up");
     world.news(*ticket, DialEvent::Resolved(&[address("9.9.9.9:9")]));
     assert_eq!(hello(&mut world), Next::Read, "it has moved");
+    world.replay(Vec::new());
+}
+
+/// The resolver takes longer than a dial waits for it, and the neighbour has moved.
+#[test]
+fn addresses_that_come_after_the_dial_went_on_without_them_count_at_once() {
+    let mut world = World::new("b.example:9");
+    let dial = world.dial();
+    let is_look_up = |command: &Command<Message>| matches!(command, Command::Resolve { .. });
+    let asked = world.commands.iter().find(|command| is_look_up(command));
+    let Some(&Command::Resolve { ticket, ref name }) = asked else {
+        panic!("it must hear of the look-up's end, too");
+    };
+    assert_eq!(dial.to, Target::Name(name.clone()));
+    world.resolved(&dial, "1.1.1.1:9"); // What was known before.
+    let hello = |world: &mut World| {
+        let mut peer = world.open(Origin::Accepted(PEERS), "9.9.9.9:9").expect("it is accepted");
+        let next = world.line(&mut peer, "HELLO herd/1 B 0000000000000002");
+        world.closed(peer);
+        next
+    };
+    assert_eq!(hello(&mut world), Next::Finish);
+    world.news(ticket, DialEvent::Resolved(&[address("9.9.9.9:9")]));
+    assert_eq!(hello(&mut world), Next::Read);
+    assert_eq!(world.commands.iter().filter(|command| is_look_up(command)).count(), 1);
     world.replay(Vec::new());
 }
 

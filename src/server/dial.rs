@@ -6,7 +6,7 @@
 //!
 //! [`Attempts`]: super::attempts::Attempts
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Server;
@@ -79,7 +79,11 @@ impl Server {
             }
         }
         let (start, limit) = (known.attempts.start(), known.attempts.limit());
-        self.dial(neighbour, to, start, limit);
+        self.dial(neighbour, to.clone(), start, limit);
+        if let Target::Name(name) = to {
+            // The dial may go on without the answer, which counts whenever it comes. (It is one look-up.)
+            self.look_up(neighbour, name);
+        }
     }
 
     /// Tries the next address of the round, if one is left.
@@ -154,7 +158,7 @@ impl Server {
             DialEvent::Resolved(addresses) => {
                 if matches!(known.target, Target::Name(_)) && known.attempts.awaits_addresses() {
                     known.attempts.resolved(addresses);
-                    self.resolved(neighbour, addresses, now);
+                    known.addresses = addresses.to_vec(); // It may connect from them.
                 }
             }
             DialEvent::Connecting(address) => {
@@ -248,13 +252,6 @@ impl Server {
         }
     }
 
-    /// A neighbour's name stands for these addresses: it may connect from them.
-    fn resolved(&mut self, neighbour: NeighbourId, addresses: &[SocketAddr], now: Now) {
-        let known = self.neighbour(neighbour);
-        known.resolved_at = Some(now.elapsed);
-        known.addresses = addresses.to_vec();
-    }
-
     /// News of a look-up without a dial.
     pub(super) fn neighbour_look_up(
         &mut self,
@@ -270,17 +267,13 @@ impl Server {
             return;
         }
         match event {
-            DialEvent::Resolved(addresses) => {
-                known.look_up = None;
-                self.resolved(neighbour, addresses, now);
-            }
+            DialEvent::Resolved(addresses) => known.addresses = addresses.to_vec(),
             // What is known stays known: a resolver that fails must not cut off a neighbour that has not moved.
-            DialEvent::Failed(_) => {
-                known.look_up = None;
-                known.resolved_at = Some(now.elapsed);
-            }
-            _ => {}
+            DialEvent::Failed(_) => {}
+            _ => return,
         }
+        known.look_up = None;
+        known.resolved_at = Some(now.elapsed);
     }
 
     /// Looks a neighbour's name up though it is not dialled: it has said HELLO from an address that is not
@@ -290,16 +283,18 @@ impl Server {
         let Target::Name(name) = &known.target else {
             return;
         };
-        let is_recent = known.resolved_at.is_some_and(|at| now.elapsed < at + LOOKUP_REFRESH);
-        let is_under_way =
-            known.look_up.is_some() || known.dial.is_some() && known.attempts.awaits_addresses();
-        if is_recent || is_under_way {
-            return;
+        if known.resolved_at.is_none_or(|at| at + LOOKUP_REFRESH <= now.elapsed) {
+            self.look_up(neighbour, name.clone());
         }
-        let name = name.clone();
-        let ticket = self.tickets.next(LOOK_UP_TICKETS, neighbour);
-        self.neighbour(neighbour).look_up = Some(ticket);
-        self.commands.push_back(Command::Resolve { ticket, name });
+    }
+
+    /// Asks what a neighbour's name stands for, unless that is asked already.
+    fn look_up(&mut self, neighbour: NeighbourId, name: String) {
+        if self.neighbour(neighbour).look_up.is_none() {
+            let ticket = self.tickets.next(LOOK_UP_TICKETS, neighbour);
+            self.neighbour(neighbour).look_up = Some(ticket);
+            self.commands.push_back(Command::Resolve { ticket, name });
+        }
     }
 
     /// A neighbour has said HELLO from there.

@@ -34,7 +34,7 @@ pub(super) struct Neighbour {
     pub(super) dial: Option<Ticket>,
     /// Until when the address that is tried has time to become a link.
     pub(super) attempt_until: Option<Duration>,
-    /// The look-up of its name that is under way without a dial.
+    /// The look-up of its name that is under way, whether or not a dial waits for its answer.
     pub(super) look_up: Option<Ticket>,
     /// When its name was last looked up.
     pub(super) resolved_at: Option<Duration>,
