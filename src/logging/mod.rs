@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,8 @@ struct Stream {
     format: Format,
     /// Of the threads that have no text of their own.
     shared: Mutex<TurnText>,
+    /// Whether it may hold something. It changes under the lock only, but each turn looks at it without.
+    has_shared: AtomicBool,
     outputs: Vec<Writer>,
 }
 
@@ -100,7 +103,8 @@ pub fn start(dir: &Path, server: &str, settings: &LogSettings) -> Result<Log, Lo
         outputs.push(open(*kind, dir, server, settings.format, &zone)?);
     }
     let shared = Mutex::new(TurnText::new(settings.format, &zone));
-    let stream = Stream { format: settings.format, shared, outputs };
+    let has_shared = AtomicBool::new(false);
+    let stream = Stream { format: settings.format, shared, has_shared, outputs };
     let core = Core { server: server.to_owned(), zone, streams: vec![stream] };
     let log = Log { core: Arc::new(core) };
     let (level, logger) = dispatch(&log.core, &settings.levels);
@@ -261,9 +265,12 @@ impl Core {
         }
     }
 
-    fn shared(&self, stream: usize) -> MutexGuard<'_, TurnText> {
-        // Nothing is done under the lock that could leave the text half changed.
-        self.streams[stream].shared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets `write` append to the text that threads share.
+    fn append_shared(&self, stream: usize, write: impl Fn(&mut TurnText)) {
+        let stream = &self.streams[stream];
+        let mut text = stream.lock_shared();
+        write(&mut text);
+        stream.has_shared.store(true, Relaxed);
     }
 
     /// Empty texts for a thread.
@@ -272,8 +279,10 @@ impl Core {
     }
 
     fn submit_shared(&self) {
-        for (number, stream) in self.streams.iter().enumerate() {
-            stream.submit(&mut self.shared(number));
+        for stream in self.streams.iter().filter(|stream| stream.has_shared.load(Relaxed)) {
+            let mut text = stream.lock_shared();
+            stream.has_shared.store(false, Relaxed);
+            stream.submit(&mut text);
         }
     }
 
@@ -290,14 +299,23 @@ impl Core {
 }
 
 impl Stream {
+    fn lock_shared(&self) -> MutexGuard<'_, TurnText> {
+        // Nothing is done under the lock that could leave the text half changed.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Hands a text to every output, and leaves memory in its place.
+    #[inline]
     fn submit(&self, turn: &mut TurnText) {
+        if !turn.is_empty() {
+            self.push(turn);
+        }
+    }
+
+    fn push(&self, turn: &mut TurnText) {
         let Some((first, others)) = self.outputs.split_first() else {
             return;
         };
-        if turn.is_empty() {
-            return;
-        }
         let dropped = std::mem::take(&mut turn.dropped);
         for other in others {
             other.push_copy(&turn.text, dropped);

@@ -109,7 +109,7 @@ pub(super) fn append(core: &Core, stream: usize, write: impl Fn(&mut TurnText)) 
         Err(_) => false,
     });
     if !matches!(is_own, Ok(true)) {
-        write(&mut core.shared(stream));
+        core.append_shared(stream, write);
     }
 }
 
