@@ -165,34 +165,17 @@ impl Herd {
         if iamat.timestamp.nanos > latest {
             return Err(RequestError::Future);
         }
-        let name = std::mem::take(&mut self.settings.name);
+        let Herd { settings, table, links, .. } = self;
         let update = UpdateRef {
             id: iamat.id,
             location: iamat.location.text,
             timestamp: iamat.timestamp,
-            server: name.as_bytes(),
+            server: settings.name.as_bytes(),
             skew: now.wall.skew(&iamat.timestamp),
         };
-        update.write_at(self.settings.dialect, out);
-        self.store(&update, None, observer);
-        self.settings.name = name;
+        update.write_at(settings.dialect, out);
+        store(table, links, &update, None, observer);
         Ok(())
-    }
-
-    /// Applies an update to the table and reports the result. The links find it in the feed.
-    fn store(&mut self, update: &UpdateRef<'_>, from: Option<Source>, observer: &mut dyn Observer) {
-        let applied = self.table.apply(update, from);
-        observer.record(Event::Applied { update: *update, applied });
-        if !matches!(applied, Applied::Stored(_)) {
-            return;
-        }
-        for (index, link) in self.links.iter().enumerate() {
-            let neighbour = NeighbourId(index as u16);
-            let sent_it = from.is_some_and(|from| from.neighbour == neighbour);
-            if !link.is_up() && !sent_it {
-                observer.record(Event::CannotSend { update: *update, neighbour });
-            }
-        }
     }
 
     /// Records the synchronisation state of a neighbour. One that is in sync stays so.
@@ -410,5 +393,27 @@ impl Herd {
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Applies an update to the table and reports the result. The links find it in the feed.
+fn store(
+    table: &mut Table,
+    links: &[Link],
+    update: &UpdateRef<'_>,
+    from: Option<Source>,
+    observer: &mut dyn Observer,
+) {
+    let applied = table.apply(update, from);
+    observer.record(Event::Applied { update: *update, applied });
+    if !matches!(applied, Applied::Stored(_)) {
+        return;
+    }
+    for (index, link) in links.iter().enumerate() {
+        let neighbour = NeighbourId(index as u16);
+        let sent_it = from.is_some_and(|from| from.neighbour == neighbour);
+        if !link.is_up() && !sent_it {
+            observer.record(Event::CannotSend { update: *update, neighbour });
+        }
     }
 }

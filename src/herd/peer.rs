@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::namesakes::Namesakes;
-use super::{Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState};
+use super::{Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState, store};
 use crate::clock::Now;
 use crate::limits::{MARK_BYTES, MARK_UPDATES};
 use crate::protocol::{Common, Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
@@ -303,7 +303,7 @@ impl Herd {
         }
         let inbound = &self.inbound[usize::from(neighbour.0)];
         let from = inbound.epoch().map(|epoch| Source { neighbour, epoch });
-        self.store(update, from, observer);
+        store(&mut self.table, &self.links, update, from, observer);
     }
 
     fn handle_mark(
