@@ -40,10 +40,14 @@ impl<S> Slot<S> {
                 return Ok(());
             }
         };
-        let readable = self.connection.ready.readable;
-        let more = matches!(next, Next::Again | Next::Probe) || readable;
-        self.go_on(next, if more { Pause::Budget } else { Pause::Dry }, policy, shared);
+        self.go_on(next, self.pause_after(next), policy, shared);
         Ok(())
+    }
+
+    /// Whether more is left to be handled or read after a call that was answered by `next`.
+    pub(super) fn pause_after(&self, next: Next) -> Pause {
+        let is_owed = matches!(next, Next::Again | Next::Probe);
+        if is_owed || self.connection.ready.readable { Pause::Budget } else { Pause::Dry }
     }
 
     /// Nothing came, and nothing is owed to the application.

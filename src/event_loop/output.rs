@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use super::limits::LINGER;
 use super::pace::effort_of;
-use super::serve::{Pause, Slot, call, watch_input};
+use super::serve::{Slot, call, watch_input};
 use super::shared::Shared;
 use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
@@ -55,7 +55,7 @@ impl<S> Slot<S> {
                 connection.is_waiting = false;
                 connection.owed = Owed::Nothing;
                 let next = self.probe(app, shared)?;
-                self.go_on(next, Pause::Budget, policy, shared);
+                self.go_on(next, self.pause_after(next), policy, shared);
             }
             Next::Read | Next::Rest | Next::Probe => {
                 let waited = std::mem::take(&mut connection.is_waiting);
