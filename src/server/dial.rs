@@ -59,7 +59,7 @@ impl Server {
     /// Begins to dial a neighbour.
     pub(super) fn begin_round(&mut self, neighbour: NeighbourId) {
         let timeout = self.dial_timeout();
-        let elapsed = self.now.elapsed;
+        let elapsed = self.now;
         let known = self.neighbour(neighbour);
         let to = known.target.clone();
         match &to {

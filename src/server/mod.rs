@@ -117,8 +117,8 @@ pub struct Server {
     /// When suppressed warnings are to be counted in the log.
     suppressed_at: Option<Duration>,
     log: Option<Log>,
-    /// The time of the latest call.
-    now: Now,
+    /// The time of the latest call, as [`Now::elapsed`] counts.
+    now: Duration,
 }
 
 impl Server {
@@ -161,7 +161,7 @@ impl Server {
             is_stopping: false,
             suppressed_at: None,
             log,
-            now,
+            now: now.elapsed,
         }
     }
 
@@ -231,19 +231,23 @@ impl Server {
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        let herd = self.herd.poll_timeout();
-        let places = self.places.poll_timeout();
         let attempts = self.neighbours.iter().filter_map(|neighbour| neighbour.attempt_until).min();
-        let hello = self.unidentified.next_deadline();
-        [herd, places, attempts, hello, self.suppressed_at].into_iter().flatten().min()
+        [
+            self.herd.poll_timeout(),
+            self.places.poll_timeout(),
+            self.unidentified.next_deadline(),
+            self.suppressed_at,
+        ]
+        .into_iter()
+        .fold(attempts, earlier)
     }
 
     /// Does what is due by `due.now`, which may lie a little before the time at which the last line was
     /// handled: deadlines are judged once all that came before them has been.
     fn do_what_is_due(&mut self, due: &mut Due<'_>) {
         let now = due.now;
-        if self.now.elapsed < now.elapsed {
-            self.now = now; // What is asked for next has its time from now on.
+        if self.now < now.elapsed {
+            self.now = now.elapsed; // What is asked for next has its time from now on.
         }
         self.judge_attempts(due);
         self.judge_unidentified(due);
@@ -264,10 +268,18 @@ impl Server {
         if self.suppressed_at.is_none()
             && let Some(time) = rate_limit::until_rest()
         {
-            self.suppressed_at = Some(self.now.elapsed + time);
+            self.suppressed_at = Some(self.now + time);
         }
         if let Some(log) = &self.log {
             log.submit();
         }
+    }
+}
+
+/// The earlier one of two deadlines.
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
     }
 }

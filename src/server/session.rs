@@ -31,7 +31,7 @@ impl Application for Server {
     type Message = Message;
 
     fn handle_open(&mut self, opened: Opened<'_>, io: &mut Io<'_>) -> Option<(Session, Policy)> {
-        self.now = io.now;
+        self.now = io.now.elapsed;
         match opened.origin {
             Origin::Accepted(CLIENTS) => Some(self.client_opened(io)),
             Origin::Accepted(PEERS) => Some(self.peer_opened(io)),
@@ -49,7 +49,7 @@ impl Application for Server {
     }
 
     fn handle_line(&mut self, session: &mut Session, line: Line<'_>, io: &mut Io<'_>) -> Next {
-        self.now = io.now;
+        self.now = io.now.elapsed;
         match session {
             Session::Client(client) => self.client_line(client, line, io),
             Session::Peer(peer) => self.peer_line(peer, line, io),
@@ -59,7 +59,7 @@ impl Application for Server {
     }
 
     fn handle_bytes(&mut self, session: &mut Session, bytes: &[u8], io: &mut Io<'_>) -> Next {
-        self.now = io.now;
+        self.now = io.now.elapsed;
         match session {
             Session::Places(session) => self.places.handle_bytes(session, bytes, io),
             Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
@@ -67,7 +67,7 @@ impl Application for Server {
     }
 
     fn handle_end(&mut self, session: &mut Session, io: &mut Io<'_>) -> Next {
-        self.now = io.now;
+        self.now = io.now.elapsed;
         match session {
             Session::Places(session) => self.places.handle_end(session, io),
             Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
@@ -75,7 +75,7 @@ impl Application for Server {
     }
 
     fn fill(&mut self, session: &mut Session, io: &mut Io<'_>) -> Next {
-        self.now = io.now;
+        self.now = io.now.elapsed;
         match session {
             Session::Client(client) => self.fill_client(client, io),
             Session::Link(neighbour) => self.fill_link(*neighbour, io),
@@ -85,7 +85,7 @@ impl Application for Server {
     }
 
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, session: Session, now: Now) {
-        self.now = now;
+        self.now = now.elapsed;
         if !(matches!(session, Session::Places(_)) && matches!(closed.why, Closed::Broken(_))) {
             self.record_closed(&closed);
         }
@@ -98,7 +98,7 @@ impl Application for Server {
     }
 
     fn handle_dial(&mut self, ticket: Ticket, event: DialEvent<'_>, now: Now) {
-        self.now = now;
+        self.now = now.elapsed;
         match purpose(ticket) {
             Purpose::Dial(neighbour) => self.neighbour_dial(neighbour, ticket, event, now),
             Purpose::LookUp(neighbour) => self.neighbour_look_up(neighbour, ticket, event, now),
@@ -107,12 +107,12 @@ impl Application for Server {
     }
 
     fn handle_refused(&mut self, _listener: ListenerId, why: &Refused, now: Now) {
-        self.now = now;
+        self.now = now.elapsed;
         self.record_refused(why);
     }
 
     fn handle_message(&mut self, message: Message, now: Now) {
-        self.now = now;
+        self.now = now.elapsed;
         match message {
             Message::LoopEnded(result) => self.loop_ended(result),
             Message::Places(message) => self.places.handle_message(message, now),
@@ -132,7 +132,7 @@ impl Application for Server {
     }
 
     fn handle_control(&mut self, control: Control, now: Now) {
-        self.now = now;
+        self.now = now.elapsed;
         match (control, &self.log) {
             (Control::ReopenLog, Some(log)) => log.reopen(),
             (Control::ReopenLog, None) => {}
@@ -140,7 +140,7 @@ impl Application for Server {
     }
 
     fn handle_stop(&mut self, now: Now) {
-        self.now = now;
+        self.now = now.elapsed;
         self.is_stopping = true;
         log::info!(target: target::LOOP, "{} stops.", self.log_name());
     }
