@@ -42,7 +42,7 @@ pub struct Io<'a> {
     pub(crate) full: usize,
     /// [`Io::end_output`] was called.
     pub(crate) output_ends: bool,
-    /// Work that [`Io::spend`] reported.
+    /// The work of the line itself, and what [`Io::spend`] reported.
     pub(crate) effort: u32,
 }
 

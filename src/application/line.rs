@@ -51,14 +51,18 @@ impl LineBuffer {
         if self.closed {
             return;
         }
-        // Only the beginning of one line is ever left in front, so this moves little.
-        self.bytes.drain(..self.start);
-        self.scanned -= self.start;
-        self.start = 0;
-        let is_over = self.after_cr && !bytes.is_empty();
-        let rest = bytes.strip_prefix(b"\n").filter(|_| is_over);
-        self.after_cr &= !is_over;
-        self.bytes.extend_from_slice(rest.unwrap_or(bytes));
+        if self.start > 0 {
+            // Only the beginning of one line is ever left in front, so this moves little.
+            self.bytes.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        let mut bytes = bytes;
+        if self.after_cr && !bytes.is_empty() {
+            self.after_cr = false;
+            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        }
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Lets what waits be a line although its ending is missing: [`LineBuffer::next_line`] hands it out, and what is
@@ -84,6 +88,7 @@ impl LineBuffer {
     }
 
     /// The next line of at most `limit` bytes, its ending not counted.
+    #[inline(always)] // For each line of a batch; too large for a mere hint.
     pub fn next_line(&mut self, limit: usize) -> Option<Line<'_>> {
         match memchr(b'\n', &self.bytes[self.scanned..]) {
             Some(distance) => {

@@ -137,7 +137,7 @@ impl Acceptor {
 
     /// Whether a connection may be waiting that no event will announce.
     pub fn has_work(&self) -> bool {
-        self.listeners.iter().any(|one| one.is_ready && !one.is_paused || one.waiting.is_some())
+        self.listeners.iter().any(Listener::has_work)
     }
 
     /// Something has changed since the kernel refused: asking again may help.
@@ -157,7 +157,7 @@ impl Acceptor {
         app: &mut A,
         connections: &mut Connections<A::Session>,
     ) {
-        for listener in &mut self.listeners {
+        for listener in self.listeners.iter_mut().filter(|listener| listener.has_work()) {
             listener.accept_some(app, connections);
         }
         if connections.shared.is_stopping {
@@ -186,6 +186,11 @@ impl Listener {
     fn accept_the_last(&mut self) {
         self.is_ready = true;
         self.left = Some(BACKLOG as usize + 1);
+    }
+
+    /// Whether a connection may be waiting to be accepted.
+    fn has_work(&self) -> bool {
+        self.is_ready && !self.is_paused || self.waiting.is_some()
     }
 
     /// Whether all that waited have been accepted, or none can be.

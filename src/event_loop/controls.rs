@@ -86,6 +86,7 @@ impl WatchedControls {
     }
 
     /// Takes what has come since the last time.
+    #[inline]
     pub fn take(&mut self) -> ControlRequests {
         let mut requests = ControlRequests::default();
         if std::mem::take(&mut self.signals_ready) {

@@ -24,6 +24,7 @@ impl<S> Slot<S> {
             return Ok(());
         };
         let (id, peer, now) = (connection.id, connection.peer, shared.now);
+        let full = connection.sent() + shared.limits.fill_bytes;
         let (mut effort, mut has_time, mut may_read) = (0, true, true);
         let mut next = Next::Read;
         let pause = loop {
@@ -34,14 +35,13 @@ impl<S> Slot<S> {
                 _ if effort >= share || !has_time => break Pause::Budget,
                 _ => {}
             }
-            let full = connection.sent() + shared.limits.fill_bytes;
             if let Some((line, out)) = connection.next_line(limit, &mut shared.buffers) {
-                let effort_of_line = effort_of_line(line.bytes().len());
+                let plain = effort_of_line(line.bytes().len());
                 let before = out.len();
-                let mut io = Io { id, peer, now, out, full, output_ends: false, effort: 0 };
+                let mut io = Io { id, peer, now, out, full, output_ends: false, effort: plain };
                 next = app.handle_line(session, line, &mut io);
                 debug_assert!(io.out.len() >= before, "the output is append-only");
-                let (ends, spent) = (io.output_ends, io.effort.saturating_add(effort_of_line));
+                let (ends, spent) = (io.output_ends, io.effort);
                 connection.output_ends |= ends;
                 effort = spent.saturating_add(effort);
                 has_time = shared.allowance.spend(spent);
@@ -69,6 +69,7 @@ impl<S> Slot<S> {
     }
 
     /// Keeps the time of an incomplete line, and of the pause in it.
+    #[inline]
     fn watch_line(&mut self, pause: Pause, is_another: bool, policy: &Policy, shared: &mut Shared) {
         let connection = &mut self.connection;
         let is_begun = pause != Pause::Blocked && connection.has_incomplete_line();

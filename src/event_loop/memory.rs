@@ -11,6 +11,7 @@ use crate::application::{Application, Closed, ClosedConnection, ConnectionId};
 
 impl<S> Connections<S> {
     /// Makes room where all together hold too much.
+    #[inline]
     pub(super) fn keep_limit<A: Application<Session = S>>(&mut self, app: &mut A) {
         if self.held(app) > self.shared.limits.buffer_bytes {
             self.close_largest(app);
@@ -23,6 +24,7 @@ impl<S> Connections<S> {
     }
 
     /// Frees spare buffers, and closes connections, the largest first.
+    #[cold]
     fn close_largest<A: Application<Session = S>>(&mut self, app: &mut A) {
         let most = self.shared.limits.buffer_bytes;
         self.shared.buffers.clear();

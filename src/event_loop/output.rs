@@ -71,6 +71,7 @@ impl<S> Slot<S> {
     }
 
     /// Step 5, and step 3 for those that are flushed as soon as they are served.
+    #[inline]
     pub fn flush<A: Application<Session = S>>(&mut self, app: &A, shared: &mut Shared) {
         use ConnectionState::{Flushing, Handshaking, Open};
         self.connection.write_pending = false;
@@ -101,13 +102,13 @@ impl<S> Slot<S> {
             shared.queue_fill(connection);
         }
         let timer = Timer::Write(connection.id);
-        let at = shared.now.elapsed + shared.limits.write_timeout;
+        let timeout = shared.limits.write_timeout;
         if flush.left == 0 {
             shared.timers.clear(timer);
         } else if flush.taken > 0 {
-            shared.timers.set(timer, at);
+            shared.timers.set(timer, shared.now.elapsed + timeout);
         } else {
-            shared.timers.set_once(timer, at);
+            shared.timer_in(timer, timeout);
         }
         if flush.left > 0 && connection.ready.writable {
             shared.queue_flush(connection);
@@ -120,7 +121,7 @@ impl<S> Slot<S> {
         {
             connection.end_output();
             if connection.output_ends {
-                shared.timers.set_once(timer, at);
+                shared.timer_in(timer, timeout);
             }
         }
     }
@@ -160,6 +161,7 @@ impl<S> Slot<S> {
     }
 
     /// Takes empty buffers back, and counts the memory of the others.
+    #[inline]
     pub fn account<A: Application<Session = S>>(&mut self, app: &A, shared: &mut Shared) {
         let Slot { connection, session } = self;
         connection.reclaim(&mut shared.buffers);

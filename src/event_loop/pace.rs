@@ -26,9 +26,14 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// For a step that begins now.
+    /// For a step that begins now, in a loop that began at `start`.
     pub fn new(start: Instant) -> Allowance {
         Allowance { start, until: None, effort: 0, is_used_up: false }
+    }
+
+    /// For the next step, which begins now.
+    pub fn begin_step(&mut self) {
+        (self.until, self.effort, self.is_used_up) = (None, 0, false);
     }
 
     /// Counts work that was done. Whether there is time for more.
@@ -55,7 +60,7 @@ pub fn effort_of(bytes: usize) -> u32 {
 
 /// The effort that a line of so many bytes costs, whatever it says.
 pub fn effort_of_line(bytes: usize) -> u32 {
-    u32::try_from(1 + bytes / LINE_BYTES_PER_EFFORT).unwrap_or(MAX_EFFORT)
+    (1 + bytes / LINE_BYTES_PER_EFFORT).min(MAX_EFFORT as usize) as u32
 }
 
 /// How much effort each of so many ready connections is worth before it is the next one's turn: the

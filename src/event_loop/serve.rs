@@ -113,6 +113,7 @@ impl<S> Slot<S> {
         self.flush_or_queue(policy.flush, app, shared);
     }
 
+    #[inline]
     pub(super) fn flush_or_queue<A: Application<Session = S>>(
         &mut self,
         flush: FlushAt,
@@ -246,6 +247,7 @@ pub(super) fn call<R>(
 }
 
 /// Whether nothing more of it may be handled for now.
+#[inline]
 pub(super) fn is_blocked(
     connection: &Connection<Socket>,
     policy: &Policy,
@@ -256,6 +258,7 @@ pub(super) fn is_blocked(
 }
 
 /// Keeps the time of a message that was begun: from its first byte, however slowly the rest drips.
+#[inline]
 pub(super) fn watch_input(
     connection: &Connection<Socket>,
     is_begun: bool,

@@ -4,7 +4,7 @@ use super::EventLoop;
 use super::dialer::IN_PROCESS;
 use super::limits::{CALL_EFFORT, EFFORT_PER_LOOK, HANDSHAKE_EFFORT, MESSAGES_PER_TURN};
 use super::mailbox::Incoming;
-use super::pace::{Allowance, share};
+use super::pace::share;
 use super::serve::Served;
 use super::state::ConnectionState;
 use super::timers::Timer;
@@ -300,6 +300,6 @@ impl<A: Application> EventLoop<A> {
 
     /// What follows has the time of a step of its own.
     fn begin_step(&mut self) {
-        self.connections.shared.allowance = Allowance::new(self.start);
+        self.connections.shared.allowance.begin_step();
     }
 }

@@ -67,11 +67,15 @@ impl Timers {
     }
 
     /// Takes a timer back.
+    #[inline]
     pub fn clear(&mut self, timer: Timer) {
         // The common case on the hot path: nobody has a timer.
-        if self.times.is_empty() {
-            return;
+        if !self.times.is_empty() {
+            self.remove(timer);
         }
+    }
+
+    fn remove(&mut self, timer: Timer) {
         if let Some(at) = self.times.remove(&timer) {
             self.by_time.remove(&(at, timer));
         }
