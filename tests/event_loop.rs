@@ -148,6 +148,8 @@ impl Running {
     }
 }
 
+/// As long as a connection that we have closed on our side is read from.
+const LINGER: Duration = Duration::from_secs(1);
 /// What must come has long enough for a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -341,6 +343,28 @@ fn a_dial_is_open_only_after_its_handshake_and_a_failed_one_is_explained() {
         }
         running.stop();
     }
+}
+
+/// TLS's alert goes out first, and the other side has time to take it.
+#[test]
+fn an_application_hears_of_broken_tls_before_its_connection_is_closed() {
+    let (server_tls, authorities) = certificates();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (app, events) = App::new(vec![by_tls(listener.local_addr().expect("an address"))]);
+    let (mut event_loop, address) = event_loop(app, Limits::default());
+    event_loop.client_tls(client_tls(&authorities));
+    let running = start(event_loop, address);
+    let (stream, _) = listener.accept().expect("it dials");
+    stream.set_nonblocking(true).expect("a socket");
+    let mut server = server_tls.begin(stream).expect("a session");
+    assert_eq!(read_some(&mut server, &mut [0; 2]).expect("a greeting"), 2);
+    await_event(&events, "Dialled(Ticket(7)) open");
+    let begin = Instant::now();
+    server.stream().write_all(b"no record of TLS").expect("it is connected");
+    assert!(next(&events).starts_with("Broken("));
+    assert!(begin.elapsed() < LINGER, "a query may be sent again elsewhere");
+    running.stop();
+    assert_eq!(events.iter().count(), 0, "it is reported once");
 }
 
 #[test]

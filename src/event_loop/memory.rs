@@ -7,7 +7,7 @@
 
 use super::connections::Connections;
 use super::state::ConnectionState;
-use crate::application::{Application, Closed, ClosedConnection, ConnectionId};
+use crate::application::{Application, Closed, ConnectionId};
 
 impl<S> Connections<S> {
     /// Makes room where all together hold too much.
@@ -59,12 +59,7 @@ impl<S> Connections<S> {
         self.shared.close(connection, Closed::OutOfMemory);
         connection.discard();
         self.shared.buffered -= std::mem::take(&mut connection.accounted);
-        if let Some(session) = slot.session.take() {
-            let why = connection.why.as_deref().unwrap_or(&Closed::OutOfMemory);
-            let (peer, origin) = (connection.peer, connection.origin());
-            let closed = ClosedConnection { id, peer, origin, why };
-            app.handle_closed(closed, session, self.shared.now);
-        }
+        slot.report_closed(app, &self.shared);
     }
 }
 

@@ -8,7 +8,7 @@ use super::serve::{Slot, call, watch_input};
 use super::shared::Shared;
 use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
-use crate::application::{Application, Closed, Framing, Next, Policy};
+use crate::application::{Application, Closed, ClosedConnection, Framing, Next, Policy};
 use crate::tls;
 
 impl<S> Slot<S> {
@@ -29,7 +29,7 @@ impl<S> Slot<S> {
         let effort = spent.saturating_add(effort_of(connection.unsent().saturating_sub(before)));
         let policy = *shared.policies.get(connection.policy);
         if let Err(error) = self.go_on_filled(next, &policy, app, shared) {
-            self.handle_io_error(&error, shared);
+            self.fail(&error, app, shared);
         }
         self.flush_or_queue(policy.flush, app, shared);
         effort
@@ -136,6 +136,28 @@ impl<S> Slot<S> {
         } else {
             // The wait for TLS's `close_notify` to leave has a limit.
             shared.timer_in(Timer::Write(connection.id), shared.limits.write_timeout);
+        }
+    }
+
+    /// An open connection has failed. The application hears of it at once, although an alert may have to go
+    /// out before it is closed.
+    pub fn fail<A: Application<Session = S>>(
+        &mut self,
+        error: &io::Error,
+        app: &mut A,
+        shared: &mut Shared,
+    ) {
+        self.handle_io_error(error, shared);
+        self.report_closed(app, shared);
+    }
+
+    /// Gives the session back to the application, unless that has it already.
+    pub fn report_closed<A: Application<Session = S>>(&mut self, app: &mut A, shared: &Shared) {
+        let Slot { connection, session } = self;
+        if let Some(session) = session.take() {
+            let (id, peer, origin) = (connection.id, connection.peer, connection.origin());
+            let why = connection.why.as_deref().unwrap_or(&Closed::Finished);
+            app.handle_closed(ClosedConnection { id, peer, origin, why }, session, shared.now);
         }
     }
 

@@ -108,7 +108,7 @@ impl<S> Slot<S> {
             Framing::Bytes => self.serve_bytes(&policy, app, shared),
         };
         if let Err(error) = served {
-            self.handle_io_error(&error, shared);
+            self.fail(&error, app, shared);
         }
         self.flush_or_queue(policy.flush, app, shared);
     }
