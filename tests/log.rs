@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use common::herd::Herd;
 use common::process::{Running, send_signal, status_of};
 use common::{Client, LIMIT, Setup, wait_until};
 
@@ -247,6 +248,113 @@ fn a_json_line_says_what_the_reports_record_says() {
     assert_eq!(missed[2]["id_base64"], "/+KAqA==");
     let peers: BTreeSet<_> = of("line_sent").iter().map(|it| it["peer"].to_string()).collect();
     assert_eq!(peers.len(), 1, "{peers:?}");
+}
+
+/// The fields that records have, in their order.
+const FIELDS: [&str; 19] = [
+    "time",
+    "level",
+    "target",
+    "server",
+    "loop",
+    "event",
+    "message",
+    "peer",
+    "id",
+    "id_base64",
+    "location",
+    "neighbour",
+    "reason",
+    "bytes",
+    "status",
+    "updates",
+    "of",
+    "suppressed",
+    "truncated",
+];
+
+/// The records of a log, each with its fields in their order.
+fn objects(log: &str) -> Vec<Value> {
+    let keys = regex::Regex::new(r#"[{,]"([a-z0-9_]+)":"#).expect("a pattern");
+    let texts = regex::Regex::new(r#":"(?:[^"\\]|\\.)*""#).expect("a pattern");
+    let object = |line: &str| {
+        let object: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let without_texts = texts.replace_all(line, ":0");
+        let names = keys.captures_iter(&without_texts).map(|key| key[1].to_owned());
+        let names: Vec<String> = names.collect();
+        let at = |name: &String| FIELDS.iter().position(|field| field == name);
+        let order: Vec<usize> = names.iter().map(|name| at(name).expect(line)).collect();
+        assert!(order.is_sorted_by(|one, next| one < next), "{line}");
+        assert_eq!(names.len(), object.as_object().expect("an object").len(), "{line}");
+        object
+    };
+    log.lines().map(object).collect()
+}
+
+#[test]
+fn what_happens_to_a_server_has_its_event_and_its_fields() {
+    let setup = Setup::star(&["Hands"])
+        .section("[limits]\nclient_connections = 1\n[log]\nformat = \"json\"");
+    let hands = setup.start("Hands");
+    let server = setup.start_with("Goloman", &["--log-level", "info,table=debug"]);
+    server.wait_for_log("\"in_sync\"");
+    let mut client = server.client();
+    client.send(b"IAMAT \xff +1.0+2.0 10\nnonsense\n");
+    client.line_bytes();
+    client.line_bytes();
+    server.wait_for_log("\"flood_sent\"");
+    server.client().expect_end();
+    server.wait_for_log("\"connection_refused\"");
+    drop(client);
+    server.wait_for_log("\"connection_closed\"");
+    hands.stop();
+    server.wait_for_log("\"link_down\"");
+    let log_file = server.log_file.clone();
+    server.stop();
+    let objects = objects(&fs::read_to_string(log_file).expect("a log"));
+    for (event, fields) in [
+        ("start", &[][..]),
+        ("link_opened", &["peer", "neighbour"]),
+        ("link_up", &["neighbour"]),
+        ("peer_identified", &["neighbour"]),
+        ("in_sync", &[]),
+        ("connection_opened", &["peer"]),
+        ("line_received", &["peer", "bytes"]),
+        ("line_refused", &["peer", "reason"]),
+        ("line_sent", &["peer", "bytes"]),
+        ("line_sent", &["neighbour", "bytes"]),
+        ("update_stored", &["id", "id_base64"]),
+        ("flood_sent", &["id", "id_base64", "location", "neighbour"]),
+        ("connection_refused", &["peer", "reason"]),
+        ("connection_closed", &["peer"]),
+        ("connection_closed", &["peer", "neighbour"]),
+        ("link_down", &["peer", "neighbour"]),
+        ("stop", &[]),
+        ("stopped", &[]),
+    ] {
+        let has = |object: &&Value| {
+            let own = &FIELDS[7..];
+            let has = own.iter().filter(|field| object.get(field).is_some());
+            object["event"] == event && has.eq(fields)
+        };
+        assert!(objects.iter().any(|object| has(&object)), "{event} {fields:?}: {objects:#?}");
+    }
+    assert!(objects.iter().all(|object| object["event"].is_string()), "{objects:#?}");
+    let count = |event: &str| objects.iter().filter(|it| it["event"] == event).count();
+    assert_eq!(count("connection_opened"), count("connection_closed"));
+}
+
+/// The Places server that `--herd` starts gets no configuration, but the log's settings.
+#[test]
+fn the_places_server_of_a_herd_logs_as_the_servers_do() {
+    let setup = Setup::new(&[("Goloman", &[])]).section("[log]\nformat = \"json\"");
+    let command = Herd::command(&setup);
+    let log_file = setup.log_file("Places");
+    let _herd = Herd::spawn(setup, command);
+    let log = || fs::read_to_string(&log_file).unwrap_or_default();
+    wait_until(LIMIT, "it listens", || log().contains("\"event\":\"start\""));
+    assert!(objects(&log()).iter().all(|object| object["server"] == "Places"));
 }
 
 // Outputs.

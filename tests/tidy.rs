@@ -272,6 +272,36 @@ fn warnings_are_rate_limited_or_have_a_reason_on_the_line_above() {
     assert!(found.is_empty(), "neither by `rate_limit::warn` nor `// Not limited: …`:\n{found}");
 }
 
+/// Names of events are an interface: `docs/log.md` lists each that the program has, and no other one.
+#[test]
+fn the_documents_list_the_events_of_the_log() {
+    let table = std::fs::read_to_string(project().join("docs/log.md")).expect("docs/log.md");
+    let (_, table) = table.split_once("\n| event |").expect("a table of events");
+    let listed: BTreeSet<&str> = pattern(r"(?m)^\| `([a-z_]+)` \|")
+        .captures_iter(table)
+        .filter_map(|it| Some(it.get(1)?.as_str()))
+        .collect();
+    let (mut named, mut quoted) = (BTreeSet::new(), BTreeSet::new());
+    for source in sources() {
+        let of_program =
+            source.lines.iter().zip(&source.of_tests).filter(|(_, of_test)| !**of_test);
+        let text: String = of_program.map(|(line, _)| format!("{line}\n")).collect();
+        let names = |text: &str, form: &str| -> Vec<String> {
+            pattern(form).captures_iter(text).map(|name| name[1].to_owned()).collect()
+        };
+        named.extend(names(&text, r#"\bevent(?: =|:) "([a-z_]+)""#));
+        for function in text.split("fn event(").skip(1) {
+            let body = function.split("\n    }\n").next().unwrap_or_default();
+            named.extend(names(body, r#""([a-z_]+)""#));
+        }
+        quoted.extend(names(&text, r#""([a-z_]+)""#));
+    }
+    let missing: Vec<_> = named.iter().filter(|name| !listed.contains(&name[..])).collect();
+    assert!(named.len() > 40 && missing.is_empty(), "not in docs/log.md: {missing:?}");
+    let unknown: Vec<_> = listed.iter().filter(|name| !quoted.contains(**name)).collect();
+    assert!(unknown.is_empty(), "in docs/log.md, and nowhere in src/: {unknown:?}");
+}
+
 #[test]
 fn each_test_file_begins_with_its_claim() {
     let mut found = String::new();

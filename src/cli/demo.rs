@@ -21,7 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::supervisor::HerdError;
 use crate::cli::args::Args;
-use crate::config::KEY_VARIABLE;
+use crate::config::{Config, KEY_VARIABLE};
 use crate::errors::plain;
 use crate::places::google::Api;
 use crate::tls::certificates::{self, CertificateError, Service};
@@ -32,13 +32,15 @@ pub(in crate::cli) struct DemoPlaces {
     temporary: Option<TemporaryFolder>,
     port: u16,
     key: String,
+    /// What its log is like: as those of the servers.
+    log: String,
     /// Reserves the port, also while the server restarts: this socket is bound and does not listen, and with
     /// `SO_REUSEADDR` on both the server can bind the port while other programs cannot.
     _reservation: Socket,
 }
 
 impl DemoPlaces {
-    pub(in crate::cli) fn new(args: &Args) -> Result<DemoPlaces, HerdError> {
+    pub(in crate::cli) fn new(args: &Args, config: &Config) -> Result<DemoPlaces, HerdError> {
         let (folder, mut temporary) = match &args.tls_dir {
             Some(folder) => (folder.clone(), None),
             None => {
@@ -58,7 +60,8 @@ impl DemoPlaces {
         // No money depends on this secret; but the demonstration shows requests with a key.
         let key = getrandom::u64().map_err(|error| HerdError::Setup(error.into()))?;
         let key = format!("{key:016x}");
-        Ok(DemoPlaces { folder, temporary, port, key, _reservation: reservation })
+        let log = config.log_text();
+        Ok(DemoPlaces { folder, temporary, port, key, log, _reservation: reservation })
     }
 
     /// Waits, briefly, until the server accepts connections: until then the answers to queries say why it
@@ -77,9 +80,6 @@ impl DemoPlaces {
         let mut words: Vec<OsString> = vec!["--places-server".into(), address.into()];
         words.extend(["--tls-dir".into(), self.folder.clone().into()]);
         words.extend(["--log-dir".into(), args.log_dir.clone().into()]);
-        if !args.overrides.log_level.is_empty() {
-            words.extend(["--log-level".into(), args.overrides.log_level.to_string().into()]);
-        }
         words
     }
 
@@ -96,6 +96,7 @@ impl DemoPlaces {
     /// The environment variables of all of them.
     pub(in crate::cli) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = vec![(KEY_VARIABLE, self.key.clone().into())];
+        variables.push((LOG_SETTINGS, self.log.clone().into()));
         if self.temporary.is_some() {
             variables.push((TEMPORARY, self.folder.clone().into()));
         }
@@ -181,6 +182,9 @@ pub const PLACES_CERTIFICATE: Service = Service { file: "places", mark: "herd-mi
 const NAMES: u32 = 16;
 /// Environment variable: the temporary folder of a Places server.
 pub const TEMPORARY: &str = "HERD_MIO_TEMPORARY";
+/// Environment variable: the log's settings of a Places server that a supervisor has started. It gets no
+/// `--config`, because limits and keys in there are the servers'.
+pub const LOG_SETTINGS: &str = "HERD_MIO_LOG";
 /// How long the herd waits for the Places server at its start, and how often it checks.
 const SERVICE_WAIT: Duration = Duration::from_secs(2);
 const SERVICE_PROBE: Duration = Duration::from_millis(5);

@@ -25,7 +25,7 @@ use crate::node::{self, RunError, process};
 use crate::protocol::is_server_name;
 use crate::tls::{ServerTls, certificates};
 use args::{Args, HELP, Mode};
-use demo::{PLACES_CERTIFICATE, TEMPORARY, with_remedy};
+use demo::{LOG_SETTINGS, PLACES_CERTIFICATE, TEMPORARY, with_remedy};
 use supervisor::{HerdError, ReadOnce};
 
 /// The program: from the process's arguments to its exit status.
@@ -63,7 +63,7 @@ fn run() -> ExitCode {
             args = replaced;
         }
     }
-    let config = match load(&args) {
+    let mut config = match load(&args) {
         Ok(config) => config,
         Err(error) => {
             record(&args, &error);
@@ -75,7 +75,12 @@ fn run() -> ExitCode {
     }
     match &args.mode {
         Mode::Server(name) => serve(&args, &config, name),
-        Mode::PlacesServer(address) => serve_places(&args, &config, *address),
+        Mode::PlacesServer(address) => {
+            if let Ok(log) = std::env::var(LOG_SETTINGS) {
+                config.take_log(&log);
+            }
+            serve_places(&args, &config, *address)
+        }
         _ => run_herd(&args, &config, words),
     }
 }
@@ -105,7 +110,7 @@ fn record(args: &Args, error: &ConfigError) {
     if let Ok(log) = logging::start(&args.log_dir, name, &settings) {
         for line in without_keys(&error.to_string()).lines() {
             // Not limited: the number of mistakes in one message is.
-            log::error!(target: target::CONFIG, "{line}.");
+            log::error!(target: target::CONFIG, event = "config_error"; "{line}.");
         }
         log.finish();
     }
@@ -171,7 +176,7 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not limited: a server ends once.
-            log::error!(target: target::LOOP, "{name} {error}.");
+            log::error!(target: target::LOOP, event = "failed", reason:% = error; "{name} {error}.");
             match error {
                 RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),
                 _ => log.finish(),
@@ -200,7 +205,7 @@ fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode 
 fn warn(config: &Config) {
     for warning in &config.places.warnings {
         // Not limited: once, at the start.
-        log::warn!(target: target::CONFIG, "{warning}");
+        log::warn!(target: target::CONFIG, event = "config_warning"; "{warning}");
     }
 }
 

@@ -2,9 +2,11 @@
 //! `--log-level` comes on top.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use toml::Spanned;
 
+use super::Config;
 use super::document::{Document, Section};
 use super::file::HINTS;
 use crate::logging::{self, Format, LEVELS, OutputKind, level_named, name_of, target};
@@ -57,6 +59,27 @@ fn read_outputs(
         document.fault(section.at(), text.to_owned());
     }
     log.outputs = outputs;
+}
+
+impl Config {
+    /// The log's settings as a text, for another process of this program.
+    pub fn log_text(&self) -> String {
+        let mut text = String::new();
+        write(&self.log, &mut text);
+        text
+    }
+
+    /// Takes the log's settings from such a text, and leaves them as they are where it is none.
+    pub fn take_log(&mut self, text: &str) {
+        let document = Document::new(Path::new("the log's settings"), text);
+        if let Ok(mut top) = document.top() {
+            let mut log = logging::LogSettings::default();
+            read(&document, top.section("log"), &mut log);
+            if document.check().is_ok() {
+                self.log = log;
+            }
+        }
+    }
 }
 
 /// The section as `--check` prints it.

@@ -1,30 +1,127 @@
 //! A record as one JSON object on a line. Its fields stand in this order: `time`, `level`, `target`,
-//! `server`, `loop` (of records of a loop's thread), `event` (of traffic), `message`, and then the
+//! `server`, `loop` (of records of a loop's thread), `event` (where it has a name), `message`, and then the
 //! event's own.
 //!
 //! A line has at most 16 KiB and is valid JSON also where a text in it was cut; then it ends with
 //! `"truncated":true`.
 
 use std::cell::Cell;
+use std::fmt::{self, Display};
+use std::io::Write as _;
 use std::str;
+
+use log::kv::{self, Key, Source, Value, VisitSource, VisitValue};
 
 use super::escape;
 
-/// The fields behind the time, for the record of a logger: up to `}`.
+/// The fields behind the time, for the record of a logger: up to `}`. `fields` are the record's own; the one
+/// with the key [`EVENT`] stands before the message.
 pub(super) fn append_rest(
     out: &mut Vec<u8>,
     level: &str,
     target: &str,
     server: &str,
     message: &str,
+    fields: &dyn Source,
 ) {
     append_head(out, level, target, server);
-    let is_cut = append_message(out, |out| out.extend_from_slice(message.as_bytes()));
+    if let Some(event) = fields.get(Key::from(EVENT)) {
+        append_written(out, EVENT, NAME_BYTES, |out| append_display(&event, out));
+    }
+    let mut is_cut = append_field(out, "message", message, MESSAGE_BYTES);
+    let mut own = OwnFields { out, left: OWN_FIELDS_BYTES, is_cut: false };
+    // Visiting fails only where a visitor does.
+    let _ = fields.visit(&mut own);
+    is_cut |= own.is_cut;
     append_end(out, is_cut);
 }
 
+/// Appends the fields of a record of a logger, but for its event.
+struct OwnFields<'a> {
+    out: &'a mut Vec<u8>,
+    /// Bytes that they may still have, names not counted.
+    left: usize,
+    is_cut: bool,
+}
+
+impl<'kvs> VisitSource<'kvs> for OwnFields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        match key.as_str() {
+            EVENT => Ok(()),
+            name => value.visit(OwnField { fields: self, name }),
+        }
+    }
+}
+
+struct OwnField<'a, 'b> {
+    fields: &'a mut OwnFields<'b>,
+    name: &'a str,
+}
+
+impl<'v> VisitValue<'v> for OwnField<'_, '_> {
+    /// A text, and nothing for one that is empty.
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
+        let fields = &mut *self.fields;
+        let (begin, most) = (fields.out.len(), fields.left.min(FIELD_BYTES));
+        let is_cut = append_written(fields.out, self.name, most, |out| append_display(&value, out));
+        if fields.out.ends_with(b":\"\"") && !is_cut {
+            fields.out.truncate(begin);
+        }
+        fields.left = fields.left.saturating_sub(fields.out.len() - begin);
+        fields.is_cut |= is_cut;
+        Ok(())
+    }
+
+    /// What the record does not know.
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        append_number(self.fields.out, self.name, value);
+        Ok(())
+    }
+}
+
+fn append_display(value: &impl Display, out: &mut Vec<u8>) {
+    // A Vec takes everything; where a Display fails, what came so far is the text.
+    let _ = write!(out, "{value}");
+}
+
+/// What traffic records have between the time and the text of the message: the same for all of a kind.
+/// Printed once, and copied from then on.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    /// The loop whose number they have.
+    loop_number: u16,
+    heads: Vec<Vec<u8>>,
+}
+
+impl Heads {
+    /// Head number `which`; `fields` are its level, target, server and event.
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, which: usize, fields: [&str; 4]) {
+        if self.loop_number != loop_number() {
+            self.heads.clear();
+            self.loop_number = loop_number();
+        }
+        if let Some(head) = self.heads.get(which)
+            && !head.is_empty()
+        {
+            out.extend_from_slice(head);
+            return;
+        }
+        let [level, target, server, event] = fields;
+        let begin = out.len();
+        append_head(out, level, target, server);
+        append_text(out, EVENT, event);
+        out.extend_from_slice(b",\"message\":\"");
+        self.heads.resize(self.heads.len().max(which + 1), Vec::new());
+        self.heads[which] = out[begin..].to_vec();
+    }
+}
+
 /// `,"level":…,"target":…,"server":…,"loop":…`
-pub(super) fn append_head(out: &mut Vec<u8>, level: &str, target: &str, server: &str) {
+fn append_head(out: &mut Vec<u8>, level: &str, target: &str, server: &str) {
     append_field(out, "level", level, NAME_BYTES);
     append_field(out, "target", target, NAME_BYTES);
     append_field(out, "server", server, NAME_BYTES);
@@ -34,9 +131,27 @@ pub(super) fn append_head(out: &mut Vec<u8>, level: &str, target: &str, server: 
     }
 }
 
-/// `,"message":…`. Returns whether it was cut.
-pub(super) fn append_message(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-    append_written(out, "message", MESSAGE_BYTES, write)
+/// Ends the text of a message, which stands from `begin` on behind its opening quote; `is_plain` says that each
+/// of its parts is plain. Returns whether it was cut.
+#[inline]
+pub(super) fn end_message(out: &mut Vec<u8>, begin: usize, is_plain: bool) -> bool {
+    if is_plain && out.len() - begin <= MESSAGE_BYTES {
+        out.push(b'"');
+        return false;
+    }
+    encode(out, begin, MESSAGE_BYTES)
+}
+
+/// Appends bytes from outside, escaped as in the report. Returns whether they are the same in JSON: then no
+/// quote and no backslash is among them.
+#[inline]
+pub(super) fn append_escaped(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let is_plain = is_plain(bytes);
+    match is_plain {
+        true => out.extend_from_slice(bytes),
+        false => escape::append(bytes, out),
+    }
+    is_plain
 }
 
 /// `,"id":…`: escaped as in the message, and where that loses bytes `,"id_base64":…`. Returns whether it
@@ -59,19 +174,19 @@ pub(super) fn append_bytes(out: &mut Vec<u8>, name: &str, bytes: &[u8]) -> bool 
     append_written(out, name, FIELD_BYTES, |out| escape::append(bytes, out))
 }
 
-/// A field with a text that `write` appends. Returns whether it was cut.
-pub(super) fn append_with(out: &mut Vec<u8>, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-    append_written(out, name, FIELD_BYTES, write)
-}
-
 /// A field with a text. Returns whether it was cut.
 pub(super) fn append_text(out: &mut Vec<u8>, name: &str, text: &str) -> bool {
     append_field(out, name, text, FIELD_BYTES)
 }
 
 /// A field with a number.
-pub(super) fn append_number(out: &mut Vec<u8>, name: &str, number: u64) {
+fn append_number(out: &mut Vec<u8>, name: &str, number: u64) {
     append_name(out, name);
+    append_digits(out, number);
+}
+
+/// A number.
+pub(super) fn append_digits(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0; 20];
     let mut begin = digits.len();
     let mut rest = number;
@@ -123,6 +238,12 @@ fn append_written(
         out.push(b'"');
         return false;
     }
+    encode(out, begin, most)
+}
+
+/// Encodes the text from `begin` on, which stands behind its opening quote.
+#[cold]
+fn encode(out: &mut Vec<u8>, begin: usize, most: usize) -> bool {
     let text = String::from_utf8_lossy(&out[begin..]).into_owned();
     out.truncate(begin - 1);
     let end = end_within(&text, most);
@@ -133,9 +254,10 @@ fn append_written(
 
 /// Whether a JSON string shows these bytes as they are. It looks at all of them, since that is done many at
 /// a time.
-fn is_plain(bytes: &[u8]) -> bool {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let is_special = |byte: u8| !byte.is_ascii() | (byte < b' ') | (byte == 0x7f);
+    let is_escaped = |byte: u8| (byte == b'"') | (byte == b'\\');
+    bytes.iter().fold(0, |any, byte| any | u8::from(is_special(*byte) | is_escaped(*byte))) == 0
 }
 
 fn append_name(out: &mut Vec<u8>, name: &str) {
@@ -163,6 +285,21 @@ fn end_within(text: &str, most: usize) -> usize {
     text.len()
 }
 
+/// An id as a record's `id_base64`: nothing for one that is UTF-8, whose `id` loses nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct IdBase64<'a>(pub &'a [u8]);
+
+impl fmt::Display for IdBase64<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if str::from_utf8(self.0).is_ok() {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        append_base64(&mut text, &self.0[..self.0.len().min(BASE64_BYTES)]);
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
 fn append_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for group in bytes.chunks(3) {
@@ -180,11 +317,15 @@ thread_local! {
     static LOOP: Cell<u16> = const { Cell::new(0) };
 }
 
+/// The key of an event's name.
+pub(super) const EVENT: &str = "event";
 // All fields together, their names included, have less than 16 KiB.
 /// A message, as JSON. A client's line has at most 4 KiB, unless the limit was raised.
 const MESSAGE_BYTES: usize = 8 * 1024;
 /// An id or a location, as JSON.
 const FIELD_BYTES: usize = 1_536;
+/// The fields of a record of a logger together.
+const OWN_FIELDS_BYTES: usize = 6 * 1024;
 /// An id's bytes, before they are encoded.
 const BASE64_BYTES: usize = 1_536;
 /// A name from the configuration; a server's has at most 64 bytes.
@@ -226,8 +367,11 @@ mod tests {
     fn a_text_is_cut_so_that_the_line_stays_valid_and_within_its_limit() {
         for text in ["\u{1}", "\\", "\"", "a", "ü", "𝄞"] {
             let value = object(|out| {
-                append_head(out, "INFO", "client", "Goloman");
-                let is_cut = append_message(out, |out| out.extend(text.repeat(20_000).bytes()));
+                let fields = ["INFO", "client", "Goloman", "line_received"];
+                Heads::default().append(out, 0, fields);
+                let begin = out.len();
+                out.extend(text.repeat(20_000).bytes());
+                let is_cut = end_message(out, begin, is_plain(text.as_bytes()));
                 append_id(out, &b"\xff\"".repeat(20_000)) | is_cut
             });
             assert_eq!(value["truncated"], true);

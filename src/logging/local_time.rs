@@ -1,6 +1,6 @@
 //! The time in front of each record: `06-Jun-19 18:30:55`, local, in the report's format, and
-//! `2019-06-07T01:30:55.918963Z` in JSON. All but the microseconds is printed once a second and copied
-//! in between.
+//! `{"time":"2019-06-07T01:30:55.918963Z"` in JSON. All but the microseconds is printed once a second and
+//! copied in between.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,7 @@ impl LocalTime {
         LocalTime { format, zone: zone.clone(), second: i64::MIN, text: String::new() }
     }
 
-    /// Appends the time now.
+    /// Appends the time now; in JSON as the field with which the object begins.
     pub(super) fn append(&mut self, out: &mut Vec<u8>) {
         self.append_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), out);
     }
@@ -60,14 +60,14 @@ impl LocalTime {
             Format::Report => {
                 time.to_zoned_datetime(self.zone.clone()).strftime("%d-%b-%y %H:%M:%S").to_string()
             }
-            Format::Json => time.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+            Format::Json => time.strftime("{\"time\":\"%Y-%m-%dT%H:%M:%S").to_string(),
         }
     }
 }
 
-/// `.918963Z`
+/// `.918963Z"`
 fn append_micros(micros: u32, out: &mut Vec<u8>) {
-    let mut text = *b".000000Z";
+    let mut text = *b".000000Z\"";
     let mut rest = micros;
     for digit in text[1..7].iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;
@@ -88,9 +88,9 @@ mod tests {
             (
                 Format::Json,
                 [
-                    "2019-06-07T00:30:55.918963Z",
-                    "2019-06-07T00:30:55.000007Z",
-                    "2019-06-07T00:30:56.000000Z",
+                    r#"{"time":"2019-06-07T00:30:55.918963Z""#,
+                    r#"{"time":"2019-06-07T00:30:55.000007Z""#,
+                    r#"{"time":"2019-06-07T00:30:56.000000Z""#,
                 ],
             ),
         ] {

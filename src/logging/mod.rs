@@ -43,10 +43,11 @@ use std::time::{Duration, Instant};
 
 use fern::{Dispatch, FormatCallback};
 use jiff::tz::TimeZone;
+use log::kv::Value;
 use log::{Level, LevelFilter, Metadata, Record};
 
 pub use escape::Escaped;
-pub use json::set_loop_number;
+pub use json::{IdBase64, set_loop_number};
 pub use lasting::{Lasting, LastingProblem};
 pub use levels::{LEVELS, LevelOverrides, Levels, LevelsError, level_named, name_of};
 pub use settings::{Format, LogSettings, OutputKind};
@@ -94,6 +95,14 @@ pub enum LogError {
 /// The log of this process.
 static PROCESS: OnceLock<Log> = OnceLock::new();
 
+/// What an event has besides its name: `peer`, `id`, `location`, `neighbour`, `reason`, `bytes`, in this order.
+pub type Field<'a> = (&'static str, Value<'a>);
+
+/// A field with a text.
+pub fn field<'a>(name: &'static str, value: &'a impl fmt::Display) -> Field<'a> {
+    (name, Value::from_display(value))
+}
+
 /// Opens the outputs, `<dir>/<server>_log.txt` among them if it is one, and makes this the log of the
 /// process, panics included.
 pub fn start(dir: &Path, server: &str, settings: &LogSettings) -> Result<Log, LogError> {
@@ -116,7 +125,7 @@ pub fn start(dir: &Path, server: &str, settings: &LogSettings) -> Result<Log, Lo
     }
     if let Some(warning) = warning {
         // Not limited: once, at the start.
-        log::warn!(target: target::LOOP, "{warning}");
+        log::warn!(target: target::LOOP, event = "time_zone_unknown"; "{warning}");
     }
     Ok(log)
 }
@@ -188,7 +197,10 @@ fn format_json(
     // Writing to a String fails only where a Display does.
     let _ = words.write_fmt(*message);
     let mut rest = Vec::new();
-    json::append_rest(&mut rest, level_name(record.level()), record.target(), server, &words);
+    let level = level_name(record.level());
+    // Fern's outputs get no key-values; here they are the event's own fields.
+    let fields = record.key_values();
+    json::append_rest(&mut rest, level, record.target(), server, &words, fields);
     out.finish(format_args!("{}", String::from_utf8_lossy(&rest)));
 }
 
@@ -249,7 +261,7 @@ impl Log {
             let text = panic.to_string();
             let text = Escaped(text.as_bytes()).to_string();
             log.core.append_each(|core, turn| {
-                turn.record("CRITICAL", target::LOOP, &core.server, &text);
+                turn.record("CRITICAL", &core.server, "panic", &text);
             });
             log.write_out(LOG_FLUSH_WAIT);
             usual(panic);

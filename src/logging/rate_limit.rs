@@ -21,9 +21,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::Level;
+use log::kv::{self, Key, Source, Value, VisitSource};
+use log::{Level, Record};
 
-use super::target;
+use super::json::EVENT;
+use super::{Field, target};
 use crate::limits::WARNING_INTERVAL;
 
 /// What a warning is about. Each is limited by itself, so that a flood of one hides no other.
@@ -89,6 +91,32 @@ impl Kind {
         }
     }
 
+    /// The name of its records' event.
+    pub fn event(self) -> &'static str {
+        match self {
+            Kind::ClientLineRefused | Kind::PeerLineRefused | Kind::LinkLineRefused => {
+                "line_refused"
+            }
+            Kind::HttpRequestRefused => "request_refused",
+            Kind::NotFinished
+            | Kind::WriteTimeout
+            | Kind::HelloMissing
+            | Kind::TooManyUnidentified
+            | Kind::BuffersFull
+            | Kind::ClientEvicted => "connection_aborted",
+            Kind::ClientRejected | Kind::TlsFailed => "connection_refused",
+            Kind::AcceptFailed | Kind::NotWatched => "accept_failed",
+            Kind::TooManyQueries => "query_refused",
+            Kind::QueryFailed => "query_failed",
+            Kind::ServiceDistrusted => "service_distrusted",
+            Kind::LegacyRefused => "legacy_refused",
+            Kind::GazetteerFailed => "gazetteer_failed",
+            Kind::LinkLost => "link_down",
+            Kind::UpdateSkipped => "update_skipped",
+            Kind::NeighbourSilent => "neighbour_silent",
+        }
+    }
+
     /// For a count without an example.
     fn description(self) -> &'static str {
         match self {
@@ -118,40 +146,77 @@ impl Kind {
     }
 }
 
-/// Records a warning, or counts it and records it at INFO.
-pub fn warn(kind: Kind, text: fmt::Arguments<'_>) {
-    warn_of(kind, 0, text);
+/// Records a warning, or counts it and records it at INFO. `fields` are those of its event.
+pub fn warn(kind: Kind, fields: &[Field<'_>], text: fmt::Arguments<'_>) {
+    warn_of(kind, 0, fields, text);
 }
 
 /// The same for something that there are a few of, by the configuration: neighbours. Each is limited by
 /// itself.
-pub fn warn_of(kind: Kind, which: u16, text: fmt::Arguments<'_>) {
-    if !say_or_count(kind, which, text) {
-        log::info!(target: kind.target(), "{text}");
+pub fn warn_of(kind: Kind, which: u16, fields: &[Field<'_>], text: fmt::Arguments<'_>) {
+    if !say_or_count(kind, which, fields, text) {
+        record(
+            Level::Info,
+            kind,
+            &Fields { event: kind.event(), own: fields, suppressed: 0 },
+            text,
+        );
     }
 }
 
-/// Says a warning, or only counts it: for what is recorded at INFO in any case.
-pub fn warn_or_count(kind: Kind, text: fmt::Arguments<'_>) {
-    say_or_count(kind, 0, text);
+/// Records at INFO, and reports a warning once in a while, too: so it is there where traffic is not recorded.
+pub fn note(kind: Kind, fields: &[Field<'_>], text: fmt::Arguments<'_>) {
+    record(Level::Info, kind, &Fields { event: kind.event(), own: fields, suppressed: 0 }, text);
+    say_or_count(kind, 0, fields, text);
 }
 
 /// Returns whether it was reported.
-fn say_or_count(kind: Kind, which: u16, text: fmt::Arguments<'_>) -> bool {
+fn say_or_count(kind: Kind, which: u16, own: &[Field<'_>], text: fmt::Arguments<'_>) -> bool {
     let admitted = {
         let mut limiter = lock();
         let admitted = limiter.admit((kind, which), now());
         limiter.publish();
         admitted
     };
-    match admitted {
-        Some(0) => log::log!(target: kind.target(), kind.level(), "{text}"),
-        Some(count) => {
-            log::log!(target: kind.target(), kind.level(), "{text} ({})", Suppressed(count))
+    let Some(suppressed) = admitted else {
+        return false;
+    };
+    let fields = Fields { event: kind.event(), own, suppressed };
+    match suppressed {
+        0 => record(kind.level(), kind, &fields, text),
+        count => {
+            record(kind.level(), kind, &fields, format_args!("{text} ({})", Suppressed(count)));
         }
-        None => return false,
     }
     true
+}
+
+/// The macros of `log` take no list of fields.
+fn record(level: Level, kind: Kind, fields: &Fields<'_>, text: fmt::Arguments<'_>) {
+    if level <= log::max_level() {
+        let mut record = Record::builder();
+        record.level(level).target(kind.target()).key_values(fields);
+        log::logger().log(&record.args(text).build());
+    }
+}
+
+/// The fields of a record of this module.
+struct Fields<'a> {
+    event: &'a str,
+    own: &'a [Field<'a>],
+    /// How many similar messages were suppressed before it.
+    suppressed: u64,
+}
+
+impl Source for Fields<'_> {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        visitor.visit_pair(Key::from(EVENT), Value::from(self.event))?;
+        self.own.visit(visitor)?;
+        match self.suppressed {
+            0 => Ok(()),
+            count => visitor.visit_pair(Key::from("suppressed"), Value::from(count)),
+        }
+    }
 }
 
 /// In how long a count is to be reported that no further event of its kind has brought out. None while
@@ -185,7 +250,11 @@ fn report(take: impl FnOnce(&mut RateLimiter) -> Vec<(Kind, u64)>) {
         counts
     };
     for (kind, count) in counts {
-        log::log!(target: kind.target(), kind.level(), "{}: {}.", Suppressed(count), kind.description());
+        let of = [("of", Value::from(kind.event()))];
+        let fields = Fields { event: "suppressed", own: &of, suppressed: count };
+        let description = kind.description();
+        let text = format_args!("{}: {description}.", Suppressed(count));
+        record(kind.level(), kind, &fields, text);
     }
 }
 

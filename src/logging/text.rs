@@ -8,8 +8,9 @@ use std::cell::RefCell;
 
 use jiff::tz::TimeZone;
 
+use super::json::Heads;
 use super::local_time::LocalTime;
-use super::{Core, Format, PROCESS, json, limited};
+use super::{Core, Format, PROCESS, json, limited, target};
 use crate::limits::{LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
 
 /// What was recorded since the last submit.
@@ -20,11 +21,14 @@ pub(super) struct TurnText {
     /// Records that found no room.
     pub(super) dropped: u64,
     time: LocalTime,
+    /// For JSON.
+    pub(super) heads: Heads,
 }
 
 impl TurnText {
     pub(super) fn new(format: Format, zone: &TimeZone) -> TurnText {
-        TurnText { format, text: Vec::new(), dropped: 0, time: LocalTime::new(format, zone) }
+        let time = LocalTime::new(format, zone);
+        TurnText { format, text: Vec::new(), dropped: 0, time, heads: Heads::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -37,13 +41,7 @@ impl TurnText {
             self.dropped += 1;
             return false;
         }
-        if self.format == Format::Json {
-            self.text.extend_from_slice(b"{\"time\":\"");
-        }
         self.time.append(&mut self.text);
-        if self.format == Format::Json {
-            self.text.push(b'"');
-        }
         true
     }
 
@@ -55,8 +53,8 @@ impl TurnText {
         }
     }
 
-    /// A record that did not come by a logger.
-    pub(super) fn record(&mut self, level: &str, target: &str, server: &str, message: &str) {
+    /// A record of the log itself, which did not come by a logger.
+    pub(super) fn record(&mut self, level: &str, server: &str, event: &str, message: &str) {
         if !self.begin() {
             return;
         }
@@ -67,7 +65,10 @@ impl TurnText {
                 }
                 limited::append_size(message.len(), &mut self.text);
             }
-            Format::Json => json::append_rest(&mut self.text, level, target, server, message),
+            Format::Json => {
+                let fields = [(json::EVENT, event)];
+                json::append_rest(&mut self.text, level, target::LOOP, server, message, &fields);
+            }
         }
         self.text.push(b'\n');
     }

@@ -13,6 +13,7 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use log::LevelFilter;
@@ -52,6 +53,14 @@ enum TrafficRecord<'a> {
     SentResponse { to: Party<'a>, status: u16, bytes: usize },
     Sending { id: &'a [u8], location: &'a [u8], neighbour: &'a str },
     CannotSend { id: &'a [u8], location: &'a [u8], neighbour: &'a str },
+}
+
+/// What is known of a message that was appended.
+struct Appended {
+    /// It is the same in JSON.
+    is_plain: bool,
+    /// The name or the address of the other side.
+    party: Range<usize>,
 }
 
 /// A bit for each kind that is recorded. None is, before a log has started.
@@ -139,15 +148,18 @@ impl Traffic {
                     text.text.extend_from_slice(part.as_bytes());
                 }
                 let begin = text.text.len();
-                message.append(&mut text.text);
+                message.append::<false>(&mut text.text);
                 text.limit_message(begin);
             }
             Format::Json => {
-                json::append_head(&mut text.text, level, self.target(), &core.server);
-                json::append_text(&mut text.text, "event", message.event());
-                let mut is_cut = json::append_message(&mut text.text, |out| message.append(out));
-                is_cut |= message.append_fields(&mut text.text);
-                json::append_end(&mut text.text, is_cut);
+                let TurnText { text: out, heads, .. } = text;
+                let fields = [level, self.target(), &core.server, message.event()];
+                heads.append(out, self as usize * EVENTS + message.number(), fields);
+                let begin = out.len();
+                let Appended { is_plain, party } = message.append::<true>(out);
+                let is_cut = json::end_message(out, begin, is_plain);
+                let is_cut = message.append_fields(party, out) | is_cut;
+                json::append_end(out, is_cut);
             }
         }
         text.text.push(b'\n');
@@ -176,21 +188,30 @@ impl Traffic {
 }
 
 impl TrafficRecord<'_> {
-    /// The words of the report.
-    fn append(&self, out: &mut Vec<u8>) {
+    /// The words of the report. Only for JSON it is known whether they are plain.
+    fn append<const JSON: bool>(&self, out: &mut Vec<u8>) -> Appended {
+        let escape = |bytes: &[u8], out: &mut Vec<u8>| match JSON {
+            true => json::append_escaped(bytes, out),
+            false => {
+                escape::append(bytes, out);
+                false
+            }
+        };
+        let mut is_plain = true;
+        let mut party = 0..0;
         match *self {
             TrafficRecord::Received { from, line } => {
                 out.extend_from_slice(b"Received from ");
-                from.append(out);
+                party = from.append(out);
                 out.extend_from_slice(b": ");
-                escape::append(line, out);
+                is_plain &= escape(line, out);
             }
             TrafficRecord::Sent { to, answer } => {
                 let end = memchr(b'\n', answer).unwrap_or(answer.len());
                 out.extend_from_slice(b"Sent to ");
-                to.append(out);
+                party = to.append(out);
                 out.extend_from_slice(b": ");
-                escape::append(&answer[..end], out);
+                is_plain &= escape(&answer[..end], out);
                 let rest = answer.len() - end;
                 if rest > 1 {
                     // A Vec takes everything.
@@ -199,14 +220,14 @@ impl TrafficRecord<'_> {
             }
             TrafficRecord::SentResponse { to, status, bytes } => {
                 out.extend_from_slice(b"Sent to ");
-                to.append(out);
+                party = to.append(out);
                 let _ = write!(out, ": HTTP status {status} and {bytes} bytes");
             }
             TrafficRecord::Sending { id, location, neighbour } => {
                 out.extend_from_slice(b"Sending ");
-                escape::append(id, out);
+                is_plain &= escape(id, out);
                 out.extend_from_slice(b" location at ");
-                escape::append(location, out);
+                is_plain &= escape(location, out);
                 out.extend_from_slice(b" to ");
                 out.extend_from_slice(neighbour.as_bytes());
                 out.push(b'.');
@@ -215,13 +236,30 @@ impl TrafficRecord<'_> {
                 out.extend_from_slice(b"Port ");
                 out.extend_from_slice(neighbour.as_bytes());
                 out.extend_from_slice(b" is down. Cannot send ");
-                escape::append(id, out);
+                is_plain &= escape(id, out);
                 out.extend_from_slice(b" at ");
-                escape::append(location, out);
+                is_plain &= escape(location, out);
                 out.extend_from_slice(b" to ");
                 out.extend_from_slice(neighbour.as_bytes());
                 out.push(b'.');
             }
+        }
+        // A name is ours, and plain; but nothing else checks that here.
+        if JSON && let Some(name) = self.name() {
+            is_plain &= json::is_plain(name.as_bytes());
+        }
+        Appended { is_plain, party }
+    }
+
+    /// The neighbour that it names.
+    fn name(&self) -> Option<&str> {
+        match *self {
+            TrafficRecord::Received { from: Party::Name(name), .. }
+            | TrafficRecord::Sent { to: Party::Name(name), .. }
+            | TrafficRecord::SentResponse { to: Party::Name(name), .. } => Some(name),
+            TrafficRecord::Sending { neighbour, .. }
+            | TrafficRecord::CannotSend { neighbour, .. } => Some(neighbour),
+            _ => None,
         }
     }
 
@@ -236,19 +274,34 @@ impl TrafficRecord<'_> {
         }
     }
 
-    /// The event's own fields of a JSON record. Returns whether one was cut.
-    fn append_fields(&self, out: &mut Vec<u8>) -> bool {
+    /// Less than [`EVENTS`], another one for each event.
+    fn number(&self) -> usize {
+        match self {
+            TrafficRecord::Received { .. } => 0,
+            TrafficRecord::Sent { .. } => 1,
+            TrafficRecord::SentResponse { .. } => 2,
+            TrafficRecord::Sending { .. } => 3,
+            TrafficRecord::CannotSend { .. } => 4,
+        }
+    }
+
+    /// The event's own fields of a JSON record. The message shows the other side at `shown`. Returns whether a
+    /// field was cut.
+    fn append_fields(&self, shown: Range<usize>, out: &mut Vec<u8>) -> bool {
         match *self {
             TrafficRecord::Received { from: party, line: bytes }
             | TrafficRecord::Sent { to: party, answer: bytes } => {
-                let is_cut = party.append_field(out);
-                json::append_number(out, "bytes", bytes.len() as u64);
+                let is_cut = party.append_field(shown, out);
+                out.extend_from_slice(b",\"bytes\":");
+                json::append_digits(out, bytes.len() as u64);
                 is_cut
             }
             TrafficRecord::SentResponse { to, status, bytes } => {
-                let is_cut = to.append_field(out);
-                json::append_number(out, "status", status.into());
-                json::append_number(out, "bytes", bytes as u64);
+                let is_cut = to.append_field(shown, out);
+                out.extend_from_slice(b",\"bytes\":");
+                json::append_digits(out, bytes as u64);
+                out.extend_from_slice(b",\"status\":");
+                json::append_digits(out, status.into());
                 is_cut
             }
             TrafficRecord::Sending { id, location, neighbour }
@@ -262,7 +315,9 @@ impl TrafficRecord<'_> {
 }
 
 impl Party<'_> {
-    fn append(&self, out: &mut Vec<u8>) {
+    /// Returns where it is.
+    fn append(&self, out: &mut Vec<u8>) -> Range<usize> {
+        let begin = out.len();
         match self {
             Party::Name(name) => out.extend_from_slice(name.as_bytes()),
             Party::Address(address) => match address.ip() {
@@ -281,12 +336,19 @@ impl Party<'_> {
                 IpAddr::V6(_) => drop(write!(out, "{address}")),
             },
         }
+        begin..out.len()
     }
 
-    fn append_field(&self, out: &mut Vec<u8>) -> bool {
+    fn append_field(&self, shown: Range<usize>, out: &mut Vec<u8>) -> bool {
         match self {
             Party::Name(name) => json::append_text(out, "neighbour", name),
-            Party::Address(_) => json::append_with(out, "peer", |out| self.append(out)),
+            // It is plain in JSON, and stands in front of all that may be cut or encoded.
+            Party::Address(_) => {
+                out.extend_from_slice(b",\"peer\":\"");
+                out.extend_from_within(shown);
+                out.push(b'"');
+                false
+            }
         }
     }
 }
@@ -314,6 +376,8 @@ fn write_number(number: u16, text: &mut [u8; MAX_IPV4_BYTES], begin: usize) -> u
     end
 }
 
+/// How many events traffic has.
+const EVENTS: usize = 5;
 /// `255.255.255.255:65535`
 const MAX_IPV4_BYTES: usize = 21;
 const KINDS: [Traffic; 5] =
@@ -326,7 +390,7 @@ mod tests {
 
     fn text(message: &TrafficRecord<'_>) -> String {
         let mut out = Vec::new();
-        message.append(&mut out);
+        message.append::<false>(&mut out);
         String::from_utf8(out).expect("a record is UTF-8")
     }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::target;
 use super::text::TurnText;
 use crate::errors::plain;
 use crate::limits::LOG_QUEUE_BYTES;
@@ -226,8 +225,8 @@ impl<F: Write> Thread<F> {
         let lost = std::mem::take(&mut self.lost);
         let records = if lost == 1 { "record was" } else { "records were" };
         let device = self.device;
-        let text = self
-            .record("WARNING", &format!("{lost} {records} dropped: {device} could not keep up."));
+        let text = format!("{lost} {records} dropped: {device} could not keep up.");
+        let text = self.record("WARNING", "records_dropped", &text);
         if self.file.write_all(&text).is_err() {
             self.lost = lost;
         }
@@ -240,20 +239,20 @@ impl<F: Write> Thread<F> {
             Ok(Some(file)) => {
                 self.file = file;
                 self.has_partial_line = false;
-                self.record("INFO", "Log reopened.")
+                self.record("INFO", "log_reopened", "Log reopened.")
             }
             Err(error) => {
                 let reason = plain(&error);
                 let text = format!("The log could not be reopened and continues here: {reason}");
-                self.record("ERROR", &text)
+                self.record("ERROR", "log_reopen_failed", &text)
             }
         };
         self.write(&text);
     }
 
     /// A record of the thread's own.
-    fn record(&mut self, level: &str, message: &str) -> Vec<u8> {
-        self.own.record(level, target::LOOP, &self.server, message);
+    fn record(&mut self, level: &str, event: &str, message: &str) -> Vec<u8> {
+        self.own.record(level, &self.server, event, message);
         std::mem::take(&mut self.own.text)
     }
 }

@@ -59,7 +59,7 @@ fn record(stopped: &Stopped<Server>) {
     if stopped.grace_expired {
         super::record_unfinished(stopped);
     }
-    log::info!(target: target::LOOP, "{} has stopped.", stopped.app.log_name());
+    log::info!(target: target::LOOP, event = "stopped"; "{} has stopped.", stopped.app.log_name());
 }
 
 /// Reports to the first loop how a further one has ended, even if it was by a panic.

@@ -183,7 +183,7 @@ fn finish(log_name: &str, is_hurried: bool, log: &Log) -> Result<(), RunError> {
     if is_hurried {
         return Err(RunError::Hurried);
     }
-    log::info!(target: target::LOOP, "{log_name} has stopped.");
+    log::info!(target: target::LOOP, event = "stopped"; "{log_name} has stopped.");
     log.finish();
     Ok(())
 }
@@ -196,7 +196,7 @@ fn record_unfinished(stopped: &Stopped<Server>) {
     };
     // Not limited: a server stops once.
     log::warn!(
-        target: target::LOOP,
+        target: target::LOOP, event = "stop_unfinished";
         "{} stopped before all was answered or acknowledged: after {} s {} still connected, and \
          {acknowledged}.",
         server.log_name(),
@@ -214,7 +214,7 @@ fn clients_are(count: usize) -> String {
 /// terminal the configuration's warnings follow; scripts find them in the log, and a supervisor has
 /// printed them already.
 fn print_listening(text: &str, warnings: &[String]) {
-    log::info!(target: target::LOOP, "{text}.");
+    log::info!(target: target::LOOP, event = "start"; "{text}.");
     stderr::print_line(text);
     if io::stderr().is_terminal() && std::env::var_os(LIFELINE).is_none() {
         let print = |warning| stderr::print_line(&format!("herd-mio: warning: {warning}"));

@@ -50,7 +50,7 @@ pub fn run_places(
     if stopped.grace_expired {
         // Not limited: a server stops once.
         log::warn!(
-            target: target::LOOP,
+            target: target::LOOP, event = "stop_unfinished";
             "{PLACES_SERVICE} stopped before all was answered: after {} s {} still connected.",
             SHUTDOWN_GRACE.as_secs(),
             clients_are(stopped.still_open),

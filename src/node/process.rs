@@ -148,7 +148,7 @@ fn max_open(wanted: usize, set_aside: usize) -> usize {
     if clients < wanted {
         // Not limited: once, at the start.
         log::warn!(
-            target: target::LOOP,
+            target: target::LOOP, event = "descriptors_scarce";
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
              that `client_connections` allows: raise the limit (ulimit -n). More wait to be accepted."
         );

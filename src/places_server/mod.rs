@@ -26,7 +26,7 @@ use crate::clock::Now;
 use crate::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::limits::{ConfiguredLimits, GAZETTEER_EFFORT};
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Log, Traffic, target};
+use crate::logging::{Log, Traffic, field, target};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::key::ApiKey;
 
@@ -96,9 +96,9 @@ impl PlacesServer {
             }
             Err(bad) => {
                 let peer = io.peer;
-                log::info!(target: target::HTTP, "Refused from {peer}: {bad}.");
+                let fields = [field("peer", &peer), field("reason", &bad)];
                 let text = format_args!("Refused from {peer}: {bad}.");
-                rate_limit::warn_or_count(Kind::HttpRequestRefused, text);
+                rate_limit::note(Kind::HttpRequestRefused, &fields, text);
                 write_response(bad.status(), format!("{bad}\n").as_bytes(), false, io.out);
                 Next::Finish
             }
@@ -124,7 +124,10 @@ impl Application for PlacesServer {
         if !matches!(opened.origin, Origin::Accepted(_)) {
             return None;
         }
-        log::info!(target: target::HTTP, "HTTP client {} is connected.", io.peer);
+        log::info!(
+            target: target::HTTP, event = "connection_opened", peer:% = io.peer;
+            "HTTP client {} is connected.", io.peer
+        );
         self.clients += 1;
         let policy = Policy { input_timeout: self.setup.limits.line_timeout, ..Policy::bytes() };
         Some((HttpClient::default(), policy))
@@ -169,7 +172,7 @@ impl Application for PlacesServer {
 
     fn handle_stop(&mut self, now: Now) {
         self.now = now.elapsed;
-        log::info!(target: target::LOOP, "{} stops.", self.log_name());
+        log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 
     fn held_bytes(&self, client: &HttpClient) -> usize {

@@ -61,7 +61,7 @@ impl Server {
             if let Some(lasting) = checks.namesakes.occurs(now.elapsed) {
                 // Not limited: `LastingProblem` says when.
                 log::warn!(
-                    target: target::LINK,
+                    target: target::LINK, event = "name_taken", peer:% = peer, neighbour = name;
                     "Two servers or more call themselves {name}, and push each other off the neighbours' port; \
                      this one calls from {peer}. Stop one or rename it{lasting}."
                 );
@@ -69,7 +69,10 @@ impl Server {
         } else if let Some(time) = checks.namesakes.is_over(now.elapsed) {
             let seconds = time.as_secs();
             // Not limited: `LastingProblem` says when.
-            log::warn!(target: target::LINK, "Only one server calls itself {name} now. There were more for {seconds} s.");
+            log::warn!(
+                target: target::LINK, event = "name_free", neighbour = name;
+                "Only one server calls itself {name} now. There were more for {seconds} s."
+            );
         }
     }
 
@@ -81,7 +84,7 @@ impl Server {
             let name = &self.herd.settings().name;
             // Not limited: `LastingProblem` says when.
             log::warn!(
-                target: target::LINK,
+                target: target::LINK, event = "name_taken", peer:% = peer, neighbour = name;
                 "Another server says HELLO from {peer} by this one's own name, {name}. Stop one or rename \
                  it{lasting}."
             );
@@ -96,7 +99,7 @@ impl Server {
             let (name, seconds) = (&self.herd.settings().name, time.as_secs());
             // Not limited: `LastingProblem` says when.
             log::warn!(
-                target: target::LINK,
+                target: target::LINK, event = "name_free", neighbour = name;
                 "No other server says HELLO by the name {name} now. One did for {seconds} s."
             );
         }
@@ -115,7 +118,7 @@ fn check_setting(
         if let Some(lasting) = problem.occurs(now.elapsed) {
             // Not limited: `LastingProblem` says when.
             log::warn!(
-                target: target::LINK,
+                target: target::LINK, event = "setting_differs", neighbour = name;
                 "{name} has `{setting}` = {theirs}, and this server {ours}. It must be the same in the whole \
                  herd{lasting}."
             );
@@ -124,7 +127,7 @@ fn check_setting(
         let seconds = time.as_secs();
         // Not limited: `LastingProblem` says when.
         log::warn!(
-            target: target::LINK,
+            target: target::LINK, event = "setting_agrees", neighbour = name;
             "{name} has the same `{setting}` as this server now. It differed for {seconds} s."
         );
     }

@@ -27,7 +27,10 @@ impl Client {
 
 impl Server {
     pub(super) fn client_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
-        log::info!(target: target::CLIENT, "Client {} is connected.", io.peer);
+        log::info!(
+            target: target::CLIENT, event = "connection_opened", peer:% = io.peer;
+            "Client {} is connected.", io.peer
+        );
         let policy = Policy {
             input_timeout: self.limits.line_timeout,
             line_pause: self.limits.line_pause,
@@ -112,7 +115,7 @@ impl Server {
     }
 
     pub(super) fn client_closed(&mut self, client: &Client, closed: &ClosedConnection<'_>) {
-        records::disconnected("Client", closed.peer);
+        records::disconnected(target::CLIENT, None, closed.peer);
         if client.waits_with.is_some() {
             self.places.forget(closed.id);
         }

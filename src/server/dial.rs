@@ -66,12 +66,18 @@ impl Server {
             Target::Address(address) => {
                 known.attempts.begin(Some(*address));
                 known.attempt_until = Some(elapsed + timeout);
-                log::debug!(target: target::LINK, "Dialling {} at {address}.", known.log_name);
+                log::debug!(
+                    target: target::LINK, event = "dial", neighbour = &known.log_name;
+                    "Dialling {} at {address}.", known.log_name
+                );
             }
             Target::Name(name) => {
                 known.attempts.begin(None);
                 known.attempt_until = None; // Until the look-up brings an address.
-                log::debug!(target: target::LINK, "Dialling {} at {name}.", known.log_name);
+                log::debug!(
+                    target: target::LINK, event = "dial", neighbour = &known.log_name;
+                    "Dialling {} at {name}.", known.log_name
+                );
             }
             Target::Loop(_) => {
                 known.attempts.begin(None);
@@ -187,7 +193,11 @@ impl Server {
     /// An address is of no use. The herd's core waits for the next one from now on.
     fn note_failed_attempt(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = self.neighbour(neighbour);
-        log::debug!(target: target::LINK, "An attempt to reach {} failed: {reason}", known.log_name);
+        log::debug!(
+            target: target::LINK,
+            event = "dial_failed", neighbour = &known.log_name, reason:% = reason;
+            "An attempt to reach {} failed: {reason}", known.log_name
+        );
         known.attempts.failed(reason);
         self.herd.link_tries_again(neighbour, now);
     }
@@ -200,7 +210,11 @@ impl Server {
         known.attempt_until = None;
         let refusal = known.refusal.take();
         let reason = refusal.as_deref().unwrap_or(reason);
-        log::debug!(target: target::LINK, "An attempt to reach {} failed: {reason}", known.log_name);
+        log::debug!(
+            target: target::LINK,
+            event = "dial_failed", neighbour = &known.log_name, reason:% = reason;
+            "An attempt to reach {} failed: {reason}", known.log_name
+        );
         known.attempts.unanswered(reason);
         self.herd.link_tries_again(neighbour, now);
         self.try_next(neighbour, reason, now);
@@ -216,9 +230,17 @@ impl Server {
             match known.unreachable.occurs(now.elapsed) {
                 Some(lasting) => {
                     // Not limited: `LastingProblem` says when.
-                    log::warn!(target: target::LINK, "{name} can't be reached{lasting}: {reason}. Reconnecting.");
+                    log::warn!(
+                        target: target::LINK,
+                        event = "neighbour_unreachable", neighbour = name, reason:% = reason;
+                        "{name} can't be reached{lasting}: {reason}. Reconnecting."
+                    );
                 }
-                None => log::debug!(target: target::LINK, "{name} can't be reached: {reason}."),
+                None => log::debug!(
+                    target: target::LINK,
+                    event = "neighbour_unreachable", neighbour = name, reason:% = reason;
+                    "{name} can't be reached: {reason}."
+                ),
             }
         }
         known.link = None;

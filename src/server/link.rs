@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::herd::{Event, NeighbourId, Observer, Outcome};
 use crate::limits::PEER_LINE_BYTES;
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, Traffic, target};
+use crate::logging::{Escaped, Traffic, field, target};
 
 /// Of connections with neighbours: what all have for one of them leaves with one write.
 pub(super) const FOR_NEIGHBOURS: Policy = Policy {
@@ -37,8 +37,12 @@ impl Server {
         known.attempts.connected(io.peer);
         let before = io.out.len();
         self.herd.link_connected(neighbour, io.now, io.out);
-        log::info!(target: target::LINK, "Connected to {}.", self.log_name_of(neighbour));
-        Traffic::Link.sent(self.log_name_of(neighbour), &io.out[before..]);
+        let name = self.log_name_of(neighbour);
+        log::info!(
+            target: target::LINK, event = "link_opened", peer:% = io.peer, neighbour = name;
+            "Connected to {name}."
+        );
+        Traffic::Link.sent(name, &io.out[before..]);
         // Its lines are ACKs, which nothing answers: not to read them would break the link.
         let policy = Policy {
             reads_when_full: true,
@@ -59,7 +63,11 @@ impl Server {
             Line::Unfinished(_) => return Next::Finish,
             Line::TooLong(beginning) => {
                 // What follows from it is a warning: no neighbour answers that.
-                log::info!(target: target::LINK, "An answer of {} is too long.", self.log_name_of(neighbour));
+                let name = self.log_name_of(neighbour);
+                log::info!(
+                    target: target::LINK, event = "line_too_long", neighbour = name;
+                    "An answer of {name} is too long."
+                );
                 beginning
             }
         };
@@ -116,7 +124,10 @@ impl Server {
         known.misnamed.is_over(now.elapsed);
         if let Some(time) = known.unreachable.is_over(now.elapsed) {
             // Not limited: `LastingProblem` says when.
-            log::warn!(target: target::LINK, "{} is reachable again, after {} s.", known.log_name, time.as_secs());
+            log::warn!(
+                target: target::LINK, event = "neighbour_reachable", neighbour = &known.log_name;
+                "{} is reachable again, after {} s.", known.log_name, time.as_secs()
+            );
         }
     }
 
@@ -130,7 +141,7 @@ impl Server {
                 if let Some(lasting) = known.misnamed.occurs(now.elapsed) {
                     // Not limited: `LastingProblem` says when.
                     log::error!(
-                        target: target::LINK,
+                        target: target::LINK, event = "neighbour_misnamed", neighbour = name;
                         "{name} was dialled, and {answered} answered{lasting}. Check `advertise` in the \
                          configuration."
                     );
@@ -141,7 +152,8 @@ impl Server {
         };
         if was_up {
             let text = format_args!("The link to {name} is closed: {reason}.");
-            rate_limit::warn_of(Kind::LinkLineRefused, neighbour.0, text);
+            let fields = [field("neighbour", name), field("reason", &reason)];
+            rate_limit::warn_of(Kind::LinkLineRefused, neighbour.0, &fields, text);
         } else {
             known.refusal = Some(reason);
         }
@@ -171,7 +183,11 @@ impl Server {
             let reason = "the connection ended before RESUME came";
             return self.link_attempt_failed(neighbour, reason, now);
         }
-        log::info!(target: target::LINK, "The link to {} is closed.", self.log_name_of(neighbour));
+        let name = self.log_name_of(neighbour);
+        log::info!(
+            target: target::LINK, event = "link_down", peer:% = closed.peer, neighbour = name;
+            "The link to {name} is closed."
+        );
         self.herd.link_closed(neighbour, now, &mut HerdLog(&self.log_name, &self.neighbours));
     }
 }

@@ -17,7 +17,7 @@ use crate::application::{
 use crate::config::format_duration;
 use crate::herd::{NeighbourId, Outcome, Peer};
 use crate::limits::MAX_UNIDENTIFIED_PEERS;
-use crate::logging::rate_limit::{self, Kind};
+use crate::logging::rate_limit::Kind;
 use crate::logging::{Traffic, target};
 use crate::protocol::write_refusal;
 
@@ -54,13 +54,16 @@ impl Server {
     /// time to.
     pub(super) fn peer_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
         let Io { id, peer, now, .. } = *io;
-        log::info!(target: target::LINK, "Peer {peer} is connected, not yet identified.");
+        log::info!(
+            target: target::LINK, event = "connection_opened", peer:% = peer;
+            "Peer {peer} is connected, not yet identified."
+        );
         if self.unidentified.waiting.len() >= MAX_UNIDENTIFIED_PEERS
             && let Some(oldest) = self.unidentified.waiting.pop_front()
         {
             let peer = oldest.peer;
-            let text = format_args!("closed {peer}: too many peers have not said HELLO");
-            rate_limit::warn(Kind::TooManyUnidentified, text);
+            let reason = format_args!("too many peers have not said HELLO");
+            records::abort(Kind::TooManyUnidentified, peer, reason);
             self.close(oldest.id);
         }
         let until = now.elapsed + self.heartbeat;
@@ -173,9 +176,10 @@ impl Server {
         self.herd.peer_closed(peer);
         self.unidentified.remove(closed.id);
         let Peer::Identified { neighbour, .. } = peer else {
-            return records::disconnected("Peer", closed.peer);
+            return records::disconnected(target::LINK, None, closed.peer);
         };
-        records::disconnected(self.log_name_of(neighbour), closed.peer);
+        let name = self.log_name_of(neighbour);
+        records::disconnected(target::LINK, Some(name), closed.peer);
         let current = &mut self.neighbour(neighbour).peer;
         if *current == Some(closed.id) {
             *current = None;
@@ -198,10 +202,7 @@ impl Server {
         });
         for Waiting { id, peer, .. } in late {
             let time = format_duration(self.heartbeat);
-            rate_limit::warn(
-                Kind::HelloMissing,
-                format_args!("closed {peer}: no HELLO within {time}"),
-            );
+            records::abort(Kind::HelloMissing, peer, format_args!("no HELLO within {time}"));
             self.close(id);
         }
     }

@@ -10,14 +10,14 @@ use crate::config::format_duration;
 use crate::errors::plain;
 use crate::herd::{Applied, Event, NeighbourId, Observer};
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, Traffic, target};
+use crate::logging::{Escaped, Field, IdBase64, Traffic, field, target};
 use crate::protocol::Common;
 
 /// Why the line before was refused: with the traffic, and once in a while where the traffic is not
 /// recorded.
 pub(super) fn refused(kind: Kind, from: impl Display, reason: impl Display) {
-    log::info!(target: kind.target(), "Refused from {from}: {reason}.");
-    rate_limit::warn_or_count(kind, format_args!("Refused from {from}: {reason}."));
+    let fields = [field("peer", &from), field("reason", &reason)];
+    rate_limit::note(kind, &fields, format_args!("Refused from {from}: {reason}."));
 }
 
 /// A neighbour's line.
@@ -30,10 +30,13 @@ pub(super) fn sent_to_neighbour(name: &str, answer: &[u8]) {
     Traffic::of_link(answer).sent(name, answer);
 }
 
-/// An inbound connection was closed.
-pub(super) fn disconnected(who: &str, peer: SocketAddr) {
-    let target = if who == "Client" { target::CLIENT } else { target::LINK };
-    log::info!(target: target, "{who} {peer} is disconnected.");
+/// An inbound connection was closed: a client's, or that of a neighbour whose name is known or not.
+pub(super) fn disconnected(target: &str, neighbour: Option<&str>, peer: SocketAddr) {
+    let who = neighbour.unwrap_or(if target == target::CLIENT { "Client" } else { "Peer" });
+    log::info!(
+        target: target, event = "connection_closed", peer:% = peer, neighbour = neighbour;
+        "{who} {peer} is disconnected."
+    );
 }
 
 /// Writes the herd's events into the log.
@@ -70,31 +73,34 @@ impl HerdLog<'_> {
             Event::CannotSend { update, neighbour } => {
                 Traffic::cannot_send(update.id, update.location, self.name(neighbour));
             }
-            Event::Applied { update, applied } => record_applied(Escaped(update.id), applied),
+            Event::Applied { update, applied } => record_applied(update.id, applied),
             Event::MarkSent { neighbour, seq } => {
-                log::debug!(target: target::LINK, "Sent to {}: MARK {}", self.name(neighbour), seq.0);
+                let name = self.name(neighbour);
+                log::debug!(
+                    target: target::LINK, event = "line_sent", neighbour = name;
+                    "Sent to {name}: MARK {}", seq.0
+                );
             }
             Event::SettingsSent {
                 neighbour,
                 settings: Common { dialect, max_clients, max_future },
             } => {
-                let dialect = Escaped(dialect);
+                let (dialect, name) = (Escaped(dialect), self.name(neighbour));
                 log::info!(
-                    target: target::LINK,
-                    "Sent to {}: SETTINGS {dialect} {max_clients} {max_future}",
-                    self.name(neighbour)
+                    target: target::LINK, event = "line_sent", neighbour = name;
+                    "Sent to {name}: SETTINGS {dialect} {max_clients} {max_future}"
                 );
             }
             Event::CatchUpReceived { neighbour, updates } => {
-                let plural = plural(updates);
+                let (plural, name) = (plural(updates), self.name(neighbour));
                 log::info!(
                     target: target::LINK,
-                    "Received {updates} missed update{plural} from {}.",
-                    self.name(neighbour)
+                    event = "catch_up_received", neighbour = name, updates = updates;
+                    "Received {updates} missed update{plural} from {name}."
                 );
             }
             Event::InSync => {
-                log::info!(target: target::LINK, "{} is in sync with its neighbours.", self.0)
+                log::info!(target: target::LINK, event = "in_sync"; "{} is in sync with its neighbours.", self.0)
             }
             event => self.note_link(event),
         }
@@ -103,32 +109,47 @@ impl HerdLog<'_> {
 
 impl HerdLog<'_> {
     /// A warning that concerns one neighbour, which others must not keep from being said.
-    fn warn(&self, kind: Kind, neighbour: NeighbourId, text: fmt::Arguments<'_>) {
-        rate_limit::warn_of(kind, neighbour.0, text);
+    fn warn(
+        &self,
+        kind: Kind,
+        neighbour: NeighbourId,
+        reason: Option<Field<'_>>,
+        text: fmt::Arguments<'_>,
+    ) {
+        let name = ("neighbour", self.name(neighbour).into());
+        match reason {
+            Some(reason) => rate_limit::warn_of(kind, neighbour.0, &[name, reason], text),
+            None => rate_limit::warn_of(kind, neighbour.0, &[name], text),
+        }
     }
 
     /// What happens to links and peers, which is rarer than updates.
     fn note_link(&self, event: Event<'_>) {
         match event {
             Event::LinkUp { neighbour, from, behind } => log::info!(
-                target: target::LINK,
+                target: target::LINK, event = "link_up", neighbour = self.name(neighbour);
                 "The link to {} is up; it has all up to {}, and {behind} changes follow.",
                 self.name(neighbour),
                 from.0
             ),
             Event::CatchUpSent { neighbour, updates } => {
-                let plural = plural(updates);
-                log::info!(target: target::LINK, "Sent {updates} missed update{plural} to {}.", self.name(neighbour));
+                let (plural, name) = (plural(updates), self.name(neighbour));
+                log::info!(
+                    target: target::LINK,
+                    event = "catch_up_sent", neighbour = name, updates = updates;
+                    "Sent {updates} missed update{plural} to {name}."
+                );
             }
             Event::LinkDown { neighbour, reason } => self.warn(
                 Kind::LinkLost,
                 neighbour,
+                Some(field("reason", &reason)),
                 format_args!("Link to {} lost: {reason}. Reconnecting.", self.name(neighbour)),
             ),
             Event::PeerIdentified { neighbour, from } => {
                 let from = from.map_or(0, |seq| seq.0);
                 log::info!(
-                    target: target::LINK,
+                    target: target::LINK, event = "peer_identified", neighbour = self.name(neighbour);
                     "{} is connected, and sends what is after {from}.",
                     self.name(neighbour)
                 );
@@ -136,6 +157,7 @@ impl HerdLog<'_> {
             Event::UpdateSkipped { neighbour, error, line } => self.warn(
                 Kind::UpdateSkipped,
                 neighbour,
+                Some(field("reason", &error)),
                 format_args!(
                     "Skipped a malformed update from {}: {error}: {}",
                     self.name(neighbour),
@@ -146,12 +168,12 @@ impl HerdLog<'_> {
                 let text = format_args!(
                     "Refused on the neighbours' port: {reason}. The connection is closed."
                 );
-                log::info!(target: target::LINK, "{text}");
-                rate_limit::warn_or_count(Kind::PeerLineRefused, text);
+                rate_limit::note(Kind::PeerLineRefused, &[field("reason", &reason)], text);
             }
             Event::PeerTimedOut { neighbour } => self.warn(
                 Kind::NeighbourSilent,
                 neighbour,
+                None,
                 format_args!(
                     "{} said nothing for three heartbeats and is disconnected.",
                     self.name(neighbour)
@@ -175,28 +197,28 @@ impl Server {
             Closed::Finished | Closed::Commanded | Closed::Unsolicited => {}
             // It may quote the other side's certificate.
             Closed::Broken(reason) => {
-                log::info!(target: target::LOOP, "The connection with {peer} is broken: {}", Escaped(reason.as_bytes()))
+                let reason = Escaped(reason.as_bytes());
+                log::info!(
+                    target: target::LOOP, event = "connection_aborted", peer:% = peer, reason:% = reason;
+                    "The connection with {peer} is broken: {reason}"
+                );
             }
             Closed::InputTimeout => {
                 let time = format_duration(self.limits.line_timeout);
-                let text = format_args!("closed {peer}: line not completed within {time}");
-                rate_limit::warn(Kind::NotFinished, text);
+                abort(Kind::NotFinished, peer, format_args!("line not completed within {time}"));
             }
             Closed::WriteTimeout => {
                 let time = format_duration(self.limits.write_timeout);
-                let text = format_args!("closed {peer}: write timed out after {time}");
-                rate_limit::warn(Kind::WriteTimeout, text);
+                abort(Kind::WriteTimeout, peer, format_args!("write timed out after {time}"));
             }
             Closed::Evicted => {
-                let text =
-                    format_args!("closed {peer}: idle for longest, evicted for a new client");
-                rate_limit::warn(Kind::ClientEvicted, text);
+                let reason = format_args!("idle for longest, evicted for a new client");
+                abort(Kind::ClientEvicted, peer, reason);
             }
             Closed::OutOfMemory => {
-                let text = format_args!(
-                    "closed {peer}: all buffers together are full, and its own were the largest"
-                );
-                rate_limit::warn(Kind::BuffersFull, text);
+                let reason =
+                    format_args!("all buffers together are full, and its own were the largest");
+                abort(Kind::BuffersFull, peer, reason);
             }
         }
     }
@@ -206,31 +228,52 @@ impl Server {
         match why {
             Refused::Limit(peer) => {
                 let limit = self.limits.client_connections;
-                let text = format_args!("rejected {peer}: connection limit ({limit}) reached");
-                rate_limit::warn(Kind::ClientRejected, text);
+                let reason = format_args!("connection limit ({limit}) reached");
+                let fields = [field("peer", peer), field("reason", &reason)];
+                rate_limit::warn(
+                    Kind::ClientRejected,
+                    &fields,
+                    format_args!("rejected {peer}: {reason}"),
+                );
             }
             Refused::Handshake(peer, reason) => {
                 let reason = Escaped(reason.as_bytes());
-                let text = format_args!("rejected {peer}: {reason}");
-                rate_limit::warn(Kind::TlsFailed, text);
+                let fields = [field("peer", peer), field("reason", &reason)];
+                rate_limit::warn(
+                    Kind::TlsFailed,
+                    &fields,
+                    format_args!("rejected {peer}: {reason}"),
+                );
             }
             Refused::Kernel(error) => {
                 let reason = plain(error);
                 let text = format_args!("No connection can be accepted for now: {reason}");
-                rate_limit::warn(Kind::AcceptFailed, text);
+                rate_limit::warn(Kind::AcceptFailed, &[field("reason", &reason)], text);
             }
         }
     }
 }
 
-fn record_applied(id: Escaped<'_>, applied: Applied) {
+/// A limit has closed a connection.
+pub(super) fn abort(kind: Kind, peer: SocketAddr, reason: fmt::Arguments<'_>) {
+    let fields = [field("peer", &peer), field("reason", &reason)];
+    rate_limit::warn(kind, &fields, format_args!("closed {peer}: {reason}"));
+}
+
+fn record_applied(id: &[u8], applied: Applied) {
+    let (id, base64) = (Escaped(id), IdBase64(id));
     match applied {
-        Applied::Stored(seq) => {
-            log::debug!(target: target::TABLE, "Stored {id} as change {}.", seq.0)
-        }
-        Applied::Stale => log::debug!(target: target::TABLE, "{id} is known as new, or newer."),
-        Applied::BelowFloor => {
-            log::debug!(target: target::TABLE, "{id} is older than what a full table keeps.")
-        }
+        Applied::Stored(seq) => log::debug!(
+            target: target::TABLE, event = "update_stored", id:% = id, id_base64:% = base64;
+            "Stored {id} as change {}.", seq.0
+        ),
+        Applied::Stale => log::debug!(
+            target: target::TABLE, event = "update_stale", id:% = id, id_base64:% = base64;
+            "{id} is known as new, or newer."
+        ),
+        Applied::BelowFloor => log::debug!(
+            target: target::TABLE, event = "update_too_old", id:% = id, id_base64:% = base64;
+            "{id} is older than what a full table keeps."
+        ),
     }
 }

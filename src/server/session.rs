@@ -142,7 +142,7 @@ impl Application for Server {
     fn handle_stop(&mut self, now: Now) {
         self.now = now.elapsed;
         self.is_stopping = true;
-        log::info!(target: target::LOOP, "{} stops.", self.log_name());
+        log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 
     /// Once every neighbour that is there has all that is known here, and the other loops have ended: they may still

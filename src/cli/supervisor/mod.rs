@@ -80,7 +80,7 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
     let mut servers = Vec::new();
     let mut demonstrated = None;
     if config.needs_places_service(&args.overrides) {
-        let demonstration = DemoPlaces::new(args)?;
+        let demonstration = DemoPlaces::new(args, config)?;
         servers.push(Process::new(PLACES_SERVICE, demonstration.service(args)));
         options.extend(demonstration.options());
         program.variables = demonstration.variables();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::queries::Waiter;
 use super::{Bounds, PlacesMessage};
 use crate::application::{Command, ConnectionId, Job};
+use crate::logging::field;
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::Failure;
@@ -114,7 +115,7 @@ impl Local {
             && let Some(waiting) = self.waiting.pop_front()
         {
             let text = format_args!("A query for places was not answered in time.");
-            rate_limit::warn(Kind::QueryFailed, text);
+            rate_limit::warn(Kind::QueryFailed, &[], text);
             self.complete(waiting.waiter.client, LocalOutcome::TimedOut);
         }
     }
@@ -128,7 +129,7 @@ impl Local {
             }
             PlacesMessage::UnpackFailed(reason) => {
                 let text = format_args!("The gazetteer could not be unpacked: {reason}");
-                rate_limit::warn(Kind::GazetteerFailed, text);
+                rate_limit::warn(Kind::GazetteerFailed, &[field("reason", &reason)], text);
                 self.gazetteer = Unpacking::NotStarted;
                 false
             }
@@ -167,7 +168,7 @@ fn trimmed_answer(gazetteer: &Gazetteer, area: &Area, bound: usize) -> Vec<u8> {
     let body = answer::nearby_search(gazetteer, area);
     trim::trim(&body, LIST, bound).unwrap_or_else(|reason| {
         let text = format_args!("The gazetteer's answer is unusable: {reason}");
-        rate_limit::warn(Kind::GazetteerFailed, text);
+        rate_limit::warn(Kind::GazetteerFailed, &[field("reason", &reason)], text);
         failure(UNKNOWN_ERROR, &reason.to_string())
     })
 }

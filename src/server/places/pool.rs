@@ -111,7 +111,7 @@ impl Pool {
             }
             Err(QueueFull) => {
                 let text = format_args!("A query for places is refused: too many are waiting.");
-                rate_limit::warn(Kind::TooManyQueries, text);
+                rate_limit::warn(Kind::TooManyQueries, &[], text);
                 Some(Failure::unknown("too many queries are waiting").body())
             }
         }
@@ -238,7 +238,7 @@ impl Pool {
         let text = format_args!(
             "The Places service sent more than was asked for: no connection is kept for now."
         );
-        rate_limit::warn(Kind::ServiceDistrusted, text);
+        rate_limit::warn(Kind::ServiceDistrusted, &[], text);
         self.distrusted_until = now + PLACES_DISTRUST;
         self.drop_idle();
     }
@@ -274,7 +274,10 @@ impl Pool {
         };
         if let Closed::Broken(_) = closed.why {
             let (peer, reason) = (closed.peer, Escaped(reason.as_bytes()));
-            log::info!(target: target::PLACES, "The connection with {peer} is broken: {reason}");
+            log::info!(
+                target: target::PLACES, event = "connection_aborted", peer:% = peer, reason:% = reason;
+                "The connection with {peer} is broken: {reason}"
+            );
         }
         let is_at_rest = self.exchanges.get(&closed.id).is_some_and(Exchange::is_at_rest);
         if *closed.why == Closed::Unsolicited && is_at_rest {
@@ -309,7 +312,7 @@ impl Pool {
         // A search changes nothing at the service, so the New API's POST may be sent again, too.
         if may_retry && !std::mem::replace(&mut query.was_retried, true) {
             log::debug!(
-                target: target::PLACES,
+                target: target::PLACES, event = "query_retried";
                 "A kept connection was closed by the Places service; retrying on a new one."
             );
             return self.dial(id, now);

@@ -98,7 +98,10 @@ impl Pool {
                 }
                 let reason = self.without_key(reason.to_owned());
                 let shown = Escaped(reason.as_bytes());
-                log::info!(target: target::PLACES, "Dialling the Places service at {address} failed: {shown}");
+                log::info!(
+                    target: target::PLACES, event = "dial_failed", peer:% = address, reason:% = shown;
+                    "Dialling the Places service at {address} failed: {shown}"
+                );
                 self.attempt_failed(id, reason, in_handshake);
             }
             DialEvent::Failed(reason) => self.dial_failed(id, &reason, now),
@@ -158,7 +161,10 @@ impl Pool {
         if !matches!(query.state, QueryState::Dialling(_)) {
             return false;
         }
-        log::debug!(target: target::PLACES, "Connected to the Places service at {}.", io.peer);
+        log::debug!(
+            target: target::PLACES, event = "service_connected", peer:% = io.peer;
+            "Connected to the Places service at {}.", io.peer
+        );
         query.state = QueryState::On(io.id);
         self.avoided = None;
         io.out.extend_from_slice(&query.request);
@@ -212,7 +218,10 @@ impl Pool {
         if std::mem::replace(&mut query.was_retried, true) {
             return;
         }
-        log::debug!(target: target::PLACES, "A kept connection with the Places service is silent: once more.");
+        log::debug!(
+            target: target::PLACES, event = "query_retried";
+            "A kept connection with the Places service is silent: once more."
+        );
         query.suspect = Some(connection);
         self.drop_idle();
         self.dial(id, now);

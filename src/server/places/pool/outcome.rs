@@ -10,7 +10,7 @@ use crate::config::format_duration;
 use crate::http::Response;
 use crate::limits::{PLACES_DISTRUST, PLACES_DOUBT};
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, target};
+use crate::logging::{Escaped, field, target};
 use crate::places::google::{Answer, Api, Failure};
 
 impl Pool {
@@ -94,7 +94,10 @@ impl Pool {
                 self.release_others(id, &query, connection);
                 self.complete(query, response);
             }
-            None => log::debug!(target: target::PLACES, "An answer came that no client waits for."),
+            None => log::debug!(
+                target: target::PLACES, event = "answer_unused";
+                "An answer came that no client waits for."
+            ),
         }
         self.start_queued(now);
         if is_kept { Next::Read } else { Next::Finish }
@@ -183,12 +186,12 @@ impl Pool {
     fn record(&self, Failure { status, message }: &Failure) {
         let (status, message) = (Escaped(status.as_bytes()), Escaped(message.as_bytes()));
         let text = format_args!("The Places service failed a query: {status}: {message}");
-        rate_limit::warn(Kind::QueryFailed, text);
+        rate_limit::warn(Kind::QueryFailed, &[field("reason", &message)], text);
         if self.api == Api::NearbySearch && status.0 == b"REQUEST_DENIED" {
             let text = format_args!(
                 "Google enables the legacy Nearby Search for no new project: try --places google-new."
             );
-            rate_limit::warn(Kind::LegacyRefused, text);
+            rate_limit::warn(Kind::LegacyRefused, &[], text);
         }
     }
 }
