@@ -503,8 +503,9 @@ fn an_address_of_another_host_is_reported_with_exit_status_1() {
     let file = setup.folder.path().join("far.toml");
     // Kept for documentation: no machine has it (RFC 5737).
     let far: SocketAddr = "192.0.2.1:12138".parse().expect("an address");
-    std::fs::write(&file, format!("[[server]]\nname = \"Goloman\"\nlisten = \"{far}\"\n"))
-        .expect("writable");
+    let peer_listen = "peer_listen = \"127.0.0.1:0\"";
+    let text = format!("[[server]]\nname = \"Goloman\"\nlisten = \"{far}\"\n{peer_listen}\n");
+    std::fs::write(&file, text).expect("writable");
     let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
     command
         .args(["--server", "Goloman", "--config"])
