@@ -99,7 +99,7 @@ pub enum Next {
     /// end; if they have nothing, the next call is `handle_bytes` with none. So an application learns
     /// that nothing lies on a connection. From `fill` all of that happens in the same step. Where TLS holds
     /// a part of a record, what comes next can't be distinguished from it: the connection is closed as
-    /// [`Closed::Broken`](super::Closed::Broken).
+    /// [`Closed::Unsolicited`](super::Closed::Unsolicited).
     Probe,
     /// Nothing more is handled; the connection is closed once its output is out.
     Finish,

@@ -58,10 +58,10 @@ pub(super) fn known_keys() -> Vec<String> {
 fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     let mut top = document.top()?;
     let mut config = Config::default();
-    settings(&mut top, &mut config);
-    limit(document, top.section("limits"), &mut config.limits);
-    talk(top.section("link"), &mut config);
-    ask(top.section("places"), &mut config);
+    read_settings(&mut top, &mut config);
+    read_limits(document, top.section("limits"), &mut config.limits);
+    read_link(top.section("link"), &mut config);
+    read_places(top.section("places"), &mut config);
     log::read(document, top.section("log"), &mut config.log);
     let sections = top.sections("server");
     let at = top.at().clone();
@@ -72,7 +72,7 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
 }
 
 /// The settings before the sections.
-fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
+fn read_settings(top: &mut Section<'_, '_>, config: &mut Config) {
     let dialect = top.parsed("dialect", Dialect::named, "\"report\" or \"course\"");
     config.dialect = dialect.map_or(config.dialect, Spanned::into_inner);
     top.count("max_clients", 1..=MAX_CLIENTS, &mut config.max_clients);
@@ -81,7 +81,11 @@ fn settings(top: &mut Section<'_, '_>, config: &mut Config) {
 }
 
 /// `[limits]`
-fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut ConfiguredLimits) {
+fn read_limits(
+    document: &Document<'_>,
+    mut section: Section<'_, '_>,
+    limits: &mut ConfiguredLimits,
+) {
     section.size("line_bytes", MAX_CLIENT_LINE_BYTES, &mut limits.line_bytes);
     section.duration("line_timeout", MAX_DURATION, &mut limits.line_timeout);
     let off_or_time = |text: &str| match text {
@@ -109,14 +113,14 @@ fn limit(document: &Document<'_>, mut section: Section<'_, '_>, limits: &mut Con
 }
 
 /// `[link]`
-fn talk(mut section: Section<'_, '_>, config: &mut Config) {
+fn read_link(mut section: Section<'_, '_>, config: &mut Config) {
     section.duration("heartbeat", MAX_DURATION, &mut config.link.heartbeat);
     section.flag("refill", &mut config.link.refill);
     section.finish(&HINTS);
 }
 
 /// `[places]`
-fn ask(mut section: Section<'_, '_>, config: &mut Config) {
+fn read_places(mut section: Section<'_, '_>, config: &mut Config) {
     let places = &mut config.places;
     let expected = "\"google\", \"google-new\" or \"offline\"";
     let provider = section.parsed("provider", Provider::named, expected);
