@@ -12,7 +12,7 @@
 //!
 //! Some of what every request passes is marked `#[inline]`, here and in the files around: a program with two
 //! applications calls it from two loops, and the compiler joins by itself only what has a single caller. It
-//! saves some 3 % of a request's instructions (`benches/instructions.rs`).
+//! saves some 3 % of a request's instructions.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
