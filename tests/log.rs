@@ -143,6 +143,8 @@ fn an_unknown_level_or_target_is_refused_with_what_was_probably_meant() {
             "5:12: invalid `log.outputs`: \"fiel\"; expected \"file\" or \"stderr\"",
         ),
         ("outputs = [\"file\", \"file\"]", "5:20: `log.outputs` names \"file\" more than once"),
+        ("outputs = \"file\"", "5:11: invalid `log.outputs`: \"file\"; expected a list"),
+        ("outputs = [3]", "5:12: invalid `log.outputs`: 3; expected text"),
         ("outputs = []", "`log.outputs` is empty; expected \"file\", \"stderr\" or both"),
         (
             "format = \"xml\"",
@@ -154,6 +156,7 @@ fn an_unknown_level_or_target_is_refused_with_what_was_probably_meant() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(reason), "{log}: {said}");
+        assert_eq!(said.lines().count(), 1, "{log}: one mistake: {said}");
     }
 }
 

@@ -161,6 +161,12 @@ impl<'d, 't> Section<'d, 't> {
         self.given.contains(&key)
     }
 
+    /// Whether a key that was not asked for yet is present, and its value is an empty list.
+    pub fn has_empty_list(&self, key: &str) -> bool {
+        let value = self.table.get(key).map(Spanned::get_ref);
+        matches!(value, Some(DeValue::Array(values)) if values.is_empty())
+    }
+
     /// Sets the name that messages give it.
     pub fn call(&mut self, heading: String) {
         self.heading = heading;

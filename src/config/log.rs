@@ -38,6 +38,7 @@ fn read_outputs(
     section: &mut Section<'_, '_>,
     log: &mut logging::LogSettings,
 ) {
+    let is_empty = section.has_empty_list("outputs");
     let names = section.texts("outputs");
     if !section.has("outputs") {
         return;
@@ -53,7 +54,7 @@ fn read_outputs(
             Some(output) => outputs.push(output),
         }
     }
-    if names.is_empty() {
+    if is_empty {
         let text = "`log.outputs` is empty; expected \"file\", \"stderr\" or both (log.level = \"off\" \
                     switches the log off)";
         document.fault(section.at(), text.to_owned());
