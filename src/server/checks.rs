@@ -15,15 +15,15 @@ use crate::logging::{Escaped, LastingProblem, target};
 #[derive(Debug)]
 pub(super) struct Checks {
     dialect: LastingProblem,
-    clients: LastingProblem,
-    ahead: LastingProblem,
+    max_clients: LastingProblem,
+    max_future: LastingProblem,
     namesakes: LastingProblem,
 }
 
 impl Checks {
     pub(super) fn new() -> Checks {
         let new = || LastingProblem::new(Duration::ZERO);
-        Checks { dialect: new(), clients: new(), ahead: new(), namesakes: new() }
+        Checks { dialect: new(), max_clients: new(), max_future: new(), namesakes: new() }
     }
 }
 
@@ -39,7 +39,7 @@ impl Server {
             let own = Escaped(ours.dialect);
             check_setting(&mut checks.dialect, name, "dialect", dialect.as_ref(), own, now);
             check_setting(
-                &mut checks.clients,
+                &mut checks.max_clients,
                 name,
                 "max_clients",
                 max_clients.as_ref(),
@@ -49,7 +49,7 @@ impl Server {
             let millis = |millis: u64| format!("{millis} ms");
             let theirs = max_future.map(millis);
             check_setting(
-                &mut checks.ahead,
+                &mut checks.max_future,
                 name,
                 "max_future",
                 theirs.as_ref(),

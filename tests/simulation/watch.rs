@@ -71,9 +71,9 @@ impl Watch {
     }
 
     /// The link is lost, for a reason that must be true.
-    pub fn links_lost(&self, now: u64, patience: u64, reason: &str) -> Result<(), Wrong> {
+    pub fn links_lost(&self, now: u64, timeout: u64, reason: &str) -> Result<(), Wrong> {
         let at = self.acked_at.max(self.up_at);
-        let is_true = !reason.contains("acknowledged nothing") || now >= at + patience;
+        let is_true = !reason.contains("acknowledged nothing") || now >= at + timeout;
         if is_true { Ok(()) } else { Err(format!("closes a link: {reason}, but at {at} ms")) }
     }
 
@@ -202,15 +202,15 @@ impl World<'_> {
     /// Whether all is well in time with a server whose timers have run.
     pub fn check_timers(&self, number: usize) -> Result<(), Wrong> {
         let server = &self.servers[number];
-        let patience = 3 * self.schedule.heartbeat + 2;
+        let timeout = 3 * self.schedule.heartbeat + 2;
         for (place, &other) in server.neighbours.iter().enumerate() {
             let is_up = server.herd.link_is_up(NeighbourId(place as u16));
-            let owed = server.watch[place].owed_since.filter(|at| at + patience < self.now);
+            let owed = server.watch[place].owed_since.filter(|at| at + timeout < self.now);
             if let (true, Some(at)) = (is_up, owed) {
                 return Err(format!("server {number} waits for an ACK of {other} since {at} ms"));
             }
             let silent =
-                self.network.received_before(other, number, self.now.saturating_sub(patience));
+                self.network.received_before(other, number, self.now.saturating_sub(timeout));
             if let Some(at) = silent {
                 return Err(format!(
                     "server {number} has received nothing of {other} since {at} ms"
