@@ -1,14 +1,14 @@
-//! The time as values. Nothing here reads a clock: the event loop does, once a turn, and hands the
-//! time down as an argument. So everything below it can be tested and simulated at any time of day.
+//! Points in time as values. Nothing here reads a clock: the event loop does, once per turn, and passes the
+//! time on as an argument. So everything that it calls can be tested and simulated at any time of day.
 
 use std::time::Duration;
 
 /// The time of a turn, by two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Since the loop was made. It never goes back; deadlines are measured by it.
+    /// The time since the loop was created. It never goes back; deadlines are measured with it.
     pub elapsed: Duration,
-    /// The clock that timestamps are compared with. It may jump.
+    /// The wall clock, which timestamps are compared with. It may jump.
     pub wall: WallTime,
 }
 

@@ -1,4 +1,4 @@
-//! What an application asks of the loop, and the news of what became of it.
+//! What an application asks of the loop, and how the loop reports the results.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{ConnectionId, LoopId, Origin, Ticket, TlsId};
 
-/// What the loop must do.
+/// What the application wants the loop to do.
 #[derive(Debug)]
 pub enum Command<M> {
     /// Connect. `handle_open` or `handle_dial` reports how it went.
@@ -17,25 +17,25 @@ pub enum Command<M> {
     /// Look a `host:port` up without dialling it. `handle_dial` reports [`DialEvent::Resolved`] or
     /// [`DialEvent::Failed`] for this ticket, which must not be that of a dial.
     Resolve { ticket: Ticket, name: String },
-    /// Call [`Application::fill`](super::Application::fill) for this connection when it has room. Asked
-    /// for twice, it is called once.
+    /// Call [`Application::fill`](super::Application::fill) for this connection when it has room. Two
+    /// requests may lead to one call.
     Fill(ConnectionId),
-    /// Handle nothing more of it; close it once its output is out.
+    /// Handle no more of its input; close it once its output is sent.
     Finish(ConnectionId),
     /// Close it at once.
     Close(ConnectionId),
-    /// Run a job on a thread of its own; what it returns comes as a message.
+    /// Run a job on a thread of its own; its result arrives as a message.
     Run(Job<M>),
     /// Stop the loop gracefully, as a signal would.
     Stop,
 }
 
-/// Work that would hold the loop up.
+/// Work that would block the loop.
 pub struct Job<M> {
     /// The name of its thread.
     pub name: &'static str,
     pub run: Box<dyn FnOnce() -> M + Send>,
-    /// Makes the message where `run` panicked or no thread could be started, with the reason.
+    /// Makes the message if `run` panicked or no thread could be started; the argument is the reason.
     pub failed: Box<dyn FnOnce(String) -> M + Send>,
 }
 
@@ -45,19 +45,19 @@ impl<M> fmt::Debug for Job<M> {
     }
 }
 
-/// A connection to be made. Of several addresses the loop tries one after the other.
+/// A connection to make. The loop tries several addresses one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
-    /// A dial that is under way with the same ticket is cancelled.
+    /// A dial in progress with the same ticket is cancelled.
     pub ticket: Ticket,
     pub to: Target,
     pub tls: Option<TlsId>,
-    /// For one of several addresses that has others behind it: connecting, and the TLS handshake.
+    /// How long connecting and the TLS handshake may take for an address that is not the last one.
     pub attempt_timeout: Duration,
-    /// For the look-up, and for the last address, or the only one.
+    /// The same for the last or only address; also for the look-up.
     pub timeout: Duration,
-    /// The address to dial from, with any port, where it can lead there: not from a wildcard, to the
-    /// other address family, or from a loopback address to another host. Else the kernel chooses.
+    /// The address to dial from; its port is ignored. The kernel chooses if it is a wildcard, of another
+    /// address family, or a loopback address while the target is another host.
     pub from: Option<SocketAddr>,
     pub start: Start,
     pub freshness: Freshness,
@@ -79,23 +79,23 @@ impl Dial {
     }
 }
 
-/// Which of a name's addresses is tried first; the others follow in their order, and around.
+/// Which of a name's addresses is tried first; the others follow in their order, cyclically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// The one that worked last; those that failed last come last.
     Best,
     /// This one. If the name no longer has it, it counts as `Best`.
     At(SocketAddr),
-    /// The one behind this, which comes last: it has failed in a way that only the application knows.
+    /// The one after this; this one is tried last: it has failed in a way that only the application knows.
     Behind(SocketAddr),
 }
 
-/// How old the answer of an earlier look-up may be.
+/// How old the result of an earlier look-up may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// As old as the loop's cache keeps it.
     Cached,
-    /// The name is looked up again; if that takes longer than this, the earlier answer is used.
+    /// The name is looked up again; if that takes longer than this, the earlier result is used.
     Ask(Duration),
 }
 
@@ -109,28 +109,28 @@ pub enum Target {
     Loop(LoopId),
 }
 
-/// How a dial, or a look-up, gets on.
+/// The progress of a dial or a look-up.
 #[derive(Debug)]
 pub enum DialEvent<'a> {
-    /// The name stands for these addresses, in the order in which they are tried.
+    /// The name has these addresses, in the order in which they are tried.
     Resolved(&'a [SocketAddr]),
     Connecting(SocketAddr),
     /// Connected; the TLS handshake begins.
     Handshaking(SocketAddr),
-    /// This address is of no use, for this reason. The next one follows, if there is one.
+    /// This address failed, for this reason. The next one follows, if there is one.
     AttemptFailed(SocketAddr, &'a str),
-    /// No address is of use. The text names each address that was tried, and why it failed.
+    /// All addresses failed. The text names the addresses that were tried, and why they failed.
     Failed(String),
 }
 
 /// Why a connection was not accepted.
 #[derive(Debug)]
 pub enum Refused {
-    /// As many are open as the listener may have, and none was idle for long enough.
+    /// The listener's limit is reached, and no connection was idle for long enough.
     Limit(SocketAddr),
     /// Its TLS handshake failed, or took too long.
     Handshake(SocketAddr, String),
-    /// For want of descriptors or memory. The loop tries again.
+    /// The kernel lacks descriptors or memory. The loop tries again.
     Kernel(io::Error),
 }
 
@@ -158,16 +158,16 @@ pub enum Closed {
     Commanded,
     /// The kernel or TLS reported an error.
     Broken(String),
-    /// The rest of a message did not come within [`Policy::input_timeout`](super::Policy::input_timeout).
+    /// The rest of a message did not arrive within [`Policy::input_timeout`](super::Policy::input_timeout).
     InputTimeout,
     /// The other side read none of its output for too long.
     WriteTimeout,
-    /// It was idle for longest, and made room for another one.
+    /// It was idle for longest, and was closed to make room for another one.
     Evicted,
     /// All buffers together were full, and its own were the largest.
     OutOfMemory,
-    /// A part of a TLS record lay on it when [`Next::Probe`](super::Next::Probe) asked: the rest would be
-    /// taken for what comes next.
+    /// A part of a TLS record had arrived when [`Next::Probe`](super::Next::Probe) asked: the rest would be
+    /// taken for what is received next.
     Unsolicited,
 }
 

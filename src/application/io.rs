@@ -1,4 +1,4 @@
-//! What the loop lends with a call about one connection, and what the application answers.
+//! What the loop lends to the application in a call about one connection, and what the application returns.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,27 +6,27 @@ use std::time::Duration;
 use super::{ConnectionId, ListenerId, LoopId, Ticket};
 use crate::clock::Now;
 
-/// A connection that can be used.
+/// A connection that is open.
 #[derive(Clone, Copy, Debug)]
 pub struct Opened<'a> {
     pub origin: Origin,
-    /// The other side's certificate (DER), where TLS asked for one and has checked it.
+    /// The other side's certificate (DER), if TLS asked for one and verified it.
     pub certificate: Option<&'a [u8]>,
 }
 
 impl Opened<'_> {
-    /// Plain bytes, and nothing known of the other side: for tests and simulators.
+    /// Plain bytes, from an unknown peer: for tests and simulators.
     pub const fn plain(origin: Origin) -> Opened<'static> {
         Opened { origin, certificate: None }
     }
 }
 
-/// Where a connection comes from. It decides what is expected of it; what it says never does.
+/// Where a connection comes from. This decides what the application expects of it, never what it sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     Accepted(ListenerId),
     Dialled(Ticket),
-    /// The other end of a pair of sockets that this loop of the process asked for.
+    /// One end of a pair of sockets; the given loop has asked for it and holds the other end.
     Loop(LoopId),
 }
 
@@ -36,7 +36,7 @@ pub struct Io<'a> {
     /// The address at the other end.
     pub peer: SocketAddr,
     pub now: Now,
-    /// The connection's own output, not a copy: append only. It may hold bytes already.
+    /// The connection's own output, not a copy: append-only. It may hold bytes already.
     pub out: &'a mut Vec<u8>,
     /// [`Io::has_room`] until the output is this long.
     pub(crate) full: usize,
@@ -47,7 +47,7 @@ pub struct Io<'a> {
 }
 
 impl<'a> Io<'a> {
-    /// For tests and simulators, which lend a buffer of their own with `room` bytes to fill.
+    /// For tests and simulators, which lend their own buffer with room for `room` bytes.
     pub fn new(
         id: ConnectionId,
         peer: SocketAddr,
@@ -69,7 +69,7 @@ impl<'a> Io<'a> {
         self.full
     }
 
-    /// Our side sends no more once the output is out; the other side is read on.
+    /// Ends our side once the output is sent; the loop continues to read the other side.
     pub fn end_output(&mut self) {
         self.output_ends = true;
     }
@@ -81,45 +81,46 @@ impl<'a> Io<'a> {
     }
 }
 
-/// How a connection goes on.
+/// How a connection continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// With what comes next.
+    /// Reads and handles what arrives next.
     Read,
-    /// The same, but a message was begun: its rest must come within [`Policy::input_timeout`]. For
-    /// bytes; of lines the loop knows.
+    /// The same, but a message is incomplete: its rest must arrive within [`Policy::input_timeout`]. For
+    /// bytes; in lines the loop itself knows.
     Rest,
-    /// There is more to do than one turn may take: the same call again in the next turn (of `fill`:
-    /// once there is room). For bytes and for `fill`; with lines it means `Read`.
+    /// There is more to do than one turn may take: the loop repeats the call in the next turn (`fill`: once
+    /// there is room). For bytes and for `fill`; with lines it means `Read`.
     Again,
-    /// Nothing is read or handled until `fill` answers otherwise. Only the application can end this, so
-    /// each reason to wait needs a deadline in [`Application::poll_timeout`](super::Application::poll_timeout).
+    /// Nothing is read or handled until `fill` returns something else. Only the application can end this, so
+    /// each reason to wait needs a deadline in
+    /// [`Application::poll_timeout`](super::Application::poll_timeout).
     Wait,
-    /// For bytes: the loop asks the kernel and TLS once more. What they have comes as bytes or as the
-    /// end; if they have nothing, the next call is `handle_bytes` with none. So an application learns
-    /// that nothing lies on a connection. From `fill` all of that happens in the same step. Where TLS holds
-    /// a part of a record, what comes next can't be distinguished from it: the connection is closed as
-    /// [`Closed::Unsolicited`](super::Closed::Unsolicited).
+    /// For bytes: the loop asks the kernel and TLS once more. What they have is passed on as bytes or as the
+    /// end; if they have nothing, the next call is `handle_bytes` with an empty slice. So an application
+    /// learns that a connection has no unread input. If `fill` returns this, all of that happens in the same
+    /// step. If TLS holds a part of a record, later input can't be distinguished from its rest: the
+    /// connection is closed as [`Closed::Unsolicited`](super::Closed::Unsolicited).
     Probe,
-    /// Nothing more is handled; the connection is closed once its output is out.
+    /// Nothing more is handled; the connection is closed once its output is sent.
     Finish,
 }
 
-/// What the loop must know of a connection, instead of what it is.
+/// How the loop treats a connection; it does not know what the connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub framing: Framing,
-    /// Whether answers leave as soon as the connection was served, or with all others at the turn's end.
+    /// Whether answers are sent as soon as the connection was served, or with all others at the turn's end.
     pub flush: FlushAt,
-    /// Whether it is read while its output is full: for one whose input nothing answers.
+    /// Whether it is read while its output is full: for connections whose input gets no answers.
     pub reads_when_full: bool,
     /// Whether the loop answers and closes it when it stops; otherwise the application does.
     pub drains_on_stop: bool,
-    /// Whether it may be closed to make room for another one, if it was silent for long.
+    /// Whether it may be closed to make room for another one, if it was idle for long.
     pub evictable: bool,
-    /// Time for the rest of a message that was begun.
+    /// The time for the rest of an incomplete message.
     pub input_timeout: Duration,
-    /// For lines: one that was begun and is followed by nothing for so long is handed out as
+    /// For lines: an incomplete one after which nothing arrives for this long is handled as
     /// [`Line::Unfinished`](super::Line::Unfinished).
     pub line_pause: Option<Duration>,
 }
@@ -127,24 +128,24 @@ pub struct Policy {
 /// How a connection's input becomes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Lines of at most so many bytes, their ending not counted.
+    /// Lines of at most this many bytes, without their ending.
     Lines(usize),
-    /// Bytes as they come; the session frames them.
+    /// Bytes as they arrive; the session frames them.
     Bytes,
 }
 
-/// When output leaves.
+/// When output is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushAt {
     /// As soon as the connection was served, while its socket is in the cache.
     Served,
-    /// With all others: one write for everything that the turn had for it.
+    /// With all others: one write for everything that the turn appended.
     TurnEnd,
 }
 
 impl Policy {
-    /// For a client that sends lines and gets answers. Write `Policy { .., ..Policy::lines(limit) }` for
-    /// another one.
+    /// For a client that sends lines and gets answers. For another policy write `Policy { ..,
+    /// ..Policy::lines(limit) }`.
     pub const fn lines(limit: usize) -> Policy {
         Policy {
             framing: Framing::Lines(limit),
@@ -157,7 +158,7 @@ impl Policy {
         }
     }
 
-    /// The same, by bytes.
+    /// The same, for bytes.
     pub const fn bytes() -> Policy {
         Policy { framing: Framing::Bytes, ..Policy::lines(0) }
     }

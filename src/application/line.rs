@@ -1,12 +1,12 @@
 //! Framing: a stream of bytes, cut anywhere, becomes lines (section 1).
 //!
-//! What comes out depends on the bytes alone, never on how they were split. The buffer never
-//! reads: bytes are pushed into it, and its owner bounds what is pushed by not pushing.
+//! The lines depend on the bytes alone, never on how they were split. The buffer does not read: its owner
+//! pushes bytes into it, and so decides how much it holds.
 //!
 //! ```text
 //!              start          scanned            bytes.len()
 //!                |               |                    |
-//!   [ handed out | no LF in here | not looked at yet  |
+//!   [ returned   | no LF in here | not looked at yet  |
 //! ```
 
 use memchr::memchr;
@@ -16,14 +16,14 @@ use memchr::memchr;
 pub enum Line<'a> {
     /// It ended with LF, or CR LF.
     Whole(&'a [u8]),
-    /// The stream ended before the line did, or paused for long enough ([`LineBuffer::end_line`]).
+    /// The stream ended before the line did, or paused for too long ([`LineBuffer::end_line`]).
     Unfinished(&'a [u8]),
-    /// It is longer than the limit; these are its first bytes. Nothing comes after it.
+    /// It is longer than the limit; these are its first bytes. No line follows it.
     TooLong(&'a [u8]),
 }
 
 impl<'a> Line<'a> {
-    /// Its bytes, as far as they are shown.
+    /// Its bytes; of a line that is too long, the first ones.
     pub fn bytes(self) -> &'a [u8] {
         match self {
             Line::Whole(bytes) | Line::Unfinished(bytes) | Line::TooLong(bytes) => bytes,
@@ -39,20 +39,20 @@ pub struct LineBuffer {
     scanned: usize,
     ended: bool,
     closed: bool,
-    /// What waits is a line as it is.
+    /// The bytes that wait are a line as they are.
     line_ended: bool,
-    /// A line ended with a CR; an LF in the first place belongs to it.
+    /// A line ended with a CR; an LF that follows as the first byte belongs to it.
     after_cr: bool,
 }
 
 impl LineBuffer {
-    /// Adds what was received.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.closed {
             return;
         }
         if self.start > 0 {
-            // Only the beginning of one line is ever left in front, so this moves little.
+            // At most the beginning of one line is left, so this moves little.
             self.bytes.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
@@ -65,19 +65,19 @@ impl LineBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Lets what waits be a line although its ending is missing: [`LineBuffer::next_line`] hands it out, and what is
-    /// pushed later begins the next one. A CR in the last place is taken for the line's ending, with the LF that may yet
-    /// come. Does nothing unless a line was begun, and to one whose end the stream's end is.
+    /// Makes the bytes that wait a line although its ending is missing: [`LineBuffer::next_line`] returns it,
+    /// and later bytes begin the next one. A CR as the last byte counts as the line's ending, together with
+    /// an LF that may follow. Does nothing if there is no incomplete line, or if the stream has ended.
     pub fn end_line(&mut self) {
         self.line_ended = self.has_incomplete_line();
     }
 
-    /// Notes that nothing will be pushed any more: what is left is a line too.
+    /// Notes that nothing more will be pushed: the remaining bytes are a line, too.
     pub fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Whether [`LineBuffer::end`] was called and every line was handed out.
+    /// Whether [`LineBuffer::end`] was called and every line was returned.
     pub fn is_done(&self) -> bool {
         self.ended && self.is_empty()
     }
@@ -87,8 +87,8 @@ impl LineBuffer {
         self.ended
     }
 
-    /// The next line of at most `limit` bytes, its ending not counted.
-    #[inline(always)] // For each line of a batch; too large for a mere hint.
+    /// The next line of at most `limit` bytes, without its ending.
+    #[inline(always)] // Called for each line of a batch; too large for `inline` as a hint.
     pub fn next_line(&mut self, limit: usize) -> Option<Line<'_>> {
         match memchr(b'\n', &self.bytes[self.scanned..]) {
             Some(distance) => {
@@ -121,8 +121,8 @@ impl LineBuffer {
             self.start = self.bytes.len();
             return (length > 0).then(|| Line::Unfinished(&self.bytes[begin..]));
         }
-        // A CR in the last place may yet belong to the line's ending. And where the limit is
-        // small, all that will be shown must be here, or the answer would depend on the split.
+        // A CR as the last byte may belong to the line's ending. And if the limit is small, all bytes that
+        // will be shown must be here, or the answer would depend on the split.
         let length = pending.strip_suffix(b"\r").unwrap_or(pending).len();
         let too_long = length > limit && length >= SHOWN_OF_TOO_LONG;
         too_long.then(|| self.refuse(begin, length))
@@ -140,7 +140,7 @@ impl LineBuffer {
         Line::Unfinished(&self.bytes[begin..begin + length])
     }
 
-    /// Hands out the beginning of a line that is too long, and nothing after it.
+    /// Returns the beginning of a line that is too long, and no line after it.
     fn refuse(&mut self, begin: usize, length: usize) -> Line<'_> {
         self.closed = true;
         self.start = self.bytes.len();
@@ -148,7 +148,7 @@ impl LineBuffer {
         Line::TooLong(&self.bytes[begin..begin + length.min(SHOWN_OF_TOO_LONG)])
     }
 
-    /// Forgets what was not handed out, and whatever is pushed from now on.
+    /// Drops what was not returned yet, and whatever is pushed from now on.
     pub fn close(&mut self) {
         self.closed = true;
         self.bytes.clear();
@@ -156,12 +156,12 @@ impl LineBuffer {
         self.scanned = 0;
     }
 
-    /// Whether nothing waits to be handed out.
+    /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.start == self.bytes.len()
     }
 
-    /// Bytes that wait to be handed out.
+    /// The number of bytes that wait.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
@@ -171,14 +171,14 @@ impl LineBuffer {
         self.bytes.capacity()
     }
 
-    /// Whether all that waits is a line without its ending. True only where
-    /// [`LineBuffer::next_line`] last returned none.
+    /// Whether all that waits is a line without its ending. True only if [`LineBuffer::next_line`] last
+    /// returned `None`.
     pub fn has_incomplete_line(&self) -> bool {
         !self.is_empty() && self.scanned == self.bytes.len() && !self.ended && !self.line_ended
     }
 
-    /// Lends the buffer its memory. Whatever it has is kept: lending matters only before a push
-    /// into an empty one.
+    /// Lends memory to the buffer. Bytes that it holds are kept: lending is useful only before a push into an
+    /// empty buffer.
     pub fn lend(&mut self, memory: Vec<u8>) {
         if self.is_empty() {
             self.bytes = memory;
@@ -188,7 +188,7 @@ impl LineBuffer {
         }
     }
 
-    /// Gives the memory back if nothing is in it.
+    /// Gives the memory back if it is empty.
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         if !self.is_empty() || self.bytes.capacity() == 0 {
             return None;
@@ -204,7 +204,7 @@ impl LineBuffer {
     }
 }
 
-/// How much of a line that is too long is echoed, in bytes (section 1).
+/// How many bytes of a line that is too long are echoed (section 1).
 const SHOWN_OF_TOO_LONG: usize = 256;
 
 #[cfg(test)]
@@ -229,7 +229,7 @@ mod tests {
         seen
     }
 
-    /// What comes of these pieces, each but the last followed by a pause.
+    /// The lines from these pieces; each piece but the last is followed by a pause.
     fn paused(pieces: &[&[u8]], limit: usize) -> Vec<String> {
         let mut buffer = LineBuffer::default();
         let mut seen = Vec::new();

@@ -1,22 +1,23 @@
-//! The border between the event loop and what runs on it: one trait, and the values that cross.
+//! The interface between the event loop and the program on top of it: one trait, and the values that it
+//! passes.
 //!
 //! ```text
 //!                 lines, bytes, the end, messages, time
 //!   event loop ------------------------------------------> Application ----> the connection's own output (Io::out)
 //!              <------------------------------------------
-//!                 Next: how this connection goes on
+//! Next: how this connection continues
 //!                 Command: what must happen to others
 //! ```
 //!
-//! Never here: a poll, a socket that is opened, a clock that is read, TLS, or what a line means. The loop
-//! is generic over [`Application`], so every call is dispatched statically.
+//! Nothing here polls, opens a socket, reads a clock, uses TLS, or knows what a line means. The loop is
+//! generic over [`Application`], so every call is dispatched statically.
 //!
 //! Three rules that the trait cannot enforce:
 //!
 //! - [`Io::out`] is append-only.
-//! - An application asks for [`Command::Fill`] where something has changed, never in answer to every
+//! - An application asks for [`Command::Fill`] when something has changed, never in answer to every
 //!   [`Application::fill`]: two sessions that wake each other would spin.
-//! - [`Application::poll_timeout`] takes constant time, or close to it: the loop calls it twice a turn.
+//! - [`Application::poll_timeout`] takes constant time, or close to it: the loop calls it twice per turn.
 
 mod command;
 mod io;
@@ -39,8 +40,8 @@ pub trait Application: Sized {
     /// What it keeps for each connection. The loop stores it and lends it with every call about that
     /// connection.
     type Session;
-    /// What other threads send to this loop: results of jobs, news from other loops. [`Never`] where
-    /// nobody sends any.
+    /// What other threads send to this loop: results of jobs, messages from other loops. [`Never`] if there
+    /// are none.
     type Message: Send + 'static;
 
     /// A connection can be used: it was accepted or dialled, and its TLS handshake is complete. `None`
@@ -51,7 +52,7 @@ pub trait Application: Sized {
         io: &mut Io<'_>,
     ) -> Option<(Self::Session, Policy)>;
 
-    /// A line came. Only with [`Framing::Lines`].
+    /// A line arrived. Only with [`Framing::Lines`].
     fn handle_line(
         &mut self,
         _session: &mut Self::Session,
@@ -61,8 +62,8 @@ pub trait Application: Sized {
         Next::Finish
     }
 
-    /// Bytes came. The slice is empty after [`Next::Again`] and [`Next::Probe`], and where a connection
-    /// that waited goes on: the session then handles what it holds. Only with [`Framing::Bytes`].
+    /// Bytes arrived. The slice is empty after [`Next::Again`] and [`Next::Probe`], and when a connection
+    /// that waited continues: the session then handles what it holds. Only with [`Framing::Bytes`].
     fn handle_bytes(
         &mut self,
         _session: &mut Self::Session,
@@ -72,7 +73,7 @@ pub trait Application: Sized {
         Next::Finish
     }
 
-    /// The other side sends no more, and all that it sent was handled.
+    /// The other side sends no more, and all its input was handled.
     fn handle_end(&mut self, _session: &mut Self::Session, _io: &mut Io<'_>) -> Next {
         Next::Finish
     }
@@ -87,17 +88,17 @@ pub trait Application: Sized {
     fn handle_closed(&mut self, _closed: ClosedConnection<'_>, _session: Self::Session, _now: Now) {
     }
 
-    /// News of a dial. After [`DialEvent::Failed`] nothing more comes for its ticket; success is
-    /// [`Application::handle_open`].
+    /// The progress of a dial. After [`DialEvent::Failed`] there is no further call for its ticket; success
+    /// is reported by [`Application::handle_open`].
     fn handle_dial(&mut self, _ticket: Ticket, _event: DialEvent<'_>, _now: Now) {}
 
     /// A connection was refused at a listener, could not be accepted, or failed in its handshake.
     fn handle_refused(&mut self, _listener: ListenerId, _why: &Refused, _now: Now) {}
 
-    /// A message came from another thread.
+    /// A message arrived from another thread.
     fn handle_message(&mut self, _message: Self::Message, _now: Now) {}
 
-    /// What the loop must do next. The loop asks until the answer is `None`: at the start, after the
+    /// The next command for the loop. The loop asks until the answer is `None`: at the start, after the
     /// lines, after the timers, and after connections were closed.
     fn poll_command(&mut self) -> Option<Command<Self::Message>> {
         None
@@ -111,37 +112,38 @@ pub trait Application: Sized {
     /// Does what is due.
     fn handle_timeout(&mut self, _due: &mut Due<'_>) {}
 
-    /// The operator asks for something. (To stop is the loop's affair.)
+    /// The operator asks for something. (The loop itself handles a request to stop.)
     fn handle_control(&mut self, _control: Control, _now: Now) {}
 
     /// The loop begins to stop: its listeners close, and connections that drain get their answers.
     fn handle_stop(&mut self, _now: Now) {}
 
-    /// Whether nothing is left to wait for. The loop waits no longer than its grace time.
+    /// Whether the application has nothing left to wait for. The loop waits no longer than its grace time.
     fn may_stop(&self) -> bool {
         true
     }
 
-    /// Bytes that a session holds besides the loop's buffers. They count for the loop's memory limit.
+    /// Bytes that a session holds besides the loop's buffers. They count towards the loop's memory limit.
     fn held_bytes(&self, _session: &Self::Session) -> usize {
         0
     }
 
-    /// Bytes that the application holds and that belong to no single session. They count, too.
+    /// Bytes that the application holds and that belong to no single session. They count towards the limit,
+    /// too.
     fn shared_bytes(&self) -> usize {
         0
     }
 
-    /// A turn is over: the place to submit its log records. A command that is asked for here waits for
-    /// the next event.
+    /// A turn is over: submit its log records here. A command that the application adds here waits for the
+    /// next event.
     fn handle_turn_end(&mut self) {}
 }
 
 /// The time up to which deadlines may be judged, and which connections are behind.
 ///
-/// The loop judges a deadline only once it has served all that came before it: the bytes that meet
-/// the deadline may lie in the kernel, because the process was stopped or had too much to do. So `now`
-/// may lie a little before the time at which the last line was handled.
+/// The loop judges a deadline only once it has served everything that arrived before it: the bytes that meet
+/// the deadline may still be in the kernel, because the process was stopped or had too much to do. So `now`
+/// may be a little before the time at which the last line was handled.
 pub struct Due<'a> {
     /// Deadlines at or before [`Now::elapsed`] are due.
     pub now: Now,
@@ -149,24 +151,24 @@ pub struct Due<'a> {
 }
 
 impl<'a> Due<'a> {
-    /// `is_behind` answers for one connection whether more of it is to be read or written.
+    /// `is_behind` tells for one connection whether it has more to read or write.
     pub fn new(now: Now, is_behind: &'a mut dyn FnMut(ConnectionId) -> bool) -> Due<'a> {
         Due { now, is_behind }
     }
 
-    /// Whether bytes that came on a connection are still to be read or handled, or bytes for it to be
-    /// written. A deadline of such a connection is better judged at the next call.
+    /// Whether a connection has received bytes that are not read or handled yet, or output that is not
+    /// written yet. Judge a deadline of such a connection at the next call.
     pub fn is_behind(&mut self, connection: ConnectionId) -> bool {
         (self.is_behind)(connection)
     }
 }
 
-/// For an [`Application::Message`] that nobody sends.
+/// For an application to which nobody sends messages.
 #[derive(Clone, Copy, Debug)]
 pub enum Never {}
 
-/// A connection's name: its slot in the loop, and the slot's generation. It outlives the connection
-/// without ever meaning another one.
+/// A connection's id: its slot in the loop, and the slot's generation. It may outlive the connection and
+/// never names another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     pub slot: u32,

@@ -1,8 +1,8 @@
-//! A record of everything that crosses the border, and a replay of it without the loop.
+//! A record of all calls between the loop and an application, and a replay of it without the loop.
 //!
-//! [`Recorder`] is itself an [`Application`]: it hands each call on to another one, and writes the call
-//! and its answer as one line of text. [`replay`] makes the same calls again and compares the answers.
-//! Neither the loop nor the application knows of it.
+//! [`Recorder`] is itself an [`Application`]: it passes each call on to another one, and writes the call and
+//! its answer as one line of text. [`replay`] makes the same calls again and compares the answers. Neither
+//! the loop nor the application notices it.
 //!
 //! ```text
 //!   event loop <---> Recorder <---> application          replay ---> Recorder ---> application
@@ -11,11 +11,11 @@
 //!                   recording -------------------------> recording == recording
 //! ```
 //!
-//! A recording holds what clients sent: it is for its owner's eyes. It is made only where a program asks
-//! for it.
+//! A recording contains what clients sent, so only its owner should read it. It is made only if a program
+//! asks for it.
 //!
-//! Not in it: [`Application::poll_timeout`] and the other calls that change nothing, and the content of
-//! messages, which have no common text: a replay gets them from its caller.
+//! It does not contain [`Application::poll_timeout`] and the other calls that change nothing, nor the content
+//! of messages, which have no common text form: a replay gets them from its caller.
 
 mod replay;
 mod text;
@@ -39,12 +39,12 @@ pub struct Recorder<A, W> {
 }
 
 impl<A, W: Write> Recorder<A, W> {
-    /// Everything that `inner` is called for is written to `to`, a line a call. Flushing is the caller's affair.
+    /// Writes every call of `inner` to `to`, one line per call. Flushing `to` is up to the caller.
     pub fn new(inner: A, to: W) -> Recorder<A, W> {
         Recorder { inner, to, error: None }
     }
 
-    /// The application, for what the loop does not call.
+    /// The application, for calls that are not the loop's.
     pub fn application(&mut self) -> &mut A {
         &mut self.inner
     }
@@ -54,7 +54,7 @@ impl<A, W: Write> Recorder<A, W> {
         (self.inner, self.error.map_or(Ok(self.to), Err))
     }
 
-    /// The application goes on without a recording once that can't be written.
+    /// After a write error the application continues without a recording.
     fn write(&mut self, call: &str, answer: &str) {
         if self.error.is_none() {
             self.error = writeln!(self.to, "{call}\t=>\t{answer}").err();
@@ -142,7 +142,8 @@ impl<A: Application, W: Write> Application for Recorder<A, W> {
         self.inner.poll_timeout()
     }
 
-    /// What the application asked about connections is part of the call: the replay answers the same.
+    /// What the application asked about connections is part of the recorded call: the replay answers the
+    /// same.
     fn handle_timeout(&mut self, due: &mut Due<'_>) {
         let now = due.now;
         let mut asked = Vec::new();

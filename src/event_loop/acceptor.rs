@@ -1,7 +1,8 @@
-//! Listeners: accepting within a budget, making room at a limit, and the trap in it. When accepting fails
-//! for want of descriptors, the edge that announced the newcomers is spent, and nothing announces them
-//! again. So "there may be newcomers" is a flag of its own that only `WouldBlock` clears, and after a failure
-//! the loop tries again: when a connection is closed, and a tenth of a second later.
+//! Listeners: they accept within a budget and make room at a limit. There is a trap: when `accept` fails
+//! because the process has no descriptors left, the edge that announced the new connections is spent, and no
+//! other one announces them. So "there may be new connections" is a flag of its own that only `WouldBlock`
+//! clears, and after a failure the loop tries again when a connection is closed, and a tenth of a second
+//! later.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -18,28 +19,29 @@ use super::transport::{Sharing, Socket, listen_on, set_socket_options};
 use crate::application::{Application, Closed, ListenerId, Origin, Refused};
 use crate::tls::ServerTls;
 
-/// A port to listen on, and what comes by it. Write `Listen { .., ..Listen::on(id, address) }`.
+/// A port to listen on, and the limits on its connections. Write `Listen { .., ..Listen::on(id, address) }`.
 #[derive(Clone)]
 pub struct Listen {
     pub id: ListenerId,
     pub address: SocketAddr,
     pub security: Security,
-    /// Connections that came by it, at once. At the limit one that was silent makes room, or the newcomer
-    /// is refused.
+    /// How many of its connections may be open at once. At the limit an idle one is closed to make room; if
+    /// there is none, the new connection is refused.
     pub connections: usize,
-    /// Connections that came by it and that the descriptors of the process suffice for. Beyond it none is
-    /// accepted: newcomers wait in the kernel until one was closed, or one that was silent makes room.
+    /// How many of its connections the process has descriptors for. Beyond that none is accepted: new
+    /// connections wait in the kernel until one is closed, perhaps an idle one to make room.
     pub max_open: usize,
-    /// How long a connection must have been silent to make room for another; with none, none does.
+    /// How long a connection must have been idle before it may be closed to make room for another; with
+    /// `None`, none is.
     pub evict_after: Option<Duration>,
     pub sharing: Sharing,
-    /// Whether connections that wait in the kernel when the loop stops are accepted and answered: they are
-    /// connected as far as they know, and closing would reset them.
+    /// Whether connections that wait in the kernel when the loop stops are accepted and answered: to the
+    /// other side they are connected, and closing the listener would reset them.
     pub accept_on_stop: bool,
 }
 
 impl Listen {
-    /// Plain bytes, for up to 10,000 connections of which none is ever closed for another one.
+    /// Plain bytes, for up to 10,000 connections; none is ever closed to make room for another one.
     pub fn on(id: ListenerId, address: SocketAddr) -> Listen {
         Listen {
             id,
@@ -54,48 +56,49 @@ impl Listen {
     }
 }
 
-/// What lies below the application's bytes.
+/// What carries the application's bytes.
 #[derive(Clone)]
 pub enum Security {
     Plain,
     Tls(ServerTls),
 }
 
-/// A port that connections come by.
+/// A port that accepts connections.
 struct Listener {
     listen: Listen,
     socket: TcpListener,
     token: Token,
-    /// Newcomers may be waiting.
+    /// New connections may be waiting.
     is_ready: bool,
-    /// The kernel refused; until something changes there is no use in asking again.
+    /// The kernel refused; until something changes it is useless to ask again.
     is_paused: bool,
-    /// So many are accepted yet; no bound before the loop stops.
+    /// How many more may be accepted; unbounded until the loop stops.
     left: Option<usize>,
-    /// Accepted in the last turn. Whether an idle one makes room for it was not known yet.
+    /// Accepted in the last turn, when it was not known yet whether an idle connection could make room for
+    /// it.
     waiting: Option<(TcpStream, SocketAddr)>,
-    /// Until then no connection has been idle for long enough, so none is searched for.
+    /// Before this time no connection has been idle for long enough, so the loop does not search for one.
     no_eviction_before: Duration,
 }
 
-/// What came of an attempt to accept.
+/// The result of an attempt to accept.
 #[derive(Debug)]
 enum Accepted {
-    Newcomer(TcpStream, SocketAddr),
-    /// Nobody is waiting.
-    Nobody,
-    /// The kernel can't give us another connection now, for want of descriptors or memory.
+    Connection(TcpStream, SocketAddr),
+    /// No connection is waiting.
+    None,
+    /// The kernel can't give us another connection now: it lacks descriptors or memory.
     Refused(io::Error),
 }
 
-/// What came of looking for a connection to be closed for another one.
+/// The result of looking for a connection to close for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     /// One was closed.
     Made,
-    /// Nobody has been silent for long enough.
+    /// None has been idle for long enough.
     None,
-    /// One has, as far as is known; but it may have sent something since the kernel was last asked.
+    /// One has, as far as the loop knows; but it may have sent something since the last poll.
     Unknown,
 }
 
@@ -103,13 +106,12 @@ enum Room {
 #[derive(Default)]
 pub struct Acceptor {
     listeners: Vec<Listener>,
-    /// Listeners that ever were: each keeps the token that it was given.
+    /// How many listeners there have ever been: each keeps its token.
     tokens: usize,
 }
 
 impl Acceptor {
-    /// Binds and listens. Returns the address, with the port that the kernel chose where none was asked
-    /// for.
+    /// Binds and listens. Returns the address, with the port that the kernel chose if the given one was 0.
     pub fn listen(&mut self, listen: Listen, registry: &Registry) -> io::Result<SocketAddr> {
         let token = Token(self.tokens);
         let mut listener = Listener::bind(listen, token)?;
@@ -120,7 +122,7 @@ impl Acceptor {
         Ok(address)
     }
 
-    /// Step 2: the kernel said that newcomers wait.
+    /// Step 2: the kernel reported new connections.
     pub fn note(&mut self, token: Token) {
         if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.token == token) {
             listener.is_ready = true;
@@ -145,13 +147,14 @@ impl Acceptor {
         self.listeners.iter_mut().for_each(|listener| listener.is_paused = false);
     }
 
-    /// The loop stops: from now on only those are accepted that wait already, at listeners that do so.
+    /// The loop stops: from now on only connections that wait already are accepted, by listeners with
+    /// `accept_on_stop`.
     pub fn stop(&mut self) {
         self.listeners.retain(|listener| listener.listen.accept_on_stop);
         self.listeners.iter_mut().for_each(Listener::accept_the_last);
     }
 
-    /// Step 3: accepts newcomers while there are some, within a budget.
+    /// Step 3: accepts new connections while there are some, within a budget.
     pub fn accept<A: Application>(
         &mut self,
         app: &mut A,
@@ -180,9 +183,9 @@ impl Listener {
         })
     }
 
-    /// From now on accepts those that wait already, and no others: else newcomers that never end keep a
-    /// loop from stopping. The kernel keeps no more than the backlog and one, and the
-    /// first that came is the first to be accepted.
+    /// From now on accepts the connections that wait already, and no others: an endless stream of new ones
+    /// would keep the loop from stopping. The kernel queues at most one more than the backlog, and they are
+    /// accepted in the order of their arrival.
     fn accept_the_last(&mut self) {
         self.is_ready = true;
         self.left = Some(BACKLOG as usize + 1);
@@ -193,7 +196,7 @@ impl Listener {
         self.is_ready && !self.is_paused || self.waiting.is_some()
     }
 
-    /// Whether all that waited have been accepted, or none can be.
+    /// Whether all connections that waited have been accepted, or none can be.
     fn is_done(&self) -> bool {
         self.waiting.is_none() && (!self.is_ready || self.is_paused || self.left == Some(0))
     }
@@ -207,28 +210,28 @@ impl Listener {
             if !connections.shared.allowance.spend(4 * CALL_EFFORT) {
                 return;
             }
-            let newcomer = match self.waiting.take() {
-                Some((stream, peer)) => Accepted::Newcomer(stream, peer),
+            let accepted = match self.waiting.take() {
+                Some((stream, peer)) => Accepted::Connection(stream, peer),
                 None if !self.is_ready || self.is_paused => return,
                 None if self.lacks_descriptors(connections) => {
-                    // Else a connection may have been idle for long enough when this is tried again.
+                    // If none could be closed, one may have been idle for long enough at the next attempt.
                     self.evict_idle(connections);
                     return self.pause(connections);
                 }
                 None => self.accept(),
             };
-            match newcomer {
-                Accepted::Newcomer(stream, peer) => {
+            match accepted {
+                Accepted::Connection(stream, peer) => {
                     let is_full = self.is_full(connections);
                     if is_full && self.evict_idle(connections) == Room::Unknown {
                         self.waiting = Some((stream, peer));
-                        return; // It is known once the kernel was asked again: in the next turn.
+                        return; // The next turn's poll will tell.
                     }
                     if let Err(why) = self.take(stream, peer, app, connections) {
                         app.handle_refused(self.listen.id, &why, connections.shared.now);
                     }
                 }
-                Accepted::Nobody => return,
+                Accepted::None => return,
                 Accepted::Refused(error) => {
                     self.pause(connections);
                     let why = Refused::Kernel(error);
@@ -243,7 +246,7 @@ impl Listener {
     }
 
     fn lacks_descriptors<S>(&self, connections: &Connections<S>) -> bool {
-        // Descriptors of those that were closed in this turn are free at its end.
+        // Connections closed in this turn free their descriptors only at its end.
         let shared = &connections.shared;
         shared.counts.at(self.listen.id) + shared.closed.len() >= self.listen.max_open
     }
@@ -253,21 +256,21 @@ impl Listener {
         connections.shared.timer_in(Timer::Accept, ACCEPT_RETRY);
     }
 
-    /// Accepts one connection, if there is one. Newcomers that have closed by then are skipped.
+    /// Accepts one connection, if there is one. Connections that were aborted before that are skipped.
     fn accept(&mut self) -> Accepted {
         if self.left == Some(0) {
-            return Accepted::Nobody;
+            return Accepted::None;
         }
         loop {
             match self.socket.accept() {
                 Ok((stream, peer)) => {
                     self.left = self.left.map(|left| left - 1);
-                    return Accepted::Newcomer(stream, peer);
+                    return Accepted::Connection(stream, peer);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => {
                         self.is_ready = false;
-                        return Accepted::Nobody;
+                        return Accepted::None;
                     }
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => return Accepted::Refused(error),
@@ -276,7 +279,7 @@ impl Listener {
         }
     }
 
-    /// Gives a newcomer a slot. One that is refused is closed here, by being dropped.
+    /// Gives a new connection a slot. One that is refused is closed here, by being dropped.
     fn take<A: Application>(
         &mut self,
         stream: TcpStream,
@@ -284,7 +287,7 @@ impl Listener {
         app: &mut A,
         connections: &mut Connections<A::Session>,
     ) -> Result<(), Refused> {
-        // An IPv4 address is the same by a socket of either family.
+        // An IPv4 address looks the same through a socket of either family.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         set_socket_options(&stream);
         if self.is_full(connections) {
@@ -311,14 +314,14 @@ impl Listener {
         Ok(())
     }
 
-    /// Closes the connection that has been idle for longest, if that was long enough.
+    /// Closes the longest-idle connection, if it has been idle for long enough.
     fn evict_idle<S>(&mut self, connections: &mut Connections<S>) -> Room {
         let Some(after) = self.listen.evict_after else {
             return Room::None;
         };
         let now = connections.shared.now.elapsed;
         if now < self.no_eviction_before {
-            return Room::None; // It was looked for not long ago.
+            return Room::None; // Searched recently: none can be idle long enough yet.
         }
         let Some((last_read, id)) = connections.idlest(self.listen.id) else {
             return Room::None;
@@ -328,7 +331,7 @@ impl Listener {
             self.no_eviction_before = silent_enough;
             return Room::None;
         }
-        // It may have sent something since the last poll: up to then it was silent.
+        // It was idle up to the last poll, but may have sent something since.
         if connections.shared.served_up_to.up_to() < silent_enough {
             return Room::Unknown;
         }
@@ -352,13 +355,13 @@ mod tests {
         listener.accept_the_last();
         for number in 0..=BACKLOG {
             assert!(!listener.is_done(), "{number} of those that may have waited were accepted");
-            // Each comes in time, so that nothing ever says that none waits.
-            let _newcomer = std::net::TcpStream::connect(address).expect("it listens");
-            assert!(matches!(listener.accept(), Accepted::Newcomer(..)));
+            // Each connects in time, so `accept` never reports that none waits.
+            let _waiting = std::net::TcpStream::connect(address).expect("it listens");
+            assert!(matches!(listener.accept(), Accepted::Connection(..)));
         }
         assert!(listener.is_done());
         let _late = std::net::TcpStream::connect(address).expect("it listens still");
-        assert!(matches!(listener.accept(), Accepted::Nobody));
+        assert!(matches!(listener.accept(), Accepted::None));
     }
 
     #[test]

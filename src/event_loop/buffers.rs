@@ -3,7 +3,7 @@
 
 use super::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS};
 
-/// Buffers that nobody uses at the moment.
+/// Buffers that are not in use.
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: Vec<Vec<u8>>,
@@ -22,8 +22,8 @@ impl Buffers {
         }
     }
 
-    /// Takes a buffer back. One that has grown large is freed: a single great answer should not
-    /// hold its memory forever.
+    /// Takes a buffer back. One that has grown large is freed, so that a single large answer does not hold
+    /// its memory indefinitely.
     pub fn reclaim(&mut self, mut memory: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS && memory.capacity() <= SPARE_BUFFER_BYTES {
             memory.clear();
@@ -32,7 +32,7 @@ impl Buffers {
         }
     }
 
-    /// Memory that nobody uses at the moment.
+    /// Memory that is not in use.
     pub fn held(&self) -> usize {
         self.held
     }
@@ -43,5 +43,5 @@ impl Buffers {
     }
 }
 
-/// What a new buffer has room for: most answers.
+/// The size of a new buffer: most answers fit.
 const SMALLEST_BYTES: usize = 512;

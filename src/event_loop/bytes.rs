@@ -1,4 +1,4 @@
-//! Step 3 for a connection of bytes: they go to the application as they come.
+//! Step 3 for a connection that receives bytes: they go to the application as they arrive.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::state::Owed;
 use crate::application::{Application, Closed, Next, Policy};
 
 impl<S> Slot<S> {
-    /// One read, and what comes of it.
+    /// One read, and its handling.
     pub(super) fn serve_bytes<A: Application<Session = S>>(
         &mut self,
         policy: &Policy,
@@ -20,7 +20,7 @@ impl<S> Slot<S> {
     ) -> io::Result<()> {
         let connection = &mut self.connection;
         if is_blocked(connection, policy, shared) {
-            return Ok(()); // It goes on once enough of it is sent, or the application says so.
+            return Ok(()); // It continues once enough output is sent, or the application says so.
         }
         let next = match std::mem::replace(&mut connection.owed, Owed::Nothing) {
             Owed::Probe => self.probe(app, shared)?,
@@ -44,13 +44,13 @@ impl<S> Slot<S> {
         Ok(())
     }
 
-    /// Whether more is left to be handled or read after a call that was answered by `next`.
+    /// Whether more is left to handle or read after a call that returned `next`.
     pub(super) fn pause_after(&self, next: Next) -> Pause {
         let is_owed = matches!(next, Next::Again | Next::Probe);
         if is_owed || self.connection.ready.readable { Pause::Budget } else { Pause::Dry }
     }
 
-    /// Nothing came, and nothing is owed to the application.
+    /// Nothing arrived, and the application is owed no call.
     fn rest(&mut self, shared: &mut Shared) {
         let connection = &mut self.connection;
         if connection.ready.readable {
@@ -60,9 +60,8 @@ impl<S> Slot<S> {
         }
     }
 
-    /// Reads from a connection on which, as far as the application knows, nothing is to come. It is quiet
-    /// if the kernel says `WouldBlock`, which a short read does not stand for here, and TLS holds neither
-    /// plaintext nor a part of a record.
+    /// Reads from a connection on which the application expects nothing. There is nothing if the kernel says
+    /// `WouldBlock` (a short read is not enough here) and TLS holds neither plaintext nor a part of a record.
     pub(super) fn probe<A: Application<Session = S>>(
         &mut self,
         app: &mut A,
@@ -80,7 +79,7 @@ impl<S> Slot<S> {
                 Received::Nothing => break,
             }
         }
-        // The rest of it would be taken for what comes next, so nothing can.
+        // The rest would be taken for what is received next, so the connection is useless.
         shared.close(&mut self.connection, Closed::Unsolicited);
         Ok(Next::Wait)
     }

@@ -1,4 +1,4 @@
-//! Sockets that connect: from which address, without waiting, and how far they are.
+//! Sockets that connect without blocking: their source address, and whether they are connected yet.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -6,21 +6,21 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Type};
 
-/// Begins to connect, from the given address where that can lead there.
+/// Begins to connect, from the given address if it can reach the destination.
 pub(super) fn connect(from: Option<SocketAddr>, to: SocketAddr) -> io::Result<TcpStream> {
     if let Some(from) = from.and_then(|from| source(from, to, is_of_this_host))
         && let Ok(stream) = connect_from(from, to)
     {
         return Ok(stream);
     }
-    TcpStream::connect(to) // The kernel chooses, as it does where our address is of no use.
+    TcpStream::connect(to) // The kernel chooses, also if our address is of no use.
 }
 
-/// The address to connect from, if it is not for the kernel to choose.
+/// The address to connect from, or `None` if the kernel chooses it.
 ///
-/// A host may have several addresses, of which the kernel picks one that the other side perhaps does not
-/// know. But a wildcard is no address, the other family is out of reach, and what comes from a
-/// loopback address never leaves the host.
+/// A host may have several addresses, and the kernel may pick one that the other side does not know. But a
+/// wildcard is no address, an address of the other family cannot be used, and packets from a loopback address
+/// never leave the host.
 fn source(
     own: SocketAddr,
     to: SocketAddr,
@@ -32,11 +32,11 @@ fn source(
         && is_of_one_family
         && (!from.is_loopback() || is_of_this_host(to_ip));
     let mut own = own;
-    own.set_port(0); // The port is for the kernel to choose. A zone stays.
+    own.set_port(0); // The kernel chooses the port. A zone is kept.
     leads_there.then_some(own)
 }
 
-/// Whether an address is one of this host's: to others nothing can be bound.
+/// Whether this host has the address: a socket can't be bound to any other.
 fn is_of_this_host(ip: IpAddr) -> bool {
     ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
 }
@@ -52,9 +52,9 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Whether a socket that is connecting is connected by now; an event may come while it is not. `take_error`
-/// reports a failure only once; only `peer_addr` shows that it is connected. A socket that was dialled in
-/// the ephemeral range of its own host may have reached itself.
+/// Whether a connecting socket is connected now; an event may arrive before it is. `take_error` reports a
+/// failure only once; only `peer_addr` shows success. A socket that dials a port of its own host in the
+/// ephemeral range may have reached itself.
 pub(super) fn progress(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
@@ -69,7 +69,7 @@ pub(super) fn progress(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// What connect says of a socket that does not wait for it: it has begun.
+/// What `connect` returns for a non-blocking socket: the attempt is in progress.
 const UNDER_WAY: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     fn an_address_that_is_not_ours_leaves_the_choice_to_the_kernel() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let to = listener.local_addr().expect("an address");
-        let not_ours = SocketAddr::from(([192, 0, 2, 1], 5)); // RFC 5737: nobody's.
+        let not_ours = SocketAddr::from(([192, 0, 2, 1], 5)); // RFC 5737: used by no host.
         let _stream = connect(Some(not_ours), to).expect("it connects all the same");
         let (_, peer) = listener.accept().expect("a connection");
         assert!(peer.ip().is_loopback());
@@ -129,7 +129,7 @@ mod tests {
         socket
     }
 
-    /// What takes thousands of dials to happen by chance: the kernel chooses the port that is dialled.
+    /// By chance this takes thousands of dials: the kernel chooses the dialled port as the source port.
     #[test]
     fn a_connection_to_itself_is_a_failure() {
         let socket = bound();
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(error.to_string(), "the connection reached itself");
     }
 
-    /// Nothing has come of it yet: it is neither an end nor a connection.
+    /// An attempt in progress is neither a failure nor a connection.
     #[test]
     fn a_spurious_event_does_not_end_a_dial_in_progress() {
         let socket = bound();

@@ -1,18 +1,17 @@
 //! One connection: bytes in, lines out; bytes queued, bytes flushed. The same code for every kind of
 //! connection, whatever the transport: a TCP stream, TLS over one, a script in the tests.
 //!
-//! It knows what the kernel last said (`ready`) and how far its life has come (`state`), and never mixes
-//! them up: only the kernel's word clears a bit of its readiness. It never calls the application, which
-//! is the affair of the slot that it lies in.
+//! It keeps what the kernel last said (`ready`) and its own state (`state`) strictly apart: only the kernel's
+//! answer clears a readiness bit. It never calls the application; its slot does that.
 //!
 //! ```text
 //!   receive --> input --> next_line         output() --> output --> flush
 //!   Connecting -> Handshaking -> Open --finish--> Flushing --all is out--> Lingering --> Closed
 //! ```
 //!
-//! Some of what every request passes is marked `#[inline]`, here and in the files around: a program with two
-//! applications calls it from two loops, and the compiler joins by itself only what has a single caller. It
-//! saves some 3 % of a request's instructions.
+//! Some functions on the path of every request are marked `#[inline]`, here and in the files nearby: a
+//! program with two applications calls them from two loops, and by itself the compiler inlines only functions
+//! with a single caller. This saves about 3 % of a request's instructions.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -36,34 +35,34 @@ pub struct Connection<T> {
     pub ready: Readiness,
     /// Why it is being closed; the first reason stays. Boxed, because most never have one.
     pub why: Option<Box<Closed>>,
-    /// Where the loop keeps its policy.
+    /// The number of its policy in the loop's list.
     pub policy: u32,
-    /// On the list of those that are served next.
+    /// On the list of connections to serve next.
     pub read_pending: bool,
-    /// On the list of those that are flushed next.
+    /// On the list of connections to flush next.
     pub write_pending: bool,
-    /// On the list of those that are filled next.
+    /// On the list of connections to fill next.
     pub fill_pending: bool,
-    /// `fill` was asked for and has not been called.
+    /// `fill` was requested and has not been called yet.
     pub wants_fill: bool,
     /// The application has answered [`Next::Wait`](crate::application::Next::Wait).
     pub is_waiting: bool,
-    /// The loop stops, or lets it go: it is finished once nothing is left to be read and handled.
+    /// The loop stops or releases it: it is finished once nothing is left to read and handle.
     pub is_leaving: bool,
-    /// It is leaving, and waits for no answer: it is closed without lingering.
+    /// It is leaving and is owed no answer: it is closed without lingering.
     pub is_owed_nothing: bool,
     /// The loop does not stop before it is closed.
     pub drains: bool,
-    /// The application knows of it: it was opened, or reported as one that was not.
+    /// The application knows of it: its opening was reported, or its failure.
     pub is_reported: bool,
     pub owed: Owed,
     /// The application knows that the other side sends no more.
     pub end_is_reported: bool,
     /// Our side sends no more once the output is out.
     pub output_ends: bool,
-    /// When it last brought bytes, in nanoseconds: a `Duration` is twice as large.
+    /// When bytes last arrived, in nanoseconds: a `Duration` is twice as large.
     last_read: u64,
-    /// What the loop's sum of held memory has of it.
+    /// Its part of the loop's sum of held memory.
     pub accounted: usize,
     input: LineBuffer,
     output: Vec<u8>,
@@ -71,10 +70,10 @@ pub struct Connection<T> {
     dropped: usize,
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(usize),
     /// Nothing for now.
     Nothing,
@@ -92,8 +91,7 @@ pub struct Flush {
 }
 
 impl<T: Transport> Connection<T> {
-    /// A connection in the state that it begins with. Its kernel buffer is empty, so it counts as
-    /// writable.
+    /// A connection in its first state. Its kernel buffer is empty, so it counts as writable.
     pub fn new(
         id: ConnectionId,
         transport: T,
@@ -138,12 +136,12 @@ impl<T: Transport> Connection<T> {
         unpack(self.origin_kind, self.origin_number)
     }
 
-    /// When it last brought bytes, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
+    /// When bytes last arrived, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
     pub fn last_read(&self) -> Duration {
         Duration::from_nanos(self.last_read)
     }
 
-    /// It has brought bytes.
+    /// Notes that bytes arrived.
     pub fn note_read(&mut self, now: Duration) {
         self.last_read = nanoseconds(now);
     }
@@ -166,13 +164,13 @@ impl<T: Transport> Connection<T> {
                 self.ready.readable = false;
                 Ok(Received::Nothing)
             }
-            // Not tried again here: TLS says so where others must have their turn.
+            // Not tried again here: TLS returns it when other connections must have their turn.
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Received::Nothing),
             Err(error) => Err(error),
         }
     }
 
-    /// Reads once, and keeps what came for [`Connection::next_line`].
+    /// Reads once, and keeps the bytes for [`Connection::next_line`].
     #[inline]
     pub fn receive(&mut self, scratch: &mut [u8], buffers: &mut Buffers) -> io::Result<Received> {
         let received = self.read(scratch)?;
@@ -198,15 +196,15 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The next line, and the output that its answer is to be appended to.
-    #[inline(always)] // As the line buffer's part of it.
+    /// The next line, and the output to append its answer to.
+    #[inline(always)] // Like `LineBuffer::next_line`.
     pub fn next_line(
         &mut self,
         limit: usize,
         buffers: &mut Buffers,
     ) -> Option<(Line<'_>, &mut Vec<u8>)> {
         if self.input.is_empty() {
-            return None; // Twice for each request: before it is read, and behind it.
+            return None; // Happens twice per request: before its read and after its line.
         }
         let line = self.input.next_line(limit)?;
         if self.output.capacity() == 0 {
@@ -215,7 +213,7 @@ impl<T: Transport> Connection<T> {
         Some((line, &mut self.output))
     }
 
-    /// The output, for bytes that are no answer to a line.
+    /// The output, for bytes that do not answer a line.
     pub fn output(&mut self, buffers: &mut Buffers) -> &mut Vec<u8> {
         if self.output.capacity() == 0 {
             self.output = buffers.lend();
@@ -223,7 +221,7 @@ impl<T: Transport> Connection<T> {
         &mut self.output
     }
 
-    /// Bytes in front of the output that are sent already: positions in it count them.
+    /// Bytes at the front of the output that are sent already: positions in the output count them.
     pub fn sent(&self) -> usize {
         self.sent
     }
@@ -238,7 +236,7 @@ impl<T: Transport> Connection<T> {
         self.input.capacity() + self.output.capacity() + self.transport.held()
     }
 
-    /// Gives all memory of its buffers up, with what is in them: nothing more is handled or sent.
+    /// Drops all its buffers, with their contents: nothing more is handled or sent.
     pub fn discard(&mut self) {
         self.input = LineBuffer::default();
         self.input.close();
@@ -269,12 +267,12 @@ impl<T: Transport> Connection<T> {
         };
         self.sent += taken;
         let is_short = 0 < taken && taken < pending && self.transport.short_means_blocked();
-        // What the transport still holds, the kernel has refused.
+        // If the transport still holds bytes, the kernel has refused them.
         if is_short || self.transport.unsent() > 0 {
             self.ready.writable = false;
         }
-        // Moving what is left to the front costs as much as what is left, so only once the
-        // larger part is sent.
+        // Moving the rest to the front costs in proportion to its size, so it is done only once more than
+        // half is sent.
         if self.sent > self.output.len() / 2 {
             self.output.drain(..self.sent);
             self.sent = 0;
@@ -283,7 +281,7 @@ impl<T: Transport> Connection<T> {
         Ok(Flush { taken: wanted.saturating_sub(left), left })
     }
 
-    /// Gives memory back that has nothing in it: an idle connection holds none.
+    /// Gives empty buffers back: an idle connection holds none.
     pub fn reclaim(&mut self, buffers: &mut Buffers) {
         if let Some(memory) = self.input.reclaim() {
             buffers.reclaim(memory);
@@ -294,22 +292,22 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Whether a line was begun and not finished, as far as it was read.
+    /// Whether a line has begun and not ended, in what was read so far.
     pub fn has_incomplete_line(&self) -> bool {
         self.input.has_incomplete_line()
     }
 
-    /// Whether no whole line, nor a part of the next one that was not looked at, waits to be handled.
+    /// Whether neither a whole line nor bytes that were not looked at yet wait to be handled.
     pub fn has_no_line(&self) -> bool {
         self.input.is_empty() || self.input.has_incomplete_line()
     }
 
-    /// A pause has ended the line that was begun ([`LineBuffer::end_line`]).
+    /// A pause has ended the incomplete line ([`LineBuffer::end_line`]).
     pub fn end_line(&mut self) {
         self.input.end_line();
     }
 
-    /// Whether the other side's last line was handed out.
+    /// Whether the other side's last line was returned.
     pub fn is_read_to_its_end(&self) -> bool {
         self.input.is_done()
     }
@@ -319,7 +317,7 @@ impl<T: Transport> Connection<T> {
         self.input.has_ended()
     }
 
-    /// Nothing more is handled: what is queued goes out, and then the connection is closed.
+    /// Nothing more is handled: the queued output is sent, and then the connection is closed.
     pub fn finish(&mut self) {
         if self.state < ConnectionState::Flushing {
             self.state = ConnectionState::Flushing;
@@ -327,7 +325,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Nothing more happens. Whether it was not closed before.
+    /// Closes it: nothing more happens. Returns whether it was still open.
     pub fn close(&mut self, why: Closed) -> bool {
         let was_open = self.state != ConnectionState::Closed;
         self.state = ConnectionState::Closed;
@@ -337,27 +335,27 @@ impl<T: Transport> Connection<T> {
         was_open
     }
 
-    /// Notes why it is being closed, unless that is known.
+    /// Notes why it is being closed, unless a reason is known already.
     pub fn note_why(&mut self, why: Closed) {
         if self.why.is_none() && why != Closed::Finished {
             self.why = Some(Box::new(why));
         }
     }
 
-    /// The next step of a connection that is being closed, once all is out: shut writing down,
-    /// and linger unless it has nothing more to send. Returns whether it is over.
+    /// The next step of closing, once all output is sent: shut writing down, and linger unless the other side
+    /// has nothing more to send. Returns whether the connection is done.
     pub fn shut_down(&mut self) -> bool {
         let result = self.transport.shut_down_writing();
         if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            self.ready.writable = false; // TLS's `close_notify` waits like any other byte.
+            self.ready.writable = false; // TLS's `close_notify` waits like other output.
             return false;
         }
         self.state = self.state.max(ConnectionState::Lingering);
         result.is_err() || self.has_ended() || self.is_owed_nothing
     }
 
-    /// Our side ends; the other one is read on. Where the kernel does not take TLS's `close_notify`, the
-    /// next flush tries again.
+    /// Ends our side and continues to read the other one. If the kernel does not take TLS's `close_notify`,
+    /// the next flush tries again.
     pub fn end_output(&mut self) {
         match self.transport.shut_down_writing() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.writable = false,
@@ -365,7 +363,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Reads and drops what comes to a connection that lingers. Says whether it is over.
+    /// Reads and drops the input of a lingering connection. Returns whether the connection is done.
     pub fn drop_input(&mut self, scratch: &mut [u8]) -> bool {
         match self.transport.read(scratch) {
             Ok(count) if count > 0 && self.dropped < LINGER_BYTES => {

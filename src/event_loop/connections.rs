@@ -1,5 +1,5 @@
-//! All connections, and what they share. The slots and what is shared are two parts that are borrowed
-//! side by side, so one look-up serves, answers, flushes and counts a connection.
+//! All connections, and what they share. The slots and the shared part are two fields that can be borrowed at
+//! the same time, so one look-up serves, answers, flushes and counts a connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,14 +41,13 @@ impl<S> Connections<S> {
         self.slots.len()
     }
 
-    /// Whether something is to be done that no event will announce.
+    /// Whether there is work that no event will announce.
     pub fn has_work(&self) -> bool {
         let Shared { ready, fill, flush, closed, .. } = &self.shared;
         [ready, fill, flush, closed].iter().any(|queue| !queue.is_empty())
     }
 
-    /// Takes a socket in: gives it a slot and registers it, once and for all. One that can't be
-    /// registered is closed.
+    /// Gives a socket a slot and registers it, once and for all. One that can't be registered is closed.
     pub fn add(
         &mut self,
         socket: Socket,
@@ -70,13 +69,13 @@ impl<S> Connections<S> {
         id
     }
 
-    /// Hands a connection to the application, once it can be used. Says whether it did: one that could not
-    /// be registered is reported when it is reaped.
+    /// Passes a connection to the application, once it can be used. Returns whether it did: one that could
+    /// not be registered is reported when it is reaped.
     pub fn open<A: Application<Session = S>>(&mut self, id: ConnectionId, app: &mut A) -> bool {
         self.get(id).is_some_and(|(slot, shared)| slot.open(app, shared))
     }
 
-    /// A dial has connected, and TLS begins.
+    /// Begins the TLS handshake of a dial that has connected.
     pub fn handshake(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id)
             && connection.state == ConnectionState::Connecting
@@ -88,10 +87,10 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Step 2: notes what the kernel said of a connection.
+    /// Step 2: notes what the kernel reported for a connection.
     pub fn note(&mut self, id: ConnectionId, event: &Event) {
         let Some((Slot { connection, .. }, shared)) = self.get(id) else {
-            return; // It was closed, and the event is late.
+            return; // The connection is closed, and the event late.
         };
         let ready = &mut connection.ready;
         // Error and closed are hints: the next read or write shows what happened.
@@ -108,7 +107,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Step 3, for one connection. `share` is the effort that it is worth in this turn.
+    /// Step 3, for one connection. `share` is the effort that it may use in this turn.
     pub fn serve<A: Application<Session = S>>(
         &mut self,
         id: ConnectionId,
@@ -123,7 +122,7 @@ impl<S> Connections<S> {
         served
     }
 
-    /// Step 4, for one connection. Says how much effort it took.
+    /// Step 4, for one connection. Returns the effort that it took.
     pub fn fill<A: Application<Session = S>>(&mut self, id: ConnectionId, app: &mut A) -> u32 {
         let Some((slot, shared)) = self.get(id) else {
             return 0;
@@ -141,7 +140,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// [`Command::Fill`](crate::application::Command::Fill) was asked for.
+    /// Carries out [`Command::Fill`](crate::application::Command::Fill).
     pub fn want_fill(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id) {
             connection.wants_fill = true;
@@ -149,7 +148,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Nothing more came of an incomplete line: it is served as it is, before anything more is read.
+    /// Ends an incomplete line after a pause: it is handled as it is, before anything more is read.
     pub fn end_line(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id) {
             connection.end_line();
@@ -157,21 +156,21 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Nothing more of it is handled; what is queued goes out, and then it is closed.
+    /// Handles nothing more of it, sends its queued output, and then closes it.
     pub fn finish(&mut self, id: ConnectionId) {
         if let Some((slot, shared)) = self.get(id) {
             shared.finish(&mut slot.connection);
         }
     }
 
-    /// Nothing more happens on it; its slot is given back at the end of the turn.
+    /// Closes it at once; its slot is given back at the end of the turn.
     pub fn close(&mut self, id: ConnectionId, why: Closed) {
         if let Some((slot, shared)) = self.get(id) {
             shared.close(&mut slot.connection, why);
         }
     }
 
-    /// Ends an attempt that was reported as failed. TLS may have an alert to send; then it goes out
+    /// Ends an attempt that was reported as failed. If TLS has an alert to send, the connection is closed
     /// gracefully.
     pub fn abandon(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id) {
@@ -190,13 +189,13 @@ impl<S> Connections<S> {
         self.slots.get_mut(id).map(|slot| slot.connection.state)
     }
 
-    /// Whether there is something that a connection is to be served or flushed for.
+    /// Whether a connection has something to be served or flushed.
     pub fn is_behind(&mut self, id: ConnectionId) -> bool {
         let slot = self.slots.get_mut(id);
         slot.is_some_and(|slot| slot.connection.read_pending || slot.connection.write_pending)
     }
 
-    /// Whether a dial has come through; spurious events are legal.
+    /// Whether a dial has connected; spurious events are legal.
     pub fn dial_progress(&mut self, id: ConnectionId) -> io::Result<bool> {
         let Some(slot) = self.slots.get_mut(id) else {
             return Ok(false);
@@ -208,8 +207,7 @@ impl<S> Connections<S> {
         connected
     }
 
-    /// The connection of a listener that has been idle for longest, and since when. One that has an
-    /// event is not silent.
+    /// The longest-idle connection of a listener, and since when it is idle. One with an event is not idle.
     pub fn idlest(&mut self, listener: ListenerId) -> Option<(Duration, ConnectionId)> {
         let policies = &self.shared.policies;
         let all = self.slots.iter_mut().map(|(_, slot)| &slot.connection);
@@ -222,8 +220,8 @@ impl<S> Connections<S> {
         candidates.map(|one| (one.last_read(), one.id)).min()
     }
 
-    /// What the kernel has received counts as received: each connection that drains is read until it is
-    /// dry, answered, and then closed.
+    /// Input that the kernel has received is still answered: each connection that drains is read until it is
+    /// empty, answered, and then closed.
     pub fn drain(&mut self) {
         self.shared.is_stopping = true;
         for (_, slot) in self.slots.iter_mut() {
@@ -233,7 +231,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Step 7: the next connection that is closed, and its slot is given back.
+    /// Step 7: takes the next closed connection out and gives its slot back.
     pub fn reap(&mut self) -> Option<Slot<S>> {
         while let Some(id) = self.shared.closed.pop() {
             if let Some(slot) = self.slots.remove(id) {
@@ -247,7 +245,7 @@ impl<S> Connections<S> {
     }
 }
 
-/// Both directions, and word of urgent data where a short read is trusted: it would be wrong then.
+/// Both directions, and, where short reads are trusted, urgent data: it makes them untrustworthy.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

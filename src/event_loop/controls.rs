@@ -1,9 +1,9 @@
-//! Signals, and a supervisor's lifeline, as events of the loop like any other. Step 2 of the turn sets
-//! bits; step 6 drains what they stand for, and acts.
+//! Signals, and a supervisor's lifeline, as events of the loop like any other. Step 2 of the turn sets bits;
+//! step 6 reads the sources and acts.
 //!
-//! The lifeline is a pipe: its end means "stop", so that nothing outlives its supervisor however that
-//! ended, and a byte means "reopen the log". The caller decides what a signal means: it may
-//! have to look at the process, which the loop knows nothing of.
+//! The lifeline is a pipe: its end means "stop", so that no process outlives its supervisor, however that
+//! ended, and a byte means "reopen the log". The caller decides what a signal means: that may depend on the
+//! process, of which the loop knows nothing.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
@@ -17,32 +17,33 @@ use crate::application::Control;
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
-    /// To stop gracefully; at once, if it comes again a second later or more.
+    /// Stop gracefully; or at once, if it is repeated after a second or later.
     Stop,
-    /// Something that is the application's to do.
+    /// Something that the application does.
     Control(Control),
 }
 
-/// What a loop listens to besides its connections.
+/// What a loop watches besides its connections.
 pub struct Controls {
     /// Signals to watch.
     pub signals: Vec<i32>,
-    /// What each of them asks for; none where it was dealt with, or means nothing.
+    /// What each of them asks for; `None` if this function has handled the signal, or the signal means
+    /// nothing.
     pub request: fn(i32) -> Option<ControlRequest>,
     /// A pipe whose end stops the loop.
     pub lifeline: Option<OwnedFd>,
 }
 
-/// What was asked for since it was last looked at; twice is once.
+/// The requests since the last look; a repeated one counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ControlRequests {
     pub stop_by_signal: bool,
-    /// The lifeline has ended. That is no signal, so it is never a second one.
+    /// The lifeline has ended. This is not a signal, so it never counts as a second one.
     pub lifeline_ended: bool,
     pub reopen_log: bool,
 }
 
-/// The sources of control events, and which of them have something.
+/// The sources of control events, and which of them are ready.
 #[derive(Default)]
 pub(super) struct WatchedControls {
     signals: Option<Signals>,
@@ -53,7 +54,7 @@ pub(super) struct WatchedControls {
 }
 
 impl WatchedControls {
-    /// Begins to listen.
+    /// Begins to watch.
     pub fn watch(
         controls: Controls,
         registry: &Registry,
@@ -85,7 +86,7 @@ impl WatchedControls {
         self.lifeline_ready = true;
     }
 
-    /// Takes what has come since the last time.
+    /// Takes the requests since the last time.
     #[inline]
     pub fn take(&mut self) -> ControlRequests {
         let mut requests = ControlRequests::default();

@@ -1,5 +1,5 @@
-//! Dialling: from `host:port`, an address or a loop to a connection that can be used, without waiting for
-//! anything. Written once, for every kind of connection.
+//! Dialling: makes a usable connection from `host:port`, an address or a loop, without blocking. Every kind
+//! of connection uses it.
 //!
 //! ```text
 //!                          +--> a look-up on a thread ---+
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A dial lives until its connection is open: until then it can be cancelled, and each attempt that fails
-//! leads to the next address. A ticket has one dial; an attempt belongs to it by the connection's id, so
-//! news of one that was replaced is no news of its successor.
+//! leads to the next address. A ticket has one dial. An attempt belongs to it by the connection's id, so
+//! events of an attempt of a cancelled dial do not affect the next dial with that ticket.
 
 mod attempts;
 
@@ -36,28 +36,28 @@ use crate::application::{
 use crate::tls::plain;
 use attempts::add;
 
-/// All dials and look-ups that are under way, and what is known of names.
+/// All dials and look-ups in progress, and the cache of names.
 #[derive(Default)]
 pub(super) struct Dialer {
     dials: HashMap<Ticket, Dialing>,
-    /// Whose attempt a connection is.
+    /// To which dial a connecting socket belongs.
     attempts: HashMap<ConnectionId, Ticket>,
-    /// Of [`Command::Resolve`](crate::application::Command::Resolve), by the name.
+    /// Look-ups for [`Command::Resolve`](crate::application::Command::Resolve), and their names.
     look_ups: HashMap<Ticket, String>,
     cache: DnsCache,
-    /// The ways to other loops, and as which one they know us.
+    /// Other loops of the process: each one's id, the id by which it knows this loop, and the way to it.
     loops: Vec<(LoopId, LoopId, ToLoop)>,
 }
 
 struct Dialing {
     dial: Dial,
-    /// What is dialled, if it is a name.
+    /// The name that is dialled, if it is one.
     name: Option<String>,
     stage: DialStage,
     round: Round,
 }
 
-/// How far a dial is.
+/// How far a dial has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DialStage {
     LookingUp,
@@ -66,12 +66,12 @@ enum DialStage {
 }
 
 impl Dialer {
-    /// The way to another loop, which knows this one as `us`.
+    /// Adds the way to another loop, which knows this one as `us`.
     pub fn know(&mut self, other: LoopId, us: LoopId, way: ToLoop) {
         self.loops.push((other, us, way));
     }
 
-    /// Begins a dial. One that is under way with the same ticket is cancelled.
+    /// Begins a dial. A dial in progress with the same ticket is cancelled.
     pub fn dial<A: Application>(
         &mut self,
         dial: Dial,
@@ -129,8 +129,7 @@ impl Dialer {
         }
     }
 
-    /// Looks a name up without dialling it. What is known already is no answer; a look-up that is under
-    /// way is one.
+    /// Looks a name up without dialling it. Cached addresses are not used; a look-up in progress is.
     pub fn resolve<A: Application>(
         &mut self,
         ticket: Ticket,
@@ -150,7 +149,7 @@ impl Dialer {
         self.look_ups.insert(ticket, name);
     }
 
-    /// The resolver has answered, however late. The answer counts for all that wait for it still.
+    /// The resolver has answered, however late. The answer is for all that still wait for it.
     pub fn looked_up<A: Application>(
         &mut self,
         name: &str,
@@ -187,7 +186,7 @@ impl Dialer {
         }
     }
 
-    /// In the order of their tickets, so that what happens does not depend on a hash.
+    /// In the order of their tickets, so that the order of calls does not depend on a hash.
     fn tickets_of_look_ups(&self, name: &str) -> Vec<Ticket> {
         let waiting = self.look_ups.iter().filter(|(_, wanted)| *wanted == name);
         let mut tickets: Vec<Ticket> = waiting.map(|(ticket, _)| *ticket).collect();
@@ -204,7 +203,7 @@ impl Dialer {
         tickets
     }
 
-    /// A look-up has had its time.
+    /// A look-up's time is over.
     pub fn look_up_is_late<A: Application>(
         &mut self,
         ticket: Ticket,
@@ -238,7 +237,7 @@ impl Dialer {
         self.try_all(dial, Some(name), addresses, app, on);
     }
 
-    /// Makes a connection to another loop: a pair of sockets, of which it gets one.
+    /// Makes a connection to another loop: a pair of sockets, one of which is sent there.
     fn pair<A: Application>(
         &mut self,
         ticket: Ticket,
@@ -288,7 +287,7 @@ fn format_duration(time: Duration) -> String {
     }
 }
 
-/// The address, for the log, of connections within the process.
+/// The peer address that connections within the process have.
 pub(super) const IN_PROCESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(test)]

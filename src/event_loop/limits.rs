@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-/// The bounds that the program which sets a loop up can choose. Write `Limits { .., ..Limits::default() }`.
+/// The bounds that a program can choose for its loop. Write `Limits { .., ..Limits::default() }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Unsent bytes of a connection above which nothing more of it is read or handled.
+    /// Unsent bytes of a connection above which no more of its input is read or handled.
     pub output_bytes: usize,
-    /// Unsent bytes of a connection above which [`fill`](crate::application::Application::fill) is
-    /// not called. It keeps a share of memory small for those that read slowly.
+    /// Unsent bytes of a connection above which [`fill`](crate::application::Application::fill) is not
+    /// called. It keeps the memory of slow readers small.
     pub fill_bytes: usize,
     /// Memory of all connections together: buffers, TLS, and what sessions hold.
     pub buffer_bytes: usize,
-    /// How long a connection with unsent bytes may take none of them.
+    /// How long a peer may accept none of the bytes sent to it.
     pub write_timeout: Duration,
     /// How long the TLS handshake of an accepted connection may take.
     pub handshake_timeout: Duration,
-    /// How long answers are waited for when the loop stops.
+    /// How long the loop waits for answers when it stops.
     pub grace: Duration,
 }
 
@@ -35,50 +35,51 @@ impl Default for Limits {
 
 /// Bytes read from one connection in one turn.
 pub(super) const READ_BYTES_PER_TURN: usize = 64 * 1024;
-/// Reads that may be interrupted, by signals or by TLS records without data, while a connection is
-/// probed. After so many the other side sends without end.
+/// How many interrupted reads a probe allows (by signals, or by TLS records without data). After that many,
+/// the other side is sending without end.
 pub(super) const MAX_INTERRUPTED_READS: usize = 8;
-/// Time that a step of the turn takes, give or take what was begun, so that nobody waits long for
-/// the others and signals and deadlines are seen to in between.
+/// Time that a step of the turn may take, apart from finishing what it began, so that no connection waits
+/// long for the others and signals and deadlines are handled in between.
 pub(super) const STEP_TIME: Duration = Duration::from_millis(10);
-/// Effort, in units of a plain line, after which a step looks at the clock: some 30 us, so that a look
-/// costs a thousandth of the work and the dearest lines keep [`STEP_TIME`].
+/// Effort, in units of a plain line, after which a step looks at the clock: some 30 us, so that a look costs
+/// a thousandth of the work, and even the most expensive lines keep to [`STEP_TIME`].
 pub(super) const EFFORT_PER_LOOK: u32 = 64;
-/// Effort of one connection in one turn: so many plain lines.
+/// Most effort of one connection in one turn: this many plain lines.
 pub(super) const LINES_PER_TURN: u32 = 1_024;
-/// Effort of all ready connections together, before it is the first one's turn again: some 30 ms.
+/// Most effort of all ready connections together in one pass, before the first one is served again: some 30
+/// ms.
 pub(super) const EFFORT_PER_PASS: u32 = 65_536;
-/// The least effort of one connection in one turn, however many are ready: to answer fewer plain lines
-/// with one write would waste the write.
+/// The share of one connection in one turn is at least this, however many are ready: with fewer plain lines
+/// per write, the write would be wasted.
 pub(super) const MIN_EFFORT: u32 = 64;
 /// Effort of a system call or two on one connection.
 pub(super) const CALL_EFFORT: u32 = 4;
-/// Effort of a step of a TLS handshake, which signs or checks.
+/// Effort of a step of a TLS handshake, which signs or verifies.
 pub(super) const HANDSHAKE_EFFORT: u32 = 256;
 /// Bytes of a line that cost as much as the line itself: they are copied, searched and printed.
 pub(super) const LINE_BYTES_PER_EFFORT: usize = 128;
-/// Connections accepted in one turn at each listener, if there is time for so many: a newcomer
-/// should not wait for many turns that others fill.
+/// Connections accepted in one turn at each listener, if there is time for so many: a new connection should
+/// not wait for many full turns.
 pub(super) const ACCEPTS_PER_TURN: usize = 1_024;
 /// Events taken from the kernel in one turn.
 pub(super) const EVENTS_PER_TURN: usize = 1_024;
 /// Messages of other threads handled in one turn: a thread that sends faster than they are handled must
 /// not hold the loop.
 pub(super) const MESSAGES_PER_TURN: usize = 1_024;
-/// Connections that the kernel keeps for us until we accept them. (mio and std ask for 128.)
+/// Connections that the kernel queues until we accept them. (mio and std ask for 128.)
 pub(super) const BACKLOG: i32 = 4_096;
-/// When to try to accept again after the kernel refused for want of descriptors or memory.
+/// When to try to accept again after the kernel refused because it lacked descriptors or memory.
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long a connection that we have closed on our side is read from.
+/// How long to read from a connection that we have closed on our side.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-/// How much is read and dropped from a connection that we have closed on our side.
+/// How much to read and drop from a connection that we have closed on our side.
 pub(super) const LINGER_BYTES: usize = 256 * 1024;
 /// Empty buffers kept for the next connection that has bytes.
 pub(super) const SPARE_BUFFERS: usize = 256;
 /// A buffer larger than this is not kept.
 pub(super) const SPARE_BUFFER_BYTES: usize = 64 * 1024;
-/// A second signal to stop counts as one of its own after this time: `timeout`, service managers and
-/// Ctrl-C signal a process and then its group, within milliseconds.
+/// After this time a second signal to stop counts as a separate one: `timeout`, service managers and Ctrl-C
+/// signal a process and then its group, within milliseconds.
 pub(super) const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// The kernel counts a wait's milliseconds in 32 bits.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(86_400);

@@ -1,4 +1,4 @@
-//! Step 3 for a connection of lines: they are framed and handled within a budget.
+//! Step 3 for a connection that receives lines: they are framed and handled within a budget.
 
 use std::io;
 
@@ -10,8 +10,8 @@ use super::timers::Timer;
 use crate::application::{Application, Io, Next, Policy};
 
 impl<S> Slot<S> {
-    /// The lines that are there, and one read once there are none: what is left over from the turn
-    /// before is handled before more is taken in, so that nobody's input grows.
+    /// Handles the buffered lines, and reads once when there are none: input left from the turn before is
+    /// handled before more is read, so that no input buffer grows.
     pub(super) fn serve_lines<A: Application<Session = S>>(
         &mut self,
         limit: usize,
@@ -61,14 +61,14 @@ impl<S> Slot<S> {
             }
         };
         if !matches!(next, Next::Finish | Next::Wait) {
-            next = Next::Read; // Of lines, the loop knows the rest.
+            next = Next::Read; // The loop itself knows whether a line is incomplete.
         }
         self.go_on(next, pause, policy, shared);
         self.watch_line(pause, effort > 0, policy, shared);
         Ok(())
     }
 
-    /// Keeps the time of an incomplete line, and of the pause in it.
+    /// Sets the timers of an incomplete line and of a pause in it.
     #[inline]
     fn watch_line(&mut self, pause: Pause, is_another: bool, policy: &Policy, shared: &mut Shared) {
         let connection = &mut self.connection;

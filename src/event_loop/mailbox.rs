@@ -1,5 +1,5 @@
-//! What other threads have for the loop, and threads for what would hold it up: one channel, one wake-up.
-//! Wakes merge, so the woken loop empties the channel.
+//! Messages from other threads, and threads for work that would block the loop: one channel, one wake-up.
+//! Wake-ups merge, so the woken loop empties the channel.
 //!
 //! ```text
 //!    Mailbox::send, another loop ----+
@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Each job and each look-up has a thread of its own, so none waits for another: a name whose server is
-//! silent holds `getaddrinfo` for half a minute, and only itself. Threads are bounded, for jobs and for
-//! look-ups apart, so names that hang do not delay jobs; when all are busy, further ones wait in a queue.
-//! No thread is ever joined: a look-up can't be cancelled, and must not delay the end.
+//! silent blocks `getaddrinfo` for half a minute, but delays no other name. The number of threads is bounded,
+//! separately for jobs and look-ups, so names that hang do not delay jobs; when all threads are busy, further
+//! work waits in a queue. No thread is ever joined: a look-up can't be cancelled, and must not delay the end.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -27,10 +27,10 @@ use mio::net::UnixStream;
 
 use crate::application::{Job, LoopId};
 
-/// What comes by the channel.
+/// What the loop receives from the channel.
 pub(super) enum Incoming<M> {
     Message(M),
-    /// What a name stands for.
+    /// The result of a look-up.
     LookedUp {
         name: String,
         result: io::Result<Vec<SocketAddr>>,
@@ -43,20 +43,21 @@ pub(super) enum Incoming<M> {
     Stop,
 }
 
-/// The same, and what the inbox keeps for itself.
+/// The same, and what only the inbox handles.
 enum Sent<M> {
     Incoming(Incoming<M>),
-    /// A job has ended. Its message is missing only if the closure that makes it for a failure panicked.
+    /// A job has ended. Its message is missing only if the closure that makes the message of a failure
+    /// panicked.
     Done(Option<M>),
 }
 
-/// The way to a loop, for any thread. It may outlive the loop.
+/// A handle with which any thread sends to a loop. It may outlive the loop.
 pub struct Mailbox<M> {
     sender: Sender<Sent<M>>,
     waker: Arc<Waker>,
 }
 
-/// Hands one end of a pair of sockets to another loop.
+/// Sends one end of a pair of sockets to another loop.
 pub(super) type ToLoop = Box<dyn Fn(LoopId, UnixStream) -> io::Result<()> + Send>;
 
 impl<M> Clone for Mailbox<M> {
@@ -106,7 +107,7 @@ impl<M: Send + 'static> Inbox<M> {
         Inbox { received, mailbox, jobs, look_ups }
     }
 
-    /// Look-ups never end by themselves, so that a test answers them; returns how many wait.
+    /// Starts no look-ups from now on, so that a test answers them; returns how many wait.
     #[cfg(test)]
     pub fn hold_look_ups(&mut self) -> usize {
         self.look_ups.at_once = 0;
@@ -117,7 +118,7 @@ impl<M: Send + 'static> Inbox<M> {
         self.mailbox.clone()
     }
 
-    /// The next thing that came, if there is one.
+    /// The next thing received, if there is one.
     pub fn poll(&mut self) -> Option<Incoming<M>> {
         loop {
             match self.received.try_recv().ok()? {
@@ -138,14 +139,14 @@ impl<M: Send + 'static> Inbox<M> {
         }
     }
 
-    /// Runs a job on a thread, or puts it behind those that wait for one.
+    /// Runs a job on a thread, or queues it until one is free.
     pub fn run(&mut self, job: Job<M>) {
         self.jobs.waiting.push_back(job);
         self.start_jobs();
     }
 
-    /// Looks a `host:port` up on a thread, or puts it behind those that wait for one. The caller has one
-    /// look-up a name under way at most.
+    /// Looks a `host:port` up on a thread, or queues it until one is free. The caller has at most one look-up
+    /// per name in progress.
     pub fn look_up(&mut self, name: String) {
         self.look_ups.waiting.push_back(name);
         self.start_look_ups();
@@ -183,14 +184,14 @@ impl<M: Send + 'static> Inbox<M> {
     fn start(&self, task: Task<M>) {
         let name = task.name;
         let task = Reported { task: Some(task), mailbox: self.mailbox() };
-        // Where no thread can be started, the task is dropped, and says so.
+        // If no thread can be started, the task is dropped, which reports it.
         let _ = thread::Builder::new().name(name.into()).spawn(move || task.run());
     }
 }
 
-/// Work of one kind, and how much of it is under way.
+/// Work of one kind, and how much of it is running.
 struct Threads<T> {
-    /// What waits for a thread to end.
+    /// Waits until a thread ends.
     waiting: VecDeque<T>,
     busy: usize,
     at_once: usize,
@@ -201,7 +202,7 @@ impl<T> Threads<T> {
         Threads { waiting: VecDeque::new(), busy: 0, at_once }
     }
 
-    /// What a thread is to be started for, which counts as busy from now on.
+    /// The next task to start a thread for; its thread counts as busy from now on.
     fn next(&mut self) -> Option<T> {
         let next = if self.busy < self.at_once { self.waiting.pop_front() } else { None };
         self.busy += usize::from(next.is_some());
@@ -215,8 +216,8 @@ struct Task<M> {
     failed: Box<dyn FnOnce(String) -> Sent<M> + Send>,
 }
 
-/// A task on its way to its thread and on it, which reports in any case: one that reported nothing
-/// would count as busy indefinitely, and its receiver would never stop waiting.
+/// A task that reports a result in every case, before its thread starts and on it: otherwise it would count
+/// as busy indefinitely, and its receiver would wait indefinitely.
 struct Reported<M> {
     task: Option<Task<M>>,
     mailbox: Mailbox<M>,
@@ -251,10 +252,10 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
     }
 }
 
-/// Jobs on threads at once.
+/// How many jobs run at once.
 const MAX_JOBS: usize = 16;
-/// Look-ups on threads at once. One of a name whose server is silent takes up to half a minute, and there is
-/// one a name at most: so many that names which hang together leave a thread for another one.
+/// How many look-ups run at once. One for a name whose server is silent takes up to half a minute, and there
+/// is at most one per name: enough that names which hang at the same time leave a thread for another one.
 const MAX_LOOK_UPS: usize = 64;
 
 #[cfg(test)]
@@ -271,7 +272,7 @@ mod tests {
         (poll, Inbox::new(Arc::new(waker)))
     }
 
-    /// Waits for the next thing, as the loop does: for a wake-up, and then until nothing is left.
+    /// Waits for the next thing as the loop does: for a wake-up, then until the channel is empty.
     fn next(poll: &mut Poll, inbox: &mut Inbox<String>) -> Incoming<String> {
         let until = Instant::now() + Duration::from_secs(20);
         let mut events = Events::with_capacity(8);
@@ -287,7 +288,7 @@ mod tests {
     fn message(poll: &mut Poll, inbox: &mut Inbox<String>) -> String {
         match next(poll, inbox) {
             Incoming::Message(message) => message,
-            _ => panic!("it is no message"),
+            _ => panic!("not a message"),
         }
     }
 
@@ -310,7 +311,7 @@ mod tests {
             assert!(inbox.poll().is_none());
             thread::yield_now();
         }
-        assert_eq!(inbox.jobs.busy, 0, "a job without a message has ended, too");
+        assert_eq!(inbox.jobs.busy, 0, "a job without a message counts as ended, too");
     }
 
     #[test]
@@ -357,7 +358,7 @@ mod tests {
         assert_eq!((inbox.jobs.busy, inbox.look_ups.busy), (0, 0));
     }
 
-    /// Names of many hosts may have a server that is silent, and the next one another server.
+    /// The names of many hosts may share a silent server, while the next name has another server.
     #[test]
     fn forty_names_that_hang_do_not_hold_up_another_one() {
         let (mut poll, mut inbox) = inbox();

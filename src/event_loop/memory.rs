@@ -1,16 +1,16 @@
 //! The bound on the memory of all connections together.
 //!
-//! Counted is what is held, used or not: the capacity of each connection's input and output, records
-//! and sessions of TLS, what sessions hold and what the application holds for all of them, spare buffers.
-//! It is counted as soon as a connection was served or flushed, and the connection that holds most is closed, in the same
-//! step, until there is room again.
+//! All memory that is held counts, used or not: the capacity of each connection's input and output, TLS
+//! records and sessions, what sessions hold and what the application holds for all of them, spare buffers. It
+//! is counted as soon as a connection has been served or flushed. Above the bound the connection that holds
+//! most is closed, in the same step, until there is room again.
 
 use super::connections::Connections;
 use super::state::ConnectionState;
 use crate::application::{Application, Closed, ConnectionId};
 
 impl<S> Connections<S> {
-    /// Makes room where all together hold too much.
+    /// Makes room if all connections together hold too much.
     #[inline]
     pub(super) fn keep_limit<A: Application<Session = S>>(&mut self, app: &mut A) {
         if self.held(app) > self.shared.limits.buffer_bytes {
@@ -38,7 +38,7 @@ impl<S> Connections<S> {
             .map(|(id, slot)| (slot.connection.accounted, id))
             .filter(|(accounted, _)| *accounted > 0)
             .collect();
-        // A little more room than is needed, or the next line would have to look for some again.
+        // A little more than is needed, or the next line would have to make room again.
         let enough = most - most / ROOM_PART;
         holders.sort_unstable_by(|left, right| right.cmp(left));
         for (_, id) in holders {
@@ -49,8 +49,8 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Closes a connection and frees its memory at once, that of its session too, which therefore goes
-    /// back to the application now; the slot is given back at the end of the turn.
+    /// Closes a connection and frees its memory at once. That includes its session, so the application gets
+    /// it back now; the slot is given back at the end of the turn.
     fn shed<A: Application<Session = S>>(&mut self, id: ConnectionId, app: &mut A) {
         let Some(slot) = self.slots.get_mut(id) else {
             return;
@@ -63,5 +63,5 @@ impl<S> Connections<S> {
     }
 }
 
-/// So many parts make the bound; one of them is made free when it is reached.
+/// When the bound is reached, this part of it (one sixteenth) is freed.
 const ROOM_PART: usize = 16;

@@ -1,5 +1,5 @@
-//! What only the loop knows, as numbers: plain counters that one thread writes and any thread reads, so
-//! that a reader waits for nobody. Each is right by itself; two of them may be of different moments.
+//! Numbers that only the loop knows: plain counters that one thread writes and any thread reads, without
+//! locks. Each is correct by itself; two of them may show different moments.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -25,7 +25,7 @@ impl Metrics {
         self.open.load(Relaxed)
     }
 
-    /// Those that came by a listener. Of listeners numbered 16 and above nothing is known.
+    /// The open connections of a listener. Listeners numbered 16 and above are not counted.
     pub fn open_at(&self, listener: ListenerId) -> u64 {
         self.by_listener.get(usize::from(listener.0)).map_or(0, |count| count.load(Relaxed))
     }
@@ -52,7 +52,8 @@ impl Metrics {
     }
 }
 
-/// There is one writer, so nothing comes between the two: no locked instruction is needed.
+/// There is one writer, so no other write falls between the load and the store: no locked instruction is
+/// needed.
 fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }

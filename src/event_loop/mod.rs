@@ -1,5 +1,6 @@
-//! The event loop: when. It waits for readiness, moves bytes between sockets and buffers, and asks an
-//! [`Application`] what to answer. It knows connections, and nothing of what is sent on them.
+//! The event loop: it decides when work happens. It waits for readiness, moves bytes between sockets and
+//! buffers, and asks an [`Application`] what to answer. It knows connections, but not the meaning of what is
+//! sent on them.
 //!
 //! One thread, one `EventLoop::turn` after the other:
 //!
@@ -7,19 +8,19 @@
 //!      +------------------------------------------------------------------+
 //!      v                                                                  |
 //!   1 wait -> 2 note -> 3 serve -> 4 fill -> 5 flush -> 6 timers -> 7 reap -> 8 turn end
-//!             bits,     accept,    who       one write  messages,   give      the application
-//!             only      read,      asked     each       controls,   slots     hands its
-//!                       frame,     for it               what is     back      records over
+//!             bits,     accept,    output    one write  messages,   give      the application
+//!             only      read,      on        each       controls,   slots     submits its
+//!                       frame,     request              what is     back      log records
 //!                       answer                          due
 //! ```
 //!
-//! What it promises: sockets are registered once, for both directions and edges, and never
-//! again; only the kernel's `WouldBlock` (or a short read, where that says as much) clears a
-//! ready flag; a connection that used up its budget is served again next turn, without waiting;
-//! a slot is given back at the end of a turn only; no handler acts on another connection.
+//! What it promises: sockets are registered once, for both directions and edges, and never again; only the
+//! kernel's `WouldBlock` (or a short read, where that says as much) clears a ready flag; a connection that
+//! used up its budget is served again next turn, without waiting; a slot is given back only at the end of a
+//! turn; no handler acts on another connection.
 //!
-//! What it never does: read a line's meaning, name a kind of connection, write a log record, or block
-//! anywhere but in step 1.
+//! What it never does: interpret a line, name a kind of connection, write a log record, or block anywhere but
+//! in step 1.
 //!
 //! | to change ... | go to |
 //! |---|---|
@@ -87,7 +88,7 @@ use limits::{EVENTS_PER_TURN, MAX_WAIT};
 use mailbox::Inbox;
 use shutdown::Shutdown;
 
-/// The loop and all that it looks after.
+/// The loop and all its parts.
 pub struct EventLoop<A: Application> {
     app: A,
     poll: Poll,
@@ -96,15 +97,15 @@ pub struct EventLoop<A: Application> {
     acceptor: Acceptor,
     dialer: Dialer,
     inbox: Inbox<A::Message>,
-    /// There may be messages.
+    /// There may be messages from other threads.
     was_woken: bool,
-    /// Of the operator; they come to one loop of a process.
+    /// Signals and the supervisor's lifeline; only one loop of a process gets them.
     controls: WatchedControls,
     /// Other loops of the process, which stop with this one.
     stop_with: Vec<Mailbox<A::Message>>,
     shutdown: Shutdown,
     start: Instant,
-    /// The poll of this turn began after this; none where a signal interrupted it.
+    /// A time just before this turn's poll; `None` if a signal interrupted it.
     polled_after: Option<Duration>,
     /// Whether the application may have commands that there was no time for.
     has_commands: bool,
@@ -118,7 +119,7 @@ pub struct Stopped<A> {
     pub still_open: usize,
     /// The grace time was over before all was answered.
     pub grace_expired: bool,
-    /// A second signal has ended it.
+    /// A second signal ended it at once.
     pub hurried: bool,
 }
 
@@ -136,7 +137,7 @@ impl<A: Application> EventLoop<A> {
         Ok(())
     }
 
-    /// Step 1. Waits for readiness, a wake-up or the nearest deadline; not at all if work was left.
+    /// Step 1. Waits for readiness, a wake-up or the nearest deadline; does not wait if work is left.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
@@ -148,7 +149,7 @@ impl<A: Application> EventLoop<A> {
         self.polled_after = Some(self.connections.shared.now.elapsed);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            // A wait that a signal interrupted has brought nothing, whatever it left behind.
+            // A wait that a signal interrupted has no events; whatever is in the buffer is old.
             Err(_) => {
                 self.events.clear();
                 self.polled_after = None;
@@ -159,7 +160,7 @@ impl<A: Application> EventLoop<A> {
         Ok(())
     }
 
-    /// Whether something is to be done that no event will announce.
+    /// Whether there is work that no event will announce.
     fn has_work(&self) -> bool {
         self.connections.has_work()
             || self.acceptor.has_work()
@@ -167,7 +168,7 @@ impl<A: Application> EventLoop<A> {
             || self.has_commands
     }
 
-    /// Step 2. Notes what the kernel said, and does nothing else with it.
+    /// Step 2. Notes what the kernel reported, and does nothing else with it.
     fn note(&mut self) {
         let mut count = 0;
         for event in &self.events {
@@ -190,9 +191,9 @@ impl<A: Application> EventLoop<A> {
     // Steps 3 to 8 are in `steps.rs`, in their order.
 }
 
-/// How a loop is set up, and run.
+/// Setting a loop up and running it.
 impl<A: Application> EventLoop<A> {
-    /// A loop that has no listener yet. An error means that the kernel refused what it can't do without.
+    /// A loop without listeners. An error means that the kernel refused something that the loop needs.
     pub fn new(app: A, limits: Limits) -> io::Result<EventLoop<A>> {
         let poll = Poll::new()?;
         let inbox = Inbox::new(Arc::new(Waker::new(poll.registry(), WAKER)?));
@@ -216,53 +217,53 @@ impl<A: Application> EventLoop<A> {
         })
     }
 
-    /// Listens; the listener's id is what [`Application::handle_open`] gets. Returns the address that it
-    /// listens on.
+    /// Listens; [`Application::handle_open`] gets the listener's id. Returns the bound address.
     pub fn listen(&mut self, listen: Listen) -> io::Result<SocketAddr> {
         self.acceptor.listen(listen, self.poll.registry())
     }
 
-    /// A TLS client configuration that dials may name.
+    /// Adds a TLS client configuration for dials.
     pub fn client_tls(&mut self, tls: ClientTls) -> TlsId {
         let all = &mut self.connections.shared.client_tls;
         all.push(tls);
         TlsId(all.len() as u16 - 1)
     }
 
-    /// The way to another loop of the process, for dials to it. `us` is what that one knows this one by.
+    /// Adds the way to another loop of the process, for dials to it. `us` is the id by which that loop knows
+    /// this one.
     pub fn know<M: Send + 'static>(&mut self, other: LoopId, us: LoopId, mailbox: Mailbox<M>) {
         self.dialer.know(other, us, mailbox.for_pairs());
     }
 
-    /// For threads that send this loop messages.
+    /// A handle for threads that send this loop messages.
     pub fn mailbox(&self) -> Mailbox<A::Message> {
         self.inbox.mailbox()
     }
 
-    /// What the loop counts, for any thread that reads it.
+    /// The loop's counters, which any thread may read.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.connections.shared.metrics)
     }
 
-    /// Before it runs: for what can be made only once there is a mailbox.
+    /// The application before the loop runs, to set up what needs a mailbox.
     pub fn application(&mut self) -> &mut A {
         &mut self.app
     }
 
-    /// Listens to signals and to a supervisor's lifeline.
+    /// Watches signals and a supervisor's lifeline.
     pub fn watch_controls(&mut self, controls: Controls) -> io::Result<()> {
         self.controls = WatchedControls::watch(controls, self.poll.registry(), SIGNALS, LIFELINE)?;
         Ok(())
     }
 
-    /// When this loop begins to stop, it stops that one, too.
+    /// When this loop begins to stop, it stops the other one, too.
     pub fn also_stop(&mut self, other: Mailbox<A::Message>) {
         self.stop_with.push(other);
     }
 
     /// Runs until a signal, a mailbox or the application stops it, and returns the application.
     pub fn run(mut self) -> io::Result<Stopped<A>> {
-        self.run_commands(); // What the application wants from the start; no event would announce it.
+        self.run_commands(); // The application's first commands; no event would announce them.
         self.check_shutdown();
         self.app.handle_turn_end(); // The first wait may be long.
         while !self.shutdown.is_over() {
@@ -277,7 +278,7 @@ impl<A: Application> EventLoop<A> {
     }
 }
 
-/// The time, by both clocks.
+/// The current time by both clocks.
 fn now(start: Instant) -> Now {
     let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as i128,
@@ -286,7 +287,7 @@ fn now(start: Instant) -> Now {
     Now { elapsed: start.elapsed(), wall: WallTime(since_1970) }
 }
 
-/// Tokens of what is not a connection: their generation is 0. The first ones are the listeners'.
+/// Tokens of sources that are not connections: their generation is 0. The first ones are the listeners'.
 const FIRST_CONNECTION: usize = 1 << 32;
 const WAKER: Token = Token(FIRST_CONNECTION - 1);
 const SIGNALS: Token = Token(FIRST_CONNECTION - 2);

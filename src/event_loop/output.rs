@@ -1,4 +1,4 @@
-//! Output, for one slot: it is filled and flushed; and what becomes of a connection that fails or is done.
+//! Output of one slot: filling and flushing it; and the end of a connection that fails or is done.
 
 use std::io::{self, ErrorKind};
 
@@ -12,8 +12,9 @@ use crate::application::{Application, Closed, ClosedConnection, Framing, Next, P
 use crate::tls;
 
 impl<S> Slot<S> {
-    /// Step 4: what was asked for by [`Command::Fill`](crate::application::Command::Fill), while there is
-    /// room. Without room, a flush that makes some puts it on the list again. Says how much effort it took.
+    /// Step 4: calls `fill` as [`Command::Fill`](crate::application::Command::Fill) asked, while there is
+    /// room. Without room, the flush that makes some puts the connection on the list again. Returns the
+    /// effort that it took.
     pub fn fill<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) -> u32 {
         let Slot { connection, session: Some(session) } = self else {
             return 0;
@@ -50,7 +51,7 @@ impl<S> Slot<S> {
                 connection.is_waiting = true;
                 watch_input(connection, false, false, policy, shared);
             }
-            // It must know at once whether anything lies there, before it says more.
+            // The application must know at once whether there is input, before it sends more.
             Next::Probe if policy.framing == Framing::Bytes => {
                 connection.is_waiting = false;
                 connection.owed = Owed::Nothing;
@@ -60,7 +61,7 @@ impl<S> Slot<S> {
             Next::Read | Next::Rest | Next::Probe => {
                 let waited = std::mem::take(&mut connection.is_waiting);
                 if waited && policy.framing == Framing::Bytes {
-                    connection.owed = Owed::Again; // A session holds itself what it had begun.
+                    connection.owed = Owed::Again; // The session itself holds the incomplete message.
                 } else if next == Next::Rest && policy.framing == Framing::Bytes {
                     watch_input(connection, true, false, policy, shared);
                 }
@@ -70,7 +71,7 @@ impl<S> Slot<S> {
         Ok(())
     }
 
-    /// Step 5, and step 3 for those that are flushed as soon as they are served.
+    /// Step 5, and step 3 for connections that are flushed as soon as they are served.
     #[inline]
     pub fn flush<A: Application<Session = S>>(&mut self, app: &A, shared: &mut Shared) {
         use ConnectionState::{Flushing, Handshaking, Open};
@@ -81,8 +82,7 @@ impl<S> Slot<S> {
         self.account(app, shared);
     }
 
-    /// One write, and what follows from it. What the kernel does not take waits for its next writable
-    /// event.
+    /// One write, and its consequences. Bytes that the kernel does not take wait for the next writable event.
     fn write(&mut self, shared: &mut Shared) {
         let connection = &mut self.connection;
         let before = connection.unsent();
@@ -134,13 +134,13 @@ impl<S> Slot<S> {
             shared.timer_in(Timer::Linger(connection.id), LINGER);
             shared.queue_serve(connection);
         } else {
-            // The wait for TLS's `close_notify` to leave has a limit.
+            // The wait until TLS's `close_notify` is sent is limited.
             shared.timer_in(Timer::Write(connection.id), shared.limits.write_timeout);
         }
     }
 
-    /// An open connection has failed. The application hears of it at once, although an alert may have to go
-    /// out before it is closed.
+    /// An open connection has failed. The application learns of it at once, although a TLS alert may have to
+    /// be sent before it is closed.
     pub fn fail<A: Application<Session = S>>(
         &mut self,
         error: &io::Error,
@@ -151,7 +151,7 @@ impl<S> Slot<S> {
         self.report_closed(app, shared);
     }
 
-    /// Gives the session back to the application, unless that has it already.
+    /// Gives the session back to the application, unless that was done already.
     pub fn report_closed<A: Application<Session = S>>(&mut self, app: &mut A, shared: &Shared) {
         let Slot { connection, session } = self;
         if let Some(session) = session.take() {
@@ -161,8 +161,8 @@ impl<S> Slot<S> {
         }
     }
 
-    /// The kernel, or TLS, has given the connection up. After an error in what came by TLS an alert is to
-    /// be sent, so that one is closed gracefully. Returns the reason in words.
+    /// The kernel or TLS reported an error. After an error in received TLS data an alert must be sent, so
+    /// such a connection is closed gracefully. Returns the reason in words.
     pub fn handle_io_error(&mut self, error: &io::Error, shared: &mut Shared) -> String {
         let connection = &mut self.connection;
         let mut reason = connection.transport.explain(error);

@@ -1,9 +1,9 @@
 //! The pace of the turn: how long a step may take, and which deadlines may be judged.
 //!
-//! Both are about fairness. A step that takes its time keeps everybody waiting, so each has an
-//! [`Allowance`] of time; what it does not get to is done in the next turn, in the same order. And a deadline is
-//! judged only once all that came before it has been served ([`ServedUpTo`]), however late the process
-//! got to look: it may have been stopped, or have had too much to do.
+//! Both are about fairness. All connections wait for a long step, so each step has an [`Allowance`] of time;
+//! what it does not reach is done in the next turn, in the same order. And a deadline is judged only once
+//! everything that arrived before it has been served ([`ServedUpTo`]), however late the loop looks: the
+//! process may have been stopped, or have had too much to do.
 
 use std::time::{Duration, Instant};
 
@@ -12,31 +12,32 @@ use super::limits::{
     MIN_EFFORT, STEP_TIME,
 };
 
-/// The time that a step of the turn may take. The clock is looked at after some work only, so that a
-/// turn with little to do does not look at it at all.
+/// The time that a step of the turn may take. The clock is read only after some work, so a turn with little
+/// to do does not read it at all.
 ///
 /// Work is counted in units of about half a microsecond: what a plain line costs.
 #[derive(Debug)]
 pub struct Allowance {
     start: Instant,
-    /// When the step has to end, as [`crate::clock::Now::elapsed`] counts; known from the first look on.
+    /// When the step has to end, as [`crate::clock::Now::elapsed`] counts; set at the first look at the
+    /// clock.
     until: Option<Duration>,
     effort: u32,
     is_used_up: bool,
 }
 
 impl Allowance {
-    /// For a step that begins now, in a loop that began at `start`.
+    /// The allowance of a step that begins now, in a loop that began at `start`.
     pub fn new(start: Instant) -> Allowance {
         Allowance { start, until: None, effort: 0, is_used_up: false }
     }
 
-    /// For the next step, which begins now.
+    /// Begins the next step.
     pub fn begin_step(&mut self) {
         (self.until, self.effort, self.is_used_up) = (None, 0, false);
     }
 
-    /// Counts work that was done. Whether there is time for more.
+    /// Counts work that was done. Returns whether there is time for more.
     pub fn spend(&mut self, effort: u32) -> bool {
         self.effort = self.effort.saturating_add(effort);
         if self.effort >= EFFORT_PER_LOOK {
@@ -53,39 +54,39 @@ impl Allowance {
     }
 }
 
-/// The effort that `bytes` cost: to be copied, written or decrypted.
+/// The effort of copying, writing or decrypting `bytes` bytes.
 pub fn effort_of(bytes: usize) -> u32 {
     u32::try_from(bytes / BYTES_PER_EFFORT).unwrap_or(MAX_EFFORT)
 }
 
-/// The effort that a line of so many bytes costs, whatever it says.
+/// The effort of a line of this length, whatever its content.
 pub fn effort_of_line(bytes: usize) -> u32 {
     (1 + bytes / LINE_BYTES_PER_EFFORT).min(MAX_EFFORT as usize) as u32
 }
 
-/// How much effort each of so many ready connections is worth before it is the next one's turn: the
-/// more there are, the less, so that the last one does not wait long for all the others.
+/// The effort that each of `ready` connections may use before the next one is served: the more there are, the
+/// less, so that the last one does not wait long for all the others.
 pub fn share(ready: usize) -> u32 {
     let each = EFFORT_PER_PASS / u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
     each.clamp(MIN_EFFORT, LINES_PER_TURN)
 }
 
-/// Up to which time all that came has been served. A deadline before it may be judged.
+/// The time up to which everything that arrived has been served. A deadline before it may be judged.
 ///
 /// ```text
 ///   a poll begins at `from` -> a batch is noted, until one was not full -> what it made ready is served
 ///                                                                        -> caught up to `from`
 /// ```
 ///
-/// So what is due is judged one poll later, after the bytes that may have kept the deadline. It takes no
-/// guess at how late is late, and ends however much there is to do: the kernel reports each socket once
-/// before it reports one again, and each connection that was ready gets its share once.
+/// So a deadline is judged one poll late, after the bytes that may have met it. This needs no guess at how
+/// late is too late, and it ends however much there is to do: the kernel reports each socket once before it
+/// reports one again, and each connection that was ready gets its share once.
 #[derive(Debug, Default)]
 pub struct ServedUpTo {
     up_to: Duration,
-    /// The poll that is worked through began after this.
+    /// The poll whose events are being served began after this.
     from: Duration,
-    /// Events since then.
+    /// Events noted since then.
     noted: usize,
     stage: PollStage,
 }
@@ -96,18 +97,18 @@ enum PollStage {
     Done,
     /// Batches were full, so the kernel may have more events.
     Noting,
-    /// Until so many connections have left the list of those that are ready.
+    /// Until this many connections have ever left the list of ready ones.
     Serving { last: u64 },
 }
 
 impl ServedUpTo {
-    /// All that came before this has been served.
+    /// Everything that arrived before this has been served.
     pub fn up_to(&self) -> Duration {
         self.up_to
     }
 
-    /// A poll that began after `begun` has brought `events`; there are `sockets` in all, and `queued`
-    /// connections have ever been put on the list of those that are ready.
+    /// A poll that began after `begun` has returned `events`; there are `sockets` in all, and `queued`
+    /// connections have ever been put on the list of ready ones.
     pub fn polled(&mut self, begun: Duration, events: usize, sockets: usize, queued: u64) {
         if self.stage == PollStage::Done {
             (self.from, self.noted, self.stage) = (begun, 0, PollStage::Noting);
@@ -120,7 +121,7 @@ impl ServedUpTo {
         }
     }
 
-    /// So many connections have ever left the list.
+    /// This many connections have ever left the list.
     pub fn served(&mut self, served: u64) {
         if matches!(self.stage, PollStage::Serving { last } if last <= served) {
             (self.up_to, self.stage) = (self.from, PollStage::Done);
@@ -128,7 +129,7 @@ impl ServedUpTo {
     }
 }
 
-/// Bytes that are copied in half a microsecond where they are not in the cache.
+/// How many bytes are copied in half a microsecond if they are not in the cache.
 const BYTES_PER_EFFORT: usize = 1_024;
 /// More than any step has; a sum of a few of them must not overflow.
 const MAX_EFFORT: u32 = u32::MAX / 8;
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(served_up_to.up_to(), SECOND(0), "one of three has not been served");
         served_up_to.polled(SECOND(2), 3, 10, 6);
         served_up_to.served(3);
-        assert_eq!(served_up_to.up_to(), SECOND(1), "those of the first poll have been");
+        assert_eq!(served_up_to.up_to(), SECOND(1), "those of the first poll have been served");
         served_up_to.served(6);
         assert_eq!(served_up_to.up_to(), SECOND(1), "nothing has been polled since");
         served_up_to.polled(SECOND(3), 0, 10, 6);

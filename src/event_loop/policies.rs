@@ -1,11 +1,11 @@
-//! The policies of all connections, each kept once: most connections of a loop share one of a few, and
-//! an idle connection should not hold a copy.
+//! The policies of all connections, each stored once: a loop's connections share a few policies, and an idle
+//! connection should not hold a copy.
 
 use std::time::Duration;
 
 use crate::application::{FlushAt, Framing, Policy};
 
-/// Policies by their number, and how many connections have each.
+/// Policies by their number, and how many connections use each.
 #[derive(Debug)]
 pub struct Policies {
     all: Vec<(Policy, usize)>,
@@ -18,7 +18,7 @@ impl Default for Policies {
 }
 
 impl Policies {
-    /// Of a connection that the application has not seen yet.
+    /// The policy of a connection that the application has not seen yet.
     pub const UNOPENED: Policy = Policy {
         framing: Framing::Bytes,
         flush: FlushAt::TurnEnd,
@@ -29,7 +29,7 @@ impl Policies {
         line_pause: None,
     };
 
-    /// The number of a policy, for a connection that is to have it.
+    /// The number of a policy, which one more connection uses.
     pub fn take(&mut self, policy: Policy) -> u32 {
         let known = self.all.iter().position(|(known, _)| *known == policy);
         let place = known.or_else(|| self.all.iter().position(|(_, count)| *count == 0));
@@ -42,7 +42,7 @@ impl Policies {
         place as u32 // There are no more of them than connections.
     }
 
-    /// A connection does without its policy.
+    /// One connection fewer uses a policy.
     pub fn give_back(&mut self, number: u32) {
         self.all[number as usize].1 -= 1;
     }

@@ -1,15 +1,15 @@
-//! What names stand for, kept for a while: the resolver gives no time to live, and asking it for every
-//! connection would be asking it for nothing. Pure: no socket, no thread, no clock.
+//! A cache of the addresses of names: the resolver gives no time to live, so results are kept for a fixed
+//! time instead of asking it for every connection. Pure: no socket, no thread, no clock.
 //!
 //! ```text
 //!            ask                          store
 //!   dial ----------> known? ---> use it     ^
 //!                      | no, or old         |
-//!                      +---> one look-up a name, which all dials of that name wait for
+//! +---> one look-up per name, for which all its dials wait
 //! ```
 //!
-//! What was found stays known until another look-up has found something else: a resolver that is silent
-//! or fails must not cut off a host whose address has not changed.
+//! Addresses stay in the cache until another look-up finds others: a resolver that is silent or fails must
+//! not cut off a host whose address has not changed.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,28 +25,28 @@ pub struct DnsCache {
 
 #[derive(Debug, Default)]
 struct Name {
-    /// By turns of both families, each once.
+    /// The two families alternate; each address occurs once.
     addresses: Vec<SocketAddr>,
     /// Why the last look-up failed.
     failure: Option<String>,
-    /// When it is looked up again; a failure is not reported for longer.
+    /// When it is looked up again; until then a failure is returned, too.
     until: Duration,
-    /// Until when the addresses may be used while there are no newer ones.
+    /// How long the addresses may be used if there are no newer ones.
     usable_until: Duration,
-    /// When the look-up that is under way began.
+    /// When the look-up in progress began.
     asked_at: Option<Duration>,
-    /// When a dial wanted it last.
+    /// When a dial last asked for it.
     wanted_at: Duration,
-    /// The address that could be used last: it is tried first.
+    /// The address that worked last: it is tried first.
     worked: Option<SocketAddr>,
-    /// Those that could not be used since, the one that failed last behind: they are tried last.
+    /// The addresses that have failed since, in the order of their failures: they are tried last.
     failed: Vec<SocketAddr>,
 }
 
-/// What is known of a name.
+/// The answer to [`DnsCache::ask`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// The caller must have it looked up, and report the result to [`DnsCache::store`].
+    /// The caller must look the name up, and report the result to [`DnsCache::store`].
     pub must_look_up: bool,
     pub known: CacheAnswer,
 }
@@ -56,14 +56,14 @@ pub struct Asked {
 pub enum CacheAnswer {
     /// It uses the addresses ([`DnsCache::in_order`]).
     Addresses,
-    /// It fails: the resolver has answered so a moment ago.
+    /// It fails: the resolver reported this failure a moment ago.
     Failure(String),
-    /// It waits for the look-up; from then on, if there is such a time, it uses what is known.
+    /// It waits for the look-up, and from this time on, if there is one, uses the cached addresses.
     Nothing(Option<Duration>),
 }
 
 impl DnsCache {
-    /// What is known of a name, for a dial that begins `now`.
+    /// What the cache has for a dial that begins `now`.
     pub fn ask(&mut self, name: &str, freshness: Freshness, now: Duration) -> Asked {
         self.forget_one(name);
         let entry = self.names.entry(name.to_owned()).or_default();
@@ -101,12 +101,12 @@ impl DnsCache {
         Err(reason)
     }
 
-    /// Whether a dial may use what is known, although the look-up for it failed or takes long.
+    /// Whether a dial may use the cached addresses although its look-up failed or takes long.
     pub fn is_usable(&self, name: &str, freshness: Freshness, now: Duration) -> bool {
         self.names.get(name).is_some_and(|entry| entry.is_usable(freshness, now))
     }
 
-    /// All addresses that are known, in the order in which a dial tries them.
+    /// All cached addresses, in the order in which a dial tries them.
     pub fn in_order(&self, name: &str, start: Start) -> Vec<SocketAddr> {
         let Some(entry) = self.names.get(name) else {
             return Vec::new();
@@ -125,7 +125,7 @@ impl DnsCache {
         addresses
     }
 
-    /// A connection with this address could be used: the next dial tries it first.
+    /// A connection to this address worked: the next dial tries it first.
     pub fn worked(&mut self, name: &str, address: SocketAddr) {
         if let Some(entry) = self.names.get_mut(name) {
             entry.failed.retain(|failed| *failed != address);
@@ -133,7 +133,7 @@ impl DnsCache {
         }
     }
 
-    /// One could not: it is tried last.
+    /// A connection to this address failed: it is tried last.
     pub fn failed(&mut self, name: &str, address: SocketAddr) {
         if let Some(entry) = self.names.get_mut(name) {
             entry.failed.retain(|failed| *failed != address);
@@ -143,8 +143,8 @@ impl DnsCache {
         }
     }
 
-    /// Forgets the name that nobody has wanted for longest, if there are too many. One whose look-up is
-    /// under way is kept: else there would be a second one.
+    /// If there are too many names, forgets the one that no dial has asked for the longest. A name with a
+    /// look-up in progress is kept: otherwise there would be a second look-up.
     fn forget_one(&mut self, name: &str) {
         if self.names.len() < MAX_NAMES || self.names.contains_key(name) {
             return;
@@ -187,8 +187,8 @@ impl Name {
     }
 }
 
-/// IPv6 and IPv4 by turns (RFC 8305, section 4), beginning as the resolver does, each address once. So a
-/// family that leads nowhere costs one attempt and not all of them.
+/// IPv6 and IPv4 alternately (RFC 8305, section 4), beginning with the family of the resolver's first
+/// address; each address once. So an unreachable family costs one attempt before the other is tried.
 fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let begins_with_six = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
@@ -211,16 +211,16 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// How long an answer of the resolver is used.
+/// How long the addresses of a look-up are used.
 const DNS_TTL: Duration = Duration::from_secs(60);
-/// How long its failure is.
+/// How long a failure is used.
 const DNS_NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// How long an answer of the resolver is used beyond that, while there is no newer one: a name server that
-/// is silent must delay nobody, but the new address of a host that has moved must be found at some time.
+/// How long addresses are used beyond that, while there are no newer ones: a silent name server must not
+/// delay dials, but the new address of a host that has moved must be found eventually.
 const STALE: Duration = Duration::from_secs(600);
-/// Addresses of one name that are tried: with some seconds for each, a dial ends within minutes.
+/// How many addresses of a name are tried: with some seconds for each, a dial ends within minutes.
 const MAX_ADDRESSES: usize = 64;
-/// Names that are remembered: some 100 bytes each, and more than one program dials.
+/// How many names are cached: some 100 bytes each, and more than any program dials.
 const MAX_NAMES: usize = 1_024;
 const NO_ADDRESS: &str = "its name stands for no address";
 
@@ -375,6 +375,6 @@ mod tests {
         }
         assert_eq!(cache.names.len(), MAX_NAMES);
         let first = cache.ask("0.example:1", Freshness::Cached, second(5_000));
-        assert!(!first.must_look_up, "its look-up is under way still");
+        assert!(!first.must_look_up, "its look-up is still in progress");
     }
 }

@@ -1,14 +1,14 @@
-//! A dial's round over the addresses of a name: each is tried once, so that one that leads nowhere costs
-//! one attempt and not all of them. Pure: no socket, no clock.
+//! A dial's round over the addresses of a name: each is tried once, so an unreachable one costs only one
+//! attempt. Pure: no socket, no clock.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-/// The addresses that are left, and why those before them were of no use.
+/// The remaining addresses, and why the earlier ones failed.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     left: VecDeque<SocketAddr>,
-    /// Those that a text names.
+    /// The failures that the text lists.
     failures: Vec<String>,
     failed: usize,
 }
@@ -18,7 +18,7 @@ impl Round {
         Round { left: addresses.into(), ..Round::default() }
     }
 
-    /// The next address, and whether it is the last one, which nobody waits behind.
+    /// The next address, and whether it is the last one, so that no other waits behind it.
     pub fn next(&mut self) -> Option<(SocketAddr, bool)> {
         let address = self.left.pop_front()?;
         Some((address, self.left.is_empty()))
@@ -31,7 +31,7 @@ impl Round {
         }
     }
 
-    /// Why none was of use, all in one text.
+    /// Why all addresses failed, in one text.
     pub fn failures_text(&self) -> String {
         let named = self.failures.join("; ");
         match self.failed - self.failures.len() {
@@ -43,7 +43,7 @@ impl Round {
     }
 }
 
-/// Addresses whose failures a text names.
+/// How many failures the text lists.
 const FAILURES_SHOWN: usize = 4;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A slot's life within a turn: its connection is opened, served, filled, flushed. One look-up lends all
-//! that is needed for that, and the application is an argument.
+//! What happens to a slot in a turn: its connection is opened, served, filled, flushed. One look-up borrows
+//! all that this needs, and the application is an argument.
 
 use super::connection::{Connection, Received};
 use super::limits::HANDSHAKE_EFFORT;
@@ -9,20 +9,20 @@ use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{Application, Closed, FlushAt, Framing, Io, Next, Opened, Origin, Policy};
 
-/// A connection, and what the application keeps for it.
+/// A connection and the application's session for it.
 pub struct Slot<S> {
     pub connection: Connection<Socket>,
     /// None until it is open.
     pub session: Option<S>,
 }
 
-/// What is left to do for others after a connection was served.
+/// What the caller has to do after a connection was served.
 #[derive(Debug)]
 pub enum Served {
     Done,
-    /// There was an event for a socket that is connecting.
+    /// There was an event for a connecting socket.
     Connecting,
-    /// Its handshake is done, and the application has it.
+    /// Its handshake is complete, and the application knows of it.
     Opened(Origin),
     /// Its handshake has failed.
     NotOpened(String),
@@ -31,11 +31,11 @@ pub enum Served {
 /// Why a connection is not served any further in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// Nothing is left to be handled, nor to be read.
+    /// Nothing is left to handle or to read.
     Dry,
     /// There is more, for the next turn.
     Budget,
-    /// It waits for its output to be taken, or for the application.
+    /// It waits until its output is sent, or for the application.
     Blocked,
 }
 
@@ -44,8 +44,8 @@ impl<S> Slot<S> {
         Slot { connection, session: None }
     }
 
-    /// It was accepted or has connected, and its handshake is complete. Says whether the application has
-    /// seen it.
+    /// Opens it: it was accepted or has connected, and its handshake is complete. Returns whether the
+    /// application was called.
     pub fn open<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) -> bool {
         let connection = &mut self.connection;
         if connection.state > ConnectionState::Handshaking {
@@ -71,14 +71,14 @@ impl<S> Slot<S> {
             shared.drain(connection);
         }
         if matches!(connection.origin(), Origin::Dialled(_)) {
-            connection.ready.readable = true; // Its events came while it was connecting.
+            connection.ready.readable = true; // Its events arrived while it was connecting.
             shared.queue_serve(connection);
         }
         shared.queue_flush(connection);
         true
     }
 
-    /// Step 3. `share` is the effort that it is worth in this turn.
+    /// Step 3. `share` is the effort that it may use in this turn.
     pub fn serve<A: Application<Session = S>>(
         &mut self,
         share: u32,
@@ -121,7 +121,7 @@ impl<S> Slot<S> {
         shared: &mut Shared,
     ) {
         match flush {
-            // At once, while its socket is in the cache, and not behind a thousand others' reads.
+            // At once, while its socket is in the cache, and not after the reads of a thousand others.
             FlushAt::Served => self.flush(app, shared),
             FlushAt::TurnEnd => {
                 shared.queue_flush(&mut self.connection);
@@ -130,8 +130,7 @@ impl<S> Slot<S> {
         }
     }
 
-    /// The handshake goes on by reading. What comes behind it in the same read is the application's
-    /// already.
+    /// Reading advances the handshake. Bytes behind it in the same read are the application's already.
     fn serve_handshake<A: Application<Session = S>>(
         &mut self,
         app: &mut A,
@@ -153,7 +152,7 @@ impl<S> Slot<S> {
             if connection.ready.readable {
                 shared.queue_serve(connection);
             } else if connection.is_leaving {
-                // No request of it can have come.
+                // It cannot have sent a request yet.
                 let reason = "the TLS handshake was not complete when the loop stopped".to_owned();
                 shared.close(connection, Closed::Broken(reason.clone()));
                 return Served::NotOpened(reason);
@@ -167,7 +166,7 @@ impl<S> Slot<S> {
             self.connection.is_owed_nothing = false;
             self.take_first_bytes(count, app, shared);
         } else if self.connection.ready.readable {
-            shared.queue_serve(&mut self.connection); // The read was interrupted; no event tells of the rest.
+            shared.queue_serve(&mut self.connection); // Interrupted; no event will announce the rest.
         }
         Served::Opened(self.connection.origin())
     }
@@ -192,7 +191,7 @@ impl<S> Slot<S> {
         self.account(app, shared);
     }
 
-    /// What the handler's answer and the reason for the pause mean for the next turn.
+    /// Applies the handler's answer and the reason for the pause to the next turn.
     pub(super) fn go_on(&mut self, next: Next, pause: Pause, policy: &Policy, shared: &mut Shared) {
         let connection = &mut self.connection;
         match next {
@@ -227,8 +226,8 @@ impl<S> Slot<S> {
     }
 }
 
-/// Calls the application with what it may use of a connection. Returns its answer, and the effort that it
-/// has reported.
+/// Calls the application with the parts of a connection that it may use. Returns its answer and the effort
+/// that it reported.
 pub(super) fn call<R>(
     connection: &mut Connection<Socket>,
     shared: &mut Shared,
@@ -246,7 +245,7 @@ pub(super) fn call<R>(
     (answer, effort)
 }
 
-/// Whether nothing more of it may be handled for now.
+/// Whether no more of its input may be handled for now.
 #[inline]
 pub(super) fn is_blocked(
     connection: &Connection<Socket>,
@@ -257,7 +256,7 @@ pub(super) fn is_blocked(
     connection.is_waiting || is_full && !policy.reads_when_full
 }
 
-/// Keeps the time of a message that was begun: from its first byte, however slowly the rest drips.
+/// Sets the timer of an incomplete message: it runs from the first byte, however slowly the rest arrives.
 #[inline]
 pub(super) fn watch_input(
     connection: &Connection<Socket>,

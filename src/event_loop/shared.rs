@@ -1,4 +1,4 @@
-//! What all connections use, beside their slots: buffers, timers, the lists of the turn, and the counts.
+//! What all connections share besides the slots: buffers, timers, the lists of the turn, and the counts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::application::{Closed, ConnectionId, ListenerId, Origin};
 use crate::clock::Now;
 use crate::tls::ClientTls;
 
-/// What all connections use, and what is counted of them.
+/// What all connections share, and their counts.
 pub struct Shared {
     pub limits: Limits,
     /// The time of this turn.
     pub now: Now,
     pub timers: Timers,
-    /// By [`TlsId`](crate::application::TlsId): for dials.
+    /// For dials; the index is the [`TlsId`](crate::application::TlsId).
     pub client_tls: Vec<ClientTls>,
-    /// Where every read goes first; one for all connections.
+    /// The buffer of every read; one for all connections.
     pub scratch: Vec<u8>,
     pub buffers: Buffers,
     pub policies: Policies,
@@ -33,11 +33,11 @@ pub struct Shared {
     pub buffered: usize,
     pub counts: Counts,
     pub metrics: Arc<Metrics>,
-    /// Of the present step.
+    /// The time that the present step has left.
     pub allowance: Allowance,
-    /// Up to when deadlines may be judged.
+    /// The time up to which deadlines may be judged.
     pub served_up_to: ServedUpTo,
-    /// Newcomers are answered and let go.
+    /// The loop stops: new connections are answered and then closed.
     pub is_stopping: bool,
     pub ready: Queue,
     pub fill: Queue,
@@ -45,8 +45,8 @@ pub struct Shared {
     pub closed: Queue,
 }
 
-/// Connections on which something is to be done, each once (the connection has a bit for each list), the
-/// one that waited longest first.
+/// Connections with work to do, each once (the connection has a bit for each list), the longest waiting
+/// first.
 #[derive(Debug, Default)]
 pub struct Queue {
     ids: VecDeque<ConnectionId>,
@@ -56,12 +56,12 @@ pub struct Queue {
     pub popped: u64,
 }
 
-/// Connections that are not closed. The counts fall when one is closed, not when its slot is given
-/// back: else a crowd of newcomers at a limit would close too many or too few.
+/// The numbers of connections that are not closed. They fall when a connection is closed, not when its slot
+/// is given back: otherwise a burst of new connections at a limit would close too many or too few.
 #[derive(Debug, Default)]
 pub struct Counts {
     by_listener: Vec<usize>,
-    /// Those that the loop answers before it stops.
+    /// Connections that the loop answers before it stops.
     pub draining: usize,
 }
 
@@ -109,29 +109,29 @@ impl Shared {
         }
     }
 
-    /// Puts a connection on the list of those that are served next.
+    /// Puts a connection on the list of those to serve next.
     pub fn queue_serve(&mut self, connection: &mut Connection<Socket>) {
         if !std::mem::replace(&mut connection.read_pending, true) {
             self.ready.push(connection.id);
         }
     }
 
-    /// Puts a connection on the list of those that are flushed next.
+    /// Puts a connection on the list of those to flush next.
     pub fn queue_flush(&mut self, connection: &mut Connection<Socket>) {
         if !std::mem::replace(&mut connection.write_pending, true) {
             self.flush.push(connection.id);
         }
     }
 
-    /// Puts a connection on the list of those that are filled next.
+    /// Puts a connection on the list of those to fill next.
     pub fn queue_fill(&mut self, connection: &mut Connection<Socket>) {
         if !std::mem::replace(&mut connection.fill_pending, true) {
             self.fill.push(connection.id);
         }
     }
 
-    /// Counts a newcomer. Until its policy is known: one that was accepted may be owed an answer, one
-    /// that is dialled is not.
+    /// Counts a new connection. Until its policy is known, an accepted one may be owed an answer; a dialled
+    /// one is not.
     pub fn admit(&mut self, connection: &mut Connection<Socket>) {
         self.counts.count_opened(connection.origin());
         self.metrics.count_opened(connection.origin());
@@ -152,11 +152,11 @@ impl Shared {
 
     pub fn drain(&mut self, connection: &mut Connection<Socket>) {
         if connection.state > ConnectionState::Open {
-            return; // It is on its way out.
+            return; // It is being closed already.
         }
         connection.is_leaving = true;
         connection.ready.readable = true;
-        // Until the last read brings something.
+        // True until the last read brings something.
         connection.is_owed_nothing = connection.unsent() == 0
             && !connection.is_waiting
             && connection.owed == Owed::Nothing
@@ -188,7 +188,7 @@ impl Shared {
 }
 
 impl Counts {
-    /// Connections of a listener.
+    /// The number of a listener's connections.
     pub fn at(&self, listener: ListenerId) -> usize {
         self.by_listener.get(usize::from(listener.0)).copied().unwrap_or(0)
     }

@@ -1,24 +1,25 @@
-//! How a loop ends: no newcomers, answers to what was received, and the application agrees.
+//! How a loop stops: it accepts no new connections, answers what was received, and ends once the application
+//! agrees.
 //!
 //! ```text
-//!   stop: those that wait in the kernel are accepted, listeners closed, each connection that drains
+//! stop: connections in the backlog are accepted, listeners closed, each connection that drains
 //!         is read once more
 //!         -> they are answered and closed
-//!         -> the application has nothing left to wait for -> the loop is left
-//!   ... or the grace time is over, or a second signal says that it is to end at once.
+//! -> the application has nothing left to wait for -> the loop ends
+//! ... or the grace time is over, or a second signal ends it at once.
 //! ```
 //!
-//! A connection that is owed no answer is closed without lingering: nothing that it could lose is on
-//! its way, so a loop with idle connections stops as fast as one without.
+//! A connection that is owed no answer is closed without lingering: no data is in transit that it could lose,
+//! so a loop with idle connections stops as fast as one without.
 
 use std::time::Duration;
 
 use super::limits::SECOND_SIGNAL_AFTER;
 
-/// Whether the loop stops, and how far it is with that.
+/// Whether the loop is stopping, and how far it has come.
 #[derive(Debug, Default)]
 pub struct Shutdown {
-    /// When it began to stop, if it has.
+    /// When it began to stop, if it did.
     since: Option<Duration>,
     is_over: bool,
     grace_expired: bool,
@@ -26,15 +27,15 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Begins to stop. Whether it had not begun before.
+    /// Begins to stop. Returns whether this is the first call.
     pub fn begin(&mut self, now: Duration) -> bool {
         let begins = self.since.is_none();
         self.since.get_or_insert(now);
         begins
     }
 
-    /// A signal came. One that comes while the loop stops is impatience, unless it comes with the first
-    /// one. (`timeout` and Ctrl-C on a group signal twice.)
+    /// Handles a signal. A second one while the loop stops ends it at once, unless it arrives together with
+    /// the first one. (`timeout` and Ctrl-C on a group signal twice.)
     pub fn handle_signal(&mut self, now: Duration) {
         if self.since.is_some_and(|since| now >= since + SECOND_SIGNAL_AFTER) {
             self.is_hurried = true;
@@ -42,23 +43,23 @@ impl Shutdown {
         }
     }
 
-    /// Whether the loop stops and is not over.
+    /// Whether the loop is stopping and has not ended.
     pub fn is_under_way(&self) -> bool {
         self.since.is_some() && !self.is_over
     }
 
-    /// Nobody has anything left to wait for.
+    /// Nothing is left to wait for: the loop ends.
     pub fn end(&mut self) {
         self.is_over = true;
     }
 
-    /// Connections that are not answered by now will not be.
+    /// The grace time is over: connections that are not answered yet will not be.
     pub fn expire(&mut self) {
         self.grace_expired = true;
         self.is_over = true;
     }
 
-    /// Whether the loop is to be left.
+    /// Whether the loop must end.
     pub fn is_over(&self) -> bool {
         self.is_over
     }

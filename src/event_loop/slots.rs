@@ -1,5 +1,5 @@
-//! Slots for connections: a slab whose keys have a generation, so that a name given to what was
-//! in a slot before never means what is in it now.
+//! Slots for connections: a slab whose keys have a generation, so that an id of a slot's former connection
+//! never matches its present one.
 
 use mio::Token;
 use slab::Slab;
@@ -18,15 +18,15 @@ impl<T> Slots<T> {
         Slots { slab: Slab::new(), generation: 0 }
     }
 
-    /// The name that the next inserted value will have.
+    /// The id that the next inserted value will have.
     pub fn next_id(&self) -> ConnectionId {
-        // Slots are bounded by the descriptors a process can have, which fit by far.
+        // The number of slots is bounded by the descriptors of a process, far fewer than 2^32.
         let slot = self.slab.vacant_key() as u32;
-        // Generation 0 belongs to the loop's own tokens, also after four thousand million.
+        // Generation 0 is reserved for the loop's own tokens, even after the counter wraps.
         ConnectionId { slot, generation: self.generation.wrapping_add(1).max(1) }
     }
 
-    /// Takes a slot.
+    /// Puts a value into a free slot.
     pub fn insert(&mut self, value: T) -> ConnectionId {
         let id = self.next_id();
         self.generation = id.generation;
@@ -34,7 +34,7 @@ impl<T> Slots<T> {
         id
     }
 
-    /// How many are taken.
+    /// How many slots are in use.
     pub fn len(&self) -> usize {
         self.slab.len()
     }
@@ -44,7 +44,7 @@ impl<T> Slots<T> {
         (*generation == id.generation).then_some(value)
     }
 
-    /// Gives a slot back.
+    /// Takes a value out and gives its slot back.
     pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
         self.get_mut(id)?;
         Some(self.slab.remove(id.slot as usize).1)
@@ -57,13 +57,13 @@ impl<T> Slots<T> {
     }
 }
 
-/// The token under which the kernel reports a connection: its generation above its slot. A stale event
-/// then names a slot that nobody has.
+/// The token under which the kernel reports a connection: its generation in the upper half, its slot in the
+/// lower. So the token of a stale event matches no connection.
 pub fn token(id: ConnectionId) -> Token {
     Token((id.generation as usize) << 32 | id.slot as usize)
 }
 
-/// The connection that a token names; a generation of 0 is none.
+/// The connection that a token names; with generation 0 it is none.
 pub fn connection(token: Token) -> ConnectionId {
     ConnectionId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
 }
@@ -80,11 +80,11 @@ mod tests {
         let mut slots = Slots::new();
         let former = slots.insert("former");
         assert_eq!(slots.remove(former), Some("former"));
-        let newcomer = slots.insert("newcomer");
-        assert_eq!(newcomer.slot, former.slot, "the slot is used again");
+        let second = slots.insert("second");
+        assert_eq!(second.slot, former.slot, "the slot is used again");
         assert_eq!(slots.get_mut(former), None);
         assert_eq!(slots.remove(former), None);
-        assert_eq!(slots.get_mut(newcomer), Some(&mut "newcomer"));
-        assert_eq!(connection(token(former)), former, "a late event bears the name from before");
+        assert_eq!(slots.get_mut(second), Some(&mut "second"));
+        assert_eq!(connection(token(former)), former, "a stale event has the former id");
     }
 }

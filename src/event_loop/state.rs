@@ -1,52 +1,52 @@
-//! What is known of a connection besides its bytes, each in as few bytes as it needs: there may be many
-//! idle connections.
+//! The state of a connection besides its buffers, kept as small as possible: there may be many idle
+//! connections.
 
 use std::time::Duration;
 
 use crate::application::{ListenerId, LoopId, Origin, Ticket};
 
-/// How far a connection's life has come. It goes one way only.
+/// How far a connection has come. It moves only forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectionState {
-    /// A dial is under way; the socket can't be used yet.
+    /// A dial is in progress; the socket can't be used yet.
     Connecting,
-    /// TLS is being agreed on. A plain connection passes through this state within one step.
+    /// The TLS handshake is in progress. A plain connection passes through this state within one step.
     Handshaking,
-    /// What comes is handled.
+    /// Its input is handled.
     Open,
-    /// Nothing more is handled; what is queued goes out.
+    /// Nothing more is handled; queued output is sent.
     Flushing,
-    /// All is out and we have shut down writing. What still comes is read and dropped, because
-    /// closing with unread input would send a reset that could overtake our last answer.
+    /// All output is sent and we have shut down writing. Further input is read and dropped, because closing
+    /// with unread input would send a reset that could overtake our last answer.
     Lingering,
     /// Nothing more happens; the slot is given back at the end of the turn.
     Closed,
 }
 
-/// What the kernel said last, kept until it says otherwise.
+/// What the kernel last said, kept until it says otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Readiness {
     pub readable: bool,
     pub writable: bool,
-    /// The other side is done, or something is wrong: the end must be read, so a short read is
-    /// no reason to wait for another edge. There will be none.
+    /// The other side has closed, or there is an error: the end must be read, so a short read is no reason to
+    /// wait for another edge. There will be none.
     pub read_closed: bool,
-    /// The other side has sent urgent data (TCP's out-of-band byte): reads end early at its mark, so
-    /// on this connection a short read says nothing any more.
+    /// The other side has sent urgent data (TCP's out-of-band byte): reads end early at its mark, so on this
+    /// connection a short read no longer means that the socket is empty.
     pub has_urgent: bool,
 }
 
-/// A call that is owed to the application, whether or not anything comes.
+/// A call that is owed to the application, whether or not anything arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owed {
     Nothing,
-    /// It has answered [`Next::Again`](crate::application::Next::Again).
+    /// It returned [`Next::Again`](crate::application::Next::Again).
     Again,
-    /// It has answered [`Next::Probe`](crate::application::Next::Probe).
+    /// It returned [`Next::Probe`](crate::application::Next::Probe).
     Probe,
 }
 
-/// An [`Origin`] without its number, which is kept beside the other flags of a connection.
+/// An [`Origin`] without its number, which is stored beside the other flags of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OriginKind {
     Accepted,
@@ -70,7 +70,7 @@ pub(super) fn unpack(kind: OriginKind, number: u64) -> Origin {
     }
 }
 
-/// A time since the start of the loop: 64 bits last for five centuries.
+/// A time since the start of the loop: 64 bits are enough for five centuries.
 pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Steps 3 to 8 of the turn, in their order, and what they have in common: commands, and the stop.
+//! Steps 3 to 8 of the turn, in their order, and what they share: commands, and the stop.
 
 use super::EventLoop;
 use super::dialer::IN_PROCESS;
@@ -15,7 +15,7 @@ use crate::application::{
 use crate::clock::Now;
 
 impl<A: Application> EventLoop<A> {
-    /// Step 3. Accepts newcomers, and serves each ready connection within a budget.
+    /// Step 3. Accepts new connections, and serves each ready connection within a budget.
     pub(super) fn serve(&mut self) {
         self.begin_step();
         self.acceptor.accept(&mut self.app, &mut self.connections);
@@ -35,7 +35,8 @@ impl<A: Application> EventLoop<A> {
                 Served::Opened(_) => {}
                 Served::NotOpened(reason) => self.not_opened(id, &reason),
             }
-            // One that there is no time for stays in front of those that join the list from now on.
+            // Connections for which no time is left stay first in the list, before any that join it from now
+            // on.
             if !self.connections.shared.allowance.spend(CALL_EFFORT) {
                 break;
             }
@@ -43,7 +44,7 @@ impl<A: Application> EventLoop<A> {
         self.run_commands();
     }
 
-    /// A connection's handshake has failed: nobody has a session for it.
+    /// A connection's handshake has failed: the application has no session for it.
     fn not_opened(&mut self, id: ConnectionId, reason: &str) {
         if let Some((origin, peer)) = self.connections.origin(id) {
             self.connections.abandon(id);
@@ -65,7 +66,7 @@ impl<A: Application> EventLoop<A> {
                 let why = Refused::Handshake(peer, reason.to_owned());
                 app.handle_refused(listener, &why, connections.shared.now);
             }
-            Origin::Loop(_) => {} // That loop sees its end of the pair close.
+            Origin::Loop(_) => {} // The other loop sees its end of the pair close.
         }
     }
 
@@ -77,7 +78,7 @@ impl<A: Application> EventLoop<A> {
                 return;
             };
             let effort = self.connections.fill(id, &mut self.app);
-            // One that there was no time for is the first one next turn.
+            // Connections for which no time is left come first in the next turn.
             if !self.connections.shared.allowance.spend(CALL_EFFORT.saturating_add(effort)) {
                 return;
             }
@@ -97,16 +98,16 @@ impl<A: Application> EventLoop<A> {
         }
     }
 
-    /// Step 6. Messages and controls are fetched, and what is due is done.
+    /// Step 6. Handles messages and controls, and then what is due.
     ///
-    /// A deadline is judged only once all that came before it has been served
-    /// ([`ServedUpTo`](super::pace::ServedUpTo)): the bytes that meet it may lie in the kernel, because the
-    /// process was stopped or has had too much to do.
+    /// A deadline is judged only once everything that arrived before it has been served
+    /// ([`ServedUpTo`](super::pace::ServedUpTo)): the bytes that meet it may still be in the kernel, because
+    /// the process was stopped or had too much to do.
     pub(super) fn handle_timers(&mut self) {
         let shared = &mut self.connections.shared;
         shared.served_up_to.served(shared.ready.popped);
         self.begin_step();
-        // First: what a thread has done in time may have met a deadline.
+        // Messages first: a result that a thread sent in time may meet a deadline.
         if std::mem::take(&mut self.was_woken) {
             self.handle_messages();
         }
@@ -116,7 +117,7 @@ impl<A: Application> EventLoop<A> {
         self.run_commands();
     }
 
-    /// One wake-up may stand for many messages: what is over the budget is not forgotten.
+    /// One wake-up may stand for many messages: those beyond the budget are handled in the next turn.
     fn handle_messages(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
             if !self.connections.shared.allowance.spend(CALL_EFFORT) {
@@ -154,7 +155,7 @@ impl<A: Application> EventLoop<A> {
             && let Some((at, timer)) = self.connections.shared.timers.pop_due(judged)
         {
             match timer.connection() {
-                // More of what it sent, or room for what it is sent, is waiting to be used.
+                // It has unhandled input, or its socket has room for its output.
                 Some(id) if self.connections.is_behind(id) => postponed.push((at, timer)),
                 _ => self.handle_timer(timer),
             }
@@ -206,8 +207,8 @@ impl<A: Application> EventLoop<A> {
         }
     }
 
-    /// Does all that the application asked for, as far as there is time: after the lines, so that what it
-    /// has to say to others goes out with the same flush, after the timers, and after the closed.
+    /// Runs the application's commands, as far as there is time: after the lines, so that output for other
+    /// connections leaves with the same flush, after the timers, and after closed connections are reported.
     pub(super) fn run_commands(&mut self) {
         self.begin_step();
         self.has_commands = true;
@@ -242,7 +243,7 @@ impl<A: Application> EventLoop<A> {
         }
     }
 
-    /// Step 7. Gives back the slots of connections that are closed.
+    /// Step 7. Gives back the slots of closed connections.
     pub(super) fn reap(&mut self) {
         self.begin_step();
         let mut any = false;
@@ -262,12 +263,12 @@ impl<A: Application> EventLoop<A> {
         }
         if any {
             self.acceptor.resume();
-            self.run_commands(); // No event may come that would let them be asked for.
+            self.run_commands(); // Perhaps no event comes that would lead to it.
         }
         self.check_shutdown();
     }
 
-    /// Step 8. The turn is over.
+    /// Step 8. Tells the application that the turn is over.
     pub(super) fn end_turn(&mut self) {
         self.connections.shared.metrics.count_turn();
         self.app.handle_turn_end();
@@ -288,7 +289,7 @@ impl<A: Application> EventLoop<A> {
         self.app.handle_stop(now);
     }
 
-    /// Ends once nothing is left to wait for, and all that were closed are reported.
+    /// Ends the loop once nothing is left to wait for and all closed connections are reported.
     pub(super) fn check_shutdown(&mut self) {
         let shared = &self.connections.shared;
         let is_reported = shared.counts.draining == 0 && shared.closed.is_empty();
@@ -298,7 +299,7 @@ impl<A: Application> EventLoop<A> {
         }
     }
 
-    /// What follows has the time of a step of its own.
+    /// Begins a step, which has a time allowance of its own.
     fn begin_step(&mut self) {
         self.connections.shared.allowance.begin_step();
     }

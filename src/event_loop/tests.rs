@@ -1,4 +1,4 @@
-//! What can be seen only from within: which connection gets which slot, and when.
+//! What can be seen only from inside the loop: which connection gets which slot, and when.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::clock::Now;
 
 mod stop;
 
-/// Answers a line with itself and a `!`, and writes down what it is called with.
+/// Answers a line with itself and a `!`, and writes down its calls.
 #[derive(Default)]
 struct Echo {
     commands: Vec<Command<u32>>,
@@ -29,7 +29,7 @@ struct Echo {
     deadline: Option<Duration>,
     timeouts: Vec<(Duration, bool)>,
     watched: Option<ConnectionId>,
-    /// Connections are of bytes, and each `fill` probes.
+    /// Connections receive bytes, and each `fill` probes.
     probes: bool,
     lines: usize,
     received: Vec<Vec<u8>>,
@@ -55,7 +55,7 @@ impl Application for Echo {
         if self.probes { Next::Probe } else { Next::Read }
     }
 
-    /// `hold N` makes the session hold so many bytes.
+    /// `hold N` makes the session hold N bytes.
     fn handle_line(&mut self, held: &mut Vec<u8>, line: Line<'_>, io: &mut Io<'_>) -> Next {
         if let Some(count) = line.bytes().strip_prefix(b"hold ") {
             let count = std::str::from_utf8(count).expect("a number").parse().expect("a number");
@@ -103,7 +103,7 @@ fn event_loop(limits: Limits) -> EventLoop<Echo> {
     EventLoop::new(Echo::default(), limits).expect("a loop")
 }
 
-/// A connection that was accepted, and the other end of it.
+/// An accepted connection, and its other end.
 fn add(event_loop: &mut EventLoop<Echo>) -> (ConnectionId, UnixStream) {
     let (one, other) = UnixStream::pair().expect("a pair");
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -117,27 +117,31 @@ fn state(event_loop: &mut EventLoop<Echo>, id: ConnectionId) -> Option<Connectio
     event_loop.connections.state(id)
 }
 
-/// Waits for nothing: what has not come by now does not come.
+/// Runs a turn that does not wait: whatever has not arrived by now does not arrive.
 fn turn(event_loop: &mut EventLoop<Echo>) {
     event_loop.was_woken = true;
     event_loop.turn().expect("a turn");
 }
 
-/// An event of this turn's batch may still name the slot.
+/// Until then an event of this turn's batch may name the slot.
 #[test]
 fn a_slot_is_given_back_at_the_end_of_a_turn_and_no_sooner() {
     let mut event_loop = event_loop(Limits::default());
     let (former, _other) = add(&mut event_loop);
     event_loop.connections.close(former, Closed::Commanded);
     event_loop.connections.close(former, Closed::WriteTimeout); // Once is enough.
-    let (newcomer, _other) = add(&mut event_loop);
-    assert_ne!(newcomer.slot, former.slot);
-    assert_eq!(event_loop.connections.shared.counts.at(ListenerId(0)), 1, "it counts no more");
+    let (second, _other) = add(&mut event_loop);
+    assert_ne!(second.slot, former.slot);
+    assert_eq!(
+        event_loop.connections.shared.counts.at(ListenerId(0)),
+        1,
+        "the former one no longer counts"
+    );
     event_loop.reap();
     assert_eq!(state(&mut event_loop, former), None);
     assert_eq!(event_loop.app.closed, [(former, Closed::Commanded)]);
-    let (heir, _other) = add(&mut event_loop);
-    assert_eq!(heir.slot, former.slot);
+    let (third, _other) = add(&mut event_loop);
+    assert_eq!(third.slot, former.slot);
     assert_eq!(event_loop.metrics().open_at(ListenerId(0)), 2);
     // The former id matches no connection.
     event_loop.connections.want_fill(former);
@@ -145,10 +149,10 @@ fn a_slot_is_given_back_at_the_end_of_a_turn_and_no_sooner() {
     event_loop.connections.close(former, Closed::Commanded);
     event_loop.serve();
     event_loop.reap();
-    assert_eq!(state(&mut event_loop, heir), Some(ConnectionState::Open));
+    assert_eq!(state(&mut event_loop, third), Some(ConnectionState::Open));
 }
 
-/// No event has announced it, so nothing but another read can find it.
+/// No event has announced it, so only another read can find it.
 #[test]
 fn input_after_the_last_poll_is_answered_at_a_stop() {
     let mut event_loop = event_loop(Limits::default());
@@ -164,7 +168,7 @@ fn input_after_the_last_poll_is_answered_at_a_stop() {
     assert_eq!(&answer[..count], b"late!");
 }
 
-/// Two wakes may come as one event, and the second of them will not come again.
+/// Two wake-ups may arrive as one event, and the second is not repeated.
 #[test]
 fn one_wake_up_delivers_all_results_in_that_turn() {
     let mut event_loop = event_loop(Limits::default());
@@ -203,7 +207,7 @@ fn the_second_signal_ends_a_loop_that_still_answers_and_the_lifeline_is_none() {
     let (id, mut other) = add(&mut event_loop);
     other.write_all(b"hold 1\n").expect("it is connected");
     turn(&mut event_loop);
-    // An answer that nobody takes keeps it open.
+    // An answer that nobody reads keeps it open.
     let slot = event_loop.connections.slots.get_mut(id).expect("it is open");
     slot.connection.is_waiting = true;
     let began = event_loop.connections.shared.now.elapsed;
@@ -215,7 +219,7 @@ fn the_second_signal_ends_a_loop_that_still_answers_and_the_lifeline_is_none() {
         event_loop.shutdown.is_over()
     };
     assert!(!signal(&mut event_loop, 0));
-    assert!(!signal(&mut event_loop, 999), "it comes with the first one");
+    assert!(!signal(&mut event_loop, 999), "it belongs to the first one");
     drop(lifeline);
     event_loop.connections.shared.now.elapsed = began + Duration::from_secs(2);
     event_loop.controls.note_lifeline();
@@ -225,8 +229,8 @@ fn the_second_signal_ends_a_loop_that_still_answers_and_the_lifeline_is_none() {
     assert!(event_loop.shutdown.is_hurried());
 }
 
-/// The bytes that meet it may have come in time, and lie in the kernel: the process was stopped after the
-/// kernel was asked, and before it looked at the clock.
+/// The bytes that meet it may have arrived in time and still be in the kernel: the process was stopped after
+/// the poll and before it read the clock.
 #[test]
 fn a_deadline_is_judged_only_after_what_came_before_it_was_served() {
     let mut event_loop = event_loop(Limits::default());
@@ -245,7 +249,7 @@ fn a_deadline_is_judged_only_after_what_came_before_it_was_served() {
     for step in [EventLoop::note, EventLoop::serve, EventLoop::flush, EventLoop::handle_timers] {
         step(&mut event_loop);
     }
-    assert_eq!(event_loop.app.timeouts, [], "what came has not been read");
+    assert_eq!(event_loop.app.timeouts, [], "the input has not been read");
     turn(&mut event_loop);
     turn(&mut event_loop);
     assert_eq!(state(&mut event_loop, id), Some(ConnectionState::Open), "its line was handled");
@@ -291,7 +295,7 @@ fn the_largest_is_closed_and_its_sessions_memory_is_free_in_the_same_step() {
     assert_eq!(state(&mut event_loop, small), Some(ConnectionState::Open));
 }
 
-/// A short read has shown that there is nothing; what came since then has no event yet.
+/// A short read has shown that there was nothing; input that arrived since then has no event yet.
 #[test]
 fn a_probe_asks_the_kernel_in_the_same_step() {
     let mut event_loop = event_loop(Limits::default());
@@ -301,7 +305,7 @@ fn a_probe_asks_the_kernel_in_the_same_step() {
     assert!(event_loop.app.received.is_empty());
     event_loop.connections.want_fill(id);
     event_loop.fill();
-    assert_eq!(event_loop.app.received, [b""], "nothing lies on it");
+    assert_eq!(event_loop.app.received, [b""], "there is no input on it");
     other.write_all(b"stray").expect("it is connected");
     event_loop.connections.want_fill(id);
     event_loop.fill();
@@ -319,7 +323,7 @@ fn an_idle_connection_is_closed_without_lingering_when_a_loop_stops() {
     assert!(event_loop.shutdown.is_over());
 }
 
-/// The loop has slept since it last looked, so it does not know yet that nothing came during its sleep.
+/// The loop has slept since its last poll, so it does not know yet that nothing arrived meanwhile.
 #[test]
 fn an_idle_connection_is_evicted_even_after_a_long_sleep() {
     let mut event_loop = event_loop(Limits::default());

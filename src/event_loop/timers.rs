@@ -1,8 +1,7 @@
 //! Timers: an ordered set of deadlines, the nearest of which bounds the loop's wait.
 //!
-//! Most connections have none most of the time, so they are kept apart from them and cost an
-//! idle connection nothing. Whether one is due is asked of the clock, after every wait, and never
-//! concluded from the absence of events.
+//! Most connections have none most of the time, so they are stored apart from the connections and cost an
+//! idle one nothing. After every wait the clock decides which are due, never the absence of events.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -12,26 +11,26 @@ use crate::application::{ConnectionId, Ticket};
 /// What can be due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// When to close a connection whose message was begun and is not finished.
+    /// When to close a connection with an incomplete message.
     Input(ConnectionId),
-    /// When to take a line that was begun for a whole one, because nothing more came of it.
+    /// When to treat an incomplete line as a whole one, because nothing more of it arrived.
     LinePause(ConnectionId),
-    /// When to close a connection that takes none of its bytes.
+    /// When to close a connection whose peer accepts none of the bytes sent to it.
     Write(ConnectionId),
     /// When to stop reading from a connection that we have closed on our side.
     Linger(ConnectionId),
     /// When to end an attempt to connect, or a TLS handshake.
     Opening(ConnectionId),
-    /// When a dial's look-up must have ended, or need not be waited for any more.
+    /// When a dial stops waiting for its look-up: it fails or uses cached addresses.
     Lookup(Ticket),
     /// When to try to accept again after the kernel refused.
     Accept,
-    /// When to stop, even if answers are still on their way out.
+    /// When to stop, even if answers are still being sent.
     Shutdown,
 }
 
 impl Timer {
-    /// The connection whose timer it is, if it is one's.
+    /// The connection to which the timer belongs, if it belongs to one.
     pub fn connection(self) -> Option<ConnectionId> {
         match self {
             Timer::Input(id)
@@ -44,7 +43,7 @@ impl Timer {
     }
 }
 
-/// Deadlines, one a timer at most. Times are those of [`crate::clock::Now::elapsed`].
+/// Deadlines, at most one per timer. Times are those of [`crate::clock::Now::elapsed`].
 #[derive(Debug, Default)]
 pub struct Timers {
     by_time: BTreeSet<(Duration, Timer)>,
@@ -52,7 +51,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Sets a timer. One that was set is moved.
+    /// Sets a timer, or moves it if it is set.
     pub fn set(&mut self, timer: Timer, at: Duration) {
         self.clear(timer);
         self.times.insert(timer, at);
@@ -66,10 +65,10 @@ impl Timers {
         }
     }
 
-    /// Takes a timer back.
+    /// Cancels a timer.
     #[inline]
     pub fn clear(&mut self, timer: Timer) {
-        // The common case on the hot path: nobody has a timer.
+        // The common case on the hot path: no timer is set.
         if !self.times.is_empty() {
             self.remove(timer);
         }
@@ -81,7 +80,7 @@ impl Timers {
         }
     }
 
-    /// Takes back all timers of a connection.
+    /// Cancels all timers of a connection.
     pub fn clear_all(&mut self, id: ConnectionId) {
         for timer in [Timer::Input, Timer::LinePause, Timer::Write, Timer::Linger, Timer::Opening] {
             self.clear(timer(id));
@@ -93,7 +92,7 @@ impl Timers {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes out a timer that was due at `now`, and says since when.
+    /// Takes out a timer that is due at `now`, with the time for which it was set.
     pub fn pop_due(&mut self, now: Duration) -> Option<(Duration, Timer)> {
         self.by_time.first().filter(|(at, _)| *at <= now)?;
         let (at, timer) = self.by_time.pop_first()?;

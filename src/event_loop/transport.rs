@@ -1,4 +1,4 @@
-//! What moves a connection's bytes: a TCP stream as it is, TLS over one, or a pair of sockets within the
+//! What moves a connection's bytes: a plain TCP stream, TLS over one, or a pair of sockets within the
 //! process. The layers above can't see which.
 
 use std::io::{self, Read, Write};
@@ -12,23 +12,23 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use super::limits::BACKLOG;
 use crate::tls::TlsStream;
 
-/// A byte stream that can be closed one way: a socket, or a test's script.
+/// A byte stream that can be closed in one direction: a socket, or a test's script.
 ///
-/// `read` brings plain bytes, `Ok(0)` when the other side has ended cleanly. `write` takes plain
-/// bytes, and `flush` moves what was taken and is still held. Each answers `WouldBlock` only when the
-/// kernel did.
+/// `read` returns plain bytes, `Ok(0)` when the other side has ended cleanly. `write` takes plain bytes, and
+/// `flush` sends those that were taken and are still held. Each returns `WouldBlock` only when the kernel
+/// did.
 pub trait Transport: Read + Write {
-    /// Ends our side: nothing more will be written. `WouldBlock`: it has to be tried again
-    /// when the socket is writable.
+    /// Ends our side: nothing more will be written. After `WouldBlock` it must be called again when the
+    /// socket is writable.
     fn shut_down_writing(&mut self) -> io::Result<()>;
 
-    /// Whether the last read or write, if it moved less than it could, says as much as `WouldBlock`.
+    /// Whether the last read or write, if it was short, means the same as `WouldBlock`.
     fn short_means_blocked(&self) -> bool {
         SHORT_MEANS_BLOCKED
     }
 
-    /// Bytes that `write` took, or that the transport itself has to send, and that the kernel has
-    /// not taken yet.
+    /// Bytes that `write` took, or that the transport itself has to send, and that the kernel has not taken
+    /// yet.
     fn unsent(&self) -> usize {
         0
     }
@@ -51,7 +51,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// What the loop registers.
+    /// The event source that the loop registers.
     pub fn source(&mut self) -> &mut dyn Source {
         match self {
             Socket::Plain(stream) => stream,
@@ -60,7 +60,7 @@ impl Socket {
         }
     }
 
-    /// The TCP stream that carries it. A pair has none: it is connected from the start.
+    /// The TCP stream below it. A pair has none: it is connected from the start.
     pub fn tcp(&mut self) -> Option<&mut TcpStream> {
         match self {
             Socket::Plain(stream) => Some(stream),
@@ -69,7 +69,7 @@ impl Socket {
         }
     }
 
-    /// Whether a handshake is under way.
+    /// Whether a handshake is in progress.
     pub fn is_handshaking(&self) -> bool {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => false,
@@ -77,7 +77,7 @@ impl Socket {
         }
     }
 
-    /// The other side's certificate (DER), where TLS has asked for one and checked it.
+    /// The other side's certificate (DER), if TLS asked for one and verified it.
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => None,
@@ -93,7 +93,7 @@ impl Socket {
         }
     }
 
-    /// Whether nothing of what came is held that can't be read yet.
+    /// Whether it holds no input that can't be read yet.
     pub fn holds_nothing(&self) -> bool {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => true,
@@ -144,7 +144,7 @@ impl Transport for Socket {
     fn short_means_blocked(&self) -> bool {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => SHORT_MEANS_BLOCKED,
-            // It gave all its plaintext, and the kernel all its records.
+            // TLS returned all its plaintext, and the kernel all its records.
             Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.input_drained(),
         }
     }
@@ -167,24 +167,24 @@ impl Transport for Socket {
 /// Whether other loops of the process listen on the same port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Nobody else does.
+    /// No other loop does.
     None,
-    /// Others will, and nobody does yet.
+    /// Others will, but none does yet.
     First,
-    /// The first one does.
+    /// The first loop does already.
     Further,
 }
 
-/// Binds and listens. `SO_REUSEADDR` lets a restarted process take its port at once and still reports one
-/// that is in use. `SO_REUSEPORT` would hide that, and is set only where several loops of a process share
-/// a port: the kernel then spreads newcomers over their listeners. Their first listener takes the port
-/// without it, and only then permits sharing: so of two processes that start at the same moment only one
-/// gets it, too.
+/// Binds and listens. `SO_REUSEADDR` lets a restarted process take its port at once, and a port in use is
+/// still reported. `SO_REUSEPORT` would hide that, so it is set only if several loops of a process share a
+/// port: the kernel then spreads new connections over their listeners. The first listener takes the port
+/// without it and permits sharing only afterwards: so only one of two processes that start at the same moment
+/// gets the port.
 pub(super) fn listen_on(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Only Linux joins a listener to a group after it was bound.
+    // Only Linux lets a listener join a group after it was bound.
     let joins_later = sharing == Sharing::First && cfg!(target_os = "linux");
     if sharing != Sharing::None && !joins_later {
         socket.set_reuse_port(true)?;
@@ -201,8 +201,8 @@ pub(super) fn listen_on(address: SocketAddr, sharing: Sharing) -> io::Result<Tcp
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Settings that make a socket fit for small messages: no delay for small writes, and a sign of life
-/// from peers that vanished without a word. A socket that is already broken says so when it is read.
+/// Sets the options for small messages: no delay for small writes, and keepalive against peers that vanish
+/// silently. Errors are ignored: a socket that is already broken reports it at the next read.
 pub fn set_socket_options(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
@@ -213,9 +213,8 @@ pub fn set_socket_options(stream: &TcpStream) {
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How often it then asks at most.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// Where a read or write that moved less than it could says as much as `WouldBlock`: epoll gives a
-/// new edge for what comes after. It saves a third of the system calls at one request a turn. The
-/// exceptions are announced by events: the other side's end, and urgent data, at whose mark a read ends
-/// early, in line or not. kqueue has no event for the latter, so there, as everywhere else, only
-/// `WouldBlock` will do.
+/// Whether a short read or write means the same as `WouldBlock`: epoll reports a new edge for whatever
+/// arrives afterwards. This saves a third of the system calls at one request per turn. Events announce the
+/// exceptions: the other side's end, and urgent data, at whose mark a read ends early, in line or not. kqueue
+/// has no event for urgent data, so there, as everywhere else, only `WouldBlock` counts.
 const SHORT_MEANS_BLOCKED: bool = cfg!(any(target_os = "linux", target_os = "android"));

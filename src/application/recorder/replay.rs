@@ -1,4 +1,4 @@
-//! The same calls again.
+//! Makes the recorded calls again.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use super::super::{Application, ClosedConnection, ConnectionId, Due, Io, Line, Opened, Origin};
 use super::{Recorder, text};
 
-/// Where an application answered otherwise than it had.
+/// The first call that an application answered differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The recording's line, counted from 1.
@@ -15,11 +15,11 @@ pub struct Difference {
     pub replayed: String,
 }
 
-/// Calls `application` as the recorded one was called, and compares what it answers. `message` makes the
-/// messages, which are not in the recording, in their order; one that it does not make is left out.
+/// Makes the recorded calls of `application`, and compares the answers. `message` makes the messages, which
+/// are not in the recording, in their order; if it returns `None`, the call is left out.
 ///
-/// The application must be as the recorded one was when the recording began. Stops at the first
-/// difference. A line that no [`Recorder`] has written is an error of the kind `InvalidData`.
+/// The application must be in the state in which the recorded one was when the recording began. Stops at the
+/// first difference. A line that no [`Recorder`] wrote is an error of the kind `InvalidData`.
 pub fn replay<A: Application>(
     recording: &str,
     application: A,
@@ -56,7 +56,7 @@ struct Replayer<'a, A: Application> {
 }
 
 impl<A: Application> Replayer<'_, A> {
-    /// Makes one call. None if it has no such text.
+    /// Makes one call. `None` if the fields are not a recorded call.
     fn call(&mut self, fields: &[&str]) -> Option<()> {
         match *fields {
             ["command"] => drop(self.recorder.poll_command()),
@@ -78,7 +78,8 @@ impl<A: Application> Replayer<'_, A> {
                     }
                     "timeout" => {
                         let mut asked = text::parse_asked(what)?.into_iter();
-                        // One that asks differently gets the answer recorded at that place, and differs in the text.
+                        // An application that asks differently gets the answer recorded at that position, and
+                        // differs in the text.
                         let mut is_behind =
                             |_| asked.next().is_some_and(|(_, is_behind)| is_behind);
                         self.recorder.handle_timeout(&mut Due::new(now, &mut is_behind));

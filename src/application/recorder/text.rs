@@ -1,4 +1,4 @@
-//! Calls and answers as text, and back: fields with tabs between them, bytes escaped.
+//! Calls and answers as text, and back: fields are separated by tabs, bytes escaped.
 
 use std::fmt::Display;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) fn at(call: &str, now: Now) -> String {
     format!("{call}\t{}\t{}", now.elapsed.as_nanos(), now.wall.0)
 }
 
-/// A call about a connection, with all that the handler sees of it.
+/// A call about a connection, with everything that the handler sees of it.
 pub(super) fn on(call: &str, io: &Io<'_>) -> String {
     let room = io.full.saturating_sub(io.out.len());
     format!("{}\t{}\t{}\t{room}", at(call, io.now), id(io.id), io.peer)
@@ -84,7 +84,7 @@ pub(super) fn control(control: Control) -> &'static str {
     }
 }
 
-/// Connections that were asked about, and whether they were behind.
+/// The connections that the application asked about, and whether they were behind.
 pub(super) fn asked(asked: &[(ConnectionId, bool)]) -> String {
     let asked: Vec<String> = asked.iter().map(|(one, is)| format!("{} {is}", id(*one))).collect();
     asked.join(" ")
@@ -94,7 +94,7 @@ pub(super) fn next(next: &Next) -> String {
     format!("{next:?}")
 }
 
-/// What a job does has no text; its name has.
+/// A job is written as its name, since its closure has no text form.
 pub(super) fn command<M>(command: Option<&Command<M>>) -> String {
     match command {
         None => "none".to_owned(),
@@ -121,7 +121,7 @@ fn origin(origin: Origin) -> String {
     }
 }
 
-// And back. None where the text is not what the functions above write.
+// The inverse functions. `None` if the text is not what the functions above write.
 
 pub(super) fn parse_now(elapsed: &str, wall: &str) -> Option<Now> {
     let elapsed = Duration::from_nanos(elapsed.parse().ok()?);
@@ -170,7 +170,7 @@ pub(super) fn parse_closed(text: &str) -> Option<Closed> {
     })
 }
 
-/// Hands the dial's news on: it borrows what it is made of.
+/// Calls `then` with a dial's event, which borrows from the parsed text.
 pub(super) fn parse_dial<T>(
     text: &str,
     then: impl FnOnce(Ticket, DialEvent<'_>) -> T,
@@ -224,7 +224,7 @@ fn words(text: &str) -> Option<String> {
     String::from_utf8(unescape(text)?).ok()
 }
 
-/// The bytes that `escape_ascii` has written.
+/// The bytes that `escape_ascii` wrote.
 pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

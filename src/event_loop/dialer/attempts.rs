@@ -1,4 +1,4 @@
-//! The attempts of a dial: connecting to one address after the other, until one connection can be used.
+//! The attempts of a dial: it connects to one address after the other until one connection can be used.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ impl Dialer {
         self.try_next(Dialing { dial, name, stage, round }, app, on);
     }
 
-    /// Tries the addresses that are left, until one can be connected to. That takes its time.
+    /// Tries the remaining addresses until an attempt can begin, and returns while it connects.
     fn try_next<A: Application>(
         &mut self,
         mut dialing: Dialing,
@@ -61,7 +61,7 @@ impl Dialer {
         }
     }
 
-    /// Looks how an attempt is doing, after an event for it while it connects.
+    /// Checks an attempt after an event for its connecting socket.
     pub fn check<A: Application>(
         &mut self,
         id: ConnectionId,
@@ -103,7 +103,7 @@ impl Dialer {
         }
     }
 
-    /// A connection that was being made is of no use, or its handshake has failed: on to the next address.
+    /// An attempt has failed, while connecting or in its handshake: continue with the next address.
     pub fn attempt_failed<A: Application>(
         &mut self,
         id: ConnectionId,
@@ -126,7 +126,7 @@ impl Dialer {
         self.try_next(dialing, app, on);
     }
 
-    /// The dial whose present attempt this connection is.
+    /// The dial to which a connecting socket belongs.
     fn of(&mut self, id: ConnectionId) -> Option<(Ticket, &mut Dialing)> {
         let ticket = *self.attempts.get(&id)?;
         Some((ticket, self.dials.get_mut(&ticket)?))
@@ -144,7 +144,7 @@ fn begin<S>(dial: &Dial, to: SocketAddr, on: &mut Connections<S>) -> io::Result<
     add(socket, to, dial.ticket, ConnectionState::Connecting, on)
 }
 
-/// Gives a socket a slot; an error if the kernel does not watch it.
+/// Gives a socket a slot; an error if it can't be registered.
 pub(super) fn add<S>(
     socket: Socket,
     peer: SocketAddr,

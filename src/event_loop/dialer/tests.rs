@@ -1,4 +1,4 @@
-//! Dials, with look-ups that the test answers.
+//! Dials whose look-ups the test answers.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::event_loop::limits::Limits;
 
 const NAME: &str = "a.example:9";
 
-/// Writes down what it is called with.
+/// Writes down its calls.
 #[derive(Default)]
 struct App(Vec<String>);
 
@@ -76,7 +76,7 @@ impl Parts {
         self.dialer.looked_up(NAME, result, &mut self.app, &mut self.on);
     }
 
-    /// The present attempt of the only dial fails.
+    /// Makes the present attempt of the only dial fail.
     fn fail(&mut self, why: &str) {
         let id = *self.dialer.attempts.keys().next().expect("an attempt");
         self.dialer.attempt_failed(id, why, &mut self.app, &mut self.on);
@@ -91,7 +91,7 @@ impl Parts {
     }
 }
 
-/// Sockets that connections come to, and their addresses.
+/// Listening sockets and their addresses.
 fn listeners<const N: usize>() -> ([TcpListener; N], [SocketAddr; N]) {
     let all = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     let addresses = std::array::from_fn(|nth| all[nth].local_addr().expect("an address"));
@@ -110,7 +110,7 @@ fn a_names_answer_that_comes_after_its_dial_was_replaced_is_ignored() {
     assert_eq!(parts.events(), [""; 0]);
     parts.dial_name(2, Freshness::Cached);
     let known = [format!("2 resolved [{there}]"), format!("2 connecting {there}")];
-    assert_eq!(parts.events(), known, "but it is remembered");
+    assert_eq!(parts.events(), known, "but it is in the cache");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn all_that_want_one_name_wait_for_one_look_up() {
     let [[one, two], [three, four]] = [1, 2].map(dialled);
     assert_eq!(parts.events(), [format!("3 resolved [{here}]"), one, two, three, four]);
     parts.resolve(5);
-    assert_eq!(parts.inbox.hold_look_ups(), 2, "what is known is no answer to a look-up");
+    assert_eq!(parts.inbox.hold_look_ups(), 2, "cached addresses do not answer a look-up");
     parts.answer(Err(io::Error::other("no")));
     assert_eq!(parts.events(), [format!("5 failed {NAME}: no")]);
 }
@@ -141,7 +141,7 @@ fn a_look_up_that_fails_or_takes_too_long_fails_a_dial_only_where_nothing_is_kno
     parts.dialer.look_up_is_late(Ticket(1), &mut parts.app, &mut parts.on);
     assert_eq!(parts.events(), [format!("1 failed {NAME} is still being looked up after 10 s")]);
     parts.dial_name(1, Freshness::Cached);
-    assert_eq!(parts.inbox.hold_look_ups(), 1, "the first one is under way still");
+    assert_eq!(parts.inbox.hold_look_ups(), 1, "the first one is still in progress");
     parts.answer(Err(io::Error::other("no")));
     parts.dial_name(2, Freshness::Cached);
     let failed = [format!("1 failed {NAME}: no"), format!("2 failed {NAME}: no")];
@@ -166,7 +166,7 @@ fn a_look_up_that_fails_or_takes_too_long_fails_a_dial_only_where_nothing_is_kno
     parts.answer(Err(io::Error::other("no")));
     parts.dial_name(4, freshness);
     parts.answer(Err(io::Error::other("no")));
-    assert_eq!(parts.events(), dialled, "and also where the look-up fails");
+    assert_eq!(parts.events(), dialled, "also if the look-up fails");
 }
 
 #[test]

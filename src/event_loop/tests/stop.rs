@@ -1,4 +1,4 @@
-//! The end of a loop: nothing that must be reported or answered is lost.
+//! The end of a loop: everything that must be reported or answered is.
 
 use std::time::Duration;
 
