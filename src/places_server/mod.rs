@@ -1,13 +1,12 @@
-//! A Places server: HTTP requests in, answers from the embedded gazetteer out. It exists for
-//! demonstrations, tests and benches, so that the whole way over HTTPS can be tried without an API key
-//! and without internet access.
+//! A Places server: HTTP requests in, answers from the embedded gazetteer out. It is for demonstrations,
+//! tests and benches, so that the whole path over HTTPS can be tried without an API key and without
+//! internet access.
 //!
 //! ```text
 //!   handle_bytes --> RequestReader --> routes: status and body --> io.out
 //! ```
-//!
-//! Never here: a socket, TLS, a thread, a file. A connection is answered one request per turn, since many
-//! requests fit into one segment, and their answers are far larger and take far longer than they do.
+//! Never here: a socket, TLS, a thread, a file. Each connection gets one answer per turn, because many
+//! requests fit into one segment, and each answer is far larger and takes far longer than its request.
 
 mod records;
 pub mod routes;
@@ -36,7 +35,7 @@ pub const HTTPS: ListenerId = ListenerId(0);
 /// What a Places server needs at its start.
 pub struct PlacesServerSetup {
     pub gazetteer: Arc<Gazetteer>,
-    /// What each request must contain.
+    /// The key that each request must contain.
     pub key: Option<ApiKey>,
     /// What the log calls the server.
     pub log_name: String,
@@ -76,7 +75,7 @@ impl PlacesServer {
         self.clients
     }
 
-    /// Answers the next request of a connection, if it has come whole.
+    /// Answers the next request of a connection, if it is complete.
     fn serve(&mut self, client: &mut HttpClient, io: &mut Io<'_>) -> Next {
         match client.reader.next_request() {
             Ok(Some(request)) => {
@@ -179,8 +178,8 @@ impl Application for PlacesServer {
         client.reader.buffered()
     }
 
-    /// The turn's records go to the log's writer. If warnings were suppressed, a deadline reports their
-    /// number, should no other warning of their kind do it before.
+    /// The turn's records go to the log's writer. If warnings were suppressed and no further warning of
+    /// their kind reports their number, a deadline does.
     fn handle_turn_end(&mut self) {
         if self.suppressed_at.is_none()
             && let Some(time) = rate_limit::until_rest()

@@ -1,5 +1,5 @@
-//! What the log says of connections with HTTP clients. (Requests and answers are recorded where they are
-//! handled.)
+//! The log records about connections with HTTP clients. (Requests and answers are recorded where they
+//! are handled.)
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ pub(super) fn refused(why: &Refused, limits: &ConfiguredLimits) {
                 format_args!("rejected {peer}: {reason}"),
             );
         }
-        // Anybody who connects without TLS causes it: that is no error of the server.
+        // Any connection without TLS causes it: that is not an error of the server.
         Refused::Handshake(peer, reason) => {
             let reason = Escaped(reason.as_bytes());
             log::info!(

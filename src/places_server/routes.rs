@@ -1,7 +1,5 @@
-//! What the Places server answers to a request, in the form of Google's two APIs.
-//!
-//! It looks at what our own client sends and at what a careful person would try with curl, and at nothing
-//! more.
+//! The Places server's answers to requests, in the form of Google's two APIs. It handles the requests
+//! that our own client sends and those that a careful person would try with curl, and no others.
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -74,7 +72,7 @@ fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&ApiKey>)
     }
 }
 
-/// A query within the bounds that Google sets, too.
+/// A query within the same bounds that Google sets.
 fn circle(latitude: f64, longitude: f64, radius: f64) -> Option<Area> {
     let fits =
         latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (0.0..=MAX_RADIUS).contains(&radius);
@@ -90,7 +88,7 @@ fn refused(code: u16, status: &str, message: &str) -> Reply {
     (code, body.into_bytes())
 }
 
-/// The New API's question.
+/// The body of a request to the New API.
 #[derive(Deserialize)]
 struct SearchBody {
     #[serde(rename = "maxResultCount")]
@@ -116,7 +114,7 @@ struct Center {
     longitude: f64,
 }
 
-/// The path of Google's Nearby Search, after which ours is named.
+/// The path of Google's Nearby Search; ours has the same path.
 const NEARBY_SEARCH: &str = Api::NearbySearch.path();
 const NEW: &str = Api::New(Shape::Service).path();
 /// Metres.

@@ -1,5 +1,5 @@
-//! The attempts to reach a neighbour. One round goes over its addresses: each is tried once, until a connection to one of them brings a
-//! RESUME. Pure: no socket, no clock, no look-up.
+//! The attempts to reach a neighbour. One round goes over its addresses: each is tried once, until a connection to one
+//! of them brings a RESUME. Pure: no socket, no clock, no look-up.
 //!
 //! ```text
 //!   begin ---> the loop dials the name --connected--> RESUME --------------> worked
@@ -7,10 +7,9 @@
 //!                 |        +-- failed: the loop's next   +-- none: our next address, by itself
 //!                 +-- none is left: end(), and the herd's core pauses
 //! ```
-//!
-//! The loop goes from address to address as long as connections fail. It can't know that a neighbour
-//! does not answer: from then on the round chooses, from what is left of the same list. An address that
-//! leads nowhere so costs one attempt in a round, and not all of them.
+//! The loop goes from address to address as long as connections fail. It can't know that a neighbour does not answer:
+//! from then on the round chooses from the rest of the same list. So an address that leads nowhere costs one attempt
+//! in a round, and not all of them.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -24,16 +23,16 @@ use crate::limits::{LINK_ATTEMPT, LINK_ATTEMPT_MAX, MAX_LINK_ADDRESSES};
 pub(super) struct Attempts {
     /// Not tried yet in this round, in the order in which they are.
     left: VecDeque<SocketAddr>,
-    /// What is tried at present, and why those before it in this round were of no use.
+    /// The address that is being tried, and why those before it in this round failed.
     current: Option<SocketAddr>,
     failures: Vec<String>,
-    /// Whether the order in which the loop tries the addresses is no longer that of the round.
+    /// Whether the loop's order of the addresses is no longer that of the round.
     has_own_order: bool,
-    /// The address that the last usable link was made to, or that the neighbour connected from since.
+    /// The address of the last usable link, or the one from which the neighbour has connected since.
     worked: Option<SocketAddr>,
     /// The address that was connected to last and brought no RESUME.
     unanswered: Option<SocketAddr>,
-    /// How long one of several addresses has time.
+    /// The time limit of one of several addresses.
     limit: Duration,
 }
 
@@ -60,7 +59,7 @@ impl Attempts {
         self.has_own_order = false;
     }
 
-    /// With which of the name's addresses the loop begins.
+    /// The name's address with which the loop begins.
     pub(super) fn start(&self) -> Start {
         match (self.worked, self.unanswered) {
             (Some(worked), _) => Start::At(worked),
@@ -69,45 +68,45 @@ impl Attempts {
         }
     }
 
-    /// The look-up has brought these, in the order in which the loop tries them.
+    /// The look-up has returned these, in the order in which the loop tries them.
     pub(super) fn resolved(&mut self, addresses: &[SocketAddr]) {
         self.left = addresses.iter().copied().take(MAX_LINK_ADDRESSES).collect();
     }
 
-    /// An address is tried.
+    /// An address is being tried.
     pub(super) fn trying(&mut self, address: SocketAddr) {
         self.left.retain(|left| *left != address);
         self.current = Some(address);
     }
 
-    /// Whether the look-up has not brought any yet.
+    /// Whether the look-up has not returned any address yet.
     pub(super) fn awaits_addresses(&self) -> bool {
         !self.has_own_order && self.current.is_none() && self.failures.is_empty()
     }
 
-    /// Whether an address is tried.
+    /// Whether an address is being tried.
     pub(super) fn is_trying(&self) -> bool {
         self.current.is_some()
     }
 
-    /// A connection to the neighbour is made, to this address if no other was said to be tried.
+    /// A connection to the neighbour was made: to the address that is being tried or, if none is known, to this one.
     pub(super) fn connected(&mut self, address: SocketAddr) {
         self.current.get_or_insert(address);
     }
 
-    /// How long one of several addresses has time, until the link is of use.
+    /// The time limit of one of several addresses until the link is usable.
     pub(super) fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// How long the address that is tried has time: with others behind it, or tried before it, a short
-    /// time, else all the time that there is.
+    /// The time limit of the address that is being tried: a short time if other addresses are left or have failed;
+    /// else all the time that there is.
     pub(super) fn time(&self, timeout: Duration) -> Duration {
         let is_one_of_several = !self.left.is_empty() || !self.failures.is_empty();
         if is_one_of_several { self.limit.min(timeout) } else { timeout }
     }
 
-    /// The address that is tried is of no use, for this reason.
+    /// The address that is being tried failed, for this reason.
     pub(super) fn failed(&mut self, reason: &str) {
         self.failures.push(match self.current.take() {
             Some(address) => format!("{address}: {reason}"),
@@ -115,14 +114,14 @@ impl Attempts {
         });
     }
 
-    /// The connection that was made is of no use, for this reason. The loop does not go on from it.
+    /// The connection that was made is unusable, for this reason. The loop does not continue after it by itself.
     pub(super) fn unanswered(&mut self, reason: &str) {
         self.unanswered = self.current.or(self.unanswered);
         self.has_own_order = true;
         self.failed(reason);
     }
 
-    /// Whether the round chooses the address behind one that failed, and not the loop.
+    /// Whether the round, and not the loop, chooses the address after one that failed.
     pub(super) fn chooses(&self) -> bool {
         self.has_own_order && !self.left.is_empty()
     }
@@ -135,8 +134,8 @@ impl Attempts {
         Some(address)
     }
 
-    /// The neighbour has connected from there: if that is one of its addresses, it is the next to be tried,
-    /// and what else was found out about how it can be reached may hold no longer.
+    /// The neighbour has connected from this address. If it is one of the name's addresses, it is tried next, and
+    /// earlier results about the others may no longer hold.
     pub(super) fn heard_from(&mut self, ip: IpAddr, addresses: &[SocketAddr]) {
         let is_there = |address: &&SocketAddr| address.ip().to_canonical() == ip;
         let Some(address) = addresses.iter().find(is_there).copied() else {
@@ -154,7 +153,7 @@ impl Attempts {
         }
     }
 
-    /// The address that was tried last has become a link that is of use.
+    /// The address that was tried last has become a usable link.
     pub(super) fn worked(&mut self) {
         self.worked = self.current.or(self.worked);
         self.unanswered = None;
@@ -163,8 +162,8 @@ impl Attempts {
         self.limit = LINK_ATTEMPT;
     }
 
-    /// Ends a round in which no address was of use: the reasons, all in one text, or `otherwise` where
-    /// none was tried. Perhaps they were too slow only, so the next round gives each more time.
+    /// Ends a round in which no address worked. Returns the reasons, all in one text, or `otherwise` if none was
+    /// tried. Perhaps they were only too slow, so the next round gives each more time.
     pub(super) fn end(&mut self, otherwise: &str) -> String {
         self.limit = (self.limit * 2).min(LINK_ATTEMPT_MAX);
         self.current = None;
@@ -194,7 +193,7 @@ mod tests {
         text.split_whitespace().map(|one| one.parse().expect("an address")).collect()
     }
 
-    /// What the loop does with a name: an address after the other, none of which can be connected to.
+    /// What the loop does with a name: one address after the other, none of which accepts a connection.
     fn failing_round(attempts: &mut Attempts, found: &[SocketAddr]) -> Vec<u64> {
         let mut limits = Vec::new();
         attempts.begin(None);

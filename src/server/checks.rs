@@ -1,5 +1,5 @@
-//! Checks of neighbours that are connected: do their settings differ from ours, and do two servers have
-//! one name? Each is a warning, once, then at growing intervals, and once more when it is over.
+//! Checks of connected neighbours: do their settings differ from ours, and do two servers have the same
+//! name? Each problem is a warning, once, then at growing intervals; its end is recorded, too.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ impl Checks {
 }
 
 impl Server {
-    /// Looks what is wrong with a neighbour that has just said something from `peer`: a HELLO, its
-    /// settings, or a MARK, as it does each heartbeat.
+    /// Checks a neighbour that has just sent something from `peer`: a HELLO, its settings, or a MARK,
+    /// as it does each heartbeat.
     pub(super) fn check_neighbour(&mut self, neighbour: NeighbourId, peer: SocketAddr, now: Now) {
         let ours = self.herd.settings().common();
         let known = &mut self.neighbours[usize::from(neighbour.0)];
@@ -76,7 +76,7 @@ impl Server {
         }
     }
 
-    /// Warns if a HELLO that has just come from `peer` bears this server's own name.
+    /// Warns if a HELLO that has just come from `peer` has this server's own name.
     pub(super) fn check_own_name(&mut self, peer: SocketAddr, now: Now) {
         if self.herd.namesake_at() == Some(now.elapsed)
             && let Some(lasting) = self.own_name.occurs(now.elapsed)
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// Checks whether no HELLO comes by this server's name any more.
+    /// Checks whether HELLOs with this server's own name have stopped.
     pub(super) fn check_own_name_is_free(&mut self, now: Now) {
         if self.herd.namesake_at().is_some_and(|at| at + NAMESAKES_RESET_AFTER <= now.elapsed)
             && let Some(time) = self.own_name.is_over(now.elapsed)

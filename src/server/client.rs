@@ -19,7 +19,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Bytes that it holds.
+    /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
         self.waits_with.as_ref().map_or(0, |line| line.len())
     }
@@ -96,7 +96,8 @@ impl Server {
         }
     }
 
-    /// Appends the answer that a client waits for, once it is there: its first line and the rest.
+    /// Appends the answer that a client waits for, once it is complete: the first line and the
+    /// rest.
     pub(super) fn fill_client(&mut self, client: &mut Client, io: &mut Io<'_>) -> Next {
         let Some(first_line) = client.waits_with.take() else {
             return Next::Read; // It waits for nothing.
@@ -106,7 +107,7 @@ impl Server {
             return Next::Wait;
         };
         let before = io.out.len();
-        // Exactly: a great answer should not take twice its size.
+        // Reserve exactly: a large answer should not take twice its size.
         io.out.reserve_exact(first_line.len() + body.len());
         io.out.extend_from_slice(&first_line);
         io.out.extend_from_slice(&body);
@@ -122,7 +123,8 @@ impl Server {
     }
 }
 
-/// Answers a line that is no command. What asks for HTTP is not read any further.
+/// Answers a line that is not a command. After an HTTP request line, nothing more is read from the
+/// connection.
 fn refuse(peer: SocketAddr, line: &[u8], reason: RequestError, out: &mut Vec<u8>) -> Next {
     records::refused(Kind::ClientLineRefused, peer, reason);
     write_refusal(line, out);

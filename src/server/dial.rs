@@ -1,8 +1,7 @@
-//! Dialling: from a neighbour that the herd's core wants to be connected to, to a link that is of use.
-//!
-//! The loop looks names up and connects; a [`Attempts`] knows which addresses were tried. A dial is over
-//! when the neighbour has said RESUME, or when each of its addresses was tried: only then does the
-//! herd's core learn that it failed, and pauses.
+//! Dialling: from the request of the herd's core to connect a neighbour, to a usable link. The loop looks up
+//! names and connects; [`Attempts`] knows which addresses were tried. A dial is over when the neighbour has sent
+//! RESUME, or when each of its addresses was tried. Only then does the herd's core learn that the dial failed,
+//! and pauses.
 //!
 //! [`Attempts`]: super::attempts::Attempts
 
@@ -22,8 +21,8 @@ pub const PLACES_TICKETS: u64 = 1 << 63;
 /// The first ticket of look-ups of neighbours' names without a dial.
 const LOOK_UP_TICKETS: u64 = 1 << 62;
 
-/// Makes tickets. Each dial and look-up of a neighbour has its own, so that news of one that was replaced is not
-/// taken for news of the next.
+/// Makes tickets. Each dial and look-up of a neighbour has its own, so that an event of one that was replaced is
+/// not taken for an event of the next.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     last: u64,
@@ -73,7 +72,7 @@ impl Server {
             }
             Target::Name(name) => {
                 known.attempts.begin(None);
-                known.attempt_until = None; // Until the look-up brings an address.
+                known.attempt_until = None; // Until the look-up returns an address.
                 log::debug!(
                     target: target::LINK, event = "dial", neighbour = &known.log_name;
                     "Dialling {} at {name}.", known.log_name
@@ -87,7 +86,8 @@ impl Server {
         let (start, limit) = (known.attempts.start(), known.attempts.limit());
         self.dial(neighbour, to.clone(), start, limit);
         if let Target::Name(name) = to {
-            // The dial may go on without the answer, which counts whenever it comes. (It is one look-up.)
+            // The dial may continue without the answer, which counts whenever it comes. (It is the same
+            // look-up.)
             self.look_up(neighbour, name);
         }
     }
@@ -125,18 +125,18 @@ impl Server {
         }));
     }
 
-    /// How long the address that is tried has time.
+    /// The time limit of the address that is being tried.
     fn time_of(&self, neighbour: NeighbourId) -> Duration {
         self.neighbours[usize::from(neighbour.0)].attempts.time(self.dial_timeout())
     }
 
-    /// What one address may take if it is the only one, and a look-up: as long as the herd's core waits,
-    /// which starts to count at the same moments.
+    /// The time limit of a single address, and of a look-up: as long as the herd's core waits. It starts to
+    /// count at the same moments.
     fn dial_timeout(&self) -> Duration {
         3 * self.heartbeat
     }
 
-    /// Forgets a dial, and what is being tried.
+    /// Forgets a dial and its present attempt.
     pub(super) fn cancel_dial(&mut self, neighbour: NeighbourId) {
         let known = self.neighbour(neighbour);
         known.attempt_until = None;
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// News of a dial.
+    /// Progress of a dial.
     pub(super) fn neighbour_dial(
         &mut self,
         neighbour: NeighbourId,
@@ -158,13 +158,13 @@ impl Server {
             return;
         };
         if known.dial != Some(ticket) {
-            return; // It was cancelled, or replaced, before this news came.
+            return; // It was cancelled or replaced before this event came.
         }
         match event {
             DialEvent::Resolved(addresses) => {
                 if matches!(known.target, Target::Name(_)) && known.attempts.awaits_addresses() {
                     known.attempts.resolved(addresses);
-                    known.addresses = addresses.to_vec(); // It may connect from them.
+                    known.addresses = addresses.to_vec(); // It may connect from these.
                 }
             }
             DialEvent::Connecting(address) => {
@@ -190,7 +190,7 @@ impl Server {
         }
     }
 
-    /// An address is of no use. The herd's core waits for the next one from now on.
+    /// An address failed. From now on the herd's core waits for the next one.
     fn note_failed_attempt(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = self.neighbour(neighbour);
         log::debug!(
@@ -202,8 +202,8 @@ impl Server {
         self.herd.link_tries_again(neighbour, now);
     }
 
-    /// A connection to a neighbour ended before it was of use, or had its time: on to the next address. What
-    /// the neighbour answered says more than that the connection was closed then.
+    /// A connection to a neighbour ended before it was usable, or timed out: tries the next address. The
+    /// neighbour's answer, if any, is a better reason than the close that followed it.
     pub(super) fn link_attempt_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = self.neighbour(neighbour);
         known.link = None;
@@ -224,7 +224,7 @@ impl Server {
     fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let is_stopping = self.is_stopping;
         let known = self.neighbour(neighbour);
-        // Another loop stops before this one, which is no news.
+        // Another loop stops before this one, which is expected.
         if !(is_stopping && matches!(known.target, Target::Loop(_))) {
             let name = &known.log_name;
             match known.unreachable.occurs(now.elapsed) {
@@ -249,7 +249,7 @@ impl Server {
         self.herd.link_closed(neighbour, now, &mut HerdLog(&self.log_name, &self.neighbours));
     }
 
-    /// Judges the addresses that have had their time.
+    /// Judges the addresses whose time limit has passed.
     pub(super) fn judge_attempts(&mut self, due: &mut Due<'_>) {
         let now = due.now;
         for index in 0..self.neighbours.len() {
@@ -257,7 +257,7 @@ impl Server {
             let neighbour = NeighbourId(index as u16);
             match (known.attempt_until.filter(|at| *at <= now.elapsed), known.link) {
                 (None, _) => {}
-                // Its RESUME may be on the way.
+                // Its RESUME may have arrived and not been read yet.
                 (Some(_), Some(link)) if due.is_behind(link) => {}
                 (Some(_), Some(link)) => {
                     self.close(link);
@@ -274,7 +274,7 @@ impl Server {
         }
     }
 
-    /// News of a look-up without a dial.
+    /// The result of a look-up without a dial.
     pub(super) fn neighbour_look_up(
         &mut self,
         neighbour: NeighbourId,
@@ -290,7 +290,7 @@ impl Server {
         }
         match event {
             DialEvent::Resolved(addresses) => known.addresses = addresses.to_vec(),
-            // What is known stays known: a resolver that fails must not cut off a neighbour that has not moved.
+            // Known addresses are kept: a failing resolver must not cut off a neighbour that has not moved.
             DialEvent::Failed(_) => {}
             _ => return,
         }
@@ -298,8 +298,8 @@ impl Server {
         known.resolved_at = Some(now.elapsed);
     }
 
-    /// Looks a neighbour's name up though it is not dialled: it has said HELLO from an address that is not
-    /// known, so it may have moved.
+    /// Looks up a neighbour's name although it is not dialled: it has sent HELLO from an unknown address, so it
+    /// may have moved.
     pub(super) fn look_up_again(&mut self, neighbour: NeighbourId, now: Now) {
         let known = &self.neighbours[usize::from(neighbour.0)];
         let Target::Name(name) = &known.target else {
@@ -310,7 +310,7 @@ impl Server {
         }
     }
 
-    /// Asks what a neighbour's name stands for, unless that is asked already.
+    /// Requests a look-up of a neighbour's name, unless one is under way.
     fn look_up(&mut self, neighbour: NeighbourId, name: String) {
         if self.neighbour(neighbour).look_up.is_none() {
             let ticket = self.tickets.next(LOOK_UP_TICKETS, neighbour);
@@ -319,7 +319,7 @@ impl Server {
         }
     }
 
-    /// A neighbour has said HELLO from there.
+    /// A neighbour has sent HELLO from this address.
     pub(super) fn heard_from(&mut self, neighbour: NeighbourId, ip: IpAddr) {
         let known = self.neighbour(neighbour);
         known.attempts.heard_from(ip, &known.addresses);

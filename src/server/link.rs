@@ -1,4 +1,4 @@
-//! Links: the connections by which this server sends its neighbours what changed (section 4).
+//! Links: the connections on which this server sends updates to its neighbours (section 4).
 
 use super::records::{self, HerdLog};
 use super::{Server, Session};
@@ -9,7 +9,7 @@ use crate::limits::PEER_LINE_BYTES;
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, Traffic, field, target};
 
-/// Of connections with neighbours: what all have for one of them leaves with one write.
+/// The policy of connections with neighbours: all output for one of them leaves with one write.
 pub(super) const FOR_NEIGHBOURS: Policy = Policy {
     flush: FlushAt::TurnEnd,
     drains_on_stop: false,
@@ -18,7 +18,8 @@ pub(super) const FOR_NEIGHBOURS: Policy = Policy {
 };
 
 impl Server {
-    /// A dialled connection is made: appends the HELLO. One that was cancelled by then is refused.
+    /// A dialled connection was made: appends the HELLO. If the dial was cancelled in the meantime, refuses
+    /// it.
     pub(super) fn link_opened(
         &mut self,
         neighbour: NeighbourId,
@@ -43,7 +44,7 @@ impl Server {
             "Connected to {name}."
         );
         Traffic::Link.sent(name, &io.out[before..]);
-        // Its lines are ACKs, which nothing answers: not to read them would break the link.
+        // Its lines are ACKs, which need no answer; if they were not read, the link would break.
         let policy = Policy {
             reads_when_full: true,
             input_timeout: self.limits.line_timeout,
@@ -62,7 +63,7 @@ impl Server {
             Line::Whole(line) => line,
             Line::Unfinished(_) => return Next::Finish,
             Line::TooLong(beginning) => {
-                // What follows from it is a warning: no neighbour answers that.
+                // The consequence is a warning: no neighbour sends such an answer.
                 let name = self.log_name_of(neighbour);
                 log::info!(
                     target: target::LINK, event = "line_too_long", neighbour = name;
@@ -90,8 +91,8 @@ impl Server {
         }
     }
 
-    /// Appends what a neighbour has not been sent yet, as far as there is room. Kept out of the match on the
-    /// session, where its loop over the feed would have to share the registers with all other kinds.
+    /// Appends what a neighbour has not been sent yet, as far as there is room. It is not inlined into the
+    /// match on the session, where its loop over the feed would share the registers with all other kinds.
     #[inline(never)]
     pub(super) fn fill_link(&mut self, neighbour: NeighbourId, io: &mut Io<'_>) -> Next {
         let known = &mut self.neighbours[usize::from(neighbour.0)];
@@ -106,7 +107,7 @@ impl Server {
         if has_more { Next::Again } else { Next::Read }
     }
 
-    /// From now on the links that are down count as down.
+    /// From now on, links that are down count as down.
     pub(super) fn note_links_down(&mut self, now: Now) {
         for (index, neighbour) in self.neighbours.iter_mut().enumerate() {
             if !self.herd.link_is_up(NeighbourId(index as u16)) {
@@ -115,7 +116,7 @@ impl Server {
         }
     }
 
-    /// A neighbour has said RESUME: its address is the first to be tried from now on.
+    /// A neighbour has sent RESUME: from now on its address is tried first.
     fn link_came_up(&mut self, neighbour: NeighbourId, now: Now) {
         self.links_checked = None;
         let known = self.neighbour(neighbour);
@@ -131,8 +132,8 @@ impl Server {
         }
     }
 
-    /// What a neighbour answered ends our link to it. One that is being made is tried elsewhere first, and
-    /// the reason reported if that fails, too.
+    /// A neighbour's answer ends our link to it. If the link is still being made, other addresses are tried
+    /// first, and the reason is reported if they fail, too.
     fn link_refused(&mut self, neighbour: NeighbourId, answer: Refusal, was_up: bool, now: Now) {
         let known = self.neighbour(neighbour);
         let name = &known.log_name;
@@ -159,7 +160,7 @@ impl Server {
         }
     }
 
-    /// The herd's core has given a link up, or the dial for it.
+    /// The herd's core has given up a link or its dial.
     pub(super) fn close_link(&mut self, neighbour: NeighbourId) {
         self.cancel_dial(neighbour);
         if let Some(link) = self.neighbour(neighbour).link.take() {
@@ -174,7 +175,7 @@ impl Server {
         now: Now,
     ) {
         let known = self.neighbour(neighbour);
-        // The herd's core does not know one that was cancelled any more.
+        // The herd's core no longer knows a link that was cancelled.
         if known.link != Some(closed.id) {
             return;
         }
@@ -194,13 +195,13 @@ impl Server {
 
 /// Why an answer ends the link on which it came.
 enum Refusal {
-    /// This server answered, and another was dialled.
+    /// This server answered where another was dialled.
     WrongName(String),
-    /// No acceptor answers this.
+    /// A line that no acceptor sends.
     Unknown(String),
 }
 
-/// Looks whether an answer ends its link. All else goes into the log.
+/// Whether an answer ends its link. Any other answer is only logged.
 struct AnswerLog<'a> {
     log: HerdLog<'a>,
     refusal: Option<Refusal>,
@@ -221,5 +222,5 @@ impl Observer for AnswerLog<'_> {
     }
 }
 
-/// How much of an answer a record quotes.
+/// The maximal length of an answer that a record quotes.
 const QUOTED: usize = 256;

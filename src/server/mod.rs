@@ -1,9 +1,7 @@
-//! A server of the herd as an [`Application`]: its sessions are clients, peers, links, and connections
-//! with a Places service.
-//!
-//! Never here: a socket, a poll, a thread, a file. The event loop calls [`Server`] with what came on a
-//! connection, the answer goes into that connection's output, and what must happen to others is a
-//! [`Command`] that the loop fetches.
+//! A server of the herd as an [`Application`]: its sessions are clients, peers, links, and connections with a Places
+//! service. Never here: a socket, a poll, a thread, a file. The event loop calls [`Server`] with the input of a
+//! connection, the answer goes into that connection's output, and an action on another connection is a [`Command`]
+//! that the loop fetches.
 //!
 //! ```text
 //!   listener CLIENTS ---> Session::Client ---+
@@ -67,16 +65,16 @@ pub struct ServerSetup<'a> {
     pub number: LoopId,
     /// This run's identity: random, not 0. Each loop has its own.
     pub epoch: Epoch,
-    /// Where the server's random numbers begin: random, and known to nobody.
+    /// The seed of the server's random numbers: random and secret.
     pub seed: u128,
-    /// The TLS configuration for the Places service, where one is asked.
+    /// The TLS configuration for the Places service, if the server queries one.
     pub tls: Option<TlsId>,
     /// Where its records go at the end of each turn.
     pub log: Option<Log>,
     pub now: Now,
 }
 
-/// What other threads send to a server.
+/// Messages from other threads to a server.
 #[derive(Debug)]
 pub enum Message {
     /// Another loop of this server has ended: gracefully, or for this reason.
@@ -85,12 +83,12 @@ pub enum Message {
     Places(places::PlacesMessage),
 }
 
-/// What a server asks of its loop.
+/// What a server can ask its loop to do.
 pub type ServerCommand = Command<Message>;
 
 /// One server of the herd, or one of its loops, without its sockets.
 pub struct Server {
-    /// What the log calls it: its name in the herd, and for a further loop its number, too.
+    /// What the log calls it: its name in the herd and, after the first loop, its number.
     log_name: String,
     herd: Herd,
     dialect: Dialect,
@@ -98,20 +96,20 @@ pub struct Server {
     heartbeat: Duration,
     places: Places,
     neighbours: Vec<Neighbour>,
-    /// Where its neighbours connect: it dials them from there.
+    /// Where its neighbours connect; it also dials them from this address.
     peers_address: SocketAddr,
     unidentified: Unidentified,
-    /// Another server says HELLO by our name.
+    /// The problem that another server sends HELLO with our name.
     own_name: LastingProblem,
     tickets: Tickets,
     commands: VecDeque<ServerCommand>,
-    /// The feed's end when the links began to be looked at. None if another link may lag.
+    /// The feed's end when the check of the links began. None if all links must be checked again.
     links_checked: Option<Seq>,
-    /// The link that is looked at next; those before were asked for if they lag behind that end.
+    /// The link that is checked next; for those before it, `fill` was requested if they lag behind that end.
     next_link: usize,
     /// Other loops of this server that have not ended, as far as this one waits for them.
     other_loops: usize,
-    /// Why another loop could not go on.
+    /// Why another loop failed.
     failure: Option<String>,
     is_stopping: bool,
     /// When suppressed warnings are to be counted in the log.
@@ -122,7 +120,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server in a fresh run, which knows nothing yet.
+    /// A server that has just started and knows nothing yet.
     pub fn new(setup: ServerSetup<'_>) -> Server {
         let ServerSetup { config, index, number, epoch, seed, tls, log, now } = setup;
         let own = &config.servers[index];
@@ -175,7 +173,7 @@ impl Server {
         &self.herd
     }
 
-    /// Why the server could not go on, if one of its other loops failed.
+    /// Why the server failed, if one of its other loops did.
     pub fn take_failure(&mut self) -> Option<String> {
         self.failure.take()
     }
@@ -193,8 +191,9 @@ impl Server {
         self.commands.push_back(Command::Close(connection));
     }
 
-    /// What the loop must do next: what the herd asks for, then what the sessions do, then what the queries for places
-    /// do. Last come the links, so that one is filled once with all that the lines before brought.
+    /// What the loop must do next: first the requests of the herd, then those of the sessions, then those of the
+    /// queries for places. The links come last, so that each is filled once with everything that the lines have
+    /// brought.
     fn next_command(&mut self) -> Option<ServerCommand> {
         while let Some(output) = self.herd.poll_output() {
             match output {
@@ -207,9 +206,9 @@ impl Server {
         command.or_else(|| self.next_fill())
     }
 
-    /// Asks for a link that has something to send and was not asked for yet. Between two changes of the feed a look
-    /// at each link is enough. The loop may have had no time for the rest of them: what changed since concerns
-    /// those before, too, so it begins with the first one again.
+    /// Returns a `Fill` for a link that has something to send and was not requested yet. Between two changes of the
+    /// feed, one check of each link is enough. The loop may have run out of time before all were checked: a later
+    /// change concerns the links already checked, too, so the check then begins with the first one again.
     fn next_fill(&mut self) -> Option<ServerCommand> {
         let end = self.herd.table().end();
         if self.links_checked != Some(end) {
@@ -242,12 +241,12 @@ impl Server {
         .fold(attempts, earlier)
     }
 
-    /// Does what is due by `due.now`, which may lie a little before the time at which the last line was
-    /// handled: deadlines are judged once all that came before them has been.
+    /// Does what is due by `due.now`, which may lie a little before the time at which the last line was handled: a
+    /// deadline is judged only after all input that came before it was handled.
     fn do_what_is_due(&mut self, due: &mut Due<'_>) {
         let now = due.now;
         if self.now < now.elapsed {
-            self.now = now.elapsed; // What is asked for next has its time from now on.
+            self.now = now.elapsed; // Time limits of the next requests count from now.
         }
         self.judge_attempts(due);
         self.judge_unidentified(due);
@@ -262,8 +261,8 @@ impl Server {
         }
     }
 
-    /// The turn's records go to the log's writer. Where warnings were suppressed and no other warning
-    /// of their kind reports their number, a deadline does.
+    /// The turn's records go to the log's writer. If warnings were suppressed and no further warning of their kind
+    /// reports their number, a deadline does.
     fn submit_records(&mut self) {
         if self.suppressed_at.is_none()
             && let Some(time) = rate_limit::until_rest()

@@ -1,5 +1,5 @@
-//! A neighbour, besides what the herd's core knows of it: how it is dialled, by which connections it is
-//! linked, and what may be wrong with it.
+//! A neighbour, apart from its state in the herd's core: how it is dialled, its connections, and the
+//! problems that are reported about it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,18 +21,18 @@ pub(super) struct Neighbour {
     pub(super) log_name: String,
     /// How it is dialled.
     pub(super) target: Target,
-    /// Its addresses, as far as they are known: it may connect from these.
+    /// Its known addresses: it may connect from these.
     pub(super) addresses: Vec<SocketAddr>,
     /// Our connection to it, also before its RESUME.
     pub(super) link: Option<ConnectionId>,
-    /// Whether the loop was asked to fill the link, and has not filled it to the feed's end yet.
+    /// Whether the loop was asked to fill the link and has not yet filled it to the feed's end.
     pub(super) is_fill_asked: bool,
     /// Its connection to us.
     pub(super) peer: Option<ConnectionId>,
     pub(super) attempts: Attempts,
     /// The dial that is under way.
     pub(super) dial: Option<Ticket>,
-    /// Until when the address that is tried has time to become a link.
+    /// The deadline for the address that is being tried to become a usable link.
     pub(super) attempt_until: Option<Duration>,
     /// The look-up of its name that is under way, whether or not a dial waits for its answer.
     pub(super) look_up: Option<Ticket>,
@@ -40,9 +40,9 @@ pub(super) struct Neighbour {
     pub(super) resolved_at: Option<Duration>,
     /// Why its answer ended the present connection to it, if it did.
     pub(super) refusal: Option<String>,
-    /// That it can't be reached.
+    /// The problem that it can't be reached.
     pub(super) unreachable: LastingProblem,
-    /// That another server answers where it should.
+    /// The problem that another server answers at its address.
     pub(super) misnamed: LastingProblem,
     pub(super) checks: Checks,
 }
@@ -70,14 +70,14 @@ impl Neighbour {
         }
     }
 
-    /// Whether it may connect from there.
+    /// Whether it may connect from this address.
     pub(super) fn has_address(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.ip().to_canonical() == ip)
     }
 }
 
-/// The neighbours of one loop of a server: of the first one those of the configuration and all other
-/// loops, of another one the first.
+/// The neighbours of one loop of a server. The first loop has those of the configuration and all
+/// other loops; any other loop has the first.
 pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour> {
     let own = &config.servers[index];
     let other_loop =
@@ -94,7 +94,7 @@ pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour
     servers.chain((1..config.loops).map(|other| other_loop(LoopId(other as u16)))).collect()
 }
 
-/// What the log calls a loop: by the server's name, and those after the first by their number, too.
+/// What the log calls a loop: the server's name and, after the first loop, its number.
 pub(super) fn loop_name(server: &str, number: LoopId) -> String {
     match number {
         FIRST_LOOP => server.to_owned(),

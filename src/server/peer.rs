@@ -1,7 +1,6 @@
-//! Connections by which neighbours send this server what changed (section 4): those on the neighbours'
-//! port are unidentified until they say HELLO; those of other loops need no name.
-//!
-//! Bounded: how many may be unidentified at once, and how long each.
+//! Connections on which neighbours send updates to this server (section 4). A peer on the neighbours' port is
+//! unidentified until it sends HELLO; other loops of this server need no name. The number of unidentified peers is
+//! bounded, and so is the time that each may stay so.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -21,7 +20,7 @@ use crate::logging::rate_limit::Kind;
 use crate::logging::{Traffic, target};
 use crate::protocol::write_refusal;
 
-/// Peers that have not said HELLO, the longest waiting first.
+/// Peers that have not sent HELLO; the one that has waited longest is first.
 #[derive(Debug, Default)]
 pub(super) struct Unidentified {
     waiting: VecDeque<Waiting>,
@@ -50,8 +49,8 @@ impl Unidentified {
 }
 
 impl Server {
-    /// A connection on the neighbours' port. Of too many that have not said HELLO, it closes the one that had the longest
-    /// time to.
+    /// Accepts a connection on the neighbours' port. If too many peers have not sent HELLO, closes the one that has
+    /// waited longest.
     pub(super) fn peer_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
         let Io { id, peer, now, .. } = *io;
         log::info!(
@@ -71,7 +70,7 @@ impl Server {
         (Session::Peer(Peer::Unidentified), self.peer_policy())
     }
 
-    /// The other end of a link from another loop of this server, which needs no HELLO in time.
+    /// The other end of a link from another loop of this server. It has no deadline for HELLO.
     pub(super) fn loop_opened(&mut self, from: LoopId) -> Option<(Session, Policy)> {
         let is_it = |target: &Target| *target == Target::Loop(from);
         let index = self.neighbours.iter().position(|neighbour| is_it(&neighbour.target))?;
@@ -98,7 +97,7 @@ impl Server {
         };
         let is_identified = matches!(peer, Peer::Identified { .. });
         if *peer == Peer::Unidentified && !self.unidentified.contains(io.id) {
-            return Next::Finish; // Its time was over; it is closed after the lines of this turn.
+            return Next::Finish; // It timed out; it is closed after the lines of this turn.
         }
         self.record_peer_line(peer, io.peer, line);
         let verdict = self.herd_peer_line(peer, line, io);
@@ -106,7 +105,7 @@ impl Server {
             self.unidentified.remove(io.id);
             self.replace_peer(neighbour, io.id);
             self.heard_from(neighbour, io.peer.ip().to_canonical());
-            self.links_checked = None; // A link to another run of it has to send a MARK.
+            self.links_checked = None; // A link to another run of it must send a MARK.
         }
         match peer {
             Peer::Unidentified => {
@@ -115,7 +114,7 @@ impl Server {
             }
             Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
                 records::sent_to_neighbour(self.log_name_of(*neighbour), &io.out[before..]);
-                // Answered are HELLO and MARK; of the rest only the settings say what may be wrong.
+                // HELLO and MARK are answered; of the other lines, only SETTINGS can reveal a problem.
                 if io.out.len() > before || line.starts_with(b"SETTINGS") {
                     self.check_neighbour(*neighbour, io.peer, io.now);
                 }
@@ -127,8 +126,8 @@ impl Server {
         }
     }
 
-    /// Lets the herd's core handle a line. A HELLO from an address that is not known makes us look the
-    /// neighbour's name up again: it may stand for another address by now.
+    /// Passes a line to the herd's core. After a HELLO from an unknown address, looks up the neighbour's name
+    /// again: it may now resolve to another address.
     fn herd_peer_line(&mut self, peer: &mut Peer, line: &[u8], io: &mut Io<'_>) -> Outcome {
         let neighbours = &self.neighbours;
         let address = io.peer.ip().to_canonical();
@@ -146,7 +145,8 @@ impl Server {
         verdict
     }
 
-    /// What a neighbour sends while it catches up is one record at its begin and one at its end.
+    /// The lines that a neighbour sends to let us catch up are not recorded one by one: one record says that they
+    /// begin, another that they end.
     fn record_peer_line(&self, peer: &Peer, address: SocketAddr, line: &[u8]) {
         match peer {
             Peer::Unidentified => Traffic::Link.received(address, line),
@@ -158,14 +158,14 @@ impl Server {
         }
     }
 
-    /// A neighbour has one connection here, its latest.
+    /// Of a neighbour's inbound connections only the latest counts.
     fn replace_peer(&mut self, neighbour: NeighbourId, id: ConnectionId) {
         if let Some(former) = self.neighbour(neighbour).peer.replace(id) {
             self.close(former);
         }
     }
 
-    /// The herd's core has had enough of a neighbour's connection.
+    /// The herd's core has asked to close a neighbour's connection.
     pub(super) fn close_peer(&mut self, neighbour: NeighbourId) {
         if let Some(peer) = self.neighbour(neighbour).peer.take() {
             self.close(peer);
@@ -186,7 +186,7 @@ impl Server {
         }
     }
 
-    /// Closes those that have not said HELLO in time.
+    /// Closes peers that have not sent HELLO in time.
     pub(super) fn judge_unidentified(&mut self, due: &mut Due<'_>) {
         let now = due.now.elapsed;
         let is_late = |waiting: &Waiting| waiting.until <= now;
@@ -195,7 +195,7 @@ impl Server {
         }
         let mut late = Vec::new();
         self.unidentified.waiting.retain(|waiting| {
-            // Its HELLO may be on the way.
+            // Its HELLO may have arrived and not been read yet.
             let is_over = is_late(waiting) && !due.is_behind(waiting.id);
             late.extend(is_over.then_some(*waiting));
             !is_over

@@ -1,4 +1,4 @@
-//! What the log says of connections and of the herd (section 6).
+//! The log records about connections and about the herd (section 6).
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, Field, IdBase64, Traffic, field, target};
 use crate::protocol::Common;
 
-/// Why the line before was refused: with the traffic, and once in a while where the traffic is not
-/// recorded.
+/// Records why the previous line was refused: at INFO with the traffic, and as a rate-limited warning for logs without
+/// traffic.
 pub(super) fn refused(kind: Kind, from: impl Display, reason: impl Display) {
     let fields = [field("peer", &from), field("reason", &reason)];
     rate_limit::note(kind, &fields, format_args!("Refused from {from}: {reason}."));
@@ -25,7 +25,7 @@ pub(super) fn received_from_neighbour(name: &str, line: &[u8]) {
     Traffic::of_link(line).received(name, line);
 }
 
-/// What answers a neighbour's line.
+/// The answer to a neighbour's line.
 pub(super) fn sent_to_neighbour(name: &str, answer: &[u8]) {
     Traffic::of_link(answer).sent(name, answer);
 }
@@ -49,8 +49,8 @@ impl HerdLog<'_> {
 }
 
 impl Observer for HerdLog<'_> {
-    /// Updates are most of the events, and rarely recorded one by one: they must cost a look at a bit, and
-    /// not the frame of a function that formats.
+    /// Most events are updates, and they are rarely recorded one by one. They must cost only the test of a bit, and not
+    /// the stack frame of a function that formats.
     fn record(&mut self, event: Event<'_>) {
         let is_recorded = match event {
             Event::Sending { .. } | Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
@@ -108,7 +108,7 @@ impl HerdLog<'_> {
 }
 
 impl HerdLog<'_> {
-    /// A warning that concerns one neighbour, which others must not keep from being said.
+    /// A warning about one neighbour. It is limited separately, so that warnings about others do not suppress it.
     fn warn(
         &self,
         kind: Kind,
@@ -123,7 +123,7 @@ impl HerdLog<'_> {
         }
     }
 
-    /// What happens to links and peers, which is rarer than updates.
+    /// Events of links and peers, which are rarer than updates.
     fn note_link(&self, event: Event<'_>) {
         match event {
             Event::LinkUp { neighbour, from, behind } => log::info!(
@@ -189,8 +189,8 @@ fn plural(count: usize) -> &'static str {
 }
 
 impl Server {
-    /// A limit has closed a connection, or the kernel. What is closed gracefully has its record as a client, a peer or a
-    /// link.
+    /// A connection was closed by a limit or by the kernel. A graceful close is recorded with the client, the peer or
+    /// the link.
     pub(super) fn record_closed(&self, closed: &ClosedConnection<'_>) {
         let peer = closed.peer;
         match closed.why {

@@ -1,5 +1,5 @@
-//! The kinds of connection, and which file handles what comes on each. This is the whole border to the
-//! event loop: one call of the trait is one match here.
+//! The kinds of connection, and the file that handles the input of each. This is the whole border to the event loop:
+//! one call of the trait is one match here.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::clock::Now;
 use crate::herd::{NeighbourId, Peer};
 use crate::logging::target;
 
-/// What is on the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug)]
 pub enum Session {
-    /// Came by the clients' port.
+    /// Accepted on the clients' port.
     Client(Client),
-    /// Came by the neighbours' port, or from another loop of this server.
+    /// Accepted on the neighbours' port, or from another loop of this server.
     Peer(Peer),
     /// A neighbour that we dialled.
     Link(NeighbourId),
@@ -145,8 +145,8 @@ impl Application for Server {
         log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 
-    /// Once every neighbour that is there has all that is known here, and the other loops have ended: they may still
-    /// have something for the neighbours.
+    /// True once every connected neighbour has all that is known here and the other loops have ended: until then
+    /// they may still have updates for the neighbours.
     fn may_stop(&self) -> bool {
         self.other_loops == 0 && self.herd().is_settled()
     }
@@ -169,8 +169,8 @@ impl Application for Server {
 }
 
 impl Server {
-    /// Another loop has ended. If it failed this one can't go on as if nothing had happened: some of the
-    /// clients would find nobody behind their port.
+    /// Another loop has ended. If it failed, this one must stop, too: otherwise no loop would answer some of the
+    /// clients.
     fn loop_ended(&mut self, result: Result<(), String>) {
         self.other_loops = self.other_loops.saturating_sub(1);
         if let Err(reason) = result {

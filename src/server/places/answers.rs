@@ -19,7 +19,7 @@ pub(super) struct Answers {
     by_number: HashMap<u64, Completed>,
     /// A client waits for one answer at a time.
     by_client: HashMap<ConnectionId, Share>,
-    /// Clients whose `fill` the loop has not been asked for yet.
+    /// Clients for which the loop has not been asked to call `fill` yet.
     fills: VecDeque<ConnectionId>,
     last: u64,
     held_bytes: usize,
@@ -29,7 +29,7 @@ pub(super) struct Answers {
 #[derive(Clone, Copy, Debug)]
 struct Share {
     number: u64,
-    /// Places in its answer at most.
+    /// The maximal number of places in its answer.
     bound: usize,
 }
 
@@ -37,7 +37,7 @@ struct Share {
 #[derive(Debug)]
 struct Completed {
     answer: Result<ValidAnswer<'static>, Vec<u8>>,
-    /// Clients that have not taken it.
+    /// Clients that have not taken it yet.
     waiting: usize,
     /// The answer trimmed for one bound, made when the first client of that bound takes it: all bounds at
     /// once could be twenty times as large as the answer.
@@ -104,7 +104,7 @@ impl Answers {
         self.held_bytes
     }
 
-    /// One client less waits for an answer; without any it is dropped.
+    /// One client fewer waits for an answer; it is dropped once none does.
     fn release(&mut self, number: u64) {
         let Some(completed) = self.by_number.get_mut(&number) else {
             return;
@@ -157,7 +157,7 @@ mod tests {
                 assert!(Arc::ptr_eq(&last, &body), "clients with the same bound share it");
             }
             last = Some(body);
-            // And only one bound's body exists at a time.
+            // Only one bound's body exists at a time.
             assert!(answers.held_bytes() < 3 * text.len(), "{}", answers.held_bytes());
         }
         assert_eq!((taken, answers.held_bytes()), ([1; 3_000], 0));

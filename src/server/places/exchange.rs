@@ -8,7 +8,7 @@
 //! ```
 //!
 //! An answer that equals the one before, to another question, is `Doubted` for a moment before `Idle`.
-//! (Looking up, connecting and the TLS handshake come before: then there is only a query's dial.)
+//! (Look-up, connection and TLS handshake come before; until then there is only a query's dial.)
 
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use std::time::Duration;
 use super::queries::QueryId;
 use crate::http::{HttpError, Response, ResponseProgress, ResponseReader};
 
-/// How far it has come.
+/// The state of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExchangeState {
     /// The request is on its way; nothing of the answer has come.
     Sending,
     ReadingHead,
     ReadingBody,
-    /// Its answer is complete, and may not be the one to its request: if more comes, it was not.
+    /// Its answer is complete, but may not belong to its request: if more bytes come, it does not.
     Doubted,
     /// In the pool. Any byte that comes now is unsolicited.
     Idle,
@@ -55,7 +55,7 @@ pub(super) struct Exchange {
     former: Option<Dialogue>,
 }
 
-/// As much of a request and its answer as is needed to tell them from others.
+/// The part of a request and its answer that distinguishes them from others.
 #[derive(Clone, Debug, Default)]
 struct Dialogue {
     request: u64,
@@ -100,13 +100,13 @@ impl Exchange {
         }
     }
 
-    /// It is taken from the pool for a query.
+    /// Takes it from the pool for a query.
     pub(super) fn choose(&mut self, query: QueryId) {
         self.state = ExchangeState::Chosen;
         self.query = Some(query);
     }
 
-    /// The request of the query that it was chosen for goes out.
+    /// Sends the request of the query for which it was chosen.
     pub(super) fn send(&mut self, request: &[u8], response_bytes: usize, now: Duration) {
         self.former = Some(std::mem::replace(&mut self.present, Dialogue::new(request)));
         self.is_reused = true;
@@ -115,7 +115,7 @@ impl Exchange {
         self.reader = ResponseReader::new(response_bytes);
     }
 
-    /// Adds bytes of the answer. None while it is incomplete.
+    /// Adds bytes of the answer. Returns None while it is incomplete.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<Response>, HttpError> {
         self.present.push(bytes);
         let progress = self.reader.push(bytes)?;
@@ -140,7 +140,7 @@ impl Exchange {
         self.reader = ResponseReader::new(0);
     }
 
-    /// Nothing more is expected of it. Returns the query that it carried, and its state before.
+    /// Marks it as failed. Returns the query that it carried, and its previous state.
     pub(super) fn fail(&mut self) -> (Option<QueryId>, ExchangeState) {
         (self.query.take(), std::mem::replace(&mut self.state, ExchangeState::Failed))
     }
@@ -155,7 +155,7 @@ impl Exchange {
         self.state == ExchangeState::Sending && !self.reader.has_begun()
     }
 
-    /// Whether more has come than its answer.
+    /// Whether more bytes have come than its answer.
     pub(super) fn has_surplus(&self) -> bool {
         self.reader.has_surplus()
     }

@@ -24,8 +24,8 @@ pub(super) struct Local {
     waiting: VecDeque<WaitingQuery>,
     max_waiting: usize,
     timeout: Duration,
-    /// Clients that can take their answer, with what it will be. An answer is made when it is taken, so
-    /// that many of them are neither one long step nor held at once.
+    /// Clients that can take their answer, with its content. An answer is made when it is taken, so that
+    /// many of them neither take one long step nor occupy memory at once.
     complete: HashMap<ConnectionId, LocalOutcome>,
     commands: VecDeque<ServerCommand>,
 }
@@ -64,7 +64,7 @@ impl Local {
         }
     }
 
-    /// The answer; or none, if the client must wait for its `fill`.
+    /// The answer; None if the client must wait for its `fill`.
     pub(super) fn request(&mut self, waiter: Waiter, area: Area, now: Duration) -> Option<Vec<u8>> {
         if let Unpacking::Done(gazetteer) = &self.gazetteer {
             return Some(trimmed_answer(gazetteer, &area, waiter.bound));

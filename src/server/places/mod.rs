@@ -1,4 +1,4 @@
-//! Queries for places: which client asked what, who answers, and which clients wait.
+//! Queries for places: which client asked what, which provider answers, and which clients wait.
 //!
 //! ```text
 //!                       +--> local: the embedded gazetteer, at once
@@ -38,15 +38,15 @@ use queries::Waiter;
 /// What a client wants to know.
 #[derive(Clone, Debug)]
 pub struct PlacesRequest<'a> {
-    /// Around which point.
+    /// The point around which places are wanted.
     pub location: &'a Location<'a>,
     /// Metres.
     pub radius: f64,
-    /// Places in the answer at most.
+    /// The maximal number of places in the answer.
     pub bound: usize,
 }
 
-/// What comes from other threads for the queries.
+/// Messages from other threads about the queries.
 #[derive(Debug)]
 pub enum PlacesMessage {
     /// The gazetteer is ready.
@@ -55,14 +55,14 @@ pub enum PlacesMessage {
     UnpackFailed(String),
 }
 
-/// A connection with the Places service, as the loop keeps it. What is known of it is in the pool, which
-/// judges the deadlines of all of them.
+/// A connection with the Places service, as the loop keeps it. Its state is in the pool, which judges the deadlines of
+/// all of them.
 #[derive(Debug)]
 pub struct PlacesSession {
     id: ConnectionId,
 }
 
-/// What bounds the queries of one loop.
+/// The bounds of the queries of one loop.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     in_flight: usize,
@@ -99,7 +99,7 @@ impl Places {
         Places(Provided::Service(Box::new(Pool::new(api, settings, bounds, tls))))
     }
 
-    /// The answer; or none, if the client must wait until its `fill` is called.
+    /// The answer; None if the client must wait until its `fill` is called.
     pub fn request(
         &mut self,
         client: ConnectionId,
@@ -113,7 +113,7 @@ impl Places {
         }
     }
 
-    /// The answer for a client that waits, once it is complete. None before that: the client waits on.
+    /// The answer for a client that waits; None until it is complete.
     pub fn take_answer(&mut self, client: ConnectionId) -> Option<Arc<Vec<u8>>> {
         match &mut self.0 {
             Provided::Local(local) => local.take_answer(client).map(Arc::new),
@@ -176,14 +176,15 @@ impl Places {
 
 /// Connections with a service. Without a service there are none.
 impl Places {
-    /// News of a dial for a query.
+    /// Progress of a dial for a query.
     pub fn handle_dial(&mut self, ticket: Ticket, event: DialEvent<'_>, now: Now) {
         if let Some(pool) = self.pool() {
             pool.handle_dial(ticket, event, now.elapsed);
         }
     }
 
-    /// A dial of this ticket (at least [`super::PLACES_TICKETS`]) has led to a connection: its request goes out, unless no query needs it any more.
+    /// A dial with this ticket (at least [`super::PLACES_TICKETS`]) has made a connection: its request goes out, unless
+    /// no query needs it any more.
     pub fn handle_open(
         &mut self,
         ticket: Ticket,
@@ -199,7 +200,7 @@ impl Places {
         is_used.then_some((PlacesSession { id: io.id }, policy))
     }
 
-    /// Bytes came. None mean that nothing lies on a connection that was probed.
+    /// Bytes came. No bytes mean that a probed connection has nothing to read.
     pub fn handle_bytes(
         &mut self,
         _session: &mut PlacesSession,
@@ -226,8 +227,8 @@ impl Places {
         self.pool().map_or(Next::Finish, |pool| pool.fill(io.id))
     }
 
-    /// A connection is closed. If it broke, the record of that is written here: the reason may quote the
-    /// service, which knows the key.
+    /// A connection is closed. If it broke, that is recorded here, because the reason may quote the service, which
+    /// knows the key.
     pub fn handle_closed(
         &mut self,
         closed: &ClosedConnection<'_>,
@@ -258,7 +259,7 @@ impl PlacesRequest<'_> {
         AreaText {
             latitude: self.location.latitude.decimal_degrees(),
             longitude: self.location.longitude.decimal_degrees(),
-            // Within 50 km, so it fits; neither API takes 0.
+            // Within 50 km, so it fits; neither API accepts 0.
             radius: (self.radius.round() as u32).max(1),
         }
     }

@@ -8,10 +8,9 @@
 //!                                                +-- closed under the request, or silent for
 //!                                                    long: once more on a fresh connection
 //! ```
-//!
-//! A query has one deadline for all its steps. Bounded: queries in flight, and so connections, two for
-//! each; queued queries; the bytes of an answer; an attempt at one address; the time that a connection
-//! is idle.
+//! A query has one deadline for all its steps. Bounded are the queries in flight, and so the connections (two
+//! for each); the queued queries; the bytes of an answer; the time of an attempt at one address; the time that
+//! a connection is idle.
 
 mod dial;
 mod outcome;
@@ -41,24 +40,24 @@ pub(super) struct Pool {
     api: Api,
     endpoint: Endpoint,
     key: Option<ApiKey>,
-    /// Without it no query is accepted, so none is ever sent in plain text.
+    /// Without it no query is accepted, so no query is ever sent in plain text.
     tls: Option<TlsId>,
     timeout: Duration,
     response_bytes: usize,
     queries: Queries,
     exchanges: HashMap<ConnectionId, Exchange>,
-    /// The pool, the one that has been idle longest first.
+    /// The pool; the connection that has been idle longest is first.
     idle: Vec<ConnectionId>,
-    /// Before this, connections are not kept: the service has sent unsolicited bytes.
+    /// Until this time, connections are not kept: the service has sent unsolicited bytes.
     distrusted_until: Duration,
-    /// Before this, two equal answers are no sign of that: the service was seen to answer different
-    /// questions alike.
+    /// Until this time, two equal answers are no sign of that: the service is known to give equal answers to
+    /// different questions.
     answers_alike_until: Duration,
     /// When the progress of connections is checked ([`Exchange::check_at`]).
     checks: BTreeSet<(Duration, ConnectionId)>,
-    /// How long the first byte of a recent answer has taken: the longest time, fading.
+    /// How long the first byte of recent answers has taken: the longest time, which decays.
     slowest: Duration,
-    /// The address at which the last query timed out while it was dialled. The loop does not know that it
+    /// The address that was being dialled when the last query timed out. The loop does not know that it
     /// failed, because the dial was cancelled.
     avoided: Option<SocketAddr>,
     answers: Answers,
@@ -165,9 +164,9 @@ impl Pool {
         }
     }
 
-    /// The loop has room for the request of a kept connection that was chosen for a query. Bytes that have
-    /// come on it since its last answer, noticed or not, would be taken for the answer to this request: so
-    /// the loop asks the kernel first.
+    /// The output of a kept connection that was chosen for a query has room for the request. Bytes that have
+    /// come on the connection since its last answer, noticed or not, would be taken for the answer to this
+    /// request, so the loop reads from the kernel first.
     pub(super) fn fill(&self, connection: ConnectionId) -> Next {
         match self.exchanges.get(&connection).map(|exchange| exchange.state) {
             Some(ExchangeState::Chosen) => Next::Probe,
@@ -206,7 +205,8 @@ impl Pool {
             return Next::Finish;
         };
         if exchange.is_at_rest() {
-            // The other kept connections may bring some, too, and too late to be distinguished from an answer.
+            // The other kept connections may bring such bytes, too, and too late to be distinguished from an
+            // answer.
             self.distrust(now);
             self.connection_failed(connection, "it spoke without being asked", now);
             return Next::Finish;
@@ -243,7 +243,7 @@ impl Pool {
         self.drop_idle();
     }
 
-    /// Closes all connections of the pool: what happened to one may have happened to them.
+    /// Closes all connections of the pool: they may have the same fault as the one that failed.
     fn drop_idle(&mut self) {
         self.commands.extend(self.idle.drain(..).map(Command::Finish));
     }
@@ -287,7 +287,7 @@ impl Pool {
         self.exchanges.remove(&closed.id);
     }
 
-    /// A connection is of no use any more. Its query is sent elsewhere where that may help.
+    /// A connection has failed. Its query is sent on another one if that may help.
     fn connection_failed(&mut self, connection: ConnectionId, reason: &str, now: Duration) {
         self.cancel_check(connection);
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
@@ -303,11 +303,11 @@ impl Pool {
             return;
         };
         if query.suspect == Some(connection) {
-            query.suspect = None; // It was sent elsewhere already.
+            query.suspect = None; // It was sent on another connection already.
             return;
         }
         if state == ExchangeState::Chosen {
-            return self.carry(id, now); // The service knows nothing of it yet.
+            return self.carry(id, now); // The service has not seen it yet.
         }
         // A search changes nothing at the service, so the New API's POST may be sent again, too.
         if may_retry && !std::mem::replace(&mut query.was_retried, true) {
@@ -320,7 +320,7 @@ impl Pool {
         self.fail_or_wait(id, &Failure::unknown(reason), now);
     }
 
-    /// A text without what the service may have quoted of the key.
+    /// A text without any quotation of the key by the service.
     pub(super) fn without_key(&self, text: String) -> String {
         match self.key.as_ref().is_some_and(|key| key.is_in(text.as_bytes())) {
             true => "for a reason that can't be shown, because it contains the API key".to_owned(),
@@ -328,8 +328,9 @@ impl Pool {
         }
     }
 
-    /// Whether an answer to a query that has timed out may have come, and is only not read to its end. What
-    /// came in time is read soon; a service that does not stop sending must not hold the query for longer.
+    /// Whether an answer to a query that has timed out may have arrived but is not completely read yet. Bytes
+    /// that came in time are read soon; a service that does not stop sending must not hold the query for
+    /// longer.
     fn is_being_read(&mut self, id: QueryId, due: &mut Due<'_>) -> bool {
         let now = due.now.elapsed;
         self.queries.get_mut(id).is_some_and(|query| {
@@ -346,5 +347,5 @@ impl Pool {
 }
 
 const CLOSED: &str = "the connection was closed";
-/// The slowest recent answer fades by this part with each that follows.
+/// The time of the slowest recent answer decays by this part with each answer that follows.
 const FADING: u32 = 8;

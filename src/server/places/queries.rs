@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::application::{ConnectionId, Ticket};
 use crate::server::PLACES_TICKETS;
 
-/// A query's number; a later one's is greater, and so is its deadline.
+/// A query's number; a later query has a greater one, and a later deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct QueryId(u64);
 
@@ -31,18 +31,19 @@ pub(super) struct Queries {
 pub(super) struct PendingQuery {
     pub(super) request: Vec<u8>,
     pub(super) waiters: Vec<Waiter>,
-    /// When it fails, however far it has come.
+    /// When it fails, whatever its state.
     pub(super) deadline: Duration,
-    /// When it would have failed, if its answer had not been on its way from the kernel.
+    /// When it timed out, if its answer was arriving and is still being read.
     pub(super) timed_out_since: Option<Duration>,
     pub(super) state: QueryState,
     /// The address that its dial tries.
     pub(super) address: Option<SocketAddr>,
-    /// Why a TLS handshake for it failed. This says more than that another address did not answer.
+    /// Why a TLS handshake for it failed. This is more informative than that another address did not
+    /// answer.
     pub(super) handshake_failure: Option<String>,
-    /// Why the last address that was tried is of no use.
+    /// Why the last address that was tried failed.
     pub(super) attempt_failure: Option<String>,
-    /// Whether it was sent a second time, after a connection of the pool had failed it.
+    /// Whether it was sent a second time, because its connection of the pool had failed.
     pub(super) was_retried: bool,
     /// The connection of the pool that has carried it without an answer for so long that it was sent
     /// again on another one. An answer that comes there still counts.
@@ -53,22 +54,22 @@ pub(super) struct PendingQuery {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) client: ConnectionId,
-    /// Places in its answer at most.
+    /// The maximal number of places in its answer.
     pub(super) bound: usize,
 }
 
-/// How far a query has come.
+/// The state of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum QueryState {
     /// It waits for a slot.
     Queued,
-    /// The loop makes a connection for it.
+    /// The loop is making a connection for it.
     Dialling(DialProgress),
     /// An exchange carries it.
     On(ConnectionId),
 }
 
-/// How far a dial has come.
+/// The state of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialProgress {
     Resolving,

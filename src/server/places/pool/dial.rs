@@ -1,5 +1,5 @@
-//! How a query gets a connection: one of the pool, or a fresh one that the loop dials; and what happens
-//! where that one makes no progress.
+//! How a query gets a connection: one of the pool, or a fresh one that the loop dials; and what happens if
+//! that one makes no progress.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Pool {
         }
     }
 
-    /// Gives a query a connection: one of the pool where that has some, else a fresh one.
+    /// Gives a query a connection: one of the pool if there is any, else a fresh one.
     pub(super) fn carry(&mut self, id: QueryId, now: Duration) {
         let Some(query) = self.queries.get_mut(id) else {
             return;
@@ -37,8 +37,8 @@ impl Pool {
         }
     }
 
-    /// Has a fresh connection made for a query. One of several addresses may take a part of the query's
-    /// time, the last one all that is left.
+    /// Asks the loop for a fresh connection for a query. One of several addresses may take a part of the
+    /// query's time, the last one all that is left.
     pub(super) fn dial(&mut self, id: QueryId, now: Duration) {
         let Some(query) = self.queries.get_mut(id) else {
             return;
@@ -67,7 +67,7 @@ impl Pool {
         }
     }
 
-    /// News of a query's dial.
+    /// Progress of a query's dial.
     pub(in super::super) fn handle_dial(
         &mut self,
         ticket: Ticket,
@@ -108,10 +108,10 @@ impl Pool {
         }
     }
 
-    /// Keeps why an address is of no use, until it is known whether another one is.
+    /// Keeps the reason why an address failed, until it is known whether another one works.
     fn attempt_failed(&mut self, id: QueryId, reason: String, in_handshake: bool) {
         let host = self.endpoint.authority();
-        // What TLS says names the host by itself.
+        // A TLS error already names the host.
         let is_named = reason.contains(&self.endpoint.host);
         let Some(query) = self.queries.get_mut(id) else {
             return;
@@ -125,7 +125,7 @@ impl Pool {
         query.attempt_failure = Some(reason);
     }
 
-    /// No address is of use, or none is known.
+    /// No address works, or none is known.
     fn dial_failed(&mut self, id: QueryId, reason: &str, now: Duration) {
         let Some(query) = self.queries.get_mut(id) else {
             return;
@@ -133,14 +133,15 @@ impl Pool {
         if now >= query.deadline && query.suspect.is_none() {
             return self.timed_out(id, now);
         }
-        // The error of an address where the service answered says more than that others did not answer.
+        // The error of an address where the service answered is more informative than that others did not
+        // answer.
         let met = query.handshake_failure.take();
         let is_unresolved = query.state == QueryState::Dialling(DialProgress::Resolving);
         let attempt = query.attempt_failure.take();
         let text = met.unwrap_or_else(|| match attempt {
             Some(reason) => format!("{} can't be reached: {reason}", self.endpoint.authority()),
             None if is_unresolved => {
-                // The loop names what it has looked up.
+                // The loop's text names the host.
                 let prefix = format!("{}: ", self.host_and_port());
                 let reason = reason.strip_prefix(&prefix).unwrap_or(reason);
                 format!("the name {} can't be resolved: {reason}", self.endpoint.host)
@@ -173,7 +174,7 @@ impl Pool {
         true
     }
 
-    /// A query can't be sent. If a connection of the pool still carries it, it waits for that one.
+    /// A query can't be sent. If a connection of the pool still carries it, the query waits for that one.
     pub(super) fn fail_or_wait(&mut self, id: QueryId, failure: &Failure, now: Duration) {
         match self.queries.get_mut(id).and_then(|query| Some((query.suspect.take()?, query))) {
             Some((suspect, query)) => query.state = QueryState::On(suspect),
@@ -181,7 +182,7 @@ impl Pool {
         }
     }
 
-    /// A connection's progress is checked at this time.
+    /// Sets the time at which a connection's progress is checked.
     pub(super) fn check_at(&mut self, connection: ConnectionId, at: Duration) {
         self.cancel_check(connection);
         if let Some(exchange) = self.exchanges.get_mut(&connection) {
@@ -190,7 +191,7 @@ impl Pool {
         }
     }
 
-    /// It has made progress, or is of no use any more.
+    /// It has made progress, or has failed.
     pub(super) fn cancel_check(&mut self, connection: ConnectionId) {
         let exchange = self.exchanges.get_mut(&connection);
         if let Some(at) = exchange.and_then(|exchange| exchange.check_at.take()) {
@@ -208,7 +209,7 @@ impl Pool {
         }
     }
 
-    /// A kept connection is silent, as one would be that a firewall has forgotten. Its query is sent once
+    /// A kept connection is silent, perhaps because a firewall has forgotten it. Its query is sent once
     /// more on a fresh one, and the first answer counts: the service may just be slow.
     fn send_again(&mut self, connection: ConnectionId, now: Duration) {
         let id = self.exchanges.get(&connection).and_then(|exchange| exchange.query);
@@ -228,8 +229,9 @@ impl Pool {
     }
 
     /// How long a kept connection may be silent: a part of the time of a query, but twice as long as the
-    /// service was silent recently, so that a slow one is not asked twice every time. Never so long that no
-    /// time is left to ask again: it may have been slow because it was about to fall silent.
+    /// service was silent recently, so that a slow one does not get every query twice. It is never so long
+    /// that no time is left for a second attempt: the service may have been slow because it was about to
+    /// fall silent.
     pub(super) fn silence(&self) -> Duration {
         (self.timeout / PLACES_SILENCE_PART).max(2 * self.slowest).min(self.timeout / 2)
     }

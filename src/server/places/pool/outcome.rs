@@ -14,9 +14,10 @@ use crate::logging::{Escaped, field, target};
 use crate::places::google::{Answer, Api, Failure};
 
 impl Pool {
-    /// An answer is complete. On a kept connection it may be a second copy of the one before: nothing in
-    /// HTTP/1.1 tells. An equal answer to another question is kept back for a moment: if the service has
-    /// answered twice, the next answer follows. On a fresh connection the first answer can only be ours.
+    /// An answer is complete. On a kept connection it may be a second copy of the one before: HTTP/1.1
+    /// cannot distinguish them. An equal answer to another question is kept back for a moment: if the
+    /// service has answered twice, the next answer follows. On a fresh connection the first answer can only
+    /// be ours.
     pub(super) fn handle_response(
         &mut self,
         connection: ConnectionId,
@@ -38,7 +39,7 @@ impl Pool {
         Next::Read
     }
 
-    /// Nothing more has come: the service does answer different questions alike.
+    /// No more bytes have come: the service does give equal answers to different questions.
     pub(super) fn believe(&mut self, connection: ConnectionId, is_open: bool, now: Duration) {
         self.cancel_check(connection);
         let exchange = self.exchanges.get_mut(&connection);
@@ -56,14 +57,14 @@ impl Pool {
         }
     }
 
-    /// More has come on a kept connection than one answer, and nobody knows which is ours: the query is
-    /// sent again on a fresh one.
+    /// More bytes have come on a kept connection than one answer, and it is unknown which answer is ours:
+    /// the query is sent again on a fresh connection.
     pub(super) fn disbelieve(&mut self, connection: ConnectionId, now: Duration) -> Next {
         self.cancel_check(connection);
         self.distrust(now);
         let id = self.exchanges.get_mut(&connection).and_then(|exchange| exchange.fail().0);
         match id.and_then(|id| Some((id, self.queries.get_mut(id)?))) {
-            // It was sent elsewhere already.
+            // It was sent on another connection already.
             Some((_, query)) if query.suspect == Some(connection) => query.suspect = None,
             Some((id, query)) => {
                 query.was_retried = true;
@@ -118,7 +119,7 @@ impl Pool {
         self.answers.complete(query.waiters, places);
     }
 
-    /// A query's time is up.
+    /// A query has timed out.
     pub(super) fn timed_out(&mut self, id: QueryId, now: Duration) {
         let state = self.queries.get(id).map_or(QueryState::Queued, |query| query.state);
         if let QueryState::On(connection) = state
@@ -142,7 +143,8 @@ impl Pool {
         self.fail(id, &Failure::unknown(&text), now);
     }
 
-    /// What is missing on a connection whose query has timed out, and what that means for others.
+    /// Reports what is missing on a connection whose query has timed out, and acts on what that means for
+    /// others.
     fn timed_out_on(&mut self, connection: ConnectionId) -> &'static str {
         self.cancel_check(connection);
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
@@ -172,7 +174,7 @@ impl Pool {
         }
     }
 
-    /// A query is answered with a failure.
+    /// Answers a query with a failure.
     pub(super) fn fail(&mut self, id: QueryId, failure: &Failure, now: Duration) {
         if let Some(query) = self.queries.take(id) {
             self.commands.extend(query.suspect.map(Command::Close));
@@ -182,7 +184,7 @@ impl Pool {
         self.start_queued(now);
     }
 
-    /// Reports it to the operator, once a query.
+    /// Reports it to the operator, once per query.
     fn record(&self, Failure { status, message }: &Failure) {
         let (status, message) = (Escaped(status.as_bytes()), Escaped(message.as_bytes()));
         let text = format_args!("The Places service failed a query: {status}: {message}");
