@@ -1,4 +1,4 @@
-//! Chat: the first line is a name, what follows is for everybody. A member that does not read delays nobody.
+//! Chat: the first line is a name; all later lines go to every member. A member that does not read delays no other.
 //! Try it: `cargo run --example chat 4002`, and in several terminals `nc localhost 4002`.
 
 use std::collections::VecDeque;
@@ -17,13 +17,13 @@ struct Chat {
     /// Lines that are no longer kept.
     dropped: usize,
     members: Vec<ConnectionId>,
-    /// Members that have not got everything.
+    /// Members that have not received everything.
     behind: Vec<ConnectionId>,
 }
 
 struct Member {
     name: Option<String>,
-    /// Lines of the history, the dropped ones included, that it has got.
+    /// How many lines it has received or missed, counting the dropped ones.
     cursor: usize,
 }
 

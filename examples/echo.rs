@@ -1,4 +1,4 @@
-//! Echo: each line comes back. It is the smallest application of the event loop.
+//! Echo: sends each line back. It is the smallest application of the event loop.
 //! Try it: `cargo run --example echo 4001`, and in another terminal `nc localhost 4001`.
 
 use herd_mio::application::{Application, Io, Line, ListenerId, Never, Next, Opened, Policy};

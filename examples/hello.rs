@@ -1,4 +1,4 @@
-//! Hello: an HTTP server. `/slow` is worked out on a thread; pipelined requests are answered in order.
+//! Hello: an HTTP server. A thread computes `/slow`; pipelined requests are answered in order.
 //! Try it: `cargo run --example hello 4004`, and `curl localhost:4004/ localhost:4004/slow`.
 
 use std::collections::{HashMap, VecDeque};
@@ -13,13 +13,13 @@ use httparse::{EMPTY_HEADER, Request, Status};
 #[derive(Default)]
 struct Web {
     commands: VecDeque<Command<Done>>,
-    /// Those that wait for a job, and its result.
+    /// Connections that wait for a job, and its result.
     waiting: HashMap<ConnectionId, Option<Done>>,
 }
 
-/// Whom a job was for, whether that is the last answer, and its body.
+/// The connection that a job was for, whether this is its last answer, and the body.
 type Done = (ConnectionId, bool, String);
-/// What has come of requests and is not answered.
+/// Received bytes of requests that are not answered yet.
 type Requests = Vec<u8>;
 
 impl Application for Web {
@@ -60,7 +60,7 @@ impl Application for Web {
                 return Next::Finish;
             }
         }
-        Next::Again // Others must have their turn.
+        Next::Again // Other connections must have their turn.
     }
 
     fn handle_message(&mut self, done: Done, _now: Now) {
@@ -72,7 +72,7 @@ impl Application for Web {
         let Some((_, last, body)) = self.waiting.remove(&io.id).flatten() else {
             return Next::Wait;
         };
-        respond("200 OK", &body, last, io) // With the requests behind it, if there are some.
+        respond("200 OK", &body, last, io) // Requests behind it are handled next.
     }
 
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, _requests: Requests, _now: Now) {

@@ -1,4 +1,4 @@
-//! Proxy: each client gets a connection of its own to a server; bytes and ends go through both ways, with back-pressure.
+//! Proxy: each client gets its own connection to a server; bytes and ends pass in both directions, with back-pressure.
 //! Try it: `cargo run --example proxy 4003 localhost:4001` beside an echo, and `nc localhost 4003`.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,16 +18,16 @@ struct Proxy {
     commands: VecDeque<Command<Never>>,
 }
 
-/// One side of a pair, as the other one sees it.
+/// One side of a pair.
 #[derive(Default)]
 struct Side {
     id: Option<ConnectionId>,
-    /// What it sent and the other has not got.
+    /// Bytes that it sent and that the other side has not received.
     pipe: Vec<u8>,
     has_ended: bool,
 }
 
-/// The pair, and which of its sides: 0 is the client.
+/// The pair, and the side: 0 is the client.
 type Session = (Ticket, usize);
 
 impl Proxy {
@@ -54,7 +54,7 @@ impl Application for Proxy {
             }
         };
         self.pairs.get_mut(&session.0)?[session.1].id = Some(io.id);
-        self.commands.push_back(Command::Fill(io.id)); // The other may have sent something already.
+        self.commands.push_back(Command::Fill(io.id)); // The other side may have sent something already.
         Some((session, Policy { reads_when_full: true, ..Policy::bytes() }))
     }
 
@@ -71,7 +71,7 @@ impl Application for Proxy {
         let Some(sides) = self.pairs.get_mut(&pair) else { return Next::Finish };
         sides[which].has_ended = true;
         self.wake(pair, 1 - which);
-        Next::Read // Its output may go on.
+        Next::Read // Its output may continue.
     }
 
     fn fill(&mut self, &mut (pair, which): &mut Session, io: &mut Io<'_>) -> Next {
@@ -86,7 +86,7 @@ impl Application for Proxy {
         let Side { pipe, has_ended, .. } = &sides[which];
         let (is_over, is_full) = (other_has_ended && *has_ended, pipe.len() >= PIPE_BYTES);
         if was_full {
-            self.wake(pair, 1 - which); // It is read on, now that its pipe is empty.
+            self.wake(pair, 1 - which); // Its pipe is empty again: continue to read.
         }
         match (is_over, is_full) {
             (true, _) => Next::Finish,

@@ -1,5 +1,5 @@
-//! Claim: a connection behaves the same whatever its stream does: reads and writes of any size, would-block
-//! anywhere, errors anywhere.
+//! Claim: a connection behaves the same whatever its stream does: reads and writes of any size, `WouldBlock`
+//! and errors at any point.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use herd_mio::application::{Closed, ConnectionId, Line, ListenerId, Origin};
 use herd_mio::event_loop::{Buffers, Connection, ConnectionState, Flush, Received, Transport};
 
-/// One step of a script: what the next read or write meets.
+/// One step of a script: the result of the next read or write.
 #[derive(Debug)]
 enum ScriptStep {
     Bytes(&'static [u8]),
@@ -17,7 +17,7 @@ enum ScriptStep {
     Fails(ErrorKind),
 }
 
-/// A stream that follows a script, and fails the test if it is used beyond it.
+/// A stream that follows a script, and fails the test if a call is not in it.
 #[derive(Debug, Default)]
 struct Script {
     reads: VecDeque<ScriptStep>,
@@ -89,7 +89,7 @@ impl Fixture {
         self.connection.receive(&mut self.scratch, &mut self.buffers)
     }
 
-    /// Reads while there is something to be read, and echoes each line with a `!`.
+    /// Reads while the connection is readable, and echoes each line with a `!`.
     fn echo(&mut self) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         while self.connection.ready.readable {
@@ -200,7 +200,7 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
 }
 
 #[test]
-fn nothing_is_written_before_the_kernel_says_that_it_takes_more() {
+fn nothing_is_written_until_the_kernel_reports_room() {
     let mut fixture = Fixture::new(vec![], vec![ScriptStep::Fails(ErrorKind::WouldBlock)]);
     fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
     assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
@@ -221,11 +221,11 @@ fn a_closing_connection_is_flushed_shut_down_and_read_to_its_end() {
     connection.finish();
     assert_eq!(connection.state, ConnectionState::Flushing);
     assert_eq!(connection.flush().expect("taken").left, 0);
-    assert!(!connection.shut_down(), "it has something to read yet");
+    assert!(!connection.shut_down(), "it must still read to the end");
     assert!(connection.transport.is_shut_down);
     assert_eq!(connection.state, ConnectionState::Lingering);
     let reads = (1..=9).find(|_| connection.drop_input(&mut fixture.scratch));
-    assert_eq!(reads, Some(3), "to the end of what comes");
+    assert_eq!(reads, Some(3), "until the end of the input");
     assert!(connection.close(Closed::Finished));
     assert!(!connection.close(Closed::Commanded), "it is closed once");
     assert_eq!((connection.state, &connection.why), (ConnectionState::Closed, &None));

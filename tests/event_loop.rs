@@ -1,4 +1,5 @@
-//! Claim: the event loop by itself, with a small application on it, keeps what it promises when others misbehave.
+//! Claim: the event loop alone, with a small application on it, keeps its promises when peers or the
+//! application misbehave.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,14 +16,14 @@ use herd_mio::clock::Now;
 use herd_mio::event_loop::{EventLoop, Limits, Listen, Mailbox, Stopped};
 use herd_mio::tls::{Authorities, ClientTls, Remedies, ServerTls, TlsStream};
 
-/// Answers a line by as many bytes as it says, and reports what happens.
+/// Answers a line with as many bytes as it asks for, and reports events.
 struct App {
     commands: Vec<Command<String>>,
     events: Sender<String>,
     asks_for_fills: bool,
     cancels_in_handshake: bool,
     shortens_its_output: bool,
-    /// A line that says "wait" waits for it, and all of the loop with it.
+    /// The line "wait" blocks on this, and with it the whole loop.
     gate: Option<Receiver<()>>,
     fills: usize,
     messages: u64,
@@ -45,7 +46,7 @@ impl App {
     }
 
     fn report(&self, event: String) {
-        let _ = self.events.send(event); // The test may have seen enough.
+        let _ = self.events.send(event); // The test may have ended.
     }
 }
 
@@ -65,7 +66,7 @@ impl Application for App {
         let Line::Whole(text) = line else { return Next::Finish };
         let text = String::from_utf8_lossy(text);
         if text.is_empty() {
-            return Next::Read; // Two loops that answer each other come to an end.
+            return Next::Read; // Otherwise two loops would answer each other forever.
         }
         if let (true, Some(gate)) = (text == "wait", &self.gate) {
             self.report("waits".to_owned());
@@ -131,7 +132,7 @@ fn run(app: App, limits: Limits) -> Running {
 
 fn start(event_loop: EventLoop<App>, address: SocketAddr) -> Running {
     let mailbox = event_loop.mailbox();
-    let thread = thread::spawn(move || event_loop.run().expect("the kernel does its part"));
+    let thread = thread::spawn(move || event_loop.run().expect("the loop runs without an error"));
     Running { address, mailbox, thread }
 }
 
@@ -148,16 +149,16 @@ impl Running {
     }
 }
 
-/// As long as a connection that we have closed on our side is read from.
+/// How long the loop reads from a connection that it has closed on its side.
 const LINGER: Duration = Duration::from_secs(1);
-/// What must come has long enough for a loaded machine.
+/// How long a test waits for what must happen, even on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn next(events: &Receiver<String>) -> String {
-    events.recv_timeout(LIMIT).expect("something happens")
+    events.recv_timeout(LIMIT).expect("an event")
 }
 
-/// The next event that begins so, and those before it are of no interest.
+/// The next event that begins with `begin`; earlier ones are dropped.
 fn await_event(events: &Receiver<String>, begin: &str) -> String {
     loop {
         let event = next(events);
@@ -168,7 +169,7 @@ fn await_event(events: &Receiver<String>, begin: &str) -> String {
 }
 
 fn ask(stream: &mut BufReader<TcpStream>, count: usize) -> usize {
-    stream.get_mut().write_all(format!("{count}\n").as_bytes()).expect("it is taken");
+    stream.get_mut().write_all(format!("{count}\n").as_bytes()).expect("a write");
     stream.read_line(&mut String::new()).expect("an answer")
 }
 
@@ -178,7 +179,7 @@ fn job(run: impl FnOnce() -> String + Send + 'static) -> Command<String> {
 }
 
 #[test]
-fn a_job_that_panics_fails_and_the_loop_and_further_jobs_go_on() {
+fn a_job_that_panics_fails_and_the_loop_and_other_jobs_continue() {
     let commands = vec![job(|| "well".to_owned()), job(|| panic!("out of luck"))];
     let (app, events) = App::new(commands);
     let running = run(app, Limits::default());
@@ -191,7 +192,7 @@ fn a_job_that_panics_fails_and_the_loop_and_further_jobs_go_on() {
 
 #[test]
 fn a_flood_of_messages_delays_nobody_and_none_is_lost() {
-    let (app, _told) = App::new(Vec::new());
+    let (app, _events) = App::new(Vec::new());
     let running = run(app, Limits::default());
     let mut client = running.connect();
     let is_over = std::sync::Arc::new(AtomicBool::new(false));
@@ -208,7 +209,7 @@ fn a_flood_of_messages_delays_nobody_and_none_is_lost() {
     (0..200).for_each(|_| assert_eq!(ask(&mut client, 1), 2));
     is_over.store(true, Ordering::Relaxed);
     let sent: u64 = flood.join().expect("it does not panic");
-    let app = running.stop(); // The stop comes behind the messages, by the same channel.
+    let app = running.stop(); // The stop is behind the messages in the same channel.
     assert_eq!(app.messages, sent);
 }
 
@@ -218,7 +219,7 @@ fn when_buffers_are_full_the_largest_is_closed() {
     let (app, events) = App::new(Vec::new());
     let running = run(app, limits);
     let (mut modest, mut greedy) = (running.connect(), running.connect());
-    greedy.get_mut().write_all("1000000\n".repeat(30).as_bytes()).expect("it is taken");
+    greedy.get_mut().write_all("1000000\n".repeat(30).as_bytes()).expect("a write");
     assert_eq!(next(&events), "OutOfMemory");
     (0..100).for_each(|_| assert_eq!(ask(&mut modest, 1000), 1001));
     let mut all = Vec::new();
@@ -228,8 +229,8 @@ fn when_buffers_are_full_the_largest_is_closed() {
 }
 
 #[test]
-fn fill_is_called_once_a_turn_however_often_it_was_asked_for() {
-    let (mut app, _told) = App::new(Vec::new());
+fn fill_is_called_once_per_turn_however_often_it_is_requested() {
+    let (mut app, _events) = App::new(Vec::new());
     app.asks_for_fills = true;
     let running = run(app, Limits::default());
     let mut client = running.connect();
@@ -241,19 +242,21 @@ fn fill_is_called_once_a_turn_however_often_it_was_asked_for() {
 #[cfg(debug_assertions)]
 #[test]
 fn shortening_the_output_is_caught_where_debug_assertions_are_on() {
-    let (mut app, _told) = App::new(Vec::new());
+    let (mut app, _events) = App::new(Vec::new());
     app.shortens_its_output = true;
     let running = run(app, Limits::default());
     let mut client = running.connect();
-    // The first answer is not out when the second one is made.
-    client.get_mut().write_all(b"9\n1\n").expect("it is taken");
-    let Err(panic) = running.thread.join() else { panic!("it is a mistake of the application") };
+    // The first answer is not sent yet when the second one is made.
+    client.get_mut().write_all(b"9\n1\n").expect("a write");
+    let Err(panic) = running.thread.join() else {
+        panic!("the application's mistake was not caught")
+    };
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     assert!(text.contains("append-only"), "{text}");
 }
 
-/// More than a turn's events for one listener would suggest: the loop is held while they come.
+/// The loop is blocked while they connect, so one event of the listener stands for all of them.
 #[test]
 fn connections_in_the_backlog_are_answered_at_a_stop() {
     const CROWD: usize = 150;
@@ -262,11 +265,11 @@ fn connections_in_the_backlog_are_answered_at_a_stop() {
     app.gate = Some(gate);
     let running = run(app, Limits::default());
     let mut holder = running.connect();
-    holder.get_mut().write_all(b"wait\n").expect("it is taken");
+    holder.get_mut().write_all(b"wait\n").expect("a write");
     assert_eq!(next(&events), "waits");
     let mut crowd: Vec<_> = (0..CROWD).map(|_| running.connect()).collect();
     for one in &mut crowd {
-        one.get_mut().write_all(b"3\n").expect("the kernel takes it");
+        one.get_mut().write_all(b"3\n").expect("a write");
     }
     running.mailbox.stop().expect("it runs");
     open.send(()).expect("it waits");
@@ -279,7 +282,7 @@ fn connections_in_the_backlog_are_answered_at_a_stop() {
     assert!(!stopped.grace_expired && stopped.still_open == 0);
 }
 
-/// TLS for `localhost`, and what trusts it.
+/// TLS for `localhost`, and the authorities that trust it.
 fn certificates() -> (ServerTls, Authorities) {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = pair.signing_key.serialize_pem();
@@ -287,7 +290,7 @@ fn certificates() -> (ServerTls, Authorities) {
     (server, Authorities::from_pem(pair.cert.pem().as_bytes()).expect("a certificate"))
 }
 
-/// What comes first, or why nothing does. The handshake is carried on while it waits.
+/// Reads the first bytes, or returns the error. Advances the handshake while it waits.
 fn read_some(stream: &mut TlsStream<TcpStream>, into: &mut [u8]) -> std::io::Result<usize> {
     let begin = Instant::now();
     loop {
@@ -311,7 +314,7 @@ fn by_tls(to: SocketAddr) -> Command<String> {
 }
 
 #[test]
-fn a_dial_is_open_only_after_its_handshake_and_a_failed_one_is_explained() {
+fn a_dial_is_open_only_after_its_handshake_and_a_failed_handshake_is_explained() {
     let (server_tls, authorities) = certificates();
     let (_, others) = certificates();
     for (trusted, opens) in [(&authorities, true), (&others, false)] {
@@ -329,7 +332,7 @@ fn a_dial_is_open_only_after_its_handshake_and_a_failed_one_is_explained() {
         let mut greeting = [0; 2];
         let read = read_some(&mut server, &mut greeting);
         if opens {
-            assert_eq!(read.expect("the first bytes come with the handshake's last"), 2);
+            assert_eq!(read.expect("the first bytes follow the handshake"), 2);
             assert_eq!(&greeting, b"1\n");
             assert_eq!(next(&events), "Dialled(Ticket(7)) open");
         } else {
@@ -345,9 +348,9 @@ fn a_dial_is_open_only_after_its_handshake_and_a_failed_one_is_explained() {
     }
 }
 
-/// TLS's alert goes out first, and the other side has time to take it.
+/// The TLS alert is sent before the close, and the other side has time to read it.
 #[test]
-fn an_application_hears_of_broken_tls_before_its_connection_is_closed() {
+fn an_application_learns_of_broken_tls_before_its_connection_is_closed() {
     let (server_tls, authorities) = certificates();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (app, events) = App::new(vec![by_tls(listener.local_addr().expect("an address"))]);
@@ -360,9 +363,9 @@ fn an_application_hears_of_broken_tls_before_its_connection_is_closed() {
     assert_eq!(read_some(&mut server, &mut [0; 2]).expect("a greeting"), 2);
     await_event(&events, "Dialled(Ticket(7)) open");
     let begin = Instant::now();
-    server.stream().write_all(b"no record of TLS").expect("it is connected");
+    server.stream().write_all(b"not a TLS record").expect("it is connected");
     assert!(next(&events).starts_with("Broken("));
-    assert!(begin.elapsed() < LINGER, "a query may be sent again elsewhere");
+    assert!(begin.elapsed() < LINGER, "the application need not wait for the close");
     running.stop();
     assert_eq!(events.iter().count(), 0, "it is reported once");
 }
@@ -378,7 +381,7 @@ fn a_dial_cancelled_in_its_handshake_reports_nothing_more() {
     let running = start(event_loop, address);
     let (mut other, _) = silent.accept().expect("it dials");
     other.set_read_timeout(Some(LIMIT)).expect("a socket");
-    let ended = other.read_to_end(&mut Vec::new()); // A ClientHello perhaps, and the end.
+    let ended = other.read_to_end(&mut Vec::new()); // Perhaps a ClientHello, and then the end.
     assert!(ended.is_ok() || ended.is_err_and(|it| it.kind() == ErrorKind::ConnectionReset));
     running.stop();
     let events: Vec<String> = events.iter().collect();
@@ -430,19 +433,19 @@ fn a_refused_dial_fails_with_its_address_and_a_silent_handshake_in_time() {
 }
 
 #[test]
-fn a_loop_dials_another_one_by_a_pair_of_sockets_and_one_that_has_ended_in_vain() {
+fn a_loop_dials_another_loop_and_a_dial_to_one_that_has_ended_fails() {
     let dial = || Command::Dial(Dial::new(Ticket(3), Target::Loop(LoopId(1))));
-    let (app, one_told) = App::new(vec![dial()]);
+    let (app, one_events) = App::new(vec![dial()]);
     let (mut one, one_address) = event_loop(app, Limits::default());
-    let (app, other_told) = App::new(Vec::new());
+    let (app, other_events) = App::new(Vec::new());
     let (other, other_address) = event_loop(app, Limits::default());
     one.know(LoopId(1), LoopId(0), other.mailbox());
     let (one, other) = (start(one, one_address), start(other, other_address));
-    assert_eq!(next(&one_told), "Dialled(Ticket(3)) open");
-    assert_eq!(next(&other_told), "Loop(LoopId(0)) open");
+    assert_eq!(next(&one_events), "Dialled(Ticket(3)) open");
+    assert_eq!(next(&other_events), "Loop(LoopId(0)) open");
     other.stop();
-    // Which of the two it is depends on whether this side writes before it reads the end.
-    let closed = next(&one_told);
+    // Which of the two it is depends on whether this loop writes before it reads the end.
+    let closed = next(&one_events);
     assert!(["Finished", "Broken(\"Broken pipe\")"].contains(&&closed[..]), "{closed}");
     one.stop();
 

@@ -1,4 +1,4 @@
-//! Claim: each example does over real sockets what its first lines say, whatever its clients do.
+//! Claim: over real sockets each example does what its first lines say, whatever its clients do.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-/// An example that runs. Dropped, it is ended.
+/// A running example. Dropping it ends its process.
 struct Example {
     address: SocketAddr,
     child: Child,
@@ -19,7 +19,7 @@ struct Example {
 impl Example {
     fn run(name: &str, words: &[&str]) -> Example {
         let mut child = Command::new(built().join(name))
-            .arg("0") // the port: any that is free
+            .arg("0") // any free port
             .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -28,7 +28,7 @@ impl Example {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("text");
-        let address = line.trim().strip_prefix("listening on ").expect("where it listens");
+        let address = line.trim().strip_prefix("listening on ").expect("its address");
         Example { address: address.parse().expect("an address"), child }
     }
 
@@ -53,7 +53,8 @@ impl Drop for Example {
     }
 }
 
-/// The folder of the examples, built as this test was: `cargo test --test examples` alone builds none.
+/// The folder with the examples, built with this test's profile: `cargo test --test examples` alone does not
+/// build them.
 fn built() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -63,7 +64,8 @@ fn built() -> &'static Path {
         build.args(["build", "--quiet", "--manifest-path"]);
         build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
         build.env("CARGO_TARGET_DIR", profile.parent().expect("a folder"));
-        // The variables that cargo sets for this test would make build scripts run once more (ring's do).
+        // Without the variables that cargo sets for this test: they would make build scripts run again
+        // (ring's do).
         let of_the_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
         for (name, _) in std::env::vars_os() {
             if of_the_package.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
@@ -81,7 +83,8 @@ fn built() -> &'static Path {
     })
 }
 
-/// What must come has long enough for a loaded machine; no test that passes waits for it.
+/// How long a test waits for what must happen, even on a loaded machine; a test that passes never waits this
+/// long.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn limited(stream: TcpStream) -> TcpStream {
@@ -91,7 +94,7 @@ fn limited(stream: TcpStream) -> TcpStream {
 }
 
 fn send(mut stream: &TcpStream, bytes: impl AsRef<[u8]>) {
-    stream.write_all(bytes.as_ref()).expect("it is taken");
+    stream.write_all(bytes.as_ref()).expect("a write");
 }
 
 /// Reads exactly what is expected next.
@@ -110,7 +113,7 @@ fn rest(mut stream: &TcpStream) -> String {
 }
 
 #[test]
-fn echo_sends_a_line_and_half_a_line_back() {
+fn echo_sends_back_a_line_and_half_a_line() {
     let echo = Example::run("echo", &[]);
     let client = echo.connect();
     send(&client, "a line\nand an");
@@ -119,7 +122,7 @@ fn echo_sends_a_line_and_half_a_line_back() {
     expect(&client, "and another one\n");
     send(&client, "half a line");
     client.shutdown(Shutdown::Write).expect("it is open");
-    assert_eq!(rest(&client), "half a line\n", "the stream's end is its end");
+    assert_eq!(rest(&client), "half a line\n", "the end of the stream ends the line");
 }
 
 #[test]
@@ -143,13 +146,13 @@ fn a_chat_member_that_never_reads_does_not_stop_the_others() {
         member
     };
     let (_deaf, speaker, listener) = (join("deaf"), join("ann"), join("bob"));
-    send(&listener, "here\n"); // From now on it is a member for the others.
+    send(&listener, "here\n"); // Once this arrives, it has joined.
     expect(&speaker, "bob: here\n");
     expect(&listener, "bob: here\n");
     let before = chat.resident_bytes();
     let mut listening = BufReader::new(&listener);
     let mut own = BufReader::new(&speaker);
-    // In portions, so that nobody who reads falls behind what the history keeps.
+    // In portions, so that no member that reads falls behind the history.
     for portion in 0..LINES / 100 {
         let lines: Vec<String> = (0..100).map(|nth| format!("line {portion}.{nth}")).collect();
         send(&speaker, lines.join("\n") + "\n");
@@ -162,10 +165,10 @@ fn a_chat_member_that_never_reads_does_not_stop_the_others() {
         }
     }
     let grown = chat.resident_bytes().saturating_sub(before);
-    assert!(grown < 4 << 20, "who does not read holds {grown} bytes");
+    assert!(grown < 4 << 20, "{grown} bytes are held for a member that does not read");
 }
 
-/// A server behind the proxy that hands out what it accepts.
+/// A proxy, and the listener of the server behind it.
 fn proxied() -> (Example, TcpListener) {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = server.local_addr().expect("an address").to_string();
@@ -176,17 +179,17 @@ fn accept(server: &TcpListener) -> TcpStream {
     limited(server.accept().expect("the proxy dials").0)
 }
 
-/// Writes so many bytes and ends its side.
+/// Writes `count` bytes and ends its side.
 fn write_all(stream: &TcpStream, count: usize) -> JoinHandle<()> {
     let mut stream = stream.try_clone().expect("a second handle");
     thread::spawn(move || {
         let bytes: Vec<u8> = (0..count).map(|nth| nth as u8).collect();
-        stream.write_all(&bytes).expect("it is taken");
+        stream.write_all(&bytes).expect("a write");
         stream.shutdown(Shutdown::Write).expect("it is open");
     })
 }
 
-/// Reads to the end, and looks that each byte is the one that was written there.
+/// Reads to the end, and checks every byte.
 fn read_all(mut stream: &TcpStream) -> usize {
     let (mut into, mut count) = (vec![0; 1 << 16], 0);
     loop {
@@ -194,7 +197,7 @@ fn read_all(mut stream: &TcpStream) -> usize {
             0 => return count,
             read => {
                 let is_right = |(nth, byte): (usize, &u8)| *byte == (count + nth) as u8;
-                assert!(into[..read].iter().enumerate().all(is_right), "behind {count}");
+                assert!(into[..read].iter().enumerate().all(is_right), "after {count} bytes");
                 count += read;
             }
         }
@@ -202,7 +205,7 @@ fn read_all(mut stream: &TcpStream) -> usize {
 }
 
 #[test]
-fn the_proxy_carries_20_mb_and_the_half_close_each_way() {
+fn the_proxy_carries_20_mb_and_the_half_close_in_each_direction() {
     const AMOUNT: usize = 20_000_000;
     let (proxy, server) = proxied();
     let client = proxy.connect();
@@ -211,16 +214,16 @@ fn the_proxy_carries_20_mb_and_the_half_close_each_way() {
     let writer = write_all(&client, AMOUNT);
     assert_eq!(read_all(&behind), AMOUNT);
     writer.join().expect("it has written all");
-    // The client's side has ended; the other one goes on.
+    // The client's side has ended; the other one is still open.
     let writer = write_all(&behind, AMOUNT);
     assert_eq!(read_all(&client), AMOUNT);
     writer.join().expect("it has written all");
     let grown = proxy.resident_bytes().saturating_sub(before);
-    assert!(grown < 8 << 20, "what nobody reads is not read either, but {grown} bytes are held");
+    assert!(grown < 8 << 20, "the proxy must not read ahead, but holds {grown} bytes");
 }
 
 #[test]
-fn the_proxy_carries_both_ways_at_once() {
+fn the_proxy_carries_both_directions_at_once() {
     const AMOUNT: usize = 5_000_000;
     let (proxy, server) = proxied();
     let client = proxy.connect();
@@ -243,7 +246,7 @@ fn a_reset_ends_the_other_side_of_the_proxy_without_another_event() {
     send(&client, "x");
     expect(&behind, "x");
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a socket");
-    drop(client); // That is a reset.
+    drop(client); // With this linger time it sends a reset.
     assert_eq!(rest(&behind), "");
     let client = proxy.connect();
     let behind = accept(&server);
@@ -255,7 +258,7 @@ fn a_reset_ends_the_other_side_of_the_proxy_without_another_event() {
 }
 
 #[test]
-fn a_client_of_the_proxy_whose_server_is_not_there_is_closed() {
+fn the_proxy_closes_a_client_if_it_cannot_reach_the_server() {
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let proxy = Example::run("proxy", &[&gone.to_string()]);
     let ended = proxy.connect().read(&mut [0]);
@@ -269,14 +272,14 @@ fn answer(body: &str) -> String {
 }
 
 #[test]
-fn hello_answers_pipelined_requests_in_order_those_of_a_thread_included() {
+fn hello_answers_pipelined_requests_in_order_including_those_computed_by_a_thread() {
     let hello = Example::run("hello", &[]);
     let client = hello.connect();
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let (quick, slow) = (request("/"), request("/slow"));
     send(&client, [quick.repeat(40), slow, quick].concat());
     expect(&client, &(answer("hello").repeat(40) + &answer("500000500000") + &answer("hello")));
-    // A request in pieces, and the last one.
+    // A request in pieces, which is also the last one.
     for piece in ["GET /", " HTTP/1.1\r\nConnection: cl", "ose\r\n\r\n"] {
         send(&client, piece);
     }

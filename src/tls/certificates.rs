@@ -1,15 +1,15 @@
-//! Certificates for a service of one's own: an authority made for it alone, and a certificate of that
-//! authority for this machine. Made once and kept in a folder, so that a service that is
-//! started again is still trusted by those who trust it now.
+//! Certificates for one's own service: an authority made only for it, and a certificate that this authority
+//! issues for this machine. They are made once and kept in a folder, so that clients that trust the service
+//! still trust it after a restart.
 //!
 //! | file | what |
 //! |---|---|
 //! | `ca.pem` | the authority's certificate: what clients need to trust it (`curl --cacert`) |
 //! | `NAME.pem` | the service's certificate, for `localhost` and the loopback addresses |
-//! | `NAME-key.pem` | its key, for its owner's eyes only |
+//! | `NAME-key.pem` | its key, which only its owner may read |
 //!
-//! The authority's own key is discarded: it signs nothing else. Certificates that somebody else has put
-//! there are used, and never replaced.
+//! The authority's own key is discarded: it signs nothing else. Certificates that somebody else has put there
+//! are used and never overwritten.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -33,12 +33,13 @@ use rustls::pki_types::pem::PemObject;
 
 use super::{ServerTls, plain};
 
-/// Whose certificates they are.
+/// The service that the certificates are for.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
-    /// Its files' names begin so.
+    /// The beginning of its files' names.
     pub file: &'static str,
-    /// The names in its certificates begin so. By it this program knows the certificates that it has made.
+    /// The beginning of the names in its certificates. By it this program recognizes the certificates that it
+    /// has made.
     pub mark: &'static str,
 }
 
@@ -48,7 +49,7 @@ pub struct Identity {
     pub key: String,
 }
 
-/// Why certificates could not be kept.
+/// Why certificates could not be made or used.
 #[derive(Debug)]
 pub enum CertificateError {
     /// They could not be created.
@@ -59,7 +60,7 @@ pub enum CertificateError {
     Create { path: PathBuf, error: io::Error },
     /// Another user could put their own key into the folder, or read ours.
     Folder { path: PathBuf, reason: String },
-    /// A certificate that this program has not made and therefore does not replace.
+    /// A certificate that this program has not made and therefore does not overwrite.
     Foreign { path: PathBuf, service: Service },
 }
 
@@ -73,8 +74,8 @@ impl Service {
     }
 }
 
-/// The identity that is kept in `folder`. It is made where there is none, and made again where this
-/// program's files are empty, cut or unreadable, say because the disk was full.
+/// The identity in `folder`. It is made if there is none, and made again if this program's files are empty,
+/// truncated or unreadable, say because the disk was full.
 pub fn keep(folder: &Path, service: Service) -> Result<Identity, CertificateError> {
     let mut create = DirBuilder::new();
     create.recursive(true).mode(0o755);
@@ -88,7 +89,7 @@ pub fn keep(folder: &Path, service: Service) -> Result<Identity, CertificateErro
     let lock = File::open(folder).map_err(|error| at(folder, error))?;
     wait_for(&lock);
     if let Some(identity) = kept(folder, service)? {
-        return Ok(identity); // Another process was faster.
+        return Ok(identity); // Another process has made it meanwhile.
     }
     let (authority, identity) = make(service.mark).map_err(CertificateError::Make)?;
     write(folder, &service.key(), &identity.key, 0o600)?;
@@ -102,7 +103,7 @@ pub fn keep(folder: &Path, service: Service) -> Result<Identity, CertificateErro
 fn check(folder: &Path) -> Result<(), CertificateError> {
     let found = fs::metadata(folder).map_err(|error| at(folder, error))?;
     let (own, owner) = (geteuid().as_raw(), found.uid());
-    // Many systems give each user a group of the same number, for that user alone.
+    // Many systems give each user a private group with the same number.
     let others = if found.gid() == own { 0o002 } else { 0o022 };
     let reason = if owner != own && owner != 0 {
         format!("it belongs to another user (uid {owner})")
@@ -139,8 +140,8 @@ fn certificates(text: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
 }
 
-/// Waits until no other process makes certificates in the folder. If that takes too long, or the file
-/// system has no locks, it goes on: each file is replaced as a whole.
+/// Waits until no other process makes certificates in the folder. If that takes too long, or the file system
+/// has no locks, it goes on without the lock: each file is replaced as a whole.
 fn wait_for(lock: &File) {
     let begin = Instant::now();
     while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err()
@@ -150,7 +151,7 @@ fn wait_for(lock: &File) {
     }
 }
 
-/// An authority's certificate, and an identity that it vouches for.
+/// An authority's certificate, and an identity that it has signed.
 fn make(mark: &str) -> Result<(String, Identity), rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, format!("{mark} authority"));
@@ -170,9 +171,9 @@ fn make(mark: &str) -> Result<(String, Identity), rcgen::Error> {
     Ok((authority.pem(), identity))
 }
 
-/// What is in a file; nothing where it is missing, may not be read, or is no text.
+/// The content of a file; an empty string if it is missing, may not be read, or is not text.
 fn read(path: &Path) -> Result<String, CertificateError> {
-    // A FIFO without a writer must not be waited for.
+    // Do not wait for the writer of a FIFO.
     let flags = OFlags::NONBLOCK.bits() as i32;
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let mut bytes = Vec::new();
@@ -187,8 +188,8 @@ fn is_no_file(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
-/// Writes a temporary file and renames it, so that no process ever reads half of one. The temporary file is
-/// new and readable by its owner only, whatever others have put there.
+/// Writes a temporary file and renames it, so that no process ever reads half a file. The temporary file is
+/// always new and readable only by its owner, whatever was at that path before.
 fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), CertificateError> {
     let random = RandomState::new().hash_one(name);
     let beside = folder.join(format!(".{name}.{random:016x}"));
@@ -202,7 +203,7 @@ fn write(folder: &Path, name: &str, text: &str, mode: u32) -> Result<(), Certifi
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&beside, &path));
     written.map_err(|error| {
-        // The rest of it is useless; failing to remove it matters less.
+        // What was written is useless; an error in removing it matters less.
         let _ = fs::remove_file(&beside);
         at(&path, error)
     })
@@ -246,9 +247,9 @@ impl CertificateError {
 
 impl std::error::Error for CertificateError {}
 
-/// What to trust, in a service's folder.
+/// The file in a service's folder that clients must trust.
 pub const CA: &str = "ca.pem";
-/// More than any of the files has.
+/// More than any of the files contains.
 const FILE_BYTES: u64 = 1024 * 1024;
 /// How long to wait for another process that makes certificates, and how often to check.
 const LOCK_WAIT: Duration = Duration::from_secs(2);

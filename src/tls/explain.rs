@@ -1,12 +1,12 @@
-//! What rustls and webpki say, in words for an operator: what is wrong, and what helps.
+//! Errors of rustls and webpki in words for an operator: what is wrong, and what helps.
 //!
-//! Both show their errors to programmers, by the names of the variants. Here each variant of the
-//! versions in `Cargo.lock` has a sentence, alone or with others that need the same remedy; the tests
-//! compare with the sources of those versions. The enums may grow: what is new gets a general
-//! sentence until somebody writes a better one. No name of a variant is ever shown.
+//! Both crates describe their errors for programmers, by the names of the variants. Here each variant of the
+//! versions in `Cargo.lock` has a sentence, alone or with others that need the same remedy; the tests compare
+//! the list with the sources of those versions. The enums may grow: a new variant gets a general sentence
+//! until somebody writes a better one. The name of a variant is never shown.
 //!
-//! Names in certificates come from the other side. They are shown as far as host names go, what else is in
-//! them as `?`.
+//! Names in certificates come from the other side. Characters that occur in host names are shown, all others
+//! as `?`.
 
 use std::io::{self, ErrorKind};
 
@@ -26,7 +26,7 @@ mod protocol;
 mod tests;
 mod values;
 
-/// The other side, as messages name it, and what helps where it can't be trusted or reached by TLS.
+/// The name of the other side in messages, and what helps if it can't be trusted or reached over TLS.
 #[derive(Debug)]
 pub(super) struct Other {
     pub name: String,
@@ -44,8 +44,8 @@ pub(super) fn explain(error: &io::Error, other: &Other) -> String {
     }
 }
 
-/// What the system says about an error, without its number: "Address already in use", and not
-/// "Address already in use (os error 98)". A number helps nobody who can't look it up.
+/// The system's text for an error, without its number: "Address already in use" instead of "Address already
+/// in use (os error 98)". The number does not help an operator.
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let number = error.raw_os_error().map(|number| format!(" (os error {number})"));
@@ -55,7 +55,7 @@ pub fn plain(error: &io::Error) -> String {
     }
 }
 
-/// Whether TLS itself says what is wrong, and not only that the stream has ended.
+/// Whether TLS itself reports what is wrong, and not only that the stream has ended.
 pub fn is_of_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     error.is_some_and(|error| *error != Error::AlertReceived(AlertDescription::CloseNotify))
@@ -65,8 +65,8 @@ fn explain_tls(error: &Error, other: &Other) -> String {
     spelled(&words(error, &other.name), &other.remedies)
 }
 
-/// The words below may hold `{authorities}` and `{address}`, for what the caller calls so. What comes from
-/// the other side never has a brace ([`harmless`]).
+/// Fills in `{authorities}` and `{address}`, which the texts below may contain, with the caller's words. Text
+/// from the other side never contains a brace ([`harmless`]).
 fn spelled(words: &str, remedies: &Remedies) -> String {
     words.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address)
 }
@@ -82,7 +82,7 @@ fn words(error: &Error, host: &str) -> String {
     }
 }
 
-/// Why rustls takes no certificate or key that we gave it.
+/// Why rustls refuses a certificate or key of ours.
 pub(super) fn explain_setup(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(reason) => {
@@ -107,7 +107,7 @@ pub(super) fn plain_pem(error: &pem::Error) -> String {
     }
 }
 
-/// Behind "TLS with … failed: ".
+/// The text after "TLS with … failed: ".
 fn failure(error: &Error) -> String {
     let words = match error {
         Error::InvalidCertificate(reason) => return certificate(reason),
@@ -151,7 +151,7 @@ fn failure(error: &Error) -> String {
     words.to_owned()
 }
 
-/// Behind "the certificate of … is not trusted: ".
+/// The text after "the certificate of … is not trusted: ".
 fn certificate(reason: &CertificateError) -> String {
     let words = match reason {
         CertificateError::BadEncoding => MALFORMED,
@@ -209,7 +209,7 @@ fn certificate(reason: &CertificateError) -> String {
         }
         CertificateError::ApplicationVerificationFailure => "it is valid, but not accepted here",
         CertificateError::Other(other) => return beyond_rustls(other),
-        // Deprecated, and made by webpki's deprecated variants only.
+        // Deprecated, and made only from webpki's deprecated variants.
         #[allow(deprecated)]
         CertificateError::UnsupportedSignatureAlgorithm => return unsupported_algorithm(&[]),
         _ => "for a reason that this version of the program does not know",
@@ -217,7 +217,7 @@ fn certificate(reason: &CertificateError) -> String {
     words.to_owned()
 }
 
-/// What rustls only hands on.
+/// Errors that rustls only passes on.
 fn beyond_rustls(OtherError(reason): &OtherError) -> String {
     if let Some(reason) = reason.downcast_ref::<Distrust>() {
         return reason.to_string();
@@ -228,7 +228,7 @@ fn beyond_rustls(OtherError(reason): &OtherError) -> String {
     }
 }
 
-/// The same, for what webpki says of a certificate, or of those between it and the authority.
+/// The same for webpki's errors about a certificate, or about those between it and the authority.
 fn chain(reason: &webpki::Error) -> String {
     use webpki::Error as Chain;
     if let Some(reason) = as_rustls(reason) {
@@ -289,7 +289,7 @@ fn chain(reason: &webpki::Error) -> String {
     words.to_owned()
 }
 
-/// rustls's own name for it, which it uses for these as long as it has one.
+/// rustls's own error for it, which rustls uses if it has one.
 fn as_rustls(reason: &webpki::Error) -> Option<CertificateError> {
     use webpki::Error as Chain;
     Some(match reason.clone() {
@@ -321,8 +321,8 @@ fn as_rustls(reason: &webpki::Error) -> Option<CertificateError> {
     })
 }
 
-/// What is left of webpki: variants that it does not make any more, and those of revocation lists,
-/// which are not used here.
+/// webpki's other variants: those that it no longer makes, and those of revocation lists, which are not used
+/// here.
 #[allow(deprecated)]
 fn deprecated_or_of_a_list(reason: &webpki::Error) -> String {
     use webpki::Error as Chain;
@@ -388,7 +388,7 @@ fn unsupported_key(id: &[u8]) -> String {
     )
 }
 
-/// Of the names in a certificate.
+/// How many of a certificate's names are shown.
 const NAMES_SHOWN: usize = 5;
 const MALFORMED: &str = "it is malformed; the service needs another one";
 const CRITICAL: &str =

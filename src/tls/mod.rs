@@ -1,15 +1,15 @@
-//! TLS: every call to rustls stands in this folder.
+//! TLS: all calls to rustls are in this folder.
 //!
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | configurations, for clients and servers |
 //! | `stream.rs` | TLS over a stream that does not block |
-//! | `records.rs` | where records begin and end |
+//! | `records.rs` | the boundaries of records |
 //! | `trust.rs` | whose certificates are trusted |
 //! | `explain.rs` | errors of rustls, webpki and the system in words |
-//! | `certificates.rs` | certificates of one's own, made and kept in a folder |
+//! | `certificates.rs` | one's own certificates, made and kept in a folder |
 //!
-//! Nothing here knows a socket, a poll or what is sent over TLS.
+//! Nothing here knows sockets, polling or what is sent over TLS.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,7 +33,7 @@ mod stream;
 mod tests;
 mod trust;
 
-/// TLS as the client of one host.
+/// The TLS configuration of a client of one host.
 #[derive(Clone)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
@@ -42,8 +42,8 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Trusts `authorities`, or the built-in roots. Sessions are resumed. `alpn` are the protocols that are
-    /// offered (RFC 7301), the best one first; none, where it is empty. `remedies` are for messages.
+    /// Trusts `authorities`, or the built-in roots. Sessions are resumed. `alpn` lists the protocols to offer
+    /// (RFC 7301), the preferred one first; if it is empty, none is offered. `remedies` are for messages.
     pub fn new(
         host: &str,
         authorities: Option<&Authorities>,
@@ -70,7 +70,7 @@ impl ClientTls {
         &self.other.name
     }
 
-    /// Begins TLS on a stream that is connected, or will be.
+    /// Begins TLS on a stream that is connected or connecting.
     pub fn begin<S: Read + Write>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let session = ClientConnection::new(Arc::clone(&self.config), self.host.clone());
         let session = session.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
@@ -78,7 +78,7 @@ impl ClientTls {
     }
 }
 
-/// TLS as a server.
+/// The TLS configuration of a server.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -86,9 +86,9 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// `chain` and `key` are PEM. Where `clients` is given, a client must have a certificate that one of
-    /// these authorities has issued. `alpn` are the protocols that are supported, the best one first; where it
-    /// is empty, none is agreed on.
+    /// `chain` and `key` are PEM. If `clients` is given, a client must have a certificate that one of these
+    /// authorities has issued. `alpn` lists the supported protocols, the preferred one first; if it is empty,
+    /// none is negotiated.
     pub fn new(
         chain: &str,
         key: &str,
@@ -112,7 +112,7 @@ impl ServerTls {
         Ok(ServerTls { config: Arc::new(config), other: Arc::new(other) })
     }
 
-    /// Begins TLS on a stream that was accepted.
+    /// Begins TLS on an accepted stream.
     pub fn begin<S: Read + Write>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let session = ServerConnection::new(Arc::clone(&self.config));
         let session = session.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
@@ -124,13 +124,13 @@ fn protocols(alpn: &[&str]) -> Vec<Vec<u8>> {
     alpn.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
-/// What an operator can change, as messages name it. They say what helps: "add its authority's certificate
-/// to {authorities}", "is the host in {address} right?".
+/// The names, in messages, of the settings that an operator can change: "add its authority's certificate to
+/// {authorities}", "is the host in {address} right?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remedies {
     /// Where the trusted authorities come from, say "the file of --ca".
     pub authorities: &'static str,
-    /// What gives the host and the port, say "--url".
+    /// The setting with the host and the port, say "--url".
     pub address: &'static str,
 }
 
@@ -145,7 +145,7 @@ impl Default for Remedies {
 pub enum TlsError {
     /// Neither a name nor an address.
     Host(String),
-    /// A file is no PEM, or holds nothing that is needed.
+    /// A file is not PEM, or lacks what is needed.
     Pem(String),
     /// rustls refuses the certificate or key.
     Setup(Error),

@@ -1,22 +1,22 @@
-//! Where TLS records begin and end among the bytes that come.
+//! Finds where TLS records begin and end in the received bytes.
 //!
-//! rustls keeps a record until it is whole, and does not say whether it holds a part of one. A kept
-//! connection on which half a record lies is not at rest: the other half would be taken for the answer
-//! to the next request.
+//! rustls keeps a record until it is whole, and does not tell whether it holds a part of one. A kept
+//! connection that has received half a record is not idle: the other half would be taken for the answer to
+//! the next request.
 
-/// Follows the records of one direction: five bytes of header, of which the last two are the length
-/// of what comes behind (RFC 8446, section 5.1).
+/// Tracks the records of one direction: a header of five bytes, the last two of which are the length of the
+/// rest (RFC 8446, section 5.1).
 #[derive(Debug, Default)]
 pub(super) struct RecordBorders {
     header: [u8; HEADER_BYTES],
-    /// Bytes of the present header that have come.
+    /// How many bytes of the present header have arrived.
     seen: usize,
-    /// Bytes of the present record that have not.
+    /// How many bytes of the present record are missing.
     left: usize,
 }
 
 impl RecordBorders {
-    /// Takes note of bytes that have come.
+    /// Passes over received bytes.
     pub fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let wanted = if self.left > 0 { self.left } else { HEADER_BYTES - self.seen };
@@ -35,7 +35,7 @@ impl RecordBorders {
         }
     }
 
-    /// Whether the last record that came is whole.
+    /// Whether the last record is whole.
     pub fn is_between(&self) -> bool {
         self.seen == 0 && self.left == 0
     }

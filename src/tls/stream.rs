@@ -1,7 +1,7 @@
-//! A stream with TLS over it, for sockets that do not block.
+//! TLS over a stream, for non-blocking sockets.
 //!
-//! rustls moves no bytes by itself. It is a machine between two pairs of buffers, and the owner of
-//! the socket carries the bytes to and fro:
+//! rustls moves no bytes by itself. It is a state machine between two pairs of buffers, and the owner of the
+//! socket moves the bytes in and out:
 //!
 //! ```text
 //!      the owner           rustls::Connection             this file            below
@@ -15,20 +15,20 @@
 //!                       +-----------------------+
 //! ```
 //!
-//! - Reading: plaintext that is there goes first, because `read_tls` refuses while some waits. Else
-//!   take what the kernel has (some 4 KiB a call), let rustls process it, and look again, until the
-//!   kernel says `WouldBlock`: one pass an event would leave the rest lying there, and no edge would
-//!   announce it. After 32 KiB without plaintext a read is `Interrupted`, so that the loop comes back for
-//!   the rest after the others.
-//! - Both directions stir each other: what comes in can make something to be sent (a handshake's next
-//!   flight, an alert, a key update). So [`TlsStream::unsent`] counts what rustls wants to write, and
-//!   the loop flushes a connection after it has served it, whether or not it has answered anything.
-//! - An error in what came leaves an alert to be sent. It is sent; only then the error is returned.
-//! - The end of the stream is a clean end only after `close_notify`; without it an answer may have
-//!   been cut by anyone on the way. `read` answers `Ok(0)` to the one and `UnexpectedEof` to the other.
+//! - Reading: waiting plaintext goes first, because `read_tls` refuses while there is some. Otherwise take
+//!   what the kernel has (some 4 KiB per call), let rustls process it, and look again, until the kernel says
+//!   `WouldBlock`: one pass per event would leave the rest unread, and no edge would announce it. After 32
+//!   KiB without plaintext a read is `Interrupted`, so that the loop serves the other connections before the
+//!   rest.
+//! - The directions depend on each other: input can cause output (a handshake's next flight, an alert, a key
+//!   update). So [`TlsStream::unsent`] counts what rustls wants to write, and the loop flushes a connection
+//!   after it has served it, whether or not there is an answer.
+//! - An error in the input produces an alert. It is sent before the error is returned.
+//! - The end of the stream is a clean end only after `close_notify`; without it somebody on the path may have
+//!   cut the answer. `read` returns `Ok(0)` for the former and `UnexpectedEof` for the latter.
 //!
-//! `complete_io` and `rustls::Stream` would do all this in one call. They are for blocking sockets: on
-//! others they spin, or wait for the wrong direction.
+//! `complete_io` and `rustls::Stream` would do all this in one call. They are for blocking sockets: on others
+//! they spin or wait for the wrong direction.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -43,20 +43,20 @@ use super::records::RecordBorders;
 pub struct TlsStream<S> {
     stream: S,
     session: Connection,
-    /// Records that the kernel has not taken, from `sent` on.
+    /// Records; those from `sent` on the kernel has not taken yet.
     records: Vec<u8>,
     sent: usize,
-    /// Why nothing that comes can be understood any more.
+    /// The error after which no input can be understood any more.
     failure: Option<Error>,
-    is_failure_told: bool,
+    is_failure_reported: bool,
     input_drained: bool,
     borders: RecordBorders,
-    /// The other side, as messages name it.
+    /// The name of the other side in messages.
     other: Arc<Other>,
 }
 
-/// A stream that remembers whether it brought less than it could, and whether it ended within a record:
-/// how much rustls asks for, and keeps, is its own affair.
+/// A stream that remembers whether a read was short, and whether the bytes ended within a record: rustls does
+/// not tell how much it asks for and keeps.
 struct WatchedStream<'a, S> {
     stream: &'a mut S,
     was_short: bool,
@@ -81,41 +81,41 @@ impl<S: Read + Write> TlsStream<S> {
             records: Vec::new(),
             sent: 0,
             failure: None,
-            is_failure_told: false,
+            is_failure_reported: false,
             input_drained: false,
             borders: RecordBorders::default(),
             other,
         }
     }
 
-    /// What is below.
+    /// The stream below.
     pub fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// Whether the two sides have not agreed on keys yet.
+    /// Whether the handshake is not complete yet.
     pub fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
     }
 
-    /// Bytes that are to be sent; 1 for records that rustls has not made yet.
+    /// Bytes to send; records that rustls has not made yet count as 1.
     pub fn unsent(&self) -> usize {
         self.records.len() - self.sent + usize::from(self.session.wants_write())
     }
 
-    /// Memory that it holds: the records that we know of, and what a session takes.
+    /// Memory that it holds: the records here, and the estimate for a session.
     pub fn held(&self) -> usize {
         self.records.capacity() + TLS_SESSION_BYTES
     }
 
-    /// Sends `close_notify`: nothing more is sent after it. `WouldBlock`: it is not out yet; call it again,
-    /// and it goes out once. The stream below is then to be ended, too.
+    /// Sends `close_notify`, after which nothing more is sent. After `WouldBlock` it is not sent yet: call
+    /// this again; it is sent only once. Then end the stream below, too.
     pub fn close(&mut self) -> io::Result<()> {
         self.session.send_close_notify();
         self.send()
     }
 
-    /// The other side's certificate (DER), once it was asked for one and that was checked.
+    /// The other side's certificate (DER), once TLS has asked for one and verified it.
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         let chain = self.session.peer_certificates()?;
         chain.first().map(|certificate| certificate.as_ref())
@@ -131,33 +131,34 @@ impl<S: Read + Write> TlsStream<S> {
         self.input_drained
     }
 
-    /// Whether the last record that came was whole, so that no part of one is held.
+    /// Whether the last received record was whole, so that no part of one is held.
     pub fn is_between_records(&self) -> bool {
         self.borders.is_between()
     }
 
-    /// Takes what the kernel has into rustls, once. Whatever comes of it is found by `reader`.
+    /// Moves what the kernel has into rustls, once. `reader` returns the resulting plaintext.
     fn receive(&mut self) -> io::Result<()> {
         let (stream, borders) = (&mut self.stream, &mut self.borders);
         let mut watched = WatchedStream { stream, was_short: false, borders };
-        // 0 is the end of the stream; rustls remembers that.
+        // 0 means the end of the stream; rustls remembers it.
         self.session.read_tls(&mut watched)?;
         self.input_drained = watched.was_short;
         match self.session.process_new_packets() {
-            // Its `close_notify` may have come together with the last plaintext: then an end is to be
-            // read behind that, which no event will announce.
+            // `close_notify` may have arrived together with the last plaintext: then the end must be read
+            // after it, and no event will announce that.
             Ok(state) => self.input_drained &= !state.peer_has_closed(),
             Err(error) => {
                 self.failure = Some(error);
                 self.input_drained = false;
-                // The alert that gives the other side the reason. If it can't go out now, the flush takes it.
+                // The alert tells the other side the reason. If it can't be sent now, the next flush sends
+                // it.
                 let _ = self.send();
             }
         }
         Ok(())
     }
 
-    /// Writes until nothing is left or the kernel takes no more.
+    /// Writes until nothing is left or the kernel accepts no more.
     fn send(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             self.session.write_tls(&mut self.records)?;
@@ -179,20 +180,20 @@ impl<S: Read + Write> TlsStream<S> {
 
 impl<S: Read + Write> Read for TlsStream<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        // Of this read, not of one before: an edge may have come since.
+        // About this read, not an earlier one: there may have been an edge since.
         self.input_drained = false;
-        // Records without plaintext (tickets, key updates) may come without end.
+        // Records without plaintext (tickets, key updates) may arrive without end.
         for _ in 0..RECEIVES_PER_READ {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // no plaintext yet
                 plaintext_or_end => return plaintext_or_end,
             }
             match &self.failure {
-                Some(error) if !self.is_failure_told => {
-                    self.is_failure_told = true;
+                Some(error) if !self.is_failure_reported => {
+                    self.is_failure_reported = true;
                     return Err(io::Error::new(ErrorKind::InvalidData, error.clone()));
                 }
-                // What still comes is no more than noise, to be dropped until the other side closes.
+                // Further input is meaningless; the caller drops it until the other side closes.
                 Some(_) => return self.stream.read(into),
                 None => {}
             }
@@ -201,19 +202,19 @@ impl<S: Read + Write> Read for TlsStream<S> {
                 received => received?,
             }
         }
-        // The turn of other connections; there may be more.
+        // Other connections have their turn now; there may be more here.
         Err(ErrorKind::Interrupted.into())
     }
 }
 
 impl<S: Read + Write> Write for TlsStream<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.send()?; // What was taken before goes first.
+        self.send()?; // Older bytes go first.
         let mut taken = 0;
         while taken < bytes.len() {
             match self.session.writer().write(&bytes[taken..])? {
-                // Full. It can only be before the handshake is done, by more than any request has:
-                // after it, `send` below has emptied it.
+                // Full. That happens only before the handshake is complete, with more than any request needs:
+                // afterwards the `send` below empties it.
                 0 => break,
                 more => taken += more,
             }
@@ -237,12 +238,12 @@ impl<S> fmt::Debug for TlsStream<S> {
     }
 }
 
-/// Plaintext and records that rustls holds for a connection, each. More waits in the connection's own
-/// output.
+/// How much plaintext and how many bytes of records rustls may hold per connection. More waits in the
+/// connection's own output.
 const UNSENT_BYTES: usize = 64 * 1024;
-/// Times that one read takes from the kernel, 4 KiB each, in search of plaintext: enough for
-/// a handshake with many certificates.
+/// How often one read may take 4 KiB from the kernel in search of plaintext: enough for a handshake with many
+/// certificates.
 const RECEIVES_PER_READ: usize = 8;
-/// Memory of a TLS session, about: keys, rustls's buffers for one record each way, and what the allocator
-/// adds. A fixed share for each, because rustls does not say.
+/// Estimated memory of a TLS session: keys, rustls's buffers for one record per direction, and the
+/// allocator's overhead. A fixed number, because rustls does not tell.
 const TLS_SESSION_BYTES: usize = 24 * 1024;

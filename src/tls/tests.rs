@@ -1,4 +1,4 @@
-//! What the other side may make TLS do over a real socket, and how errors are put into words.
+//! What the other side can make TLS do over a real socket, and the words for errors.
 
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -7,14 +7,14 @@ use rustls::CertificateError;
 
 use super::*;
 
-/// Everything that is sent lies in the kernel when it is read.
+/// All the data that was sent is in the kernel when it is read.
 #[test]
 fn a_read_ends_although_records_without_plaintext_go_on() {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let authorities = Authorities::from_pem(pair.cert.pem().as_bytes()).expect("a certificate");
     let server = ServerTls::new(&pair.cert.pem(), &pair.signing_key.serialize_pem(), None, &[]);
     let mut config = ServerConfig::clone(&server.expect("a pair").config);
-    // Some 50 KiB. (Where tickets lie across records, rustls takes no more than 64 KiB of them.)
+    // Some 50 KiB. (If tickets extend over several records, rustls accepts at most 64 KiB of them.)
     config.send_tls13_tickets = 600;
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -68,7 +68,7 @@ fn remedies_are_named_as_the_caller_names_them() {
     let expected = ServerName::try_from("localhost").expect("a name");
     let presented = vec!["DnsName(\"{address}\")".to_owned()];
     let hostile = text_of(CertificateError::NotValidForNameContext { expected, presented });
-    assert!(hostile.contains("another name, ?address?,"), "braces from the other side are taken");
+    assert!(hostile.contains("another name, ?address?,"), "braces from the other side are removed");
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! Whose certificates are trusted.
+//! Which certificates are trusted.
 //!
-//! webpki decides, by rustls's own verifier: the chain up to an authority that is trusted here, the
-//! period of validity, the purpose and the name. Around it stand two things that it does not do:
+//! webpki decides, through rustls's own verifier: it checks the chain up to a trusted authority, the period
+//! of validity, the purpose and the name. This file adds two things:
 //!
-//! - A certificate that is itself among the authorities that the operator names is trusted as the service's own, too, byte
-//!   for byte, although it is an authority's: that is what `openssl req -x509` makes, and what a
-//!   service in one's own network usually has. Its name and its period must fit all the same.
-//! - Where a signature can't be verified because an RSA key is too short or too long, webpki says
-//!   that the signature is wrong. Then the key's length is looked at, and named.
+//! - If the service's certificate is itself one of the authorities that the operator names, byte for byte, it
+//!   is trusted, although it is an authority's: `openssl req -x509` makes such certificates, and services in
+//!   one's own network usually have them. Its name and its period of validity must still match.
+//! - If a signature can't be verified because an RSA key is too short or too long, webpki reports a wrong
+//!   signature. This file then checks the key's length and reports that.
 //!
-//! Nothing here accepts what webpki refuses for any other reason.
+//! Nothing here accepts a certificate that webpki refuses for any other reason.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use super::explain::plain_pem;
 pub struct Authorities(Vec<CertificateDer<'static>>);
 
 impl Authorities {
-    /// From PEM. At least one certificate must be in it, and each must be usable.
+    /// Parses PEM. It must contain at least one certificate, and each must be usable.
     pub fn from_pem(text: &[u8]) -> Result<Authorities, TlsError> {
         let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
         let authorities =
@@ -51,7 +51,7 @@ impl Authorities {
     }
 }
 
-/// Which clients a server takes: those that `authorities` vouch for, or all of them.
+/// Which clients a server accepts: those with a certificate of one of `authorities`, or all.
 pub(super) fn of_clients(
     authorities: Option<&Authorities>,
     provider: Arc<crypto::CryptoProvider>,
@@ -71,12 +71,12 @@ fn no_verifier(error: VerifierBuilderError) -> TlsError {
     }
 }
 
-/// Why a certificate is not trusted, where rustls has no name for it.
+/// Reasons not to trust a certificate for which rustls has no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Distrust {
-    /// The service's RSA key has so many bits, and no signature of such a key is verified.
+    /// The service's RSA key has this many bits, and signatures of such a key can't be verified.
     OwnKey { bits: usize },
-    /// The same of an authority's.
+    /// The same for an authority's key.
     AuthoritysKey { bits: usize },
 }
 
@@ -92,11 +92,11 @@ impl fmt::Display for Distrust {
 
 impl std::error::Error for Distrust {}
 
-/// The verifier of the module's description.
+/// The verifier that the module's description explains.
 #[derive(Debug)]
 pub(super) struct Trust {
     chain: Arc<WebPkiServerVerifier>,
-    /// What the operator names; nothing where the built-in roots are trusted.
+    /// The authorities that the operator names; empty if the built-in roots are trusted.
     named: Vec<CertificateDer<'static>>,
 }
 
@@ -118,7 +118,8 @@ impl Trust {
         Ok(Arc::new(Trust { chain, named }))
     }
 
-    /// Names the key that is to blame for a signature that could not be verified, if one is.
+    /// If a key's length is the reason why a signature could not be verified, returns an error that names the
+    /// key.
     fn blame_authority(&self, error: Error, intermediates: &[CertificateDer<'_>]) -> Error {
         if error != Error::InvalidCertificate(CertificateError::BadSignature) {
             return error;
@@ -148,9 +149,9 @@ impl ServerCertVerifier for Trust {
             now,
         );
         match verified {
-            // webpki has looked at the period of validity before it looked at this; of what it
-            // would have looked at then, the purpose (the file says it) and the chain (there is
-            // none) are moot, and the name is left.
+            // webpki has checked the period of validity before this. Of its later checks, those of the
+            // purpose (the operator's file decides that) and the chain (there is none) are not needed; the
+            // name remains.
             Err(error) if is_authoritys(&error) && self.named.contains(end_entity) => {
                 rustls::client::verify_server_name(
                     &ParsedCertificate::try_from(end_entity)?,
@@ -188,7 +189,7 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Whether webpki's one objection is that the certificate is an authority's.
+/// Whether webpki's only objection is that the certificate is an authority's.
 fn is_authoritys(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
         return false;
@@ -210,14 +211,14 @@ fn distrust(reason: Distrust) -> Error {
     CertificateError::Other(OtherError(Arc::new(reason))).into()
 }
 
-/// The length of a certificate's RSA key, if no signature of a key of that length is verified.
+/// The length of a certificate's RSA key, if signatures of keys of that length can't be verified.
 fn unusable_rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
     let parsed = ParsedCertificate::try_from(certificate).ok()?;
     let bits = rsa_bits(&parsed.subject_public_key_info())?;
     (!(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits)).then_some(bits)
 }
 
-/// The length of the modulus in a SubjectPublicKeyInfo (RFC 8017, appendix A.1.1), if it is of RSA.
+/// The length of the modulus in a SubjectPublicKeyInfo (RFC 8017, appendix A.1.1), if the key is an RSA key.
 fn rsa_bits(key_info: &[u8]) -> Option<usize> {
     let (key_info, _) = der(key_info, SEQUENCE)?;
     let (algorithm, rest) = der(key_info, SEQUENCE)?;
@@ -232,8 +233,8 @@ fn rsa_bits(key_info: &[u8]) -> Option<usize> {
     Some(8 * (modulus.len() - zeros) - first.leading_zeros() as usize)
 }
 
-/// The value that `bytes` begin with, if it has this tag, and what is behind it. Lengths of up to two
-/// bytes are understood, which is more than any key takes.
+/// The value at the start of `bytes`, if it has this tag, and the bytes after it. Lengths of up to two bytes
+/// are understood, which is enough for any key.
 fn der(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (length, rest) = match bytes.strip_prefix(&[tag])? {
         [length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
@@ -259,7 +260,7 @@ const NO_CERTIFICATE: &str =
 mod tests {
     use super::*;
 
-    /// A SubjectPublicKeyInfo of RSA, its lengths written in two bytes.
+    /// The SubjectPublicKeyInfo of an RSA key, with lengths of two bytes.
     fn key_info(modulus: &[u8]) -> Vec<u8> {
         let wrap = |tag: u8, value: &[u8]| {
             let length = u16::try_from(value.len()).expect("a short one").to_be_bytes();

@@ -1,8 +1,8 @@
-//! The words for what the other side sends or says against us in the protocol itself.
+//! The words for the other side's alerts and for its errors in the protocol itself.
 
 use rustls::{AlertDescription, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
-/// Behind "… ended TLS: ".
+/// The text after "… ended TLS: ".
 pub(super) fn alert(alert: AlertDescription) -> &'static str {
     use AlertDescription as Alert;
     match alert {
@@ -66,7 +66,7 @@ pub(super) fn alert(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Contents that no TLS has. Most often it is none.
+/// Messages that are not valid TLS. Most often the other side does not use TLS at all.
 pub(super) fn message(reason: &InvalidMessage) -> &'static str {
     use InvalidMessage as Message;
     match reason {
@@ -111,7 +111,7 @@ pub(super) fn message(reason: &InvalidMessage) -> &'static str {
     }
 }
 
-/// What one side wants and the other does not have.
+/// What one side requires and the other does not support.
 pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
     use PeerIncompatible as Missing;
     match reason {
@@ -159,7 +159,7 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
     }
 }
 
-/// What breaks the rules of TLS. There is one remedy for most of it, so the sentences say which rule.
+/// Violations of the rules of TLS. Most have the same remedy, so the sentences say which rule was broken.
 pub(super) fn misbehaved(reason: &PeerMisbehaved) -> &'static str {
     use PeerMisbehaved as Rule;
     match reason {
@@ -202,7 +202,7 @@ pub(super) fn misbehaved(reason: &PeerMisbehaved) -> &'static str {
     }
 }
 
-/// The same of what spans several messages: retries, sessions, early data, and repetition.
+/// The same for rules about several messages: retries, sessions, early data, and repetition.
 fn misbehaved_with_state(reason: &PeerMisbehaved) -> &'static str {
     use PeerMisbehaved as Rule;
     match reason {

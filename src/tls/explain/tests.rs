@@ -1,4 +1,4 @@
-//! Every variant of the versions in `Cargo.lock` has its words.
+//! Every variant of the versions in `Cargo.lock` has a text.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -44,7 +44,7 @@ fn every_reason_has_plain_words() {
     assert!(words.complaints.is_empty(), "\n{}", words.complaints.join("\n"));
 }
 
-/// Looks at the words for each variant, and at whether it is every variant.
+/// Checks the words for each variant, and that every variant is listed.
 struct Words {
     package: (&'static str, &'static str),
     complaints: Vec<String>,
@@ -67,7 +67,7 @@ impl Words {
         let camel_case = Regex::new(r"\b[A-Z][a-z0-9]+[A-Z]\w*").expect("a pattern");
         for (name, value) in &variants {
             let text = spelled(&explain(value), &Remedies::default());
-            // A name of more than one word, or a value's own form.
+            // The text contains a name of several words, or a value in debug form.
             let is_dump = name.chars().filter(char::is_ascii_uppercase).count() > 1
                 && text.contains(name)
                 || text.contains(['{', '}', '"', '\x1b'])
@@ -84,7 +84,7 @@ impl Words {
         let (package, version) = self.package;
         match variants_of(package, file, of) {
             Ok(mut there) => {
-                // It holds a type that rustls does not show; `message` has a sentence for it.
+                // It contains a type that rustls does not export; `message` has a sentence for it.
                 there.remove("UnsupportedKeyExchangeAlgorithm");
                 if there != listed {
                     let differing: Vec<&String> = there.symmetric_difference(&listed).collect();
@@ -99,8 +99,8 @@ impl Words {
     }
 }
 
-/// The names of an enum's variants by the source of the locked version; or that version, if its source
-/// is not on this machine.
+/// The names of an enum's variants in the source of the locked version; or that version, if its source is not
+/// on this machine.
 fn variants_of(package: &str, file: &str, of: &str) -> Result<BTreeSet<String>, String> {
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
     let lock = std::fs::read_to_string(lock).expect("Cargo.lock");

@@ -1,23 +1,23 @@
-//! What errors hold besides their names, as a person reads it: times, names from certificates, object identifiers.
+//! Values in errors, in readable form: times, names from certificates, object identifiers.
 
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 
-/// webpki shows a name within its kind, `DnsName("a")`.
+/// Unwraps a name: webpki shows it with its kind, `DnsName("a")`.
 pub(super) fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.map_or("one of another kind", |inner| inner.trim_matches('"'))
 }
 
-/// As far as host names, addresses and our own prose go; anything else as `?`.
+/// The text with `?` for every character that does not occur in host names, addresses or our own texts.
 pub(super) fn harmless(text: &str) -> String {
     let is_fine = |it: &char| it.is_ascii_alphanumeric() || " .,:;*-_/()[]'".contains(*it);
     let shown = text.chars().map(|it| if is_fine(&it) { it } else { '?' });
     shown.take(TEXT_SHOWN).collect()
 }
 
-/// An object identifier as its users write it, or nothing where there is none to read: the first
-/// value of an AlgorithmIdentifier without its own tag (X.690, section 8.19).
+/// An object identifier in dotted form, or an empty string if there is none: the first value of an
+/// AlgorithmIdentifier without its own tag (X.690, section 8.19).
 pub(super) fn dotted(id: &[u8]) -> String {
     let Some((value, _)) = id
         .strip_prefix(&[0x06])
@@ -51,5 +51,5 @@ pub(super) fn date(time: UnixTime) -> String {
     }
 }
 
-/// Characters of a text from the other side.
+/// How many characters of a text from the other side are shown.
 const TEXT_SHOWN: usize = 200;
