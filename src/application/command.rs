@@ -17,8 +17,8 @@ pub enum Command<M> {
     /// Look a `host:port` up without dialling it. `handle_dial` reports [`DialEvent::Resolved`] or
     /// [`DialEvent::Failed`] for this ticket, which must not be that of a dial.
     Resolve { ticket: Ticket, name: String },
-    /// Call [`Application::fill`](super::Application::fill) for this connection when it has room. Two
-    /// requests may lead to one call.
+    /// Call [`Application::fill`](super::Application::fill) for this connection when it has room. Repeated
+    /// requests lead to one call.
     Fill(ConnectionId),
     /// Handle no more of its input; close it once its output is sent.
     Finish(ConnectionId),

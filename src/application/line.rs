@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_ends_a_line_and_what_comes_later_begins_the_next() {
+    fn a_pause_ends_a_line_and_later_bytes_begin_the_next() {
         let unfinished = |line: &[u8]| format!("{:?}", Line::Unfinished(line));
         let whole = |line: &[u8]| format!("{:?}", Line::Whole(line));
         assert_eq!(
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_streams_end_is_not_taken_for_a_pause() {
+    fn the_end_of_a_stream_is_not_taken_for_a_pause() {
         let mut buffer = LineBuffer::default();
         buffer.push(b"ab\r");
         assert_eq!(buffer.next_line(9), None);

@@ -78,13 +78,13 @@ pub trait Application: Sized {
         Next::Finish
     }
 
-    /// [`Command::Fill`] was asked for, and the output has room: append until [`Io::has_room`] says no.
+    /// [`Command::Fill`] was requested, and the output has room: append until [`Io::has_room`] returns false.
     fn fill(&mut self, _session: &mut Self::Session, _io: &mut Io<'_>) -> Next {
         Next::Read
     }
 
-    /// A connection is closed. Its id never comes again. (The loop does not report those that are left
-    /// when it ends.)
+    /// A connection is closed. Its id is never used again. (The loop does not report those that are left when
+    /// it ends.)
     fn handle_closed(&mut self, _closed: ClosedConnection<'_>, _session: Self::Session, _now: Now) {
     }
 

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dial_comes_from_the_given_address_where_that_can_lead_there() {
+    fn a_dial_uses_the_given_address_if_that_can_reach_the_target() {
         let ours = ["127.0.0.1", "127.0.0.3", "::1", "10.0.0.9", "fd00::9"];
         let is_ours = |ip: IpAddr| ours.iter().any(|own| own.parse() == Ok(ip));
         let cases = [

@@ -58,7 +58,7 @@ pub struct Connection<T> {
     pub owed: Owed,
     /// The application knows that the other side sends no more.
     pub end_is_reported: bool,
-    /// Our side sends no more once the output is out.
+    /// Our side ends once the output is sent.
     pub output_ends: bool,
     /// When bytes last arrived, in nanoseconds: a `Duration` is twice as large.
     last_read: u64,

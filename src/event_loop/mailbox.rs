@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_gives_the_message_for_that_and_the_next_one_runs() {
+    fn a_job_that_panics_sends_its_failure_message_and_the_next_one_runs() {
         let (mut poll, mut inbox) = inbox();
         inbox.run(job(|| panic!("out of luck")));
         assert_eq!(message(&mut poll, &mut inbox), "failed: its thread panicked: out of luck");
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_thread_can_be_started_the_job_has_failed() {
+    fn a_job_fails_if_no_thread_can_be_started() {
         let (mut poll, mut inbox) = inbox();
         inbox.jobs.busy = 1;
         let Job { name, run, failed } = job(|| "well".to_owned());
@@ -360,7 +360,7 @@ mod tests {
 
     /// The names of many hosts may share a silent server, while the next name has another server.
     #[test]
-    fn forty_names_that_hang_do_not_hold_up_another_one() {
+    fn forty_names_that_hang_do_not_delay_another_one() {
         let (mut poll, mut inbox) = inbox();
         inbox.look_ups.busy = 40;
         inbox.look_up("127.0.0.1:9".to_owned());

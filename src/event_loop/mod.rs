@@ -15,7 +15,7 @@
 //! ```
 //!
 //! What it promises: sockets are registered once, for both directions and edges, and never again; only the
-//! kernel's `WouldBlock` (or a short read, where that says as much) clears a ready flag; a connection that
+//! kernel's `WouldBlock` (or a short read, where that means the same) clears a ready flag; a connection that
 //! used up its budget is served again next turn, without waiting; a slot is given back only at the end of a
 //! turn; no handler acts on another connection.
 //!

@@ -141,7 +141,7 @@ mod tests {
     const SECOND: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
-    fn a_deadline_is_judged_only_once_what_came_before_it_has_been_served() {
+    fn a_deadline_is_judged_only_once_earlier_input_has_been_served() {
         let mut served_up_to = ServedUpTo::default();
         served_up_to.polled(SECOND(1), 3, 10, 3);
         served_up_to.served(2);

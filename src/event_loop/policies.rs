@@ -39,7 +39,7 @@ impl Policies {
         });
         self.all[place].0 = policy;
         self.all[place].1 += 1;
-        place as u32 // There are no more of them than connections.
+        place as u32 // There are at most as many as connections.
     }
 
     /// One connection fewer uses a policy.
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_kept_once_and_its_number_is_used_again_when_nobody_has_it() {
+    fn a_policy_is_stored_once_and_an_unused_number_is_reused() {
         let mut policies = Policies::default();
         let (lines, longer) = (Policy::lines(10), Policy::lines(20));
         let first = policies.take(lines);

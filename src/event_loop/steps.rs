@@ -263,7 +263,7 @@ impl<A: Application> EventLoop<A> {
         }
         if any {
             self.acceptor.resume();
-            self.run_commands(); // Perhaps no event comes that would lead to it.
+            self.run_commands(); // The next event may be far away.
         }
         self.check_shutdown();
     }

@@ -196,7 +196,7 @@ fn messages_beyond_the_budget_of_a_turn_need_no_other_wake_up() {
 
 /// `timeout` and Ctrl-C signal a process and then its group.
 #[test]
-fn the_second_signal_ends_a_loop_that_still_answers_and_the_lifeline_is_none() {
+fn a_second_signal_ends_a_loop_that_still_answers_and_a_closed_lifeline_is_no_signal() {
     let mut event_loop = event_loop(Limits::default());
     let (lifeline, ours) =
         mio::unix::pipe::new().map(|(ours, theirs)| (theirs, ours)).expect("a pipe");
@@ -232,7 +232,7 @@ fn the_second_signal_ends_a_loop_that_still_answers_and_the_lifeline_is_none() {
 /// The bytes that meet it may have arrived in time and still be in the kernel: the process was stopped after
 /// the poll and before it read the clock.
 #[test]
-fn a_deadline_is_judged_only_after_what_came_before_it_was_served() {
+fn a_deadline_is_judged_only_after_earlier_input_was_served() {
     let mut event_loop = event_loop(Limits::default());
     let (id, mut other) = add(&mut event_loop);
     turn(&mut event_loop);

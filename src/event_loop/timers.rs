@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_connection_all_its_timers_go_and_no_others() {
+    fn clear_all_cancels_the_timers_of_one_connection_only() {
         let mut timers = Timers::default();
         let of = [Timer::Input, Timer::LinePause, Timer::Write, Timer::Linger, Timer::Opening];
         for id in [ONE, OTHER] {

@@ -5,7 +5,7 @@
 //! | `mod.rs` | configurations, for clients and servers |
 //! | `stream.rs` | TLS over a stream that does not block |
 //! | `records.rs` | the boundaries of records |
-//! | `trust.rs` | whose certificates are trusted |
+//! | `trust.rs` | which certificates are trusted |
 //! | `explain.rs` | errors of rustls, webpki and the system in words |
 //! | `certificates.rs` | one's own certificates, made and kept in a folder |
 //!
@@ -57,7 +57,7 @@ impl ClientTls {
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
-            .dangerous() // rustls's word for any verifier but its own; see `trust.rs`
+            .dangerous() // rustls's name for any verifier but its own; see `trust.rs`
             .with_custom_certificate_verifier(trust)
             .with_no_client_auth();
         config.alpn_protocols = protocols(alpn);

@@ -43,7 +43,7 @@ use super::records::RecordBorders;
 pub struct TlsStream<S> {
     stream: S,
     session: Connection,
-    /// Records; those from `sent` on the kernel has not taken yet.
+    /// Records for the kernel; it has taken the bytes before `sent`.
     records: Vec<u8>,
     sent: usize,
     /// The error after which no input can be understood any more.

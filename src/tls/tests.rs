@@ -9,7 +9,7 @@ use super::*;
 
 /// All the data that was sent is in the kernel when it is read.
 #[test]
-fn a_read_ends_although_records_without_plaintext_go_on() {
+fn a_read_ends_although_records_without_plaintext_continue() {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let authorities = Authorities::from_pem(pair.cert.pem().as_bytes()).expect("a certificate");
     let server = ServerTls::new(&pair.cert.pem(), &pair.signing_key.serialize_pem(), None, &[]);

@@ -114,7 +114,7 @@ fn a_names_answer_that_comes_after_its_dial_was_replaced_is_ignored() {
 }
 
 #[test]
-fn all_that_want_one_name_wait_for_one_look_up() {
+fn dials_and_resolves_of_one_name_share_one_look_up() {
     let (_all, [here]) = listeners();
     let mut parts = Parts::new();
     parts.dial_name(2, Freshness::Cached);
@@ -199,7 +199,7 @@ fn each_address_is_tried_once_and_those_that_failed_come_last_next_time() {
 }
 
 #[test]
-fn the_last_address_has_all_the_time_and_one_before_it_a_short_time() {
+fn the_last_address_gets_the_whole_timeout_and_an_earlier_one_a_short_one() {
     let (_all, [one, two]) = listeners();
     let mut parts = Parts::new();
     parts.dial_name(1, Freshness::Cached);
@@ -232,7 +232,7 @@ fn a_cancelled_dial_reports_nothing() {
 }
 
 #[test]
-fn a_dial_that_can_not_begin_fails_in_words() {
+fn a_dial_that_cannot_begin_fails_with_a_reason() {
     let (_all, [here]) = listeners();
     let mut parts = Parts::new();
     let to = Target::Address(here);
