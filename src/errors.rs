@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// The text of an error without the system's number: "Address already in use", not "Address already in use
-/// (os error 98)". Also for errors of libraries that quote one of the system.
+/// The text of an error without the system's number: "Address already in use", not "Address already in use (os
+/// error 98)". Also for errors of libraries that quote a system error.
 pub fn plain(error: &impl fmt::Display) -> String {
     without_numbers(&error.to_string())
 }
 
-/// An error may quote another one, so every number goes, also one in the middle of the text.
+/// An error may quote another one, so every number is removed, also in the middle of the text.
 fn without_numbers(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
@@ -74,7 +74,7 @@ pub fn listed<S: AsRef<str>>(names: &[S]) -> String {
     shown.join(", ") + &more
 }
 
-/// Nobody would read a longer list.
+/// A longer list would not be read.
 const NAMES_LISTED: usize = 20;
 /// No option, key or server has a longer name.
 const MAX_NAME_BYTES: usize = 100;

@@ -10,8 +10,8 @@
 //!                    herd   places   http ------> protocol           what to say: values and
 //!                                                                    state machines
 //! ```
-//!
-//! A folder names only those that its arrows lead to; `tests/tidy.rs` has the table. What none may do:
+//! A folder names only those to which its arrows lead; `tests/tidy.rs` has the table. No layer uses
+//! anything in the right column:
 //!
 //! | layer | never |
 //! |---|---|
@@ -28,7 +28,7 @@
 //!    `connection.rs`.
 //! 4. [`server`]: the herd's server as such a program; `session.rs` is its border, `client.rs` what a
 //!    client may send.
-//! 5. [`herd`]: what becomes of an update; [`protocol`]: what a line means.
+//! 5. [`herd`]: how an update is applied; [`protocol`]: how a line is parsed.
 //!
 //! `docs/one-line.md` walks one line through all of it; `docs/the-loop.md` explains what can go wrong in
 //! a loop, and how this one avoids it; `docs/architecture.md` says where a change goes.

@@ -16,7 +16,7 @@ pub struct ConfiguredLimits {
     pub client_connections: usize,
     /// Unsent bytes of a connection above which no further line of it is handled.
     pub output_bytes: usize,
-    /// How long a connection may leave unsent bytes untaken.
+    /// How long a connection may take none of its unsent bytes.
     pub write_timeout: Duration,
     /// Memory of all connections' buffers together.
     pub buffer_bytes: usize,
@@ -57,11 +57,11 @@ pub const CONNECT_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// The number of a neighbour's runs that are remembered, so that one that comes back is recognised: as many
 /// servers may share one name and be reported.
 pub const NAMESAKE_RUNS: usize = 4;
-/// How often a run must come back after another one before the log reports two servers of one name. A HELLO
-/// that was under way for long, and was overtaken by that of the next run, makes one or two.
+/// How often a run must come back after another one before the log reports two servers with the same name. A
+/// HELLO that was delayed and overtaken by that of the next run causes one or two such returns.
 pub const NAMESAKE_RETURNS: u32 = 3;
-/// After this time without a return there are no longer two servers of one name: each that is displaced dials
-/// again within 5 s.
+/// After this time without a return there are no longer two servers with the same name: each that is
+/// displaced dials again within 5 s.
 pub const NAMESAKES_RESET_AFTER: Duration = Duration::from_secs(30);
 /// Addresses of one neighbour's name to try. Names have a handful; a resolver may return hundreds.
 pub const MAX_LINK_ADDRESSES: usize = 64;
@@ -81,7 +81,7 @@ pub const LOOKUP_WAIT: Duration = Duration::from_millis(500);
 pub const FEED_RECORDS_PER_STEP: usize = 4_096;
 /// The longest line between servers, whatever the clients' limit is (section 4).
 pub const PEER_LINE_BYTES: usize = 65_536;
-/// The effort of a query that the gazetteer answers, in units of a plain line: it takes 15 to 100 us.
+/// The cost of a query that the gazetteer answers, in units of a plain line: it takes 15 to 100 us.
 pub const GAZETTEER_EFFORT: u32 = 64;
 /// Unsent bytes of a link above which it takes nothing more from the feed.
 pub const LINK_OUTPUT_BYTES: usize = 256 * 1024;
@@ -104,10 +104,10 @@ pub const PLACES_READING_PART: u32 = 4;
 pub const PLACES_IDLE: Duration = Duration::from_secs(50);
 /// After more bytes than the answer came on a connection with the Places service, no connection is kept for
 /// this long. Unrequested bytes may come a moment after the next request has gone out, and may look like its
-/// answer. For as long, a service is trusted that was seen to answer different queries alike.
+/// answer. A service that is known to give equal answers to different queries is trusted for the same time.
 pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// How long an answer that equals the one before is held back, at least: a service that answers twice has the
-/// next answer ready. One that does not costs that time once a minute.
+/// second answer ready. A service that does not loses that time once a minute.
 pub const PLACES_DOUBT: Duration = Duration::from_millis(250);
 /// How long a stopping server waits for answers and acknowledgements.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);

@@ -46,7 +46,7 @@ pub enum Mode {
 /// Why a command line is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArgsError {
-    /// None of `--server`, `--herd`, `--places-server` and `--check`.
+    /// None of `--server`, `--herd`, `--places-server` and `--check` was given.
     NoMode,
     /// Two options that exclude each other.
     TwoModes(&'static str, &'static str),
@@ -87,7 +87,7 @@ impl Args {
             |names: [&str; 2]| words.iter().any(|word| names.iter().any(|name| word == name));
         let (help, version) = (asks(["-h", "--help"]), asks(["-V", "--version"]));
         let mut typed = match help || version {
-            true => Typed::default(), // Help is given even if the rest is wrong.
+            true => Typed::default(), // Help is printed even if the rest is wrong.
             false => Typed::read(words)?,
         };
         if typed.has("--places-key") && typed.has("--places-key-file") {
@@ -137,9 +137,9 @@ impl Typed {
             let Some(&(option, takes_value)) = OPTIONS.iter().find(|(known, _)| name == *known)
             else {
                 if let Some(ends) = ASK_ONLY.iter().find(|ends| name == **ends) {
-                    return Err(ArgsError::TakesNoValue(ends)); // Without a value it was found before.
+                    return Err(ArgsError::TakesNoValue(ends)); // The case without a value was handled above.
                 }
-                // Without its value, which may be a secret.
+                // Leave out its value, which may be a secret.
                 return Err(ArgsError::Unknown(name));
             };
             let value = match takes_value {
@@ -236,7 +236,8 @@ impl Typed {
     }
 }
 
-/// A word that begins with one dash, up to a `=`: a secret may follow that. We have no such options.
+/// A word that begins with one dash, up to a `=`, because a secret may follow that. There are no such
+/// options.
 fn short(letter: char, words: &mut lexopt::Parser) -> String {
     let mut name = format!("-{letter}");
     while words.try_raw_args().is_none()
@@ -260,7 +261,7 @@ fn value_of(option: &'static str, words: &mut lexopt::Parser) -> Result<OsString
     }
 }
 
-/// The only error of reading the next word: the option before it has a value, and takes none.
+/// The only error when the next word is read: the option before it has a value but takes none.
 fn unexpected(error: lexopt::Error) -> ArgsError {
     let known = |name: &str| OPTIONS.iter().find(|(known, _)| *known == name);
     match &error {

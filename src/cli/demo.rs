@@ -3,7 +3,7 @@
 //!
 //! The supervisor removes the folder when it ends. If the supervisor is killed, the server notices that its
 //! lifeline has closed, and removes the folder. The folder stays only if both are killed at once, with a
-//! certificate and a key that nobody trusts any more.
+//! certificate and a key that are no longer trusted anywhere.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
@@ -32,10 +32,10 @@ pub(in crate::cli) struct DemoPlaces {
     temporary: Option<TemporaryFolder>,
     port: u16,
     key: String,
-    /// What its log is like: as those of the servers.
+    /// The settings of its log: those of the servers.
     log: String,
-    /// Reserves the port, also while the server restarts: this socket is bound and does not listen, and with
-    /// `SO_REUSEADDR` on both the server can bind the port while other programs cannot.
+    /// Reserves the port, also while the server restarts. This socket is bound and does not listen; because
+    /// both sockets have `SO_REUSEADDR`, the server can bind the port while other programs cannot.
     _reservation: Socket,
 }
 
@@ -48,7 +48,7 @@ impl DemoPlaces {
                 (temporary.path.clone(), Some(temporary))
             }
         };
-        // Made here, so that the servers find it when they start.
+        // Made here, so that it exists when the servers start.
         certificates::keep(&folder, PLACES_CERTIFICATE)
             .map_err(|error| HerdError::Places(with_remedy(&error)))?;
         if let Some(temporary) = &mut temporary {
@@ -57,14 +57,14 @@ impl DemoPlaces {
         let reservation = reserve().map_err(HerdError::Setup)?;
         let address = reservation.local_addr().map_err(HerdError::Setup)?;
         let port = address.as_socket().map_or(0, |address| address.port());
-        // No money depends on this secret; but the demonstration shows requests with a key.
+        // This secret protects nothing; but the demonstration should show requests with a key.
         let key = getrandom::u64().map_err(|error| HerdError::Setup(error.into()))?;
         let key = format!("{key:016x}");
         let log = config.log_text();
         Ok(DemoPlaces { folder, temporary, port, key, log, _reservation: reservation })
     }
 
-    /// Waits, briefly, until the server accepts connections: until then the answers to queries say why it
+    /// Waits, briefly, until the server accepts connections: until then, answers to queries only say that it
     /// cannot be reached.
     pub(in crate::cli) fn await_listening(&self) {
         let begin = Instant::now();
@@ -118,7 +118,7 @@ impl TemporaryFolder {
             let name = format!("herd-mio-{:016x}", random.hash_one(attempt));
             let path = std::env::temp_dir().join(name);
             attempt += 1;
-            // Fails if anything has that name, also a symbolic link that somebody has put there.
+            // Fails if anything has that name already, even a symbolic link that another user has created.
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(TemporaryFolder { path, lock: None }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < NAMES => {}
@@ -163,7 +163,7 @@ fn reserve() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What is wrong with a Places server's certificates, and what helps.
+/// The message about a Places server's unusable certificates, with a remedy.
 pub(in crate::cli) fn with_remedy(error: &CertificateError) -> String {
     match error {
         CertificateError::Create { .. } | CertificateError::Folder { .. } => {
@@ -178,7 +178,7 @@ pub(in crate::cli) fn with_remedy(error: &CertificateError) -> String {
 
 /// The certificate of a Places server: its files, and the mark by which this program knows that it made them.
 pub const PLACES_CERTIFICATE: Service = Service { file: "places", mark: "herd-mio Places" };
-/// Names to try for a temporary folder.
+/// How many names to try for a temporary folder.
 const NAMES: u32 = 16;
 /// Environment variable: the temporary folder of a Places server.
 pub const TEMPORARY: &str = "HERD_MIO_TEMPORARY";

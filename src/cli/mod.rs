@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs` | one mode after the other, and the messages at its end |
+//! | `mod.rs` | the modes, and the messages at their end |
 //! | `args.rs` | the options |
 //! | `supervisor/` | `--herd`: every server a process of its own |
 //! | `demo.rs` | the Places server that `--herd` runs beside a herd that names no other service |
@@ -48,7 +48,7 @@ fn run() -> ExitCode {
         Mode::Version => return print(&version()),
         _ => {}
     }
-    // In every mode, also if it writes no log: what `--check` accepts must run.
+    // In every mode, even if it writes no log: a command line that `--check` accepts must run.
     if let Err(error) = check_log_dir(&args.log_dir) {
         let (folder, reason) = (args.log_dir.display(), plain(&error));
         return usage_error(&format!(
@@ -96,7 +96,7 @@ fn load(args: &Args) -> Result<Config, ConfigError> {
     Config::load(args.config.as_deref(), &args.overrides, runs_all)
 }
 
-/// Records in a server's log, too, why it does not run.
+/// Records in a server's log why it does not start.
 fn record(args: &Args, error: &ConfigError) {
     let name = match (&args.mode, error) {
         (Mode::Server(name), _) if may_have_log(name) => name,
@@ -104,12 +104,12 @@ fn record(args: &Args, error: &ConfigError) {
         (Mode::Herd, ConfigError::NameTaken { .. }) => PLACES_SERVICE,
         _ => return,
     };
-    // Without a log there is standard error.
+    // If there is no log, standard error is enough.
     let mut settings = logging::LogSettings::default();
     args.overrides.log_level.apply(&mut settings.levels);
     if let Ok(log) = logging::start(&args.log_dir, name, &settings) {
         for line in without_keys(&error.to_string()).lines() {
-            // Not limited: the number of mistakes in one message is.
+            // Not limited: the number of mistakes in one message is bounded.
             log::error!(target: target::CONFIG, event = "config_error"; "{line}.");
         }
         log.finish();
@@ -118,7 +118,7 @@ fn record(args: &Args, error: &ConfigError) {
 
 fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     let Some(server) = config.server(name) else {
-        // Without a record: a mistyped name leaves no log behind.
+        // Not recorded: a mistyped name must not create a log.
         return usage_error(&unknown(name, config));
     };
     let log = match logging::start(&args.log_dir, name, &config.log) {
@@ -129,12 +129,13 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
     end(name, node::run(config, server, log.clone()), &log)
 }
 
-/// Whether a log may be named so: a valid name of a server, and not a key that was typed in its place.
+/// Whether a log may have this name: a valid name of a server, and not a key that was typed in its
+/// place.
 fn may_have_log(name: &str) -> bool {
     is_server_name(name.as_bytes()) && !name.starts_with('-') && without_keys(name) == name
 }
 
-/// Does not list the folder: a folder that can be written to may be unreadable.
+/// It does not list the folder, because a folder that can be written to may be unreadable.
 fn check_log_dir(folder: &Path) -> io::Result<()> {
     match std::fs::metadata(folder)?.is_dir() {
         true => Ok(()),
@@ -164,7 +165,7 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
     let result = node::run_places(config, address, tls, log.clone());
     let is_temporary = std::env::var_os(TEMPORARY).is_some_and(|temporary| temporary == *folder);
     if is_temporary && result.is_ok() && node::lifeline_has_ended() {
-        // The supervisor removes it, too, unless it was killed.
+        // The supervisor also removes it, unless the supervisor was killed.
         let _ = std::fs::remove_dir_all(folder);
     }
     end(PLACES_SERVICE, result, &log)
@@ -175,7 +176,7 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not limited: a server ends once.
+            // Not limited: a server ends only once.
             log::error!(target: target::LOOP, event = "failed", reason:% = error; "{name} {error}.");
             match error {
                 RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),

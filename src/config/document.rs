@@ -2,7 +2,7 @@
 //! line and column.
 //!
 //! This module does not know which keys exist. Its caller asks a section for each of them, and at the end the section
-//! reports those that nobody asked for. Mistakes are collected and reported together.
+//! reports the keys that were never requested. Mistakes are collected and reported together.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -17,33 +17,33 @@ use super::units::{parse_duration, parse_size, written};
 use super::{ConfigError, ConfigFault, FAULTS_SHOWN};
 use crate::errors::did_you_mean;
 
-/// The text of a configuration, where it came from, and what is wrong with it.
+/// The text of a configuration, where it came from, and its mistakes.
 pub struct Document<'t> {
     path: &'t Path,
     text: &'t str,
     /// Where each line begins.
     lines: OnceCell<Vec<usize>>,
     faults: RefCell<Vec<(usize, String)>>,
-    /// The keys that the sections were asked for, as `limits.line_bytes`.
+    /// The keys that were requested from the sections, as `limits.line_bytes`.
     keys: RefCell<BTreeSet<String>>,
 }
 
 /// One table of a document.
 pub struct Section<'d, 't> {
     document: &'d Document<'t>,
-    /// How messages name it: `limits`, `server A`; nothing for the top.
+    /// Its name in messages: `limits`, `server A`; empty for the top.
     heading: String,
     table: DeTable<'t>,
-    /// By which key it was found; none for the top.
+    /// The key under which it was found; none for the top.
     path: &'static str,
     /// Where it begins.
     at: Range<usize>,
-    /// The keys that were asked for, and those of them that are present.
+    /// The keys that were requested, and those of them that are present.
     known: Vec<&'static str>,
     given: Vec<&'static str>,
 }
 
-/// What is known of keys that are not where they should be.
+/// Hints for keys that are not where they should be.
 pub struct Hints {
     /// Keys, and where they belong.
     pub elsewhere: &'static [(&'static str, &'static str)],
@@ -80,7 +80,7 @@ impl<'t> Document<'t> {
         self.faults.borrow_mut().push((at.start, text));
     }
 
-    /// Every key that some section was asked for; those within a section as `limits.line_bytes`.
+    /// Every key that was requested from a section; those within a section as `limits.line_bytes`.
     pub fn known_keys(&self) -> Vec<String> {
         self.keys.borrow().iter().cloned().collect()
     }
@@ -108,7 +108,7 @@ impl<'t> Document<'t> {
         let mut faults = self.faults.borrow().clone();
         faults.sort();
         let more = faults.len().saturating_sub(FAULTS_SHOWN);
-        // Only for those that are shown, because counting lines is slow.
+        // Only for mistakes that are shown, because counting lines is slow.
         let numbered = faults.into_iter().take(FAULTS_SHOWN).map(|(at, text)| {
             let (line, column) = place(self.text, at);
             ConfigFault { line, column, text }
@@ -136,7 +136,7 @@ impl<'t> Document<'t> {
         Section { document: self, heading: path.to_owned(), table, path, at, known, given }
     }
 
-    /// A value as it is written, as much as a message has room for.
+    /// A value as it is written, cut to the length of a message.
     fn excerpt(&self, at: &Range<usize>) -> String {
         let text = self.text.get(at.clone()).unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
@@ -156,23 +156,23 @@ impl<'d, 't> Section<'d, 't> {
         &self.at
     }
 
-    /// Whether a key that was asked for is present, valid or not.
+    /// Whether a key that was requested is present, valid or not.
     pub fn has(&self, key: &str) -> bool {
         self.given.contains(&key)
     }
 
-    /// Whether a key that was not asked for yet is present, and its value is an empty list.
+    /// Whether a key that was not requested yet is present and its value is an empty list.
     pub fn has_empty_list(&self, key: &str) -> bool {
         let value = self.table.get(key).map(Spanned::get_ref);
         matches!(value, Some(DeValue::Array(values)) if values.is_empty())
     }
 
-    /// Sets the name that messages give it.
+    /// Sets its name in messages.
     pub fn call(&mut self, heading: String) {
         self.heading = heading;
     }
 
-    /// The section of that name within this one; an empty one where there is none.
+    /// The section of that name within this one; an empty one if there is none.
     pub fn section(&mut self, key: &'static str) -> Section<'d, 't> {
         let document = self.document;
         let Some(value) = self.take(key) else {
@@ -240,7 +240,7 @@ impl<'d, 't> Section<'d, 't> {
         self.parsed_or(key, |text| parse(text).ok_or(""), expected)
     }
 
-    /// The same where `parse` has something to add to what is expected.
+    /// The same, with a `parse` whose error adds to the text about what is expected.
     pub fn parsed_or<T>(
         &mut self,
         key: &'static str,
@@ -282,7 +282,7 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// A number of bytes, with or without a unit; `most` at most.
+    /// A number of bytes, with or without a unit; at most `most`.
     pub fn size(&mut self, key: &'static str, most: usize, setting: &mut usize) {
         let Some(value) = self.take(key) else {
             return;
@@ -312,7 +312,7 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// A time, at most `most`; as long as can be written if that is [`Duration::MAX`].
+    /// A time, at most `most`; without an upper limit if that is [`Duration::MAX`].
     pub fn duration(&mut self, key: &'static str, most: Duration, setting: &mut Duration) {
         let parse = |text: &str| match parse_duration(text)? {
             time if time <= most => Ok(time),
@@ -341,13 +341,13 @@ impl<'d, 't> Section<'d, 't> {
         self.document.fault(&self.at, text);
     }
 
-    /// Reports every key that nobody has asked for.
+    /// Reports every key that was never requested.
     pub fn finish(self, hints: &Hints) {
         let within = |key: &&str| match self.path {
             "" => (*key).to_owned(),
             path => format!("{path}.{key}"),
         };
-        // Of a table within a section, such as log.levels, that key alone stands for all.
+        // A table within a section, such as log.levels, counts as one key.
         if !self.heading.contains('.') {
             self.document.keys.borrow_mut().extend(self.known.iter().map(within));
         }

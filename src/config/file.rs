@@ -1,4 +1,5 @@
-//! The configuration file: TOML in, a checked [`Config`] out. Which keys there are, and what they may be.
+//! The configuration file: TOML in, a checked [`Config`] out. Defines which keys there are, and their
+//! values.
 
 use std::ops::Range;
 use std::path::Path;
@@ -47,7 +48,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
     parse_document(&Document::new(path, text))
 }
 
-/// Every key that a configuration can have, found by parsing one that has only what it must.
+/// Every key that a configuration can have, found by parsing one with the required keys only.
 pub(super) fn known_keys() -> Vec<String> {
     let document = Document::new(Path::new(""), LEAST);
     let parsed = parse_document(&document);
@@ -202,7 +203,7 @@ const LEAST: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\n";
 pub(super) const OFF: &str = "off";
 /// A year: no deadline needs to be further away.
 const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
-/// Anything that can be written: the operator decides how far ahead a timestamp may lie.
+/// No upper limit: the operator decides how far ahead a timestamp may lie.
 const MAX_FUTURE: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
 const MAX_CLIENTS: usize = 1_000_000_000;
@@ -210,7 +211,7 @@ const MAX_CLIENTS: usize = 1_000_000_000;
 const MAX_LOOPS: usize = 64;
 /// More than any machine has descriptors.
 const MAX_CONNECTIONS: usize = 10_000_000;
-/// A tebibyte, more than any machine of today has for buffers.
+/// A tebibyte, more than any machine has for buffers today.
 const MAX_BYTES: usize = 1 << 40;
 
 #[cfg(test)]

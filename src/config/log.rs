@@ -1,5 +1,5 @@
 //! `[log]`: which records are written, how they look, and where they go. The command line's
-//! `--log-level` comes on top.
+//! `--log-level` overrides it.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -70,7 +70,7 @@ impl Config {
         text
     }
 
-    /// Takes the log's settings from such a text, and leaves them as they are where it is none.
+    /// Applies the log's settings from such a text, and leaves them as they are if it is not valid.
     pub fn take_log(&mut self, text: &str) {
         let document = Document::new(Path::new("the log's settings"), text);
         if let Ok(mut top) = document.top() {

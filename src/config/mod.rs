@@ -1,5 +1,5 @@
-//! What runs: a herd, checked. Read from a TOML file (the modules `document`, `file` and `servers`),
-//! overridden by the command line, and printed by `--check` (the module `summary`).
+//! The checked configuration of a herd. It is read from a TOML file (the modules `document`, `file` and
+//! `servers`), overridden by the command line, and printed by `--check` (the module `summary`).
 
 mod document;
 mod file;
@@ -28,9 +28,9 @@ pub use summary::format_duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub dialect: Dialect,
-    /// Clients in the table at most; one for the herd.
+    /// The maximal number of clients in the table; the same in the whole herd.
     pub max_clients: usize,
-    /// How far ahead of a server's clock a client's timestamp may lie; one for the herd.
+    /// How far ahead of a server's clock a client's timestamp may lie; the same in the whole herd.
     pub max_future: Duration,
     /// Loops in each server, at least one, each on a thread of its own.
     pub loops: usize,
@@ -55,16 +55,16 @@ pub struct ServerConfig {
     pub neighbours: Vec<usize>,
 }
 
-/// How neighbours talk.
+/// The settings of the links between neighbours.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkSettings {
-    /// A MARK follows at the latest after this time; a neighbour that is silent for three of them is disconnected.
+    /// The maximal time between two MARKs; a neighbour that is silent for three times as long is disconnected.
     pub heartbeat: Duration,
-    /// Whether a new or restarted neighbour gets all that is known, not only what is new.
+    /// Whether a new or restarted neighbour gets the full state, and not only later updates.
     pub refill: bool,
 }
 
-/// What the command line sets in place of the file.
+/// The settings of the command line, which override the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     pub dialect: Option<Dialect>,
@@ -102,7 +102,7 @@ pub struct ConfigFault {
 
 impl Config {
     /// Reads the file at `path`, or takes the report's herd, and applies the command line to it. `runs_all` says
-    /// that the whole herd is to run on this machine, with a Places service where it needs one.
+    /// that the whole herd is to run on this machine, with a Places service if it needs one.
     pub fn load(
         path: Option<&Path>,
         overrides: &Overrides,
@@ -134,8 +134,8 @@ impl Config {
         self.places.apply_overrides(overrides)
     }
 
-    /// Whether `--herd` runs a Places service of this program's own beside the servers: where neither the file nor
-    /// the command line chooses a provider.
+    /// Whether `--herd` runs this program's own Places service beside the servers: if neither the file nor the
+    /// command line chooses a provider.
     pub fn needs_places_service(&self, overrides: &Overrides) -> bool {
         let asks = overrides.places_url.is_some() || overrides.places_ca.is_some();
         self.places.provider_override.is_none() && self.places.key.is_none() && !asks
@@ -232,9 +232,9 @@ impl std::error::Error for ConfigError {}
 pub const PLACES_SERVICE: &str = "Places";
 const PLACES_IS_TAKEN: &str = "a server cannot be named \"Places\" while --herd runs a Places server of that name, \
                                which has a log of its own; choose another name, or set places.provider";
-/// Mistakes in one message. More of them are mostly the same one, repeated.
+/// The maximal number of mistakes in one message. Further ones are mostly the same mistake, repeated.
 const FAULTS_SHOWN: usize = 20;
-/// A server's port for neighbours lies so far above its port for clients, unless it is set.
+/// How far a server's port for neighbours lies above its port for clients, unless it is set.
 const PEERS_ABOVE_CLIENTS: u16 = 10_000;
 
 /// Names, ports and neighbours in the report's herd.

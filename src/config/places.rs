@@ -12,14 +12,14 @@ use crate::places::google::{Api, Shape};
 use crate::places::key::ApiKey;
 use crate::tls::Authorities;
 
-/// How places are asked for.
+/// The settings of the queries for places.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlacesSettings {
-    /// The chosen provider; without one, [`PlacesSettings::provider`] decides.
+    /// The chosen provider; if none is chosen, [`PlacesSettings::provider`] decides.
     pub provider_override: Option<Provider>,
-    /// In which shape answers of the New API reach the client.
+    /// The shape in which answers of the New API reach the client.
     pub shape: Shape,
-    /// Where a service is asked: the provider's own address unless another one is given.
+    /// The address of the service: the provider's own unless another one is given.
     pub endpoint: Endpoint,
     /// Certificates that are trusted for it, instead of the built-in roots.
     pub ca: Option<Authorities>,
@@ -29,10 +29,10 @@ pub struct PlacesSettings {
     pub warnings: Vec<String>,
     /// Time for one query, all its steps together.
     pub timeout: Duration,
-    /// Queries that a service is asked at once, and so connections with it (and one more for each that a
-    /// kept connection is silent to).
+    /// Queries in flight to a service at once, and so connections with it (and one more for each query
+    /// whose kept connection is silent).
     pub max_in_flight: usize,
-    /// Queries that wait for their turn.
+    /// Queries that wait in the queue.
     pub max_queued: usize,
     /// The body of one answer.
     pub response_bytes: usize,
@@ -125,7 +125,7 @@ fn key_in_environment() -> Result<Option<ApiKey>, ConfigError> {
     ApiKey::parse(text.as_encoded_bytes()).map(Some).ok_or_else(no_key)
 }
 
-/// A warning where the key's file can be read by more than its owner.
+/// A warning if users other than the owner can read the key's file.
 fn readable_by_others(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
 

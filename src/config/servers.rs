@@ -1,5 +1,6 @@
-//! The servers of a configuration: each by itself, then all together. What is accepted here can run: it has addresses
-//! to listen on and to connect to, and names that can be typed and that give each log a file of its own.
+//! The servers of a configuration: each by itself, then all together. A configuration that is accepted here can run:
+//! it has addresses to listen on and to connect to, and names that can be typed and that give each log a file of its
+//! own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -156,7 +157,7 @@ fn dialable(text: &str) -> Result<(), &'static str> {
     if host.len() > HOST_BYTES || !host.split('.').all(is_label) {
         return Err("a host name consists of letters, digits, '-', '_' and single dots");
     }
-    // Resolvers take what ends in a number for an IPv4 address, and this is not one.
+    // Resolvers take a name that ends in a number for an IPv4 address, and this is not one.
     let last = host.rsplit('.').next().unwrap_or(host);
     match last.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Err("this is neither a name nor an IPv4 address"),
@@ -248,7 +249,7 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
                      choose another port"
                 );
                 document.fault(&at, text);
-                break; // The other port mostly clashes, too, for the same reason.
+                break; // The other port usually clashes, too, for the same reason.
             }
         }
     }
@@ -268,7 +269,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Enters each link at both of its ends.
+/// Records each link at both of its ends.
 fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
     let names: Vec<&str> = written.iter().map(|server| server.name.get_ref().as_str()).collect();
     let places: HashMap<&str, usize> =
@@ -366,5 +367,5 @@ const NO_ZONE: &str = "a link-local address needs the number of its zone, as in 
 const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:12138\"";
 /// Neighbours are numbered with 16 bits.
 const MAX_SERVERS: usize = 65_535;
-/// No name of a host is longer (RFC 1035, section 2.3.4).
+/// No host name is longer (RFC 1035, section 2.3.4).
 const HOST_BYTES: usize = 253;

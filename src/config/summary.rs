@@ -82,7 +82,7 @@ impl Config {
         let name = format!("{:?}", provider.name());
         match places.provider_override {
             Some(_) => write_lines(text, &[("places.provider", name, key.to_owned())]),
-            // As a setting it would be a choice, and nobody has chosen.
+            // A comment, because as a setting it would be a choice, and none was made.
             None => {
                 let _ = writeln!(text, "# places.provider = {name}, because {key}");
             }
@@ -196,7 +196,7 @@ fn write_lines(text: &mut String, lines: &[(&str, String, String)]) {
     }
 }
 
-/// A number of bytes, with its unit where it is a whole one.
+/// A number of bytes, with its unit if it is a whole number of them.
 fn bytes(key: &str, number: usize) -> (&str, String, String) {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = units.iter().find(|(size, _)| number >= *size && number.is_multiple_of(*size));
@@ -220,12 +220,12 @@ pub fn format_duration(duration: Duration) -> String {
 /// The ports that the system uses for outgoing connections.
 struct Ephemeral {
     range: RangeInclusive<u16>,
-    /// What it keeps from them.
+    /// The ports that it reserves from these.
     reserved: Vec<RangeInclusive<u16>>,
 }
 
 impl Ephemeral {
-    /// By the system's settings, where it has some that can be read.
+    /// Reads the system's settings, if it has any.
     fn read() -> Ephemeral {
         let setting = |name: &str| std::fs::read_to_string(format!("{PORT_SETTINGS}/{name}"));
         Ephemeral::parse(

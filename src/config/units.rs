@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use jiff::fmt::friendly::SpanParser;
 
 /// A time of at least a millisecond, in whole ones: a number and a unit, or the friendly format of jiff
-/// (`1m30s`, `5 min`, `01:30:00`). The error is what to add to what is expected.
+/// (`1m30s`, `5 min`, `01:30:00`). The error is added to the text about what is expected.
 pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     if let Some(duration) = number_and_unit(text) {
         return Ok(duration);
@@ -29,7 +29,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// What jiff does not read beyond 63 bits: a setting without an upper limit takes 64 of them.
+/// Parses numbers beyond 63 bits, which jiff does not: a setting without an upper limit accepts 64
+/// bits.
 fn number_and_unit(text: &str) -> Option<Duration> {
     let unit = text.find(|letter: char| !letter.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
@@ -39,7 +40,7 @@ fn number_and_unit(text: &str) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
 }
 
-/// A duration as [`parse_duration`] reads it, in the greatest unit that leaves nothing over.
+/// A duration as [`parse_duration`] reads it, in the largest unit that leaves no remainder.
 pub fn written(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let fits = |unit: &&(&str, u64)| milliseconds.is_multiple_of(u128::from(unit.1));
@@ -54,7 +55,7 @@ pub fn parse_size(text: &str) -> Option<usize> {
 }
 
 static PARSER: SpanParser = SpanParser::new();
-/// Units of time and their milliseconds, the greatest first.
+/// Units of time and their milliseconds, largest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const CALENDAR: &str =
     "; a day, week, month or year has no fixed length: write hours, as in \"24h\"";

@@ -8,7 +8,7 @@ pub trait Observer {
     fn record(&mut self, event: Event<'_>);
 }
 
-/// What happened, and what may be concluded from it.
+/// What happened, and what it implies.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// An update was applied to the table; if it is stored, every neighbour will be sent it.

@@ -1,10 +1,10 @@
 //! The feed: every change of the table in the order in which it happened (section 5).
 //!
 //! It is a log of (sequence number, slot of the table's entry). An entry remembers the number of
-//! its latest change, so a record is *alive* only if the two agree; once dead records outweigh
-//! live ones the log is rewritten, a few records with each append, so that no append takes long.
-//! A reader's cursor is a sequence number and survives a rewrite. Nothing here depends on what
-//! an entry is, or who reads.
+//! its latest change, so a record is *alive* only if the two agree. Once dead records outnumber
+//! live ones, the log is rewritten, a few records with each append, so that no append takes long. A
+//! reader's cursor is a sequence number and survives a rewrite. Nothing here depends on what an
+//! entry is, or on the reader.
 //!
 //! ```text
 //!   records   3:a  4:b  5:c  6:a  7:d            3:a is dead, since a changed again at 6
@@ -46,7 +46,7 @@ impl Feed {
         self.end
     }
 
-    /// How many records are kept, dead ones among them.
+    /// How many records are kept, dead ones included.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -63,14 +63,14 @@ impl Feed {
         self.end
     }
 
-    /// The records behind `cursor`, dead ones among them.
+    /// The records after `cursor`, dead ones included.
     pub fn after(&self, cursor: Seq) -> impl Iterator<Item = Record> + '_ {
         let begin = self.records.partition_point(|record| record.seq <= cursor);
         self.records.range(begin..).copied()
     }
 
     /// A slice of housekeeping, to be called once after every append: drops dead records once they
-    /// outweigh the `live` ones.
+    /// outnumber the `live` ones.
     pub fn compact(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
         let outweighed = self.records.len() > 2 * live + SMALLEST_REWRITE;
         if self.rewrite.is_none() && outweighed {
@@ -99,5 +99,5 @@ impl Feed {
 /// Records visited with each append while a rewrite is under way. More than one, or a rewrite
 /// would never catch up with the appends.
 const RECORDS_PER_SLICE: usize = 8;
-/// Dead records that are not worth a rewrite.
+/// The number of dead records that is not worth a rewrite.
 const SMALLEST_REWRITE: usize = 64;

@@ -31,10 +31,10 @@ pub struct Link {
     state: LinkState,
     /// The pause before the next dial, without jitter.
     backoff: Duration,
-    /// The neighbour's run that has sent us HELLO and was not dialled since.
+    /// The neighbour's run that has sent us HELLO and has not been dialled since.
     hello_from: Option<Epoch>,
-    /// Before this, no HELLO ends a pause. Otherwise a neighbour that sends HELLO again and again, and
-    /// whose port cannot be reached, would be dialled without any pause.
+    /// Before this time, no HELLO ends a pause. Otherwise a neighbour that sends HELLO again and again,
+    /// and whose port cannot be reached, would be dialled without any pause.
     pause_ends_after: Duration,
 }
 
@@ -98,8 +98,8 @@ impl Link {
         }
     }
 
-    /// Whether the neighbour has acknowledged all there is. True of a link that is not up: there is
-    /// nobody to wait for.
+    /// Whether the neighbour has acknowledged everything. True for a link that is not up: then there is
+    /// nothing to wait for.
     pub(super) fn is_settled(&self, end: Seq) -> bool {
         match &self.state {
             LinkState::Up(up) => {
@@ -211,7 +211,7 @@ impl Link {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    /// When the next action by time is due: a dial, a beat, a timeout.
+    /// When the next timed action is due: a dial, a heartbeat, a timeout.
     pub(super) fn poll_timeout(&self, heartbeat: Duration) -> Duration {
         match &self.state {
             LinkState::Waiting { deadline }
@@ -219,14 +219,14 @@ impl Link {
             | LinkState::Greeting { deadline } => *deadline,
             LinkState::Up(up) => {
                 let beat = up.marked_at + heartbeat;
-                // A beat that is due waits for room in the output, not for the clock.
+                // A heartbeat that is due waits for room in the output, not for the clock.
                 let beat = if up.beat_is_due { Duration::MAX } else { beat };
                 up.unacked_since.map_or(beat, |since| beat.min(since + 3 * heartbeat))
             }
         }
     }
 
-    /// The action that is due by now.
+    /// The action that is due.
     pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> LinkAction {
         match &mut self.state {
             LinkState::Waiting { deadline } if *deadline <= now => LinkAction::Dial,

@@ -327,7 +327,7 @@ impl Herd {
         links.chain(peers).chain(in_sync).min()
     }
 
-    /// Does what is due by now.
+    /// Performs the actions that are due.
     pub fn handle_timeout(&mut self, now: Now, observer: &mut dyn Observer) {
         let heartbeat = self.settings.heartbeat;
         self.check_in_sync(observer);

@@ -2,8 +2,8 @@
 //! Each HELLO of one displaces the other's connection, for as long as both run.
 //!
 //! A neighbour that restarts sends HELLO with a new epoch and never again with an old one. So a run that
-//! sends HELLO again after another run did so runs beside it. It must do so a few times, because the
-//! HELLO of a connection that was under way for long may arrive after that of the next run.
+//! sends HELLO again after another run did is still running beside it. It must do so a few times,
+//! because a delayed HELLO may arrive after that of the next run.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::protocol::Epoch;
 pub(super) struct Namesakes {
     /// The run that sent HELLO last is at the end.
     runs: VecDeque<Epoch>,
-    /// How often one of them returned after another, without a long time between.
+    /// How often one of them returned after another, without a long time in between.
     returns: u32,
     returned_at: Duration,
 }
@@ -39,7 +39,7 @@ impl Namesakes {
         self.runs.push_back(epoch);
     }
 
-    /// Whether two of them run at this time.
+    /// Whether two of them are running at this time.
     pub(super) fn are_present(&self, now: Duration) -> bool {
         self.returns >= NAMESAKE_RETURNS && now < self.returned_at + NAMESAKES_RESET_AFTER
     }

@@ -1,10 +1,10 @@
 //! The table: where each client is, by the newest update (section 5).
 //!
-//! It decides what is newest, numbers its changes in its [`Feed`], and bounds itself: when it is
-//! full the oldest tenth is evicted, and the *floor* (the eviction threshold) rises: nothing below it
-//! is stored any more. It never removes an entry for any other reason. Two tables to which the same
-//! updates were applied hold the same entries, in whatever order they came, as long as neither
-//! floor has risen.
+//! It decides which update is newest, numbers its changes in its [`Feed`], and bounds its own size:
+//! when it is full, it evicts the oldest tenth, and raises the *floor* (the eviction threshold),
+//! below which nothing is stored any more. It never removes an entry for any other reason. Two tables
+//! to which the same updates were applied hold the same entries, in whatever order they came, as long
+//! as neither floor has risen.
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -14,7 +14,7 @@ use super::NeighbourId;
 use super::feed::{Feed, Record};
 use crate::protocol::{Epoch, Seq, Update, UpdateRef};
 
-/// What the server knows: one entry a client.
+/// What the server knows: one entry per client.
 #[derive(Clone, Debug)]
 pub struct Table {
     entries: Slab<Entry>,
@@ -51,15 +51,15 @@ pub struct Source {
 /// The result of applying an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It is the newest of its client, and is stored as the change with this number.
+    /// It is the newest of its client, and was stored as the change with this number.
     Stored(Seq),
-    /// The table has this update, or a newer one.
+    /// The table already has this update, or a newer one.
     Stale,
     /// It lies at or below the floor.
     BelowFloor,
 }
 
-/// What the floor is made of: age (see [`UpdateRef::age`]), then id.
+/// The key that the floor compares: age (see [`UpdateRef::age`]), then id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct AgeKey {
     age: i128,
@@ -68,7 +68,7 @@ struct AgeKey {
 
 impl Table {
     /// An empty table for at most `bound` clients (at least one). `key` makes the positions in its
-    /// hash table unpredictable for those who choose the ids, as long as it is secret.
+    /// hash table unpredictable to clients, which choose the ids, as long as it is secret.
     ///
     /// The hash is SipHash-1-3, which was made for that. The standard library's takes no key, and the
     /// simulator must be able to repeat a run. An id of 16 bytes costs 135 instructions, where
@@ -114,19 +114,19 @@ impl Table {
         Some(&self.entries[slot as usize]).filter(|entry| is_visible(&self.floor, entry))
     }
 
-    /// All entries, in no order.
+    /// All entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         let entries = self.entries.iter().map(|(_, entry)| entry);
         entries.filter(|entry| is_visible(&self.floor, entry))
     }
 
-    /// The records behind `cursor`, each with its entry unless the record is dead.
+    /// The records after `cursor`, each with its entry unless the record is dead.
     pub fn changes_after(&self, cursor: Seq) -> impl Iterator<Item = (Seq, Option<&Entry>)> {
         let records = self.feed.after(cursor);
         records.map(|record| (record.seq, self.entry_of(record)))
     }
 
-    /// Records that the feed keeps, dead ones among them.
+    /// Records that the feed keeps, dead ones included.
     pub fn feed_len(&self) -> usize {
         self.feed.len()
     }
@@ -177,29 +177,30 @@ impl Table {
         slot
     }
 
-    /// Makes room for the newcomer: evicts, of the entries and it, the tenth with the least age keys.
-    /// Returns whether the newcomer is above the new floor.
+    /// Makes room for a new entry: evicts, of all entries including the new one, the tenth with the
+    /// least age keys. Returns whether the new entry is above the new floor.
     ///
-    /// One selection finds the tenth; an index ordered by age would cost every update of the
+    /// One selection finds the tenth; an index ordered by age would slow down every update in the
     /// years between. Evicted entries are hidden at once and freed incrementally.
-    fn raise_floor(&mut self, newcomer: &UpdateRef<'_>) -> bool {
+    fn raise_floor(&mut self, added: &UpdateRef<'_>) -> bool {
         while self.sweep.is_some() {
             self.sweep_slice();
         }
         let going = self.bound.div_ceil(10);
         let key_of = |slot: u32| match slot {
-            NEWCOMER => (newcomer.age(), newcomer.id),
+            NEW_ENTRY => (added.age(), added.id),
             _ => {
                 let update = self.entries[slot as usize].update.get();
                 (update.age(), update.id)
             }
         };
-        // Ages in steps of about a second are half as long, and nearly always tell two apart.
+        // Ages in steps of about a second are half as long, and nearly always distinguish two
+        // entries.
         let coarse = |age: i128| (age >> 30) as i64;
         let mut ages: Vec<(i64, u32)> = Vec::with_capacity(self.bound + 1);
         let updates = self.entries.iter();
         ages.extend(updates.map(|(slot, entry)| (coarse(entry.update.age()), slot as u32)));
-        ages.push((coarse(newcomer.age()), NEWCOMER));
+        ages.push((coarse(added.age()), NEW_ENTRY));
         let by_key = |a: &(i64, u32), b: &(i64, u32)| {
             (a.0.cmp(&b.0)).then_with(|| key_of(a.1).cmp(&key_of(b.1)))
         };
@@ -208,10 +209,10 @@ impl Table {
         let floor = AgeKey { age, id: id.to_vec() };
         self.floor = Some(floor);
         self.sweep = Some(0);
-        let newcomer_stays = self.is_above_floor(newcomer);
-        // The newcomer is one of those that go, or it is not in the table yet.
-        self.len -= if newcomer_stays { going } else { going - 1 };
-        newcomer_stays
+        let is_kept = self.is_above_floor(added);
+        // The new entry is one of the evicted, or it is not in the table yet.
+        self.len -= if is_kept { going } else { going - 1 };
+        is_kept
     }
 
     /// The housekeeping after each change.
@@ -269,7 +270,7 @@ impl Table {
     }
 }
 
-/// Whether the floor has not risen past an entry. Mostly there is no floor, and nothing to read.
+/// Whether the floor has not risen past an entry. Usually there is no floor, and nothing to read.
 fn is_visible(floor: &Option<AgeKey>, entry: &Entry) -> bool {
     floor.is_none() || is_above(floor, &entry.update.get())
 }
@@ -281,14 +282,14 @@ fn is_above(floor: &Option<AgeKey>, update: &UpdateRef<'_>) -> bool {
     }
 }
 
-/// Slots swept with each change. At sixteen a sweep is over after a sixteenth as many changes as
-/// there are slots, so before the next tenth can have come.
+/// Slots swept with each change. With sixteen, a sweep ends after a sixteenth as many changes as
+/// there are slots, which is before another tenth can have been added.
 const SLOTS_PER_SLICE: usize = 16;
 /// Clients that the hash table has room for from the start: memory that is not touched costs
 /// nothing, and growing later would hash every known id again in one turn.
 const RESERVED: usize = 1 << 22;
-/// Stands for the update that is not in the table yet.
-const NEWCOMER: u32 = u32::MAX;
+/// Stands for the new update, which is not in the table yet.
+const NEW_ENTRY: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ pub(super) struct Chunks {
     digits: u8,
     /// Bytes so far of the line before a chunk, or of all trailers.
     skipped: usize,
-    /// Bytes of data that all chunks to come may have.
+    /// Bytes of data that all further chunks together may have.
     room: u64,
     limit: usize,
     may_fold: bool,
@@ -42,11 +42,11 @@ pub(super) enum ChunkStep<'a> {
 #[derive(Clone, Copy, Debug)]
 enum ChunkState {
     Size,
-    /// Blanks and tabs behind the digits.
+    /// Blanks and tabs after the digits.
     SizeSpace,
     Extension,
     Quoted,
-    /// Behind a backslash between quotes.
+    /// After a backslash between quotes.
     Escaped,
     SizeLf,
     Data,
@@ -54,7 +54,7 @@ enum ChunkState {
     DataLf,
     /// At the beginning of a field, or of the blank line that ends the body.
     TrailerBegin,
-    /// The same behind a field, which may go on here.
+    /// The same after a field, which may continue here.
     TrailerNext,
     TrailerName,
     TrailerValue,
@@ -64,14 +64,14 @@ enum ChunkState {
 }
 
 impl Chunks {
-    /// `limit` is for the data of all chunks together. `may_fold`: a trailer may go on in the next
+    /// `limit` is for the data of all chunks together. `may_fold`: a trailer may continue in the next
     /// line, as a field of an answer may (RFC 9112, section 5.2).
     pub(super) fn new(limit: usize, may_fold: bool) -> Chunks {
         let room = u64::try_from(limit).unwrap_or(u64::MAX);
         Chunks { state: ChunkState::Size, size: 0, digits: 0, skipped: 0, room, limit, may_fold }
     }
 
-    /// Takes the next piece of data, or all there is before it.
+    /// Takes the next piece of data, or all input before it.
     pub(super) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Result<ChunkStep<'a>, Fault> {
         loop {
             if matches!(self.state, ChunkState::Done) {
@@ -186,7 +186,7 @@ fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// The data and what is left, or the fault; nothing where more is awaited.
+    /// The data and the rest of the input, or the fault; None if more input is needed.
     fn decoded(text: &str, limit: usize) -> Result<Option<(String, String)>, Fault> {
         let mut chunks = Chunks::new(limit, true);
         let mut rest = text.as_bytes();

@@ -1,4 +1,4 @@
-//! Why a message is invalid, an answer or a request.
+//! Why a message, an answer or a request, is invalid.
 
 use std::fmt;
 
@@ -26,15 +26,15 @@ pub enum Fault {
     LengthAndCoding,
     /// A Transfer-Encoding, which HTTP/1.0 does not know.
     CodingInHttp10,
-    /// Chunked is missing at the end of the transfer codings, or is there twice.
+    /// Chunked is not the last transfer coding, or occurs twice.
     ChunkedNotLast,
     /// A transfer coding other than chunked.
     UnknownCoding,
-    /// The chunks are malformed: no size, no CR LF behind the data …
+    /// The chunks are malformed: no size, no CR LF after the data …
     BadChunk,
     /// A chunk's size and extensions take more than [`CHUNK_LINE_BYTES`].
     ChunkLineTooLong,
-    /// The fields behind the last chunk take more than [`HEAD_BYTES`].
+    /// The fields after the last chunk take more than [`HEAD_BYTES`].
     TrailersTooLong,
     /// The body is longer than this, or announced as longer.
     BodyTooLong { limit: usize },

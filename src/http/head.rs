@@ -21,15 +21,15 @@ use super::append_within;
 use super::fault::Fault;
 use crate::limits::HEAD_BYTES;
 
-/// Collects a head of at most [`HEAD_BYTES`], and nothing behind it.
+/// Collects a head of at most [`HEAD_BYTES`], and nothing after it.
 pub(super) struct HeadBuffer {
     bytes: Vec<u8>,
-    /// What it must begin with. Checked with each byte, or else the reader would wait for the end of something
-    /// that is not HTTP at all and has no line ends.
+    /// The bytes with which it must begin. They are checked as they arrive; otherwise the reader would wait
+    /// for the end of input that is not HTTP at all and has no line ends.
     prefix: &'static [u8],
     /// Whether one empty line may still come before it.
     may_skip_line: bool,
-    /// Whether a field may go on in the next line.
+    /// Whether a field may continue in the next line.
     may_fold: bool,
 }
 
@@ -38,9 +38,8 @@ impl HeadBuffer {
         HeadBuffer { bytes: Vec::new(), prefix: b"HTTP/1.", may_skip_line: false, may_fold: true }
     }
 
-    /// A request may have an empty line before it: old clients sent one behind a body (RFC 9112,
-    /// section 2.2). It may not fold: a proxy in front of us could have read it in another way
-    /// (section 5.2).
+    /// A request may have an empty line before it: old clients sent one after a body (RFC 9112, section 2.2).
+    /// It may not fold: a proxy in front of us could have read it in another way (section 5.2).
     pub(super) fn of_request() -> HeadBuffer {
         HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true, may_fold: false }
     }

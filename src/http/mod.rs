@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: what a connection brought, split anywhere, becomes an answer or requests.
+//! HTTP/1.1 as bytes: the bytes of a connection, split anywhere, become an answer or requests.
 //!
 //! ```text
 //!   bytes ──> HeadBuffer ──> httparse ──> BodyFraming ──> Body ──> Response, Request
@@ -14,15 +14,14 @@
 //! result or an error; a reader of answers holds at most [`HEAD_BYTES`] and its body's limit,
 //! whatever lengths the other side announces; no error quotes what was received.
 //!
-//! The strictness has a reason. Where two readers of the same bytes disagree about where a body
-//! ends, one of them takes a part of the body for the next message ("request smuggling"), so
-//! whatever leaves room for two readings (both lengths, `+5`, a bare line feed, in requests a folded
-//! field) is refused (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection closed. What can be
-//! read in one way only is accepted, because real services send it: folded fields in answers, blanks
-//! behind a chunk's size, a status past 599, a higher minor version, `Content-Encoding: none`.
-//!
-//! `httparse` reads the heads. It does not read chunk sizes here: its function for that takes an
-//! empty size for 0, so that a cut body passes for a whole one.
+//! The strictness has a reason. Where two readers of the same bytes disagree about where a body ends,
+//! one of them takes a part of the body for the next message ("request smuggling"), so whatever leaves
+//! room for two readings (both lengths, `+5`, a bare line feed, in requests a folded field) is refused
+//! (RFC 9112, sections 2.2, 5.2 and 6.3), and the connection closed. What can be read in one way only
+//! is accepted, because real services send it: folded fields in answers, blanks after a chunk's size,
+//! a status above 599, a higher minor version, `Content-Encoding: none`. `httparse` reads the heads.
+//! It does not read chunk sizes here, because its function for that takes an empty size for 0, so that
+//! a truncated body would pass for a complete one.
 
 mod body;
 mod chunked;

@@ -47,7 +47,7 @@ pub struct Request {
 }
 
 /// Why a request is refused. The owner answers with [`BadRequest::status`] and then closes the connection,
-/// because nobody knows where the next request would begin. Quotes nothing of the request.
+/// because the start of the next request is unknown. Quotes nothing of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadRequest {
     /// Another major version than HTTP/1.

@@ -30,7 +30,7 @@ pub struct ResponseReader {
 /// The progress of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ResponseProgress {
-    /// It is not complete: push what comes next.
+    /// It is not complete: push the next bytes.
     More,
     /// It is complete.
     Done(Response),
@@ -39,7 +39,7 @@ pub enum ResponseProgress {
 /// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// From 200 to 999. A status past 599 means the same as one from 500 on (RFC 9110, section 15).
+    /// From 200 to 999. A status above 599 means the same as one from 500 on (RFC 9110, section 15).
     pub status: u16,
     /// Without its framing; at most as long as the reader's limit.
     pub body: Vec<u8>,
@@ -57,7 +57,7 @@ pub enum HttpError {
     /// The other side closed before the first byte: on a connection that was used before, it may not have
     /// seen the request.
     NoAnswer,
-    /// The other side closed within the head, or behind one of status 1xx.
+    /// The other side closed within the head, or after one of status 1xx.
     HeadCut,
     /// The other side closed within the body.
     BodyCut,
@@ -133,7 +133,7 @@ impl ResponseReader {
         self.has_begun
     }
 
-    /// Whether bytes followed the end of the answer, which belong to no other one.
+    /// Whether bytes followed the end of the answer; they belong to no other answer.
     pub fn has_surplus(&self) -> bool {
         self.has_surplus
     }
@@ -237,7 +237,7 @@ impl Head {
         let mut may_reuse = self.is_http_11 && !closes;
         let body = if matches!(self.status, 204 | 304) {
             // A 304 may announce how long the body would have been. After a 204 with a length, which may
-            // have a body, too, nobody knows where the next answer begins.
+            // have a body, too, the start of the next answer is unknown.
             may_reuse &= !is_chunked && (self.status == 304 || length.unwrap_or(0) == 0);
             BodyReader::of_length(0, limit)?
         } else if is_chunked {

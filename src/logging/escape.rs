@@ -1,17 +1,16 @@
-//! Bytes from the network, made harmless: nobody can end a record, begin another, or turn its text
-//! around.
+//! Makes bytes from the network harmless: they cannot end a record, begin another, or reverse its text.
 
 use std::fmt::{self, Write};
 use std::io;
 
-/// Shows bytes as text; what is a control character (C1, the bidirectional marks and the
-/// separators U+2028 and U+2029 among them) or not UTF-8 as `\xNN`, a backslash doubled.
+/// Shows bytes as text. Control characters (including C1, the bidirectional marks and the separators
+/// U+2028 and U+2029) and bytes that are not UTF-8 become `\xNN`; a backslash is doubled.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Most of what comes is plain, and goes out in one piece.
+        // Most input is plain, and is written in one piece.
         if is_plain(self.0)
             && let Ok(text) = std::str::from_utf8(self.0)
         {
@@ -27,7 +26,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Appends what [`Escaped`] shows.
+/// Appends the text that [`Escaped`] shows.
 pub(super) fn append(bytes: &[u8], out: &mut Vec<u8>) {
     if is_plain(bytes) {
         out.extend_from_slice(bytes);
@@ -37,8 +36,8 @@ pub(super) fn append(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether the bytes are visible ASCII without a backslash. It looks at all of them, since that is done
-/// many at a time.
+/// Whether the bytes are visible ASCII without a backslash. It looks at all of them, because the
+/// processor then compares many at a time.
 fn is_plain(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (*byte != b'\\'))
 }
@@ -53,7 +52,7 @@ fn write_character(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_char(character)
 }
 
-/// What changes how the text around it is laid out.
+/// A character that changes the layout of the text around it.
 fn is_layout(character: char) -> bool {
     matches!(character,
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

@@ -9,9 +9,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// Opens a log, for its owner to write and its group to read. Never waits: a FIFO that nobody reads
-/// is an error. A symbolic link is followed (`A_log.txt -> /dev/stdout`), unless another user has laid
-/// it there, who could have it point to a file that is ours to write and not theirs.
+/// Opens a log, for its owner to write and its group to read. Never waits: a FIFO without a reader is
+/// an error. A symbolic link is followed (`A_log.txt -> /dev/stdout`), unless another user has created
+/// it: it could point to a file that we may write and the other user may not.
 pub(super) fn append_to(path: &Path) -> io::Result<File> {
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     match fs::symlink_metadata(path) {
@@ -20,7 +20,7 @@ pub(super) fn append_to(path: &Path) -> io::Result<File> {
                 return Err(io::Error::other("it is a symbolic link of another user"));
             }
         }
-        // What is no symbolic link now must not become one before it is opened.
+        // If it is not a symbolic link now, it must not become one before it is opened.
         _ => flags |= OFlags::NOFOLLOW,
     }
     let mut options = OpenOptions::new();
@@ -32,15 +32,14 @@ pub(super) fn append_to(path: &Path) -> io::Result<File> {
             _ => error,
         }
     })?;
-    // From here on the thread that writes may wait: it is there for that.
+    // From here on the writer's thread may wait: that is its purpose.
     rustix::io::ioctl_fionbio(&file, false)?;
-    // A disk that is full is no reason not to run.
+    // The server must run even if the disk is full.
     let _ = end_partial_record(path, &file);
     Ok(file)
 }
 
-/// A process that was killed, or a disk that was full, may have left the half of a record: the next
-/// one gets a line of its own.
+/// A killed process or a full disk may have left half a record: the next record starts on a new line.
 fn end_partial_record(path: &Path, mut file: &File) -> io::Result<()> {
     let found = file.metadata()?;
     if !found.is_file() || found.len() == 0 {

@@ -1,8 +1,6 @@
-//! A record as one JSON object on a line. Its fields stand in this order: `time`, `level`, `target`,
-//! `server`, `loop` (of records of a loop's thread), `event` (where it has a name), `message`, and then the
-//! event's own.
-//!
-//! A line has at most 16 KiB and is valid JSON also where a text in it was cut; then it ends with
+//! A record as one JSON object on a line. Its fields stand in this order: `time`, `level`, `target`, `server`,
+//! `loop` (of records of a loop's thread), `event` (where it has a name), `message`, and then the event's own
+//! fields. A line has at most 16 KiB and is valid JSON even if a text in it was cut; then it ends with
 //! `"truncated":true`.
 
 use std::cell::Cell;
@@ -14,8 +12,8 @@ use log::kv::{self, Key, Source, Value, VisitSource, VisitValue};
 
 use super::escape;
 
-/// The fields behind the time, for the record of a logger: up to `}`. `fields` are the record's own; the one
-/// with the key [`EVENT`] stands before the message.
+/// The fields after the time, for the record of a logger, up to `}`. `fields` are the record's own; the one
+/// with the key [`EVENT`] comes before the message.
 pub(super) fn append_rest(
     out: &mut Vec<u8>,
     level: &str,
@@ -30,13 +28,13 @@ pub(super) fn append_rest(
     }
     let mut is_cut = append_field(out, "message", message, MESSAGE_BYTES);
     let mut own = OwnFields { out, left: OWN_FIELDS_BYTES, is_cut: false };
-    // Visiting fails only where a visitor does.
+    // Visiting fails only if a visitor does.
     let _ = fields.visit(&mut own);
     is_cut |= own.is_cut;
     append_end(out, is_cut);
 }
 
-/// Appends the fields of a record of a logger, but for its event.
+/// Appends the fields of a record of a logger, except its event.
 struct OwnFields<'a> {
     out: &'a mut Vec<u8>,
     /// Bytes that they may still have, names not counted.
@@ -59,7 +57,7 @@ struct OwnField<'a, 'b> {
 }
 
 impl<'v> VisitValue<'v> for OwnField<'_, '_> {
-    /// A text, and nothing for one that is empty.
+    /// Appends a text, unless it is empty.
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
         let fields = &mut *self.fields;
         let (begin, most) = (fields.out.len(), fields.left.min(FIELD_BYTES));
@@ -72,7 +70,7 @@ impl<'v> VisitValue<'v> for OwnField<'_, '_> {
         Ok(())
     }
 
-    /// What the record does not know.
+    /// A value that the record does not have.
     fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
     }
@@ -84,15 +82,15 @@ impl<'v> VisitValue<'v> for OwnField<'_, '_> {
 }
 
 fn append_display(value: &impl Display, out: &mut Vec<u8>) {
-    // A Vec takes everything; where a Display fails, what came so far is the text.
+    // A Vec takes everything; if a Display fails, the text up to then is used.
     let _ = write!(out, "{value}");
 }
 
-/// What traffic records have between the time and the text of the message: the same for all of a kind.
-/// Printed once, and copied from then on.
+/// The part of traffic records between the time and the text of the message, which is the same for all records
+/// of a kind. It is printed once, and then copied.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
-    /// The loop whose number they have.
+    /// The loop whose number they contain.
     loop_number: u16,
     heads: Vec<Vec<u8>>,
 }
@@ -131,8 +129,8 @@ fn append_head(out: &mut Vec<u8>, level: &str, target: &str, server: &str) {
     }
 }
 
-/// Ends the text of a message, which stands from `begin` on behind its opening quote; `is_plain` says that each
-/// of its parts is plain. Returns whether it was cut.
+/// Ends the text of a message, which starts at `begin`, after its opening quote; `is_plain` says that each of
+/// its parts is plain. Returns whether it was cut.
 #[inline]
 pub(super) fn end_message(out: &mut Vec<u8>, begin: usize, is_plain: bool) -> bool {
     if is_plain && out.len() - begin <= MESSAGE_BYTES {
@@ -142,8 +140,8 @@ pub(super) fn end_message(out: &mut Vec<u8>, begin: usize, is_plain: bool) -> bo
     encode(out, begin, MESSAGE_BYTES)
 }
 
-/// Appends bytes from outside, escaped as in the report. Returns whether they are the same in JSON: then no
-/// quote and no backslash is among them.
+/// Appends bytes from outside, escaped as in the report. Returns whether they are the same in JSON, that is,
+/// without a quote or a backslash.
 #[inline]
 pub(super) fn append_escaped(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let is_plain = is_plain(bytes);
@@ -154,8 +152,8 @@ pub(super) fn append_escaped(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     is_plain
 }
 
-/// `,"id":…`: escaped as in the message, and where that loses bytes `,"id_base64":…`. Returns whether it
-/// was cut.
+/// `,"id":…`, escaped as in the message, and, if that loses bytes, `,"id_base64":…`. Returns whether it was
+/// cut.
 pub(super) fn append_id(out: &mut Vec<u8>, id: &[u8]) -> bool {
     let is_cut = append_bytes(out, "id", id);
     if str::from_utf8(id).is_ok() {
@@ -209,13 +207,13 @@ pub(super) fn append_end(out: &mut Vec<u8>, is_cut: bool) {
     out.push(b'}');
 }
 
-/// Which loop of its server this thread runs, counted from 1; its records say so.
+/// Sets which loop of its server this thread runs, counted from 1, for its records.
 pub fn set_loop_number(number: u16) {
     LOOP.set(number);
 }
 
 fn loop_number() -> u16 {
-    // A record may come while the thread ends.
+    // A record may be written while the thread ends.
     LOOP.try_with(Cell::get).unwrap_or(0)
 }
 
@@ -223,7 +221,7 @@ fn append_field(out: &mut Vec<u8>, name: &str, text: &str, most: usize) -> bool 
     append_written(out, name, most, |out| out.extend_from_slice(text.as_bytes()))
 }
 
-/// A field whose text `write` appends. Most texts are the same in JSON, and stay where they were written.
+/// A field whose text `write` appends. Most texts are the same in JSON, and need no copy.
 fn append_written(
     out: &mut Vec<u8>,
     name: &str,
@@ -241,7 +239,7 @@ fn append_written(
     encode(out, begin, most)
 }
 
-/// Encodes the text from `begin` on, which stands behind its opening quote.
+/// Encodes the text from `begin` on, which comes after its opening quote.
 #[cold]
 fn encode(out: &mut Vec<u8>, begin: usize, most: usize) -> bool {
     let text = String::from_utf8_lossy(&out[begin..]).into_owned();
@@ -252,8 +250,8 @@ fn encode(out: &mut Vec<u8>, begin: usize, most: usize) -> bool {
     end < text.len()
 }
 
-/// Whether a JSON string shows these bytes as they are. It looks at all of them, since that is done many at
-/// a time.
+/// Whether a JSON string shows these bytes as they are. It looks at all of them, because the processor then
+/// compares many at a time.
 pub(super) fn is_plain(bytes: &[u8]) -> bool {
     let is_special = |byte: u8| !byte.is_ascii() | (byte < b' ') | (byte == 0x7f);
     let is_escaped = |byte: u8| (byte == b'"') | (byte == b'\\');
@@ -266,7 +264,7 @@ fn append_name(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-/// How much of a text fits into so many bytes of a JSON string.
+/// How much of a text fits into this many bytes of a JSON string.
 fn end_within(text: &str, most: usize) -> usize {
     if text.len() <= most / MAX_ESCAPE_BYTES {
         return text.len();
@@ -285,7 +283,7 @@ fn end_within(text: &str, most: usize) -> usize {
     text.len()
 }
 
-/// An id as a record's `id_base64`: nothing for one that is UTF-8, whose `id` loses nothing.
+/// An id as a record's `id_base64`: empty if the id is UTF-8, because its `id` then loses nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct IdBase64<'a>(pub &'a [u8]);
 

@@ -1,4 +1,5 @@
-//! Warnings of what lasts: reported once, then at growing intervals, and once more when it is over.
+//! Warnings about lasting problems: reported once, then at growing intervals, and once more when the problem
+//! is over.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,30 +7,30 @@ use std::time::Duration;
 use super::rate_limit::Suppressed;
 use crate::limits::{LASTING_INTERVAL_INITIAL, LASTING_INTERVAL_MAX, LASTING_RESET_AFTER};
 
-/// One thing that may go wrong and stay so: a neighbour that can't be reached, say. It only judges
-/// when there is something to report; its caller writes the record.
+/// One problem that may last, such as a neighbour that can't be reached. It only decides when to report; its
+/// caller writes the record.
 #[derive(Clone, Debug)]
 pub struct LastingProblem {
-    /// What is over sooner is never reported.
+    /// A problem that is over sooner is never reported.
     report_after: Duration,
     state: LastingState,
-    /// Before this, it is not reported again.
+    /// Until this time, it is not reported again.
     not_before: Duration,
-    /// The time between the next record and the one behind it.
+    /// The time between the next record and the one after it.
     interval: Duration,
     suppressed: u64,
 }
 
 #[derive(Clone, Debug)]
 enum LastingState {
-    /// All is well, since then if it ever was otherwise.
+    /// There is no problem, since then if there ever was one.
     Well { since: Option<Duration> },
-    /// It lasts.
+    /// The problem lasts.
     Lasting { since: Duration, is_said: bool },
 }
 
-/// What to add to a record of a problem. As text: for how long it has been so, and how often that was
-/// left suppressed; nothing where it was not.
+/// The addition to a record of a problem. As text: how long the problem has lasted, and how many similar
+/// messages were suppressed; empty if none were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lasting {
     pub time: Duration,
@@ -48,7 +49,8 @@ impl LastingProblem {
         }
     }
 
-    /// It may be so from now on, which is not worth a record yet. Without this it begins when it first occurs.
+    /// The problem may exist from now on, which is not worth a record yet. Without this call it begins when it
+    /// first occurs.
     pub fn begins(&mut self, now: Duration) {
         if let LastingState::Well { since } = self.state {
             if since.is_none_or(|since| now >= since + LASTING_RESET_AFTER) {
@@ -78,13 +80,13 @@ impl LastingProblem {
         Some(Lasting { time: now.saturating_sub(*since), suppressed })
     }
 
-    /// It is over. Returns how long it lasted, if the log has reported that it lasts.
+    /// The problem is over. Returns how long it lasted, if the log has reported it.
     pub fn is_over(&mut self, now: Duration) -> Option<Duration> {
         let LastingState::Lasting { since, is_said } = self.state else {
             return None;
         };
         self.state = LastingState::Well { since: Some(now) };
-        // Deadlines are judged by the time up to which all is served, which may lie before the turn's.
+        // Deadlines are judged by the time up to which everything is served, which may lie before the turn's.
         is_said.then(|| now.saturating_sub(since))
     }
 }
@@ -122,7 +124,7 @@ mod tests {
         assert_eq!(problem.occurs(at(1_865)), Some(Lasting { time: at(1_860), suppressed: 94 }));
         assert_eq!(problem.is_over(at(2_000)), Some(at(1_995)));
         assert_eq!(problem.is_over(at(2_000)), None);
-        // It is reported once an hour at least.
+        // It is reported at least once an hour.
         let mut problem = LastingProblem::new(Duration::ZERO);
         let times = reported(&mut problem, 0, 100_000);
         assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 3_600), "{times:?}");
@@ -136,7 +138,7 @@ mod tests {
         assert_eq!(problem.is_over(at(13)), None);
         assert_eq!(reported(&mut problem, 20, 30), [23]);
         assert_eq!(problem.is_over(at(30)), Some(at(10)));
-        // What is slow to show counts from when it began.
+        // A problem that is slow to show counts from its begin.
         let mut problem = LastingProblem::new(at(3));
         problem.begins(at(1));
         assert_eq!(reported(&mut problem, 9, 10), [9]);

@@ -10,19 +10,19 @@ use crate::errors::did_you_mean;
 /// The level of each target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
-    /// Of every target that has none of its own.
+    /// The level of every target that has none of its own.
     pub all: LevelFilter,
     targets: [Option<LevelFilter>; target::ALL.len()],
 }
 
-/// What `--log-level` changes: `debug`, `link=debug`, `info,flood=off`.
+/// The changes of `--log-level`: `debug`, `link=debug`, `info,flood=off`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LevelOverrides {
     all: Option<LevelFilter>,
     targets: [Option<LevelFilter>; target::ALL.len()],
 }
 
-/// Why a text is no list of levels.
+/// Why a text is not a list of levels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LevelsError {
     Level(String),
@@ -94,7 +94,7 @@ impl LevelOverrides {
         }
     }
 
-    /// Whether nothing was typed.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         *self == LevelOverrides::default()
     }

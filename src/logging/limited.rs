@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::limits::LOG_RECORD_BYTES;
 
-/// As much of a message as is written.
+/// The part of a message that is written.
 pub(super) fn cut(text: &str) -> &str {
     match text.floor_char_boundary(LOG_RECORD_BYTES) {
         end if end < text.len() => &text[..end],
@@ -19,13 +19,13 @@ pub(super) fn append_size(length: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// A message that is cut while it is written, so that the whole of it is never in memory.
+/// A message that is cut while it is formatted, so that the whole of it is never in memory.
 pub(super) struct Limited<'a>(pub &'a fmt::Arguments<'a>);
 
 impl fmt::Display for Limited<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = CuttingWriter { out: f, length: 0, is_cut: false };
-        // Writing fails only where a Display does: what came so far is the message then.
+        // Writing fails only if a Display does: the text up to then is the message.
         let _ = out.write_fmt(*self.0);
         let length = out.length;
         match length > LOG_RECORD_BYTES {
@@ -37,7 +37,7 @@ impl fmt::Display for Limited<'_> {
 
 struct CuttingWriter<'a, 'b> {
     out: &'a mut fmt::Formatter<'b>,
-    /// Of all that came.
+    /// The length of the whole message.
     length: usize,
     is_cut: bool,
 }

@@ -1,6 +1,6 @@
 //! The time in front of each record: `06-Jun-19 18:30:55`, local, in the report's format, and
-//! `{"time":"2019-06-07T01:30:55.918963Z"` in JSON. All but the microseconds is printed once a second and
-//! copied in between.
+//! `{"time":"2019-06-07T01:30:55.918963Z"` in JSON. Everything except the microseconds is printed once
+//! per second and copied in between.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ pub(super) struct LocalTime {
     text: String,
 }
 
-/// The local time zone. Where it is unknown UTC, and a text that says so.
+/// The local time zone. If it is unknown, UTC and a text that says so.
 pub(super) fn local_zone() -> (TimeZone, Option<String>) {
     match TimeZone::try_system() {
         Ok(zone) => (zone, None),

@@ -1,10 +1,9 @@
-//! The log: one line a record, in `<server>_log.txt` (protocol, section 6), on standard error, or both.
-//!
-//! A record costs the loop no system call: it is appended to the text of the turn, and at the turn's end
-//! that goes in one piece to the queue of a thread that writes. If that thread sleeps, waking it is the one
-//! system call (a futex); the queue's lock can cost another one where both meet in the moment in which a
-//! piece changes hands. What waits for an output is bounded; beyond that records are dropped and counted,
-//! and the service goes on. Nothing here panics, whatever the disk does.
+//! The log: one line per record, in `<server>_log.txt` (protocol, section 6), on standard error, or both. A
+//! record costs the loop no system call: it is appended to the text of the turn, and at the turn's end the text
+//! goes in one piece to the queue of a writer thread. If that thread sleeps, waking it is the only system call
+//! (a futex); the queue's lock can cost another one if both threads take it at the same moment. The queue of an
+//! output is bounded; beyond that, records are dropped and counted, and the service continues. Nothing here
+//! panics, whatever the disk does.
 //!
 //! ```text
 //!   log::info!(target: ..) --> fern: level of the target, format --> Sink --+
@@ -16,7 +15,7 @@
 //! ```
 //!
 //! `fern` decides and formats, and writes nothing: its own outputs make a system call for each record, and
-//! wait. Each output has its own thread and queue, so that one that is stuck or broken stops no other.
+//! block. Each output has its own thread and queue, so that one that is stuck or broken stops no other.
 
 mod escape;
 mod file;
@@ -58,7 +57,7 @@ use crate::limits::LOG_FLUSH_WAIT;
 use text::TurnText;
 use writer::Writer;
 
-/// The way to the log. Cheap to clone; every clone leads to the same outputs.
+/// A handle of the log. Cheap to clone; all clones share the same outputs.
 #[derive(Clone, Debug)]
 pub struct Log {
     core: Arc<Core>,
@@ -72,30 +71,31 @@ struct Core {
     streams: Vec<Stream>,
 }
 
-/// All that is written in one format.
+/// Everything that is written in one format.
 #[derive(Debug)]
 struct Stream {
     format: Format,
-    /// Of the threads that have no text of their own.
+    /// The text of the threads that have none of their own.
     shared: Mutex<TurnText>,
-    /// Whether it may hold something. It changes under the lock only, but each turn looks at it without.
+    /// Whether it may be non-empty. It changes only under the lock, but each turn reads it without the lock.
     has_shared: AtomicBool,
     outputs: Vec<Writer>,
 }
 
-/// Why there can be no log.
+/// Why the log can't be opened.
 #[derive(Debug)]
 pub enum LogError {
     /// The file can't be opened for appending.
     Open { path: PathBuf, error: io::Error },
-    /// The thread that writes can't be started.
+    /// The writer thread can't be started.
     Thread(io::Error),
 }
 
 /// The log of this process.
 static PROCESS: OnceLock<Log> = OnceLock::new();
 
-/// What an event has besides its name: `peer`, `id`, `location`, `neighbour`, `reason`, `bytes`, in this order.
+/// The fields of an event besides its name: `peer`, `id`, `location`, `neighbour`, `reason`, `bytes`, in this
+/// order.
 pub type Field<'a> = (&'static str, Value<'a>);
 
 /// A field with a text.
@@ -103,8 +103,8 @@ pub fn field<'a>(name: &'static str, value: &'a impl fmt::Display) -> Field<'a> 
     (name, Value::from_display(value))
 }
 
-/// Opens the outputs, `<dir>/<server>_log.txt` among them if it is one, and makes this the log of the
-/// process, panics included.
+/// Opens the outputs (`<dir>/<server>_log.txt` for the file), and makes this the log of the process, panics
+/// included.
 pub fn start(dir: &Path, server: &str, settings: &LogSettings) -> Result<Log, LogError> {
     let (zone, warning) = local_time::local_zone();
     let mut outputs = Vec::new();
@@ -124,7 +124,7 @@ pub fn start(dir: &Path, server: &str, settings: &LogSettings) -> Result<Log, Lo
         log.catch_panics();
     }
     if let Some(warning) = warning {
-        // Not limited: once, at the start.
+        // Not limited: it happens once, at the start.
         log::warn!(target: target::LOOP, event = "time_zone_unknown"; "{warning}");
     }
     Ok(log)
@@ -157,8 +157,8 @@ fn open(
     writer.map_err(LogError::Thread)
 }
 
-/// The logger: levels by target, then for each format a child that formats. What it chains appends to the
-/// text of the turn, and nothing else.
+/// The logger: levels by target, then for each format a child that formats. The outputs of the children only
+/// append to the text of the turn.
 fn dispatch(core: &Arc<Core>, levels: &Levels) -> (LevelFilter, Box<dyn log::Log>) {
     let mut root = Dispatch::new().level(levels.all);
     for (target, level) in levels.of_targets() {
@@ -180,13 +180,13 @@ fn dispatch(core: &Arc<Core>, levels: &Levels) -> (LevelFilter, Box<dyn log::Log
     root.into_log()
 }
 
-/// What follows the time in the report's format.
+/// The part of a record after the time, in the report's format.
 fn format_report(out: FormatCallback<'_>, message: &fmt::Arguments<'_>, record: &Record<'_>) {
     let level = level_name(record.level());
     out.finish(format_args!(" - {level}: {}", limited::Limited(message)));
 }
 
-/// What follows the time in a JSON object.
+/// The part of a record after the time, in a JSON object.
 fn format_json(
     server: &str,
     out: FormatCallback<'_>,
@@ -194,7 +194,7 @@ fn format_json(
     record: &Record<'_>,
 ) {
     let mut words = String::new();
-    // Writing to a String fails only where a Display does.
+    // Writing to a String fails only if a Display does.
     let _ = words.write_fmt(*message);
     let mut rest = Vec::new();
     let level = level_name(record.level());
@@ -204,8 +204,8 @@ fn format_json(
     out.finish(format_args!("{}", String::from_utf8_lossy(&rest)));
 }
 
-/// Hands what this thread recorded to the outputs, as [`Log::submit`]. For a thread that ends, where its end
-/// is reported to another one, which may end the process.
+/// Hands the records of this thread to the outputs, as [`Log::submit`] does. For a thread that reports its end
+/// to another one, which may then end the process.
 pub fn submit() {
     if let Some(log) = PROCESS.get() {
         log.submit();
@@ -213,14 +213,14 @@ pub fn submit() {
 }
 
 impl Log {
-    /// A log without outputs, for tests of what needs a log to submit to.
+    /// A log without outputs, for tests of code that needs a log.
     pub fn none() -> Log {
         let core = Core { server: String::new(), zone: TimeZone::UTC, streams: Vec::new() };
         Log { core: Arc::new(core) }
     }
 
-    /// Hands what this thread recorded since the last time to the threads that write, in one piece. From
-    /// the first call on this thread has a text of its own.
+    /// Hands the records of this thread since the last call to the writer threads, in one piece. From the first
+    /// call on, this thread has a text of its own.
     pub fn submit(&self) {
         self.core.submit_shared();
         if PROCESS.get().is_some_and(|log| Arc::ptr_eq(&log.core, &self.core)) {
@@ -228,18 +228,19 @@ impl Log {
         }
     }
 
-    /// Opens the file once more by its name, for logrotate. If that fails the old one stays.
+    /// Reopens the file by its name, for logrotate. If that fails, the old one stays open.
     pub fn reopen(&self) {
         self.submit();
         self.core.writers().for_each(Writer::reopen);
     }
 
-    /// Records what was only counted, and waits until all is written, for a short time at most.
+    /// Records the counts of suppressed warnings, and waits until everything is written, for a short time at
+    /// most.
     pub fn finish(&self) {
         self.finish_within(LOG_FLUSH_WAIT);
     }
 
-    /// The same, with another limit.
+    /// The same, with a different time limit.
     pub fn finish_within(&self, wait: Duration) {
         rate_limit::say_all();
         self.write_out(wait);
@@ -336,7 +337,7 @@ impl Stream {
     }
 }
 
-/// Where fern's records end: in the text of the turn.
+/// The output of fern: appends records to the text of the turn.
 struct Sink {
     core: Arc<Core>,
     stream: usize,
@@ -346,14 +347,14 @@ impl Sink {
     fn append(&self, record: &Record<'_>, text: &mut String) {
         text.clear();
         // Formatted before the text is borrowed, so that whatever formatting does, a panic included, can log.
-        // Writing to a String fails only where a Display does.
+        // Writing to a String fails only if a Display does.
         let _ = text.write_fmt(*record.args());
         text::append(&self.core, self.stream, |turn| turn.push(text));
     }
 }
 
 impl log::Log for Sink {
-    /// Fern has decided.
+    /// Always true: fern has already decided.
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -364,7 +365,7 @@ impl log::Log for Sink {
                 self.append(record, &mut scratch);
                 true
             }
-            // A Display that is just being formatted logs.
+            // A Display that is being formatted writes a log record.
             Err(_) => false,
         });
         if !matches!(is_done, Ok(true)) {

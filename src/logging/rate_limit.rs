@@ -1,19 +1,17 @@
-//! Warnings that a client or a neighbour can cause at will: one a second for each kind, with the
-//! number of those that were suppressed. So at `--log-level warning` nobody fills the disk, and yet each
-//! event is counted: warnings and suppressed ones together are as many as there were events.
-//!
-//! At INFO every event has its record, for there it goes with the traffic that caused it.
+//! Warnings that a client or a neighbour can cause at will: one per second for each kind, with the number of those
+//! that were suppressed. So at `--log-level warning` nobody can fill the disk, and yet each event is counted: the
+//! warnings and the suppressed ones together are as many as the events. At INFO every event has its record, next
+//! to the traffic that caused it.
 //!
 //! ```text
 //!   events      x x xxxxxx xxxxxxxxx                       x
 //!   WARNING     x          x (7 similar ..)  8 similar ..  x
 //!               |<- 1 s -->|<- 1 s --->|<-1 s ->|
 //! ```
-//!
-//! When nothing more of a kind comes, the rest of the count is reported a second later, or at the end of the
-//! program. Bounded: kinds are an enum, and those of neighbours are counted for each neighbour, so nothing
-//! here grows with what clients choose. Like the log itself this is one for the process: several loops
-//! share it, and a caller needs no reference to it.
+//! If no further event of a kind comes, the rest of the count is reported a second later, or at the end of the
+//! program. Memory is bounded: kinds are an enum, and those of neighbours are counted for each neighbour, so
+//! nothing here grows with client input. Like the log itself, the limiter exists once in the process: several
+//! loops share it, and a caller needs no reference to it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +26,7 @@ use super::json::EVENT;
 use super::{Field, target};
 use crate::limits::WARNING_INTERVAL;
 
-/// What a warning is about. Each is limited by itself, so that a flood of one hides no other.
+/// The subject of a warning. Each kind is limited separately, so that a flood of one hides no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     ClientLineRefused,
@@ -117,7 +115,7 @@ impl Kind {
         }
     }
 
-    /// For a count without an example.
+    /// The text for a count without an example.
     fn description(self) -> &'static str {
         match self {
             Kind::ClientLineRefused => "refused lines of clients",
@@ -151,8 +149,7 @@ pub fn warn(kind: Kind, fields: &[Field<'_>], text: fmt::Arguments<'_>) {
     warn_of(kind, 0, fields, text);
 }
 
-/// The same for something that there are a few of, by the configuration: neighbours. Each is limited by
-/// itself.
+/// The same for neighbours, whose number the configuration bounds. Each is limited separately.
 pub fn warn_of(kind: Kind, which: u16, fields: &[Field<'_>], text: fmt::Arguments<'_>) {
     if !say_or_count(kind, which, fields, text) {
         record(
@@ -164,7 +161,7 @@ pub fn warn_of(kind: Kind, which: u16, fields: &[Field<'_>], text: fmt::Argument
     }
 }
 
-/// Records at INFO, and reports a warning once in a while, too: so it is there where traffic is not recorded.
+/// Records at INFO, and also as a rate-limited warning, for logs that do not record traffic.
 pub fn note(kind: Kind, fields: &[Field<'_>], text: fmt::Arguments<'_>) {
     record(Level::Info, kind, &Fields { event: kind.event(), own: fields, suppressed: 0 }, text);
     say_or_count(kind, 0, fields, text);
@@ -219,8 +216,8 @@ impl Source for Fields<'_> {
     }
 }
 
-/// In how long a count is to be reported that no further event of its kind has brought out. None while
-/// nothing is suppressed, which costs one look at a number.
+/// How long until the next count is to be reported, unless a further event of its kind reports it first. None
+/// while nothing is suppressed, which costs one load of a number.
 pub fn until_rest() -> Option<Duration> {
     match NEXT_REST.load(Ordering::Relaxed) {
         u64::MAX => None,
@@ -228,14 +225,14 @@ pub fn until_rest() -> Option<Duration> {
     }
 }
 
-/// Says the counts that are due.
+/// Reports the counts that are due.
 pub fn say_rest() {
     if until_rest().is_some_and(|time| time.is_zero()) {
         report(|limiter| limiter.take(Some(now())));
     }
 }
 
-/// Says all counts: the program ends.
+/// Reports all counts, at the end of the program.
 pub fn say_all() {
     if until_rest().is_some() {
         report(|limiter| limiter.take(None));
@@ -258,7 +255,7 @@ fn report(take: impl FnOnce(&mut RateLimiter) -> Vec<(Kind, u64)>) {
     }
 }
 
-/// How many of each kind were suppressed since one was reported.
+/// How many of each kind were suppressed since the last report.
 #[derive(Debug, Default)]
 struct RateLimiter {
     limits: BTreeMap<(Kind, u16), Limit>,
@@ -302,7 +299,7 @@ impl RateLimiter {
         counts
     }
 
-    /// Lets [`until_rest`] know, rounded up.
+    /// Stores the time for [`until_rest`], rounded up.
     fn publish(&self) {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 2) + 1;
         NEXT_REST.store(self.next().map_or(u64::MAX, millis), Ordering::Relaxed);

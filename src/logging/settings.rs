@@ -1,4 +1,4 @@
-//! What an operator sets of the log.
+//! The log settings of an operator.
 
 use super::Levels;
 
@@ -16,7 +16,7 @@ pub struct LogSettings {
 pub enum Format {
     /// As in the report: `06-Jun-19 18:30:55 - INFO: message`, local time.
     Report,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -66,7 +66,7 @@ impl OutputKind {
         }
     }
 
-    /// The name of what could not keep up, where records were dropped.
+    /// Its name in the message about dropped records.
     pub(super) fn device(self) -> &'static str {
         match self {
             OutputKind::File => "the disk",

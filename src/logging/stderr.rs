@@ -1,6 +1,6 @@
-//! Standard error, which nobody may be reading: a full pipe and a terminal that was stopped with
-//! Ctrl-S make every writer wait. So a thread of its own writes, one message in one write,
-//! and what waits for it is bounded. Serving, restarting and stopping never wait.
+//! Standard error, which may have no reader: a full pipe, or a terminal stopped with Ctrl-S, makes
+//! every writer wait. So a separate thread writes, one message per write, and its queue is bounded.
+//! Serving, restarting and stopping never wait for it.
 //!
 //! The descriptor is not set to non-blocking: it belongs to other processes, too.
 
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::limits::{STDERR_FLUSH_WAIT, STDERR_QUEUE_BYTES};
 
-/// The way to the thread.
+/// The state shared with the thread.
 struct StderrShared {
     queue: Mutex<StderrQueue>,
     /// Something is in the queue.
@@ -26,9 +26,9 @@ struct StderrShared {
 
 struct StderrQueue {
     messages: VecDeque<Vec<u8>>,
-    /// Of all messages that wait, the one that is being written among them.
+    /// Bytes of all messages that wait, including the one that is being written.
     bytes: usize,
-    /// Messages that found no room.
+    /// Messages for which there was no room.
     dropped: u64,
     has_thread: bool,
 }
@@ -39,7 +39,8 @@ static SHARED: StderrShared = StderrShared {
     drained: Condvar::new(),
 };
 
-/// Says something to the operator, without waiting. What finds no room is dropped and counted.
+/// Prints a message for the operator, without waiting. If there is no room, the message is dropped
+/// and counted.
 pub fn print_line(text: &str) {
     let message = format!("{text}\n").into_bytes();
     let mut queue = SHARED.lock();
@@ -48,14 +49,14 @@ pub fn print_line(text: &str) {
     }
     if !queue.has_thread {
         drop(queue);
-        // Without a thread a message that may have to wait is better than none.
+        // Without the thread, a write that may block is better than no message.
         return write(&message);
     }
     queue.push(message);
     SHARED.filled.notify_one();
 }
 
-/// Waits until all is written, for a short time at most.
+/// Waits until everything is written, for a short time at most.
 pub fn finish() {
     let until = Instant::now() + STDERR_FLUSH_WAIT;
     let mut queue = SHARED.lock();
@@ -69,7 +70,7 @@ pub fn finish() {
     }
 }
 
-/// Lets the message of a panic take the same way: the standard library's would wait.
+/// Sends the message of a panic the same way: the standard library's write could block.
 pub fn catch_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
@@ -94,7 +95,7 @@ impl StderrQueue {
         StderrQueue { messages: VecDeque::new(), bytes: 0, dropped: 0, has_thread: false }
     }
 
-    /// Takes a message, if there is room; a single one always finds some.
+    /// Takes a message, if there is room; a single one always fits.
     fn push(&mut self, message: Vec<u8>) {
         if self.bytes > 0 && self.bytes + message.len() > STDERR_QUEUE_BYTES {
             self.dropped += 1;
@@ -109,7 +110,8 @@ impl StderrQueue {
         self.bytes -= message.len();
     }
 
-    /// What is to be written next: behind what was kept, how much was not.
+    /// The next text to write: after the messages that were kept, the number of those that were
+    /// dropped.
     fn next(&mut self) -> Option<Vec<u8>> {
         if let Some(message) = self.messages.pop_front() {
             return Some(message);
@@ -139,23 +141,23 @@ fn run() {
     }
 }
 
-/// Writes a message, in one write if the kernel takes it so. Past `std::io::stderr`, whose lock
-/// a thread that waits would hold.
+/// Writes a message, in one write if the kernel accepts that. It bypasses `std::io::stderr`,
+/// because a blocked thread would hold its lock.
 fn write(message: &[u8]) {
     let mut rest = message;
     while !rest.is_empty() {
         match rustix::io::write(rustix::stdio::stderr(), rest) {
             Ok(count) => rest = &rest[count..],
             Err(Errno::INTR) => {}
-            // Another process has set what it shares with us to non-blocking.
+            // Another process has set the shared descriptor to non-blocking.
             Err(Errno::AGAIN) => thread::sleep(NON_BLOCKING_PAUSE),
-            // Closed, or a terminal that is gone: nobody reads it.
+            // Closed, or the terminal is gone: there is no reader.
             Err(_) => return,
         }
     }
 }
 
-/// Standard error as an output of the log. It belongs to the log's thread for it, which may wait.
+/// Standard error as an output of the log. The log's own thread for it writes, and may wait.
 pub(super) struct StderrOutput;
 
 impl Write for StderrOutput {
@@ -173,7 +175,7 @@ impl Write for StderrOutput {
     }
 }
 
-/// How often a non-blocking standard error is tried again.
+/// The interval at which a non-blocking standard error is tried again.
 const NON_BLOCKING_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

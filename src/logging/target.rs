@@ -1,18 +1,18 @@
 //! The targets of log records. They are words for the operator, who sets a level for each of them
-//! (`--log-level info,link=debug`), and no paths of modules. A record without one of these targets
+//! (`--log-level info,link=debug`), and not paths of modules. A record without one of these targets
 //! follows the level without a target.
 
 /// Clients: their connections and their lines.
 pub const CLIENT: &str = "client";
 /// Connections and lines between servers, in both directions.
 pub const LINK: &str = "link";
-/// `Sending …` and `Port … is down …`: what an update costs, once for each neighbour.
+/// `Sending …` and `Port … is down …`: the flooding of an update, one record for each neighbour.
 pub const FLOOD: &str = "flood";
-/// What becomes of an update in the table of clients.
+/// The result of an update in the table of clients.
 pub const TABLE: &str = "table";
 /// Queries for places and the service that answers them.
 pub const PLACES: &str = "places";
-/// Requests to the Places server that this program can be.
+/// Requests to this program's own Places server.
 pub const HTTP: &str = "http";
 /// Handshakes and certificates.
 pub const TLS: &str = "tls";

@@ -1,4 +1,4 @@
-//! The text of a turn in one format, and whose it is.
+//! The text of a turn in one format, and the thread that owns it.
 //!
 //! A thread that submits (a loop) has a text of its own, so that no record waits for another thread. The
 //! few records of other threads go into a text that all share, and leave with the next submit of any
@@ -13,15 +13,15 @@ use super::local_time::LocalTime;
 use super::{Core, Format, PROCESS, json, limited, target};
 use crate::limits::{LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
 
-/// What was recorded since the last submit.
+/// The records since the last submit.
 #[derive(Debug)]
 pub(super) struct TurnText {
     pub(super) format: Format,
     pub(super) text: Vec<u8>,
-    /// Records that found no room.
+    /// Records for which there was no room.
     pub(super) dropped: u64,
     time: LocalTime,
-    /// For JSON.
+    /// For JSON only.
     pub(super) heads: Heads,
 }
 
@@ -35,7 +35,7 @@ impl TurnText {
         self.text.is_empty() && self.dropped == 0
     }
 
-    /// Begins a record with its time. Where there is no room for it, it is counted, and the answer is no.
+    /// Begins a record with its time. If there is no room, counts the record and returns false.
     pub(super) fn begin(&mut self) -> bool {
         if self.text.len() > LOG_QUEUE_BYTES {
             self.dropped += 1;
@@ -45,7 +45,7 @@ impl TurnText {
         true
     }
 
-    /// A record whose format is complete but for the time.
+    /// A record that is complete except for the time.
     pub(super) fn push(&mut self, rest: &str) {
         if self.begin() {
             self.text.extend_from_slice(rest.as_bytes());
@@ -53,7 +53,7 @@ impl TurnText {
         }
     }
 
-    /// A record of the log itself, which did not come by a logger.
+    /// A record of the log itself, which did not come from a logger.
     pub(super) fn record(&mut self, level: &str, server: &str, event: &str, message: &str) {
         if !self.begin() {
             return;
@@ -97,7 +97,7 @@ thread_local! {
     static TEXTS: RefCell<ThreadTexts> = const { RefCell::new(ThreadTexts { texts: None }) };
 }
 
-/// Lets `write` append to the text of this thread, or else to the shared one.
+/// Lets `write` append to the text of this thread, or to the shared one if it has none.
 pub(super) fn append(core: &Core, stream: usize, write: impl Fn(&mut TurnText)) {
     let is_own = TEXTS.try_with(|texts| match texts.try_borrow_mut() {
         Ok(mut texts) => match texts.texts.as_mut().and_then(|texts| texts.get_mut(stream)) {
@@ -114,7 +114,8 @@ pub(super) fn append(core: &Core, stream: usize, write: impl Fn(&mut TurnText)) 
     }
 }
 
-/// Hands the texts of this thread to the writers. From the first time on it has texts of its own.
+/// Hands the texts of this thread to the writers. From the first call on, the thread has texts of its
+/// own.
 pub(super) fn submit_own(core: &Core) {
     let _ = TEXTS.try_with(|texts| {
         if let Ok(mut texts) = texts.try_borrow_mut() {
@@ -124,7 +125,7 @@ pub(super) fn submit_own(core: &Core) {
     });
 }
 
-/// What a thread recorded last is not lost if it ends without a submit.
+/// The last records of a thread are not lost if it ends without a submit.
 impl Drop for ThreadTexts {
     fn drop(&mut self) {
         if let (Some(texts), Some(log)) = (&mut self.texts, PROCESS.get()) {

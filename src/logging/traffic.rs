@@ -1,8 +1,7 @@
-//! Records of traffic: lines that came in or went out, and updates on their way to neighbours.
-//!
-//! They are nearly all of a log, and so they ask no logger. Whether a kind of them is recorded is a bit,
-//! set when the log starts; where it is set, their bytes are appended to the turn's text, without
-//! [`std::fmt`] where that shows.
+//! Records of traffic: lines that came in or went out, and updates on their way to neighbours. Nearly all
+//! records of a log are of this kind, so they do not go through a logger. Whether a kind of them is recorded
+//! is a bit, set when the log starts; if it is set, their bytes are appended to the turn's text, without
+//! [`std::fmt`] where its cost is measurable.
 //!
 //! ```text
 //!   Traffic::Client.received(peer, line);      Received from 127.0.0.1:5123: IAMAT kiwi …
@@ -29,8 +28,8 @@ pub enum Traffic {
     Client,
     /// Lines between servers.
     Link,
-    /// MARK and ACK: more lines than all else in a herd without clients, and nothing new. They are
-    /// recorded at DEBUG, all else at INFO.
+    /// MARK and ACK: in a herd without clients these are most lines, and they report nothing new. They are
+    /// recorded at DEBUG, all others at INFO.
     LinkMarks,
     /// Updates for neighbours.
     Flood,
@@ -55,15 +54,15 @@ enum TrafficRecord<'a> {
     CannotSend { id: &'a [u8], location: &'a [u8], neighbour: &'a str },
 }
 
-/// What is known of a message that was appended.
+/// Properties of a message that was appended.
 struct Appended {
-    /// It is the same in JSON.
+    /// Its text is the same in JSON.
     is_plain: bool,
     /// The name or the address of the other side.
     party: Range<usize>,
 }
 
-/// A bit for each kind that is recorded. None is, before a log has started.
+/// A bit for each kind that is recorded. Before a log has started, none is set.
 static RECORDED: AtomicU8 = AtomicU8::new(0);
 
 /// Decides which kinds are recorded.
@@ -84,7 +83,7 @@ impl Traffic {
         if is_mark { Traffic::LinkMarks } else { Traffic::Link }
     }
 
-    /// Whether records of this kind are written. Without it they cost this look at a bit.
+    /// Whether records of this kind are written. If not, they cost only this test of a bit.
     #[inline]
     pub fn is_recorded(self) -> bool {
         RECORDED.load(Ordering::Relaxed) & self.bit() != 0
@@ -178,7 +177,7 @@ impl Traffic {
         }
     }
 
-    /// From which level on it is recorded.
+    /// The level at which it is recorded.
     fn level(self) -> LevelFilter {
         match self {
             Traffic::LinkMarks => LevelFilter::Debug,
@@ -188,7 +187,7 @@ impl Traffic {
 }
 
 impl TrafficRecord<'_> {
-    /// The words of the report. Only for JSON it is known whether they are plain.
+    /// The words of the report. Whether they are plain is determined for JSON only.
     fn append<const JSON: bool>(&self, out: &mut Vec<u8>) -> Appended {
         let escape = |bytes: &[u8], out: &mut Vec<u8>| match JSON {
             true => json::append_escaped(bytes, out),
@@ -244,7 +243,7 @@ impl TrafficRecord<'_> {
                 out.push(b'.');
             }
         }
-        // A name is ours, and plain; but nothing else checks that here.
+        // A name comes from the configuration and is plain; but nothing else checks that here.
         if JSON && let Some(name) = self.name() {
             is_plain &= json::is_plain(name.as_bytes());
         }
@@ -274,7 +273,7 @@ impl TrafficRecord<'_> {
         }
     }
 
-    /// Less than [`EVENTS`], another one for each event.
+    /// Less than [`EVENTS`], and different for each event.
     fn number(&self) -> usize {
         match self {
             TrafficRecord::Received { .. } => 0,
@@ -315,7 +314,7 @@ impl TrafficRecord<'_> {
 }
 
 impl Party<'_> {
-    /// Returns where it is.
+    /// Returns its position.
     fn append(&self, out: &mut Vec<u8>) -> Range<usize> {
         let begin = out.len();
         match self {
@@ -342,7 +341,7 @@ impl Party<'_> {
     fn append_field(&self, shown: Range<usize>, out: &mut Vec<u8>) -> bool {
         match self {
             Party::Name(name) => json::append_text(out, "neighbour", name),
-            // It is plain in JSON, and stands in front of all that may be cut or encoded.
+            // It is plain in JSON, and comes before everything that may be cut or encoded.
             Party::Address(_) => {
                 out.extend_from_slice(b",\"peer\":\"");
                 out.extend_from_within(shown);
@@ -376,7 +375,7 @@ fn write_number(number: u16, text: &mut [u8; MAX_IPV4_BYTES], begin: usize) -> u
     end
 }
 
-/// How many events traffic has.
+/// The number of events of traffic.
 const EVENTS: usize = 5;
 /// `255.255.255.255:65535`
 const MAX_IPV4_BYTES: usize = 21;

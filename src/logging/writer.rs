@@ -1,5 +1,5 @@
-//! The thread that writes to one of the log's outputs. It alone waits for that output: each has a thread
-//! and a queue of its own, so one that is stuck or broken stops no other.
+//! The thread that writes to one of the log's outputs. Only this thread waits for the output: each has a thread and
+//! a queue of its own, so one that is stuck or broken stops no other.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,10 +12,10 @@ use super::text::TurnText;
 use crate::errors::plain;
 use crate::limits::LOG_QUEUE_BYTES;
 
-/// Opens an output once more: the log's file by its name. What can't be opened again gives nothing.
+/// Reopens an output: the log's file by its name. Returns None for an output that can't be reopened.
 pub(super) type Opener<F = File> = Box<dyn FnMut() -> io::Result<Option<F>> + Send>;
 
-/// The way to the thread.
+/// The handle of the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     shared: Arc<WriterShared>,
@@ -34,13 +34,13 @@ struct WriterShared {
 struct WriterQueue {
     pieces: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Records that found no room.
+    /// Records for which there was no room.
     dropped: u64,
     reopen: bool,
     is_writing: bool,
-    /// The thread waits for [`WriterShared::filled`]. Else nobody needs to wake it, which would cost a system call.
+    /// The thread waits for [`WriterShared::filled`]. If it does not, it is not woken, which saves a system call.
     is_asleep: bool,
-    /// Memory of a piece that was written.
+    /// The memory of a written piece, for reuse.
     spare: Vec<u8>,
 }
 
@@ -69,8 +69,8 @@ impl Writer {
         Ok(Writer { shared })
     }
 
-    /// Takes a piece of text, and gives memory for the next one. `dropped` records are missing
-    /// from it. Where the output can't keep up, all of it is dropped and counted.
+    /// Takes a piece of text, and gives memory for the next one. `dropped` records are missing from it. If the
+    /// output can't keep up, the piece is dropped and its records are counted.
     pub(super) fn push(&self, text: Vec<u8>, dropped: u64) -> Vec<u8> {
         let mut queue = self.shared.lock();
         queue.dropped += dropped;
@@ -93,14 +93,14 @@ impl Writer {
         self.shared.lock().spare = memory;
     }
 
-    /// Opens the file once more, after what was submitted before.
+    /// Reopens the file, after everything that was submitted before is written.
     pub(super) fn reopen(&self) {
         let mut queue = self.shared.lock();
         queue.reopen = true;
         self.shared.wake(queue);
     }
 
-    /// Waits until all is written, or until this time. Returns whether it is.
+    /// Waits until everything is written, or until this time. Returns whether everything is written.
     pub(super) fn flush(&self, until: Instant) -> bool {
         let mut queue = self.shared.lock();
         while queue.has_work() || queue.is_writing {
@@ -136,7 +136,7 @@ impl WriterQueue {
     }
 }
 
-/// What the thread owns.
+/// The state of the thread.
 struct Thread<F> {
     file: F,
     open: Opener<F>,
@@ -144,9 +144,9 @@ struct Thread<F> {
     own: TurnText,
     server: String,
     shared: Arc<WriterShared>,
-    /// Records that the output refused and that no record has reported.
+    /// Records that the output refused and that were not reported yet.
     lost: u64,
-    /// The output ends in the midst of a record.
+    /// The output ends in the middle of a record.
     has_partial_line: bool,
 }
 
@@ -163,7 +163,7 @@ impl<F: Write> Thread<F> {
             }
             queue.is_asleep = false;
             let piece = queue.pieces.pop_front();
-            // Only behind what was submitted before it.
+            // Only after the text that was submitted before it.
             let reopen = queue.pieces.is_empty() && std::mem::take(&mut queue.reopen);
             let dropped = match queue.pieces.is_empty() {
                 true => std::mem::take(&mut queue.dropped),
@@ -179,7 +179,7 @@ impl<F: Write> Thread<F> {
         if let Some(mut piece) = piece {
             self.write(&piece);
             let mut queue = self.shared.lock();
-            // Only now: what is being written waits, too.
+            // Only now: until it is written, it counts as waiting.
             queue.bytes -= piece.len();
             piece.clear();
             queue.spare = piece;
@@ -212,14 +212,14 @@ impl<F: Write> Thread<F> {
         }
     }
 
-    /// Ends a line that was not written to its end, so that the next record has a line of its own.
+    /// Ends an incomplete line, so that the next record starts on a new line.
     fn end_partial_line(&mut self) {
         if self.has_partial_line && self.file.write_all(b"\n").is_ok() {
             self.has_partial_line = false;
         }
     }
 
-    /// Writes how many records are missing, if that can be written.
+    /// Writes how many records are missing, if the output accepts it.
     fn report_dropped(&mut self) {
         self.end_partial_line();
         let lost = std::mem::take(&mut self.lost);
@@ -232,7 +232,7 @@ impl<F: Write> Thread<F> {
         }
     }
 
-    /// The new file first: if it can't be opened, the old one is better than none.
+    /// Opens the new file first: if that fails, the old one stays in use.
     fn reopen(&mut self) {
         let text = match (self.open)() {
             Ok(None) => return,

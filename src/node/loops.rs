@@ -1,10 +1,9 @@
-//! Several loops in one server (`loops` in the configuration), each on a thread of its own.
-//!
-//! They share the clients' port, over whose listeners the kernel spreads newcomers, and nothing else:
-//! each has its own connections, its own pool of those with the Places service, its own table. They
-//! synchronise as servers do, over the same feed, as neighbours that are linked by a pair of sockets within
-//! the process. The first loop is the server for everybody else: it alone has neighbours outside,
-//! receives signals, and ends last.
+//! Several loops in one server (`loops` in the configuration), each on a thread of its own. They share only
+//! the clients' port: the kernel distributes new connections over its listeners. Each loop has its own
+//! connections, its own pool of connections with the Places service, and its own table. The loops synchronise
+//! as servers do, over a feed, as neighbours that are linked by a pair of sockets within the process. To other
+//! processes the first loop is the server: it alone has neighbours in other processes, receives signals, and
+//! ends last.
 //!
 //! ```text
 //!      clients                clients                    neighbours
@@ -14,9 +13,8 @@
 //!     | Welsh/2 | <-------> |  Welsh  | <-------------> | Holiday |
 //!     +---------+           +---------+                 +---------+
 //! ```
-//!
-//! The price is that of asking another server: a client that sends by one connection and asks by another
-//! may meet a loop that has not received the update yet.
+//! The disadvantage: a client that sends an update on one connection and a query on another may reach a loop
+//! that has not received the update yet, as with two servers.
 
 use std::thread;
 
@@ -26,9 +24,8 @@ use crate::event_loop::{Mailbox, Stopped};
 use crate::logging::{self, target};
 use crate::server::{FIRST_LOOP, Message, Server};
 
-/// Starts the further loops of a server, each on a thread. The first one knows all of them, and they know it.
-/// The threads are never joined: each reports its end to the first loop, and a second signal must not wait for
-/// anything.
+/// Starts the further loops of a server, each on a thread. Each is linked with the first loop. The threads are
+/// never joined: each reports its end to the first loop, and after a second signal nothing may wait.
 pub(super) fn start(first: &mut ServerLoop, further: Vec<ServerLoop>) -> Result<(), RunError> {
     for (place, mut next) in further.into_iter().enumerate() {
         let number = LoopId(place as u16 + 1);
@@ -72,9 +69,9 @@ impl Drop for ExitGuard {
     fn drop(&mut self) {
         let panicked = || Err("can't go on: one of its loops panicked".to_owned());
         let result = self.result.take().unwrap_or_else(panicked);
-        // Before the first loop may end the process: this thread's records would leave with the thread.
+        // Before the first loop may end the process: otherwise this thread's records would be lost.
         logging::submit();
-        // The first loop may have ended already; then nobody is left who must know.
+        // The first loop may have ended already; then no report is needed.
         let _ = self.home.send(Message::LoopEnded(result));
     }
 }

@@ -1,12 +1,12 @@
-//! From a configuration to what runs: ports, TLS, loops and their applications, the process's signals
-//! and limits. The only layer that knows both the event loop and what runs on it.
+//! From a configuration to a running server: ports, TLS, loops and their applications, the process's
+//! signals and limits. This is the only layer that knows both the event loop and the applications on it.
 //!
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | one server of the herd: binds, runs, ends |
 //! | `places.rs` | the Places server |
 //! | `loops.rs` | the further loops of a server, each on a thread of its own |
-//! | `process.rs` | what belongs to the process: signals, the lifeline, descriptors, random numbers |
+//! | `process.rs` | the resources of the process: signals, the lifeline, descriptors, random numbers |
 //!
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
 //! ports changes nothing.
@@ -34,12 +34,12 @@ use crate::places::Provider;
 use crate::server::{CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
 use crate::tls::{ClientTls, Remedies, TlsError};
 
-/// Why a server could not start, or could not go on.
+/// Why a server could not start, or failed.
 #[derive(Debug)]
 pub enum RunError {
     /// A port can't be listened on.
     Bind { what: &'static str, address: SocketAddr, error: io::Error },
-    /// The kernel refused what the server can't do without.
+    /// The kernel refused something that the server needs.
     Kernel { what: &'static str, error: io::Error },
     /// TLS with the Places service can't be set up.
     Tls(TlsError),
@@ -89,7 +89,7 @@ fn new_loop(
 ) -> Result<ServerLoop, RunError> {
     let (epoch, seed) = process::fresh_run()?;
     let client_tls = places_tls(config)?;
-    // The loop numbers what it is given from 0 on.
+    // The loop numbers its TLS configurations from 0 on.
     let tls = client_tls.is_some().then_some(TlsId(0));
     let log = Some(log.clone());
     let setup = ServerSetup { config, index, number, epoch, seed, tls, log, now: start_time() };
@@ -101,7 +101,7 @@ fn new_loop(
     Ok(new)
 }
 
-/// The TLS configuration for the Places service, if the server asks one.
+/// The TLS configuration for the Places service, if the server queries one.
 fn places_tls(config: &Config) -> Result<Option<ClientTls>, RunError> {
     let places = &config.places;
     if places.provider() == Provider::Offline {
@@ -112,7 +112,8 @@ fn places_tls(config: &Config) -> Result<Option<ClientTls>, RunError> {
     tls.map(Some).map_err(RunError::Tls)
 }
 
-/// The bounds of one of `loops` loops: buffers together are a bound of the whole server.
+/// The bounds of one of `loops` loops. The bound of the buffers is for the whole server, so the loops
+/// share it.
 fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
     event_loop::Limits {
         output_bytes: limits.output_bytes,
@@ -124,8 +125,8 @@ fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
     }
 }
 
-/// The clients' port. At the configured limit the client idle for longest makes room; beyond what the
-/// descriptors suffice for, newcomers wait in the kernel.
+/// The clients' port. At the configured limit the client idle longest is closed; when the descriptors run
+/// out, new connections wait in the kernel.
 fn clients_port(
     config: &Config,
     address: SocketAddr,
@@ -142,7 +143,7 @@ fn clients_port(
 }
 
 /// The neighbours' port. The server itself bounds how many peers may be unidentified. A peer that connects
-/// while the server stops would be sent nothing that it needs, so none is accepted any more.
+/// while the server stops would receive nothing that it needs, so none is accepted then.
 fn peers_port(address: SocketAddr) -> Listen {
     Listen { connections: usize::MAX, accept_on_stop: false, ..Listen::on(PEERS, address) }
 }
@@ -166,11 +167,11 @@ fn watch_controls<A: crate::application::Application>(
     let controls = Controls { signals, request: process::request_of, lifeline };
     event_loop.watch_controls(controls).map_err(kernel("watch for signals"))?;
     process::unblock_signals();
-    process::reap(); // Orphans that had ended before.
+    process::reap(); // Orphans that ended before that.
     Ok(())
 }
 
-/// What the log says of the end, and what the end means for the caller.
+/// Records the end in the log, and returns what it means for the caller.
 fn end(stopped: &mut Stopped<Server>, log: &Log) -> Result<(), RunError> {
     if stopped.grace_expired {
         record_unfinished(stopped);
@@ -178,7 +179,7 @@ fn end(stopped: &mut Stopped<Server>, log: &Log) -> Result<(), RunError> {
     finish(stopped.app.log_name(), stopped.hurried, log)
 }
 
-/// The log's last records, unless a second signal ended the server: then its caller writes them.
+/// Writes the log's last records, unless a second signal ended the server: then the caller writes them.
 fn finish(log_name: &str, is_hurried: bool, log: &Log) -> Result<(), RunError> {
     if is_hurried {
         return Err(RunError::Hurried);
@@ -194,7 +195,7 @@ fn record_unfinished(stopped: &Stopped<Server>) {
         true => "all updates are acknowledged",
         false => "not all updates are acknowledged",
     };
-    // Not limited: a server stops once.
+    // Not limited: a server stops only once.
     log::warn!(
         target: target::LOOP, event = "stop_unfinished";
         "{} stopped before all was answered or acknowledged: after {} s {} still connected, and \
@@ -222,7 +223,7 @@ fn print_listening(text: &str, warnings: &[String]) {
     }
 }
 
-/// The time at which a loop is made, by both clocks.
+/// The time at which a loop is created, by both clocks.
 fn start_time() -> Now {
     let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as i128,

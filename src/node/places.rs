@@ -26,7 +26,7 @@ pub fn run_places(
     let limits = ConfiguredLimits::default();
     let max_open = process::max_http_clients(&limits);
     let setup = PlacesServerSetup {
-        // Before the first client comes: a Places server is started to be asked for places.
+        // Unpack before the first client comes, because every request needs the gazetteer.
         gazetteer: Arc::new(Gazetteer::unpack()),
         key: config.places.key.clone(),
         log_name: PLACES_SERVICE.to_owned(),

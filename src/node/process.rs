@@ -1,15 +1,13 @@
-//! What belongs to the process: its signals, a supervisor's lifeline, its descriptors, its random numbers.
-//!
-//! A process inherits from its parent what it must not depend on: signals that are blocked or ignored,
-//! children that another program has started, a terminal that may go away.
-//!
-//! A signal mask and ignored signals survive fork and exec, so each process sets its own
-//! ([`begin`]), at the start of `main` and before any thread, for threads inherit the mask, too.
+//! The resources of the process: its signals, a supervisor's lifeline, its descriptors, its random
+//! numbers. A process inherits state from its parent on which it must not depend: signals that are
+//! blocked or ignored, children that another program has started, a terminal that may be closed. A signal
+//! mask and ignored signals survive fork and exec, so each process sets its own ([`begin`]) at the start
+//! of `main`, before it starts any thread, because threads inherit the mask, too.
 //!
 //! | signal | known state |
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGCHLD | not blocked, handled |
-//! | SIGUSR1 | blocked until it is handled: unhandled it would end a process that just starts |
+//! | SIGUSR1 | blocked until it is handled: unhandled it would kill a process that is just starting |
 //! | SIGHUP | the same where there is no terminal; ignored where the parent ignored it (`nohup`) |
 //! | SIGTTOU | blocked: the kernel then permits writing to a terminal with `tostop` |
 //! | SIGXFSZ | handled, so that a write past `ulimit -f` fails with an error, like a full disk |
@@ -37,7 +35,7 @@ use crate::logging::target;
 use crate::places::Provider;
 use crate::protocol::Epoch;
 
-/// What the process found when it began.
+/// The state that the process found at its start.
 struct Found {
     ignores_sighup: bool,
     has_terminal: bool,
@@ -50,7 +48,7 @@ pub fn begin() {
     let found = FOUND.get_or_init(look);
     let mut blocked = log_signals();
     if found.has_terminal {
-        // It means that the terminal was closed: a process that still waits for a file should end.
+        // It means that the terminal was closed: a process that is still waiting for a file should end.
         blocked.remove(Signal::SIGHUP);
     }
     // Blocked, not handled: after a handler the kernel would send it again for the same write.
@@ -71,14 +69,14 @@ pub fn control_signals() -> Vec<i32> {
     signals
 }
 
-/// Delivers the signals that came before they were handled, and all later ones. To be called on the main
-/// thread once [`control_signals`] are handled.
+/// Unblocks the signals, so that earlier ones that were held back and all later ones are delivered. Call
+/// this on the main thread once [`control_signals`] are handled.
 pub fn unblock_signals() {
     // It fails only for signals that the kernel does not know.
     let _ = log_signals().thread_unblock();
 }
 
-/// What a signal asks of a server. Called by its loop for each of [`control_signals`] that came.
+/// The effect of a signal on a server. Its loop calls this for each of [`control_signals`] that came.
 pub fn request_of(signal: i32) -> Option<ControlRequest> {
     match signal {
         SIGHUP if has_lost_its_terminal() => Some(ControlRequest::Stop),
@@ -93,7 +91,7 @@ pub fn request_of(signal: i32) -> Option<ControlRequest> {
     }
 }
 
-/// The pipe on standard input of a process that a supervisor has started; none if no supervisor has.
+/// The pipe on standard input of a process that a supervisor has started; None without a supervisor.
 pub fn lifeline() -> io::Result<Option<OwnedFd>> {
     match std::env::var_os(LIFELINE) {
         Some(_) => Ok(Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?)),
@@ -101,8 +99,8 @@ pub fn lifeline() -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Whether this process has a lifeline that has ended. Only after a loop has watched it: before, this
-/// would wait.
+/// Whether this process has a lifeline that has ended. Call this only after a loop has watched it: before
+/// that, it would block.
 pub fn lifeline_has_ended() -> bool {
     std::env::var_os(LIFELINE).is_some()
         && rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) == Ok(0)
@@ -115,14 +113,14 @@ pub(super) fn fresh_run() -> Result<(Epoch, u128), RunError> {
     for bytes in [&mut epoch[..], &mut seed[..]] {
         getrandom::fill(bytes).map_err(|error| kernel("get random numbers")(error.into()))?;
     }
-    // 0 stands for no epoch.
+    // 0 means no epoch.
     Ok((Epoch(u64::from_ne_bytes(epoch).max(1)), u128::from_ne_bytes(seed)))
 }
 
-/// The number of clients for which the descriptors of this process suffice, in all its loops, once it
-/// has raised its own limit as far as it may. Descriptors for neighbours, unidentified peers,
-/// connections with the Places service, the log and the loops are set aside, so that a crowd of clients
-/// can't cut the herd in pieces.
+/// The number of clients for which the descriptors of this process are enough, in all its loops, after it
+/// has raised its own limit as far as it may. Descriptors for neighbours, unidentified peers, connections
+/// with the Places service, the log and the loops are set aside, so that a crowd of clients can't split
+/// the herd.
 pub(super) fn max_clients(config: &Config, neighbours: usize) -> usize {
     let queries = match config.places.provider() {
         Provider::Offline => 0,
@@ -142,11 +140,11 @@ pub(super) fn max_http_clients(limits: &ConfiguredLimits) -> usize {
 fn max_open(wanted: usize, set_aside: usize) -> usize {
     let needed = (wanted + set_aside) as u64;
     let descriptors = raise_descriptors(needed);
-    // With very few descriptors the shares shrink, down to half of what there is.
+    // With very few descriptors the reserved ones shrink, down to half of the total.
     let set_aside = (set_aside as u64).min(descriptors / 2);
     let clients = usize::try_from(descriptors - set_aside).unwrap_or(usize::MAX);
     if clients < wanted {
-        // Not limited: once, at the start.
+        // Not limited: it happens once, at the start.
         log::warn!(
             target: target::LOOP, event = "descriptors_scarce";
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
@@ -179,8 +177,9 @@ pub fn has_lost_its_terminal() -> bool {
     FOUND.get_or_init(look).has_terminal && open_terminal() == Err(Errno::NXIO)
 }
 
-/// Collects every child that has ended, also those that this process did not start: the first
-/// process of a container inherits the orphans of all others, and `exec` in a shell its jobs.
+/// Reaps every child that has ended, also those that this process did not start: the first process of a
+/// container inherits the orphans of all others, and a process started by `exec` in a shell inherits the
+/// shell's jobs.
 pub fn reap() -> Vec<(Pid, ExitStatus)> {
     let mut ended = Vec::new();
     loop {
@@ -197,8 +196,8 @@ fn look() -> Found {
     Found { ignores_sighup: ignores(SIGHUP), has_terminal: open_terminal().is_ok() }
 }
 
-/// Whether a signal is ignored. Without `/proc` there is no way to know without `unsafe`, and the
-/// answer is no.
+/// Whether a signal is ignored. Without `/proc` this can't be found out without `unsafe`, and the answer
+/// is no.
 fn ignores(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -211,7 +210,8 @@ fn open_terminal() -> Result<(), Errno> {
     rustix::fs::open("/dev/tty", flags, Mode::empty()).map(drop)
 }
 
-/// A process that was started as `/proc/self/exe` is called `exe` by `ps` and `top`.
+/// Restores the process's name: `ps` and `top` show a process that was started as `/proc/self/exe` as
+/// `exe`.
 fn name_process() {
     const NAME: &str = "/proc/self/comm";
     if std::fs::read(NAME).is_ok_and(|name| name == b"exe\n") {

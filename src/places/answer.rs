@@ -2,7 +2,7 @@
 //! for our own Places server in that of the New API, too.
 //!
 //! The keys and the indentation are the same (three spaces, a space before the colon), so that only the
-//! attribution shows a client who answered. It is the whole answer, as a service would send it:
+//! attribution shows a client which provider answered. It is the whole answer, as a service would send it:
 //! [`super::trim`] cuts it to the client's bound.
 
 use super::gazetteer::{Gazetteer, Place};
@@ -31,7 +31,7 @@ pub fn nearby_search(gazetteer: &Gazetteer, query: &Area) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first, of each the
+/// The body of a Places API (New) answer to `query`: at most `most` places, nearest first, each with the
 /// members that the field mask `fields` names. Without places it has no list.
 pub fn new_api(gazetteer: &Gazetteer, query: &Area, most: usize, fields: &str) -> Vec<u8> {
     let fields = if fields.is_empty() { DEFAULT_FIELDS } else { fields };
@@ -85,7 +85,7 @@ fn is_requested(member: &str, fields: &str) -> bool {
 fn result(place: &Place<'_>) -> String {
     let Place { latitude, longitude, geonames_id, .. } = place;
     let (name, vicinity) = (json_string(place.name), json_string(place.country));
-    // Google has no such key. GeoNames has 0 for an unknown number, which would be wrong.
+    // Google has no such key. GeoNames has 0 for an unknown number; printing it would be wrong.
     let population = match place.population {
         0 => String::new(),
         known => format!("         \"population\" : {known},\n"),

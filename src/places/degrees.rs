@@ -7,8 +7,8 @@ use std::fmt;
 pub struct Degrees(i32);
 
 impl Degrees {
-    /// The inverse of printing; nothing for any other form than `-12.34567`, or beyond `greatest`
-    /// degrees on either side.
+    /// The inverse of printing; None for any other form than `-12.34567`, or beyond `greatest` degrees
+    /// on either side.
     pub fn parse(text: &str, greatest: i32) -> Option<Degrees> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),

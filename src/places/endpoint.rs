@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A URL, taken apart.
+/// A URL, split into its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// A name or an address, an IPv6 one without its brackets.
@@ -50,7 +50,7 @@ impl Endpoint {
         fits.then(|| Endpoint { host, port, path: path.to_owned() })
     }
 
-    /// As it stands in a request's `Host` (RFC 9110, section 7.2).
+    /// As written in a request's `Host` (RFC 9110, section 7.2).
     pub fn authority(&self) -> String {
         let host = match self.host.parse() {
             Ok(IpAddr::V6(address)) => format!("[{address}]"),

@@ -2,8 +2,8 @@
 //!
 //! The data is GeoNames (CC BY 4.0: its name must be shown with it). A line is a place, its fields
 //! separated by tabs: latitude, longitude (both with five decimals), name, country code, population,
-//! GeoNames id. The one file is what was tested, so nothing here reports a fault in it: a line of
-//! another form is skipped, and data that stops unpacking ends there.
+//! GeoNames id. The tests have checked this one file, so nothing here reports a fault in it: a
+//! malformed line is skipped, and if unpacking fails, the data ends there.
 
 use std::io::Read;
 
@@ -24,7 +24,7 @@ pub struct Place<'g> {
     pub latitude: Degrees,
     /// East positive.
     pub longitude: Degrees,
-    /// 0 where GeoNames doesn't know.
+    /// 0 if GeoNames doesn't know it.
     pub population: u32,
     /// No two places share one.
     pub geonames_id: u32,
@@ -39,16 +39,16 @@ pub struct Gazetteer {
     /// Latitude and longitude.
     positions: Vec<(Degrees, Degrees)>,
     populations: Vec<u32>,
-    /// Name, tab and country code of each row, one behind the other.
+    /// Name, tab and country code of each row, one after the other.
     text: String,
-    /// Where the text of each row ends, which is where the next one's begins.
+    /// Where the text of each row ends, and the next one begins.
     text_ends: Vec<u32>,
 }
 
 impl Gazetteer {
-    /// Unpacks the embedded data. That takes some 75 ms of a core (30 to inflate, the rest to read
-    /// lines and to order the tree), so it is nothing for a thread that others wait for; and 11 MB
-    /// for as long as the gazetteer lives, 8 MB more while it is unpacked.
+    /// Unpacks the embedded data. That takes some 75 ms of CPU (30 to inflate, the rest to read lines
+    /// and to order the tree), so it must not run on a thread for which others wait. It takes 11 MB
+    /// as long as the gazetteer lives, and 8 MB more during unpacking.
     pub fn unpack() -> Gazetteer {
         let mut table = Vec::with_capacity(UNPACKED_BYTES);
         // An error leaves what came before it; see the module's head.
@@ -78,20 +78,19 @@ impl Gazetteer {
         Gazetteer { tree: Tree::new(nodes), positions, populations, text, text_ends }
     }
 
-    /// How many places it knows.
+    /// The number of places.
     pub fn len(&self) -> usize {
         self.tree.len()
     }
 
-    /// Whether it knows none.
+    /// Whether there are no places.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The places within the query's radius, nearest first, `most` at most. Of places equally far the
-    /// one with the lesser GeoNames id comes first, so the answer to a query is always the same.
-    ///
-    /// The radius counts a millimetre longer than it is, so that rounding loses no place that stands
+    /// The places within the query's radius, nearest first, at most `most`. Of places at the same
+    /// distance, the one with the lesser GeoNames id comes first, so the answer to a query is always
+    /// the same. The radius is taken a millimetre longer than it is, so that rounding loses no place
     /// on its edge (with radius 0: at the point itself).
     pub fn nearest(&self, query: &Area, most: usize) -> Vec<Place<'_>> {
         let found = self.tree.nearest(query, most).into_iter();

@@ -6,10 +6,9 @@
 //!   list       "results"                           "places", left out where it is empty
 //!   failure    HTTP 200, "status", "error_message"  HTTP 4xx, "error" {"status", "message"}
 //! ```
-//!
-//! What passes goes on byte for byte, only trimmed; or, where an answer of the New API is to have the
-//! shape of Nearby Search, in that shape ([`nearby`]). The status and message of a failure are printed
-//! again in either case.
+//! A usable answer is passed on byte for byte, only trimmed; an answer of the New API may instead be rewritten
+//! into the shape of Nearby Search ([`nearby`]). The status and message of a failure are printed again in either
+//! case.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -23,7 +22,7 @@ use crate::http::Response;
 /// One of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
-    /// Nearby Search, which Google enables for no new project any more.
+    /// Nearby Search, which Google no longer enables for new projects.
     NearbySearch,
     /// The Places API (New), whose answers reach the client in this shape.
     New(Shape),
@@ -47,7 +46,8 @@ impl Shape {
         }
     }
 
-    /// The fields of each place that the New API is asked for. Attributions must be shown wherever the place is.
+    /// The fields of each place that are requested from the New API. Attributions must be shown wherever the
+    /// place is.
     const fn fields(self) -> &'static str {
         match self {
             Shape::Nearby => {
@@ -79,17 +79,17 @@ pub struct AreaText {
 /// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'b> {
-    /// It is passed on, trimmed. Where the service says that it has refused, its status and message
-    /// are here for the log.
+    /// It is passed on, trimmed. If the service has refused the request, its status and message are here for the
+    /// log.
     Places { usable: ValidAnswer<'b>, refusal: Option<Failure> },
-    /// It is not.
+    /// It is not passed on.
     Failed(Failure),
 }
 
 /// Why there are no places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The service's own, or [`UNKNOWN_ERROR`].
+    /// The service's own status, or [`UNKNOWN_ERROR`].
     pub status: String,
     /// In plain words.
     pub message: String,
@@ -113,8 +113,7 @@ impl Api {
         }
     }
 
-    /// The whole request. `bound` is the greatest number of places that are wanted, for the API that has
-    /// a parameter for it.
+    /// The whole request. `bound` is the maximal number of places, for the API that has a parameter for it.
     pub fn request(
         self,
         endpoint: &Endpoint,
@@ -151,7 +150,7 @@ impl Api {
         text.into_bytes()
     }
 
-    /// What the service answered, for clients that asked for `most` places at most.
+    /// Interprets the service's answer, for clients that asked for at most `most` places.
     pub fn read<'b>(self, response: &'b Response, key: Option<&ApiKey>, most: usize) -> Answer<'b> {
         let body = &response.body;
         if key.is_some_and(|key| key.is_in(body)) {
@@ -189,7 +188,7 @@ impl Api {
         if self != Api::New(Shape::Nearby) {
             return body.usable();
         }
-        // An empty list is left out, and then nothing else is there.
+        // An empty list is left out, and then the object has no other members.
         if !body.has_list() && body.has_members() {
             return body.usable();
         }
@@ -307,7 +306,7 @@ mod tests {
         Endpoint { host: "localhost".into(), port: 8443, path: api.path().into() }
     }
 
-    /// What a client gets that asked for two places, and what a failure looks like.
+    /// The answer for a client that asked for two places, or a failure as text.
     fn read(api: Api, status: u16, body: &str) -> (Option<String>, Option<Failure>) {
         let key = ApiKey::parse(b"s/3cret").expect("a key");
         let response = Response { status, body: body.as_bytes().to_vec(), may_reuse: true };

@@ -11,8 +11,8 @@ use memchr::memmem;
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// The key in `text`; white space around it, as a file's last line end, is no part of it.
-    /// None for one that is empty, too long or has a byte that no key has.
+    /// The key in `text`, without white space around it, such as a file's last line end. None if it is
+    /// empty, too long, or has a byte that no key has.
     pub fn parse(text: &[u8]) -> Option<ApiKey> {
         let key = text.trim_ascii();
         let fits = (1..=MAX_BYTES).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
@@ -42,7 +42,7 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// JSON's escapes of ASCII characters undone, wherever a backslash stands.
+/// Undoes JSON's escapes of ASCII characters after any backslash.
 fn without_escapes(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -68,8 +68,9 @@ fn without_escapes(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Percent-encoding undone; a `%` that no two hexadecimal digits follow stands for itself. Not by the
-/// library, which looks at each byte by itself: that costs half of all else that is done to an answer.
+/// Undoes percent-encoding; a `%` without two hexadecimal digits after it stands for itself. The library is
+/// not used, because it looks at each byte separately: that takes half as long as all other work on an
+/// answer.
 fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -87,7 +88,7 @@ fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The byte that two hexadecimal digits stand for.
+/// The byte that two hexadecimal digits encode.
 fn hex(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     Some((digit(high)? * 16 + digit(low)?) as u8) // Two digits fit.

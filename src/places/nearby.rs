@@ -11,9 +11,9 @@
 //!     attributions[]                 html_attributions[], of all places
 //! ```
 //!
-//! Numbers and strings keep the service's own bytes: 1.50 stays 1.50, and `\u00e9` stays what it is.
-//! Only attributions are rewritten, because they become HTML. A member that a place does not have is left
-//! out; a member of another type makes the answer unusable.
+//! Numbers and strings keep the service's own bytes: 1.50 stays 1.50, and `\u00e9` stays `\u00e9`. Only
+//! attributions are rewritten, because they become HTML. A member that a place does not have is left out;
+//! a member of another type makes the answer unusable.
 //!
 //! Promises: any input gives a result or an [`InvalidAnswer`], in time linear in its length, with no stack
 //! that grows with its depth. The result is at most twice as long as the kept part of the body, and
@@ -30,8 +30,8 @@ use crate::limits::ATTRIBUTION_BYTES;
 /// The list of an answer in the shape of Nearby Search.
 pub const LIST: &str = "results";
 
-/// An answer of the New API as one of Nearby Search, with its first places, as many as `body` was read
-/// for.
+/// An answer of the New API in the shape of Nearby Search, with its first places, as many as `body` was
+/// read for.
 pub fn rewritten(body: &ParsedAnswer<'_>) -> Result<Vec<u8>, InvalidAnswer> {
     let mut attributions = Attributions::default();
     let mut results = Vec::new();
@@ -127,7 +127,7 @@ impl Attributions {
     }
 }
 
-/// A provider's name, with a link if there is one to a page, as Nearby Search writes it.
+/// A provider's name, with a link if it has a page, as Nearby Search writes it.
 fn html(provider: Option<&str>, uri: Option<&str>) -> Option<String> {
     let is_page = |uri: &&str| {
         let scheme = uri.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
@@ -189,7 +189,7 @@ fn object<'b, T: Deserialize<'b>>(json: &'b str, what: &'static str) -> Result<T
 }
 
 /// Visits the elements of an array one by one: a vector of all of them would be several times as large as
-/// they are.
+/// their text.
 fn each<'b>(
     raw: &'b RawValue,
     what: &'static str,

@@ -1,6 +1,6 @@
-//! Who answers what lies around a client.
+//! The providers of places.
 
-/// Who answers what lies around a client.
+/// The provider that answers which places are near a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provider {
     /// Google's Nearby Search (legacy).

@@ -1,9 +1,9 @@
-//! The nearest of many points on the Earth, without looking at all of them.
+//! Finds the nearest of many points on the Earth without looking at all of them.
 //!
 //! Points are points on a sphere of radius 1, in three dimensions, where neither the poles nor the
 //! date line are anything special, and the straight line between two points (the chord) orders them
-//! as the way over ground does. The index is a k-d tree without pointers: of a range of nodes the
-//! middle one parts the others by one axis, the next axis parts the halves, down to small ranges.
+//! as the distance over ground does. The index is a k-d tree without pointers: the middle node of a
+//! range divides the others along one axis, the next axis divides the halves, down to small ranges.
 //!
 //! ```text
 //!     nodes  0 ............ m ............ n
@@ -25,7 +25,7 @@ type Point = [f64; 3];
 #[derive(Debug)]
 pub(super) struct Node {
     point: Point,
-    /// Orders points that are equally far: the lesser first. No two nodes share one.
+    /// Orders points at the same distance: the lesser first. No two nodes share one.
     pub id: u32,
     /// Where its owner keeps the rest of it.
     pub row: u32,
@@ -55,7 +55,7 @@ impl Tree {
         self.nodes.len()
     }
 
-    /// The nodes within the query's radius and [`ROUNDING`], nearest first, `most` at most, each with
+    /// The nodes within the query's radius and [`ROUNDING`], nearest first, at most `most`, each with
     /// its distance over ground in metres.
     pub fn nearest(&self, query: &Area, most: usize) -> Vec<(&Node, f64)> {
         let centre = point(query.latitude, query.longitude);
@@ -71,8 +71,8 @@ impl Tree {
     }
 }
 
-/// Brings nodes into the order of the tree. By turns and not by the longest side, which would have to
-/// be stored with each node.
+/// Brings nodes into the order of the tree. The axes alternate; dividing along the longest side would
+/// need the axis stored with each node.
 fn part(nodes: &mut [Node], axis: usize) {
     if nodes.len() <= LEAF {
         return;
@@ -160,7 +160,7 @@ fn point(latitude: f64, longitude: f64) -> Point {
     [cos_latitude * cos_longitude, cos_latitude * sin_longitude, sin_latitude]
 }
 
-/// The square of the chord that spans so many metres over ground.
+/// The square of the chord that spans this many metres over ground.
 fn chord_squared(metres: f64) -> f64 {
     let half_angle = metres / EARTH_RADIUS / 2.0;
     if half_angle >= std::f64::consts::FRAC_PI_2 {
@@ -178,9 +178,9 @@ fn metres(chord_squared: f64) -> f64 {
 /// percent: at 50 km that is less than a town is wide.
 const EARTH_RADIUS: f64 = 6_371_008.8;
 
-/// Metres by which a radius is taken longer. Far above what rounding does to a float (some
-/// nanometres), far below what five decimals of a degree distinguish (a metre).
+/// Metres that are added to a radius. Far above what rounding does to a float (some nanometres), far
+/// below what five decimals of a degree distinguish (a metre).
 pub(super) const ROUNDING: f64 = 0.001;
 
-/// Up to so many nodes are visited one by one instead of being divided.
+/// Up to this many nodes are visited one by one instead of being divided.
 const LEAF: usize = 8;

@@ -7,9 +7,9 @@
 //!             of the last kept element          from the end of the last element
 //! ```
 //!
-//! The body is cut by offsets and never printed again: a parser that builds values would turn 1.50
-//! into 1.5 and `\u00e9` into é. Line ends are collapsed without looking at the JSON around them,
-//! because JSON allows no raw line end inside a string.
+//! The body is cut by offsets and never printed again: a parser that builds values would turn 1.50 into 1.5
+//! and `\u00e9` into é. Runs of line ends are collapsed without looking at the JSON around them, because
+//! JSON allows no raw line end inside a string.
 //!
 //! Promises: the kept bytes are the service's own; a blank line ends the result, and there is none
 //! before it; any input gives a result or an [`InvalidAnswer`], and takes time linear in
@@ -34,7 +34,7 @@ pub enum InvalidAnswer {
     NotJson { line: usize, column: usize },
     /// The body is JSON, but an array, a string, null …
     NotAnObject,
-    /// The object has a key twice: it is undefined which of the two counts.
+    /// The object has a duplicate key: it is undefined which of the two counts.
     RepeatedKey,
     /// The object has no such list. Some services leave out an empty one: for those the caller takes this
     /// variant for an answer without results.
@@ -75,7 +75,7 @@ pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, InvalidAns
 #[derive(Clone, Debug)]
 pub struct ParsedAnswer<'b> {
     bytes: &'b [u8],
-    /// All of the object's but the list.
+    /// All members of the object but the list.
     members: HashMap<Cow<'b, str>, &'b RawValue>,
     list: Result<List, InvalidAnswer>,
 }
@@ -87,11 +87,11 @@ pub struct ValidAnswer<'b> {
     list: Option<List>,
 }
 
-/// Where an array may be cut, in bytes from the body's beginning.
+/// Where an array may be cut, in bytes from the start of the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct List {
     elements: usize,
-    /// Behind the array's bracket, and behind each of its first elements; nothing where it has none.
+    /// After the array's bracket, and after each of its first elements; empty if it has none.
     after: Vec<usize>,
     after_last: usize,
     closing_bracket: usize,
@@ -146,7 +146,7 @@ impl<'b> ParsedAnswer<'b> {
     /// The list's first elements, as many as the body was read for.
     pub fn elements(&self) -> impl Iterator<Item = &'b str> {
         let after = self.list.as_ref().map_or(&[][..], |list| &list.after);
-        // They are cut where JSON has a comma, and so is the text around them.
+        // The cuts are at commas of the JSON, so each part is valid text.
         let text = |pair: &[usize]| std::str::from_utf8(&self.bytes[pair[0]..pair[1]]).ok();
         after.windows(2).filter_map(text).map(|text| {
             let text = text.trim_ascii_start();
@@ -171,7 +171,7 @@ impl<'b> ValidAnswer<'b> {
         Ok(ValidAnswer { body: Cow::Owned(body), list: Some(list) })
     }
 
-    /// The same without what it was borrowed from.
+    /// The same as an owned value.
     pub fn into_owned(self) -> ValidAnswer<'static> {
         ValidAnswer { body: Cow::Owned(self.body.into_owned()), list: self.list }
     }
@@ -186,7 +186,7 @@ impl<'b> ValidAnswer<'b> {
         let (head, tail) = match &self.list {
             Some(list) if list.elements > bound => {
                 let kept = bound.min(list.after.len() - 1);
-                // Where no element stays, neither does the white space around them.
+                // If no element is kept, neither is the white space around the elements.
                 let behind = if kept == 0 { list.closing_bracket } else { list.after_last };
                 (&self.body[..list.after[kept]], &self.body[behind..])
             }
@@ -201,9 +201,9 @@ fn offset(body: &str, part: &str) -> usize {
     part.as_ptr() as usize - body.as_ptr() as usize
 }
 
-/// The parser's error as ours. The visitors below raise no errors, so what is not a syntax error is a value
-/// of another type, and the parser has not read what follows it: a syntax error there is the worse
-/// fault.
+/// Converts the parser's error. The visitors below raise no errors, so an error that is not a syntax error
+/// is a value of another type, and the parser has not read what follows it: a syntax error there takes
+/// precedence.
 fn invalid_answer(error: serde_json::Error, text: &str, list: &str) -> InvalidAnswer {
     let not_json = |error: serde_json::Error| InvalidAnswer::NotJson {
         line: error.line(),
@@ -221,8 +221,7 @@ fn invalid_answer(error: serde_json::Error, text: &str, list: &str) -> InvalidAn
     }
 }
 
-/// Collapses runs of line ends, takes off those at both ends, and adds the blank line that ends an
-/// answer.
+/// Collapses runs of line ends, removes those at both ends, and adds the blank line that ends an answer.
 fn without_blank_lines(text: Vec<u8>) -> Vec<u8> {
     let mut rest = text.as_slice();
     while let Some(length) = line_end(rest) {
@@ -263,7 +262,7 @@ fn line_end(text: &[u8]) -> Option<usize> {
     (text.get(returns) == Some(&b'\n')).then_some(returns + 1)
 }
 
-/// Takes an object apart, and finds out whether a key stands there twice.
+/// Splits an object into its members, and detects duplicate keys.
 struct TopLevel<'b, 'l> {
     text: &'b str,
     list: &'l str,
@@ -295,7 +294,7 @@ impl<'b> Visitor<'b> for TopLevel<'b, '_> {
     fn visit_map<A: MapAccess<'b>>(self, mut object: A) -> Result<Top<'b>, A::Error> {
         let mut top = Top::default();
         while let Some(MemberName(key)) = object.next_key()? {
-            // Read on: a syntax error in the rest is the worse fault.
+            // Read on: a syntax error in the rest takes precedence.
             top.repeated_key |= if key == self.list {
                 let elements = Elements { text: self.text, most: self.most };
                 top.list.replace(object.next_value_seed(elements)?).is_some()
@@ -437,7 +436,7 @@ mod tests {
             }
         }
         let usable = usable("{\"results\":[1 , 2 , 3 ]}", 20);
-        // No caller asks for more than it was parsed for; one that does gets what is there.
+        // No caller asks for more elements than it was parsed for; one that does gets those that are there.
         assert_eq!(
             self::usable("{\"results\":[1 , 2 , 3 ]}", 1).trim(2),
             b"{\"results\":[1 ]}\n\n"

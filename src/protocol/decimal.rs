@@ -42,7 +42,7 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// The value of at most 19 digits; the caller ensures both.
 pub(super) fn integer(digits: &[u8]) -> u64 {
-    // Eight at a time: digit by digit a timestamp takes 68 instructions more, 2 % of an IAMAT's way.
+    // Eight at a time: digit by digit a timestamp takes 68 instructions more, 2 % of an IAMAT.
     let (words, rest) = digits.as_chunks();
     let value = words.iter().fold(0, |value, &word| value * 100_000_000 + eight_digits(word));
     rest.iter().fold(value, |value, digit| value * 10 + u64::from(digit - b'0'))
@@ -77,7 +77,7 @@ impl NumberText {
     /// Puts `value` in front, in at least `width` digits.
     pub(super) fn put_integer(&mut self, value: u64, width: usize) {
         let (mut begin, mut rest) = (self.begin, value);
-        // Two digits at a time: one by one an update takes 130 instructions more, 5 % of its way.
+        // Two digits at a time: one by one an update takes 130 instructions more, 5 % of its total.
         while rest >= 10 {
             begin -= 2;
             self.bytes[begin..begin + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);

@@ -99,8 +99,8 @@ impl<'a> Angle<'a> {
         text
     }
 
-    // Inline, because its result is large: returned, a location takes 100 instructions more, 4 % of an
-    // IAMAT's way.
+    // Inline, because its result is large: returning a location takes 100 instructions more, 4 % of an
+    // IAMAT.
     #[inline(always)]
     fn parse(text: &'a [u8], axis: &Axis) -> Result<(Angle<'a>, &'a [u8]), LocationError> {
         let (negative, unsigned) = match text {
@@ -126,7 +126,7 @@ impl<'a> Angle<'a> {
         [degrees, minutes, seconds]
     }
 
-    // Inline like its caller: called, an IAMAT takes 60 instructions more, 2 % of all.
+    // Inline like its caller: a call takes 60 instructions more, 2 % of an IAMAT.
     #[inline(always)]
     fn check(&self, axis: &Axis) -> Result<(), LocationError> {
         let [degrees, minutes, seconds] = self.components();

@@ -1,9 +1,9 @@
 //! The lines of the protocol: bytes to values and back, and nothing else.
 //!
-//! Never here: a socket, a clock, a thread, a file, a log record, and never a decision; what a
-//! line *means* is decided in [`crate::herd`] and [`crate::server`]. Values borrow the line
-//! they were read from, so that reading one allocates nothing, and keep the original text of
-//! every field, because that text is sent, and not a number that is printed again (section 3).
+//! Never here: a socket, a clock, a thread, a file, a log record, and never a decision; what a line
+//! *means* is decided in [`crate::herd`] and [`crate::server`]. Values borrow the line they were
+//! read from, so that reading one allocates nothing, and keep the original text of every field,
+//! because that text is sent on, and not a reprinted number (section 3).
 //!
 //! ```text
 //!   bytes --LineBuffer--> line --split--> fields --parse--> ClientRequest, Hello, Update, Mark ...

@@ -141,7 +141,7 @@ fn parse_settings<'a>(
     max_future: &[u8],
 ) -> Option<Common<'a>> {
     let is_word = dialect.len() <= DIALECT_BYTES && dialect.iter().all(u8::is_ascii_lowercase);
-    // A number that is too large for us counts as the largest one: it differs from ours.
+    // A number that is too large to represent counts as the largest one: it differs from ours.
     let number = |text: &[u8]| {
         let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         is_number.then(|| Seq::parse(text).map_or(u64::MAX, |seq| seq.0))

@@ -39,7 +39,7 @@ pub struct Whatsat<'a> {
 pub enum RequestError {
     Empty,
     UnknownCommand,
-    /// IAMAT and WHATSAT have three fields each behind the command.
+    /// IAMAT and WHATSAT have three fields each after the command.
     FieldCount,
     IdTooLong,
     Location(LocationError),

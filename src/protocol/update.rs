@@ -41,7 +41,8 @@ impl UpdateRef<'_> {
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
         let skew = self.skew.text();
         let texts = [COMMAND, self.id, self.location, self.timestamp.text, self.server];
-        // Exactly: a vector that grows by itself doubles, which is much for a million lines.
+        // Reserve exactly: a vector that grows by itself doubles, which wastes much memory for a
+        // million lines.
         let bytes = texts.iter().map(|text| text.len() + 1).sum::<usize>();
         out.reserve_exact(bytes + skew.as_slice().len() + 1);
         for field in texts {

@@ -1,4 +1,4 @@
-//! One server's process, or the pause before its next one.
+//! One server's process, or the pause before it is restarted.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -24,7 +24,7 @@ pub(super) struct Process {
 }
 
 enum ProcessState {
-    /// The process is not collected yet, so the kernel cannot reuse its id.
+    /// The process is not reaped yet, so the kernel cannot reuse its id.
     Running {
         pid: Pid,
         lifeline: Option<ChildStdin>,
@@ -56,7 +56,7 @@ impl Process {
         }
     }
 
-    /// When to start it, if it does not run.
+    /// When to start it, if it is not running.
     pub(super) fn starts_at(&self) -> Option<Instant> {
         match self.state {
             ProcessState::Pausing { until } => Some(until),
@@ -104,7 +104,7 @@ impl Process {
     /// Makes it reopen its log.
     pub(super) fn reopen_log(&mut self) {
         if let ProcessState::Running { lifeline: Some(lifeline), .. } = &mut self.state {
-            // The process may already be exiting; or the pipe is full, and it has been asked often enough.
+            // The process may already be exiting; or the pipe is full of requests that it has not read.
             let _ = lifeline.write_all(b"\n");
         }
     }
@@ -120,12 +120,12 @@ impl Process {
     /// Kills it, without waiting for it.
     pub(super) fn kill(&mut self) {
         if let ProcessState::Running { pid, .. } = self.state {
-            // It fails where the process has ended already.
+            // It fails if the process has ended already.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
 
-    /// Notes that its process was collected, and returns how long it ran.
+    /// Notes that its process was reaped, and returns how long it ran.
     pub(super) fn ended(&mut self) -> Duration {
         match std::mem::replace(&mut self.state, ProcessState::Ended) {
             ProcessState::Running { since, .. } => since.elapsed(),
@@ -133,7 +133,7 @@ impl Process {
         }
     }
 
-    /// Its process is gone: schedules a restart, unless it failed at its first start.
+    /// Its process has ended: schedules a restart, unless it failed at its first start.
     pub(super) fn start_again(
         &mut self,
         status: ExitStatus,

@@ -1,9 +1,9 @@
 //! The whole herd on one machine (`--herd`): starts each server as a process of its own, and restarts it.
 //!
-//! The supervisor restarts a server that dies, after pauses that grow. Every server has a *lifeline*:
-//! its standard input is a pipe that only the supervisor holds. When that closes, the server stops
-//! gracefully, so none outlives the supervisor, however that ends; a byte on it asks the server to
-//! reopen its log. The supervisor never talks to a server in any other way.
+//! The supervisor restarts a server that dies, after pauses that grow. Every server has a *lifeline*: its
+//! standard input is a pipe that only the supervisor holds. When the pipe closes, the server stops gracefully, so
+//! no server outlives the supervisor, however that ends. A byte on the pipe asks the server to reopen its log.
+//! The supervisor never communicates with a server in any other way.
 //!
 //! ```text
 //!   signals --thread--> channel --> supervisor ==lifeline==> Goloman, Hands, Holiday, ...
@@ -50,7 +50,7 @@ pub use read_once::ReadOnce;
 pub enum HerdError {
     /// Signals cannot be received, or this program's own file was not found.
     Setup(io::Error),
-    /// A port cannot be listened on, and `more` others neither.
+    /// A port cannot be listened on, nor can `more` others.
     Port { server: String, what: &'static str, address: SocketAddr, error: io::Error, more: usize },
     /// A server's process cannot be started.
     Start { name: String, error: io::Error },
@@ -70,11 +70,11 @@ struct Supervisor {
 }
 
 /// Runs all servers until SIGTERM or SIGINT, and passes `options` to each of them. Unless a provider of places is
-/// chosen, runs a Places server of our own, too, so that the demonstration goes all the way over HTTPS.
+/// chosen, also runs our own Places server, so that the demonstration uses HTTPS as with a real service.
 pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(), HerdError> {
     let signals = signals().map_err(HerdError::Setup)?;
     if !ports::try_all(config, &signals)? {
-        return Ok(()); // A signal has stopped it meanwhile.
+        return Ok(()); // A signal has stopped the herd.
     }
     let mut program = Program::find().map_err(HerdError::Setup)?;
     let mut servers = Vec::new();
@@ -91,11 +91,11 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
         words.extend(options.iter().cloned());
         servers.push(Process::new(name, words));
     }
-    // Each server's lifeline is one.
+    // Each server's lifeline takes one descriptor.
     process::raise_descriptors(servers.len() as u64 + OWN_DESCRIPTORS);
     let mut supervisor = Supervisor { program, servers, signals };
     if let Some(service) = &demonstrated {
-        // First, so that the first query finds it there.
+        // First, so that it is ready for the first query.
         supervisor.servers[0].start(&supervisor.program)?;
         service.await_listening();
     }
@@ -131,7 +131,7 @@ fn means_stop(signal: i32) -> bool {
 impl Supervisor {
     /// Starts servers that are due, and handles signals, until one stops the herd.
     fn watch(&mut self) -> Result<(), HerdError> {
-        self.reap_children()?; // Children of others that had ended before.
+        self.reap_children()?; // Inherited children that had already ended.
         loop {
             self.start_due()?;
             match self.next_signal() {
@@ -168,8 +168,8 @@ impl Supervisor {
         result
     }
 
-    /// Collects the processes that have ended, and returns the servers among them. From here on
-    /// nothing uses their process ids, which the kernel may reuse.
+    /// Reaps the processes that have ended, and returns the servers among them. After this, nothing uses their
+    /// process ids, which the kernel may reuse.
     fn reap(&mut self) -> Vec<(usize, ExitStatus, Duration)> {
         let mut servers = Vec::new();
         for (pid, status) in process::reap() {
@@ -276,7 +276,7 @@ impl fmt::Display for HerdError {
 
 impl std::error::Error for HerdError {}
 
-/// What the supervisor has open beside the lifelines, and needs briefly to start a process.
+/// Descriptors that the supervisor has open besides the lifelines, or needs briefly to start a process.
 const OWN_DESCRIPTORS: u64 = 64;
 /// How often to check whether a killed process is gone.
 const KILL_PROBE: Duration = Duration::from_millis(10);

@@ -15,7 +15,8 @@ use super::{HerdError, means_stop};
 use crate::config::Config;
 use crate::limits::PORTS_WAIT;
 
-/// Tries the ports of all servers and releases them. Returns false if a signal stops the herd meanwhile.
+/// Tries the ports of all servers and releases them. Returns false if a signal stops the herd in the
+/// meantime.
 pub(super) fn try_all(config: &Config, signals: &Receiver<i32>) -> Result<bool, HerdError> {
     let begin = Instant::now();
     loop {
@@ -41,8 +42,8 @@ pub(super) fn try_all(config: &Config, signals: &Receiver<i32>) -> Result<bool, 
     }
 }
 
-/// Binds and does not listen, so that no client is accepted and then lost. With `SO_REUSEADDR`
-/// connections that are just ending (TIME_WAIT) don't stand in the way, and a listener does.
+/// Binds and does not listen, so that no client is accepted and then lost. With `SO_REUSEADDR`,
+/// connections that are just ending (TIME_WAIT) do not block the port, but a listener does.
 fn try_one(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
@@ -61,7 +62,8 @@ fn try_one(address: SocketAddr) -> io::Result<()> {
         {
             Err(error)
         }
-        // An address of another host, or a family that this one does not have: its server will say.
+        // An address of another host, or a family that this host does not have: the server itself
+        // reports it.
         _ => Ok(()),
     }
 }

@@ -18,7 +18,7 @@ use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_cre
 use crate::cli::args::split;
 use crate::files;
 
-/// Contents that were read, with names by which they can be read again.
+/// Contents that were read, with names under which they can be read again.
 #[derive(Default)]
 pub struct ReadOnce {
     files: Vec<Kept>,
@@ -27,7 +27,7 @@ pub struct ReadOnce {
 struct Kept {
     /// The name that was typed.
     typed: String,
-    /// The name by which this process and those that it starts can read it.
+    /// The name under which this process and those that it starts can read it.
     name: String,
     _file: OwnedFd,
 }
@@ -85,7 +85,7 @@ fn keep(path: &Path) -> io::Result<OwnedFd> {
     Ok(memory)
 }
 
-/// Elsewhere there are no files in memory that have a name.
+/// Other systems have no files in memory with a name.
 #[cfg(not(target_os = "linux"))]
 fn keep(_: &Path) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
