@@ -96,8 +96,8 @@ pub const PLACES_ATTEMPT_PART: u32 = 4;
 /// A kept connection with the Places service that brings no byte of an answer for this part of a query's time
 /// may be dead: enough time is left then to ask again on a fresh one.
 pub const PLACES_SILENCE_PART: u32 = 5;
-/// A query that times out while its answer is being read gets this part of its time once more: what came in
-/// time is then read, and a service that sends without end does not hold the query.
+/// A query that times out while its answer is being read gets this part of its time once more: bytes that
+/// came in time are then read, and a service that sends without end does not hold the query.
 pub const PLACES_READING_PART: u32 = 4;
 /// How long a connection with the Places service is kept without a query. Services close theirs after a
 /// minute or more, and the side that closes first needs no second attempt.

@@ -75,21 +75,24 @@ fn the_limits_of_client_commands_are_exact() {
         ("IAMAT a +1-2+ 1".into(), "the altitude is not ±n[.n]"),
         ("IAMAT a +1-2// 1".into(), "the location is followed by something else"),
         (format!("IAMAT a +1-2 {timestamp}0"), "the timestamp is longer than 40 bytes"),
-        ("IAMAT a +1-2 1e9".into(), "the timestamp is no decimal number without sign and exponent"),
+        (
+            "IAMAT a +1-2 1e9".into(),
+            "the timestamp is not a decimal number without sign and exponent",
+        ),
         (
             "IAMAT a +1-2 1000000000000000000".into(),
             "the timestamp has more than 18 digits before its point",
         ),
         (
             "WHATSAT a 31.06855961186669848087170922 5".into(),
-            "the radius is no decimal number from 0 to 50 km",
+            "the radius is not a decimal number from 0 to 50 km",
         ),
-        ("WHATSAT a -1 5".into(), "the radius is no decimal number from 0 to 50 km"),
-        ("WHATSAT a 1 21".into(), "the bound is no integer from 0 to 20"),
-        ("WHATSAT a 1 100".into(), "the bound is no integer from 0 to 20"),
+        ("WHATSAT a -1 5".into(), "the radius is not a decimal number from 0 to 50 km"),
+        ("WHATSAT a 1 21".into(), "the bound is not an integer from 0 to 20"),
+        ("WHATSAT a 1 100".into(), "the bound is not an integer from 0 to 20"),
         // One that 64 bits would take for 5.
-        ("WHATSAT a 1 18446744073709551621".into(), "the bound is no integer from 0 to 20"),
-        ("WHATSAT a 1 5.0".into(), "the bound is no integer from 0 to 20"),
+        ("WHATSAT a 1 18446744073709551621".into(), "the bound is not an integer from 0 to 20"),
+        ("WHATSAT a 1 5.0".into(), "the bound is not an integer from 0 to 20"),
     ] {
         assert_eq!(judged(&line), reason, "{line}");
     }
@@ -135,7 +138,7 @@ fn the_limits_of_lines_between_servers_are_exact() {
         ("UPDATELOC a +91-2 1 A +0.000000000".into(), "the latitude is past 90 degrees"),
         (
             "UPDATELOC a +1-2 x A +0.000000000".into(),
-            "the timestamp is no decimal number without sign and exponent",
+            "the timestamp is not a decimal number without sign and exponent",
         ),
         (format!("UPDATELOC a +1-2 1 {server}S +0.000000000"), name),
         ("UPDATELOC a +1-2 1 A.B +0.000000000".into(), name),

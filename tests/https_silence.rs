@@ -10,7 +10,8 @@ use common::{Client, LIMIT, Proxy, ServerProcess, Setup, wait_until};
 
 const BODY: &str = "{\"results\" : [ 1, 2 ], \"status\" : \"OK\"}";
 const IAMAT: &str = "IAMAT kiwi +34.068930-118.445127 1559865055.5";
-const ASKED_AGAIN: &str = "A kept connection with the Places service is silent: once more.";
+const ASKED_AGAIN: &str =
+    "A kept connection with the Places service is silent; retrying on a new one.";
 
 /// A server that asks this service by that port, and gives a query ten seconds.
 fn server(service: &Service, port: u16) -> (Setup, ServerProcess) {

@@ -837,7 +837,7 @@ fn timeouts_of_a_link_are_independent() {
     assert!(bench.at(due - 1).is_empty(), "it waits");
     assert_eq!(bench.at(due), [Output::Dial(link)]);
     bench.connected(0);
-    fails(&mut bench, "it said no RESUME in time");
+    fails(&mut bench, "it sent no RESUME in time");
 }
 
 /// Another address of the same neighbour is tried at once, has all the time that the first one had, and its

@@ -143,9 +143,9 @@ fn peers_without_hello_do_not_fill_the_log() {
     waiting.iter_mut().for_each(assert_closed);
     let of = |log: &str| {
         let late =
-            warnings(log, ": no HELLO within ", "connections that did not say HELLO in time");
+            warnings(log, ": no HELLO within ", "connections that did not send HELLO in time");
         let closed = "connections closed before their HELLO, for newer ones";
-        let pushed_out = warnings(log, "too many peers have not said HELLO", closed);
+        let pushed_out = warnings(log, "too many peers have not sent HELLO", closed);
         (late.0 + pushed_out.0, late.1 + pushed_out.1)
     };
     wait_until(LIMIT, "each of them is counted", || of(&server.log()).1 == MANY as u64);

@@ -133,7 +133,7 @@ fn differing_settings_are_reported_once_and_again_when_they_agree() {
 fn duplicate_server_names_are_reported_once() {
     let (setup, goloman) = goloman();
     let _hands = setup.play("Hands");
-    let warning = "WARNING: Two servers or more call themselves Hands";
+    let warning = "WARNING: Two or more servers use the name Hands";
     for run in [FIRST_RUN, SECOND_RUN] {
         connect_as(&goloman, "Hands", run);
     }
@@ -175,7 +175,7 @@ fn duplicate_server_names_are_reported_by_their_neighbour() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_herd-mio"));
     command.args(["--server", "Hands", "--config"]).arg(&file).arg("--log-dir").arg(other.path());
     let _other = ServerProcess::spawn(command, "Hands", other.path().join("Hands_log.txt"));
-    goloman.wait_for_log("WARNING: Two servers or more call themselves Hands");
+    goloman.wait_for_log("WARNING: Two or more servers use the name Hands");
     let log = goloman.log();
     let record = log.lines().find(|record| record.contains("Two servers")).expect("just seen");
     assert!(record.contains("127.0.0.1:"), "it names the address: {record}");
@@ -193,7 +193,7 @@ fn a_server_with_our_own_name_is_reported_once() {
     let (mut client, _) = connect_as(&goloman, "Hands", FIRST_RUN);
     client.ask("MARK 1");
     settle(&goloman, &mut client, 2);
-    let warning = "by this one's own name, Goloman.";
+    let warning = "with this one's own name, Goloman.";
     assert_eq!(records(&goloman, warning), 1, "{}", goloman.log());
     assert!(goloman.log().lines().any(|it| it.contains(warning) && it.contains("WARNING")));
 }
@@ -215,7 +215,7 @@ fn loops_and_servers_of_one_configuration_cause_no_warnings() {
         let log = server.log();
         let is_of_us = |record: &&str| {
             record.contains("WARNING")
-                && ["call themselves", "own name", "has `"].iter().any(|it| record.contains(it))
+                && ["use the name", "own name", "has `"].iter().any(|it| record.contains(it))
         };
         assert_eq!(log.lines().find(is_of_us), None);
     }

@@ -91,7 +91,7 @@ fn a_neighbour_that_sent_during_a_suspension_is_not_declared_dead() {
     // A lost link is closed; another one goes on with its next MARK.
     link.until_mark();
     let log = server.log();
-    assert!(!log.contains(" lost: ") && !log.contains("said nothing for"), "{log}");
+    assert!(!log.contains(" lost: ") && !log.contains("sent nothing for"), "{log}");
 }
 
 #[test]

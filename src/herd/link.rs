@@ -234,7 +234,7 @@ impl Link {
                 LinkAction::Close("it could not be reached in time")
             }
             LinkState::Greeting { deadline } if *deadline <= now => {
-                LinkAction::Close("it said no RESUME in time")
+                LinkAction::Close("it sent no RESUME in time")
             }
             LinkState::Up(up) => {
                 if up.unacked_since.is_some_and(|since| since + 3 * heartbeat <= now) {

@@ -52,7 +52,7 @@ pub struct Settings {
     /// How far a timestamp may lie ahead of the clock.
     pub max_future: Duration,
     pub heartbeat: Duration,
-    /// Whether a new link starts with the full state; else with what is new.
+    /// Whether a new link starts with the full state; else it carries only later updates.
     pub refill: bool,
     /// Identifies this run of the server (its incarnation): random, not 0.
     pub epoch: Epoch,

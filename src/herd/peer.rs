@@ -208,7 +208,7 @@ impl Herd {
                         self.namesake_at = Some(now.elapsed);
                         "that is this server's own name"
                     }
-                    Some(_) => "no neighbour of that name calls from this address",
+                    Some(_) => "no neighbour of that name connects from this address",
                     None => "no neighbour has that name",
                 }
             }

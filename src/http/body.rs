@@ -43,7 +43,7 @@ impl BodyReader {
         BodyReader { bytes: Vec::new(), limit, until, has_begun: false }
     }
 
-    /// Takes from the front of `rest` what belongs to the body. True once the body is complete; a body that
+    /// Takes the bytes of the body from the front of `rest`. True once the body is complete; a body that
     /// lasts until the connection closes never is.
     pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<bool, Fault> {
         self.has_begun |= !rest.is_empty();

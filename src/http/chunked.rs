@@ -147,7 +147,7 @@ impl Chunks {
         }
     }
 
-    /// Sixteen digits are what 64 bits hold; more are refused even where they are zeros.
+    /// 64 bits hold sixteen digits; more are refused even if they are zeros.
     fn add_digit(&mut self, digit: u8) -> Result<ChunkState, Fault> {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',

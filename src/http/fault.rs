@@ -44,14 +44,14 @@ impl Fault {
     /// Writes the reason; `message` is "the answer" or "the request".
     pub(super) fn describe(self, message: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotHttp => write!(f, "{message} is no HTTP/1.1"),
+            Self::NotHttp => write!(f, "{message} is not HTTP/1.1"),
             Self::HeadTooLong => write!(f, "{message}'s head is over {HEAD_BYTES} bytes"),
             Self::TooManyFields => write!(f, "{message}'s head has over {HEAD_FIELDS} fields"),
             Self::BareLineFeed => {
                 write!(f, "{message}'s head has a line feed without a carriage return")
             }
             Self::BadField => write!(f, "{message}'s head has a malformed field"),
-            Self::BadLength => write!(f, "{message}'s Content-Length is no number of bytes"),
+            Self::BadLength => write!(f, "{message}'s Content-Length is not a number of bytes"),
             Self::LengthsDiffer => write!(f, "{message} has two different Content-Lengths"),
             Self::LengthAndCoding => {
                 write!(f, "{message} has both a Content-Length and a Transfer-Encoding")

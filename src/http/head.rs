@@ -5,12 +5,10 @@
 //!   └─────────────────── head ────────────────────────┘└ body: left to the caller
 //! ```
 //!
-//! The head is scanned line by line as it arrives, each byte once, and parsed when it is complete. Parsing
-//! it again with each piece, as `httparse` suggests, takes quadratic time if the sender sends single
-//! bytes.
-//!
-//! Before that, what RFC 9112 requires to be read in another form is rewritten in place: a higher minor
-//! version, and in answers folded fields.
+//! The head is scanned line by line as it arrives, each byte once, and parsed when it is complete. Parsing it
+//! again with each piece, as `httparse` suggests, takes quadratic time if the sender sends single bytes.
+//! Before that, two forms are rewritten in place, as RFC 9112 requires: a higher minor version, and in
+//! answers folded fields.
 
 use std::fmt;
 
@@ -44,8 +42,8 @@ impl HeadBuffer {
         HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true, may_fold: false }
     }
 
-    /// Takes from the front of `rest` what belongs to the head: all there is, or up to its blank line.
-    /// Returns the head with its blank line once it is complete.
+    /// Takes the bytes of the head from the front of `rest`: all of it, or up to the blank line. Returns the
+    /// head with its blank line once it is complete.
     pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<Option<&[u8]>, Fault> {
         while !rest.is_empty() {
             // Never 0: with a full buffer this function has returned an error.
@@ -153,8 +151,8 @@ pub(super) struct BodyFraming {
 }
 
 impl BodyFraming {
-    /// `minor` is the 0 or 1 of HTTP/1.x. Refuses what RFC 9112, section 6, calls an error or leaves to the
-    /// implementation.
+    /// `minor` is the 0 or 1 of HTTP/1.x. Refuses messages that RFC 9112, section 6, calls an error or leaves
+    /// to the implementation.
     pub(super) fn read(minor: u8, fields: &[Header<'_>]) -> Result<BodyFraming, Fault> {
         let mut framing = BodyFraming::default();
         let mut codings = None;

@@ -149,7 +149,7 @@ impl Default for RequestReader {
 }
 
 impl RequestState {
-    /// Takes from the front of `rest` what belongs to the next request, and returns it once it is complete.
+    /// Takes the bytes of the next request from the front of `rest`, and returns it once it is complete.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<Option<Request>, BadRequest> {
         loop {
             match self {
@@ -282,7 +282,7 @@ impl From<Fault> for BadRequest {
 impl fmt::Display for BadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Version => "the request is no HTTP/1.1",
+            Self::Version => "the request is not HTTP/1.1",
             Self::Host => "the request does not have one Host",
             Self::Keys => "the request has several keys",
             Self::NoLength => "the request does not say how long its body is",

@@ -152,7 +152,7 @@ impl ResponseReader {
         }
     }
 
-    /// Takes what belongs to the response; true once it is complete.
+    /// Takes the bytes of the response; true once it is complete.
     fn advance(&mut self, rest: &mut &[u8]) -> Result<bool, HttpError> {
         loop {
             match &mut self.state {
@@ -200,7 +200,7 @@ impl Head {
     fn parse(text: &[u8]) -> Result<Head, HttpError> {
         let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
         let mut parsed = httparse::Response::new(&mut fields);
-        // If the parser takes less than all of it, the lines are not what they looked like.
+        // If the parser takes only a part of it, the lines were split wrongly.
         if parsed.parse(text).map_err(Fault::from)? != httparse::Status::Complete(text.len()) {
             return Err(Fault::NotHttp.into());
         }
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn an_error_is_explained_in_plain_words() {
         let cases = [
-            ("SSH", "the answer is no HTTP/1.1"),
+            ("SSH", "the answer is not HTTP/1.1"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n", "the answer is over 100 bytes"),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -28,7 +28,7 @@ pub(super) fn append_to(path: &Path) -> io::Result<File> {
     let file = options.open(path).map_err(|error| {
         let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
         match Errno::from_io_error(&error) {
-            Some(Errno::NXIO) if is_fifo => io::Error::other("it is a FIFO that nobody reads"),
+            Some(Errno::NXIO) if is_fifo => io::Error::other("it is a FIFO without a reader"),
             _ => error,
         }
     })?;

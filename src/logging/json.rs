@@ -1,5 +1,5 @@
 //! A record as one JSON object on a line. Its fields stand in this order: `time`, `level`, `target`, `server`,
-//! `loop` (of records of a loop's thread), `event` (where it has a name), `message`, and then the event's own
+//! `loop` (of records of a loop's thread), `event` (if it has a name), `message`, and then the event's own
 //! fields. A line has at most 16 KiB and is valid JSON even if a text in it was cut; then it ends with
 //! `"truncated":true`.
 

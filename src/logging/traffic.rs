@@ -97,7 +97,7 @@ impl Traffic {
         }
     }
 
-    /// An answer that goes out: its first line, and the size of what follows. Nothing for an empty one.
+    /// An answer that goes out: its first line, and the size of the rest. Nothing for an empty one.
     #[inline]
     pub fn sent<'a>(self, to: impl Into<Party<'a>>, answer: &[u8]) {
         if self.is_recorded() && !answer.is_empty() {

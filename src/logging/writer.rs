@@ -272,7 +272,7 @@ mod tests {
     use super::*;
     use crate::logging::Format;
 
-    /// A disk that takes a write when the test lets it, and reports what it took.
+    /// A disk that accepts a write when the test permits it, and reports what was written.
     struct Slow {
         permits: mpsc::Receiver<io::Result<usize>>,
         taken: mpsc::Sender<Vec<u8>>,

@@ -250,7 +250,7 @@ impl fmt::Display for RunError {
             RunError::Kernel { what, error } => write!(f, "can't {what}: {}", plain(error)),
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
             RunError::Loop(reason) => f.write_str(reason),
-            RunError::Hurried => f.write_str("was signalled twice, and ends without waiting"),
+            RunError::Hurried => f.write_str("was signalled twice; it exits without waiting"),
         }
     }
 }

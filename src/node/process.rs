@@ -8,7 +8,7 @@
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGCHLD | not blocked, handled |
 //! | SIGUSR1 | blocked until it is handled: unhandled it would kill a process that is just starting |
-//! | SIGHUP | the same where there is no terminal; ignored where the parent ignored it (`nohup`) |
+//! | SIGHUP | the same if there is no terminal; ignored if the parent ignored it (`nohup`) |
 //! | SIGTTOU | blocked: the kernel then permits writing to a terminal with `tostop` |
 //! | SIGXFSZ | handled, so that a write past `ulimit -f` fails with an error, like a full disk |
 //! | SIGPIPE | ignored (by Rust's standard library) |

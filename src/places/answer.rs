@@ -80,8 +80,8 @@ fn is_requested(member: &str, fields: &str) -> bool {
     })
 }
 
-/// One element of `results`, indented as in the answer. The vicinity is the country's code: the data has
-/// no more.
+/// One element of `results`, indented as in the answer. The vicinity is the country's code, because the
+/// data has nothing more precise.
 fn result(place: &Place<'_>) -> String {
     let Place { latitude, longitude, geonames_id, .. } = place;
     let (name, vicinity) = (json_string(place.name), json_string(place.country));

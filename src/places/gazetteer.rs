@@ -51,13 +51,13 @@ impl Gazetteer {
     /// as long as the gazetteer lives, and 8 MB more during unpacking.
     pub fn unpack() -> Gazetteer {
         let mut table = Vec::with_capacity(UNPACKED_BYTES);
-        // An error leaves what came before it; see the module's head.
+        // After an error, the text before it is used; see the module's head.
         let _ = GzDecoder::new(EMBEDDED).read_to_end(&mut table);
         Gazetteer::read(&String::from_utf8_lossy(&table))
     }
 
-    /// The places of `table`, lines as the embedded data has them. Lines of another form are skipped,
-    /// and so would be what goes beyond 4 GiB of names.
+    /// The places of `table`, lines as the embedded data has them. Malformed lines are skipped, and
+    /// so are lines after the first 4 GiB of names.
     pub fn read(table: &str) -> Gazetteer {
         let mut nodes = Vec::with_capacity(EXPECTED_PLACES);
         let mut positions = Vec::with_capacity(EXPECTED_PLACES);

@@ -3,7 +3,7 @@
 //! ```text
 //!                   Nearby Search (legacy)              Places API (New)
 //!   request    GET …?location=&radius=&key=        POST, key and fields in headers, JSON body
-//!   list       "results"                           "places", left out where it is empty
+//!   list       "results"                           "places", left out if it is empty
 //!   failure    HTTP 200, "status", "error_message"  HTTP 4xx, "error" {"status", "message"}
 //! ```
 //! A usable answer is passed on byte for byte, only trimmed; an answer of the New API may instead be rewritten

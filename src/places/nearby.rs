@@ -54,13 +54,14 @@ pub fn rewritten(body: &ParsedAnswer<'_>) -> Result<Vec<u8>, InvalidAnswer> {
 
 /// One element of `results`, indented as in the answer.
 fn result(place: &str, attributions: &mut Attributions) -> Result<String, InvalidAnswer> {
-    let place: NewPlace<'_> = object(place, "a place in it is no object, or has a key twice")?;
+    let place: NewPlace<'_> =
+        object(place, "a place in it is not an object, or has a duplicate key")?;
     if let Some(raw) = place.attributions {
         attributions.add(raw)?;
     }
     let mut members = Vec::with_capacity(5);
     if let Some(location) = place.location {
-        let what = "a place's location is no pair of numbers";
+        let what = "a place's location is not a pair of numbers";
         let LatLng { latitude, longitude } = object(location.get(), what)?;
         // One without the other is not a point.
         if let (Some(lat), Some(lng)) = (latitude, longitude) {
@@ -79,13 +80,14 @@ fn result(place: &str, attributions: &mut Attributions) -> Result<String, Invali
         }
     }
     if let Some(id) = place.id {
-        members.push(format!("\"place_id\" : {}", string(id.get(), "a place's id is no text")?));
+        members
+            .push(format!("\"place_id\" : {}", string(id.get(), "a place's id is not a string")?));
     }
     if let Some(types) = place.types {
-        members.push(format!("\"types\" : {}", texts(types, "a place's types are no texts")?));
+        members.push(format!("\"types\" : {}", texts(types, "a place's types are not strings")?));
     }
     if let Some(address) = place.short_formatted_address {
-        let what = "a place's shortFormattedAddress is no text";
+        let what = "a place's shortFormattedAddress is not a string";
         members.push(format!("\"vicinity\" : {}", string(address.get(), what)?));
     }
     Ok(match members.join(",\n         ") {
@@ -104,7 +106,7 @@ struct Attributions {
 impl Attributions {
     /// Adds those of one place.
     fn add(&mut self, raw: &RawValue) -> Result<(), InvalidAnswer> {
-        let what = "a place's attributions are no list of providers";
+        let what = "a place's attributions are not a list of providers";
         each(raw, what, |element| {
             let Attribution { provider, provider_uri } = object(element, what)?;
             let length = |text: Option<&RawValue>| text.map_or(0, |text| text.get().len());

@@ -178,8 +178,8 @@ fn metres(chord_squared: f64) -> f64 {
 /// percent: at 50 km that is less than a town is wide.
 const EARTH_RADIUS: f64 = 6_371_008.8;
 
-/// Metres that are added to a radius. Far above what rounding does to a float (some nanometres), far
-/// below what five decimals of a degree distinguish (a metre).
+/// Metres that are added to a radius. Far above the rounding errors of a float (some nanometres), far
+/// below the resolution of five decimals of a degree (a metre).
 pub(super) const ROUNDING: f64 = 0.001;
 
 /// Up to this many nodes are visited one by one instead of being divided.

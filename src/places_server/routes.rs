@@ -68,7 +68,7 @@ fn search_nearby(request: &Request, gazetteer: &Gazetteer, key: Option<&ApiKey>)
     };
     match asked() {
         Some((query, most)) => (200, answer::new_api(gazetteer, &query, most, &request.fields)),
-        None => refused(400, "INVALID_ARGUMENT", "The body is no search in a circle."),
+        None => refused(400, "INVALID_ARGUMENT", "The body is not a search in a circle."),
     }
 }
 

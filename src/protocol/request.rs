@@ -114,10 +114,10 @@ impl fmt::Display for RequestError {
             RequestError::IdTooLong => "the client's ID is longer than 256 bytes",
             RequestError::Location(error) => return error.fmt(f),
             RequestError::Timestamp(error) => return error.fmt(f),
-            RequestError::Radius => "the radius is no decimal number from 0 to 50 km",
-            RequestError::Bound => "the bound is no integer from 0 to 20",
+            RequestError::Radius => "the radius is not a decimal number from 0 to 50 km",
+            RequestError::Bound => "the bound is not an integer from 0 to 20",
             RequestError::Future => "the timestamp lies too far in the future",
-            RequestError::UnknownClient => "nobody has said yet where this client is",
+            RequestError::UnknownClient => "the location of this client is not known",
         })
     }
 }

@@ -107,7 +107,7 @@ impl fmt::Display for TimestampError {
         f.write_str(match self {
             TimestampError::TooLong => "the timestamp is longer than 40 bytes",
             TimestampError::NotDecimal => {
-                "the timestamp is no decimal number without sign and exponent"
+                "the timestamp is not a decimal number without sign and exponent"
             }
             TimestampError::TooManyDigits => {
                 "the timestamp has more than 18 digits before its point"

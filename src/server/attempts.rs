@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::application::Start;
 use crate::limits::{LINK_ATTEMPT, LINK_ATTEMPT_MAX, MAX_LINK_ADDRESSES};
 
-/// One neighbour's attempts: those of this round, and what is known from rounds before.
+/// One neighbour's attempts: those of this round, and results of earlier rounds.
 #[derive(Debug)]
 pub(super) struct Attempts {
     /// Not tried yet in this round, in the order in which they are.

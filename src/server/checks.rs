@@ -62,8 +62,8 @@ impl Server {
                 // Not limited: `LastingProblem` says when.
                 log::warn!(
                     target: target::LINK, event = "name_taken", peer:% = peer, neighbour = name;
-                    "Two servers or more call themselves {name}, and push each other off the neighbours' port; \
-                     this one calls from {peer}. Stop one or rename it{lasting}."
+                    "Two or more servers use the name {name}, and displace each other on the neighbours' port; \
+                     this one connects from {peer}. Stop one or rename it{lasting}."
                 );
             }
         } else if let Some(time) = checks.namesakes.is_over(now.elapsed) {
@@ -71,7 +71,7 @@ impl Server {
             // Not limited: `LastingProblem` says when.
             log::warn!(
                 target: target::LINK, event = "name_free", neighbour = name;
-                "Only one server calls itself {name} now. There were more for {seconds} s."
+                "Only one server uses the name {name} now. There were more for {seconds} s."
             );
         }
     }
@@ -85,7 +85,7 @@ impl Server {
             // Not limited: `LastingProblem` says when.
             log::warn!(
                 target: target::LINK, event = "name_taken", peer:% = peer, neighbour = name;
-                "Another server says HELLO from {peer} by this one's own name, {name}. Stop one or rename \
+                "Another server sends HELLO from {peer} with this one's own name, {name}. Stop one or rename \
                  it{lasting}."
             );
         }
@@ -100,7 +100,7 @@ impl Server {
             // Not limited: `LastingProblem` says when.
             log::warn!(
                 target: target::LINK, event = "name_free", neighbour = name;
-                "No other server says HELLO by the name {name} now. One did for {seconds} s."
+                "No other server sends HELLO with the name {name} now. One did for {seconds} s."
             );
         }
     }

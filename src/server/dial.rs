@@ -261,7 +261,7 @@ impl Server {
                 (Some(_), Some(link)) if due.is_behind(link) => {}
                 (Some(_), Some(link)) => {
                     self.close(link);
-                    let reason = "connected, but it said no RESUME in time";
+                    let reason = "connected, but it sent no RESUME in time";
                     self.link_attempt_failed(neighbour, reason, now);
                 }
                 (Some(_), None) => {

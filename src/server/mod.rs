@@ -241,8 +241,8 @@ impl Server {
         .fold(attempts, earlier)
     }
 
-    /// Does what is due by `due.now`, which may lie a little before the time at which the last line was handled: a
-    /// deadline is judged only after all input that came before it was handled.
+    /// Performs the actions that are due by `due.now`, which may lie a little before the time at which the last line
+    /// was handled: a deadline is judged only after all input that came before it was handled.
     fn do_what_is_due(&mut self, due: &mut Due<'_>) {
         let now = due.now;
         if self.now < now.elapsed {

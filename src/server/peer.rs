@@ -61,7 +61,7 @@ impl Server {
             && let Some(oldest) = self.unidentified.waiting.pop_front()
         {
             let peer = oldest.peer;
-            let reason = format_args!("too many peers have not said HELLO");
+            let reason = format_args!("too many peers have not sent HELLO");
             records::abort(Kind::TooManyUnidentified, peer, reason);
             self.close(oldest.id);
         }

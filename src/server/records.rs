@@ -150,7 +150,7 @@ impl HerdLog<'_> {
                 let from = from.map_or(0, |seq| seq.0);
                 log::info!(
                     target: target::LINK, event = "peer_identified", neighbour = self.name(neighbour);
-                    "{} is connected, and sends what is after {from}.",
+                    "{} is connected, and sends the updates after {from}.",
                     self.name(neighbour)
                 );
             }
@@ -175,7 +175,7 @@ impl HerdLog<'_> {
                 neighbour,
                 None,
                 format_args!(
-                    "{} said nothing for three heartbeats and is disconnected.",
+                    "{} sent nothing for three heartbeats and is disconnected.",
                     self.name(neighbour)
                 ),
             ),
@@ -269,7 +269,7 @@ fn record_applied(id: &[u8], applied: Applied) {
         ),
         Applied::Stale => log::debug!(
             target: target::TABLE, event = "update_stale", id:% = id, id_base64:% = base64;
-            "{id} is known as new, or newer."
+            "{id} is already known with this update or a newer one."
         ),
         Applied::BelowFloor => log::debug!(
             target: target::TABLE, event = "update_too_old", id:% = id, id_base64:% = base64;

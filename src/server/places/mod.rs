@@ -214,7 +214,7 @@ impl Places {
         }
     }
 
-    /// The service sends no more on a connection.
+    /// The service has ended its side of a connection.
     pub fn handle_end(&mut self, _session: &mut PlacesSession, io: &mut Io<'_>) -> Next {
         if let Some(pool) = self.pool() {
             pool.handle_end(io.id, io.now.elapsed);

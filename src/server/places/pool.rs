@@ -208,7 +208,7 @@ impl Pool {
             // The other kept connections may bring such bytes, too, and too late to be distinguished from an
             // answer.
             self.distrust(now);
-            self.connection_failed(connection, "it spoke without being asked", now);
+            self.connection_failed(connection, "it sent data without a request", now);
             return Next::Finish;
         }
         match exchange.state {

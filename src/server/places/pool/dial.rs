@@ -221,7 +221,7 @@ impl Pool {
         }
         log::debug!(
             target: target::PLACES, event = "query_retried";
-            "A kept connection with the Places service is silent: once more."
+            "A kept connection with the Places service is silent; retrying on a new one."
         );
         query.suspect = Some(connection);
         self.drop_idle();

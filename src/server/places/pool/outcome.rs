@@ -211,7 +211,7 @@ fn missing(state: ExchangeState) -> &'static str {
     }
 }
 
-/// What is missing for an answer where there is no connection yet.
+/// What is missing for an answer if there is no connection yet.
 fn missing_of_dial(progress: DialProgress) -> &'static str {
     match progress {
         DialProgress::Resolving => "its name was not resolved",
