@@ -177,7 +177,8 @@ fn duplicate_server_names_are_reported_by_their_neighbour() {
     let _other = ServerProcess::spawn(command, "Hands", other.path().join("Hands_log.txt"));
     goloman.wait_for_log("WARNING: Two or more servers use the name Hands");
     let log = goloman.log();
-    let record = log.lines().find(|record| record.contains("Two servers")).expect("just seen");
+    let record =
+        log.lines().find(|record| record.contains("Two or more servers")).expect("just seen");
     assert!(record.contains("127.0.0.1:"), "it names the address: {record}");
 }
 
