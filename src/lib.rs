@@ -38,6 +38,7 @@ pub mod application;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod connection_records;
 pub mod errors;
 pub mod event_loop;
 pub mod files;

@@ -14,6 +14,7 @@ use crate::application::{
     ClosedConnection, ConnectionId, Due, Io, Line, LoopId, Next, Policy, Target,
 };
 use crate::config::format_duration;
+use crate::connection_records;
 use crate::herd::{NeighbourId, Outcome, Peer};
 use crate::limits::MAX_UNIDENTIFIED_PEERS;
 use crate::logging::rate_limit::Kind;
@@ -62,7 +63,7 @@ impl Server {
         {
             let peer = oldest.peer;
             let reason = format_args!("too many peers have not sent HELLO");
-            records::abort(Kind::TooManyUnidentified, peer, reason);
+            connection_records::abort(Kind::TooManyUnidentified, peer, reason);
             self.close(oldest.id);
         }
         let until = now.elapsed + self.heartbeat;
@@ -202,7 +203,11 @@ impl Server {
         });
         for Waiting { id, peer, .. } in late {
             let time = format_duration(self.heartbeat);
-            records::abort(Kind::HelloMissing, peer, format_args!("no HELLO within {time}"));
+            connection_records::abort(
+                Kind::HelloMissing,
+                peer,
+                format_args!("no HELLO within {time}"),
+            );
             self.close(id);
         }
     }

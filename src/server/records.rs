@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 
 use super::Server;
 use super::neighbour::Neighbour;
-use crate::application::{Closed, ClosedConnection, Refused};
-use crate::config::format_duration;
-use crate::errors::plain;
+use crate::application::{ClosedConnection, Refused};
+use crate::connection_records;
 use crate::herd::{Applied, Event, NeighbourId, Observer};
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, Field, IdBase64, Traffic, field, target};
@@ -189,75 +188,22 @@ fn plural(count: usize) -> &'static str {
 }
 
 impl Server {
-    /// A connection was closed by a limit or by the kernel. A graceful close is recorded with the client, the peer or
-    /// the link.
+    /// Records why a connection was closed, if it was by a limit or by an error.
     pub(super) fn record_closed(&self, closed: &ClosedConnection<'_>) {
-        let peer = closed.peer;
-        match closed.why {
-            Closed::Finished | Closed::Commanded | Closed::Unsolicited => {}
-            // It may quote the other side's certificate.
-            Closed::Broken(reason) => {
-                let reason = Escaped(reason.as_bytes());
-                log::info!(
-                    target: target::LOOP, event = "connection_aborted", peer:% = peer, reason:% = reason;
-                    "The connection with {peer} is broken: {reason}"
-                );
-            }
-            Closed::InputTimeout => {
-                let time = format_duration(self.limits.line_timeout);
-                abort(Kind::NotFinished, peer, format_args!("line not completed within {time}"));
-            }
-            Closed::WriteTimeout => {
-                let time = format_duration(self.limits.write_timeout);
-                abort(Kind::WriteTimeout, peer, format_args!("write timed out after {time}"));
-            }
-            Closed::Evicted => {
-                let reason = format_args!("idle for longest, evicted for a new client");
-                abort(Kind::ClientEvicted, peer, reason);
-            }
-            Closed::OutOfMemory => {
-                let reason =
-                    format_args!("all buffers together are full, and its own were the largest");
-                abort(Kind::BuffersFull, peer, reason);
-            }
-        }
+        connection_records::closed(closed, target::LOOP, "line", &self.limits);
     }
 
-    /// A connection was not accepted.
+    /// Records that a connection was not accepted.
     pub(super) fn record_refused(&self, why: &Refused) {
         match why {
-            Refused::Limit(peer) => {
-                let limit = self.limits.client_connections;
-                let reason = format_args!("connection limit ({limit}) reached");
-                let fields = [field("peer", peer), field("reason", &reason)];
-                rate_limit::warn(
-                    Kind::ClientRejected,
-                    &fields,
-                    format_args!("rejected {peer}: {reason}"),
-                );
-            }
+            Refused::Limit(peer) => connection_records::client_rejected(*peer, &self.limits),
             Refused::Handshake(peer, reason) => {
                 let reason = Escaped(reason.as_bytes());
-                let fields = [field("peer", peer), field("reason", &reason)];
-                rate_limit::warn(
-                    Kind::TlsFailed,
-                    &fields,
-                    format_args!("rejected {peer}: {reason}"),
-                );
+                connection_records::rejected(Kind::TlsFailed, *peer, format_args!("{reason}"));
             }
-            Refused::Kernel(error) => {
-                let reason = plain(error);
-                let text = format_args!("No connection can be accepted for now: {reason}");
-                rate_limit::warn(Kind::AcceptFailed, &[field("reason", &reason)], text);
-            }
+            Refused::Kernel(error) => connection_records::accept_failed(error),
         }
     }
-}
-
-/// A limit has closed a connection.
-pub(super) fn abort(kind: Kind, peer: SocketAddr, reason: fmt::Arguments<'_>) {
-    let fields = [field("peer", &peer), field("reason", &reason)];
-    rate_limit::warn(kind, &fields, format_args!("closed {peer}: {reason}"));
 }
 
 fn record_applied(id: &[u8], applied: Applied) {
