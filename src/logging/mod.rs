@@ -30,6 +30,7 @@ pub mod stderr;
 pub mod target;
 mod text;
 mod traffic;
+mod turn_log;
 mod writer;
 
 use std::cell::RefCell;
@@ -51,6 +52,7 @@ pub use lasting::{Lasting, LastingProblem};
 pub use levels::{LEVELS, LevelOverrides, Levels, LevelsError, level_named, name_of};
 pub use settings::{Format, LogSettings, OutputKind};
 pub use traffic::{Party, Traffic};
+pub use turn_log::TurnLog;
 
 use crate::errors::plain;
 use crate::limits::LOG_FLUSH_WAIT;

@@ -25,7 +25,7 @@ use crate::clock::Now;
 use crate::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::limits::{ConfiguredLimits, GAZETTEER_EFFORT};
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Log, Traffic, field, target};
+use crate::logging::{Log, Traffic, TurnLog, field, target};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::key::ApiKey;
 
@@ -48,8 +48,7 @@ pub struct PlacesServerSetup {
 pub struct PlacesServer {
     setup: PlacesServerSetup,
     clients: usize,
-    /// When suppressed warnings are to be counted in the log.
-    suppressed_at: Option<Duration>,
+    log: TurnLog,
     /// The time of the latest call.
     now: Duration,
 }
@@ -61,8 +60,9 @@ pub struct HttpClient {
 }
 
 impl PlacesServer {
-    pub fn new(setup: PlacesServerSetup) -> PlacesServer {
-        PlacesServer { setup, clients: 0, suppressed_at: None, now: Duration::ZERO }
+    pub fn new(mut setup: PlacesServerSetup) -> PlacesServer {
+        let log = TurnLog::new(setup.log.take());
+        PlacesServer { setup, clients: 0, log, now: Duration::ZERO }
     }
 
     /// What the log calls it.
@@ -150,22 +150,18 @@ impl Application for PlacesServer {
     }
 
     fn poll_timeout(&self) -> Option<Duration> {
-        self.suppressed_at
+        self.log.poll_timeout()
     }
 
     fn handle_timeout(&mut self, due: &mut Due<'_>) {
         self.now = due.now.elapsed;
-        if self.suppressed_at.is_some_and(|at| at <= self.now) {
-            self.suppressed_at = None;
-            rate_limit::say_rest();
-        }
+        self.log.handle_timeout(self.now);
     }
 
     fn handle_control(&mut self, control: Control, now: Now) {
         self.now = now.elapsed;
-        match (control, &self.setup.log) {
-            (Control::ReopenLog, Some(log)) => log.reopen(),
-            (Control::ReopenLog, None) => {}
+        match control {
+            Control::ReopenLog => self.log.reopen(),
         }
     }
 
@@ -178,17 +174,8 @@ impl Application for PlacesServer {
         client.reader.buffered()
     }
 
-    /// The turn's records go to the log's writer. If warnings were suppressed and no further warning of
-    /// their kind reports their number, a deadline does.
     fn handle_turn_end(&mut self) {
-        if self.suppressed_at.is_none()
-            && let Some(time) = rate_limit::until_rest()
-        {
-            self.suppressed_at = Some(self.now + time);
-        }
-        if let Some(log) = &self.setup.log {
-            log.submit();
-        }
+        self.log.submit(self.now);
     }
 }
 

@@ -41,7 +41,7 @@ use crate::clock::Now;
 use crate::config::{Config, LinkSettings};
 use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
-use crate::logging::{LastingProblem, Log, rate_limit};
+use crate::logging::{LastingProblem, Log, TurnLog};
 use crate::protocol::{Dialect, Epoch, Seq};
 use dial::Tickets;
 use neighbour::Neighbour;
@@ -112,9 +112,7 @@ pub struct Server {
     /// Why another loop failed.
     failure: Option<String>,
     is_stopping: bool,
-    /// When suppressed warnings are to be counted in the log.
-    suppressed_at: Option<Duration>,
-    log: Option<Log>,
+    log: TurnLog,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -157,8 +155,7 @@ impl Server {
             other_loops: if is_first { config.loops - 1 } else { 0 },
             failure: None,
             is_stopping: false,
-            suppressed_at: None,
-            log,
+            log: TurnLog::new(log),
             now: now.elapsed,
         }
     }
@@ -235,7 +232,7 @@ impl Server {
             self.herd.poll_timeout(),
             self.places.poll_timeout(),
             self.unidentified.next_deadline(),
-            self.suppressed_at,
+            self.log.poll_timeout(),
         ]
         .into_iter()
         .fold(attempts, earlier)
@@ -255,23 +252,7 @@ impl Server {
         self.note_links_down(now);
         self.places.handle_timeout(due);
         self.check_own_name_is_free(now);
-        if self.suppressed_at.is_some_and(|at| at <= now.elapsed) {
-            self.suppressed_at = None;
-            rate_limit::say_rest();
-        }
-    }
-
-    /// The turn's records go to the log's writer. If warnings were suppressed and no further warning of their kind
-    /// reports their number, a deadline does.
-    fn submit_records(&mut self) {
-        if self.suppressed_at.is_none()
-            && let Some(time) = rate_limit::until_rest()
-        {
-            self.suppressed_at = Some(self.now + time);
-        }
-        if let Some(log) = &self.log {
-            log.submit();
-        }
+        self.log.handle_timeout(now.elapsed);
     }
 }
 

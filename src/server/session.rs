@@ -133,9 +133,8 @@ impl Application for Server {
 
     fn handle_control(&mut self, control: Control, now: Now) {
         self.now = now.elapsed;
-        match (control, &self.log) {
-            (Control::ReopenLog, Some(log)) => log.reopen(),
-            (Control::ReopenLog, None) => {}
+        match control {
+            Control::ReopenLog => self.log.reopen(),
         }
     }
 
@@ -164,7 +163,7 @@ impl Application for Server {
     }
 
     fn handle_turn_end(&mut self) {
-        self.submit_records();
+        self.log.submit(self.now);
     }
 }
 
