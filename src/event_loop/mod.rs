@@ -278,8 +278,8 @@ impl<A: Application> EventLoop<A> {
     }
 }
 
-/// The current time by both clocks.
-fn now(start: Instant) -> Now {
+/// The current time by both clocks; `start` is when the loop was made.
+pub fn now(start: Instant) -> Now {
     let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),

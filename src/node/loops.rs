@@ -20,9 +20,9 @@ use std::thread;
 
 use super::{RunError, ServerLoop, kernel};
 use crate::application::LoopId;
-use crate::event_loop::{Mailbox, Stopped};
-use crate::logging::{self, target};
-use crate::server::{FIRST_LOOP, Message, Server};
+use crate::event_loop::Mailbox;
+use crate::logging;
+use crate::server::{FIRST_LOOP, Message};
 
 /// Starts the further loops of a server, each on a thread. Each is linked with the first loop. The threads are
 /// never joined: each reports its end to the first loop, and after a second signal nothing may wait.
@@ -48,15 +48,8 @@ pub(super) fn start(first: &mut ServerLoop, further: Vec<ServerLoop>) -> Result<
 fn run(event_loop: ServerLoop) -> Result<(), String> {
     let reason = |error| kernel("wait for events")(error).to_string();
     let stopped = event_loop.run().map_err(reason)?;
-    record(&stopped);
+    super::record_end(&stopped);
     Ok(())
-}
-
-fn record(stopped: &Stopped<Server>) {
-    if stopped.grace_expired {
-        super::record_unfinished(stopped);
-    }
-    log::info!(target: target::LOOP, event = "stopped"; "{} has stopped.", stopped.app.log_name());
 }
 
 /// Reports to the first loop how a further one has ended, even if it was by a panic.

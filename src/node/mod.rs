@@ -18,13 +18,12 @@ pub mod process;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Instant;
 
 pub use places::run_places;
 pub use process::{LIFELINE, lifeline_has_ended};
 
 use crate::application::{LoopId, TlsId};
-use crate::clock::{Now, WallTime};
 use crate::config::Config;
 use crate::errors::plain;
 use crate::event_loop::{self, Controls, EventLoop, Listen, Sharing, Stopped};
@@ -76,7 +75,10 @@ pub fn run(config: &Config, index: usize, log: Log) -> Result<(), RunError> {
     let mut stopped = first.run().map_err(kernel("wait for events"))?;
     match stopped.app.take_failure() {
         Some(reason) => Err(RunError::Loop(reason)),
-        None => end(&mut stopped, &log),
+        None => {
+            record_end(&stopped);
+            finish(stopped.hurried, &log)
+        }
     }
 }
 
@@ -92,7 +94,16 @@ fn new_loop(
     // The loop numbers its TLS configurations from 0 on.
     let tls = client_tls.is_some().then_some(TlsId(0));
     let log = Some(log.clone());
-    let setup = ServerSetup { config, index, number, epoch, seed, tls, log, now: start_time() };
+    let setup = ServerSetup {
+        config,
+        index,
+        number,
+        epoch,
+        seed,
+        tls,
+        log,
+        now: event_loop::now(Instant::now()),
+    };
     let limits = loop_limits(&config.limits, config.loops);
     let mut new = EventLoop::new(Server::new(setup), limits).map_err(kernel("make a poll"))?;
     if let Some(client_tls) = client_tls {
@@ -171,20 +182,25 @@ fn watch_controls<A: crate::application::Application>(
     Ok(())
 }
 
-/// Records the end in the log, and returns what it means for the caller.
-fn end(stopped: &mut Stopped<Server>, log: &Log) -> Result<(), RunError> {
+/// Records in the log how a loop of a server has ended.
+fn record_end(stopped: &Stopped<Server>) {
     if stopped.grace_expired {
         record_unfinished(stopped);
     }
-    finish(stopped.app.log_name(), stopped.hurried, log)
+    if !stopped.hurried {
+        record_stopped(stopped.app.log_name());
+    }
+}
+
+fn record_stopped(log_name: &str) {
+    log::info!(target: target::LOOP, event = "stopped"; "{log_name} has stopped.");
 }
 
 /// Writes the log's last records, unless a second signal ended the server: then the caller writes them.
-fn finish(log_name: &str, is_hurried: bool, log: &Log) -> Result<(), RunError> {
+fn finish(is_hurried: bool, log: &Log) -> Result<(), RunError> {
     if is_hurried {
         return Err(RunError::Hurried);
     }
-    log::info!(target: target::LOOP, event = "stopped"; "{log_name} has stopped.");
     log.finish();
     Ok(())
 }
@@ -221,15 +237,6 @@ fn print_listening(text: &str, warnings: &[String]) {
         let print = |warning| stderr::print_line(&format!("herd-mio: warning: {warning}"));
         warnings.iter().for_each(print);
     }
-}
-
-/// The time at which a loop is created, by both clocks.
-fn start_time() -> Now {
-    let since_1970 = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => since.as_nanos() as i128,
-        Err(before) => -(before.duration().as_nanos() as i128),
-    };
-    Now { elapsed: Duration::ZERO, wall: WallTime(since_1970) }
 }
 
 fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     RunError, bind, clients_are, finish, kernel, loop_limits, print_listening, process,
-    watch_controls,
+    record_stopped, watch_controls,
 };
 use crate::config::{Config, PLACES_SERVICE};
 use crate::event_loop::{EventLoop, Listen, Security};
@@ -56,5 +56,8 @@ pub fn run_places(
             clients_are(stopped.still_open),
         );
     }
-    finish(PLACES_SERVICE, stopped.hurried, &log)
+    if !stopped.hurried {
+        record_stopped(PLACES_SERVICE);
+    }
+    finish(stopped.hurried, &log)
 }
