@@ -193,11 +193,7 @@ impl Server {
     /// An address failed. From now on the herd's core waits for the next one.
     fn note_failed_attempt(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = self.neighbour(neighbour);
-        log::debug!(
-            target: target::LINK,
-            event = "dial_failed", neighbour = &known.log_name, reason:% = reason;
-            "An attempt to reach {} failed: {reason}", known.log_name
-        );
+        record_failed_attempt(&known.log_name, reason);
         known.attempts.failed(reason);
         self.herd.link_tries_again(neighbour, now);
     }
@@ -210,11 +206,7 @@ impl Server {
         known.attempt_until = None;
         let refusal = known.refusal.take();
         let reason = refusal.as_deref().unwrap_or(reason);
-        log::debug!(
-            target: target::LINK,
-            event = "dial_failed", neighbour = &known.log_name, reason:% = reason;
-            "An attempt to reach {} failed: {reason}", known.log_name
-        );
+        record_failed_attempt(&known.log_name, reason);
         known.attempts.unanswered(reason);
         self.herd.link_tries_again(neighbour, now);
         self.try_next(neighbour, reason, now);
@@ -324,4 +316,11 @@ impl Server {
         let known = self.neighbour(neighbour);
         known.attempts.heard_from(ip, &known.addresses);
     }
+}
+
+fn record_failed_attempt(neighbour: &str, reason: &str) {
+    log::debug!(
+        target: target::LINK, event = "dial_failed", neighbour = neighbour, reason:% = reason;
+        "An attempt to reach {neighbour} failed: {reason}"
+    );
 }
