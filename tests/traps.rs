@@ -72,8 +72,11 @@ fn an_interrupted_wait_loses_neither_a_client_nor_a_deadline() {
     let mut begun = server.client();
     begun.send("IAM");
     for _ in 0..20 {
+        // Only a wait is interrupted, and only one that no event ends: neither may be left to chance.
+        server.wait_until_asleep();
         server.hold();
         server.signal(Signal::CONT);
+        server.wait_until_asleep();
         assert_eq!(idle.ask(IAMAT), AT);
     }
     assert!(begun.is_closed_within(LIMIT), "its deadline was kept");

@@ -105,7 +105,11 @@ impl ServerProcess {
 
     /// Waits until the process waits for something to do.
     pub fn wait_until_asleep(&self) {
-        wait_until(LIMIT, "the server sleeps", || self.state() == Some('S'));
+        wait_until(LIMIT, "the server sleeps", || {
+            let state = self.state();
+            assert_ne!(state, Some('Z'), "the server has ended");
+            state == Some('S')
+        });
     }
 
     /// What the kernel says that the process does (Linux, proc(5)): R, S, T ...
