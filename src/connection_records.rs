@@ -42,6 +42,11 @@ pub fn closed(
             let reason = format_args!("idle for longest, evicted for a new client");
             abort(Kind::ClientEvicted, peer, reason);
         }
+        Closed::FairShare => {
+            let reason =
+                format_args!("its addresses had the most connections, evicted for a new client");
+            abort(Kind::ClientEvicted, peer, reason);
+        }
         Closed::OutOfMemory => {
             let reason =
                 format_args!("all buffers together are full, and its own were the largest");
@@ -60,6 +65,11 @@ pub fn abort(kind: Kind, peer: SocketAddr, reason: fmt::Arguments<'_>) {
 pub fn client_rejected(peer: SocketAddr, limits: &ConfiguredLimits) {
     let limit = limits.client_connections;
     rejected(Kind::ClientRejected, peer, format_args!("connection limit ({limit}) reached"));
+}
+
+/// Records that a client was refused because its group of addresses has enough connections.
+pub fn group_rejected(peer: SocketAddr) {
+    rejected(Kind::ClientRejected, peer, format_args!("its addresses have enough connections"));
 }
 
 /// Records that a connection was not accepted.

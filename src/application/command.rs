@@ -26,6 +26,9 @@ pub enum Command<M> {
     Close(ConnectionId),
     /// Run a job on a thread of its own; its result arrives as a message.
     Run(Job<M>),
+    /// Call [`Application::handle_inspect`](super::Application::handle_inspect) with all connections of this
+    /// loop, once the closed ones are reported.
+    Inspect(Ticket),
     /// Stop the loop gracefully, as a signal would.
     Stop,
 }
@@ -128,6 +131,8 @@ pub enum DialEvent<'a> {
 pub enum Refused {
     /// The listener's limit is reached, and no connection was idle for long enough.
     Limit(SocketAddr),
+    /// Its group of addresses has as many connections as the listener allows one group.
+    Group(SocketAddr),
     /// Its TLS handshake failed, or took too long.
     Handshake(SocketAddr, String),
     /// The kernel lacks descriptors or memory. The loop tries again.
@@ -135,9 +140,11 @@ pub enum Refused {
 }
 
 /// What the operator asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     ReopenLog,
+    /// Read the configuration again. A supervisor sends its text along, by the lifeline.
+    Reload(Option<Vec<u8>>),
 }
 
 /// A connection that is closed.
@@ -147,6 +154,37 @@ pub struct ClosedConnection<'a> {
     pub peer: SocketAddr,
     pub origin: Origin,
     pub why: &'a Closed,
+}
+
+/// A connection as [`Application::handle_inspect`](super::Application::handle_inspect) sees it.
+#[derive(Debug)]
+pub struct Inspected<'a, S> {
+    pub id: ConnectionId,
+    pub peer: SocketAddr,
+    pub origin: Origin,
+    /// None before the connection is open.
+    pub session: Option<&'a S>,
+    /// The bytes of its output that the kernel has not taken yet.
+    pub unsent: usize,
+    /// Since when it has sent nothing, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
+    pub silent_since: Duration,
+    /// What it did since it was opened; None unless the loop counts it
+    /// ([`LoopMetrics::observe`](super::LoopMetrics::observe)).
+    pub activity: Option<Activity>,
+    /// Whether it waits for the application ([`Next::Wait`](super::Next::Wait)).
+    pub waits: bool,
+    /// Whether its output is so full that it is not read.
+    pub is_full: bool,
+}
+
+/// What a connection did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// When it was opened, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
+    pub opened: Duration,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub lines: u64,
 }
 
 /// Why a connection is closed.
@@ -164,6 +202,8 @@ pub enum Closed {
     WriteTimeout,
     /// It was idle for longest, and was closed to make room for another one.
     Evicted,
+    /// The listener was full, and its group of addresses had the most connections.
+    FairShare,
     /// All buffers together were full, and its own were the largest.
     OutOfMemory,
     /// A part of a TLS record had arrived when [`Next::Probe`](super::Next::Probe) asked: the rest would be
@@ -180,6 +220,7 @@ impl fmt::Display for Closed {
             Closed::InputTimeout => f.write_str("a message was not completed in time"),
             Closed::WriteTimeout => f.write_str("write timed out"),
             Closed::Evicted => f.write_str("idle for longest, evicted"),
+            Closed::FairShare => f.write_str("its addresses had the most connections, evicted"),
             Closed::OutOfMemory => f.write_str("memory limit reached"),
             Closed::Unsolicited => f.write_str("a part of something came that nobody asked for"),
         }

@@ -118,12 +118,18 @@ pub struct Policy {
     pub drains_on_stop: bool,
     /// Whether it may be closed to make room for another one, if it was idle for long.
     pub evictable: bool,
+    /// Under which number [`LoopMetrics`](super::LoopMetrics) counts it.
+    pub class: Class,
     /// The time for the rest of an incomplete message.
     pub input_timeout: Duration,
     /// For lines: an incomplete one after which nothing arrives for this long is handled as
     /// [`Line::Unfinished`](super::Line::Unfinished).
     pub line_pause: Option<Duration>,
 }
+
+/// A kind of connection, numbered by the application, below [`CLASSES`](super::CLASSES).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Class(pub u8);
 
 /// How a connection's input becomes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +159,7 @@ impl Policy {
             reads_when_full: false,
             drains_on_stop: true,
             evictable: true,
+            class: Class(0),
             input_timeout: Duration::from_secs(60),
             line_pause: None,
         }

@@ -22,16 +22,18 @@
 mod command;
 mod io;
 mod line;
+mod metrics;
 pub mod recorder;
 
 use std::time::Duration;
 
 pub use command::{
-    Closed, ClosedConnection, Command, Control, Dial, DialEvent, Freshness, Job, Refused, Start,
-    Target,
+    Activity, Closed, ClosedConnection, Command, Control, Dial, DialEvent, Freshness, Inspected,
+    Job, Refused, Start, Target,
 };
-pub use io::{FlushAt, Framing, Io, Next, Opened, Origin, Policy};
+pub use io::{Class, FlushAt, Framing, Io, Next, Opened, Origin, Policy};
 pub use line::{Line, LineBuffer};
+pub use metrics::{Budget, CLASSES, ClassMetrics, Counter, Gauge, Histogram, LoopMetrics};
 
 use crate::clock::Now;
 
@@ -114,6 +116,16 @@ pub trait Application: Sized {
 
     /// The operator asks for something. (The loop itself handles a request to stop.)
     fn handle_control(&mut self, _control: Control, _now: Now) {}
+
+    /// [`Command::Inspect`]: all connections of the loop, in no order. Keep what is needed, and ask for
+    /// [`Command::Fill`] of the session that waits for it: commands are run after this.
+    fn handle_inspect(
+        &mut self,
+        _ticket: Ticket,
+        _all: &mut dyn Iterator<Item = Inspected<'_, Self::Session>>,
+        _now: Now,
+    ) {
+    }
 
     /// The loop begins to stop: its listeners close, and connections that drain get their answers.
     fn handle_stop(&mut self, _now: Now) {}

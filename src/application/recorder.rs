@@ -158,7 +158,7 @@ impl<A: Application, W: Write> Application for Recorder<A, W> {
     }
 
     fn handle_control(&mut self, control: Control, now: Now) {
-        self.write(&text::at(&format!("control\t{}", text::control(control)), now), "");
+        self.write(&text::at(&format!("control\t{}", text::control(&control)), now), "");
         self.inner.handle_control(control, now);
     }
 

@@ -15,7 +15,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::application::Control;
 
 /// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
     /// Stop gracefully; or at once, if it is repeated after a second or later.
     Stop,
@@ -35,12 +35,13 @@ pub struct Controls {
 }
 
 /// The requests since the last look; a repeated one counts once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ControlRequests {
     pub stop_by_signal: bool,
     /// The lifeline has ended. This is not a signal, so it never counts as a second one.
     pub lifeline_ended: bool,
     pub reopen_log: bool,
+    pub reload: Option<Option<Vec<u8>>>,
 }
 
 /// The sources of control events, and which of them are ready.
@@ -107,6 +108,7 @@ impl WatchedControls {
             match request {
                 ControlRequest::Stop => requests.stop_by_signal = true,
                 ControlRequest::Control(Control::ReopenLog) => requests.reopen_log = true,
+                ControlRequest::Control(Control::Reload(text)) => requests.reload = Some(text),
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::application::{FlushAt, Framing, Policy};
+use crate::application::{Class, FlushAt, Framing, Policy};
 
 /// Policies by their number, and how many connections use each.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ impl Policies {
         reads_when_full: false,
         drains_on_stop: true,
         evictable: true,
+        class: Class(0),
         input_timeout: Duration::from_secs(60),
         line_pause: None,
     };

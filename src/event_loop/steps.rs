@@ -199,6 +199,9 @@ impl<A: Application> EventLoop<A> {
         if requests.reopen_log {
             self.app.handle_control(Control::ReopenLog, now);
         }
+        if let Some(text) = requests.reload {
+            self.app.handle_control(Control::Reload(text), now);
+        }
         if requests.stop_by_signal {
             self.shutdown.handle_signal(now.elapsed);
         }
@@ -239,6 +242,7 @@ impl<A: Application> EventLoop<A> {
             Command::Finish(id) => connections.finish(id),
             Command::Close(id) => connections.close(id, Closed::Commanded),
             Command::Run(job) => self.inbox.run(job),
+            Command::Inspect(_) => {} // Nothing to see yet.
             Command::Stop => self.stop(),
         }
     }

@@ -161,7 +161,7 @@ impl Application for PlacesServer {
     fn handle_control(&mut self, control: Control, now: Now) {
         self.now = now.elapsed;
         match control {
-            Control::ReopenLog => self.log.reopen(),
+            Control::ReopenLog | Control::Reload(_) => self.log.reopen(),
         }
     }
 

@@ -197,6 +197,7 @@ impl Server {
     pub(super) fn record_refused(&self, why: &Refused) {
         match why {
             Refused::Limit(peer) => connection_records::client_rejected(*peer, &self.limits),
+            Refused::Group(peer) => connection_records::group_rejected(*peer),
             Refused::Handshake(peer, reason) => {
                 let reason = Escaped(reason.as_bytes());
                 connection_records::rejected(Kind::TlsFailed, *peer, format_args!("{reason}"));

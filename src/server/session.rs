@@ -134,7 +134,7 @@ impl Application for Server {
     fn handle_control(&mut self, control: Control, now: Now) {
         self.now = now.elapsed;
         match control {
-            Control::ReopenLog => self.log.reopen(),
+            Control::ReopenLog | Control::Reload(_) => self.log.reopen(),
         }
     }
 

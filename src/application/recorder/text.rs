@@ -44,6 +44,7 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, now: Now) -> String {
         Closed::InputTimeout => "input-timeout".to_owned(),
         Closed::WriteTimeout => "write-timeout".to_owned(),
         Closed::Evicted => "evicted".to_owned(),
+        Closed::FairShare => "fair-share".to_owned(),
         Closed::OutOfMemory => "out-of-memory".to_owned(),
         Closed::Unsolicited => "unsolicited".to_owned(),
     };
@@ -70,6 +71,7 @@ pub(super) fn dial(Ticket(ticket): Ticket, event: &DialEvent<'_>, now: Now) -> S
 pub(super) fn refused(ListenerId(listener): ListenerId, why: &Refused, now: Now) -> String {
     let why = match why {
         Refused::Limit(peer) => format!("limit {peer}"),
+        Refused::Group(peer) => format!("group {peer}"),
         Refused::Handshake(peer, why) => {
             format!("handshake {peer} {}", why.as_bytes().escape_ascii())
         }
@@ -78,9 +80,11 @@ pub(super) fn refused(ListenerId(listener): ListenerId, why: &Refused, now: Now)
     at(&format!("refused\t{listener} {why}"), now)
 }
 
-pub(super) fn control(control: Control) -> &'static str {
+pub(super) fn control(control: &Control) -> String {
     match control {
-        Control::ReopenLog => "reopen-log",
+        Control::ReopenLog => "reopen-log".to_owned(),
+        Control::Reload(None) => "reload".to_owned(),
+        Control::Reload(Some(text)) => format!("reload {}", text.escape_ascii()),
     }
 }
 
@@ -105,6 +109,7 @@ pub(super) fn command<M>(command: Option<&Command<M>>) -> String {
         Some(Command::Finish(one)) => format!("finish {}", id(*one)),
         Some(Command::Close(one)) => format!("close {}", id(*one)),
         Some(Command::Run(job)) => format!("run {:?}", job.name),
+        Some(Command::Inspect(ticket)) => format!("inspect {ticket:?}"),
         Some(Command::Stop) => "stop".to_owned(),
     }
 }
@@ -163,6 +168,7 @@ pub(super) fn parse_closed(text: &str) -> Option<Closed> {
             "input-timeout" => Closed::InputTimeout,
             "write-timeout" => Closed::WriteTimeout,
             "evicted" => Closed::Evicted,
+            "fair-share" => Closed::FairShare,
             "out-of-memory" => Closed::OutOfMemory,
             "unsolicited" => Closed::Unsolicited,
             _ => return None,
@@ -201,6 +207,7 @@ pub(super) fn parse_refused(text: &str) -> Option<(ListenerId, Refused)> {
     let (kind, text) = text.split_once(' ')?;
     let why = match kind {
         "limit" => Refused::Limit(text.parse().ok()?),
+        "group" => Refused::Group(text.parse().ok()?),
         "handshake" => {
             let (peer, why) = text.split_once(' ')?;
             Refused::Handshake(peer.parse().ok()?, words(why)?)
@@ -212,7 +219,15 @@ pub(super) fn parse_refused(text: &str) -> Option<(ListenerId, Refused)> {
 }
 
 pub(super) fn parse_control(text: &str) -> Option<Control> {
-    (text == "reopen-log").then_some(Control::ReopenLog)
+    match text.split_once(' ') {
+        Some(("reload", text)) => Some(Control::Reload(Some(unescape(text)?))),
+        Some(_) => None,
+        None => match text {
+            "reopen-log" => Some(Control::ReopenLog),
+            "reload" => Some(Control::Reload(None)),
+            _ => None,
+        },
+    }
 }
 
 pub(super) fn parse_asked(text: &str) -> Option<Vec<(ConnectionId, bool)>> {
