@@ -2,17 +2,122 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::limits::INPUT_FILE_BYTES;
 
 /// All that is in a file, a pipe or a device.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(File::open(path)?, INPUT_FILE_BYTES)
+}
+
+/// All that is in a regular file of at most `limit` bytes (whole MiB). Anything else fails and never blocks, not
+/// even a FIFO that nobody writes to.
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => read_at_most(file, limit),
+        false => Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(INPUT_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > INPUT_FILE_BYTES {
-        let most = INPUT_FILE_BYTES / (1024 * 1024);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let most = limit / (1024 * 1024);
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("larger than {most} MiB")));
     }
     Ok(bytes)
+}
+
+/// What tells one version of some files from another: for each its size, the time of its last change, its device
+/// and inode; None where there is no file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stamps(Vec<Option<[i64; 5]>>);
+
+impl Stamps {
+    /// Looks at the files now.
+    pub fn of(paths: &[PathBuf]) -> Stamps {
+        let stamp = |path: &PathBuf| {
+            let found = std::fs::metadata(path).ok()?;
+            let (size, device, inode) = (found.size(), found.dev(), found.ino());
+            Some([size as i64, found.mtime(), found.mtime_nsec(), device as i64, inode as i64])
+        };
+        Stamps(paths.iter().map(stamp).collect())
+    }
+}
+
+/// Decides from repeated looks at some files when to reload them: once they differ from those that were loaded and
+/// two looks found the same, so that a file that is just being written is left alone. A version that was refused is
+/// not loaded again.
+#[derive(Debug)]
+pub struct Watch {
+    loaded: Stamps,
+    last: Stamps,
+}
+
+impl Watch {
+    /// `loaded` was taken before the files were read.
+    pub fn new(loaded: Stamps) -> Watch {
+        Watch { last: loaded.clone(), loaded }
+    }
+
+    /// The files are about to be read, whatever the reason; `stamps` was taken just before.
+    pub fn loading(&mut self, stamps: Stamps) {
+        self.loaded = stamps;
+    }
+
+    /// Whether the files should be reloaded now.
+    pub fn look(&mut self, stamps: Stamps) -> bool {
+        let is_settled = stamps == self.last;
+        self.last = stamps;
+        is_settled && self.last != self.loaded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_reloaded_once_when_two_looks_found_the_same_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = [folder.path().join("a"), folder.path().join("b")];
+        let write = |text: &str| std::fs::write(&paths[0], text).expect("it can be written");
+        write("one");
+        let mut watch = Watch::new(Stamps::of(&paths));
+        let look = |watch: &mut Watch| watch.look(Stamps::of(&paths));
+        assert!(!look(&mut watch) && !look(&mut watch), "nothing has changed");
+        write("twice");
+        assert!(!look(&mut watch), "it may be half written");
+        write("thrice");
+        assert!(!look(&mut watch), "it was");
+        assert!(look(&mut watch), "it has settled");
+        watch.loading(Stamps::of(&paths));
+        assert!(!look(&mut watch), "it is loaded");
+        std::fs::rename(&paths[0], &paths[1]).expect("it can be renamed");
+        assert!(!look(&mut watch));
+        assert!(look(&mut watch), "a file that is gone is a change, and one that is new");
+    }
+
+    #[test]
+    fn a_fifo_is_refused_without_waiting_for_it_and_a_long_file_without_reading_all_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (fifo, long) = (folder.path().join("fifo"), folder.path().join("long"));
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, Mode::RWXU, 0).expect("a FIFO");
+        let error = read_regular(&fifo, 1024 * 1024).expect_err("it is no file");
+        assert_eq!(error.to_string(), "not a regular file");
+        File::create(&long).and_then(|file| file.set_len(1 << 30)).expect("a file with a hole");
+        let error = read_regular(&long, 1024 * 1024).expect_err("it is too long");
+        assert_eq!(error.to_string(), "larger than 1 MiB");
+        assert!(read_regular(folder.path(), 1024 * 1024).is_err(), "a folder");
+        File::create(&long).and_then(|file| file.set_len(1 << 20)).expect("a file");
+        assert_eq!(read_regular(&long, 1024 * 1024).map(|bytes| bytes.len()).ok(), Some(1 << 20));
+    }
 }

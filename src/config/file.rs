@@ -1,6 +1,7 @@
 //! The configuration file: TOML in, a checked [`Config`] out. Defines which keys there are, and their
 //! values.
 
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::units::{parse_duration, written};
 use super::{Config, ConfigError, ConfigFault, log, servers};
 use crate::errors::plain;
 use crate::files;
-use crate::limits::{ConfiguredLimits, MAX_CLIENT_LINE_BYTES};
+use crate::limits::{ConfiguredLimits, MAX_CLIENT_LINE_BYTES, RELOAD_FILE_BYTES};
 use crate::places::Provider;
 use crate::places::google::Shape;
 use crate::protocol::Dialect;
@@ -25,7 +26,16 @@ pub(super) struct Parsed {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
-    let bytes = files::read(path).map_err(|error| ConfigError::Read {
+    text_of(files::read(path), path)
+}
+
+/// Reads a file of a process that serves already.
+pub(super) fn read_again(path: &Path) -> Result<String, ConfigError> {
+    text_of(files::read_regular(path, RELOAD_FILE_BYTES), path)
+}
+
+fn text_of(bytes: io::Result<Vec<u8>>, path: &Path) -> Result<String, ConfigError> {
+    let bytes = bytes.map_err(|error| ConfigError::Read {
         path: path.to_owned(),
         option: "--config",
         reason: plain(&error),

@@ -113,13 +113,30 @@ impl Config {
             config.apply_overrides(overrides)?;
             return Ok(config);
         };
-        let text = file::read(path)?;
-        let file::Parsed { mut config, names } = file::parse(&text, path)?;
+        Config::from_text(&file::read(path)?, path, overrides, runs_all)
+    }
+
+    /// The text of the file at `path` for a reload: a regular file of at most [`RELOAD_FILE_BYTES`], because a
+    /// process that serves must not wait for a pipe, nor read without end.
+    ///
+    /// [`RELOAD_FILE_BYTES`]: crate::limits::RELOAD_FILE_BYTES
+    pub fn read_again(path: &Path) -> Result<String, ConfigError> {
+        file::read_again(path)
+    }
+
+    /// The same as [`Config::load`] for a text that was read from `path`.
+    pub fn from_text(
+        text: &str,
+        path: &Path,
+        overrides: &Overrides,
+        runs_all: bool,
+    ) -> Result<Config, ConfigError> {
+        let file::Parsed { mut config, names } = file::parse(text, path)?;
         config.apply_overrides(overrides)?;
         if runs_all && config.needs_places_service(overrides) {
             let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
             if let Some(server) = config.servers.iter().position(is_taken) {
-                let (line, column) = document::place(&text, names[server].start);
+                let (line, column) = document::place(text, names[server].start);
                 let text = PLACES_IS_TAKEN.to_owned();
                 let fault = ConfigFault { line, column, text };
                 return Err(ConfigError::NameTaken { path: path.to_owned(), fault });
