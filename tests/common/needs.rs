@@ -32,7 +32,7 @@ pub type Test = (&'static str, fn() -> Outcome);
 pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 
 /// The package of each tool that tests use. `.ci/run` installs the same.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("env", "coreutils"),
@@ -42,6 +42,7 @@ const PACKAGES: [(&str, &str); 12] = [
     ("openssl", "openssl"),
     ("patch", "patch"),
     ("pgrep", "procps"),
+    ("promtool", "prometheus"),
     ("python3", "python3"),
     ("tc", "iproute2"),
     ("unshare", "util-linux"),

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod alerts;
 mod dialling;
 mod harness;
 mod hosts;
@@ -28,6 +29,8 @@ macro_rules! tests {
 
 fn main() -> ExitCode {
     common::needs::run(tests![
+        alerts::each_alert_fires_for_its_reason_and_after_its_time,
+        alerts::the_example_of_a_configuration_is_valid,
         dialling::a_name_is_looked_up_for_every_dial,
         dialling::a_name_of_twenty_addresses_is_reached_by_the_last_of_them,
         dialling::a_name_that_nobody_answers_for_is_a_reason,
