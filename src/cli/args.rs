@@ -37,8 +37,9 @@ pub enum Mode {
     Herd,
     /// Run a Places server at this address.
     PlacesServer(SocketAddr),
-    /// Print the effective configuration.
-    Check,
+    /// Print the effective configuration or, with the path of another one (`--diff`), what changes from that
+    /// one to this.
+    Check(Option<PathBuf>),
     Help,
     Version,
 }
@@ -55,6 +56,8 @@ pub enum ArgsError {
         name: String,
         beside: String,
     },
+    /// `--diff` without `--check`.
+    DiffAlone,
     Unknown(String),
     Twice(&'static str),
     NeedsValue(&'static str),
@@ -98,6 +101,9 @@ impl Args {
             (_, true) => Mode::Version,
             _ => typed.mode()?,
         };
+        if typed.has("--diff") {
+            return Err(ArgsError::DiffAlone);
+        }
         let overrides = Overrides {
             log_level: typed.levels()?.unwrap_or_default(),
             dialect: typed.value("--dialect", "report or course", Dialect::named)?,
@@ -176,7 +182,7 @@ impl Typed {
             (Some(name), ..) => Ok(Mode::Server(name)),
             (_, Some(address), _) => Ok(Mode::PlacesServer(address)),
             (_, _, Some(&"--herd")) => Ok(Mode::Herd),
-            (_, _, Some(_)) => Ok(Mode::Check),
+            (_, _, Some(_)) => Ok(Mode::Check(self.path("--diff"))),
             _ => Err(ArgsError::NoMode),
         }
     }
@@ -310,6 +316,9 @@ impl fmt::Display for ArgsError {
                 let meant = did_you_mean(option, options);
                 write!(f, "unknown option {}{meant} (see --help)", option.escape_debug())
             }
+            ArgsError::DiffAlone => f.write_str(
+                "--diff needs --check: --check --config NEW --diff OLD prints what changes",
+            ),
             ArgsError::Twice(option) => write!(f, "{option} was given more than once"),
             ArgsError::NeedsValue(option) => write!(f, "{option} needs a value"),
             ArgsError::TakesNoValue(option) => write!(f, "{option} takes no value"),
@@ -339,6 +348,7 @@ const OPTIONS: &[(&str, bool)] = &[
     ("--server", true),
     ("--herd", false),
     ("--check", false),
+    ("--diff", true),
     ("--config", true),
     ("--dialect", true),
     ("--log-dir", true),
@@ -360,6 +370,9 @@ Usage:
   herd-mio NAME [options]              run one server of the herd; also --server NAME
   herd-mio --herd [options]            run every server, one process each; stop with Ctrl-C
   herd-mio --check [options]           validate the configuration, print it, and exit
+  herd-mio --check --diff OLD [options]
+                                       print what changes from the configuration OLD, and whether a
+                                       reload or only a restart puts it in force
   herd-mio --places-server IP:PORT     serve the embedded places over HTTPS (for tests and demos)
   herd-mio --help | --version
 

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigError, PLACES_SERVICE};
+use crate::config::{Config, ConfigError, PLACES_SERVICE, View, diff};
 use crate::errors::{did_you_mean, listed, plain, without_keys};
 use crate::limits::LOG_FLUSH_WAIT_HURRIED;
 use crate::logging::{self, Log, stderr, target};
@@ -70,8 +70,10 @@ fn run() -> ExitCode {
             return usage_error(&read_once.as_typed(error.to_string()));
         }
     };
-    if args.mode == Mode::Check {
-        return print(&config.summary());
+    match &args.mode {
+        Mode::Check(None) => return print(&config.summary()),
+        Mode::Check(Some(old)) => return print_changes(&args, old, &config),
+        _ => {}
     }
     match &args.mode {
         Mode::Server(name) => serve(&args, &config, name),
@@ -92,8 +94,21 @@ fn version() -> String {
 }
 
 fn load(args: &Args) -> Result<Config, ConfigError> {
-    let runs_all = matches!(args.mode, Mode::Herd | Mode::Check);
+    let runs_all = matches!(args.mode, Mode::Herd | Mode::Check(_));
     Config::load(args.config.as_deref(), &args.overrides, runs_all)
+}
+
+/// Prints what changes from the configuration in the file `old`. The command line overrides both.
+fn print_changes(args: &Args, old: &Path, new: &Config) -> ExitCode {
+    let old = match Config::load(Some(old), &args.overrides, false) {
+        Ok(old) => old,
+        Err(error) => return usage_error(&error.to_string().replace("(--config)", "(--diff)")),
+    };
+    let changes = diff(&old, new, View::Herd);
+    match changes.is_empty() {
+        true => print("no changes\n"),
+        false => print(&changes.iter().map(|change| format!("{change}\n")).collect::<String>()),
+    }
 }
 
 /// Records in a server's log why it does not start.

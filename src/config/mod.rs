@@ -1,6 +1,7 @@
 //! The checked configuration of a herd. It is read from a TOML file (the modules `document`, `file` and
 //! `servers`), overridden by the command line, and printed by `--check` (the module `summary`).
 
+mod diff;
 mod document;
 mod file;
 mod log;
@@ -21,6 +22,7 @@ use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 
+pub use diff::{Change, Effect, View, diff};
 pub use places::{KEY_VARIABLE, PlacesSettings};
 pub use summary::format_duration;
 

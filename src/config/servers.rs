@@ -256,7 +256,7 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
 }
 
 /// Whether one of two canonical addresses covers the other: 0.0.0.0 covers IPv4, [::] covers everything.
-fn overlap(one: IpAddr, other: IpAddr) -> bool {
+pub(super) fn overlap(one: IpAddr, other: IpAddr) -> bool {
     let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
     one == other || covers(one, other) || covers(other, one)
 }

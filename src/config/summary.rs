@@ -20,9 +20,7 @@ impl Config {
             count_of(self.servers.len(), "server"),
             count_of(links / 2, "link")
         );
-        self.write_settings(&mut text);
-        self.write_places(&mut text);
-        log::write(&self.log, &mut text);
+        text += &self.settings_text();
         self.write_servers(&mut text);
         if self.servers.len() <= MAX_DRAWN_SERVERS {
             self.write_links(&mut text);
@@ -31,6 +29,15 @@ impl Config {
             let apart = if number == 0 { "\n" } else { "" };
             let _ = writeln!(text, "{apart}# warning: {warning}");
         }
+        text
+    }
+
+    /// All settings but those of the servers.
+    pub(super) fn settings_text(&self) -> String {
+        let mut text = String::new();
+        self.write_settings(&mut text);
+        self.write_places(&mut text);
+        log::write(&self.log, &mut text);
         text
     }
 
@@ -105,13 +112,8 @@ impl Config {
     /// Prints each link at the server that comes first.
     fn write_servers(&self, text: &mut String) {
         for (place, server) in self.servers.iter().enumerate() {
-            let ServerConfig { name, listen, peer_listen, advertise, neighbours } = server;
-            let _ = writeln!(text, "\n[[server]]\nname = {name:?}\nlisten = \"{listen}\"");
-            let _ = writeln!(text, "peer_listen = \"{peer_listen}\"");
-            if *advertise != peer_listen.to_string() {
-                let _ = writeln!(text, "advertise = {advertise:?}");
-            }
-            let later = neighbours.iter().filter(|other| **other > place);
+            let _ = write!(text, "\n[[server]]\n{}", server.settings_text());
+            let later = server.neighbours.iter().filter(|other| **other > place);
             let names: Vec<&str> = later.map(|&other| self.servers[other].name.as_str()).collect();
             if !names.is_empty() {
                 let _ = writeln!(text, "neighbours = {names:?}");
@@ -182,6 +184,19 @@ impl Config {
             }
         }
         groups
+    }
+}
+
+impl ServerConfig {
+    /// Its settings, but for its neighbours.
+    pub(super) fn settings_text(&self) -> String {
+        let ServerConfig { name, listen, peer_listen, advertise, neighbours: _ } = self;
+        let mut text = format!("name = {name:?}\nlisten = \"{listen}\"\n");
+        let _ = writeln!(text, "peer_listen = \"{peer_listen}\"");
+        if *advertise != peer_listen.to_string() {
+            let _ = writeln!(text, "advertise = {advertise:?}");
+        }
+        text
     }
 }
 

@@ -42,6 +42,11 @@ impl Authorities {
         Ok(authorities)
     }
 
+    /// The certificates (DER), one after the other.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|certificate| &**certificate)
+    }
+
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in &self.0 {

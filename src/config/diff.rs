@@ -1,0 +1,473 @@
+//! What changes from one configuration to another, in words, and when each change takes effect. Whatever
+//! `--check` prints is compared, so a new setting needs no line here, unless it takes effect at a restart only.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::servers::overlap;
+use super::{Config, ServerConfig};
+use crate::places::Provider;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub effect: Effect,
+    /// Such as `link.heartbeat: 5s -> 2s`. It holds no secret.
+    pub text: String,
+}
+
+/// When a change takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// At a reload.
+    Reload,
+    /// When the server is started again.
+    Restart,
+    /// When the whole herd is started again: the setting must be equal in all servers.
+    WholeHerd,
+}
+
+/// Whose changes are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View<'a> {
+    /// Those of every server.
+    Herd,
+    /// Those that concern the server of this name: common settings, its own and its neighbours'.
+    Server(&'a str),
+}
+
+/// The changes from `old` to `new`, in the order in which `--check` prints the settings.
+pub fn diff(old: &Config, new: &Config, view: View<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare(&old.common_settings(), &new.common_settings(), "", &mut changes, effect_of);
+    match view {
+        View::Herd => servers(old, new, &mut changes),
+        View::Server(name) => match (old.find(name), new.find(name)) {
+            (Some(before), Some(after)) => {
+                own(before, after, "", &mut changes);
+                neighbours((old, before), (new, after), &mut changes);
+            }
+            (Some(_), None) => changes.push(restart(format!("server {name} removed"))),
+            (None, Some(_)) => changes.push(restart(format!("server {name} added"))),
+            (None, None) => {}
+        },
+    }
+    changes
+}
+
+impl Config {
+    /// Every setting that `--check` prints, by its full name, and the endpoint, key and authorities of the
+    /// places provider. Texts are without quotation marks; a secret is a hash that differs in each process.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let mut settings = self.common_settings();
+        for server in &self.servers {
+            let named = |(key, value)| (format!("server.{}.{key}", server.name), value);
+            settings.extend(server.settings().into_iter().map(named));
+            let names: Vec<&str> = self.neighbours_of(server).map(|it| it.name.as_str()).collect();
+            settings.push((format!("server.{}.neighbours", server.name), names.join(", ")));
+        }
+        settings
+    }
+
+    /// The configuration that is in force for the server `name` once `new` is loaded while this one was in
+    /// force: what needs a restart stays as it is.
+    pub fn reloaded(&self, new: &Config, name: &str) -> Config {
+        let mut config = Config {
+            dialect: self.dialect,
+            max_clients: self.max_clients,
+            max_future: self.max_future,
+            loops: self.loops,
+            ..new.clone()
+        };
+        config.link.refill = self.link.refill;
+        if let Some(old) = self.find(name)
+            && let Some(own) = config.servers.iter_mut().find(|server| server.name == name)
+        {
+            for (address, before) in
+                [(&mut own.listen, old.listen), (&mut own.peer_listen, old.peer_listen)]
+            {
+                if old.is_in_the_way(*address) {
+                    *address = before;
+                }
+            }
+        }
+        config
+    }
+
+    /// The settings that all servers share.
+    fn common_settings(&self) -> Vec<(String, String)> {
+        let mut settings = parsed(&self.settings_text());
+        let places = &self.places;
+        let mut add = |key: &str, value: String| {
+            if !settings.iter().any(|(known, _)| known == key) {
+                settings.push((key.to_owned(), value));
+            }
+        };
+        add("places.provider", places.provider().name().to_owned());
+        if places.provider() != Provider::Offline {
+            add("places.endpoint", places.endpoint.to_string());
+        }
+        add(PLACES_KEY, secret(places.key.as_ref().map(|key| key.expose())));
+        add(PLACES_CA, secret(places.ca.as_ref().map(|ca| ca.certificates().collect::<Vec<_>>())));
+        settings
+    }
+
+    fn find(&self, name: &str) -> Option<&ServerConfig> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+
+    fn neighbours_of<'a>(
+        &'a self,
+        server: &'a ServerConfig,
+    ) -> impl Iterator<Item = &'a ServerConfig> {
+        server.neighbours.iter().map(|&place| &self.servers[place])
+    }
+}
+
+impl ServerConfig {
+    /// What `--check` prints of it, but for its name and its neighbours.
+    fn settings(&self) -> Vec<(String, String)> {
+        let mut settings = parsed(&self.settings_text());
+        settings.retain(|(key, _)| key != "name" && key != "advertise");
+        settings.push(("advertise".to_owned(), self.advertise.clone()));
+        settings
+    }
+
+    /// Whether a listener of this server keeps another one from being opened at `address`. (One that is
+    /// there already is not moved.)
+    fn is_in_the_way(&self, address: SocketAddr) -> bool {
+        let [listen, peer_listen] = [self.listen, self.peer_listen];
+        let blocks = |old: SocketAddr| {
+            let is_same_port = old.port() == address.port() && address.port() != 0;
+            is_same_port && overlap(old.ip().to_canonical(), address.ip().to_canonical())
+        };
+        blocks(listen) || blocks(peer_listen)
+    }
+}
+
+/// Servers that were added, removed or changed, and the links between servers.
+fn servers(old: &Config, new: &Config, changes: &mut Vec<Change>) {
+    for server in &old.servers {
+        let name = &server.name;
+        match new.find(name) {
+            None => changes.push(reload(format!("server {name} removed"))),
+            Some(after) => own(server, after, &format!("server.{name}."), changes),
+        }
+    }
+    for ServerConfig { name, .. } in &new.servers {
+        if old.find(name).is_none() {
+            changes.push(reload(format!("server {name} added")));
+        }
+    }
+    let (before, after) = (links(old), links(new));
+    for (link, verb) in (before.difference(&after).map(|link| (link, "removed")))
+        .chain(after.difference(&before).map(|link| (link, "added")))
+    {
+        changes.push(reload(format!("link between {} and {} {verb}", link.0, link.1)));
+    }
+}
+
+/// The changes of one server by itself.
+fn own(old: &ServerConfig, new: &ServerConfig, prefix: &str, changes: &mut Vec<Change>) {
+    let effect = |key: &str| {
+        let address = match key {
+            "listen" => new.listen,
+            "peer_listen" => new.peer_listen,
+            _ => return Effect::Reload,
+        };
+        if old.is_in_the_way(address) { Effect::Restart } else { Effect::Reload }
+    };
+    compare(&old.settings(), &new.settings(), prefix, changes, effect);
+}
+
+/// The changes of a server's neighbours, as far as they concern it: which there are, and where they are.
+fn neighbours(
+    (old, before): (&Config, &ServerConfig),
+    (new, after): (&Config, &ServerConfig),
+    changes: &mut Vec<Change>,
+) {
+    for server in old.neighbours_of(before) {
+        let name = &server.name;
+        match new.neighbours_of(after).find(|other| other.name == *name) {
+            None => changes.push(reload(format!("neighbour {name} removed"))),
+            Some(other) if other.advertise != server.advertise => changes.push(reload(format!(
+                "neighbour {name}: advertise: {} -> {}",
+                server.advertise, other.advertise
+            ))),
+            Some(_) => {}
+        }
+    }
+    for server in new.neighbours_of(after) {
+        if !old.neighbours_of(before).any(|other| other.name == server.name) {
+            changes.push(reload(format!("neighbour {} added", server.name)));
+        }
+    }
+}
+
+/// The links of a herd, by the names of both ends in their order.
+fn links(config: &Config) -> BTreeSet<(&str, &str)> {
+    let of = |server: &'_ ServerConfig| server.neighbours.clone();
+    let all = config.servers.iter().enumerate();
+    let ends = all.flat_map(|(place, server)| of(server).into_iter().map(move |it| (place, it)));
+    let name = |place: usize| config.servers[place].name.as_str();
+    let links = ends.map(|(one, other)| (name(one), name(other)));
+    links.filter(|(one, other)| one < other).collect()
+}
+
+/// Compares settings by their keys.
+fn compare(
+    old: &[(String, String)],
+    new: &[(String, String)],
+    prefix: &str,
+    changes: &mut Vec<Change>,
+    effect: impl Fn(&str) -> Effect,
+) {
+    let value = |settings: &[(String, String)], wanted: &str| {
+        settings.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.clone())
+    };
+    let gone = old.iter().filter(|(key, _)| value(new, key).is_none());
+    for (key, _) in new.iter().chain(gone) {
+        let (before, after) = (value(old, key), value(new, key));
+        if before == after {
+            continue;
+        }
+        let text = match key.as_str() {
+            PLACES_KEY => "places key changed".to_owned(),
+            PLACES_CA => "places certificates changed".to_owned(),
+            _ => {
+                let shown = |value: Option<String>| value.unwrap_or_else(|| "unset".to_owned());
+                format!("{prefix}{key}: {} -> {}", shown(before), shown(after))
+            }
+        };
+        changes.push(Change { effect: effect(key), text });
+    }
+}
+
+/// When a change of a common setting takes effect.
+fn effect_of(key: &str) -> Effect {
+    let found = LATER.iter().find(|(later, _)| *later == key);
+    found.map_or(Effect::Reload, |(_, effect)| *effect)
+}
+
+fn reload(text: String) -> Change {
+    Change { effect: Effect::Reload, text }
+}
+
+fn restart(text: String) -> Change {
+    Change { effect: Effect::Restart, text }
+}
+
+/// The keys and values of a text that this program has made, in their order.
+fn parsed(text: &str) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    if let Ok(table) = DeTable::parse(text) {
+        flatten(text, table.get_ref(), "", &mut settings);
+    }
+    settings.sort_by_key(|(at, ..)| *at);
+    settings.into_iter().map(|(_, key, value)| (key, value)).collect()
+}
+
+fn flatten(
+    text: &str,
+    table: &DeTable<'_>,
+    prefix: &str,
+    settings: &mut Vec<(usize, String, String)>,
+) {
+    for (key, value) in table {
+        let key = format!("{prefix}{}", key.get_ref());
+        match Spanned::get_ref(value) {
+            DeValue::Table(table) => flatten(text, table, &format!("{key}."), settings),
+            DeValue::String(text) => {
+                settings.push((value.span().start, key, text.clone().into_owned()));
+            }
+            _ => {
+                let excerpt = text.get(value.span()).unwrap_or_default().to_owned();
+                settings.push((value.span().start, key, excerpt));
+            }
+        }
+    }
+}
+
+/// A hash of a secret. Its key is random, so that it reveals nothing about the secret.
+fn secret(value: Option<impl Hash>) -> String {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
+    match value {
+        Some(value) => format!("hash {:016x}", KEY.get_or_init(RandomState::new).hash_one(value)),
+        None => "none".to_owned(),
+    }
+}
+
+impl Effect {
+    /// As `--check --diff` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effect::Reload => "reload",
+            Effect::Restart => "restart",
+            Effect::WholeHerd => "whole herd",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<11} {}", self.effect.name(), self.text)
+    }
+}
+
+/// The common settings that a reload does not change.
+const LATER: [(&str, Effect); 5] = [
+    ("dialect", Effect::WholeHerd),
+    ("max_clients", Effect::WholeHerd),
+    ("max_future", Effect::WholeHerd),
+    ("link.refill", Effect::WholeHerd),
+    ("loops", Effect::Restart),
+];
+const PLACES_KEY: &str = "places.key";
+const PLACES_CA: &str = "places.ca";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::places::key::ApiKey;
+
+    const SERVERS: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1\"\nneighbours = [\"B\"]\n\
+        [[server]]\nname = \"B\"\nlisten = \"127.0.0.1:2\"\n";
+
+    fn config(text: &str) -> Config {
+        Config::parse(text).expect("a configuration")
+    }
+
+    fn changes(old: &str, new: &str, view: View<'_>) -> Vec<String> {
+        let changes = diff(&config(old), &config(new), view);
+        changes.iter().map(|change| change.to_string().replace("           ", "  ")).collect()
+    }
+
+    fn settings(text: &str) -> Vec<String> {
+        let (old, new) = (SERVERS.to_owned(), format!("{text}\n{SERVERS}"));
+        changes(&old, &new, View::Server("A"))
+    }
+
+    #[test]
+    fn a_change_is_named_with_both_values_and_with_when_it_takes_effect() {
+        assert_eq!(settings(""), [""; 0]);
+        assert_eq!(settings("link.heartbeat = \"2s\""), ["reload      link.heartbeat: 5s -> 2s"]);
+        assert_eq!(
+            settings("max_clients = 500000"),
+            ["whole herd  max_clients: 1000000 -> 500000"]
+        );
+        assert_eq!(settings("loops = 2"), ["restart     loops: 1 -> 2"]);
+        assert_eq!(
+            settings("limits.line_pause = \"1s\"\nlog.levels.link = \"debug\""),
+            [
+                "reload      limits.line_pause: off -> 1s",
+                "reload      log.levels.link: unset -> debug"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_setting_is_compared() {
+        let full = include_str!("../../herd.example.toml");
+        let keys: Vec<String> =
+            config(SERVERS).settings().into_iter().map(|(key, _)| key).collect();
+        for key in Config::known_keys() {
+            let is_table = ["limits", "link", "places", "log", "server"].contains(&&*key);
+            let is_found = match key.strip_prefix("server.") {
+                Some("name") => true,
+                Some(own) => keys.contains(&format!("server.A.{own}")),
+                None => is_table || key == "log.levels" || keys.contains(&key),
+            };
+            assert!(is_found, "{key} in {keys:?}");
+        }
+        let example = config(full);
+        assert_eq!(diff(&example, &example, View::Herd), []);
+    }
+
+    #[test]
+    fn secrets_are_compared_and_not_shown() {
+        let (mut old, mut new) = (config(SERVERS), config(SERVERS));
+        old.places.key = ApiKey::parse(b"first-secret");
+        new.places.key = ApiKey::parse(b"second-secret");
+        let texts: Vec<String> =
+            diff(&old, &new, View::Herd).into_iter().map(|change| change.text).collect();
+        assert_eq!(texts, ["places key changed"]);
+        assert_eq!(diff(&old, &old.clone(), View::Herd), []);
+        assert!(!format!("{:?}", new.settings()).contains("second"));
+    }
+
+    #[test]
+    fn a_server_sees_its_own_changes_and_those_of_its_neighbours() {
+        let other = |a: &str, b: &str, more: &str| {
+            format!(
+                "[[server]]\nname = \"B\"\nlisten = \"127.0.0.1:2\"\n{b}\n\
+                 [[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1\"\n{a}\n{more}"
+            )
+        };
+        let linked = "neighbours = [\"B\"]";
+        let view = |new: &str| changes(SERVERS, new, View::Server("A"));
+        assert_eq!(view(&other(linked, "", "")), [""; 0], "their order means nothing");
+        assert_eq!(view(&other("", "", "")), ["reload      neighbour B removed"]);
+        let moved = view(&other(linked, "advertise = \"b.example:9\"", ""));
+        assert_eq!(moved, ["reload      neighbour B: advertise: 127.0.0.1:10002 -> b.example:9"]);
+        let south = "[[server]]\nname = \"South\"\nlisten = \"127.0.0.1:3\"\n";
+        assert_eq!(view(&other(linked, "", south)), [""; 0], "it is no neighbour of A");
+        let joined = format!("{south}neighbours = [\"A\"]\n");
+        assert_eq!(view(&other(linked, "", &joined)), ["reload      neighbour South added"]);
+        assert_eq!(
+            changes(SERVERS, &other(linked, "", &joined), View::Herd),
+            ["reload      server South added", "reload      link between A and South added"]
+        );
+        let gone = "[[server]]\nname = \"B\"\nlisten = \"127.0.0.1:2\"\n";
+        assert_eq!(view(gone), ["restart     server A removed"]);
+        assert_eq!(
+            changes(SERVERS, gone, View::Herd),
+            ["reload      server A removed", "reload      link between A and B removed"]
+        );
+    }
+
+    #[test]
+    fn a_listener_moves_at_a_reload_unless_an_old_one_is_in_its_way() {
+        let alone = |listen: &str, peers: &str| {
+            format!("[[server]]\nname = \"A\"\nlisten = \"{listen}\"\npeer_listen = \"{peers}\"\n")
+        };
+        let old = alone("0.0.0.0:1", "127.0.0.1:2");
+        for (listen, peers, moves) in [
+            ("0.0.0.0:3", "127.0.0.1:2", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("0.0.0.0:1", "127.0.0.2:2", true),
+            ("127.0.0.1:2", "127.0.0.1:1", false),
+            ("0.0.0.0:0", "127.0.0.1:2", true),
+        ] {
+            let new = alone(listen, peers);
+            let found = diff(&config(&old), &config(&new), View::Server("A"));
+            let effect = if moves { Effect::Reload } else { Effect::Restart };
+            assert!(
+                found.iter().filter(|it| it.text.contains("listen")).all(|it| it.effect == effect)
+            );
+            assert!(!found.is_empty());
+            let force = config(&old).reloaded(&config(&new), "A");
+            let is_new = force.servers[0].listen == config(&new).servers[0].listen;
+            assert!(is_new == moves || listen == "0.0.0.0:1", "{listen}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_in_force() {
+        let old = config(SERVERS);
+        let new = config(&format!(
+            "dialect = \"course\"\nmax_clients = 5\nmax_future = \"1s\"\nloops = 2\n\
+             [link]\nrefill = false\nheartbeat = \"1s\"\n{SERVERS}"
+        ));
+        let force = old.reloaded(&new, "A");
+        assert_eq!(force.link.heartbeat.as_secs(), 1);
+        let left = diff(&force, &new, View::Server("A"));
+        assert_eq!(left.len(), 5);
+        assert!(left.iter().all(|change| change.effect != Effect::Reload), "{left:?}");
+    }
+}
