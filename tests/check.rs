@@ -138,3 +138,37 @@ fn an_edge_named_once_counts_both_ways_and_ports_follow() {
     assert_eq!(servers[0].peer_listen, ([127, 0, 0, 1], 11_200).into());
     assert_eq!(servers[1].advertise, "127.0.0.1:1300");
 }
+
+#[test]
+fn check_with_diff_names_each_change_and_when_it_takes_effect() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
+    let (old, new) = (path("old.toml"), path("new.toml"));
+    std::fs::write(&old, A).expect("it can be written");
+    let changed = format!("max_clients = 5\nlink.heartbeat = \"2s\"\nloops = 2\n{A}");
+    std::fs::write(&new, changed + &server("B", 1201, "")).expect("it can be written");
+    let diff = |old: &str| herd_mio(&["--check", "--config", &new, "--diff", old]);
+    let output = diff(&old);
+    assert_eq!(output.status.code(), Some(0), "a difference is no failure");
+    let expected = "whole herd  max_clients: 1000000 -> 5\nrestart     loops: 1 -> 2\n\
+                    reload      link.heartbeat: 5s -> 2s\nreload      server B added\n";
+    assert_eq!(text(&output.stdout), expected);
+    let same = herd_mio(&["--check", "--config", &old, "--diff", &old]);
+    assert_eq!(text(&same.stdout), "no changes\n");
+    // Both files get the same options.
+    let same = herd_mio(&["--check", "--dialect", "course", "--config", &old, "--diff", &old]);
+    assert_eq!(text(&same.stdout), "no changes\n");
+
+    let broken = path("broken.toml");
+    std::fs::write(&broken, "colour = 1\n").expect("it can be written");
+    for (file, reason) in [(&broken, ":1:1: unknown key `colour`"), (&path("none"), " (--diff): ")]
+    {
+        let output = diff(file);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), String::new()));
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("{file}{reason}")), "{said}");
+    }
+    let alone = herd_mio(&["--config", &new, "--diff", &old, "A"]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(text(&alone.stderr).contains("--diff needs --check"), "{}", text(&alone.stderr));
+}
