@@ -981,3 +981,103 @@ fn a_feed_of_many_live_records_is_rewritten_no_sooner_than_it_is_half_dead() {
     });
     assert!(feed.len() < 2 * live, "{} records", feed.len());
 }
+
+// Changes while it runs.
+
+#[test]
+fn after_a_change_of_the_heartbeat_it_sends_by_the_shorter_and_waits_by_the_longer_for_a_while() {
+    for (to, beat, silence) in [(200, 200, 3_000), (5_000, 1_000, 15_000)] {
+        let mut bench = Bench::new(1);
+        bench.up(0);
+        let mut teller = Teller::unidentified();
+        teller.say(&mut bench, "HELLO herd/1 A 00000000000000bb");
+        bench.says(0);
+        bench.answer(0, "ACK 0");
+        bench.said.take();
+        bench.herd.set_heartbeat(Duration::from_millis(to), moment(0));
+        assert_eq!(bench.due(), Some(beat), "the next MARK");
+        let mut now = 0;
+        while now < silence - 100 {
+            now += 100;
+            assert_eq!(bench.at(now), [], "at {now}");
+            if !bench.says(0).is_empty() {
+                assert_eq!(now % beat, 0, "a MARK at {now}");
+                bench.answer(0, "ACK 0");
+            }
+        }
+        assert_eq!(bench.said.take(), [""; 0], "no link broke");
+        // Silence of a neighbour is judged by the longer one, and then by the new one alone.
+        teller.say(&mut bench, "MARK 0");
+        bench.at(silence);
+        let silent_until = now + 3 * to;
+        let (mut early, mut late) = (bench.at(silent_until - 1), bench.at(silent_until));
+        early.retain(|output| matches!(output, Output::ClosePeer(_)));
+        late.retain(|output| matches!(output, Output::ClosePeer(_)));
+        assert_eq!((early, late), (vec![], vec![Output::ClosePeer(NeighbourId(0))]));
+    }
+}
+
+#[test]
+fn a_removed_neighbour_is_neither_dialled_nor_served_and_its_id_is_used_again() {
+    let mut bench = Bench::new(2);
+    bench.up(0);
+    bench.says(0);
+    let mut teller = Teller::unidentified();
+    teller.say(&mut bench, "HELLO herd/1 A 00000000000000bb");
+    teller.say(&mut bench, "UPDATELOC a +1-2 500 A +0.000000000");
+    teller.say(&mut bench, "MARK 7");
+    bench.said.take();
+    let (gone, stays) = (NeighbourId(0), NeighbourId(1));
+    bench.herd.remove_neighbour(gone, &mut bench.said);
+    assert_eq!(teller.say(&mut bench, "MARK 8").0, Outcome::Close, "its connection");
+    let mut again = Teller::unidentified();
+    assert_eq!(again.say(&mut bench, "HELLO herd/1 A 00000000000000bb").0, Outcome::Close);
+    bench.said.take();
+    bench.tell("b").expect("stored");
+    assert_eq!(bench.said.take(), ["cannot send 1"], "nobody misses it on the other link");
+    assert!(!bench.herd.link_is_up(gone) && !bench.herd.link_has_pending(gone));
+    bench.herd.link_closed(gone, moment(0), &mut bench.said);
+    bench.herd.link_tries_again(gone, moment(0));
+    for now in [HEARTBEAT, 10 * HEARTBEAT, 100 * HEARTBEAT] {
+        let outputs = bench.at(now);
+        assert!(outputs.iter().all(|output| *output == Output::Dial(stays) || *output == Output::CloseLink(stays)));
+    }
+
+    // The next one gets its place, but neither its mark nor its sessions.
+    assert_eq!(bench.herd.add_neighbour("C", moment(bench.now)), Some(gone));
+    assert_eq!(bench.herd.name(gone), "C");
+    assert_eq!(bench.at(bench.now), [Output::Dial(gone)]);
+    bench.connected(0);
+    assert_eq!(bench.answer(0, "RESUME 0 0 00000000000000cc C"), Outcome::Continue);
+    assert_eq!(bench.says(0).len(), 3, "also what A has sent");
+    let mut new = Teller::unidentified();
+    let (_, resume) = new.say(&mut bench, "HELLO herd/1 C 00000000000000bb");
+    assert_eq!(resume, "RESUME 0 0 00000000000000aa Own\n", "its epoch was A's: no mark is left");
+    assert_eq!(teller.say(&mut bench, "MARK 9").0, Outcome::Close, "a line of A's old connection");
+    assert_eq!(new.say(&mut bench, "MARK 1").0, Outcome::Continue);
+    assert_eq!(bench.herd.add_neighbour("A", moment(bench.now)), Some(NeighbourId(2)));
+}
+
+#[test]
+fn a_server_without_its_last_missing_neighbour_is_in_sync() {
+    let mut bench = Bench::new(1);
+    bench.at(0);
+    assert!(bench.said.take().is_empty());
+    bench.herd.remove_neighbour(NeighbourId(0), &mut bench.said);
+    assert_eq!(bench.said.take(), ["in sync"]);
+    assert_eq!(bench.due(), None, "nothing is left to do");
+}
+
+#[test]
+fn a_neighbour_that_has_moved_is_dialled_at_once_and_resumes_from_its_mark() {
+    let mut bench = Bench::new(2);
+    bench.tell("a").expect("stored");
+    bench.up(1);
+    bench.says(0);
+    bench.said.take();
+    bench.herd.neighbour_moved(NeighbourId(0), moment(5));
+    assert_eq!(bench.at(5), [Output::Dial(NeighbourId(0))], "without a pause, and no other one");
+    bench.connected(0);
+    assert_eq!(bench.answer(0, &resume(OWN, 1)), Outcome::Continue);
+    assert_eq!(bench.says(0), ["MARK 1"]);
+}

@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use super::heartbeat::Heartbeat;
 use super::table::{Entry, Table};
 use super::{Event, NeighbourId, Observer, Settings};
 use crate::clock::Now;
@@ -48,6 +49,8 @@ enum LinkState {
     Greeting { deadline: Duration },
     /// The neighbour is sent every change.
     Up(Up),
+    /// It is no neighbour any more, and its id is free. Nothing happens until the id is used again.
+    Removed,
 }
 
 /// A link that is up.
@@ -83,6 +86,16 @@ impl Link {
             hello_from: None,
             pause_ends_after: Duration::ZERO,
         }
+    }
+
+    /// Its neighbour was removed.
+    pub(super) fn remove(&mut self) {
+        self.state = LinkState::Removed;
+    }
+
+    /// Whether its neighbour was removed.
+    pub(super) fn is_removed(&self) -> bool {
+        matches!(self.state, LinkState::Removed)
     }
 
     /// Whether the neighbour is sent every change.
@@ -123,6 +136,9 @@ impl Link {
 
     /// The caller is asked to connect.
     pub(super) fn dial(&mut self, timeout: Duration, now: Duration) {
+        if self.is_removed() {
+            return;
+        }
         if self.hello_from.take().is_some() {
             self.pause_ends_after = now + self.backoff;
         }
@@ -141,6 +157,7 @@ impl Link {
             }
             LinkState::Up(up) => up.beat_is_due = true,
             LinkState::Greeting { .. } => {}
+            LinkState::Removed => return LinkAction::Nothing,
             LinkState::Waiting { deadline } => {
                 *deadline = now.max(self.pause_ends_after).min(*deadline)
             }
@@ -194,6 +211,9 @@ impl Link {
 
     /// The connection was closed, or could not be made. `jitter` is between 0 and 1.
     pub(super) fn closed(&mut self, jitter: f64, now: Duration) {
+        if self.is_removed() {
+            return;
+        }
         if let LinkState::Up(up) = &self.state
             && up.acked.is_some()
             && now >= up.since + BACKOFF_RESET_AFTER
@@ -211,23 +231,24 @@ impl Link {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    /// When the next timed action is due: a dial, a heartbeat, a timeout.
-    pub(super) fn poll_timeout(&self, heartbeat: Duration) -> Duration {
+    /// When the next timed action is due: a dial, a heartbeat, a timeout. None for a removed neighbour.
+    pub(super) fn poll_timeout(&self, heartbeat: &Heartbeat) -> Option<Duration> {
         match &self.state {
             LinkState::Waiting { deadline }
             | LinkState::Dialling { deadline, .. }
-            | LinkState::Greeting { deadline } => *deadline,
+            | LinkState::Greeting { deadline } => Some(*deadline),
             LinkState::Up(up) => {
-                let beat = up.marked_at + heartbeat;
+                let beat = up.marked_at + heartbeat.interval();
                 // A heartbeat that is due waits for room in the output, not for the clock.
                 let beat = if up.beat_is_due { Duration::MAX } else { beat };
-                up.unacked_since.map_or(beat, |since| beat.min(since + 3 * heartbeat))
+                Some(up.unacked_since.map_or(beat, |since| beat.min(since + heartbeat.silence())))
             }
+            LinkState::Removed => None,
         }
     }
 
     /// The action that is due.
-    pub(super) fn handle_timeout(&mut self, heartbeat: Duration, now: Duration) -> LinkAction {
+    pub(super) fn handle_timeout(&mut self, heartbeat: &Heartbeat, now: Duration) -> LinkAction {
         match &mut self.state {
             LinkState::Waiting { deadline } if *deadline <= now => LinkAction::Dial,
             LinkState::Dialling { deadline, .. } if *deadline <= now => {
@@ -237,10 +258,10 @@ impl Link {
                 LinkAction::Close("it sent no RESUME in time")
             }
             LinkState::Up(up) => {
-                if up.unacked_since.is_some_and(|since| since + 3 * heartbeat <= now) {
+                if up.unacked_since.is_some_and(|since| since + heartbeat.silence() <= now) {
                     return LinkAction::Close("it acknowledged nothing for three heartbeats");
                 }
-                up.beat_is_due |= up.marked_at + heartbeat <= now;
+                up.beat_is_due |= up.marked_at + heartbeat.interval() <= now;
                 LinkAction::Nothing
             }
             _ => LinkAction::Nothing,

@@ -15,8 +15,10 @@
 //!   neighbours
 //! ```
 
+mod changes;
 mod event;
 mod feed;
+mod heartbeat;
 mod link;
 mod namesakes;
 mod peer;
@@ -34,6 +36,7 @@ use crate::clock::Now;
 use crate::protocol::{
     Common, Dialect, Epoch, FromAcceptor, Iamat, RequestError, Seq, UpdateRef, write_hello,
 };
+use heartbeat::Heartbeat;
 use link::{Link, LinkAction};
 use peer::InboundPeer;
 
@@ -41,10 +44,11 @@ use peer::InboundPeer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NeighbourId(pub u16);
 
-/// The settings of one server, fixed at its start.
+/// The settings of one server. Its heartbeat and its neighbours can change while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
+    /// Empty for one that was removed.
     pub neighbours: Vec<String>,
     pub dialect: Dialect,
     /// The maximal number of clients in the table.
@@ -96,6 +100,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Herd {
     settings: Settings,
+    heartbeat: Heartbeat,
     table: Table,
     links: Vec<Link>,
     inbound: Vec<InboundPeer>,
@@ -133,6 +138,7 @@ impl Herd {
             sync: Some(vec![SyncState::Pending; count]),
             namesake_at: None,
             outputs: VecDeque::new(),
+            heartbeat: Heartbeat::new(settings.heartbeat),
             settings,
         }
     }
@@ -212,6 +218,9 @@ impl Herd {
 
     /// The link's connection is closed, or could not be made.
     pub fn link_closed(&mut self, neighbour: NeighbourId, now: Now, observer: &mut dyn Observer) {
+        if self.link(neighbour).is_removed() {
+            return;
+        }
         let jitter = self.next_random();
         self.link(neighbour).closed(jitter, now.elapsed);
         // A neighbour that we cannot reach may be connected to us, and still have updates for us.
@@ -319,27 +328,27 @@ impl Herd {
 
     /// When [`Herd::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let heartbeat = self.settings.heartbeat;
-        let links = self.links.iter().map(|link| link.poll_timeout(heartbeat));
-        let peers = self.inbound.iter().filter_map(|peer| peer.times_out_at(3 * heartbeat));
+        let silence = self.heartbeat.silence();
+        let links = self.links.iter().filter_map(|link| link.poll_timeout(&self.heartbeat));
+        let peers = self.inbound.iter().filter_map(|peer| peer.times_out_at(silence));
         // Without neighbours the server is in sync, and no other event would report it.
         let in_sync = (self.sync.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
-        links.chain(peers).chain(in_sync).min()
+        links.chain(peers).chain(in_sync).chain(self.heartbeat.settles_at()).min()
     }
 
     /// Performs the actions that are due.
     pub fn handle_timeout(&mut self, now: Now, observer: &mut dyn Observer) {
-        let heartbeat = self.settings.heartbeat;
+        self.heartbeat.settle(now.elapsed);
         self.check_in_sync(observer);
         for index in 0..self.links.len() {
             let neighbour = NeighbourId(index as u16);
-            match self.links[index].handle_timeout(heartbeat, now.elapsed) {
+            match self.links[index].handle_timeout(&self.heartbeat, now.elapsed) {
                 LinkAction::Nothing => {}
                 LinkAction::Dial => self.dial(neighbour, now),
                 LinkAction::Close(reason) => self.close_link(neighbour, reason, now, observer),
             }
             let inbound = &mut self.inbound[index];
-            if inbound.times_out_at(3 * heartbeat).is_some_and(|at| at <= now.elapsed) {
+            if inbound.times_out_at(self.heartbeat.silence()).is_some_and(|at| at <= now.elapsed) {
                 observer.record(Event::PeerTimedOut { neighbour });
                 inbound.disconnect();
                 self.outputs.push_back(Output::ClosePeer(neighbour));
@@ -412,7 +421,7 @@ fn store(
     for (index, link) in links.iter().enumerate() {
         let neighbour = NeighbourId(index as u16);
         let sent_it = from.is_some_and(|from| from.neighbour == neighbour);
-        if !link.is_up() && !sent_it {
+        if !link.is_up() && !sent_it && !link.is_removed() {
             observer.record(Event::CannotSend { update: *update, neighbour });
         }
     }

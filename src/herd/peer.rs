@@ -88,6 +88,12 @@ impl InboundPeer {
         }
     }
 
+    /// Its id is another neighbour's from now on. Sessions are still counted on, so that no connection of the
+    /// former one is taken for one of the new.
+    pub(super) fn forget(&mut self) {
+        *self = InboundPeer { session: self.session, ..InboundPeer::new() };
+    }
+
     /// Handles its HELLO. Returns the mark to resume from, and the new session.
     pub(super) fn hello(
         &mut self,
