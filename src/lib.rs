@@ -34,6 +34,7 @@
 //! a loop, and how this one avoids it; `docs/architecture.md` says where a change goes.
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod application;
 pub mod cli;
 pub mod clock;

@@ -1,7 +1,10 @@
 //! Every bound of the layers above the event loop, with its reason (protocol, section 7). The loop has its
 //! own, in `event_loop/limits.rs`.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+use crate::addresses::Prefix;
 
 /// The limits that a configuration can set (`[limits]`).
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,14 @@ pub struct ConfiguredLimits {
     pub write_timeout: Duration,
     /// Memory of all connections' buffers together.
     pub buffer_bytes: usize,
+    /// Addresses that are free of the limits for each group of addresses.
+    pub exempt: Vec<Prefix>,
+    /// The maximal number of connected clients of one group of addresses; 0 if there is no such limit.
+    pub client_connections_per_address: usize,
+    /// New ids that one group of addresses may add in each second, after the burst; 0 if there is no such limit.
+    pub new_ids_per_second: usize,
+    /// New ids that one group of addresses may add at once.
+    pub new_ids_burst: usize,
 }
 
 impl Default for ConfiguredLimits {
@@ -32,6 +43,13 @@ impl Default for ConfiguredLimits {
             output_bytes: 1024 * 1024,
             write_timeout: Duration::from_secs(10),
             buffer_bytes: 256 * 1024 * 1024,
+            exempt: vec![
+                Prefix::new(Ipv4Addr::LOCALHOST.into(), 8),
+                Prefix::new(Ipv6Addr::LOCALHOST.into(), 128),
+            ],
+            client_connections_per_address: 0,
+            new_ids_per_second: 1_000,
+            new_ids_burst: 100_000,
         }
     }
 }

@@ -18,9 +18,10 @@ const SHORTER_FILE_LINES: usize = 399;
 const SHORTER_FUNCTION_LINES: usize = 59;
 
 /// What each folder or file of `src/` may name of the others, those that stand on others below them.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
+    ("addresses", &[]),
     ("clock", &[]),
-    ("limits", &[]),
+    ("limits", &["addresses"]),
     ("errors", &[]),
     ("protocol", &["clock", "limits"]),
     ("http", &["clock", "limits"]),
@@ -28,10 +29,10 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("places", &["protocol", "http", "clock", "limits"]),
     ("application", &["clock"]),
     ("tls", &[]),
-    ("event_loop", &["application", "tls", "clock"]),
+    ("event_loop", &["application", "tls", "addresses", "clock"]),
     ("logging", &["limits", "errors"]),
     ("files", &["limits"]),
-    ("config", &["protocol", "places", "tls", "logging", "limits", "errors", "files"]),
+    ("config", &["protocol", "places", "tls", "logging", "addresses", "limits", "errors", "files"]),
     ("connection_records", &["application", "config", "logging", "limits", "errors"]),
     ("server", SESSIONS),
     ("places_server", SESSIONS),
@@ -45,6 +46,7 @@ const SESSIONS: &[&str] = &[
     "places",
     "http",
     "protocol",
+    "addresses",
     "clock",
     "limits",
     "config",
@@ -61,6 +63,7 @@ const NODE: &[&str] = &[
     "application",
     "places",
     "protocol",
+    "addresses",
     "clock",
     "limits",
     "errors",
@@ -69,8 +72,15 @@ const CLI: &[&str] =
     &["node", "config", "tls", "logging", "places", "protocol", "files", "limits", "errors"];
 
 /// The folders without side effects: no socket, no clock, no thread, no file, no log.
-const PURE: [&str; 6] =
-    ["src/protocol", "src/http", "src/herd", "src/places", "src/application", "src/clock"];
+const PURE: [&str; 7] = [
+    "src/protocol",
+    "src/http",
+    "src/herd",
+    "src/places",
+    "src/application",
+    "src/addresses",
+    "src/clock",
+];
 
 /// First words of names in the docs that are others' to keep.
 const FOREIGN: [&str; 14] = [

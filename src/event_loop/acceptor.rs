@@ -12,6 +12,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::connections::Connections;
+use super::groups::GroupRules;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, BACKLOG, CALL_EFFORT};
 use super::state::ConnectionState;
 use super::timers::Timer;
@@ -38,6 +39,8 @@ pub struct Listen {
     /// Whether connections that wait in the kernel when the loop stops are accepted and answered: to the
     /// other side they are connected, and closing the listener would reset them.
     pub accept_on_stop: bool,
+    /// How much of it one group of addresses may take.
+    pub groups: GroupRules,
 }
 
 impl Listen {
@@ -52,6 +55,7 @@ impl Listen {
             evict_after: None,
             sharing: Sharing::None,
             accept_on_stop: true,
+            groups: GroupRules::default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::addresses::Prefix;
+
 /// The bounds that a program can choose for its loop. Write `Limits { .., ..Limits::default() }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -18,6 +20,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long the loop waits for answers when it stops.
     pub grace: Duration,
+    /// Addresses that are free of limits for each group ([`GroupRules::per_group`](super::GroupRules)).
+    pub exempt: Vec<Prefix>,
 }
 
 impl Default for Limits {
@@ -29,6 +33,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(5),
+            exempt: Vec::new(),
         }
     }
 }

@@ -133,6 +133,7 @@ fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
         write_timeout: limits.write_timeout,
         handshake_timeout: limits.line_timeout,
         grace: SHUTDOWN_GRACE,
+        exempt: limits.exempt.clone(),
     }
 }
 
