@@ -177,6 +177,17 @@ pub struct Inspected<'a, S> {
     pub is_full: bool,
 }
 
+/// A connection whose output became full, or is no longer
+/// ([`Application::handle_full`](super::Application::handle_full)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullOutput {
+    pub id: ConnectionId,
+    pub peer: SocketAddr,
+    pub is_full: bool,
+    /// The bytes of its output that the kernel has not taken yet.
+    pub unsent: usize,
+}
+
 /// What a connection did since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {

@@ -1,10 +1,15 @@
 //! Numbers that one thread counts and any thread reads, without locks. Each is correct by itself; two of them may show
 //! different moments.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::time::{Duration, Instant};
 
 use super::Class;
+use super::turns::{Turn, TurnRing};
 
 /// A number that only grows. There is one writer, so no other write falls between its load and its store: no locked
 /// instruction is needed.
@@ -103,10 +108,23 @@ impl<const N: usize> Histogram<N> {
 /// Why a turn left work for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Budget {
+    /// A connection's share of the turn, or the time for all ready connections, was used up while lines or calls were
+    /// left.
     Lines,
+    /// A connection had more bytes than one turn reads from it.
     Bytes,
+    /// A listener had more new connections than one turn accepts.
     Accepts,
+    /// The time for [`fill`](super::Application::fill) was used up.
     Fill,
+}
+
+/// What the kernel lacked when it refused further connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Descriptors, of the process or of the system, or something that is neither of both.
+    Descriptors,
+    Memory,
 }
 
 /// Connections of one class.
@@ -116,42 +134,185 @@ pub struct ClassMetrics {
     pub open: Gauge,
     /// Ever opened.
     pub opened: Counter,
+    /// Received from the socket, TLS included.
     pub bytes_in: Counter,
+    /// Taken by the socket, TLS included.
     pub bytes_out: Counter,
-    /// Not read now, because their output is full.
+    /// Slow now: their output was full ([`Application::handle_full`](super::Application::handle_full)), and more than
+    /// half of it is still not sent.
     pub full: Gauge,
 }
 
 /// The counters of one loop. The loop writes them, and any thread reads them.
+///
+/// What costs nothing beside a system call is always counted. What needs another look at the clock in each turn, or
+/// memory for each connection, is counted only while somebody [observes](LoopMetrics::observe) the loop.
 #[derive(Debug)]
 pub struct LoopMetrics {
     pub turns: Counter,
     /// Readiness events.
     pub events: Counter,
-    /// From the end of the wait to the next wait.
+    /// From the end of the wait to the next wait. Only while the loop is observed.
     pub turn_duration: Histogram<14>,
-    /// Time outside the wait, in nanoseconds.
+    /// Time outside the wait, in nanoseconds. Only while the loop is observed.
     pub busy: Counter,
     /// When the present turn's wait ended, in nanoseconds as [`Now::elapsed`](crate::clock::Now::elapsed) counts; 0 while
     /// the loop waits.
     pub busy_since: Gauge,
     /// By [`Budget`].
     pub budgets: [Counter; 4],
+    /// Memory that counts towards the limit, at the end of the last turn.
     pub buffer_bytes: Gauge,
-    /// Time in which the kernel lacked descriptors or memory for further connections, in nanoseconds.
+    pub buffer_limit: Gauge,
+    /// Time in which the kernel lacked descriptors or memory for further connections, in nanoseconds, by [`Lack`]. It is
+    /// added up at each new attempt, ten times a second or more often.
     pub accept_paused: [Counter; 2],
+    /// 1 while a listener waits for descriptors or memory.
     pub accept_paused_now: Gauge,
     /// Groups of addresses that the listeners keep in mind.
     pub address_groups: Gauge,
     /// By [`Class`].
     pub classes: [ClassMetrics; CLASSES],
+    start: Instant,
+    is_observed: AtomicBool,
+    /// Allocated when the loop is first observed.
+    recent: OnceLock<TurnRing>,
 }
 
 impl LoopMetrics {
+    /// Those of a loop that was made at `start`.
+    pub fn new(start: Instant) -> LoopMetrics {
+        LoopMetrics {
+            turns: Counter::new(),
+            events: Counter::new(),
+            turn_duration: Histogram::new(&TURN_BOUNDS),
+            busy: Counter::new(),
+            busy_since: Gauge::new(),
+            budgets: [const { Counter::new() }; 4],
+            buffer_bytes: Gauge::new(),
+            buffer_limit: Gauge::new(),
+            accept_paused: [const { Counter::new() }; 2],
+            accept_paused_now: Gauge::new(),
+            address_groups: Gauge::new(),
+            classes: Default::default(),
+            start,
+            is_observed: AtomicBool::new(false),
+            recent: OnceLock::new(),
+        }
+    }
+
     pub fn class(&self, class: Class) -> &ClassMetrics {
         &self.classes[usize::from(class.0) % CLASSES]
+    }
+
+    /// The open connections of all classes.
+    pub fn open(&self) -> u64 {
+        self.classes.iter().map(|class| class.open.get()).sum()
+    }
+
+    pub fn budget(&self, budget: Budget) -> &Counter {
+        &self.budgets[budget as usize]
+    }
+
+    /// Begins or ends to time the turns, to keep the latest ones, and to count what each connection does. The loop
+    /// follows in its next turn. The first call with true allocates 256 KiB; nothing is ever freed.
+    ///
+    /// Any thread may call this. What was counted stays; connections that were open before have no
+    /// [`Activity`](super::Activity).
+    pub fn observe(&self, is_observed: bool) {
+        if is_observed {
+            self.recent.get_or_init(TurnRing::default);
+        }
+        self.is_observed.store(is_observed, Release);
+    }
+
+    /// Whether somebody observes the loop.
+    #[inline]
+    pub fn is_observed(&self) -> bool {
+        self.is_observed.load(Acquire)
+    }
+
+    /// Up to `most` of the latest turns that were observed, the oldest first. A turn that is written at this moment is
+    /// left out.
+    pub fn latest_turns(&self, most: usize) -> Vec<Turn> {
+        self.recent.get().map_or_else(Vec::new, |recent| recent.latest(most))
+    }
+
+    /// Counts an observed turn. Only the loop itself calls this.
+    pub fn record_turn(&self, turn: &Turn) {
+        self.turn_duration.observe(turn.duration);
+        self.busy.add(turn.duration.as_nanos() as u64);
+        if let Some(recent) = self.recent.get() {
+            recent.push(turn);
+        }
+    }
+
+    /// For how long the present turn has lasted; `None` while the loop waits. `now` is
+    /// [`Now::elapsed`](crate::clock::Now::elapsed) of the loop whose metrics are `reader`: each loop counts from its own
+    /// start. So one loop notices that another one is stuck.
+    pub fn busy_for(&self, reader: &LoopMetrics, now: Duration) -> Option<Duration> {
+        let since = match self.busy_since.get() {
+            0 => return None,
+            since => Duration::from_nanos(since),
+        };
+        let now = (now + reader.start.saturating_duration_since(self.start))
+            .saturating_sub(self.start.saturating_duration_since(reader.start));
+        Some(now.saturating_sub(since))
     }
 }
 
 /// How many classes a loop counts.
 pub const CLASSES: usize = 8;
+
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000 * MICRO;
+/// The upper bounds of the buckets of [`LoopMetrics::turn_duration`], in nanoseconds.
+const TURN_BOUNDS: [u64; 14] = [
+    10 * MICRO,
+    20 * MICRO,
+    50 * MICRO,
+    100 * MICRO,
+    200 * MICRO,
+    500 * MICRO,
+    MILLI,
+    2 * MILLI,
+    5 * MILLI,
+    10 * MILLI,
+    20 * MILLI,
+    50 * MILLI,
+    100 * MILLI,
+    1_000 * MILLI,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn a_duration_is_counted_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::new(&TURN_BOUNDS);
+        for duration in [0, 10 * MICRO, 10 * MICRO + 1, 1_000 * MILLI, 1_000 * MILLI + 1] {
+            histogram.observe(Duration::from_nanos(duration));
+        }
+        let counts: Vec<u64> = histogram.buckets().map(|(_, count)| count).collect();
+        assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(
+            (histogram.above(), histogram.sum()),
+            (1, MS(2_000) + Duration::from_nanos(20_002))
+        );
+    }
+
+    #[test]
+    fn a_loop_sees_by_its_own_time_how_long_another_one_is_busy() {
+        let start = Instant::now();
+        let (reader, later) = (LoopMetrics::new(start), LoopMetrics::new(start + MS(500)));
+        assert_eq!(later.busy_for(&reader, MS(900)), None, "it waits");
+        later.busy_since.set(MS(100).as_nanos() as u64);
+        assert_eq!(later.busy_for(&reader, MS(900)), Some(MS(300)));
+        reader.busy_since.set(MS(700).as_nanos() as u64);
+        assert_eq!(reader.busy_for(&later, MS(400)), Some(MS(200)));
+        assert_eq!(reader.busy_for(&later, MS(100)), Some(MS(0)), "its time is a little older");
+    }
+}

@@ -24,16 +24,18 @@ mod io;
 mod line;
 mod metrics;
 pub mod recorder;
+mod turns;
 
 use std::time::Duration;
 
 pub use command::{
-    Activity, Closed, ClosedConnection, Command, Control, Dial, DialEvent, Freshness, Inspected,
-    Job, Refused, Start, Target,
+    Activity, Closed, ClosedConnection, Command, Control, Dial, DialEvent, Freshness, FullOutput,
+    Inspected, Job, Refused, Start, Target,
 };
 pub use io::{Class, FlushAt, Framing, Io, Next, Opened, Origin, Policy};
 pub use line::{Line, LineBuffer};
-pub use metrics::{Budget, CLASSES, ClassMetrics, Counter, Gauge, Histogram, LoopMetrics};
+pub use metrics::{Budget, CLASSES, ClassMetrics, Counter, Gauge, Histogram, Lack, LoopMetrics};
+pub use turns::Turn;
 
 use crate::clock::Now;
 
@@ -84,6 +86,11 @@ pub trait Application: Sized {
     fn fill(&mut self, _session: &mut Self::Session, _io: &mut Io<'_>) -> Next {
         Next::Read
     }
+
+    /// The other side is slow: even after a write the output is full, so nothing more is read until there is room. Or it
+    /// has recovered: at most half of a full output is left. Not for connections that are read while their output is full
+    /// ([`Policy::reads_when_full`]); and one that is closed while it is full does not recover.
+    fn handle_full(&mut self, _full: FullOutput, _session: &mut Self::Session, _now: Now) {}
 
     /// A connection is closed. Its id is never used again. (The loop does not report those that are left when
     /// it ends.)

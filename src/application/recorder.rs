@@ -17,6 +17,7 @@
 //! It does not contain [`Application::poll_timeout`] and the other calls that change nothing, nor the content
 //! of messages, which have no common text form: a replay gets them from its caller.
 
+mod inspected;
 mod replay;
 mod text;
 
@@ -24,8 +25,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{
-    Application, ClosedConnection, Command, Control, DialEvent, Due, Io, Line, ListenerId, Next,
-    Opened, Policy, Refused, Ticket,
+    Application, ClosedConnection, Command, Control, DialEvent, Due, FullOutput, Inspected, Io,
+    Line, ListenerId, Next, Opened, Policy, Refused, Ticket,
 };
 use crate::clock::Now;
 pub use replay::{Difference, replay};
@@ -112,6 +113,11 @@ impl<A: Application, W: Write> Application for Recorder<A, W> {
         self.on("fill\t", io, run, text::next)
     }
 
+    fn handle_full(&mut self, full: FullOutput, session: &mut A::Session, now: Now) {
+        self.write(&text::full(&full, now), "");
+        self.inner.handle_full(full, session, now);
+    }
+
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, session: A::Session, now: Now) {
         self.write(&text::closed(&closed, now), "");
         self.inner.handle_closed(closed, session, now);
@@ -160,6 +166,19 @@ impl<A: Application, W: Write> Application for Recorder<A, W> {
     fn handle_control(&mut self, control: Control, now: Now) {
         self.write(&text::at(&format!("control\t{}", text::control(&control)), now), "");
         self.inner.handle_control(control, now);
+    }
+
+    /// The connections are part of the recorded call, as far as the application looked at them.
+    fn handle_inspect(
+        &mut self,
+        ticket: Ticket,
+        all: &mut dyn Iterator<Item = Inspected<'_, A::Session>>,
+        now: Now,
+    ) {
+        let mut seen = inspected::begin(ticket);
+        let mut all = all.inspect(|one| inspected::push(&mut seen, one));
+        self.inner.handle_inspect(ticket, &mut all, now);
+        self.write(&text::at(&seen, now), "");
     }
 
     fn handle_stop(&mut self, now: Now) {

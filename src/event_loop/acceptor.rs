@@ -12,12 +12,14 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::connections::Connections;
+use super::counting::{AcceptPause, lack};
 use super::groups::GroupRules;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, BACKLOG, CALL_EFFORT};
+use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::{Sharing, Socket, listen_on, set_socket_options};
-use crate::application::{Application, Closed, ListenerId, Origin, Refused};
+use crate::application::{Application, Budget, Closed, Lack, ListenerId, Origin, Refused};
 use crate::tls::ServerTls;
 
 /// A port to listen on, and the limits on its connections. Write `Listen { .., ..Listen::on(id, address) }`.
@@ -76,6 +78,7 @@ struct Listener {
     is_ready: bool,
     /// The kernel refused; until something changes it is useless to ask again.
     is_paused: bool,
+    pause: AcceptPause,
     /// How many more may be accepted; unbounded until the loop stops.
     left: Option<usize>,
     /// Accepted in the last turn, when it was not known yet whether an idle connection could make room for
@@ -181,6 +184,7 @@ impl Listener {
             token,
             is_ready: false,
             is_paused: false,
+            pause: AcceptPause::default(),
             left: None,
             waiting: None,
             no_eviction_before: Duration::ZERO,
@@ -212,7 +216,7 @@ impl Listener {
     ) {
         for _ in 0..ACCEPTS_PER_TURN {
             if !connections.shared.allowance.spend(4 * CALL_EFFORT) {
-                return;
+                break;
             }
             let accepted = match self.waiting.take() {
                 Some((stream, peer)) => Accepted::Connection(stream, peer),
@@ -220,10 +224,14 @@ impl Listener {
                 None if self.lacks_descriptors(connections) => {
                     // If none could be closed, one may have been idle for long enough at the next attempt.
                     self.evict_idle(connections);
-                    return self.pause(connections);
+                    return self.pause(Lack::Descriptors, connections);
                 }
                 None => self.accept(),
             };
+            if !matches!(accepted, Accepted::Refused(_)) {
+                let Shared { now, counting, .. } = &connections.shared;
+                self.pause.end(now.elapsed, &counting.metrics);
+            }
             match accepted {
                 Accepted::Connection(stream, peer) => {
                     let is_full = self.is_full(connections);
@@ -237,12 +245,13 @@ impl Listener {
                 }
                 Accepted::None => return,
                 Accepted::Refused(error) => {
-                    self.pause(connections);
+                    self.pause(lack(&error), connections);
                     let why = Refused::Kernel(error);
                     return app.handle_refused(self.listen.id, &why, connections.shared.now);
                 }
             }
         }
+        connections.shared.counting.exhausted(Budget::Accepts);
     }
 
     fn is_full<S>(&self, connections: &Connections<S>) -> bool {
@@ -255,8 +264,10 @@ impl Listener {
         shared.counts.at(self.listen.id) + shared.closed.len() >= self.listen.max_open
     }
 
-    fn pause<S>(&mut self, connections: &mut Connections<S>) {
+    fn pause<S>(&mut self, lack: Lack, connections: &mut Connections<S>) {
         self.is_paused = true;
+        let Shared { now, counting, .. } = &connections.shared;
+        self.pause.begin(lack, now.elapsed, &counting.metrics);
         connections.shared.timer_in(Timer::Accept, ACCEPT_RETRY);
     }
 

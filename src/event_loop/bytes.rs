@@ -8,7 +8,7 @@ use super::pace::effort_of;
 use super::serve::{Pause, Slot, call, is_blocked};
 use super::shared::Shared;
 use super::state::Owed;
-use crate::application::{Application, Closed, Next, Policy};
+use crate::application::{Application, Budget, Closed, Next, Policy};
 
 impl<S> Slot<S> {
     /// One read, and its handling.
@@ -46,8 +46,12 @@ impl<S> Slot<S> {
 
     /// Whether more is left to handle or read after a call that returned `next`.
     pub(super) fn pause_after(&self, next: Next) -> Pause {
-        let is_owed = matches!(next, Next::Again | Next::Probe);
-        if is_owed || self.connection.ready.readable { Pause::Budget } else { Pause::Dry }
+        match next {
+            Next::Again => Pause::Budget(Budget::Lines),
+            Next::Probe => Pause::Later,
+            _ if self.connection.ready.readable => Pause::Budget(Budget::Bytes),
+            _ => Pause::Dry,
+        }
     }
 
     /// Nothing arrived, and the application is owed no call.
@@ -91,6 +95,7 @@ impl<S> Slot<S> {
         shared: &mut Shared,
     ) -> Next {
         self.connection.note_read(shared.now.elapsed);
+        shared.counting.read(&mut self.connection, count);
         shared.allowance.spend(effort_of(count));
         self.handle_bytes(count, app, shared)
     }

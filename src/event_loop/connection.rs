@@ -18,10 +18,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::buffers::Buffers;
+use super::counting::UNCOUNTED;
 use super::limits::LINGER_BYTES;
 use super::state::{ConnectionState, OriginKind, Owed, Readiness, nanoseconds, pack, unpack};
 use super::transport::Transport;
-use crate::application::{Closed, ConnectionId, Line, LineBuffer, Origin};
+use crate::application::{Class, Closed, ConnectionId, Line, LineBuffer, Origin};
 
 /// A connection and its buffers.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ pub struct Connection<T> {
     pub why: Option<Box<Closed>>,
     /// The number of its policy in the loop's list.
     pub policy: u32,
+    /// As its policy says, once it is open.
+    pub class: Class,
+    /// Its output was full, and more than half of it is still not sent.
+    pub is_full: bool,
     /// On the list of connections to serve next.
     pub read_pending: bool,
     /// On the list of connections to flush next.
@@ -111,6 +116,8 @@ impl<T: Transport> Connection<T> {
             ready: Readiness { writable: true, ..Readiness::default() },
             why: None,
             policy: 0,
+            class: UNCOUNTED,
+            is_full: false,
             read_pending: false,
             write_pending: false,
             fill_pending: false,

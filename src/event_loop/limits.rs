@@ -88,5 +88,3 @@ pub(super) const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 pub(super) const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// The kernel counts a wait's milliseconds in 32 bits.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(86_400);
-/// Listeners whose open connections [`Metrics`](super::Metrics) count one by one.
-pub(super) const COUNTED_LISTENERS: usize = 16;

@@ -7,7 +7,7 @@ use super::pace::effort_of_line;
 use super::serve::{Pause, Slot, call, is_blocked, watch_input};
 use super::shared::Shared;
 use super::timers::Timer;
-use crate::application::{Application, Io, Next, Policy};
+use crate::application::{Application, Budget, Io, Next, Policy};
 
 impl<S> Slot<S> {
     /// Handles the buffered lines, and reads once when there are none: input left from the turn before is
@@ -25,14 +25,14 @@ impl<S> Slot<S> {
         };
         let (id, peer, now) = (connection.id, connection.peer, shared.now);
         let full = connection.sent() + shared.limits.fill_bytes;
-        let (mut effort, mut has_time, mut may_read) = (0, true, true);
+        let (mut effort, mut lines, mut has_time, mut may_read) = (0, 0, true, true);
         let mut next = Next::Read;
         let pause = loop {
             match next {
                 Next::Wait => break Pause::Blocked,
                 Next::Finish => break Pause::Dry,
                 _ if is_blocked(connection, policy, shared) => break Pause::Blocked,
-                _ if effort >= share || !has_time => break Pause::Budget,
+                _ if effort >= share || !has_time => break Pause::Budget(Budget::Lines),
                 _ => {}
             }
             if let Some((line, out)) = connection.next_line(limit, &mut shared.buffers) {
@@ -45,6 +45,7 @@ impl<S> Slot<S> {
                 connection.output_ends |= ends;
                 effort = spent.saturating_add(effort);
                 has_time = shared.allowance.spend(spent);
+                lines += 1;
             } else if connection.is_read_to_its_end() && !connection.end_is_reported {
                 connection.end_is_reported = true;
                 let spent;
@@ -53,13 +54,16 @@ impl<S> Slot<S> {
             } else if !connection.ready.readable {
                 break Pause::Dry;
             } else if !std::mem::take(&mut may_read) {
-                break Pause::Budget;
-            } else if let Received::Bytes(_) =
-                connection.receive(&mut shared.scratch, &mut shared.buffers)?
-            {
-                connection.note_read(now.elapsed);
+                break Pause::Budget(Budget::Bytes);
+            } else {
+                let received = connection.receive(&mut shared.scratch, &mut shared.buffers)?;
+                if let Received::Bytes(count) = received {
+                    connection.note_read(now.elapsed);
+                    shared.counting.read(connection, count);
+                }
             }
         };
+        shared.counting.handled(id, lines);
         if !matches!(next, Next::Finish | Next::Wait) {
             next = Next::Read; // The loop itself knows whether a line is incomplete.
         }

@@ -18,6 +18,12 @@ impl<S> Connections<S> {
         }
     }
 
+    /// Counts the memory that is held at the end of a turn.
+    pub(super) fn count_memory<A: Application<Session = S>>(&self, app: &A) {
+        let metrics = &self.shared.counting.metrics;
+        metrics.buffer_bytes.set(self.held(app) as u64);
+    }
+
     /// Memory that counts against the bound.
     fn held<A: Application<Session = S>>(&self, app: &A) -> usize {
         self.shared.buffered + self.shared.buffers.held() + app.shared_bytes()

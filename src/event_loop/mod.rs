@@ -38,13 +38,14 @@ mod connect;
 mod connection;
 mod connections;
 mod controls;
+mod counting;
 mod dialer;
 mod groups;
+mod inspect;
 mod limits;
 mod lines;
 mod mailbox;
 mod memory;
-mod metrics;
 mod output;
 mod pace;
 mod policies;
@@ -75,11 +76,10 @@ pub use controls::{ControlRequest, Controls};
 pub use groups::GroupRules;
 pub use limits::Limits;
 pub use mailbox::Mailbox;
-pub use metrics::Metrics;
 pub use state::{ConnectionState, Readiness};
 pub use transport::{Sharing, Socket, Transport};
 
-use crate::application::{Application, LoopId, TlsId};
+use crate::application::{Application, LoopId, LoopMetrics, Ticket, TlsId};
 use crate::clock::{Now, WallTime};
 use crate::tls::ClientTls;
 use acceptor::Acceptor;
@@ -111,6 +111,8 @@ pub struct EventLoop<A: Application> {
     polled_after: Option<Duration>,
     /// Whether the application may have commands that there was no time for.
     has_commands: bool,
+    /// The application asked to see all connections.
+    inspections: Vec<Ticket>,
 }
 
 /// How a loop has ended.
@@ -141,13 +143,17 @@ impl<A: Application> EventLoop<A> {
 
     /// Step 1. Waits for readiness, a wake-up or the nearest deadline; does not wait if work is left.
     fn wait(&mut self) -> io::Result<()> {
-        let timeout = if self.has_work() {
+        let nearest = if self.has_work() {
             Some(Duration::ZERO)
         } else {
             let deadlines = [self.connections.shared.timers.next(), self.app.poll_timeout()];
-            let nearest = deadlines.into_iter().flatten().min();
-            nearest.map(|at| at.saturating_sub(self.start.elapsed()).min(MAX_WAIT))
+            deadlines.into_iter().flatten().min()
         };
+        let ended = self.connections.shared.counting.begin_wait();
+        let timeout = nearest.map(|at| match at {
+            Duration::ZERO => at,
+            at => at.saturating_sub(ended.unwrap_or_else(|| self.start.elapsed())).min(MAX_WAIT),
+        });
         self.polled_after = Some(self.connections.shared.now.elapsed);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -158,7 +164,9 @@ impl<A: Application> EventLoop<A> {
             }
             Ok(()) => {}
         }
-        self.connections.shared.now = now(self.start);
+        let now = now(self.start);
+        self.connections.shared.now = now;
+        self.connections.shared.counting.begin_turn(now.elapsed);
         Ok(())
     }
 
@@ -168,6 +176,7 @@ impl<A: Application> EventLoop<A> {
             || self.acceptor.has_work()
             || self.was_woken
             || self.has_commands
+            || !self.inspections.is_empty()
     }
 
     /// Step 2. Notes what the kernel reported, and does nothing else with it.
@@ -188,6 +197,7 @@ impl<A: Application> EventLoop<A> {
             let shared = &mut self.connections.shared;
             shared.served_up_to.polled(begun, count, sockets, shared.ready.pushed);
         }
+        self.connections.shared.counting.metrics.events.add(count as u64);
     }
 
     // Steps 3 to 8 are in `steps.rs`, in their order.
@@ -215,6 +225,7 @@ impl<A: Application> EventLoop<A> {
             start,
             polled_after: None,
             has_commands: false,
+            inspections: Vec::new(),
             poll,
         })
     }
@@ -243,8 +254,8 @@ impl<A: Application> EventLoop<A> {
     }
 
     /// The loop's counters, which any thread may read.
-    pub fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.connections.shared.metrics)
+    pub fn metrics(&self) -> Arc<LoopMetrics> {
+        Arc::clone(&self.connections.shared.counting.metrics)
     }
 
     /// The application before the loop runs, to set up what needs a mailbox.

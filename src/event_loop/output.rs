@@ -8,7 +8,9 @@ use super::serve::{Slot, call, watch_input};
 use super::shared::Shared;
 use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
-use crate::application::{Application, Closed, ClosedConnection, Framing, Next, Policy};
+use crate::application::{
+    Application, Budget, Closed, ClosedConnection, Framing, FullOutput, Next, Policy,
+};
 use crate::tls;
 
 impl<S> Slot<S> {
@@ -45,7 +47,10 @@ impl<S> Slot<S> {
     ) -> io::Result<()> {
         let connection = &mut self.connection;
         match next {
-            Next::Again => connection.wants_fill = true,
+            Next::Again => {
+                connection.wants_fill = true;
+                shared.counting.exhausted(Budget::Fill);
+            }
             Next::Finish => shared.finish(connection),
             Next::Wait => {
                 connection.is_waiting = true;
@@ -73,17 +78,17 @@ impl<S> Slot<S> {
 
     /// Step 5, and step 3 for connections that are flushed as soon as they are served.
     #[inline]
-    pub fn flush<A: Application<Session = S>>(&mut self, app: &A, shared: &mut Shared) {
+    pub fn flush<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) {
         use ConnectionState::{Flushing, Handshaking, Open};
         self.connection.write_pending = false;
         if matches!(self.connection.state, Handshaking | Open | Flushing) {
-            self.write(shared);
+            self.write(app, shared);
         }
         self.account(app, shared);
     }
 
     /// One write, and its consequences. Bytes that the kernel does not take wait for the next writable event.
-    fn write(&mut self, shared: &mut Shared) {
+    fn write<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) {
         let connection = &mut self.connection;
         let before = connection.unsent();
         let flush = match connection.flush() {
@@ -93,11 +98,15 @@ impl<S> Slot<S> {
                 return;
             }
         };
+        if flush.taken > 0 {
+            shared.counting.wrote(connection, flush.taken);
+        }
         shared.allowance.spend(effort_of(flush.taken));
         let most = shared.limits.output_bytes;
-        if before > most && flush.left <= most {
-            shared.queue_serve(connection);
+        if before > most / 2 {
+            self.check_full(before, flush.left, app, shared);
         }
+        let connection = &mut self.connection;
         if connection.wants_fill && flush.left < shared.limits.fill_bytes {
             shared.queue_fill(connection);
         }
@@ -123,6 +132,34 @@ impl<S> Slot<S> {
             if connection.output_ends {
                 shared.timer_in(timer, timeout);
             }
+        }
+    }
+
+    /// Much was queued before a write: reading may go on, and the application learns whether the other side is
+    /// slow.
+    #[cold]
+    fn check_full<A: Application<Session = S>>(
+        &mut self,
+        before: usize,
+        left: usize,
+        app: &mut A,
+        shared: &mut Shared,
+    ) {
+        let Slot { connection, session } = self;
+        let most = shared.limits.output_bytes;
+        if before > most && left <= most {
+            shared.queue_serve(connection);
+        }
+        let is_read = shared.policies.get(connection.policy).reads_when_full;
+        let is_full = left > if connection.is_full { most / 2 } else { most };
+        if connection.state == ConnectionState::Open
+            && !is_read
+            && shared.counting.set_full(connection, is_full)
+            && let Some(session) = session
+        {
+            let full =
+                FullOutput { id: connection.id, peer: connection.peer, is_full, unsent: left };
+            app.handle_full(full, session, shared.now);
         }
     }
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::application::{Class, FlushAt, Framing, Policy};
+use super::counting::UNCOUNTED;
+use crate::application::{FlushAt, Framing, Policy};
 
 /// Policies by their number, and how many connections use each.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Policies {
         reads_when_full: false,
         drains_on_stop: true,
         evictable: true,
-        class: Class(0),
+        class: UNCOUNTED,
         input_timeout: Duration::from_secs(60),
         line_pause: None,
     };

@@ -7,7 +7,9 @@ use super::shared::Shared;
 use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
 use super::transport::Socket;
-use crate::application::{Application, Closed, FlushAt, Framing, Io, Next, Opened, Origin, Policy};
+use crate::application::{
+    Application, Budget, Closed, FlushAt, Framing, Io, Next, Opened, Origin, Policy,
+};
 
 /// A connection and the application's session for it.
 pub struct Slot<S> {
@@ -33,8 +35,10 @@ pub enum Served {
 pub(super) enum Pause {
     /// Nothing is left to handle or to read.
     Dry,
-    /// There is more, for the next turn.
-    Budget,
+    /// There is more, for the next turn: this budget is used up.
+    Budget(Budget),
+    /// It must be served in the next turn, for another reason.
+    Later,
     /// It waits until its output is sent, or for the application.
     Blocked,
 }
@@ -65,6 +69,7 @@ impl<S> Slot<S> {
         connection.ready.writable = true;
         shared.policies.give_back(connection.policy);
         connection.policy = shared.policies.take(policy);
+        shared.counting.opened(connection, policy.class, shared.now.elapsed);
         (connection.is_leaving, connection.is_owed_nothing) = (false, false);
         shared.set_drains(connection, policy.drains_on_stop);
         if shared.is_stopping && policy.drains_on_stop {
@@ -117,7 +122,7 @@ impl<S> Slot<S> {
     pub(super) fn flush_or_queue<A: Application<Session = S>>(
         &mut self,
         flush: FlushAt,
-        app: &A,
+        app: &mut A,
         shared: &mut Shared,
     ) {
         match flush {
@@ -163,6 +168,7 @@ impl<S> Slot<S> {
         self.open(app, shared);
         if let (Received::Bytes(count), ConnectionState::Open) = (received, self.connection.state) {
             self.connection.note_read(shared.now.elapsed);
+            shared.counting.read(&mut self.connection, count);
             self.connection.is_owed_nothing = false;
             self.take_first_bytes(count, app, shared);
         } else if self.connection.ready.readable {
@@ -185,7 +191,7 @@ impl<S> Slot<S> {
             }
             Framing::Bytes => {
                 let next = self.handle_bytes(count, app, shared);
-                self.go_on(next, Pause::Budget, &policy, shared);
+                self.go_on(next, Pause::Later, &policy, shared);
             }
         }
         self.account(app, shared);
@@ -204,7 +210,11 @@ impl<S> Slot<S> {
         match pause {
             _ if next == Next::Finish => shared.finish(connection),
             _ if next == Next::Wait => {}
-            Pause::Budget => shared.queue_serve(connection),
+            Pause::Budget(budget) => {
+                shared.counting.exhausted(budget);
+                shared.queue_serve(connection);
+            }
+            Pause::Later => shared.queue_serve(connection),
             Pause::Dry if connection.is_leaving => shared.finish(connection),
             Pause::Dry | Pause::Blocked => {}
         }

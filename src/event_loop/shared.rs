@@ -1,13 +1,12 @@
 //! What all connections share besides the slots: buffers, timers, the lists of the turn, and the counts.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
 use super::connection::Connection;
+use super::counting::Counting;
 use super::limits::{Limits, READ_BYTES_PER_TURN};
-use super::metrics::Metrics;
 use super::pace::{Allowance, ServedUpTo};
 use super::policies::Policies;
 use super::state::{ConnectionState, Owed};
@@ -32,7 +31,7 @@ pub struct Shared {
     /// Memory that connections hold.
     pub buffered: usize,
     pub counts: Counts,
-    pub metrics: Arc<Metrics>,
+    pub counting: Counting,
     /// The time that the present step has left.
     pub allowance: Allowance,
     /// The time up to which deadlines may be judged.
@@ -88,6 +87,8 @@ impl Queue {
 
 impl Shared {
     pub fn new(limits: Limits, start: Instant, now: Now) -> Shared {
+        let counting = Counting::new(start);
+        counting.metrics.buffer_limit.set(limits.buffer_bytes as u64);
         Shared {
             limits,
             now,
@@ -98,7 +99,7 @@ impl Shared {
             policies: Policies::default(),
             buffered: 0,
             counts: Counts::default(),
-            metrics: Arc::default(),
+            counting,
             allowance: Allowance::new(start),
             served_up_to: ServedUpTo::default(),
             is_stopping: false,
@@ -134,7 +135,6 @@ impl Shared {
     /// one is not.
     pub fn admit(&mut self, connection: &mut Connection<Socket>) {
         self.counts.count_opened(connection.origin());
-        self.metrics.count_opened(connection.origin());
         self.set_drains(connection, matches!(connection.origin(), Origin::Accepted(_)));
         connection.policy = self.policies.take(Policies::UNOPENED);
         connection.accounted = connection.buffered();
@@ -175,7 +175,7 @@ impl Shared {
     pub fn close(&mut self, connection: &mut Connection<Socket>, why: Closed) {
         if connection.close(why) {
             self.counts.count_closed(connection.origin());
-            self.metrics.count_closed(connection.origin());
+            self.counting.closed(connection);
             self.set_drains(connection, false);
             self.closed.push(connection.id);
         }

@@ -50,6 +50,12 @@ impl<T> Slots<T> {
         Some(self.slab.remove(id.slot as usize).1)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (ConnectionId, &T)> {
+        self.slab.iter().map(|(slot, (generation, value))| {
+            (ConnectionId { slot: slot as u32, generation: *generation }, value)
+        })
+    }
+
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut T)> {
         self.slab.iter_mut().map(|(slot, (generation, value))| {
             (ConnectionId { slot: slot as u32, generation: *generation }, value)

@@ -10,7 +10,8 @@ use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{
-    Application, Closed, ClosedConnection, Command, ConnectionId, Control, Due, Origin, Refused,
+    Application, Budget, Closed, ClosedConnection, Command, ConnectionId, Control, Due, Origin,
+    Refused,
 };
 use crate::clock::Now;
 
@@ -38,6 +39,9 @@ impl<A: Application> EventLoop<A> {
             // Connections for which no time is left stay first in the list, before any that join it from now
             // on.
             if !self.connections.shared.allowance.spend(CALL_EFFORT) {
+                if !self.connections.shared.ready.is_empty() {
+                    self.connections.shared.counting.exhausted(Budget::Lines);
+                }
                 break;
             }
         }
@@ -80,6 +84,9 @@ impl<A: Application> EventLoop<A> {
             let effort = self.connections.fill(id, &mut self.app);
             // Connections for which no time is left come first in the next turn.
             if !self.connections.shared.allowance.spend(CALL_EFFORT.saturating_add(effort)) {
+                if !self.connections.shared.fill.is_empty() {
+                    self.connections.shared.counting.exhausted(Budget::Fill);
+                }
                 return;
             }
         }
@@ -242,7 +249,7 @@ impl<A: Application> EventLoop<A> {
             Command::Finish(id) => connections.finish(id),
             Command::Close(id) => connections.close(id, Closed::Commanded),
             Command::Run(job) => self.inbox.run(job),
-            Command::Inspect(_) => {} // Nothing to see yet.
+            Command::Inspect(ticket) => self.inspections.push(ticket),
             Command::Stop => self.stop(),
         }
     }
@@ -269,12 +276,26 @@ impl<A: Application> EventLoop<A> {
             self.acceptor.resume();
             self.run_commands(); // The next event may be far away.
         }
+        if !self.inspections.is_empty() {
+            self.inspect();
+        }
         self.check_shutdown();
+    }
+
+    /// Shows the application all connections, as it asked: now that those that are closed are reported.
+    #[cold]
+    fn inspect(&mut self) {
+        for ticket in std::mem::take(&mut self.inspections) {
+            self.connections.inspect(ticket, &mut self.app);
+        }
+        self.run_commands();
     }
 
     /// Step 8. Tells the application that the turn is over.
     pub(super) fn end_turn(&mut self) {
-        self.connections.shared.metrics.count_turn();
+        let shared = &self.connections.shared;
+        shared.counting.metrics.turns.add(1);
+        self.connections.count_memory(&self.app);
         self.app.handle_turn_end();
     }
 

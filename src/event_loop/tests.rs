@@ -142,7 +142,7 @@ fn a_slot_is_given_back_at_the_end_of_a_turn_and_no_sooner() {
     assert_eq!(event_loop.app.closed, [(former, Closed::Commanded)]);
     let (third, _other) = add(&mut event_loop);
     assert_eq!(third.slot, former.slot);
-    assert_eq!(event_loop.metrics().open_at(ListenerId(0)), 2);
+    assert_eq!(event_loop.metrics().open(), 2);
     // The former id matches no connection.
     event_loop.connections.want_fill(former);
     event_loop.connections.finish(former);

@@ -37,6 +37,16 @@ pub trait Transport: Read + Write {
     fn held(&self) -> usize {
         0
     }
+
+    /// Bytes that it received from the socket since the last call, during which reads returned `plain` bytes.
+    fn received(&mut self, plain: usize) -> usize {
+        plain
+    }
+
+    /// Bytes that the socket took since the last call, during which writes took `plain` bytes.
+    fn sent(&mut self, plain: usize) -> usize {
+        plain
+    }
 }
 
 /// The transport of a connection of the loop.
@@ -160,6 +170,20 @@ impl Transport for Socket {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => 0,
             Socket::Tls(tls) => tls.held(),
+        }
+    }
+
+    fn received(&mut self, plain: usize) -> usize {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => plain,
+            Socket::Tls(tls) => tls.take_received(),
+        }
+    }
+
+    fn sent(&mut self, plain: usize) -> usize {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => plain,
+            Socket::Tls(tls) => tls.take_sent(),
         }
     }
 }

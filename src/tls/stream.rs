@@ -51,6 +51,9 @@ pub struct TlsStream<S> {
     is_failure_reported: bool,
     input_drained: bool,
     borders: RecordBorders,
+    /// Bytes from and to the stream since they were last asked for.
+    wire_in: usize,
+    wire_out: usize,
     /// The name of the other side in messages.
     other: Arc<Other>,
 }
@@ -61,6 +64,7 @@ struct WatchedStream<'a, S> {
     stream: &'a mut S,
     was_short: bool,
     borders: &'a mut RecordBorders,
+    count: &'a mut usize,
 }
 
 impl<S: Read> Read for WatchedStream<'_, S> {
@@ -68,6 +72,7 @@ impl<S: Read> Read for WatchedStream<'_, S> {
         let count = self.stream.read(into)?;
         self.was_short = count < into.len();
         self.borders.pass(&into[..count]);
+        *self.count += count;
         Ok(count)
     }
 }
@@ -84,6 +89,8 @@ impl<S: Read + Write> TlsStream<S> {
             is_failure_reported: false,
             input_drained: false,
             borders: RecordBorders::default(),
+            wire_in: 0,
+            wire_out: 0,
             other,
         }
     }
@@ -106,6 +113,16 @@ impl<S: Read + Write> TlsStream<S> {
     /// Memory that it holds: the records here, and the estimate for a session.
     pub fn held(&self) -> usize {
         self.records.capacity() + TLS_SESSION_BYTES
+    }
+
+    /// Bytes received from the stream below since the last call.
+    pub fn take_received(&mut self) -> usize {
+        std::mem::take(&mut self.wire_in)
+    }
+
+    /// Bytes that the stream below took since the last call.
+    pub fn take_sent(&mut self) -> usize {
+        std::mem::take(&mut self.wire_out)
     }
 
     /// Sends `close_notify`, after which nothing more is sent. After `WouldBlock` it is not sent yet: call
@@ -138,8 +155,8 @@ impl<S: Read + Write> TlsStream<S> {
 
     /// Moves what the kernel has into rustls, once. `reader` returns the resulting plaintext.
     fn receive(&mut self) -> io::Result<()> {
-        let (stream, borders) = (&mut self.stream, &mut self.borders);
-        let mut watched = WatchedStream { stream, was_short: false, borders };
+        let (stream, borders, count) = (&mut self.stream, &mut self.borders, &mut self.wire_in);
+        let mut watched = WatchedStream { stream, was_short: false, borders, count };
         // 0 means the end of the stream; rustls remembers it.
         self.session.read_tls(&mut watched)?;
         self.input_drained = watched.was_short;
@@ -166,7 +183,10 @@ impl<S: Read + Write> TlsStream<S> {
         while self.sent < self.records.len() {
             match self.stream.write(&self.records[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(taken) => self.sent += taken,
+                Ok(taken) => {
+                    self.sent += taken;
+                    self.wire_out += taken;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

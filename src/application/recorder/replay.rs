@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::super::{Application, ClosedConnection, ConnectionId, Due, Io, Line, Opened, Origin};
-use super::{Recorder, text};
+use super::super::{
+    Application, ClosedConnection, ConnectionId, Due, FullOutput, Io, Line, Opened, Origin,
+};
+use super::{Recorder, inspected, text};
 
 /// The first call that an application answered differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,9 @@ impl<A: Application> Replayer<'_, A> {
                             |_| asked.next().is_some_and(|(_, is_behind)| is_behind);
                         self.recorder.handle_timeout(&mut Due::new(now, &mut is_behind));
                     }
+                    "inspect" => {
+                        inspected::replay(what, &mut self.recorder, &self.sessions, now)?;
+                    }
                     "control" => self.recorder.handle_control(text::parse_control(what)?, now),
                     "stop" => self.recorder.handle_stop(now),
                     _ => return None,
@@ -97,6 +102,13 @@ impl<A: Application> Replayer<'_, A> {
                     let session = self.sessions.remove(&id)?;
                     let closed = ClosedConnection { id, peer, origin, why };
                     self.recorder.handle_closed(closed, session, now);
+                    return Some(());
+                }
+                if kind == "full" {
+                    let (is_full, unsent) = (what.parse().ok()?, last.parse().ok()?);
+                    let session = self.sessions.get_mut(&id)?;
+                    let full = FullOutput { id, peer, is_full, unsent };
+                    self.recorder.handle_full(full, session, now);
                     return Some(());
                 }
                 let mut out = Vec::new();

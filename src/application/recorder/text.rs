@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::{
-    Closed, ClosedConnection, Command, ConnectionId, Control, DialEvent, Io, Line, ListenerId,
-    LoopId, Next, Opened, Origin, Refused, Ticket,
+    Closed, ClosedConnection, Command, ConnectionId, Control, DialEvent, FullOutput, Io, Line,
+    ListenerId, LoopId, Next, Opened, Origin, Refused, Ticket,
 };
 use crate::clock::{Now, WallTime};
 
@@ -50,6 +50,11 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, now: Now) -> String {
     };
     let call = at(&format!("closed\t{why}"), now);
     format!("{call}\t{}\t{}\t{}", id(closed.id), closed.peer, origin(closed.origin))
+}
+
+pub(super) fn full(full: &FullOutput, now: Now) -> String {
+    let call = at(&format!("full\t{}", full.is_full), now);
+    format!("{call}\t{}\t{}\t{}", id(full.id), full.peer, full.unsent)
 }
 
 pub(super) fn dial(Ticket(ticket): Ticket, event: &DialEvent<'_>, now: Now) -> String {
@@ -114,11 +119,11 @@ pub(super) fn command<M>(command: Option<&Command<M>>) -> String {
     }
 }
 
-fn id(ConnectionId { slot, generation }: ConnectionId) -> String {
+pub(super) fn id(ConnectionId { slot, generation }: ConnectionId) -> String {
     format!("{slot}.{generation}")
 }
 
-fn origin(origin: Origin) -> String {
+pub(super) fn origin(origin: Origin) -> String {
     match origin {
         Origin::Accepted(ListenerId(listener)) => format!("accepted {listener}"),
         Origin::Dialled(Ticket(ticket)) => format!("dialled {ticket}"),
