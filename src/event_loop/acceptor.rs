@@ -4,21 +4,24 @@
 //! clears, and after a failure the loop tries again when a connection is closed, and a tenth of a second
 //! later.
 
+mod replace;
+
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mio::Token;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
 
 use super::connections::Connections;
 use super::counting::{AcceptPause, lack};
 use super::groups::GroupRules;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, BACKLOG, CALL_EFFORT};
+use super::reconfigure::Bound;
 use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
-use super::transport::{Sharing, Socket, listen_on, set_socket_options};
+use super::transport::{Sharing, Socket, set_socket_options};
 use crate::application::{Application, Budget, Closed, Lack, ListenerId, Origin, Refused};
 use crate::tls::ServerTls;
 
@@ -79,8 +82,11 @@ struct Listener {
     /// The kernel refused; until something changes it is useless to ask again.
     is_paused: bool,
     pause: AcceptPause,
-    /// How many more may be accepted; unbounded until the loop stops.
+    /// How many more may be accepted before it is closed; unbounded while it is in use.
     left: Option<usize>,
+    /// Until when it stays although the kernel refuses, so that those that wait are accepted after all.
+    /// Only a listener that is closed while the loop goes on has so much time.
+    stays_until: Duration,
     /// Accepted in the last turn, when it was not known yet whether an idle connection could make room for
     /// it.
     waiting: Option<(TcpStream, SocketAddr)>,
@@ -113,22 +119,13 @@ enum Room {
 #[derive(Default)]
 pub struct Acceptor {
     listeners: Vec<Listener>,
+    /// Whether one is closed once those that wait are accepted.
+    closes_some: bool,
     /// How many listeners there have ever been: each keeps its token.
     tokens: usize,
 }
 
 impl Acceptor {
-    /// Binds and listens. Returns the address, with the port that the kernel chose if the given one was 0.
-    pub fn listen(&mut self, listen: Listen, registry: &Registry) -> io::Result<SocketAddr> {
-        let token = Token(self.tokens);
-        let mut listener = Listener::bind(listen, token)?;
-        registry.register(&mut listener.socket, token, Interest::READABLE)?;
-        let address = listener.socket.local_addr()?;
-        self.tokens += 1;
-        self.listeners.push(listener);
-        Ok(address)
-    }
-
     /// Step 2: the kernel reported new connections.
     pub fn note(&mut self, token: Token) {
         if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.token == token) {
@@ -158,7 +155,8 @@ impl Acceptor {
     /// `accept_on_stop`.
     pub fn stop(&mut self) {
         self.listeners.retain(|listener| listener.listen.accept_on_stop);
-        self.listeners.iter_mut().for_each(Listener::accept_the_last);
+        self.listeners.iter_mut().for_each(|listener| listener.accept_the_last(Duration::ZERO));
+        self.closes_some = true;
     }
 
     /// Step 3: accepts new connections while there are some, within a budget.
@@ -170,33 +168,36 @@ impl Acceptor {
         for listener in self.listeners.iter_mut().filter(|listener| listener.has_work()) {
             listener.accept_some(app, connections);
         }
-        if connections.shared.is_stopping {
-            self.listeners.retain(|listener| !listener.is_done());
+        if self.closes_some {
+            self.close_done(&connections.shared);
         }
     }
 }
 
 impl Listener {
-    fn bind(listen: Listen, token: Token) -> io::Result<Listener> {
-        Ok(Listener {
-            socket: listen_on(listen.address, listen.sharing)?,
+    fn new(bound: Bound, token: Token) -> Listener {
+        let (listen, socket) = bound.into_parts();
+        Listener {
+            socket,
             listen,
             token,
             is_ready: false,
             is_paused: false,
             pause: AcceptPause::default(),
             left: None,
+            stays_until: Duration::ZERO,
             waiting: None,
             no_eviction_before: Duration::ZERO,
-        })
+        }
     }
 
     /// From now on accepts the connections that wait already, and no others: an endless stream of new ones
-    /// would keep the loop from stopping. The kernel queues at most one more than the backlog, and they are
-    /// accepted in the order of their arrival.
-    fn accept_the_last(&mut self) {
+    /// would keep it open. The kernel queues at most one more than the backlog, and they are accepted in the
+    /// order of their arrival.
+    fn accept_the_last(&mut self, stays_until: Duration) {
         self.is_ready = true;
         self.left = Some(BACKLOG as usize + 1);
+        self.stays_until = stays_until;
     }
 
     /// Whether a connection may be waiting to be accepted.
@@ -204,9 +205,10 @@ impl Listener {
         self.is_ready && !self.is_paused || self.waiting.is_some()
     }
 
-    /// Whether all connections that waited have been accepted, or none can be.
-    fn is_done(&self) -> bool {
-        self.waiting.is_none() && (!self.is_ready || self.is_paused || self.left == Some(0))
+    /// Whether all connections that waited before it is closed have been accepted, or none can be.
+    fn is_done(&self, now: Duration) -> bool {
+        let is_refused = self.is_paused && now >= self.stays_until;
+        self.waiting.is_none() && (!self.is_ready || is_refused || self.left == Some(0))
     }
 
     fn accept_some<A: Application>(
@@ -356,38 +358,4 @@ impl Listener {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listen() -> Listen {
-        Listen::on(ListenerId(0), SocketAddr::from(([127, 0, 0, 1], 0)))
-    }
-
-    #[test]
-    fn endless_new_connections_do_not_keep_a_listener_open() {
-        let mut listener = Listener::bind(listen(), Token(0)).expect("a free port");
-        let address = listener.socket.local_addr().expect("it is bound");
-        listener.accept_the_last();
-        for number in 0..=BACKLOG {
-            assert!(!listener.is_done(), "{number} of those that may have waited were accepted");
-            // Each connects in time, so `accept` never reports that none waits.
-            let _waiting = std::net::TcpStream::connect(address).expect("it listens");
-            assert!(matches!(listener.accept(), Accepted::Connection(..)));
-        }
-        assert!(listener.is_done());
-        let _late = std::net::TcpStream::connect(address).expect("it listens still");
-        assert!(matches!(listener.accept(), Accepted::None));
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn only_loops_of_one_process_share_a_port() {
-        let first = Listen { sharing: Sharing::First, ..listen() };
-        let first = Listener::bind(first, Token(0)).expect("a free port");
-        let address = first.socket.local_addr().expect("it is bound");
-        let other = Listen { address, sharing: Sharing::First, ..listen() };
-        assert!(Listener::bind(other.clone(), Token(1)).is_err(), "it is another process's");
-        let further = Listen { sharing: Sharing::Further, ..other };
-        assert!(Listener::bind(further, Token(1)).is_ok());
-    }
-}
+mod tests;

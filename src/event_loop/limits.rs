@@ -75,6 +75,9 @@ pub(super) const MESSAGES_PER_TURN: usize = 1_024;
 pub(super) const BACKLOG: i32 = 4_096;
 /// When to try to accept again after the kernel refused because it lacked descriptors or memory.
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long a listener that was replaced stays if the kernel lacks descriptors for the connections that wait
+/// at it: to the other side they are connected, and closing it resets them.
+pub(super) const RETIRE_WITHIN: Duration = Duration::from_secs(1);
 /// How long to read from a connection that we have closed on our side.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How much to read and drop from a connection that we have closed on our side.

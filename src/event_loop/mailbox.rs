@@ -25,6 +25,7 @@ use std::thread;
 use mio::Waker;
 use mio::net::UnixStream;
 
+use super::reconfigure::Change;
 use crate::application::{Job, LoopId};
 
 /// What the loop receives from the channel.
@@ -40,8 +41,13 @@ pub(super) enum Incoming<M> {
         from: LoopId,
         stream: UnixStream,
     },
+    /// What is to change, and what makes a message of the result.
+    Reconfigure(Box<Change>, Answer<M>),
     Stop,
 }
+
+/// Makes a message of a result.
+type Answer<M> = Box<dyn FnOnce(io::Result<()>) -> M + Send>;
 
 /// The same, and what only the inbox handles.
 enum Sent<M> {
@@ -76,6 +82,20 @@ impl<M> Mailbox<M> {
     /// Stops the loop gracefully, as a signal would. An error means that it has ended.
     pub fn stop(&self) -> io::Result<()> {
         self.enqueue(Sent::Incoming(Incoming::Stop))
+    }
+
+    /// Changes the loop: all of it in one step, between two turns, or nothing if a part fails. `done` makes a
+    /// message of the result, with which the loop calls
+    /// [`handle_message`](crate::application::Application::handle_message) in the same step. A loop that is
+    /// stopping refuses every change. An error here means that the loop has ended; then, and if it ends
+    /// before the change's turn comes, there is no message.
+    pub fn reconfigure(
+        &self,
+        change: Change,
+        done: impl FnOnce(io::Result<()>) -> M + Send + 'static,
+    ) -> io::Result<()> {
+        let change = Incoming::Reconfigure(Box::new(change), Box::new(done));
+        self.enqueue(Sent::Incoming(change))
     }
 
     fn enqueue(&self, sent: Sent<M>) -> io::Result<()> {

@@ -28,6 +28,7 @@
 //! | which connections are accepted, and what happens at a limit | `acceptor`, `memory` |
 //! | how another host is reached | `dialer`, `resolver` |
 //! | what other threads may send | `mailbox` |
+//! | what changes while the loop runs: listeners, limits, TLS, policies | `reconfigure` |
 //! | signals, the lifeline, the end | `controls`, `shutdown` |
 //! | what the bytes mean | not here: it is an [`Application`] |
 
@@ -49,6 +50,7 @@ mod memory;
 mod output;
 mod pace;
 mod policies;
+mod reconfigure;
 mod resolver;
 mod round;
 mod serve;
@@ -76,6 +78,7 @@ pub use controls::{ControlRequest, Controls};
 pub use groups::GroupRules;
 pub use limits::Limits;
 pub use mailbox::Mailbox;
+pub use reconfigure::{Bound, Change, Rules};
 pub use state::{ConnectionState, Readiness};
 pub use transport::{Sharing, Socket, Transport};
 
@@ -232,7 +235,11 @@ impl<A: Application> EventLoop<A> {
 
     /// Listens; [`Application::handle_open`] gets the listener's id. Returns the bound address.
     pub fn listen(&mut self, listen: Listen) -> io::Result<SocketAddr> {
-        self.acceptor.listen(listen, self.poll.registry())
+        let bound = Bound::new(listen)?;
+        let address = bound.address();
+        let listeners = self.acceptor.register(vec![bound], self.poll.registry())?;
+        self.acceptor.add(listeners);
+        Ok(address)
     }
 
     /// Adds a TLS client configuration for dials.

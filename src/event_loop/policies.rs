@@ -52,6 +52,26 @@ impl Policies {
     pub fn get(&self, number: u32) -> &Policy {
         &self.all[number as usize].0
     }
+
+    /// Every connection with the first policy of a pair has the second one from now on; all pairs at once, so
+    /// that two policies can be swapped.
+    pub fn replace(&mut self, pairs: &[(Policy, Policy)]) {
+        // A connection that the application has not seen yet has none of its policies.
+        for (policy, _) in &mut self.all {
+            if let Some((_, new)) = pairs.iter().find(|(old, _)| old == policy) {
+                *policy = *new;
+            }
+        }
+    }
+}
+
+/// Whether an open connection can change from one policy to the other. Its input is kept as its framing wants
+/// it, and it is counted by its class and by whether it drains.
+pub fn may_replace(old: &Policy, new: &Policy) -> bool {
+    let framing = std::mem::discriminant::<Framing>;
+    framing(&old.framing) == framing(&new.framing)
+        && old.class == new.class
+        && old.drains_on_stop == new.drains_on_stop
 }
 
 #[cfg(test)]

@@ -151,6 +151,10 @@ impl<A: Application> EventLoop<A> {
                 let id = connections.add(socket, IN_PROCESS, origin, state);
                 connections.open(id, app);
             }
+            Incoming::Reconfigure(change, done) => {
+                let message = done(self.reconfigure(*change));
+                self.app.handle_message(message, self.connections.shared.now);
+            }
             Incoming::Stop => self.stop(),
         }
     }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::net::{TcpStream, UnixStream};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::limits::BACKLOG;
@@ -199,18 +199,16 @@ pub enum Sharing {
     Further,
 }
 
-/// Binds and listens. `SO_REUSEADDR` lets a restarted process take its port at once, and a port in use is
-/// still reported. `SO_REUSEPORT` would hide that, so it is set only if several loops of a process share a
-/// port: the kernel then spreads new connections over their listeners. The first listener takes the port
-/// without it and permits sharing only afterwards: so only one of two processes that start at the same moment
-/// gets the port.
-pub(super) fn listen_on(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
+/// Binds. `SO_REUSEADDR` lets a restarted process take its port at once, and a port in use is still reported:
+/// here, or by [`listen`] if the other one does not listen yet. `SO_REUSEPORT` would hide that, so it is set
+/// only if several loops of a process share a port: the kernel then spreads new connections over their
+/// listeners. The first listener takes the port without it and permits sharing only once it listens: so only
+/// one of two processes that start at the same moment gets the port.
+pub(super) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Only Linux lets a listener join a group after it was bound.
-    let joins_later = sharing == Sharing::First && cfg!(target_os = "linux");
-    if sharing != Sharing::None && !joins_later {
+    if sharing != Sharing::None && !joins_later(sharing) {
         socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
@@ -218,11 +216,21 @@ pub(super) fn listen_on(address: SocketAddr, sharing: Sharing) -> io::Result<Tcp
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Listens on a socket that is bound. A second call changes nothing.
+pub(super) fn listen(socket: &socket2::Socket, sharing: Sharing) -> io::Result<()> {
     socket.listen(BACKLOG)?;
-    if joins_later {
+    if joins_later(sharing) {
         socket.set_reuse_port(true)?;
     }
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(())
+}
+
+/// Only Linux lets a listener join a group after it was bound.
+fn joins_later(sharing: Sharing) -> bool {
+    sharing == Sharing::First && cfg!(target_os = "linux")
 }
 
 /// Sets the options for small messages: no delay for small writes, and keepalive against peers that vanish

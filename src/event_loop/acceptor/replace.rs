@@ -1,0 +1,91 @@
+//! Listeners that come and go while the loop runs.
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Interest, Registry, Token};
+
+use super::{Acceptor, Listener};
+use crate::application::ListenerId;
+use crate::event_loop::FIRST_CONNECTION;
+use crate::event_loop::limits::RETIRE_WITHIN;
+use crate::event_loop::reconfigure::{Bound, Rules};
+use crate::event_loop::shared::Shared;
+
+/// Listeners that are registered, but not in use yet. Dropping them closes them.
+pub(in crate::event_loop) struct Registered(Vec<Listener>);
+
+impl Acceptor {
+    /// Makes sockets listen and registers them. After an error none is, and all are closed.
+    pub fn register(&mut self, bound: Vec<Bound>, registry: &Registry) -> io::Result<Registered> {
+        let mut registered = Registered(Vec::with_capacity(bound.len()));
+        for bound in bound {
+            bound.listen()?;
+            let token = self.next_token()?;
+            let mut listener = Listener::new(bound, token);
+            registry.register(&mut listener.socket, token, Interest::READABLE)?;
+            registered.0.push(listener);
+        }
+        Ok(registered)
+    }
+
+    /// Each listener has a token of its own, or the event of one that is closed could be taken for another's.
+    fn next_token(&mut self) -> io::Result<Token> {
+        if self.tokens >= MAX_LISTENERS {
+            return Err(io::Error::other("there were too many listeners"));
+        }
+        self.tokens += 1;
+        Ok(Token(self.tokens - 1))
+    }
+
+    /// Puts listeners in use beside those that are there.
+    pub fn add(&mut self, new: Registered) {
+        self.listeners.extend(new.0);
+    }
+
+    /// Puts listeners in use. Those that are there with the same id are closed once the connections that wait
+    /// at them are accepted; connections that are open, and their counts, belong to the id and stay.
+    pub fn replace(&mut self, by: Registered, now: Duration) {
+        for new in &by.0 {
+            self.retire(new.listen.id, now);
+            // Those that wait at the old one are judged by the new limits.
+            self.set_rules(&Rules::of(&new.listen));
+        }
+        self.listeners.extend(by.0);
+    }
+
+    /// Closes the listeners with an id, if there are any, once the connections that wait at them are
+    /// accepted.
+    pub fn retire(&mut self, id: ListenerId, now: Duration) {
+        let in_use = self.listeners.iter_mut().filter(|one| one.left.is_none());
+        for listener in in_use.filter(|one| one.listen.id == id) {
+            listener.accept_the_last(now + RETIRE_WITHIN);
+            self.closes_some = true;
+        }
+    }
+
+    /// Changes the rules for the listeners with an id, if there are any.
+    pub fn set_rules(&mut self, rules: &Rules) {
+        for listener in self.listeners.iter_mut().filter(|one| one.listen.id == rules.id) {
+            rules.apply(&mut listener.listen);
+            listener.no_eviction_before = Duration::ZERO;
+        }
+    }
+
+    /// Closes the listeners that have accepted all that waited.
+    #[cold]
+    pub(super) fn close_done(&mut self, shared: &Shared) {
+        let now = shared.now.elapsed;
+        self.listeners.retain_mut(|listener| {
+            let stays = listener.left.is_none() || !listener.is_done(now);
+            if !stays {
+                listener.pause.end(now, &shared.counting.metrics);
+            }
+            stays
+        });
+        self.closes_some = self.listeners.iter().any(|one| one.left.is_some());
+    }
+}
+
+/// Listeners that a loop can have had in its life: the tokens below those of its own sources.
+const MAX_LISTENERS: usize = FIRST_CONNECTION - 1_024;
