@@ -89,6 +89,16 @@ impl<const N: usize> Histogram<N> {
         self.sum.add(nanoseconds);
     }
 
+    /// Records `count` observations of one duration.
+    pub fn observe_many(&self, duration: Duration, count: u64) {
+        if count > 0 {
+            let nanoseconds = duration.as_nanos() as u64;
+            let place = self.bounds.partition_point(|bound| *bound < nanoseconds);
+            self.counts.get(place).unwrap_or(&self.above).add(count);
+            self.sum.add(nanoseconds.wrapping_mul(count));
+        }
+    }
+
     /// The upper bounds in nanoseconds, each with the number of observations in its bucket alone.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         self.bounds.iter().zip(&self.counts).map(|(bound, count)| (*bound, count.get()))

@@ -11,8 +11,9 @@ pub trait Observer {
 /// What happened, and what it implies.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// An update was applied to the table; if it is stored, every neighbour will be sent it.
-    Applied { update: UpdateRef<'a>, applied: Applied },
+    /// An update was applied to the table; if it is stored, every neighbour will be sent it. `from` is the neighbour
+    /// that sent it, if it was none of our clients.
+    Applied { update: UpdateRef<'a>, from: Option<NeighbourId>, applied: Applied },
     /// The update is in the link's output. If the connection is lost, the update is sent again.
     Sending { update: UpdateRef<'a>, neighbour: NeighbourId },
     /// The link to the neighbour is down; the update will be sent once it is up.

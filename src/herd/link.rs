@@ -13,6 +13,7 @@
 //! A neighbour that sends us HELLO is reachable, so its HELLO ends the pause
 //! ([`Link::hello_received`]).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
@@ -37,6 +38,10 @@ pub struct Link {
     /// Before this time, no HELLO ends a pause. Otherwise a neighbour that sends HELLO again and again,
     /// and whose port cannot be reached, would be dialled without any pause.
     pause_ends_after: Duration,
+    /// The neighbour's latest run has all changes up to here.
+    confirmed: Seq,
+    /// Since when changes or a MARK wait for their ACK, while the link is not up.
+    down_since: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +78,9 @@ struct Up {
     /// Since when no ACK has come although a MARK waits for one.
     unacked_since: Option<Duration>,
     acked: Option<Seq>,
+    /// MARKs that are not acknowledged, with the times at which they were sent: the oldest ones, and of those beyond
+    /// [`MARKS_TIMED`] the latest.
+    unacked: VecDeque<(Seq, Duration)>,
     /// Updates sent since RESUME, while the neighbour receives what it missed.
     catching_up: Option<usize>,
 }
@@ -85,6 +93,8 @@ impl Link {
             backoff: BACKOFF_INITIAL,
             hello_from: None,
             pause_ends_after: Duration::ZERO,
+            confirmed: Seq(0),
+            down_since: now,
         }
     }
 
@@ -120,6 +130,20 @@ impl Link {
             }
             _ => true,
         }
+    }
+
+    /// How long the neighbour has owed an acknowledgement, as far as is known.
+    pub(super) fn lag(&self, now: Duration) -> Duration {
+        let since = match &self.state {
+            LinkState::Up(up) => up.unacked.front().map_or(now, |(_, at)| *at),
+            _ => self.down_since,
+        };
+        now.saturating_sub(since)
+    }
+
+    /// How many changes up to `end` the neighbour has not confirmed.
+    pub(super) fn unconfirmed(&self, end: Seq) -> u64 {
+        end.0.saturating_sub(self.confirmed.0)
     }
 
     pub(super) fn is_dialling(&self) -> bool {
@@ -183,6 +207,7 @@ impl Link {
     /// Handles the neighbour's RESUME: the cursor to send from, and the neighbour's epoch.
     pub(super) fn resume(&mut self, cursor: Seq, epoch: Epoch, now: Duration) {
         self.hello_from = self.hello_from.filter(|from| *from != epoch);
+        self.confirmed = cursor;
         self.state = LinkState::Up(Up {
             epoch,
             since: now,
@@ -195,6 +220,7 @@ impl Link {
             bytes: 0,
             unacked_since: None,
             acked: None,
+            unacked: VecDeque::new(),
             catching_up: Some(0),
         });
     }
@@ -204,6 +230,12 @@ impl Link {
         if let LinkState::Up(up) = &mut self.state {
             up.acked = up.marked.map(|marked| seq.min(marked));
             up.unacked_since = (up.acked < up.marked).then_some(now);
+            if let Some(acked) = up.acked {
+                self.confirmed = acked;
+                while up.unacked.front().is_some_and(|(marked, _)| *marked <= acked) {
+                    up.unacked.pop_front();
+                }
+            }
             // The neighbour was reached, so its next HELLO counts again.
             self.pause_ends_after = self.pause_ends_after.min(up.since + BACKOFF_INITIAL);
         }
@@ -213,6 +245,9 @@ impl Link {
     pub(super) fn closed(&mut self, jitter: f64, now: Duration) {
         if self.is_removed() {
             return;
+        }
+        if let LinkState::Up(up) = &self.state {
+            self.down_since = up.unacked.front().map_or(now, |(_, at)| *at);
         }
         if let LinkState::Up(up) = &self.state
             && up.acked.is_some()
@@ -375,6 +410,10 @@ impl Up {
         self.beat_is_due = false;
         (self.updates, self.bytes) = (0, 0);
         self.unacked_since.get_or_insert(now.elapsed);
+        if self.unacked.len() >= MARKS_TIMED {
+            self.unacked.pop_back(); // The new one is acknowledged later, and stands for both.
+        }
+        self.unacked.push_back((self.cursor, now.elapsed));
         observer.record(Event::MarkSent { neighbour, seq: self.cursor });
     }
 }
@@ -390,4 +429,7 @@ pub(super) enum LinkAction {
 }
 
 /// Why an attempt to connect is replaced by a new one.
-const HELLO_RECEIVED: &str = "its HELLO has come on another connection";
+pub const HELLO_RECEIVED: &str = "its HELLO has come on another connection";
+/// MARKs that are not acknowledged and whose time is kept. A neighbour that keeps up owes few; of one that does not, the
+/// oldest ones tell how far it is behind.
+const MARKS_TIMED: usize = 64;

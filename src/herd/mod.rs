@@ -29,6 +29,7 @@ use std::time::Duration;
 
 pub use event::{Event, Observer};
 pub use feed::{Feed, Record};
+pub use link::HELLO_RECEIVED;
 pub use peer::{Differing, Peer, SessionId};
 pub use table::{Applied, Entry, Source, Table};
 
@@ -316,6 +317,27 @@ impl Herd {
         self.links[usize::from(neighbour.0)].is_up()
     }
 
+    /// How long a neighbour has owed an acknowledgement: since the oldest MARK that it has not acknowledged was sent, or
+    /// since the link went down.
+    pub fn link_lag(&self, neighbour: NeighbourId, now: Now) -> Duration {
+        self.links[usize::from(neighbour.0)].lag(now.elapsed)
+    }
+
+    /// How many changes a neighbour has not confirmed yet. Those that came from itself count, too.
+    pub fn link_unconfirmed(&self, neighbour: NeighbourId) -> u64 {
+        self.links[usize::from(neighbour.0)].unconfirmed(self.table.end())
+    }
+
+    /// Whether a neighbour has sent HELLO on a connection that is open.
+    pub fn peer_is_connected(&self, neighbour: NeighbourId) -> bool {
+        self.inbound[usize::from(neighbour.0)].is_connected()
+    }
+
+    /// Whether each neighbour that could be reached has sent its full state since the start.
+    pub fn is_in_sync(&self) -> bool {
+        self.sync.is_none()
+    }
+
     /// Whether every neighbour whose link is up has acknowledged all that is known here.
     pub fn is_settled(&self) -> bool {
         self.links.iter().all(|link| link.is_settled(self.table.end()))
@@ -414,7 +436,8 @@ fn store(
     observer: &mut dyn Observer,
 ) {
     let applied = table.apply(update, from);
-    observer.record(Event::Applied { update: *update, applied });
+    let sender = from.map(|from| from.neighbour);
+    observer.record(Event::Applied { update: *update, from: sender, applied });
     if !matches!(applied, Applied::Stored(_)) {
         return;
     }

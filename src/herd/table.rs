@@ -26,6 +26,9 @@ pub struct Table {
     len: usize,
     bound: usize,
     floor: Option<AgeKey>,
+    /// How often the floor was raised, and how many clients that has evicted.
+    floor_raises: u64,
+    evicted: u64,
     /// The next slot that the sweep will visit; none while no sweep is under way.
     sweep: Option<usize>,
 }
@@ -84,6 +87,8 @@ impl Table {
             len: 0,
             bound: bound.max(1),
             floor: None,
+            floor_raises: 0,
+            evicted: 0,
             sweep: None,
         }
     }
@@ -101,6 +106,21 @@ impl Table {
     /// Whether no client is known.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The maximal number of clients.
+    pub fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// How often the table was full and the floor was raised.
+    pub fn floor_raises(&self) -> u64 {
+        self.floor_raises
+    }
+
+    /// How many known clients that has evicted.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// The number of the latest change.
@@ -211,7 +231,10 @@ impl Table {
         self.sweep = Some(0);
         let is_kept = self.is_above_floor(added);
         // The new entry is one of the evicted, or it is not in the table yet.
-        self.len -= if is_kept { going } else { going - 1 };
+        let evicted = if is_kept { going } else { going - 1 };
+        self.len -= evicted;
+        self.floor_raises += 1;
+        self.evicted += evicted as u64;
         is_kept
     }
 

@@ -1,7 +1,8 @@
 //! A client's lines (section 3): IAMAT, WHATSAT, and everything else.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::metrics::{ClosedReason, LineCommand, LineResult, Paused};
 use super::places::PlacesRequest;
 use super::records::{self, HerdLog};
 use super::{Server, Session};
@@ -14,14 +15,21 @@ use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line
 /// A client's connection.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// The first line of the answer that it waits for; it is sent together with the rest.
-    waits_with: Option<Box<[u8]>>,
+    waits: Option<Box<Waits>>,
+}
+
+/// A client waits for an answer.
+#[derive(Debug)]
+struct Waits {
+    /// The first line of the answer; it is sent together with the rest.
+    first_line: Vec<u8>,
+    since: Duration,
 }
 
 impl Client {
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
-        self.waits_with.as_ref().map_or(0, |line| line.len())
+        self.waits.as_ref().map_or(0, |waits| waits.first_line.capacity())
     }
 }
 
@@ -54,18 +62,20 @@ impl Server {
                 records::refused(Kind::ClientLineRefused, io.peer, reason);
                 write_refusal(beginning, io.out);
                 Traffic::Client.sent(io.peer, &io.out[before..]);
+                self.metrics.count_line(command_of(beginning), LineResult::TooLong);
+                self.ends.insert(io.id, ClosedReason::LineTooLong);
                 return Next::Finish;
             }
         };
         Traffic::Client.received(io.peer, line);
         let next = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
             ClientRequest::Iamat(iamat) => {
-                let log = &mut HerdLog(&self.log_name, &self.neighbours);
+                let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
                 self.herd.handle_iamat(&iamat, io.now, io.out, log).map(|()| Next::Read)
             }
             ClientRequest::Whatsat(whatsat) => self.whatsat(client, &whatsat, io),
         });
-        let next = next.unwrap_or_else(|reason| refuse(io.peer, line, reason, io.out));
+        let next = next.unwrap_or_else(|reason| self.refuse(line, reason, io));
         Traffic::Client.sent(io.peer, &io.out[before..]);
         next
     }
@@ -81,6 +91,7 @@ impl Server {
         let (radius, bound) = (whatsat.radius, whatsat.bound);
         let request = PlacesRequest { location: &location, radius, bound };
         io.spend(GAZETTEER_EFFORT);
+        self.metrics.count_line(LineCommand::Whatsat, LineResult::Ok);
         match self.places.request(io.id, &request, io.now.elapsed) {
             Some(body) => {
                 entry.update.get().write_at(self.dialect, io.out);
@@ -90,7 +101,9 @@ impl Server {
             None => {
                 let mut first_line = Vec::new();
                 entry.update.get().write_at(self.dialect, &mut first_line);
-                client.waits_with = Some(first_line.into_boxed_slice());
+                client.waits = Some(Box::new(Waits { first_line, since: io.now.elapsed }));
+                self.metrics.delayed.add(1);
+                self.metrics.pause(Paused::Places);
                 Ok(Next::Wait)
             }
         }
@@ -99,13 +112,17 @@ impl Server {
     /// Appends the answer that a client waits for, once it is complete: the first line and the
     /// rest.
     pub(super) fn fill_client(&mut self, client: &mut Client, io: &mut Io<'_>) -> Next {
-        let Some(first_line) = client.waits_with.take() else {
+        let Some(waits) = client.waits.take() else {
             return Next::Read; // It waits for nothing.
         };
         let Some(body) = self.places.take_answer(io.id) else {
-            client.waits_with = Some(first_line);
+            client.waits = Some(waits);
             return Next::Wait;
         };
+        let Waits { first_line, since } = *waits;
+        self.metrics.resume(Paused::Places);
+        let took = io.now.elapsed.saturating_sub(since);
+        self.metrics.answers[LineCommand::Whatsat as usize].observe(took);
         let before = io.out.len();
         // Reserve exactly: a large answer should not take twice its size.
         io.out.reserve_exact(first_line.len() + body.len());
@@ -117,16 +134,35 @@ impl Server {
 
     pub(super) fn client_closed(&mut self, client: &Client, closed: &ClosedConnection<'_>) {
         records::disconnected(target::CLIENT, None, closed.peer);
-        if client.waits_with.is_some() {
+        if client.waits.is_some() {
+            self.metrics.resume(Paused::Places);
             self.places.forget(closed.id);
         }
     }
+
+    /// Answers a line that is not a command. After an HTTP request line, nothing more is read from the
+    /// connection.
+    fn refuse(&mut self, line: &[u8], reason: RequestError, io: &mut Io<'_>) -> Next {
+        records::refused(Kind::ClientLineRefused, io.peer, reason);
+        write_refusal(line, io.out);
+        let result = match reason {
+            RequestError::UnknownClient => LineResult::UnknownId,
+            _ => LineResult::Invalid,
+        };
+        self.metrics.count_line(command_of(line), result);
+        if !is_http_request_line(line) {
+            return Next::Read;
+        }
+        self.ends.insert(io.id, ClosedReason::Protocol);
+        Next::Finish
+    }
 }
 
-/// Answers a line that is not a command. After an HTTP request line, nothing more is read from the
-/// connection.
-fn refuse(peer: SocketAddr, line: &[u8], reason: RequestError, out: &mut Vec<u8>) -> Next {
-    records::refused(Kind::ClientLineRefused, peer, reason);
-    write_refusal(line, out);
-    if is_http_request_line(line) { Next::Finish } else { Next::Read }
+/// The command of a line that is refused: its first word.
+fn command_of(line: &[u8]) -> LineCommand {
+    match line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()) {
+        Some(b"IAMAT") => LineCommand::Iamat,
+        Some(b"WHATSAT") => LineCommand::Whatsat,
+        _ => LineCommand::Other,
+    }
 }

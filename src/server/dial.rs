@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Server;
+use super::metrics::{ClosedReason, DialResult, Direction, Transition};
 use super::records::HerdLog;
 use crate::application::{Command, Dial, DialEvent, Due, Freshness, Start, Target, Ticket};
 use crate::clock::Now;
@@ -182,6 +183,9 @@ impl Server {
             }
             DialEvent::Failed(reason) => {
                 known.dial = None;
+                if known.attempts.awaits_addresses() {
+                    known.metrics.dials[DialResult::Dns as usize].add(1);
+                }
                 if known.attempts.is_trying() {
                     self.note_failed_attempt(neighbour, &reason, now);
                 }
@@ -193,6 +197,9 @@ impl Server {
     /// An address failed. From now on the herd's core waits for the next one.
     fn note_failed_attempt(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = self.neighbour(neighbour);
+        let is_late = known.attempt_until.is_some_and(|until| until <= now.elapsed);
+        let result = if is_late { DialResult::Timeout } else { DialResult::Refused };
+        known.metrics.dials[result as usize].add(1);
         record_failed_attempt(&known.log_name, reason);
         known.attempts.failed(reason);
         self.herd.link_tries_again(neighbour, now);
@@ -238,7 +245,11 @@ impl Server {
         known.link = None;
         known.dial = None;
         known.attempt_until = None;
-        self.herd.link_closed(neighbour, now, &mut HerdLog(&self.log_name, &self.neighbours));
+        self.herd.link_closed(
+            neighbour,
+            now,
+            &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics),
+        );
     }
 
     /// Judges the addresses whose time limit has passed.
@@ -252,14 +263,15 @@ impl Server {
                 // Its RESUME may have arrived and not been read yet.
                 (Some(_), Some(link)) if due.is_behind(link) => {}
                 (Some(_), Some(link)) => {
-                    self.close(link);
+                    self.neighbour(neighbour).metrics.count(Direction::Out, Transition::Timeout);
+                    self.close(link, ClosedReason::LineTimeout);
                     let reason = "connected, but it sent no RESUME in time";
                     self.link_attempt_failed(neighbour, reason, now);
                 }
                 (Some(_), None) => {
-                    self.cancel_dial(neighbour);
                     let reason = "no answer in time";
                     self.note_failed_attempt(neighbour, reason, now);
+                    self.cancel_dial(neighbour);
                     self.try_next(neighbour, reason, now);
                 }
             }

@@ -1,5 +1,6 @@
 //! Links: the connections on which this server sends updates to its neighbours (section 4).
 
+use super::metrics::{ClosedReason, DialResult, Direction, Transition};
 use super::records::{self, HerdLog};
 use super::{Server, Session};
 use crate::application::{ClosedConnection, FlushAt, Io, Line, Next, Policy, Ticket};
@@ -36,6 +37,7 @@ impl Server {
         known.is_fill_asked = false;
         known.refusal = None;
         known.attempts.connected(io.peer);
+        known.metrics.dials[DialResult::Ok as usize].add(1);
         let before = io.out.len();
         self.herd.link_connected(neighbour, io.now, io.out);
         let name = self.log_name_of(neighbour);
@@ -77,10 +79,11 @@ impl Server {
         }
         records::received_from_neighbour(self.log_name_of(neighbour), line);
         let was_up = self.herd.link_is_up(neighbour);
-        let log = HerdLog(&self.log_name, &self.neighbours);
+        let log = HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
         let mut answers = AnswerLog { log, refusal: None };
         let verdict = self.herd.handle_answer(neighbour, line, io.now, &mut answers);
         if let Some(refusal) = answers.refusal {
+            self.ends.insert(io.id, ClosedReason::Protocol);
             self.link_refused(neighbour, refusal, was_up, io.now);
         } else if !was_up && self.herd.link_is_up(neighbour) {
             self.link_came_up(neighbour, io.now);
@@ -100,7 +103,7 @@ impl Server {
             return Next::Finish; // It was cancelled.
         }
         let full = io.full();
-        let log = &mut HerdLog(&self.log_name, &self.neighbours);
+        let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
         self.herd.poll_link(neighbour, full, io.now, io.out, log);
         let has_more = self.herd.link_has_pending(neighbour);
         self.neighbour(neighbour).is_fill_asked = has_more;
@@ -147,9 +150,13 @@ impl Server {
                          configuration."
                     );
                 }
+                known.metrics.count(Direction::Out, Transition::Name);
                 format!("{answered} answered")
             }
-            Refusal::Unknown(line) => format!("it answered what no neighbour answers, {line}"),
+            Refusal::Unknown(line) => {
+                known.metrics.count(Direction::Out, Transition::Refused);
+                format!("it answered what no neighbour answers, {line}")
+            }
         };
         if was_up {
             let text = format_args!("The link to {name} is closed: {reason}.");
@@ -164,7 +171,7 @@ impl Server {
     pub(super) fn close_link(&mut self, neighbour: NeighbourId) {
         self.cancel_dial(neighbour);
         if let Some(link) = self.neighbour(neighbour).link.take() {
-            self.close(link);
+            self.close(link, ClosedReason::LineTimeout);
         }
     }
 
@@ -172,6 +179,7 @@ impl Server {
         &mut self,
         neighbour: NeighbourId,
         closed: &ClosedConnection<'_>,
+        reason: ClosedReason,
         now: Now,
     ) {
         let known = self.neighbour(neighbour);
@@ -180,6 +188,10 @@ impl Server {
             return;
         }
         known.link = None;
+        // A line that was refused is counted as that.
+        if reason != ClosedReason::Protocol {
+            known.metrics.count(Direction::Out, Transition::Closed);
+        }
         if self.herd.link_is_being_made(neighbour) {
             let reason = "the connection ended before RESUME came";
             return self.link_attempt_failed(neighbour, reason, now);
@@ -189,7 +201,11 @@ impl Server {
             target: target::LINK, event = "link_down", peer:% = closed.peer, neighbour = name;
             "The link to {name} is closed."
         );
-        self.herd.link_closed(neighbour, now, &mut HerdLog(&self.log_name, &self.neighbours));
+        self.herd.link_closed(
+            neighbour,
+            now,
+            &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics),
+        );
     }
 }
 

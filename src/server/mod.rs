@@ -17,33 +17,40 @@
 //!
 //! [`Application`]: crate::application::Application
 
+mod answer_times;
 mod attempts;
 mod checks;
 mod client;
+mod closings;
 mod dial;
 mod link;
+pub mod metrics;
 mod neighbour;
 mod peer;
 pub mod places;
 mod records;
 mod session;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use client::Client;
 pub use dial::PLACES_TICKETS;
+pub use metrics::{AllMetrics, ServerMetrics};
 pub use session::Session;
 
-use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, TlsId};
+use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics, TlsId};
 use crate::clock::Now;
 use crate::config::{Config, LinkSettings};
 use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
 use crate::logging::{LastingProblem, Log, TurnLog};
 use crate::protocol::{Dialect, Epoch, Seq};
+use answer_times::AnswersAtOnce;
 use dial::Tickets;
+use metrics::ClosedReason;
 use neighbour::Neighbour;
 use peer::Unidentified;
 use places::Places;
@@ -113,6 +120,13 @@ pub struct Server {
     failure: Option<String>,
     is_stopping: bool,
     log: TurnLog,
+    metrics: Arc<ServerMetrics>,
+    /// The counters of all loops, in the first one.
+    all_metrics: AllMetrics,
+    /// Durations of answers given at once.
+    answers: AnswersAtOnce,
+    /// Why connections are closed that are being closed by the server itself.
+    ends: HashMap<ConnectionId, ClosedReason>,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -137,13 +151,14 @@ impl Server {
         };
         let LinkSettings { heartbeat, .. } = config.link;
         let connections = config.limits.client_connections.div_ceil(config.loops);
+        let metrics = Arc::<ServerMetrics>::default();
         Server {
             log_name: neighbour::loop_name(&own.name, number),
             herd: Herd::new(settings, now),
             dialect: config.dialect,
             limits: ConfiguredLimits { client_connections: connections, ..config.limits.clone() },
             heartbeat,
-            places: Places::new(&config.places, config.loops, tls),
+            places: Places::new(&config.places, config.loops, tls, Arc::clone(&metrics.places)),
             neighbours,
             peers_address: own.peer_listen,
             unidentified: Unidentified::default(),
@@ -156,6 +171,10 @@ impl Server {
             failure: None,
             is_stopping: false,
             log: TurnLog::new(log),
+            metrics,
+            all_metrics: AllMetrics::default(),
+            answers: AnswersAtOnce::default(),
+            ends: HashMap::new(),
             now: now.elapsed,
         }
     }
@@ -184,7 +203,19 @@ impl Server {
         &mut self.neighbours[usize::from(neighbour.0)]
     }
 
-    fn close(&mut self, connection: ConnectionId) {
+    /// Its counters.
+    pub fn metrics(&self) -> Arc<ServerMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// From now on it measures what costs, and the first loop can show the counters of all.
+    pub fn observe(&mut self, own: Arc<LoopMetrics>, all: AllMetrics) {
+        self.answers.observe(own, &self.metrics);
+        self.all_metrics = all;
+    }
+
+    fn close(&mut self, connection: ConnectionId, reason: ClosedReason) {
+        self.ends.insert(connection, reason);
         self.commands.push_back(Command::Close(connection));
     }
 
@@ -247,7 +278,10 @@ impl Server {
         }
         self.judge_attempts(due);
         self.judge_unidentified(due);
-        self.herd.handle_timeout(now, &mut HerdLog(&self.log_name, &self.neighbours));
+        self.herd.handle_timeout(
+            now,
+            &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics),
+        );
         self.links_checked = None; // A heartbeat may be due.
         self.note_links_down(now);
         self.places.handle_timeout(due);

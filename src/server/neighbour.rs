@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::FIRST_LOOP;
 use super::attempts::Attempts;
 use super::checks::Checks;
+use super::metrics::LinkMetrics;
 use crate::application::{ConnectionId, LoopId, Target, Ticket};
 use crate::config::Config;
 use crate::limits::UNREACHABLE_AFTER;
@@ -45,6 +46,7 @@ pub(super) struct Neighbour {
     /// The problem that another server answers at its address.
     pub(super) misnamed: LastingProblem,
     pub(super) checks: Checks,
+    pub(super) metrics: LinkMetrics,
 }
 
 impl Neighbour {
@@ -67,7 +69,13 @@ impl Neighbour {
             unreachable: LastingProblem::new(UNREACHABLE_AFTER),
             misnamed: LastingProblem::new(Duration::ZERO),
             checks: Checks::new(),
+            metrics: LinkMetrics::default(),
         }
+    }
+
+    /// Whether it is another loop of this server.
+    pub(super) fn is_loop(&self) -> bool {
+        matches!(self.target, Target::Loop(_))
     }
 
     /// Whether it may connect from this address.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::link::FOR_NEIGHBOURS;
+use super::metrics::{self, ClosedReason, Direction, RejectedReason, Transition};
 use super::records::{self, HerdLog};
 use super::{Server, Session};
 use crate::application::{
@@ -64,7 +65,8 @@ impl Server {
             let peer = oldest.peer;
             let reason = format_args!("too many peers have not sent HELLO");
             connection_records::abort(Kind::TooManyUnidentified, peer, reason);
-            self.close(oldest.id);
+            self.metrics.count_rejected(metrics::Kind::LinkIn, RejectedReason::Unidentified);
+            self.close(oldest.id, ClosedReason::IdleEvicted);
         }
         let until = now.elapsed + self.heartbeat;
         self.unidentified.waiting.push_back(Waiting { id, peer, until });
@@ -93,6 +95,7 @@ impl Server {
                 records::refused(Kind::PeerLineRefused, io.peer, reason);
                 write_refusal(beginning, io.out);
                 Traffic::Link.sent(io.peer, &io.out[before..]);
+                self.ends.insert(io.id, ClosedReason::LineTooLong);
                 return Next::Finish;
             }
         };
@@ -123,7 +126,30 @@ impl Server {
         }
         match verdict {
             Outcome::Continue => Next::Read,
-            Outcome::Close => Next::Finish,
+            Outcome::Close => {
+                self.count_rejected_line(peer, line, io.id);
+                Next::Finish
+            }
+        }
+    }
+
+    /// Counts that a line ends its connection: an unidentified peer's, or that of a neighbour.
+    fn count_rejected_line(&mut self, peer: &Peer, line: &[u8], id: ConnectionId) {
+        self.ends.entry(id).or_insert(ClosedReason::Protocol);
+        match *peer {
+            Peer::Unidentified | Peer::Expected(_) => {
+                let reason = match line.starts_with(b"HELLO ") {
+                    true => RejectedReason::NotANeighbour,
+                    false => RejectedReason::Unidentified,
+                };
+                self.metrics.count_rejected(metrics::Kind::LinkIn, reason);
+            }
+            Peer::Identified { neighbour, .. } => {
+                let known = &self.neighbours[usize::from(neighbour.0)];
+                if known.peer == Some(id) {
+                    known.metrics.count(Direction::In, Transition::Refused);
+                }
+            }
         }
     }
 
@@ -132,13 +158,20 @@ impl Server {
     fn herd_peer_line(&mut self, peer: &mut Peer, line: &[u8], io: &mut Io<'_>) -> Outcome {
         let neighbours = &self.neighbours;
         let address = io.peer.ip().to_canonical();
+        // What a neighbour sends to let us catch up is old.
+        let arrival = match *peer {
+            Peer::Identified { neighbour, .. } if self.answers.is_observed() => {
+                (!self.herd.is_catching_up(neighbour)).then_some(io.now.wall)
+            }
+            _ => None,
+        };
         let unknown_from_here = Cell::new(None);
         let admits = |neighbour: NeighbourId| {
             let is_known = neighbours[usize::from(neighbour.0)].has_address(address);
             unknown_from_here.set(Some(neighbour).filter(|_| !is_known));
             is_known
         };
-        let log = &mut HerdLog(&self.log_name, neighbours);
+        let log = &mut HerdLog::new(&self.log_name, neighbours, &self.metrics).at(arrival);
         let verdict = self.herd.handle_peer_line(peer, line, &admits, io.now, io.out, log);
         if let Some(neighbour) = unknown_from_here.get() {
             self.look_up_again(neighbour, io.now);
@@ -162,18 +195,24 @@ impl Server {
     /// Of a neighbour's inbound connections only the latest counts.
     fn replace_peer(&mut self, neighbour: NeighbourId, id: ConnectionId) {
         if let Some(former) = self.neighbour(neighbour).peer.replace(id) {
-            self.close(former);
+            self.neighbour(neighbour).metrics.count(Direction::In, Transition::Replaced);
+            self.close(former, ClosedReason::Replaced);
         }
     }
 
     /// The herd's core has asked to close a neighbour's connection.
     pub(super) fn close_peer(&mut self, neighbour: NeighbourId) {
         if let Some(peer) = self.neighbour(neighbour).peer.take() {
-            self.close(peer);
+            self.close(peer, ClosedReason::LineTimeout);
         }
     }
 
-    pub(super) fn peer_closed(&mut self, peer: Peer, closed: &ClosedConnection<'_>) {
+    pub(super) fn peer_closed(
+        &mut self,
+        peer: Peer,
+        closed: &ClosedConnection<'_>,
+        reason: ClosedReason,
+    ) {
         self.herd.peer_closed(peer);
         self.unidentified.remove(closed.id);
         let Peer::Identified { neighbour, .. } = peer else {
@@ -181,9 +220,13 @@ impl Server {
         };
         let name = self.log_name_of(neighbour);
         records::disconnected(target::LINK, Some(name), closed.peer);
-        let current = &mut self.neighbour(neighbour).peer;
-        if *current == Some(closed.id) {
-            *current = None;
+        let known = self.neighbour(neighbour);
+        if known.peer == Some(closed.id) {
+            known.peer = None;
+            // A line that was refused is counted as that.
+            if reason != ClosedReason::Protocol {
+                known.metrics.count(Direction::In, Transition::Closed);
+            }
         }
     }
 
@@ -208,7 +251,8 @@ impl Server {
                 peer,
                 format_args!("no HELLO within {time}"),
             );
-            self.close(id);
+            self.metrics.count_rejected(metrics::Kind::LinkIn, RejectedReason::Unidentified);
+            self.close(id, ClosedReason::LineTimeout);
         }
     }
 }

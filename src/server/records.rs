@@ -2,15 +2,18 @@
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Server;
+use super::metrics::{Direction, ServerMetrics, Transition, UpdateResult, UpdateSource};
 use super::neighbour::Neighbour;
 use crate::application::{ClosedConnection, Refused};
+use crate::clock::WallTime;
 use crate::connection_records;
-use crate::herd::{Applied, Event, NeighbourId, Observer};
+use crate::herd::{Applied, Event, HELLO_RECEIVED, NeighbourId, Observer};
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, Field, IdBase64, Traffic, field, target};
-use crate::protocol::Common;
+use crate::protocol::{Common, UpdateRef};
 
 /// Records why the previous line was refused: at INFO with the traffic, and as a rate-limited warning for logs without
 /// traffic.
@@ -38,12 +41,36 @@ pub(super) fn disconnected(target: &str, neighbour: Option<&str>, peer: SocketAd
     );
 }
 
-/// Writes the herd's events into the log.
-pub(super) struct HerdLog<'a>(pub(super) &'a str, pub(super) &'a [Neighbour]);
+/// Counts the herd's events, and writes them into the log.
+pub(super) struct HerdLog<'a> {
+    /// What the log calls the server.
+    name: &'a str,
+    neighbours: &'a [Neighbour],
+    metrics: &'a ServerMetrics,
+    /// The time by which the delay of updates is measured, if it is.
+    arrival: Option<WallTime>,
+}
 
-impl HerdLog<'_> {
+impl<'a> HerdLog<'a> {
+    pub(super) fn new(
+        name: &'a str,
+        neighbours: &'a [Neighbour],
+        metrics: &'a ServerMetrics,
+    ) -> HerdLog<'a> {
+        HerdLog { name, neighbours, metrics, arrival: None }
+    }
+
+    /// The same, for a line of a neighbour that comes at this time: how long its update took is measured.
+    pub(super) fn at(self, arrival: Option<WallTime>) -> HerdLog<'a> {
+        HerdLog { arrival, ..self }
+    }
+
+    fn neighbour(&self, neighbour: NeighbourId) -> &Neighbour {
+        &self.neighbours[usize::from(neighbour.0)]
+    }
+
     fn name(&self, neighbour: NeighbourId) -> &str {
-        &self.1[usize::from(neighbour.0)].log_name
+        &self.neighbour(neighbour).log_name
     }
 }
 
@@ -52,8 +79,15 @@ impl Observer for HerdLog<'_> {
     /// the stack frame of a function that formats.
     fn record(&mut self, event: Event<'_>) {
         let is_recorded = match event {
-            Event::Sending { .. } | Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
-            Event::Applied { .. } => log::log_enabled!(target: target::TABLE, log::Level::Debug),
+            Event::Sending { neighbour, .. } => {
+                self.neighbour(neighbour).metrics.count_updates(Direction::Out, 1);
+                Traffic::Flood.is_recorded()
+            }
+            Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
+            Event::Applied { update, from, applied } => {
+                self.count_applied(&update, from, applied);
+                log::log_enabled!(target: target::TABLE, log::Level::Debug)
+            }
             _ => true,
         };
         if is_recorded {
@@ -63,8 +97,63 @@ impl Observer for HerdLog<'_> {
 }
 
 impl HerdLog<'_> {
+    #[inline]
+    fn count_applied(&self, update: &UpdateRef<'_>, from: Option<NeighbourId>, applied: Applied) {
+        let result = match applied {
+            Applied::Stored(_) => UpdateResult::Stored,
+            Applied::Stale => UpdateResult::Stale,
+            Applied::BelowFloor => UpdateResult::BelowFloor,
+        };
+        match from {
+            None => self.metrics.count_update(UpdateSource::Client, result),
+            Some(neighbour) => self.count_received(update, neighbour, result),
+        }
+    }
+
+    #[inline(never)]
+    fn count_received(&self, update: &UpdateRef<'_>, from: NeighbourId, result: UpdateResult) {
+        let from = self.neighbour(from);
+        if from.is_loop() {
+            return; // It was counted where it came into this server.
+        }
+        self.metrics.count_update(UpdateSource::Neighbour, result);
+        from.metrics.count_updates(Direction::In, 1);
+        if let Some(arrival) = self.arrival {
+            let told = update.timestamp.nanos.saturating_add(update.skew.0);
+            let delay = arrival.0.saturating_sub(told).clamp(0, i128::from(u64::MAX));
+            from.metrics.flood_delay.observe(Duration::from_nanos(delay as u64));
+        }
+    }
+
+    /// Counts what happens to a link.
+    fn count(&self, event: &Event<'_>) {
+        let (neighbour, direction, transition) = match *event {
+            Event::LinkUp { neighbour, .. } => (neighbour, Direction::Out, Transition::Connected),
+            Event::LinkDown { neighbour, reason } if reason == HELLO_RECEIVED => {
+                (neighbour, Direction::Out, Transition::Replaced)
+            }
+            Event::LinkDown { neighbour, .. } => (neighbour, Direction::Out, Transition::Timeout),
+            Event::PeerIdentified { neighbour, .. } => {
+                (neighbour, Direction::In, Transition::Connected)
+            }
+            Event::PeerTimedOut { neighbour } => (neighbour, Direction::In, Transition::Timeout),
+            Event::UpdateSkipped { neighbour, .. } => {
+                let metrics = &self.neighbour(neighbour).metrics;
+                metrics.count_updates(Direction::In, 1);
+                return metrics.malformed.add(1);
+            }
+            Event::CatchUpSent { neighbour, updates } => {
+                let metrics = &self.neighbour(neighbour).metrics;
+                return metrics.count_updates(Direction::Out, updates as u64);
+            }
+            _ => return,
+        };
+        self.neighbour(neighbour).metrics.count(direction, transition);
+    }
+
     #[inline(never)]
     fn write(&self, event: &Event<'_>) {
+        self.count(event);
         match *event {
             Event::Sending { update, neighbour } => {
                 Traffic::sending(update.id, update.location, self.name(neighbour));
@@ -72,7 +161,7 @@ impl HerdLog<'_> {
             Event::CannotSend { update, neighbour } => {
                 Traffic::cannot_send(update.id, update.location, self.name(neighbour));
             }
-            Event::Applied { update, applied } => record_applied(update.id, applied),
+            Event::Applied { update, applied, .. } => record_applied(update.id, applied),
             Event::MarkSent { neighbour, seq } => {
                 let name = self.name(neighbour);
                 log::debug!(
@@ -99,7 +188,7 @@ impl HerdLog<'_> {
                 );
             }
             Event::InSync => {
-                log::info!(target: target::LINK, event = "in_sync"; "{} is in sync with its neighbours.", self.0)
+                log::info!(target: target::LINK, event = "in_sync"; "{} is in sync with its neighbours.", self.name)
             }
             event => self.note_link(event),
         }

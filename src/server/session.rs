@@ -89,10 +89,11 @@ impl Application for Server {
         if !(matches!(session, Session::Places(_)) && matches!(closed.why, Closed::Broken(_))) {
             self.record_closed(&closed);
         }
+        let reason = self.count_closed(&closed, &session);
         match session {
             Session::Client(client) => self.client_closed(&client, &closed),
-            Session::Peer(peer) => self.peer_closed(peer, &closed),
-            Session::Link(neighbour) => self.link_closed(neighbour, &closed, now),
+            Session::Peer(peer) => self.peer_closed(peer, &closed, reason),
+            Session::Link(neighbour) => self.link_closed(neighbour, &closed, reason, now),
             Session::Places(session) => self.places.handle_closed(&closed, session, now),
         }
     }
@@ -106,8 +107,9 @@ impl Application for Server {
         }
     }
 
-    fn handle_refused(&mut self, _listener: ListenerId, why: &Refused, now: Now) {
+    fn handle_refused(&mut self, listener: ListenerId, why: &Refused, now: Now) {
         self.now = now.elapsed;
+        self.count_refused(listener, why);
         self.record_refused(why);
     }
 
@@ -163,6 +165,7 @@ impl Application for Server {
     }
 
     fn handle_turn_end(&mut self) {
+        self.answers.turn_ends(&self.metrics);
         self.log.submit(self.now);
     }
 }

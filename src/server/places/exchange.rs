@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::queries::QueryId;
 use crate::http::{HttpError, Response, ResponseProgress, ResponseReader};
+use crate::server::metrics::ClosedReason;
 
 /// The state of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     pub(super) since: Duration,
     /// When its progress is checked.
     pub(super) check_at: Option<Duration>,
+    /// Why the pool closes it, if it does.
+    pub(super) closed_as: Option<ClosedReason>,
     reader: ResponseReader,
     /// The answer that is kept back.
     doubted: Option<Response>,
@@ -93,6 +96,7 @@ impl Exchange {
             is_reused: false,
             since: now,
             check_at: None,
+            closed_as: None,
             reader: ResponseReader::new(response_bytes),
             doubted: None,
             present: Dialogue::new(request),

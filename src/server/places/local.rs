@@ -4,6 +4,7 @@
 //! ask before it is ready wait; after that an answer takes microseconds and is given at once.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::queries::Waiter;
@@ -14,6 +15,7 @@ use crate::logging::rate_limit::{self, Kind};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::Failure;
 use crate::places::{Area, UNKNOWN_ERROR, answer, failure, trim};
+use crate::server::metrics::{PlacesMetrics, PlacesResult};
 use crate::server::{self, ServerCommand};
 
 /// The gazetteer, and the clients that wait for it.
@@ -28,6 +30,7 @@ pub(super) struct Local {
     /// many of them neither take one long step nor occupy memory at once.
     complete: HashMap<ConnectionId, LocalOutcome>,
     commands: VecDeque<ServerCommand>,
+    metrics: Arc<PlacesMetrics>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,7 @@ enum Unpacking {
 struct WaitingQuery {
     waiter: Waiter,
     area: Area,
+    since: Duration,
     deadline: Duration,
 }
 
@@ -53,7 +57,7 @@ enum LocalOutcome {
 }
 
 impl Local {
-    pub(super) fn new(bounds: Bounds) -> Local {
+    pub(super) fn new(bounds: Bounds, metrics: Arc<PlacesMetrics>) -> Local {
         Local {
             gazetteer: Unpacking::NotStarted,
             waiting: VecDeque::new(),
@@ -61,27 +65,33 @@ impl Local {
             timeout: bounds.timeout,
             complete: HashMap::new(),
             commands: VecDeque::new(),
+            metrics,
         }
     }
 
     /// The answer; None if the client must wait for its `fill`.
     pub(super) fn request(&mut self, waiter: Waiter, area: Area, now: Duration) -> Option<Vec<u8>> {
         if let Unpacking::Done(gazetteer) = &self.gazetteer {
+            self.metrics.count_request(PlacesResult::Ok, None);
             return Some(trimmed_answer(gazetteer, &area, waiter.bound));
         }
         if self.waiting.len() >= self.max_waiting {
+            self.metrics.count_request(PlacesResult::Busy, None);
             return Some(failure(UNKNOWN_ERROR, "too many queries are waiting"));
         }
         if matches!(self.gazetteer, Unpacking::NotStarted) {
             self.gazetteer = Unpacking::UnderWay;
             self.commands.push_back(Command::Run(unpack()));
         }
-        self.waiting.push_back(WaitingQuery { waiter, area, deadline: now + self.timeout });
+        let deadline = now + self.timeout;
+        self.waiting.push_back(WaitingQuery { waiter, area, since: now, deadline });
+        self.metrics.waiting.set(self.waiting.len() as u64);
         None
     }
 
     pub(super) fn forget(&mut self, client: ConnectionId) {
         self.waiting.retain(|waiting| waiting.waiter.client != client);
+        self.metrics.waiting.set(self.waiting.len() as u64);
         self.complete.remove(&client);
     }
 
@@ -116,12 +126,15 @@ impl Local {
         {
             let text = format_args!("A query for places was not answered in time.");
             rate_limit::warn(Kind::QueryFailed, &[], text);
+            let took = now.saturating_sub(waiting.since);
+            self.metrics.count_request(PlacesResult::Timeout, Some(took));
             self.complete(waiting.waiter.client, LocalOutcome::TimedOut);
         }
+        self.metrics.waiting.set(self.waiting.len() as u64);
     }
 
     /// The thread has unpacked the gazetteer, or has failed to: then it is tried again at the next query.
-    pub(super) fn handle_message(&mut self, message: PlacesMessage) {
+    pub(super) fn handle_message(&mut self, message: PlacesMessage, now: Duration) {
         let is_unpacked = match message {
             PlacesMessage::Unpacked(gazetteer) => {
                 self.gazetteer = Unpacking::Done(gazetteer);
@@ -134,14 +147,16 @@ impl Local {
                 false
             }
         };
-        for WaitingQuery { waiter: Waiter { client, bound }, area, .. } in
+        self.metrics.waiting.set(0);
+        for WaitingQuery { waiter: Waiter { client, bound }, area, since, .. } in
             std::mem::take(&mut self.waiting)
         {
-            let outcome = if is_unpacked {
-                LocalOutcome::Answer { area, bound }
+            let (outcome, result) = if is_unpacked {
+                (LocalOutcome::Answer { area, bound }, PlacesResult::Ok)
             } else {
-                LocalOutcome::UnpackFailed
+                (LocalOutcome::UnpackFailed, PlacesResult::Unusable)
             };
+            self.metrics.count_request(result, Some(now.saturating_sub(since)));
             self.complete(client, outcome);
         }
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ServerCommand;
+use super::metrics::{ClosedReason, PlacesMetrics};
 use crate::application::{
     ClosedConnection, ConnectionId, DialEvent, Due, FlushAt, Io, Next, Policy, Ticket, TlsId,
 };
@@ -84,7 +85,12 @@ enum Provided {
 impl Places {
     /// The server's loops share the limits of `settings` evenly. Without `tls` a service is never dialled,
     /// because the request holds the API key.
-    pub fn new(settings: &PlacesSettings, loops: usize, tls: Option<TlsId>) -> Places {
+    pub fn new(
+        settings: &PlacesSettings,
+        loops: usize,
+        tls: Option<TlsId>,
+        metrics: Arc<PlacesMetrics>,
+    ) -> Places {
         let share = |limit: usize| limit.div_ceil(loops.max(1));
         let bounds = Bounds {
             in_flight: share(settings.max_in_flight),
@@ -92,11 +98,13 @@ impl Places {
             timeout: settings.timeout,
         };
         let api = match settings.provider() {
-            Provider::Offline => return Places(Provided::Local(Box::new(Local::new(bounds)))),
+            Provider::Offline => {
+                return Places(Provided::Local(Box::new(Local::new(bounds, metrics))));
+            }
             Provider::Google => Api::NearbySearch,
             Provider::GoogleNew => Api::New(settings.shape),
         };
-        Places(Provided::Service(Box::new(Pool::new(api, settings, bounds, tls))))
+        Places(Provided::Service(Box::new(Pool::new(api, settings, bounds, tls, metrics))))
     }
 
     /// The answer; None if the client must wait until its `fill` is called.
@@ -152,9 +160,9 @@ impl Places {
     }
 
     /// A message came from another thread.
-    pub fn handle_message(&mut self, message: PlacesMessage, _now: Now) {
+    pub fn handle_message(&mut self, message: PlacesMessage, now: Now) {
         if let Provided::Local(local) = &mut self.0 {
-            local.handle_message(message);
+            local.handle_message(message, now.elapsed);
         }
     }
 
@@ -237,6 +245,14 @@ impl Places {
     ) {
         if let Some(pool) = self.pool() {
             pool.handle_closed(closed, now.elapsed);
+        }
+    }
+
+    /// Why the server itself closes a connection, if it does.
+    pub(super) fn why_closed(&self, connection: ConnectionId) -> Option<ClosedReason> {
+        match &self.0 {
+            Provided::Service(pool) => pool.why_closed(connection),
+            Provided::Local(_) => None,
         }
     }
 

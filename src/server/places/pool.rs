@@ -33,6 +33,9 @@ use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, AreaText, Failure};
 use crate::places::key::ApiKey;
 use crate::server::ServerCommand;
+use crate::server::metrics::ClosedReason;
+use crate::server::metrics::PlacesMetrics;
+use crate::server::metrics::PlacesResult::{self, Http, Refused};
 
 /// The service, as one server of the herd uses it.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ pub(super) struct Pool {
     avoided: Option<SocketAddr>,
     answers: Answers,
     commands: VecDeque<ServerCommand>,
+    metrics: Arc<PlacesMetrics>,
 }
 
 impl Pool {
@@ -70,6 +74,7 @@ impl Pool {
         settings: &PlacesSettings,
         bounds: Bounds,
         tls: Option<TlsId>,
+        metrics: Arc<PlacesMetrics>,
     ) -> Pool {
         Pool {
             api,
@@ -78,7 +83,7 @@ impl Pool {
             tls,
             timeout: bounds.timeout,
             response_bytes: settings.response_bytes,
-            queries: Queries::new(bounds.in_flight, bounds.queued),
+            queries: Queries::new(bounds.in_flight, bounds.queued, Arc::clone(&metrics)),
             exchanges: HashMap::new(),
             idle: Vec::new(),
             distrusted_until: Duration::ZERO,
@@ -88,6 +93,7 @@ impl Pool {
             avoided: None,
             answers: Answers::default(),
             commands: VecDeque::new(),
+            metrics,
         }
     }
 
@@ -99,16 +105,18 @@ impl Pool {
         now: Duration,
     ) -> Option<Vec<u8>> {
         if self.tls.is_none() {
+            self.metrics.count_request(PlacesResult::Refused, None);
             return Some(Failure::unknown("TLS is not set up for the Places service").body());
         }
         let request = self.api.request(&self.endpoint, self.key.as_ref(), area, waiter.bound);
         let deadline = now + self.timeout;
-        match self.queries.add(request, waiter, deadline, deadline - self.timeout / 2) {
+        match self.queries.add(request, waiter, now, deadline, deadline - self.timeout / 2) {
             Ok(()) => {
                 self.start_queued(now);
                 None
             }
             Err(QueueFull) => {
+                self.metrics.count_request(PlacesResult::Busy, None);
                 let text = format_args!("A query for places is refused: too many are waiting.");
                 rate_limit::warn(Kind::TooManyQueries, &[], text);
                 Some(Failure::unknown("too many queries are waiting").body())
@@ -160,6 +168,7 @@ impl Pool {
             && self.exchanges.get(&oldest).is_none_or(|it| it.since + PLACES_IDLE <= now)
         {
             self.idle.remove(0);
+            self.closes(oldest, ClosedReason::IdleEvicted);
             self.commands.push_back(Command::Finish(oldest));
         }
     }
@@ -187,6 +196,7 @@ impl Pool {
         {
             exchange.send(&query.request, self.response_bytes, now);
             io.out.extend_from_slice(&query.request);
+            self.metrics.connections[1].add(1);
             if check_at < query.deadline {
                 self.check_at(connection, check_at);
             }
@@ -208,7 +218,8 @@ impl Pool {
             // The other kept connections may bring such bytes, too, and too late to be distinguished from an
             // answer.
             self.distrust(now);
-            self.connection_failed(connection, "it sent data without a request", now);
+            self.closes(connection, ClosedReason::Protocol);
+            self.connection_failed(connection, Refused, "it sent data without a request", now);
             return Next::Finish;
         }
         match exchange.state {
@@ -228,7 +239,8 @@ impl Pool {
             Ok(None) => Next::Read,
             Ok(Some(response)) => self.handle_response(connection, response, now),
             Err(error) => {
-                self.connection_failed(connection, &error.to_string(), now);
+                self.closes(connection, ClosedReason::Protocol);
+                self.connection_failed(connection, Http, &error.to_string(), now);
                 Next::Finish
             }
         }
@@ -245,7 +257,10 @@ impl Pool {
 
     /// Closes all connections of the pool: they may have the same fault as the one that failed.
     fn drop_idle(&mut self) {
-        self.commands.extend(self.idle.drain(..).map(Command::Finish));
+        for connection in std::mem::take(&mut self.idle) {
+            self.closes(connection, ClosedReason::Protocol);
+            self.commands.push_back(Command::Finish(connection));
+        }
     }
 
     /// The service has ended its side of a connection gracefully.
@@ -255,13 +270,13 @@ impl Pool {
         };
         let is_answered = exchange.state == ExchangeState::Doubted;
         if exchange.is_at_rest() || is_answered || exchange.may_retry() {
-            return self.connection_failed(connection, CLOSED, now);
+            return self.connection_failed(connection, Refused, CLOSED, now);
         }
         match exchange.end() {
             Ok(response) => {
                 self.handle_response(connection, response, now);
             }
-            Err(error) => self.connection_failed(connection, &error.to_string(), now),
+            Err(error) => self.connection_failed(connection, Http, &error.to_string(), now),
         }
     }
 
@@ -283,12 +298,18 @@ impl Pool {
         if *closed.why == Closed::Unsolicited && is_at_rest {
             self.distrust(now);
         }
-        self.connection_failed(closed.id, &reason, now);
+        self.connection_failed(closed.id, Refused, &reason, now);
         self.exchanges.remove(&closed.id);
     }
 
     /// A connection has failed. Its query is sent on another one if that may help.
-    fn connection_failed(&mut self, connection: ConnectionId, reason: &str, now: Duration) {
+    fn connection_failed(
+        &mut self,
+        connection: ConnectionId,
+        result: PlacesResult,
+        reason: &str,
+        now: Duration,
+    ) {
         self.cancel_check(connection);
         let Some(exchange) = self.exchanges.get_mut(&connection) else {
             return;
@@ -317,7 +338,7 @@ impl Pool {
             );
             return self.dial(id, now);
         }
-        self.fail_or_wait(id, &Failure::unknown(reason), now);
+        self.fail_or_wait(id, result, &Failure::unknown(reason), now);
     }
 
     /// A text without any quotation of the key by the service.
@@ -338,6 +359,18 @@ impl Pool {
             now <= since + self.timeout / PLACES_READING_PART
                 && query.connection().into_iter().chain(query.suspect).any(|id| due.is_behind(id))
         })
+    }
+
+    /// The pool closes a connection, for this reason.
+    fn closes(&mut self, connection: ConnectionId, reason: ClosedReason) {
+        if let Some(exchange) = self.exchanges.get_mut(&connection) {
+            exchange.closed_as = Some(reason);
+        }
+    }
+
+    /// Why the pool closes a connection, if it does.
+    pub(super) fn why_closed(&self, connection: ConnectionId) -> Option<ClosedReason> {
+        self.exchanges.get(&connection)?.closed_as
     }
 
     /// Bytes of an answer that a connection holds.

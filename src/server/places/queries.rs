@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::application::{ConnectionId, Ticket};
 use crate::server::PLACES_TICKETS;
+use crate::server::metrics::{PlacesMetrics, PlacesResult};
 
 /// A query's number; a later query has a greater one, and a later deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +26,7 @@ pub(super) struct Queries {
     max_in_flight: usize,
     max_queued: usize,
     last: QueryId,
+    metrics: Arc<PlacesMetrics>,
 }
 
 /// One request, and the clients that wait for its answer.
@@ -31,6 +34,7 @@ pub(super) struct Queries {
 pub(super) struct PendingQuery {
     pub(super) request: Vec<u8>,
     pub(super) waiters: Vec<Waiter>,
+    since: Duration,
     /// When it fails, whatever its state.
     pub(super) deadline: Duration,
     /// When it timed out, if its answer was arriving and is still being read.
@@ -94,6 +98,16 @@ impl QueryId {
 }
 
 impl PendingQuery {
+    pub(super) fn set_state(&mut self, state: QueryState, metrics: &PlacesMetrics) {
+        metrics.in_handshake.subtract(u64::from(self.is_in_handshake()));
+        self.state = state;
+        metrics.in_handshake.add(u64::from(self.is_in_handshake()));
+    }
+
+    fn is_in_handshake(&self) -> bool {
+        self.state == QueryState::Dialling(DialProgress::Handshaking)
+    }
+
     /// The connection that carries it.
     pub(super) fn connection(&self) -> Option<ConnectionId> {
         if let QueryState::On(connection) = self.state { Some(connection) } else { None }
@@ -101,7 +115,11 @@ impl PendingQuery {
 }
 
 impl Queries {
-    pub(super) fn new(max_in_flight: usize, max_queued: usize) -> Queries {
+    pub(super) fn new(
+        max_in_flight: usize,
+        max_queued: usize,
+        metrics: Arc<PlacesMetrics>,
+    ) -> Queries {
         Queries {
             by_id: BTreeMap::new(),
             by_request: HashMap::new(),
@@ -109,6 +127,7 @@ impl Queries {
             max_in_flight,
             max_queued,
             last: QueryId(0),
+            metrics,
         }
     }
 
@@ -118,12 +137,14 @@ impl Queries {
         &mut self,
         request: Vec<u8>,
         waiter: Waiter,
+        now: Duration,
         deadline: Duration,
         shared_until: Duration,
     ) -> Result<(), QueueFull> {
         let same = self.by_request.get(&request).and_then(|id| self.by_id.get_mut(id));
         if let Some(query) = same.filter(|query| query.deadline >= shared_until) {
             query.waiters.push(waiter);
+            self.metrics.shared.add(1);
             return Ok(());
         }
         if self.in_flight() >= self.max_in_flight && self.queue.len() >= self.max_queued {
@@ -134,6 +155,7 @@ impl Queries {
         let query = PendingQuery {
             request,
             waiters: vec![waiter],
+            since: now,
             deadline,
             timed_out_since: None,
             state: QueryState::Queued,
@@ -145,12 +167,16 @@ impl Queries {
         };
         self.by_id.insert(self.last, query);
         self.queue.push_back(self.last);
+        self.show();
         Ok(())
     }
 
     /// Gives a slot to the query that has waited longest, if a slot is free.
     pub(super) fn next(&mut self) -> Option<QueryId> {
-        if self.in_flight() < self.max_in_flight { self.queue.pop_front() } else { None }
+        let next =
+            if self.in_flight() < self.max_in_flight { self.queue.pop_front() } else { None };
+        self.show();
+        next
     }
 
     pub(super) fn get(&self, id: QueryId) -> Option<&PendingQuery> {
@@ -171,6 +197,8 @@ impl Queries {
         if query.state == QueryState::Queued {
             self.queue.retain(|queued| *queued != id);
         }
+        self.metrics.in_handshake.subtract(u64::from(query.is_in_handshake()));
+        self.show();
         Some(query)
     }
 
@@ -198,6 +226,16 @@ impl Queries {
         due.map(|(id, _)| *id).collect()
     }
 
+    /// Counts a query that has ended.
+    pub(super) fn count(&self, query: &PendingQuery, result: PlacesResult, now: Duration) {
+        self.metrics.count_request(result, Some(now.saturating_sub(query.since)));
+    }
+
+    fn show(&self) {
+        self.metrics.in_flight.set(self.in_flight() as u64);
+        self.metrics.waiting.set(self.queue.len() as u64);
+    }
+
     fn in_flight(&self) -> usize {
         self.by_id.len() - self.queue.len()
     }
@@ -213,10 +251,16 @@ mod tests {
 
     #[test]
     fn slots_and_the_queue_are_bounded_and_same_requests_are_shared() {
-        let mut queries = Queries::new(1, 1);
+        let mut queries = Queries::new(1, 1, Arc::default());
         let deadline = Duration::from_secs(5);
         let add = |queries: &mut Queries, request: &str, slot| {
-            queries.add(request.as_bytes().to_vec(), waiter(slot), deadline, deadline)
+            queries.add(
+                request.as_bytes().to_vec(),
+                waiter(slot),
+                Duration::ZERO,
+                deadline,
+                deadline,
+            )
         };
         assert_eq!(add(&mut queries, "a", 1), Ok(()));
         let first = queries.next().expect("a slot is free");
@@ -239,9 +283,9 @@ mod tests {
     #[test]
     fn a_client_that_joins_close_to_the_deadline_gets_a_query_of_its_own() {
         let second = Duration::from_secs;
-        let mut queries = Queries::new(5, 5);
+        let mut queries = Queries::new(5, 5, Arc::default());
         let add = |queries: &mut Queries, now: u64, slot| {
-            queries.add(b"a".to_vec(), waiter(slot), second(now + 4), second(now + 2))
+            queries.add(b"a".to_vec(), waiter(slot), second(now), second(now + 4), second(now + 2))
         };
         for (now, slot) in [(0, 1), (2, 2), (3, 3), (5, 4)] {
             assert_eq!(add(&mut queries, now, slot), Ok(()));

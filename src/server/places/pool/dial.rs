@@ -13,6 +13,7 @@ use crate::limits::{PLACES_ATTEMPT_PART, PLACES_SILENCE_PART};
 use crate::logging::{Escaped, target};
 use crate::places::endpoint::Endpoint;
 use crate::places::google::Failure;
+use crate::server::metrics::PlacesResult;
 
 impl Pool {
     /// Gives free slots to queued queries.
@@ -29,7 +30,7 @@ impl Pool {
         };
         match self.idle.pop().and_then(|idle| Some((idle, self.exchanges.get_mut(&idle)?))) {
             Some((connection, exchange)) => {
-                query.state = QueryState::On(connection);
+                query.set_state(QueryState::On(connection), &self.metrics);
                 exchange.choose(id);
                 self.commands.push_back(Command::Fill(connection));
             }
@@ -43,7 +44,7 @@ impl Pool {
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
-        query.state = QueryState::Dialling(DialProgress::Resolving);
+        query.set_state(QueryState::Dialling(DialProgress::Resolving), &self.metrics);
         query.attempt_failure = None;
         query.address = None;
         let timeout = query.deadline.saturating_sub(now);
@@ -80,21 +81,23 @@ impl Pool {
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
-        let QueryState::Dialling(progress) = &mut query.state else {
+        let QueryState::Dialling(progress) = query.state else {
             return;
         };
+        let (deadline, metrics) = (query.deadline, &self.metrics);
+        let mut set = |progress| query.set_state(QueryState::Dialling(progress), metrics);
         match event {
-            DialEvent::Resolved(_) => *progress = DialProgress::Connecting,
+            DialEvent::Resolved(_) => set(DialProgress::Connecting),
             DialEvent::Connecting(address) => {
-                *progress = DialProgress::Connecting;
+                set(DialProgress::Connecting);
                 query.address = Some(address);
             }
-            DialEvent::Handshaking(_) => *progress = DialProgress::Handshaking,
+            DialEvent::Handshaking(_) => set(DialProgress::Handshaking),
             DialEvent::AttemptFailed(address, reason) => {
-                let is_timeout = now >= query.deadline;
-                let in_handshake = *progress == DialProgress::Handshaking;
+                let is_timeout = now >= deadline;
+                let in_handshake = progress == DialProgress::Handshaking;
                 if !is_timeout {
-                    *progress = DialProgress::Connecting;
+                    set(DialProgress::Connecting);
                 }
                 let reason = self.without_key(reason.to_owned());
                 let shown = Escaped(reason.as_bytes());
@@ -149,7 +152,7 @@ impl Pool {
             None => format!("{} can't be reached: {reason}", self.endpoint.authority()),
         });
         let failure = Failure::unknown(&self.without_key(text));
-        self.fail_or_wait(id, &failure, now);
+        self.fail_or_wait(id, PlacesResult::Refused, &failure, now);
     }
 
     /// A dialled connection is open, its TLS handshake done: appends the request. False if no query needs
@@ -166,19 +169,26 @@ impl Pool {
             target: target::PLACES, event = "service_connected", peer:% = io.peer;
             "Connected to the Places service at {}.", io.peer
         );
-        query.state = QueryState::On(io.id);
+        query.set_state(QueryState::On(io.id), &self.metrics);
         self.avoided = None;
         io.out.extend_from_slice(&query.request);
         let exchange = Exchange::new(id, &query.request, self.response_bytes, io.now.elapsed);
         self.exchanges.insert(io.id, exchange);
+        self.metrics.connections[0].add(1);
         true
     }
 
     /// A query can't be sent. If a connection of the pool still carries it, the query waits for that one.
-    pub(super) fn fail_or_wait(&mut self, id: QueryId, failure: &Failure, now: Duration) {
+    pub(super) fn fail_or_wait(
+        &mut self,
+        id: QueryId,
+        result: PlacesResult,
+        failure: &Failure,
+        now: Duration,
+    ) {
         match self.queries.get_mut(id).and_then(|query| Some((query.suspect.take()?, query))) {
-            Some((suspect, query)) => query.state = QueryState::On(suspect),
-            None => self.fail(id, failure, now),
+            Some((suspect, query)) => query.set_state(QueryState::On(suspect), &self.metrics),
+            None => self.fail(id, result, failure, now),
         }
     }
 

@@ -11,7 +11,9 @@ use crate::http::Response;
 use crate::limits::{PLACES_DISTRUST, PLACES_DOUBT};
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, field, target};
+use crate::places::UNKNOWN_ERROR;
 use crate::places::google::{Answer, Api, Failure};
+use crate::server::metrics::{ClosedReason, PlacesResult};
 
 impl Pool {
     /// An answer is complete. On a kept connection it may be a second copy of the one before: HTTP/1.1
@@ -93,7 +95,7 @@ impl Pool {
         match query.and_then(|id| Some((id, self.queries.take(id)?))) {
             Some((id, query)) => {
                 self.release_others(id, &query, connection);
-                self.complete(query, response);
+                self.complete(query, response, now);
             }
             None => log::debug!(
                 target: target::PLACES, event = "answer_unused";
@@ -104,18 +106,23 @@ impl Pool {
         if is_kept { Next::Read } else { Next::Finish }
     }
 
-    fn complete(&mut self, query: PendingQuery, response: &Response) {
+    fn complete(&mut self, query: PendingQuery, response: &Response, now: Duration) {
         let most = query.waiters.iter().map(|waiter| waiter.bound).max().unwrap_or(0);
-        let places = match self.api.read(response, self.key.as_ref(), most) {
+        let (places, result) = match self.api.read(response, self.key.as_ref(), most) {
             Answer::Failed(failure) => {
                 self.record(&failure);
-                Err(failure.body())
+                // A status of its own means that the service has refused the query.
+                let is_unusable = response.status == 200 && failure.status == UNKNOWN_ERROR;
+                let result = if is_unusable { PlacesResult::Unusable } else { PlacesResult::Http };
+                (Err(failure.body()), result)
             }
             Answer::Places { usable, refusal } => {
                 refusal.iter().for_each(|refusal| self.record(refusal));
-                Ok(usable.into_owned())
+                let result = if refusal.is_some() { PlacesResult::Http } else { PlacesResult::Ok };
+                (Ok(usable.into_owned()), result)
             }
         };
+        self.queries.count(&query, result, now);
         self.answers.complete(query.waiters, places);
     }
 
@@ -140,7 +147,7 @@ impl Pool {
         };
         self.commands.extend(command);
         let text = format!("no answer within {timeout}: {so_far}");
-        self.fail(id, &Failure::unknown(&text), now);
+        self.fail(id, PlacesResult::Timeout, &Failure::unknown(&text), now);
     }
 
     /// Reports what is missing on a connection whose query has timed out, and acts on what that means for
@@ -169,15 +176,23 @@ impl Pool {
             self.cancel_check(other);
             if let Some(exchange) = self.exchanges.get_mut(&other) {
                 exchange.fail();
+                exchange.closed_as = Some(ClosedReason::Replaced);
                 self.commands.push_back(Command::Close(other));
             }
         }
     }
 
     /// Answers a query with a failure.
-    pub(super) fn fail(&mut self, id: QueryId, failure: &Failure, now: Duration) {
+    pub(super) fn fail(
+        &mut self,
+        id: QueryId,
+        result: PlacesResult,
+        failure: &Failure,
+        now: Duration,
+    ) {
         if let Some(query) = self.queries.take(id) {
             self.commands.extend(query.suspect.map(Command::Close));
+            self.queries.count(&query, result, now);
             self.record(failure);
             self.answers.complete(query.waiters, Err(failure.body()));
         }

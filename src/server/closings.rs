@@ -1,0 +1,62 @@
+//! Counts the connections that are closed or refused, by their kind and the reason.
+
+use super::metrics::{ClosedReason, Kind, RejectedReason};
+use super::{PEERS, Server, Session};
+use crate::application::{Closed, ClosedConnection, ListenerId, Origin, Refused};
+
+impl Server {
+    /// Counts a connection that is closed, unless it was one between loops. Returns the reason.
+    pub(super) fn count_closed(
+        &mut self,
+        closed: &ClosedConnection<'_>,
+        session: &Session,
+    ) -> ClosedReason {
+        let own = self.ends.remove(&closed.id);
+        let reason = match closed.why {
+            Closed::Finished | Closed::Commanded => match session {
+                Session::Places(_) => self.places.why_closed(closed.id).or(own),
+                _ => own,
+            },
+            _ => None,
+        };
+        let reason = reason.unwrap_or_else(|| self.reason_of(closed.why));
+        let kind = match session {
+            Session::Client(_) => Some(Kind::Client),
+            Session::Peer(_) => (!matches!(closed.origin, Origin::Loop(_))).then_some(Kind::LinkIn),
+            Session::Link(neighbour) => {
+                (!self.neighbour(*neighbour).is_loop()).then_some(Kind::LinkOut)
+            }
+            Session::Places(_) => Some(Kind::Places),
+        };
+        if let Some(kind) = kind {
+            self.metrics.count_closed(kind, reason);
+        }
+        reason
+    }
+
+    /// The reason as far as the loop knows it.
+    fn reason_of(&self, why: &Closed) -> ClosedReason {
+        match why {
+            Closed::Finished if self.is_stopping => ClosedReason::Stopped,
+            Closed::Finished => ClosedReason::Peer,
+            Closed::Commanded | Closed::InputTimeout => ClosedReason::LineTimeout,
+            Closed::Broken(_) => ClosedReason::Reset,
+            Closed::WriteTimeout => ClosedReason::WriteTimeout,
+            Closed::Evicted => ClosedReason::IdleEvicted,
+            Closed::FairShare => ClosedReason::FairShare,
+            Closed::OutOfMemory => ClosedReason::BuffersFull,
+            Closed::Unsolicited => ClosedReason::Protocol,
+        }
+    }
+
+    /// Counts a connection that was not accepted. (The kernel's lack of descriptors refuses none: they wait.)
+    pub(super) fn count_refused(&mut self, listener: ListenerId, why: &Refused) {
+        let reason = match why {
+            Refused::Limit(_) => RejectedReason::Full,
+            Refused::Group(_) => RejectedReason::PerAddress,
+            Refused::Handshake(..) | Refused::Kernel(_) => return,
+        };
+        let kind = if listener == PEERS { Kind::LinkIn } else { Kind::Client };
+        self.metrics.count_rejected(kind, reason);
+    }
+}

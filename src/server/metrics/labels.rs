@@ -1,0 +1,152 @@
+//! The values of the labels.
+
+use crate::application::Class;
+
+/// Declares the values of a label, with their texts.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $value:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$note])* $value),+ }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$value),+];
+            pub(in crate::server) const COUNT: usize = $name::ALL.len();
+
+            pub const fn text(self) -> &'static str {
+                match self { $($name::$value => $text),+ }
+            }
+        }
+    };
+}
+
+label! {
+    /// The kind of a connection; the number is that of its [`Class`].
+    Kind { Client = "client", LinkIn = "link_in", LinkOut = "link_out", Places = "places", Admin = "admin" }
+}
+
+impl Kind {
+    pub const fn class(self) -> Class {
+        Class(self as u8)
+    }
+}
+
+/// The class of a pair of sockets between two loops of one server. It is no kind of connection with others.
+pub const BETWEEN_LOOPS: Class = Class(Kind::COUNT as u8);
+
+label! {
+    /// What a client's line begins with.
+    LineCommand { Iamat = "iamat", Whatsat = "whatsat", Other = "other" }
+}
+label! {
+    /// How a client's line was judged.
+    LineResult {
+        Ok = "ok",
+        Invalid = "invalid",
+        UnknownId = "unknown_id",
+        TooLong = "too_long",
+    }
+}
+label! {
+    /// Who sent an update.
+    UpdateSource { Client = "client", Neighbour = "neighbour" }
+}
+label! {
+    /// What became of an update.
+    UpdateResult { Stored = "stored", Stale = "stale", BelowFloor = "below_floor" }
+}
+label! {
+    /// Why a connection was closed.
+    ClosedReason {
+        /// The other side ended it.
+        Peer = "peer",
+        /// It was idle for longest, and made room for another one.
+        IdleEvicted = "idle_evicted",
+        FairShare = "fair_share",
+        /// What was due did not come in time: the rest of a line, or an answer.
+        LineTimeout = "line_timeout",
+        WriteTimeout = "write_timeout",
+        LineTooLong = "line_too_long",
+        BuffersFull = "buffers_full",
+        /// Another connection took its place.
+        Replaced = "replaced",
+        /// It sent what it may not send.
+        Protocol = "protocol",
+        /// The kernel or TLS reported an error.
+        Reset = "reset",
+        /// The server stopped.
+        Stopped = "stopped",
+    }
+}
+label! {
+    /// Why a connection was not accepted, or not for long.
+    RejectedReason {
+        Full = "full",
+        PerAddress = "per_address",
+        /// It has not sent HELLO in time, or was one of too many that had not.
+        Unidentified = "unidentified",
+        /// Its HELLO names no neighbour, or comes from an address that is not that neighbour's.
+        NotANeighbour = "not_a_neighbour",
+    }
+}
+label! {
+    /// What delays lines.
+    RateLimit { NewIds = "new_ids" }
+}
+label! {
+    /// Why connections wait for the server, besides a full output.
+    Paused { Places = "places", NewIds = "new_ids" }
+}
+label! {
+    /// The direction of a link, seen from this server: `out` is the connection on which it sends updates.
+    Direction { In = "in", Out = "out" }
+}
+label! {
+    /// Why a link came up, went down, or did not come up.
+    Transition {
+        Connected = "connected",
+        Timeout = "timeout",
+        Closed = "closed",
+        /// One side sent a line that the other did not accept.
+        Refused = "refused",
+        /// Another server answered.
+        Name = "name",
+        Replaced = "replaced",
+    }
+}
+label! {
+    /// How an attempt to connect to a neighbour's address went.
+    DialResult { Ok = "ok", Refused = "refused", Timeout = "timeout", Dns = "dns" }
+}
+label! {
+    /// How a query for places ended.
+    PlacesResult {
+        Ok = "ok",
+        Timeout = "timeout",
+        /// The service could not be reached, or its connection broke.
+        Refused = "refused",
+        /// The service answered with a status other than 200, or not in HTTP.
+        Http = "http",
+        /// The answer has a content that cannot be passed on.
+        Unusable = "unusable",
+        /// Too many queries were waiting.
+        Busy = "busy",
+    }
+}
+label! {
+    /// A path of the admin listener.
+    AdminPath {
+        Page = "/",
+        Livez = "/livez",
+        Readyz = "/readyz",
+        Healthz = "/healthz",
+        Metrics = "/metrics",
+        Varz = "/varz",
+        Connz = "/connz",
+        Linksz = "/linksz",
+        Turns = "/debug/turns",
+        Events = "/events",
+        /// Every other path, and requests that were refused before their path counted.
+        Other = "other",
+    }
+}
