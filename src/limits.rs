@@ -158,6 +158,14 @@ pub const LOG_FLUSH_WAIT_HURRIED: Duration = Duration::from_millis(100);
 /// How long a supervisor waits for its servers to stop before it kills them: they may use all of
 /// [`SHUTDOWN_GRACE`], [`LOG_FLUSH_WAIT`] and [`STDERR_FLUSH_WAIT`], and the rest is for a busy machine.
 pub const STOP_WAIT: Duration = Duration::from_secs(9);
+/// Changes of a reload in one line of a supervisor's standard error: what a person can read; `--check --diff` shows
+/// all.
+pub const CHANGES_PRINTED: usize = 20;
+/// How soon a supervisor writes on to a server's lifeline that is full. A server reads it in each turn, so the next
+/// 64 KiB fit after a millisecond or so.
+pub const LIFELINE_RETRY: Duration = Duration::from_millis(5);
+/// The longest such pause: a server that does not read for long costs one attempt a second.
+pub const LIFELINE_RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a supervisor waits for a killed process. The kernel may keep one that waits for a disk.
 pub const KILL_WAIT: Duration = Duration::from_millis(500);
 /// How long a supervisor waits for ports that are in use: the servers of the previous supervisor may still be

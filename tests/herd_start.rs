@@ -210,6 +210,12 @@ fn a_configuration_from_a_pipe_is_read_once_and_kept_for_restarted_servers() {
     let mut herd = Herd::spawn_as_it_is(setup, command);
     herd.wait_until_served();
     herd.kill_and_wait_for_another("Goloman");
+    let new_log = herd.setup.move_log_away("Goloman");
+    herd.signal(Signal::HUP);
+    herd.wait_until_said(
+        "configuration not reloaded: /dev/stdin is not a regular file and was read once",
+    );
+    wait_until(LIMIT, "its log is reopened all the same", || new_log.exists());
     herd.kill_and_wait_for_another("Hands");
     herd.signal(Signal::TERM);
     assert_eq!(herd.wait().code(), Some(0));

@@ -74,6 +74,11 @@ impl DemoPlaces {
         }
     }
 
+    /// Its next process has the log's settings of this configuration.
+    pub(in crate::cli) fn use_log_of(&mut self, config: &Config) {
+        self.log = config.log_text();
+    }
+
     /// The command line of the Places server.
     pub(in crate::cli) fn service(&self, args: &Args) -> Vec<OsString> {
         let address = format!("{}:{}", Ipv4Addr::LOCALHOST, self.port);

@@ -26,7 +26,7 @@ use crate::protocol::is_server_name;
 use crate::tls::{ServerTls, certificates};
 use args::{Args, HELP, Mode};
 use demo::{LOG_SETTINGS, PLACES_CERTIFICATE, TEMPORARY, with_remedy};
-use supervisor::{HerdError, ReadOnce};
+use supervisor::{CONFIG_TEXT, HERD_WIDE, HerdError, ReadOnce, Start};
 
 /// The program: from the process's arguments to its exit status.
 pub fn main() -> ExitCode {
@@ -63,8 +63,8 @@ fn run() -> ExitCode {
             args = replaced;
         }
     }
-    let mut config = match load(&args) {
-        Ok(config) => config,
+    let (text, mut config) = match load(&args) {
+        Ok(loaded) => loaded,
         Err(error) => {
             record(&args, &error);
             return usage_error(&read_once.as_typed(error.to_string()));
@@ -83,7 +83,10 @@ fn run() -> ExitCode {
             }
             serve_places(&args, &config, *address)
         }
-        _ => run_herd(&args, &config, words),
+        _ => {
+            let text = text.as_deref();
+            run_herd(&args, Start { config: &config, text, read_once: &read_once }, words)
+        }
     }
 }
 
@@ -93,9 +96,24 @@ fn version() -> String {
     format!("herd-mio {}{commit}, protocol herd/1 between servers\n", env!("CARGO_PKG_VERSION"))
 }
 
-fn load(args: &Args) -> Result<Config, ConfigError> {
+/// Reads the configuration, and returns the text of its file, too, if there is one. A process that a supervisor has
+/// started gets the text from there: it may be restarted while the file is being edited.
+fn load(args: &Args) -> Result<(Option<String>, Config), ConfigError> {
     let runs_all = matches!(args.mode, Mode::Herd | Mode::Check(_));
-    Config::load(args.config.as_deref(), &args.overrides, runs_all)
+    let Some(path) = &args.config else {
+        return Ok((None, Config::load(None, &args.overrides, runs_all)?));
+    };
+    let of_supervisor =
+        |name| std::env::var_os(node::LIFELINE).and_then(|_| std::env::var_os(name));
+    let text = match of_supervisor(CONFIG_TEXT) {
+        Some(in_force) => Config::read(Path::new(&in_force))?,
+        None => Config::read(path)?,
+    };
+    let mut config = Config::from_text(&text, path, &args.overrides, runs_all)?;
+    if let Some(herd_wide) = of_supervisor(HERD_WIDE) {
+        config.take_herd_wide(&herd_wide.to_string_lossy());
+    }
+    Ok((Some(text), config))
 }
 
 /// Prints what changes from the configuration in the file `old`. The command line overrides both.
@@ -202,12 +220,12 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
     }
 }
 
-fn run_herd(args: &Args, config: &Config, mut words: Vec<OsString>) -> ExitCode {
-    for warning in &config.places.warnings {
+fn run_herd(args: &Args, start: Start<'_>, mut words: Vec<OsString>) -> ExitCode {
+    for warning in &start.config.places.warnings {
         print_error(&format!("warning: {warning}"));
     }
     words.retain(|word| word != "--herd");
-    match supervisor::run(args, config, words) {
+    match supervisor::run(args, start, words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ HerdError::StartFailed { status, .. }) => {
             print_error(&error.to_string());

@@ -83,7 +83,7 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
 }
 
 /// The settings before the sections.
-fn read_settings(top: &mut Section<'_, '_>, config: &mut Config) {
+pub(super) fn read_settings(top: &mut Section<'_, '_>, config: &mut Config) {
     let dialect = top.parsed("dialect", Dialect::named, "\"report\" or \"course\"");
     config.dialect = dialect.map_or(config.dialect, Spanned::into_inner);
     top.count("max_clients", 1..=MAX_CLIENTS, &mut config.max_clients);
@@ -124,7 +124,7 @@ fn read_limits(
 }
 
 /// `[link]`
-fn read_link(mut section: Section<'_, '_>, config: &mut Config) {
+pub(super) fn read_link(mut section: Section<'_, '_>, config: &mut Config) {
     section.duration("heartbeat", MAX_DURATION, &mut config.link.heartbeat);
     section.flag("refill", &mut config.link.refill);
     section.finish(&HINTS);

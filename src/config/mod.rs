@@ -4,6 +4,7 @@
 mod diff;
 mod document;
 mod file;
+mod herd_wide;
 mod log;
 mod places;
 mod servers;
@@ -115,7 +116,12 @@ impl Config {
             config.apply_overrides(overrides)?;
             return Ok(config);
         };
-        Config::from_text(&file::read(path)?, path, overrides, runs_all)
+        Config::from_text(&Config::read(path)?, path, overrides, runs_all)
+    }
+
+    /// The text of the file at `path`, which may be a pipe, at the start of a process.
+    pub fn read(path: &Path) -> Result<String, ConfigError> {
+        file::read(path)
     }
 
     /// The text of the file at `path` for a reload: a regular file of at most [`RELOAD_FILE_BYTES`], because a

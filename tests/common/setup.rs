@@ -74,6 +74,28 @@ impl Setup {
         Setup::new(&shape)
     }
 
+    /// Adds a server to the herd, for a reload.
+    pub fn add(&mut self, name: &str, neighbours: &[&str]) {
+        let mut added = Setup::new(&[(name, neighbours)]);
+        self.servers.append(&mut added.servers);
+    }
+
+    /// Removes a server from the herd, for a reload.
+    pub fn remove(&mut self, name: &str) {
+        self.servers.retain(|member| member.name != name);
+        for member in &mut self.servers {
+            member.neighbours.retain(|neighbour| neighbour != name);
+        }
+    }
+
+    /// The same server, with its ports, has another name from now on.
+    pub fn rename(&mut self, old: &str, new: &str) {
+        for member in &mut self.servers {
+            let names = std::iter::once(&mut member.name).chain(&mut member.neighbours);
+            names.filter(|name| *name == old).for_each(|name| *name = new.to_owned());
+        }
+    }
+
     /// Adds keys in front of all sections: `max_clients = 10`.
     pub fn top(mut self, toml: &str) -> Setup {
         self.top += &format!("{toml}\n");

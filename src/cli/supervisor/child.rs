@@ -1,23 +1,32 @@
 //! One server's process, or the pause before it is restarted.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStdin, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::HerdError;
+use super::error::HerdError;
+use super::lifeline::{Frame, Lifeline};
 use super::program::Program;
 use crate::errors::plain;
-use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER};
+use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER, STOP_WAIT};
 use crate::logging::stderr::print_line;
 
 /// One server's process, restarted when it dies.
 pub(super) struct Process {
     pub(super) name: String,
     options: Vec<OsString>,
+    /// Where it listens.
+    pub(super) ports: Vec<SocketAddr>,
+    /// It reads the herd's configuration, unlike our own Places server.
+    reads_config: bool,
+    /// A reload has added it: it is restarted even if its first start fails, because the herd serves.
+    is_added: bool,
+    /// A reload has removed it: it is stopping, and is killed at this time.
+    kill_at: Option<Instant>,
     state: ProcessState,
     backoff: Duration,
     starts: u32,
@@ -27,7 +36,7 @@ enum ProcessState {
     /// The process is not reaped yet, so the kernel cannot reuse its id.
     Running {
         pid: Pid,
-        lifeline: Option<ChildStdin>,
+        lifeline: Option<Lifeline>,
         since: Instant,
     },
     Pausing {
@@ -38,10 +47,20 @@ enum ProcessState {
 }
 
 impl Process {
+    /// A server of the herd, which listens at these ports.
+    pub(super) fn server(name: &str, options: Vec<OsString>, ports: Vec<SocketAddr>) -> Process {
+        Process { ports, reads_config: true, ..Process::new(name, options) }
+    }
+
+    /// A process that does not read the herd's configuration.
     pub(super) fn new(name: &str, options: Vec<OsString>) -> Process {
         Process {
             name: name.to_owned(),
             options,
+            ports: Vec::new(),
+            reads_config: false,
+            is_added: false,
+            kill_at: None,
             state: ProcessState::Pausing { until: Instant::now() },
             backoff: BACKOFF_INITIAL,
             starts: 0,
@@ -64,6 +83,26 @@ impl Process {
         }
     }
 
+    /// Whether a configuration names it: it reads one, and no reload has removed it.
+    pub(super) fn is_named(&self) -> bool {
+        self.reads_config && self.kill_at.is_none()
+    }
+
+    /// A server that a reload has added.
+    pub(super) fn added(self) -> Process {
+        Process { is_added: true, ..self }
+    }
+
+    /// Whether its start must wait for this other server, which is stopping and has its log or a port of it.
+    pub(super) fn waits_for(&self, other: &Process) -> bool {
+        let is_listening = |port: &SocketAddr| {
+            port.port() != 0 && self.ports.iter().any(|own| own.port() == port.port())
+        };
+        let is_stopping = other.kill_at.is_some() && other.pid().is_some();
+        is_stopping
+            && (other.name.eq_ignore_ascii_case(&self.name) || other.ports.iter().any(is_listening))
+    }
+
     /// Starts its process.
     pub(super) fn start(&mut self, program: &Program) -> Result<(), HerdError> {
         let spawned = program
@@ -75,22 +114,17 @@ impl Process {
             .spawn();
         match spawned {
             Ok(mut process) => {
-                let lifeline = process.stdin.take();
-                if let Some(lifeline) = &lifeline {
-                    // A server that does not read must not block the supervisor; this never fails
-                    // for a pipe.
-                    let _ = rustix::io::ioctl_fionbio(lifeline, true);
-                }
+                let lifeline = process.stdin.take().map(Lifeline::new);
                 self.starts += 1;
                 let pid = Pid::from_child(&process);
                 self.state = ProcessState::Running { pid, lifeline, since: Instant::now() };
             }
-            Err(error) if self.starts == 0 => {
+            Err(error) if self.starts == 0 && !self.is_added => {
                 return Err(HerdError::Start { name: self.name.clone(), error });
             }
             Err(error) => {
                 print_line(&format!(
-                    "cannot restart {}: {}; next attempt in {} ms",
+                    "cannot start {}: {}; next attempt in {} ms",
                     self.name,
                     plain(&error),
                     self.backoff.as_millis()
@@ -103,10 +137,60 @@ impl Process {
 
     /// Makes it reopen its log.
     pub(super) fn reopen_log(&mut self) {
-        if let ProcessState::Running { lifeline: Some(lifeline), .. } = &mut self.state {
-            // The process may already be exiting; or the pipe is full of requests that it has not read.
-            let _ = lifeline.write_all(b"\n");
+        if let Some(lifeline) = self.lifeline() {
+            lifeline.reopen_log();
         }
+    }
+
+    /// Hands it a configuration, if it reads one.
+    pub(super) fn reload(&mut self, frame: &Frame) {
+        if self.reads_config
+            && let Some(lifeline) = self.lifeline()
+        {
+            lifeline.reload(frame);
+        }
+    }
+
+    /// When it has not read its lifeline and is to be tried again, or is killed.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        let retry_at = match &self.state {
+            ProcessState::Running { lifeline: Some(lifeline), .. } => lifeline.retry_at(),
+            _ => None,
+        };
+        retry_at.into_iter().chain(self.kill_at.filter(|_| self.pid().is_some())).min()
+    }
+
+    /// Writes on to its lifeline, or kills it, if that is due.
+    pub(super) fn act(&mut self, now: Instant) {
+        if let Some(lifeline) = self.lifeline()
+            && lifeline.retry_at().is_some_and(|due| due <= now)
+        {
+            lifeline.write();
+        }
+        if self.pid().is_some() && self.kill_at.is_some_and(|due| due <= now) {
+            let seconds = STOP_WAIT.as_secs();
+            print_line(&format!("{} is killed: it did not stop within {seconds} s", self.name));
+            self.kill();
+            self.kill_at = Some(now + STOP_WAIT); // Once more, if it is still there then.
+        }
+    }
+
+    fn lifeline(&mut self) -> Option<&mut Lifeline> {
+        match &mut self.state {
+            ProcessState::Running { lifeline, .. } => lifeline.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Makes a server that a reload has removed stop; it is never started again.
+    pub(super) fn remove(&mut self) {
+        self.kill_at = Some(Instant::now() + STOP_WAIT);
+        self.stop();
+    }
+
+    /// Whether a reload has removed it and it has ended.
+    pub(super) fn is_gone(&self) -> bool {
+        self.kill_at.is_some() && self.pid().is_none()
     }
 
     /// Makes it stop gracefully, without waiting for it.
@@ -139,8 +223,15 @@ impl Process {
         status: ExitStatus,
         lasted: Duration,
     ) -> Result<(), HerdError> {
+        if self.kill_at.is_some() {
+            if !status.success() {
+                self.report_stop(status);
+            }
+            return Ok(());
+        }
         if let Some(code @ 1..=2) = status.code()
             && self.starts == 1
+            && !self.is_added
             && lasted < STARTUP_WINDOW
         {
             return Err(HerdError::StartFailed { name: self.name.clone(), status: code as u8 });
@@ -154,6 +245,11 @@ impl Process {
         Ok(())
     }
 
+    /// Says how it ended, although it was to stop.
+    pub(super) fn report_stop(&self, status: ExitStatus) {
+        print_line(&format!("{} {} while stopping.", self.name, how_it_ended(status)));
+    }
+
     fn pause(&mut self) {
         self.state = ProcessState::Pausing { until: Instant::now() + self.backoff };
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
@@ -161,7 +257,7 @@ impl Process {
 }
 
 /// How a process ended, as the predicate of a sentence.
-pub(super) fn how_it_ended(status: ExitStatus) -> String {
+fn how_it_ended(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (_, Some(signal)) => format!("was killed by signal {signal}"),
         (Some(code), _) => format!("exited with status {code}"),

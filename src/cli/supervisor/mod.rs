@@ -2,99 +2,142 @@
 //!
 //! The supervisor restarts a server that dies, after pauses that grow. Every server has a *lifeline*: its
 //! standard input is a pipe that only the supervisor holds. When the pipe closes, the server stops gracefully, so
-//! no server outlives the supervisor, however that ends. A byte on the pipe asks the server to reopen its log.
-//! The supervisor never communicates with a server in any other way.
+//! no server outlives the supervisor, however that ends. Frames on the pipe ask the server to reopen its log, or hand
+//! it a new configuration. The supervisor never communicates with a running server in any other way.
 //!
 //! ```text
 //!   signals --thread--> channel --> supervisor ==lifeline==> Goloman, Hands, Holiday, ...
-//!   SIGCHLD, SIGTERM, SIGINT,
-//!   SIGHUP, SIGUSR1
+//!   SIGCHLD, SIGTERM,      ^            |
+//!   SIGINT, SIGHUP,        |            v
+//!   SIGUSR1                +-------- thread that reads the configuration file
 //! ```
 //!
+//! All servers run with one text of the configuration: the supervisor reads the file, and hands the text to servers
+//! that start (in a file in memory) and to those that run (through the lifeline).
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the watch over the servers, and their end |
+//! | `child.rs` | one server's process, or the pause before it is restarted |
+//! | `lifeline.rs` | the frames on its pipe |
+//! | `reload.rs` | the reading of the configuration file |
+//! | `apply.rs` | a new configuration is put in force |
+//! | `ports.rs` | ports are tried before a server needs them |
+//! | `program.rs` | how processes are started |
+//! | `read_once.rs`, `memory.rs` | files that can be read only once, and files in memory |
+//! | `error.rs` | why the herd cannot run |
+//!
 //! Nothing here waits without a limit: not for a server that is to stop, not for one that does not
-//! read its pipe, and not for standard error.
+//! read its pipe, not for the disk, and not for standard error.
 
+mod apply;
 mod child;
-
+mod error;
+mod lifeline;
+mod memory;
 mod ports;
 mod program;
 mod read_once;
+mod reload;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::process::ExitStatus;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::cli::args::Args;
 use crate::cli::demo::DemoPlaces;
-use crate::config::{Config, PLACES_SERVICE};
-use crate::errors::plain;
+use crate::config::{Config, PLACES_SERVICE, ServerConfig};
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
-use crate::logging::stderr::print_line;
 use crate::node::process;
 use child::Process;
 use program::Program;
+use reload::{Found, Reader, Source};
 
+pub use error::HerdError;
+pub use program::{CONFIG_TEXT, HERD_WIDE};
 pub use read_once::ReadOnce;
-
-/// Why the herd cannot run, or failed to stop.
-#[derive(Debug)]
-pub enum HerdError {
-    /// Signals cannot be received, or this program's own file was not found.
-    Setup(io::Error),
-    /// A port cannot be listened on, nor can `more` others.
-    Port { server: String, what: &'static str, address: SocketAddr, error: io::Error, more: usize },
-    /// A server's process cannot be started.
-    Start { name: String, error: io::Error },
-    /// Our own Places server cannot be prepared.
-    Places(String),
-    /// A server exited as soon as it was started, after printing why.
-    StartFailed { name: String, status: u8 },
-    /// Servers that were killed because they had not stopped in time, or because of a second signal.
-    Killed { names: Vec<String>, after: Duration, is_hurried: bool },
-}
 
 /// The herd's processes.
 struct Supervisor {
     program: Program,
+    /// Also those that a reload has removed, until they have ended.
     servers: Vec<Process>,
-    signals: Receiver<i32>,
+    events: Receiver<Event>,
+    /// The configuration in force.
+    config: Config,
+    reader: Reader,
+    /// The common options of the servers.
+    options: Vec<OsString>,
+    /// Our own Places server, if the herd has one.
+    places: Option<DemoPlaces>,
+    args: Args,
+}
+
+/// What the supervisor waits for.
+enum Event {
+    Signal(i32),
+    /// A thread has read the configuration, or looked at its file.
+    Found(Found),
+}
+
+/// A channel of events, because waiting on a channel can have a time limit.
+struct Events {
+    send: Sender<Event>,
+    receive: Receiver<Event>,
+}
+
+/// The configuration that the herd is started with.
+pub struct Start<'a> {
+    pub config: &'a Config,
+    /// The text of its file, if there is one.
+    pub text: Option<&'a str>,
+    pub read_once: &'a ReadOnce,
 }
 
 /// Runs all servers until SIGTERM or SIGINT, and passes `options` to each of them. Unless a provider of places is
 /// chosen, also runs our own Places server, so that the demonstration uses HTTPS as with a real service.
-pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(), HerdError> {
-    let signals = signals().map_err(HerdError::Setup)?;
-    if !ports::try_all(config, &signals)? {
+pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<(), HerdError> {
+    let Start { config, text, read_once } = start;
+    let events = events().map_err(HerdError::Setup)?;
+    if !ports::try_all(config, &events)? {
         return Ok(()); // A signal has stopped the herd.
     }
-    let mut program = Program::find().map_err(HerdError::Setup)?;
+    let mut program = Program::find(config).map_err(HerdError::Setup)?;
+    if let Some(text) = text {
+        program.keep_config(text).map_err(HerdError::Setup)?;
+    }
+    let source = match &args.config {
+        None => Source::BuiltIn,
+        Some(path) => match read_once.typed(path) {
+            Some(typed) => Source::ReadOnce(typed.to_owned()),
+            None => Source::File(path.clone()),
+        },
+    };
+    let reader = Reader::new(source, &args.overrides, events.send);
     let mut servers = Vec::new();
-    let mut demonstrated = None;
+    let mut places = None;
     if config.needs_places_service(&args.overrides) {
         let demonstration = DemoPlaces::new(args, config)?;
         servers.push(Process::new(PLACES_SERVICE, demonstration.service(args)));
         options.extend(demonstration.options());
         program.variables = demonstration.variables();
-        demonstrated = Some(demonstration);
+        places = Some(demonstration);
     }
-    for name in config.names() {
-        let mut words: Vec<OsString> = vec!["--server".into(), name.into()];
-        words.extend(options.iter().cloned());
-        servers.push(Process::new(name, words));
-    }
-    // Each server's lifeline takes one descriptor.
-    process::raise_descriptors(servers.len() as u64 + OWN_DESCRIPTORS);
-    let mut supervisor = Supervisor { program, servers, signals };
-    if let Some(service) = &demonstrated {
+    let (config, args) = (config.clone(), args.clone());
+    let events = events.receive;
+    let mut supervisor =
+        Supervisor { program, servers, events, config, reader, options, places, args };
+    let named = supervisor.config.servers.iter();
+    let servers: Vec<Process> = named.map(|server| supervisor.server(server)).collect();
+    supervisor.servers.extend(servers);
+    supervisor.use_settings();
+    if let Some(service) = &supervisor.places {
         // First, so that it is ready for the first query.
         supervisor.servers[0].start(&supervisor.program)?;
         service.await_listening();
@@ -104,19 +147,27 @@ pub fn run(args: &Args, config: &Config, mut options: Vec<OsString>) -> Result<(
     watched.and(stopped)
 }
 
-/// A channel of signals, because waiting on a channel can have a time limit.
-fn signals() -> io::Result<Receiver<i32>> {
+/// Begins to receive signals.
+fn events() -> io::Result<Events> {
+    /// Without its thread no signal would ever come again: the herd is stopped then.
+    struct AtItsEnd(Sender<Event>);
+    impl Drop for AtItsEnd {
+        fn drop(&mut self) {
+            let _ = self.0.send(Event::Signal(SIGTERM)); // Fails only if the supervisor has ended.
+        }
+    }
     let mut signals = Signals::new(process::control_signals())?;
     process::unblock_signals();
     let (send, receive) = mpsc::channel();
+    let for_signals = AtItsEnd(send.clone());
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            if send.send(signal).is_err() {
+            if for_signals.0.send(Event::Signal(signal)).is_err() {
                 return;
             }
         }
     })?;
-    Ok(receive)
+    Ok(Events { send, receive })
 }
 
 /// Whether a signal stops the herd.
@@ -129,35 +180,61 @@ fn means_stop(signal: i32) -> bool {
 }
 
 impl Supervisor {
-    /// Starts servers that are due, and handles signals, until one stops the herd.
+    /// One server of the configuration, not started yet.
+    fn server(&self, server: &ServerConfig) -> Process {
+        let mut words: Vec<OsString> = vec!["--server".into(), server.name.as_str().into()];
+        words.extend(self.options.iter().cloned());
+        Process::server(&server.name, words, ports::of(server))
+    }
+
+    /// Starts servers that are due, and handles events, until a signal stops the herd.
     fn watch(&mut self) -> Result<(), HerdError> {
         self.reap_children()?; // Inherited children that had already ended.
         loop {
-            self.start_due()?;
-            match self.next_signal() {
-                Some(signal) if means_stop(signal) => return Ok(()),
-                Some(SIGHUP | SIGUSR1) => self.servers.iter_mut().for_each(Process::reopen_log),
-                _ => self.reap_children()?,
+            self.act()?;
+            match self.next_event() {
+                None => {}
+                Some(Event::Signal(signal)) if means_stop(signal) => return Ok(()),
+                Some(Event::Signal(SIGHUP)) => self.reload(),
+                Some(Event::Signal(SIGUSR1)) => self.reopen_logs(),
+                Some(Event::Signal(_)) => self.reap_children()?,
+                Some(Event::Found(found)) => {
+                    if let Some(read) = self.reader.take(found) {
+                        self.reloaded(read);
+                    }
+                }
             }
         }
     }
 
-    /// The next signal, or none at the end of a pause.
-    fn next_signal(&self) -> Option<i32> {
-        let due = self.servers.iter().filter_map(Process::starts_at).min();
+    /// The next event, or none when something is due.
+    fn next_event(&self) -> Option<Event> {
+        let starts = self.startable().filter_map(|place| self.servers[place].starts_at());
+        let due = starts.chain(self.servers.iter().filter_map(Process::due_at));
+        let due = due.chain(self.reader.due_at()).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        match self.signals.recv_timeout(timeout.unwrap_or(Duration::MAX)) {
-            Ok(signal) => Some(signal),
-            Err(RecvTimeoutError::Timeout) => None,
-            // Without its thread no signal would ever come again: stop now.
-            Err(RecvTimeoutError::Disconnected) => Some(SIGTERM),
-        }
+        // There is always a sender: the reader has one.
+        self.events.recv_timeout(timeout.unwrap_or(Duration::MAX)).ok()
     }
 
-    fn start_due(&mut self) -> Result<(), HerdError> {
+    /// Does what is due.
+    fn act(&mut self) -> Result<(), HerdError> {
         let now = Instant::now();
-        let due = |server: &&mut Process| server.starts_at().is_some_and(|due| due <= now);
-        self.servers.iter_mut().filter(due).try_for_each(|server| server.start(&self.program))
+        self.reader.act(now);
+        self.servers.iter_mut().for_each(|server| server.act(now));
+        let due = |place: &usize| self.servers[*place].starts_at().is_some_and(|due| due <= now);
+        let due: Vec<usize> = self.startable().filter(due).collect();
+        due.into_iter().try_for_each(|place| self.servers[place].start(&self.program))
+    }
+
+    /// The places of the servers that need not wait for another one to stop.
+    fn startable(&self) -> impl Iterator<Item = usize> {
+        let waits = |server: &Process| self.servers.iter().any(|other| server.waits_for(other));
+        (0..self.servers.len()).filter(move |place| !waits(&self.servers[*place]))
+    }
+
+    fn reopen_logs(&mut self) {
+        self.servers.iter_mut().for_each(Process::reopen_log);
     }
 
     fn reap_children(&mut self) -> Result<(), HerdError> {
@@ -165,6 +242,7 @@ impl Supervisor {
         for (place, status, lasted) in self.reap() {
             result = result.and(self.servers[place].start_again(status, lasted));
         }
+        self.servers.retain(|server| !server.is_gone());
         result
     }
 
@@ -189,8 +267,10 @@ impl Supervisor {
         let mut is_hurried = false;
         while !is_hurried && self.is_running() && begin.elapsed() < STOP_WAIT {
             let left = STOP_WAIT.saturating_sub(begin.elapsed());
-            match self.signals.recv_timeout(left) {
-                Ok(SIGTERM | SIGINT) => is_hurried = begin.elapsed() >= SECOND_SIGNAL_AFTER,
+            match self.events.recv_timeout(left) {
+                Ok(Event::Signal(SIGTERM | SIGINT)) => {
+                    is_hurried = begin.elapsed() >= SECOND_SIGNAL_AFTER
+                }
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(KILL_PROBE),
             }
@@ -218,63 +298,11 @@ impl Supervisor {
     fn collect_stopped(&mut self) {
         for (place, status, _) in self.reap() {
             if !status.success() {
-                let name = &self.servers[place].name;
-                print_line(&format!("{name} {} while stopping.", child::how_it_ended(status)));
+                self.servers[place].report_stop(status);
             }
         }
     }
 }
-
-impl fmt::Display for HerdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HerdError::Setup(error) => write!(f, "cannot supervise the servers: {}", plain(error)),
-            HerdError::Places(reason) => {
-                write!(f, "cannot run the Places server: {reason}; or choose --places offline")
-            }
-            HerdError::Port { server, what, address, error, more } => {
-                let others = match more {
-                    0 => String::new(),
-                    1 => " (the same for another port)".to_owned(),
-                    more => format!(" (the same for {more} other ports)"),
-                };
-                let remedy = match error.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        "stop the program that uses it, or choose another port"
-                    }
-                    _ => "choose a port above 1023",
-                };
-                let reason = plain(error);
-                write!(
-                    f,
-                    "{server} cannot listen on {address}, for {what}: {reason}{others}; {remedy}"
-                )
-            }
-            HerdError::Start { name, error } => {
-                let remedy = match Errno::from_io_error(error) {
-                    Some(Errno::MFILE) => "; raise the limit (ulimit -n)",
-                    Some(Errno::AGAIN) => "; raise the limit (ulimit -u)",
-                    _ => "",
-                };
-                write!(f, "cannot start {name}: {}{remedy}", plain(error))
-            }
-            HerdError::StartFailed { name, .. } => {
-                write!(f, "{name} failed to start (see above); stopping the other servers")
-            }
-            HerdError::Killed { names, after, is_hurried } => {
-                let (names, after) = (names.join(", "), after.as_secs_f32());
-                match is_hurried {
-                    true => write!(f, "killed after {after:.1} s by a second signal: {names}"),
-                    false => {
-                        write!(f, "killed because they did not stop within {after:.1} s: {names}")
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl std::error::Error for HerdError {}
 
 /// Descriptors that the supervisor has open besides the lifelines, or needs briefly to start a process.
 const OWN_DESCRIPTORS: u64 = 64;

@@ -5,41 +5,85 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::SIGHUP;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{HerdError, means_stop};
-use crate::config::Config;
+use super::child::Process;
+use super::error::HerdError;
+use super::{Event, Events, means_stop};
+use crate::config::{Config, ServerConfig};
 use crate::limits::PORTS_WAIT;
 
 /// Tries the ports of all servers and releases them. Returns false if a signal stops the herd in the
-/// meantime.
-pub(super) fn try_all(config: &Config, signals: &Receiver<i32>) -> Result<bool, HerdError> {
+/// meantime. A SIGHUP is kept for later.
+pub(super) fn try_all(config: &Config, events: &Events) -> Result<bool, HerdError> {
     let begin = Instant::now();
+    let mut is_asked = false;
     loop {
         let mut failed = config.servers.iter().flat_map(|server| {
-            let ports = [("clients", server.listen), ("neighbours", server.peer_listen)];
-            ports.into_iter().filter_map(|(what, address)| {
+            roles(server).into_iter().filter_map(|(what, address)| {
                 let error = try_one(address).err()?;
                 Some((server.name.clone(), what, address, error))
             })
         });
         let Some((server, what, address, error)) = failed.next() else {
+            if is_asked {
+                let _ = events.send.send(Event::Signal(SIGHUP)); // We have the receiver.
+            }
             return Ok(true);
         };
         if begin.elapsed() >= PORTS_WAIT || error.kind() != ErrorKind::AddrInUse {
             let more = failed.count();
             return Err(HerdError::Port { server, what, address, error, more });
         }
-        match signals.recv_timeout(PORTS_PROBE) {
-            Ok(signal) if means_stop(signal) => return Ok(false),
+        match events.receive.recv_timeout(PORTS_PROBE) {
+            Ok(Event::Signal(signal)) if means_stop(signal) => return Ok(false),
+            Ok(Event::Signal(SIGHUP)) => is_asked = true,
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(PORTS_PROBE),
         }
     }
+}
+
+/// What a server listens for, and where.
+fn roles(server: &ServerConfig) -> [(&'static str, SocketAddr); 2] {
+    [("clients", server.listen), ("neighbours", server.peer_listen)]
+}
+
+/// The addresses at which a server listens.
+pub(super) fn of(server: &ServerConfig) -> Vec<SocketAddr> {
+    roles(server).into_iter().map(|(_, address)| address).collect()
+}
+
+/// Tries the ports that a reload adds, and those to which a server moves. A server that stops frees its ports, so a
+/// new one may have them. Where a server keeps the port and changes the address, only that server itself can try.
+pub(super) fn try_new(old: &Config, new: &Config, running: &[Process]) -> Result<(), HerdError> {
+    let is_freed = |address: SocketAddr| {
+        let stops = |process: &&Process| {
+            let stays = process.is_named() && new.server(&process.name).is_some();
+            !stays && process.pid().is_some()
+        };
+        let mut ports = running.iter().filter(stops).flat_map(|process| &process.ports);
+        ports.any(|port| port.port() == address.port())
+    };
+    for server in &new.servers {
+        let before = old.server(&server.name).map(|place| roles(&old.servers[place]));
+        for (role, (what, address)) in roles(server).into_iter().enumerate() {
+            let is_tried = match &before {
+                None => !is_freed(address),
+                Some(before) => before[role].1.port() != address.port(),
+            };
+            if is_tried && let Err(error) = try_one(address) {
+                let server = server.name.clone();
+                return Err(HerdError::Port { server, what, address, error, more: 0 });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Binds and does not listen, so that no client is accepted and then lost. With `SO_REUSEADDR`,

@@ -7,14 +7,12 @@
 //! programs that clean `/tmp` remove it after weeks.)
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-#[cfg(target_os = "linux")]
-use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
-
+use super::memory::{memory_file, name_of};
 use crate::cli::args::split;
 use crate::files;
 
@@ -48,7 +46,7 @@ impl ReadOnce {
                 continue;
             };
             if let (true, Ok(file)) = (is_read_once(&path), keep(&path)) {
-                let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let name = name_of(&file);
                 match is_joined {
                     true => words[at] = format!("{}={name}", option.display()).into(),
                     false => words[at + 1] = name.clone().into(),
@@ -57,6 +55,12 @@ impl ReadOnce {
             }
         }
         ReadOnce { files }
+    }
+
+    /// How a file that was read once was named on the command line; None for any other file.
+    pub fn typed(&self, path: &Path) -> Option<&str> {
+        let kept = self.files.iter().find(|kept| Path::new(&kept.name) == path);
+        kept.map(|kept| kept.typed.as_str())
     }
 
     /// The message, with the names from the command line.
@@ -73,22 +77,9 @@ fn is_read_once(path: &Path) -> bool {
         || path.starts_with("/proc")
 }
 
-/// Reads it into a file in memory that only its owner can open, and no process can change.
-#[cfg(target_os = "linux")]
+/// Reads it into a file in memory.
 fn keep(path: &Path) -> io::Result<OwnedFd> {
-    let bytes = files::read(path)?;
-    // Without CLOEXEC, so that it is inherited. Each process that opens it by name reads from its beginning.
-    let memory = memfd_create("herd-mio", MemfdFlags::ALLOW_SEALING)?;
-    fchmod(&memory, Mode::RUSR | Mode::WUSR)?;
-    File::from(memory.try_clone()?).write_all(&bytes)?;
-    fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK)?;
-    Ok(memory)
-}
-
-/// Other systems have no files in memory with a name.
-#[cfg(not(target_os = "linux"))]
-fn keep(_: &Path) -> io::Result<OwnedFd> {
-    Err(io::ErrorKind::Unsupported.into())
+    memory_file(&files::read(path)?)
 }
 
 /// The options whose files each server reads at its start.

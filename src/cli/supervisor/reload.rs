@@ -1,0 +1,158 @@
+//! Reads and checks the configuration file while the herd serves: on a thread, because a disk may be slow. One reading
+//! runs at a time, and one more is remembered.
+
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Event;
+use crate::config::{Config, ConfigError, Overrides};
+use crate::errors::plain;
+use crate::files::{Stamps, Watch};
+
+/// Where the configuration comes from.
+pub(super) enum Source {
+    /// The report's herd, without a file.
+    BuiltIn,
+    /// Something that can be read only once, by the name that was typed.
+    ReadOnce(String),
+    File(PathBuf),
+}
+
+/// A configuration that was read and is valid.
+pub(super) struct Fresh {
+    pub(super) text: String,
+    pub(super) config: Config,
+}
+
+/// What a thread has found.
+pub(super) enum Found {
+    Checked(Result<Box<Fresh>, ConfigError>),
+    /// How the files look.
+    Looked(Stamps),
+}
+
+/// Reads the configuration when that is asked for, or when its file has changed and is watched (`[reload] watch`).
+pub(super) struct Reader {
+    source: Source,
+    overrides: Overrides,
+    /// The files that are watched.
+    files: Vec<PathBuf>,
+    watch: Watch,
+    /// How often to look at them, and when next.
+    looks: Option<(Duration, Instant)>,
+    events: Sender<Event>,
+    is_busy: bool,
+    /// A request that came while a thread was reading.
+    is_asked: bool,
+}
+
+impl Reader {
+    pub(super) fn new(source: Source, overrides: &Overrides, events: Sender<Event>) -> Reader {
+        let mut files = Vec::new();
+        if let Source::File(path) = &source {
+            files.push(path.clone());
+            files.extend(overrides.places_ca.clone());
+            files.extend(overrides.places_key_file.clone());
+        }
+        let watch = Watch::new(Stamps::of(&files));
+        let overrides = overrides.clone();
+        let (looks, is_busy, is_asked) = (None, false, false);
+        Reader { source, overrides, files, watch, looks, events, is_busy, is_asked }
+    }
+
+    /// How often to look at the files from now on; never with None.
+    pub(super) fn look_every(&mut self, interval: Option<Duration>) {
+        let is_file = matches!(self.source, Source::File(_));
+        if self.looks.map(|(every, _)| every) != interval {
+            let looks = interval.map(|every| (every, Instant::now() + every));
+            self.looks = looks.filter(|_| is_file);
+        }
+    }
+
+    /// When to look at the files next.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.looks.map(|(_, at)| at)
+    }
+
+    /// Looks at the files, if that is due.
+    pub(super) fn act(&mut self, now: Instant) {
+        if let Some((every, at)) = &mut self.looks
+            && *at <= now
+        {
+            *at = now + *every;
+            if !self.is_busy {
+                let files = self.files.clone();
+                // If there is no thread for it, the next look has one.
+                let _ = self.run(move || Found::Looked(Stamps::of(&files)));
+            }
+        }
+    }
+
+    /// Reads the file, now or after the reading that runs. Fails with the reason why it cannot be read.
+    pub(super) fn request(&mut self) -> Result<(), String> {
+        let path = match &self.source {
+            Source::BuiltIn => {
+                return Err("there is no file to read; give the herd one with --config".to_owned());
+            }
+            Source::ReadOnce(typed) => {
+                return Err(format!(
+                    "{typed} is not a regular file and was read once, at the start; give the herd a file with \
+                     --config, or restart it"
+                ));
+            }
+            Source::File(path) => path.clone(),
+        };
+        if self.is_busy {
+            self.is_asked = true;
+            return Ok(());
+        }
+        let overrides = self.overrides.clone();
+        self.watch.loading(Stamps::of(&self.files));
+        self.run(move || {
+            let text = Config::read_again(&path);
+            Found::Checked(text.and_then(|text| {
+                let config = Config::from_text(&text, &path, &overrides, true)?;
+                Ok(Box::new(Fresh { text, config }))
+            }))
+        })
+    }
+
+    /// The thread has ended. Returns the text and the configuration if it has read them; reads again if that was
+    /// asked for meanwhile, or if the files have changed.
+    pub(super) fn take(&mut self, found: Found) -> Option<Result<Box<Fresh>, String>> {
+        self.is_busy = false;
+        let (checked, has_changed) = match found {
+            Found::Checked(checked) => (Some(checked.map_err(|error| first_line(&error))), false),
+            Found::Looked(stamps) => (None, self.watch.look(stamps)),
+        };
+        let is_asked = std::mem::take(&mut self.is_asked);
+        match is_asked || has_changed {
+            true => self.request().err().map(Err).or(checked),
+            false => checked,
+        }
+    }
+
+    fn run(&mut self, read: impl FnOnce() -> Found + Send + 'static) -> Result<(), String> {
+        let events = self.events.clone();
+        let started = thread::Builder::new().name("reload".into()).spawn(move || {
+            // Nobody listens any more when the supervisor ends.
+            let _ = events.send(Event::Found(read()));
+        });
+        self.is_busy = started.is_ok();
+        started.map(drop).map_err(|error| format!("cannot start a thread: {}", plain(&error)))
+    }
+}
+
+/// The first mistake, with file, line and key.
+fn first_line(error: &ConfigError) -> String {
+    let text = error.to_string();
+    match text.split_once('\n') {
+        None => text,
+        Some((first, rest)) => {
+            let more = rest.lines().count();
+            format!("{first} (and {more} more; --check shows them)")
+        }
+    }
+}

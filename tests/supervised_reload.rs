@@ -1,0 +1,276 @@
+//! Claim: on SIGHUP, `--herd` reads its configuration once, puts it in force in all servers or in none, starts servers
+//! that are new and stops those that are gone, and touches nothing else.
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use common::process::send_signal;
+use common::{Client, Herd, LIMIT, Setup, wait_until};
+
+/// A herd whose file the test replaces.
+struct Reloaded {
+    herd: Herd,
+    file: PathBuf,
+}
+
+impl Reloaded {
+    fn start() -> Reloaded {
+        Reloaded::of(Herd::small_setup())
+    }
+
+    fn of(setup: Setup) -> Reloaded {
+        let command = Herd::command(&setup);
+        let file = setup.folder.path().join("herd.toml");
+        Reloaded { herd: Herd::spawn(setup, command), file }
+    }
+
+    /// Writes the file as the setup has it now, with more at its end, and asks for a reload.
+    fn reload_with(&self, more: &str) {
+        self.reload_text(&format!("{}\n{more}", self.herd.setup.toml("herd")));
+    }
+
+    fn reload_text(&self, text: &str) {
+        std::fs::write(&self.file, text).expect("the file can be written");
+        self.herd.signal(Signal::HUP);
+    }
+
+    /// Reloads the file and waits until the supervisor has printed this.
+    fn reloads(&self, more: &str, said: &str) {
+        self.reload_with(more);
+        self.herd.wait_until_said(said);
+    }
+
+    fn pid(&self, name: &str) -> u32 {
+        self.herd.child(name).unwrap_or_else(|| panic!("{name} runs"))
+    }
+
+    /// Kills a server and waits until another process of it has put this into its log.
+    fn restarted_logs(&self, name: &str, text: &str) {
+        self.herd.kill_and_wait_for_another(name);
+        let log = self.herd.setup.log_file(name);
+        wait_until(LIMIT, &format!("{name} logs {text}"), || {
+            std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text))
+        });
+    }
+
+    fn stops(mut self) {
+        self.herd.signal(Signal::TERM);
+        assert_eq!(self.herd.wait().code(), Some(0), "{}", self.herd.said());
+        assert_eq!(self.herd.left(), [0; 0]);
+    }
+}
+
+#[test]
+fn a_server_is_added_and_another_one_removed_and_the_rest_is_not_touched() {
+    let mut herd = Reloaded::start();
+    let (goloman, hands) = (herd.pid("Goloman"), herd.pid("Hands"));
+    herd.herd.setup.add("South", &["Goloman"]);
+    herd.herd.setup.remove("Hands");
+    let removed = "configuration reloaded: server Hands removed, server South added, link between";
+    herd.reloads("", removed);
+    wait_until(LIMIT, "South answers", || herd.herd.answers("South"));
+    wait_until(LIMIT, "Hands has ended", || {
+        herd.herd.child("Hands").is_none() && !herd.herd.left().contains(&hands)
+    });
+    assert_eq!(herd.pid("Goloman"), goloman);
+    herd.reloads("", "configuration reloaded: no changes");
+    assert_eq!(herd.herd.children().len(), 2, "Hands is not started again");
+    herd.stops();
+}
+
+#[test]
+fn a_server_with_another_name_gets_the_ports_of_the_one_before() {
+    let mut herd = Reloaded::start();
+    let mut client = Client::connect(herd.herd.setup.clients_address("Hands"));
+    assert_eq!(client.ask("IAMAT kiwi +1.0+2.0 10"), "AT AT kiwi +1.0+2.0 10");
+    herd.herd.setup.rename("Hands", "Mains");
+    herd.reloads("", "server Hands removed, server Mains added");
+    wait_until(LIMIT, "Mains answers", || {
+        herd.herd.child("Mains").is_some() && herd.herd.answers("Mains")
+    });
+    assert!(!herd.herd.said().contains("Mains exited"), "it did not start too early");
+    herd.stops();
+}
+
+#[test]
+fn a_broken_file_is_named_in_one_line_and_changes_nothing() {
+    let herd = Reloaded::start();
+    let pids = herd.herd.children();
+    for (more, fault) in [
+        ("[link]\nheartbeat = 5", ":13: invalid `link.heartbeat`: 5"),
+        ("[link]\nhartbeat = \"5s\"", "unknown key `hartbeat`"),
+        ("[link", "the closing bracket is missing"),
+    ] {
+        let before = herd.herd.said().len();
+        herd.reload_with(more);
+        let line = || {
+            let said = herd.herd.said()[before..].to_owned();
+            said.lines().find(|line| line.contains("configuration")).map(str::to_owned)
+        };
+        wait_until(LIMIT, "the mistake is named", || line().is_some());
+        let line = line().expect("it was found");
+        let file = format!("configuration not reloaded: {}:", herd.file.display());
+        assert!(line.starts_with(&file), "{line}");
+        assert!(line.contains(fault), "{line}");
+    }
+    assert_eq!(herd.herd.children(), pids);
+    // The file is still broken.
+    herd.herd.kill_and_wait_for_another("Hands");
+    herd.reloads("", "configuration reloaded: no changes");
+    herd.stops();
+}
+
+#[test]
+fn a_server_that_is_restarted_gets_the_configuration_in_force() {
+    let herd = Reloaded::start();
+    herd.reloads("[log]\nformat = \"json\"", "log.format: report -> json");
+    herd.restarted_logs("Hands", "{\"time\":");
+    std::fs::write(&herd.file, "").expect("the file can be written"); // And nobody asks for a reload.
+    herd.restarted_logs("Goloman", "{\"time\":");
+    herd.stops();
+}
+
+#[test]
+fn what_the_whole_herd_must_have_in_common_is_named_and_waits_for_a_restart_of_it() {
+    let herd = Reloaded::start();
+    let text = format!("dialect = \"course\"\nloops = 2\n{}", herd.herd.setup.toml("herd"));
+    herd.reload_text(&text);
+    herd.herd
+        .wait_until_said("only after a restart of the whole herd: dialect: report -> course\n");
+    herd.herd.wait_until_said("only after a restart of the server: loops: 1 -> 2\n");
+    herd.herd.wait_until_said("configuration reloaded: no changes\n");
+    herd.herd.kill_and_wait_for_another("Hands"); // It answers as the report does, or that would fail.
+    herd.stops();
+}
+
+#[test]
+fn a_server_that_does_not_read_holds_nobody_up_and_gets_the_newest_text_later() {
+    let mut herd = Reloaded::start();
+    let hands = herd.pid("Hands");
+    send_signal(hands, Signal::STOP);
+    // Longer than a pipe holds.
+    let padding = format!("# {}\n", "x".repeat(300_000));
+    for number in 1..=3 {
+        let more = format!("{padding}[link]\nheartbeat = \"{number}s\"");
+        herd.reloads(&more, &format!("-> {number}s"));
+    }
+    herd.herd.setup.add("South", &[]);
+    herd.reloads(&format!("{padding}[link]\nheartbeat = \"4s\""), "server South added");
+    wait_until(LIMIT, "South answers", || herd.herd.answers("South"));
+    herd.herd.kill_and_wait_for_another("Goloman");
+    send_signal(hands, Signal::CONT);
+    wait_until(LIMIT, "Hands answers", || herd.herd.answers("Hands"));
+    assert_eq!(herd.pid("Hands"), hands);
+    herd.stops();
+}
+
+#[test]
+fn a_server_that_is_removed_and_does_not_stop_is_killed() {
+    let mut herd = Reloaded::start();
+    let hands = herd.pid("Hands");
+    send_signal(hands, Signal::STOP);
+    herd.herd.setup.remove("Hands");
+    herd.reloads("", "server Hands removed");
+    // Meanwhile the others are watched.
+    herd.herd.kill_and_wait_for_another("Goloman");
+    assert_eq!(herd.herd.child("Hands"), Some(hands));
+    herd.herd.wait_until_said("Hands is killed: it did not stop within 9 s");
+    wait_until(LIMIT, "Hands is gone", || herd.herd.child("Hands").is_none());
+    herd.stops();
+}
+
+#[test]
+fn a_port_in_use_refuses_the_whole_reload() {
+    let mut herd = Reloaded::start();
+    let before = herd.herd.children();
+    herd.herd.setup.add("South", &[]);
+    let address = herd.herd.setup.clients_address("South");
+    let taken = std::net::TcpListener::bind(address).expect("it is reserved for this test");
+    let said =
+        format!("configuration not reloaded: South cannot listen on {address}, for clients: ");
+    herd.reloads("[link]\nheartbeat = \"2s\"", &said);
+    assert_eq!(herd.herd.children(), before);
+    drop(taken);
+    herd.reloads("[link]\nheartbeat = \"2s\"", "link.heartbeat: 5s -> 2s, server South added");
+    // Hands would move to the port of Goloman, which moves away at the same time.
+    let goloman = herd.herd.setup.clients_address("Goloman").to_string();
+    let hands = herd.herd.setup.clients_address("Hands").to_string();
+    let text = herd.herd.setup.toml("herd");
+    let swapped = text.replace(&goloman, "?").replace(&hands, &goloman).replace('?', &hands);
+    herd.reload_text(&swapped);
+    herd.herd.wait_until_said("has it: move ");
+    herd.stops();
+}
+
+#[test]
+fn a_new_server_that_cannot_start_is_tried_again_and_the_herd_goes_on() {
+    let mut herd = Reloaded::start();
+    let log = herd.herd.setup.log_file("South");
+    std::fs::create_dir(&log).expect("a folder in the place of its log");
+    herd.herd.setup.add("South", &[]);
+    herd.reloads("", "South exited with status 1; restarting in");
+    assert!(herd.herd.answers("Goloman") && herd.herd.answers("Hands"));
+    std::fs::remove_dir(&log).expect("it is empty");
+    wait_until(LIMIT, "South answers", || herd.herd.answers("South"));
+    herd.stops();
+}
+
+#[test]
+fn two_hundred_requests_in_a_row_leave_nothing_behind() {
+    let herd = Reloaded::start();
+    herd.reloads("", "configuration reloaded: no changes");
+    let pids = herd.herd.children();
+    let supervisor = herd.herd.child.id();
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{supervisor}/fd")).expect("it runs").count();
+    let threads =
+        || std::fs::read_dir(format!("/proc/{supervisor}/task")).expect("it runs").count();
+    let before = (descriptors(), threads());
+    for number in 0..200 {
+        herd.herd.signal(Signal::HUP);
+        if number % 10 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    herd.reloads("[link]\nheartbeat = \"2s\"", "configuration reloaded: link.heartbeat: 5s -> 2s");
+    wait_until(LIMIT, "nothing is left open", || (descriptors(), threads()) == before);
+    assert_eq!(herd.herd.children(), pids);
+    assert!(herd.herd.answers("Goloman") && herd.herd.answers("Hands"));
+    herd.stops();
+}
+
+#[test]
+fn a_file_that_has_become_a_fifo_or_endless_is_refused_at_once() {
+    let herd = Reloaded::start();
+    std::fs::remove_file(&herd.file).expect("it is there");
+    let kind = rustix::fs::FileType::Fifo;
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &herd.file, kind, mode, 0).expect("a FIFO");
+    herd.herd.signal(Signal::HUP);
+    herd.herd.wait_until_said("(--config): not a regular file\n");
+    std::fs::remove_file(&herd.file).expect("it is there");
+    herd.herd.signal(Signal::HUP);
+    herd.herd.wait_until_said("(--config): No such file or directory\n");
+    herd.reload_text(&"#\n".repeat(600_000));
+    herd.herd.wait_until_said("(--config): larger than 1 MiB\n");
+    herd.herd.kill_and_wait_for_another("Hands");
+    herd.stops();
+}
+
+#[test]
+fn the_demonstrations_places_server_reopens_its_log_and_stays() {
+    let setup = Setup::new(&[("Goloman", &[])]);
+    let herd = Reloaded::of(setup);
+    let goloman = herd.pid("Goloman");
+    let new_log = herd.herd.setup.move_log_away("Places");
+    herd.reloads("[log]\nlevel = \"debug\"", "log.level: info -> debug");
+    wait_until(LIMIT, "a new log is there", || new_log.exists());
+    assert_eq!(herd.pid("Goloman"), goloman);
+    let said = herd.herd.said();
+    assert!(!said.contains("Places exited") && !said.contains("Places was"), "{said}");
+    herd.stops();
+}
