@@ -1,17 +1,18 @@
 //! Signals, and a supervisor's lifeline, as events of the loop like any other. Step 2 of the turn sets bits;
 //! step 6 reads the sources and acts.
 //!
-//! The lifeline is a pipe: its end means "stop", so that no process outlives its supervisor, however that
-//! ended, and a byte means "reopen the log". The caller decides what a signal means: that may depend on the
-//! process, of which the loop knows nothing.
+//! The lifeline ([`lifeline`](super::lifeline)) is a pipe: its end means "stop", so that no process outlives
+//! its supervisor, however that ended. The caller decides what a signal means: that may depend on the process,
+//! of which the loop knows nothing.
 
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use mio::unix::pipe::Receiver;
 use mio::{Interest, Registry, Token};
 use signal_hook_mio::v1_0::Signals;
 
+use super::lifeline::{Lifeline, Looked};
 use crate::application::Control;
 
 /// What a signal asks for.
@@ -41,6 +42,7 @@ pub(super) struct ControlRequests {
     /// The lifeline has ended. This is not a signal, so it never counts as a second one.
     pub lifeline_ended: bool,
     pub reopen_log: bool,
+    /// The newest one, with the text that came with it.
     pub reload: Option<Option<Vec<u8>>>,
 }
 
@@ -49,7 +51,7 @@ pub(super) struct ControlRequests {
 pub(super) struct WatchedControls {
     signals: Option<Signals>,
     request: Option<fn(i32) -> Option<ControlRequest>>,
-    lifeline: Option<Receiver>,
+    lifeline: Option<Lifeline<Receiver>>,
     signals_ready: bool,
     lifeline_ready: bool,
 }
@@ -64,10 +66,10 @@ impl WatchedControls {
     ) -> io::Result<WatchedControls> {
         let mut signals = Signals::new(controls.signals)?;
         registry.register(&mut signals, for_signals, Interest::READABLE)?;
-        let mut lifeline = controls.lifeline.map(Receiver::from);
+        let mut lifeline = controls.lifeline.map(|pipe| Lifeline::new(Receiver::from(pipe)));
         if let Some(lifeline) = &mut lifeline {
-            lifeline.set_nonblocking(true)?;
-            registry.register(lifeline, for_lifeline, Interest::READABLE)?;
+            lifeline.pipe().set_nonblocking(true)?;
+            registry.register(lifeline.pipe(), for_lifeline, Interest::READABLE)?;
         }
         let (signals, request) = (Some(signals), Some(controls.request));
         Ok(WatchedControls {
@@ -85,6 +87,11 @@ impl WatchedControls {
 
     pub fn note_lifeline(&mut self) {
         self.lifeline_ready = true;
+    }
+
+    /// Whether there may be requests that no event will announce.
+    pub fn has_work(&self) -> bool {
+        self.lifeline_ready
     }
 
     /// Takes the requests since the last time.
@@ -114,16 +121,12 @@ impl WatchedControls {
     }
 
     fn take_lifeline(&mut self, requests: &mut ControlRequests) {
-        let mut bytes = [0; 16];
-        while let Some(lifeline) = &mut self.lifeline {
-            match lifeline.read(&mut bytes) {
-                Ok(count) if count > 0 => requests.reopen_log = true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Ok(_) | Err(_) => {
-                    requests.lifeline_ended = true;
-                    self.lifeline = None;
-                }
+        match self.lifeline.as_mut().map(|lifeline| lifeline.look(requests)) {
+            None | Some(Looked::Empty) => {}
+            Some(Looked::More) => self.lifeline_ready = true,
+            Some(Looked::Ended) => {
+                requests.lifeline_ended = true;
+                self.lifeline = None;
             }
         }
     }

@@ -29,7 +29,7 @@
 //! | how another host is reached | `dialer`, `resolver` |
 //! | what other threads may send | `mailbox` |
 //! | what changes while the loop runs: listeners, limits, TLS, policies | `reconfigure` |
-//! | signals, the lifeline, the end | `controls`, `shutdown` |
+//! | signals, the lifeline, the end | `controls`, `lifeline`, `shutdown` |
 //! | what the bytes mean | not here: it is an [`Application`] |
 
 mod acceptor;
@@ -43,6 +43,7 @@ mod counting;
 mod dialer;
 mod groups;
 mod inspect;
+mod lifeline;
 mod limits;
 mod lines;
 mod mailbox;
@@ -179,6 +180,7 @@ impl<A: Application> EventLoop<A> {
             || self.acceptor.has_work()
             || self.was_woken
             || self.has_commands
+            || self.controls.has_work()
             || !self.inspections.is_empty()
     }
 

@@ -80,6 +80,8 @@ pub fn unblock_signals() {
 pub fn request_of(signal: i32) -> Option<ControlRequest> {
     match signal {
         SIGHUP if has_lost_its_terminal() => Some(ControlRequest::Stop),
+        // A server of a supervisor gets the configuration from it: all of them have one text.
+        SIGHUP if !is_supervised() => Some(ControlRequest::Control(Control::Reload(None))),
         SIGHUP | SIGUSR1 => Some(ControlRequest::Control(Control::ReopenLog)),
         SIGCHLD => {
             // A server starts no process: these are orphans that it has inherited, as the first
@@ -91,19 +93,23 @@ pub fn request_of(signal: i32) -> Option<ControlRequest> {
     }
 }
 
+/// Whether a supervisor has started this process.
+fn is_supervised() -> bool {
+    std::env::var_os(LIFELINE).is_some()
+}
+
 /// The pipe on standard input of a process that a supervisor has started; None without a supervisor.
 pub fn lifeline() -> io::Result<Option<OwnedFd>> {
-    match std::env::var_os(LIFELINE) {
-        Some(_) => Ok(Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?)),
-        None => Ok(None),
+    match is_supervised() {
+        true => Ok(Some(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?)),
+        false => Ok(None),
     }
 }
 
 /// Whether this process has a lifeline that has ended. Call this only after a loop has watched it: before
 /// that, it would block.
 pub fn lifeline_has_ended() -> bool {
-    std::env::var_os(LIFELINE).is_some()
-        && rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) == Ok(0)
+    is_supervised() && rustix::io::read(rustix::stdio::stdin(), &mut [0; 1]) == Ok(0)
 }
 
 /// Identifies one run of a server: its epoch, which neighbours learn, and its seed, which is secret. Both
@@ -154,7 +160,7 @@ fn max_open(wanted: usize, set_aside: usize) -> usize {
     clients
 }
 
-/// The signals that reopen the log. (SIGHUP may mean more.)
+/// The signals that reopen the log. (SIGHUP means more.)
 fn log_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGUSR1, Signal::SIGHUP])
 }
@@ -172,7 +178,7 @@ pub fn raise_descriptors(needed: u64) -> u64 {
 }
 
 /// Whether the process had a controlling terminal at its start and has none now because it was
-/// closed. SIGHUP then stops the process instead of reopening the log.
+/// closed. SIGHUP then stops the process instead of reloading.
 pub fn has_lost_its_terminal() -> bool {
     FOUND.get_or_init(look).has_terminal && open_terminal() == Err(Errno::NXIO)
 }
