@@ -127,6 +127,10 @@ pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// How long an answer that equals the one before is held back, at least: a service that answers twice has the
 /// second answer ready. A service that does not loses that time once a minute.
 pub const PLACES_DOUBT: Duration = Duration::from_millis(250);
+/// TLS configurations for the Places service in one loop. Each reload that changes `[places]` uses the next one, so
+/// that queries accepted before the last few changes can still be sent. Such reloads are rare, and a query takes
+/// seconds.
+pub const PLACES_GENERATIONS: u16 = 4;
 /// How long a stopping server waits for answers and acknowledgements.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// A second SIGTERM or SIGINT counts as a second one after this time: `timeout`, service managers and Ctrl-C

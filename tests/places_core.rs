@@ -428,3 +428,76 @@ fn a_gazetteer_that_is_late_or_cannot_be_unpacked_fails_the_queries_and_the_next
     world.ask(3, 1);
     assert_eq!(world.jobs().len(), 1);
 }
+
+// Another configuration.
+
+#[test]
+fn queries_that_were_accepted_before_a_change_are_answered_by_the_former_service() {
+    let mut world = World::new();
+    world.ask(1, 1);
+    let old = world.dials().remove(0);
+    let mut service = world.open(&old);
+    world.change_places(1, |places| places.timeout = second(4));
+    world.ask(2, 2);
+    let new = world.dials().remove(0);
+    assert_eq!((new.timeout, new.tls), (second(4), Some(herd_mio::application::TlsId(1))));
+    assert_ne!(new.ticket, old.ticket);
+    world.says(&mut service, KEPT_ANSWER);
+    let answers = world.answers();
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].0, 1);
+    // Its connection is not used for queries of the new settings.
+    world.closed(service, Closed::Finished);
+    let mut service = world.open(&new);
+    world.says(&mut service, KEPT_ANSWER);
+    assert_eq!(world.answers()[0].0, 2);
+    world.ask(3, 3);
+    assert_eq!(world.dials().len(), 0, "this one's is kept");
+}
+
+#[test]
+fn a_change_to_the_same_settings_keeps_the_connections() {
+    let mut world = World::new();
+    world.ask(1, 1);
+    let dial = world.dials().remove(0);
+    let mut service = world.open(&dial);
+    world.says(&mut service, KEPT_ANSWER);
+    world.answers();
+    world.change_places(0, |_| {});
+    world.ask(2, 2);
+    assert_eq!(world.dials().len(), 0);
+}
+
+#[test]
+fn after_several_changes_in_a_row_the_oldest_queries_are_answered_with_a_failure() {
+    let mut world = World::new();
+    world.ask(1, 1);
+    let dial = world.dials().remove(0);
+    for (seconds, tls) in [(7, 1), (6, 2), (5, 3), (4, 0)] {
+        assert_eq!(world.answers(), []);
+        world.change_places(tls, |places| places.timeout = second(seconds));
+    }
+    assert!(world.cancels(&dial));
+    let (slot, text) = world.answers().remove(0);
+    assert!(slot == 1 && text.contains("the settings of places have changed"), "{text}");
+}
+
+#[test]
+fn the_provider_changes_from_the_gazetteer_to_a_service_and_back() {
+    let mut world = World::offline();
+    world.ask(1, 1);
+    let jobs = world.jobs();
+    world.change_places(0, |places| {
+        places.provider_override = Some(herd_mio::places::Provider::Google);
+    });
+    world.ask(2, 2);
+    assert_eq!(world.dials().len(), 1);
+    for job in jobs {
+        world.message((job.run)());
+    }
+    let answers = world.answers();
+    assert!(answers[0].0 == 1 && answers[0].1.contains("results"), "{answers:?}");
+    world.change_places(0, |places| places.provider_override = None);
+    world.ask(3, 3);
+    assert_eq!((world.dials().len(), world.jobs().len()), (0, 1));
+}

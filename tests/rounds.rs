@@ -435,3 +435,155 @@ fn peers_that_do_not_say_hello_are_limited_in_number_and_time() {
     assert_eq!(world.line(&mut late, "HELLO herd/1 B 0000000000000002"), Next::Finish);
     world.replay(Vec::new());
 }
+
+// Another configuration.
+
+/// Server A and those that it is to have as neighbours, by name and `advertise`.
+fn herd(neighbours: &[(&str, &str)]) -> Config {
+    let mut config = Config::default();
+    let others = neighbours.iter().map(|(name, advertise)| {
+        let mut server = Config::default().servers[1].clone();
+        server.name = (*name).to_owned();
+        server.advertise = (*advertise).to_owned();
+        server.neighbours = vec![0];
+        server
+    });
+    let mut own = config.servers[0].clone();
+    own.name = "A".to_owned();
+    own.neighbours = (1..=neighbours.len()).collect();
+    config.servers = std::iter::once(own).chain(others).collect();
+    config
+}
+
+impl World {
+    fn reconfigure(&mut self, config: &Config) {
+        let now = at(self.now);
+        self.server.application().reconfigure(config, None, now);
+        self.fetch();
+        self.pass(0);
+    }
+
+    /// A and B at 1.1.1.1:9, linked both ways.
+    fn linked() -> (World, Connection, Connection) {
+        let mut world = World::new("1.1.1.1:9");
+        let dial = world.dial();
+        let mut link = world.connects(&dial, "1.1.1.1:9");
+        assert_eq!(world.line(&mut link, RESUME), Next::Read);
+        let mut peer = world.open(Origin::Accepted(PEERS), "1.1.1.1:7").expect("it is accepted");
+        assert_eq!(world.line(&mut peer, HELLO), Next::Read);
+        world.commands.clear();
+        (world, link, peer)
+    }
+
+    fn closes_nothing(&self) -> bool {
+        !self.commands.iter().any(|command| matches!(command, Command::Close(_)))
+    }
+}
+
+const HELLO: &str = "HELLO herd/1 B 0000000000000002";
+
+#[test]
+fn an_unchanged_configuration_and_changes_that_do_not_concern_links_touch_none() {
+    let (mut world, mut link, mut peer) = World::linked();
+    let same = herd(&[("B", "1.1.1.1:9")]);
+    world.reconfigure(&same);
+    let mut other = herd(&[("B", "1.1.1.1:9")]);
+    other.link.heartbeat = Duration::from_secs(2);
+    other.limits.line_bytes = 99;
+    other.places.timeout = Duration::from_secs(1);
+    other.servers[0].peer_listen = address("127.0.0.1:9999");
+    world.reconfigure(&other);
+    assert!(world.dials_nothing() && world.closes_nothing(), "{:?}", world.commands);
+    assert_eq!(world.line(&mut peer, "MARK 7"), Next::Read);
+    assert_eq!(world.line(&mut link, "ACK 0"), Next::Read);
+    world.closed(link);
+    world.pass(100);
+    let dial = world.dial();
+    assert_eq!(dial.from, Some(address("127.0.0.1:9999")), "the next dial");
+    assert_eq!(dial.timeout, Duration::from_secs(6), "three of the new heartbeats");
+}
+
+#[test]
+fn a_neighbour_that_is_added_is_dialled_and_accepted_and_no_other_one_is() {
+    let (mut world, ..) = World::linked();
+    world.reconfigure(&herd(&[("B", "1.1.1.1:9"), ("South", "2.2.2.2:9")]));
+    let dial = world.dial();
+    assert_eq!(dial.to, Target::Address(address("2.2.2.2:9")));
+    assert!(world.closes_nothing());
+    let mut south = world.open(Origin::Accepted(PEERS), "2.2.2.2:7").expect("it is accepted");
+    assert_eq!(world.line(&mut south, "HELLO herd/1 South 0000000000000003"), Next::Read);
+    let mut link = world.connects(&dial, "2.2.2.2:9");
+    assert_eq!(world.line(&mut link, "RESUME 0 0 0000000000000003 South"), Next::Read);
+}
+
+#[test]
+fn a_removed_neighbour_is_disconnected_both_ways_and_its_hello_is_refused() {
+    let (mut world, mut link, mut peer) = World::linked();
+    world.reconfigure(&herd(&[]));
+    assert!(world.closes(link.id) && world.closes(peer.id));
+    assert_eq!(world.line(&mut link, "ACK 0"), Next::Finish, "what it still sends is not heard");
+    assert_eq!(world.line(&mut peer, "MARK 1"), Next::Finish);
+    world.closed(link);
+    world.closed(peer);
+    world.pass(100_000);
+    assert!(world.dials_nothing());
+    let mut again = world.open(Origin::Accepted(PEERS), "1.1.1.1:7").expect("it is accepted");
+    assert_eq!(world.line(&mut again, HELLO), Next::Finish);
+    assert!(again.said.starts_with(b"? HELLO"));
+
+    // It comes back, beside another one.
+    world.reconfigure(&herd(&[("C", "3.3.3.3:9"), ("B", "1.1.1.1:9")]));
+    let dials: Vec<Target> = std::mem::take(&mut world.commands)
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Dial(dial) => Some(dial.to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(dials, ["3.3.3.3:9", "1.1.1.1:9"].map(|to| Target::Address(address(to))));
+    let mut again = world.open(Origin::Accepted(PEERS), "1.1.1.1:7").expect("it is accepted");
+    assert_eq!(world.line(&mut again, HELLO), Next::Read);
+}
+
+#[test]
+fn the_dial_of_a_removed_neighbour_is_cancelled() {
+    let mut world = World::new("1.1.1.1:9");
+    let dial = world.dial();
+    world.reconfigure(&herd(&[]));
+    assert!(world.cancels(&dial));
+    world.reconfigure(&herd(&[("C", "3.3.3.3:9")]));
+    assert_eq!(world.dial().to, Target::Address(address("3.3.3.3:9")));
+    world.news(dial.ticket, DialEvent::Failed("late".to_owned()));
+    assert!(world.open(Origin::Dialled(dial.ticket), "1.1.1.1:9").is_none(), "not C's");
+}
+
+#[test]
+fn a_neighbour_is_dialled_again_only_if_its_address_has_really_changed() {
+    // To another address: at once, and to no other place.
+    let (mut world, link, peer) = World::linked();
+    world.reconfigure(&herd(&[("B", "2.2.2.2:9")]));
+    assert!(world.closes(link.id) && !world.closes(peer.id));
+    assert_eq!(world.dial().to, Target::Address(address("2.2.2.2:9")));
+
+    // To a name that has the address of the link: it stays.
+    for (found, moves) in [("1.1.1.1:9", false), ("5.5.5.5:9", true)] {
+        let (mut world, link, _peer) = World::linked();
+        world.reconfigure(&herd(&[("B", "b.example:9")]));
+        assert!(world.dials_nothing() && world.closes_nothing(), "nobody knows yet");
+        let is_look_up = |command: &Command<Message>| matches!(command, Command::Resolve { .. });
+        let Some(Command::Resolve { ticket, .. }) = world.commands.iter().find(|it| is_look_up(it))
+        else {
+            panic!("it must be looked up: {:?}", world.commands);
+        };
+        world.news(*ticket, DialEvent::Resolved(&[address(found)]));
+        world.pass(0);
+        assert_eq!((world.closes(link.id), world.dials_nothing()), (moves, !moves), "{found}");
+    }
+
+    // While it is dialled: the dial is replaced.
+    let mut world = World::new("1.1.1.1:9");
+    let dial = world.dial();
+    world.reconfigure(&herd(&[("B", "2.2.2.2:9")]));
+    assert!(world.cancels(&dial));
+    assert_eq!(world.dial().to, Target::Address(address("2.2.2.2:9")));
+}

@@ -48,6 +48,17 @@ impl PlacesSettings {
         })
     }
 
+    /// Whether nothing differs that decides about a query.
+    pub fn is_same(&self, other: &PlacesSettings) -> bool {
+        // The default is as good as the same provider, if it is chosen.
+        let neutral = |settings: &PlacesSettings| PlacesSettings {
+            provider_override: Some(settings.provider()),
+            warnings: Vec::new(),
+            ..settings.clone()
+        };
+        neutral(self) == neutral(other)
+    }
+
     /// Applies the command line, and reads the key and the certificates.
     pub(super) fn apply_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
         self.provider_override = overrides.provider.or(self.provider_override);

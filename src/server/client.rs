@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::metrics::{ClosedReason, LineCommand, LineResult, Paused};
 use super::places::PlacesRequest;
 use super::records::{self, HerdLog};
-use super::{Server, Session};
+use super::{Server, Session, policy};
 use crate::application::{ClosedConnection, Io, Line, Next, Policy};
 use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::rate_limit::Kind;
@@ -39,12 +39,7 @@ impl Server {
             target: target::CLIENT, event = "connection_opened", peer:% = io.peer;
             "Client {} is connected.", io.peer
         );
-        let policy = Policy {
-            input_timeout: self.limits.line_timeout,
-            line_pause: self.limits.line_pause,
-            ..Policy::lines(self.limits.line_bytes)
-        };
-        (Session::Client(Client::default()), policy)
+        (Session::Client(Client::default()), policy::client(&self.limits))
     }
 
     pub(super) fn client_line(

@@ -292,6 +292,7 @@ impl Server {
         if known.look_up != Some(ticket) {
             return;
         }
+        let is_found = matches!(event, DialEvent::Resolved(_));
         match event {
             DialEvent::Resolved(addresses) => known.addresses = addresses.to_vec(),
             // Known addresses are kept: a failing resolver must not cut off a neighbour that has not moved.
@@ -300,6 +301,9 @@ impl Server {
         }
         known.look_up = None;
         known.resolved_at = Some(now.elapsed);
+        if is_found {
+            self.neighbour_found(neighbour, now);
+        }
     }
 
     /// Looks up a neighbour's name although it is not dialled: it has sent HELLO from an unknown address, so it
@@ -315,7 +319,7 @@ impl Server {
     }
 
     /// Requests a look-up of a neighbour's name, unless one is under way.
-    fn look_up(&mut self, neighbour: NeighbourId, name: String) {
+    pub(super) fn look_up(&mut self, neighbour: NeighbourId, name: String) {
         if self.neighbour(neighbour).look_up.is_none() {
             let ticket = self.tickets.next(LOOK_UP_TICKETS, neighbour);
             self.neighbour(neighbour).look_up = Some(ticket);

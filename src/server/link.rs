@@ -2,21 +2,12 @@
 
 use super::metrics::{ClosedReason, DialResult, Direction, Transition};
 use super::records::{self, HerdLog};
-use super::{Server, Session};
-use crate::application::{ClosedConnection, FlushAt, Io, Line, Next, Policy, Ticket};
+use super::{Server, Session, policy};
+use crate::application::{ClosedConnection, Io, Line, Next, Policy, Ticket};
 use crate::clock::Now;
 use crate::herd::{Event, NeighbourId, Observer, Outcome};
-use crate::limits::PEER_LINE_BYTES;
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, Traffic, field, target};
-
-/// The policy of connections with neighbours: all output for one of them leaves with one write.
-pub(super) const FOR_NEIGHBOURS: Policy = Policy {
-    flush: FlushAt::TurnEnd,
-    drains_on_stop: false,
-    evictable: false,
-    ..Policy::lines(PEER_LINE_BYTES)
-};
 
 impl Server {
     /// A dialled connection was made: appends the HELLO. If the dial was cancelled in the meantime, refuses
@@ -34,6 +25,7 @@ impl Server {
         }
         known.dial = None;
         known.link = Some(io.id);
+        known.connected_to = Some(io.peer);
         known.is_fill_asked = false;
         known.refusal = None;
         known.attempts.connected(io.peer);
@@ -46,13 +38,7 @@ impl Server {
             "Connected to {name}."
         );
         Traffic::Link.sent(name, &io.out[before..]);
-        // Its lines are ACKs, which need no answer; if they were not read, the link would break.
-        let policy = Policy {
-            reads_when_full: true,
-            input_timeout: self.limits.line_timeout,
-            ..FOR_NEIGHBOURS
-        };
-        Some((Session::Link(neighbour), policy))
+        Some((Session::Link(neighbour), policy::link(&self.limits)))
     }
 
     pub(super) fn link_line(
@@ -113,7 +99,7 @@ impl Server {
     /// From now on, links that are down count as down.
     pub(super) fn note_links_down(&mut self, now: Now) {
         for (index, neighbour) in self.neighbours.iter_mut().enumerate() {
-            if !self.herd.link_is_up(NeighbourId(index as u16)) {
+            if !neighbour.is_removed && !self.herd.link_is_up(NeighbourId(index as u16)) {
                 neighbour.unreachable.begins(now.elapsed);
             }
         }

@@ -28,6 +28,8 @@ pub mod metrics;
 mod neighbour;
 mod peer;
 pub mod places;
+pub mod policy;
+mod reconfigure;
 mod records;
 mod session;
 
@@ -97,6 +99,7 @@ pub type ServerCommand = Command<Message>;
 pub struct Server {
     /// What the log calls it: its name in the herd and, after the first loop, its number.
     log_name: String,
+    number: LoopId,
     herd: Herd,
     dialect: Dialect,
     limits: ConfiguredLimits,
@@ -150,13 +153,13 @@ impl Server {
             seed,
         };
         let LinkSettings { heartbeat, .. } = config.link;
-        let connections = config.limits.client_connections.div_ceil(config.loops);
         let metrics = Arc::<ServerMetrics>::default();
         Server {
             log_name: neighbour::loop_name(&own.name, number),
+            number,
             herd: Herd::new(settings, now),
             dialect: config.dialect,
-            limits: ConfiguredLimits { client_connections: connections, ..config.limits.clone() },
+            limits: reconfigure::limits_of(config),
             heartbeat,
             places: Places::new(&config.places, config.loops, tls, Arc::clone(&metrics.places)),
             neighbours,

@@ -20,12 +20,17 @@ pub(super) struct Neighbour {
     pub(super) name: String,
     /// What the log calls it.
     pub(super) log_name: String,
+    /// It is no neighbour any more: what is left of it is a place in the list, and its name for the records of
+    /// its last connections.
+    pub(super) is_removed: bool,
     /// How it is dialled.
     pub(super) target: Target,
     /// Its known addresses: it may connect from these.
     pub(super) addresses: Vec<SocketAddr>,
     /// Our connection to it, also before its RESUME.
     pub(super) link: Option<ConnectionId>,
+    /// The address that the latest link was connected to.
+    pub(super) connected_to: Option<SocketAddr>,
     /// Whether the loop was asked to fill the link and has not yet filled it to the feed's end.
     pub(super) is_fill_asked: bool,
     /// Its connection to us.
@@ -39,6 +44,8 @@ pub(super) struct Neighbour {
     pub(super) look_up: Option<Ticket>,
     /// When its name was last looked up.
     pub(super) resolved_at: Option<Duration>,
+    /// The configuration has another name for it, whose addresses are not known yet.
+    pub(super) has_moved: bool,
     /// Why its answer ended the present connection to it, if it did.
     pub(super) refusal: Option<String>,
     /// The problem that it can't be reached.
@@ -55,9 +62,11 @@ impl Neighbour {
         Neighbour {
             name: name.to_owned(),
             log_name,
+            is_removed: false,
             target,
             addresses,
             link: None,
+            connected_to: None,
             is_fill_asked: false,
             peer: None,
             attempts: Attempts::default(),
@@ -65,6 +74,7 @@ impl Neighbour {
             attempt_until: None,
             look_up: None,
             resolved_at: None,
+            has_moved: false,
             refusal: None,
             unreachable: LastingProblem::new(UNREACHABLE_AFTER),
             misnamed: LastingProblem::new(Duration::ZERO),

@@ -7,10 +7,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::link::FOR_NEIGHBOURS;
 use super::metrics::{self, ClosedReason, Direction, RejectedReason, Transition};
 use super::records::{self, HerdLog};
-use super::{Server, Session};
+use super::{Server, Session, policy};
 use crate::application::{
     ClosedConnection, ConnectionId, Due, Io, Line, LoopId, Next, Policy, Target,
 };
@@ -70,7 +69,7 @@ impl Server {
         }
         let until = now.elapsed + self.heartbeat;
         self.unidentified.waiting.push_back(Waiting { id, peer, until });
-        (Session::Peer(Peer::Unidentified), self.peer_policy())
+        (Session::Peer(Peer::Unidentified), policy::peer(&self.limits))
     }
 
     /// The other end of a link from another loop of this server. It has no deadline for HELLO.
@@ -78,11 +77,7 @@ impl Server {
         let is_it = |target: &Target| *target == Target::Loop(from);
         let index = self.neighbours.iter().position(|neighbour| is_it(&neighbour.target))?;
         let session = Session::Peer(Peer::Expected(NeighbourId(index as u16)));
-        Some((session, self.peer_policy()))
-    }
-
-    fn peer_policy(&self) -> Policy {
-        Policy { input_timeout: self.limits.line_timeout, ..FOR_NEIGHBOURS }
+        Some((session, policy::peer(&self.limits)))
     }
 
     pub(super) fn peer_line(&mut self, peer: &mut Peer, line: Line<'_>, io: &mut Io<'_>) -> Next {

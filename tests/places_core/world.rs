@@ -9,7 +9,7 @@ use herd_mio::application::{
     Line, Next, Opened, Origin, TlsId,
 };
 use herd_mio::clock::{Now, WallTime};
-use herd_mio::config::Config;
+use herd_mio::config::{Config, PlacesSettings};
 use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::places::key::ApiKey;
@@ -30,6 +30,7 @@ pub const OTHER_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{
 /// A server that asks `places.example`, and gives a query eight seconds.
 pub struct World {
     pub server: Server,
+    config: Config,
     pub now: Duration,
     /// What the server has asked the loop for, but for its links, and the script has not done.
     pub commands: Vec<Command<Message>>,
@@ -86,6 +87,7 @@ impl World {
         });
         let mut world = World {
             server,
+            config,
             now: Duration::ZERO,
             commands: Vec::new(),
             behind: None,
@@ -94,6 +96,13 @@ impl World {
         };
         assert_eq!(world.line(99, b"IAMAT kiwi +1.0+2.0 1").1, Next::Read);
         world
+    }
+
+    /// Other settings of places, with this TLS configuration.
+    pub fn change_places(&mut self, tls: u16, change: impl FnOnce(&mut PlacesSettings)) {
+        change(&mut self.config.places);
+        self.server.reconfigure(&self.config, Some(TlsId(tls)), at(self.now));
+        self.fetch();
     }
 
     /// A client says a line: the answer, and how its connection goes on.

@@ -100,6 +100,10 @@ impl Answers {
     }
 
     /// Bytes of answers that no client has taken yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_client.is_empty() && self.fills.is_empty()
+    }
+
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }

@@ -22,7 +22,7 @@ use crate::server::{self, ServerCommand};
 #[derive(Debug)]
 pub(super) struct Local {
     gazetteer: Unpacking,
-    /// Queries that wait until it is unpacked; all have the same timeout, so the oldest is the first.
+    /// Queries that wait until it is unpacked; the oldest is the first.
     waiting: VecDeque<WaitingQuery>,
     max_waiting: usize,
     timeout: Duration,
@@ -67,6 +67,23 @@ impl Local {
             commands: VecDeque::new(),
             metrics,
         }
+    }
+
+    /// Other bounds for the queries that come from now on.
+    pub(super) fn reconfigure(&mut self, bounds: Bounds) {
+        self.max_waiting = bounds.in_flight + bounds.queued;
+        self.timeout = bounds.timeout;
+    }
+
+    /// Whether a thread is unpacking the gazetteer.
+    pub(super) fn is_unpacking(&self) -> bool {
+        matches!(self.gazetteer, Unpacking::UnderWay)
+    }
+
+    /// Whether no client waits for it, nor it for a thread.
+    pub(super) fn is_over(&self) -> bool {
+        let is_answered = self.waiting.is_empty() && self.complete.is_empty();
+        is_answered && self.commands.is_empty() && !self.is_unpacking()
     }
 
     /// The answer; None if the client must wait for its `fill`.
@@ -117,12 +134,14 @@ impl Local {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.waiting.front().map(|waiting| waiting.deadline)
+        // Few, and only until the gazetteer is unpacked. The timeout may have changed between two of them.
+        self.waiting.iter().map(|waiting| waiting.deadline).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Duration) {
-        while self.waiting.front().is_some_and(|waiting| waiting.deadline <= now)
-            && let Some(waiting) = self.waiting.pop_front()
+        let is_late = |waiting: &WaitingQuery| waiting.deadline <= now;
+        while let Some(place) = self.waiting.iter().position(is_late)
+            && let Some(waiting) = self.waiting.remove(place)
         {
             let text = format_args!("A query for places was not answered in time.");
             rate_limit::warn(Kind::QueryFailed, &[], text);

@@ -34,7 +34,7 @@ use crate::places::{Area, Provider};
 use crate::protocol::Location;
 use local::Local;
 use pool::Pool;
-use queries::Waiter;
+use queries::{QueryId, Waiter};
 
 /// What a client wants to know.
 #[derive(Clone, Debug)]
@@ -74,7 +74,14 @@ struct Bounds {
 
 /// The provider that answers the queries of one server.
 #[derive(Debug)]
-pub struct Places(Provided);
+pub struct Places {
+    settings: PlacesSettings,
+    current: Provided,
+    /// Providers that were replaced. They take no more queries, and are here until those that they have are
+    /// answered.
+    former: Vec<Provided>,
+    metrics: Arc<PlacesMetrics>,
+}
 
 #[derive(Debug)]
 enum Provided {
@@ -91,20 +98,40 @@ impl Places {
         tls: Option<TlsId>,
         metrics: Arc<PlacesMetrics>,
     ) -> Places {
-        let share = |limit: usize| limit.div_ceil(loops.max(1));
-        let bounds = Bounds {
-            in_flight: share(settings.max_in_flight),
-            queued: share(settings.max_queued),
-            timeout: settings.timeout,
-        };
-        let api = match settings.provider() {
-            Provider::Offline => {
-                return Places(Provided::Local(Box::new(Local::new(bounds, metrics))));
+        let bounds = Bounds::of(settings, loops);
+        let current = Provided::new(settings, bounds, tls, QueryId::NONE, Arc::clone(&metrics));
+        Places { settings: settings.clone(), current, former: Vec::new(), metrics }
+    }
+
+    /// From now on queries are answered with these settings; those that came before, with the former ones, unless
+    /// `tls` was theirs. If nothing has changed, connections are kept.
+    pub fn reconfigure(&mut self, settings: &PlacesSettings, loops: usize, tls: Option<TlsId>) {
+        if settings.is_same(&self.settings) {
+            return;
+        }
+        self.settings = settings.clone();
+        if let (Provided::Local(local), Provider::Offline) =
+            (&mut self.current, settings.provider())
+        {
+            return local.reconfigure(Bounds::of(settings, loops));
+        }
+        let last = self.all().filter_map(Provided::last_query).max().unwrap_or(QueryId::NONE);
+        let (bounds, metrics) = (Bounds::of(settings, loops), Arc::clone(&self.metrics));
+        let next = Provided::new(settings, bounds, tls, last, metrics);
+        let mut former = std::mem::replace(&mut self.current, next);
+        if let Provided::Service(pool) = &mut former {
+            pool.retire();
+        }
+        self.former.retain(|former| !former.is_over());
+        self.former.push(former);
+        // The TLS configuration of a former one that was replaced is not its own any more.
+        for former in &mut self.former {
+            if let Provided::Service(pool) = former
+                && pool.tls() == tls
+            {
+                pool.abandon();
             }
-            Provider::Google => Api::NearbySearch,
-            Provider::GoogleNew => Api::New(settings.shape),
-        };
-        Places(Provided::Service(Box::new(Pool::new(api, settings, bounds, tls, metrics))))
+        }
     }
 
     /// The answer; None if the client must wait until its `fill` is called.
@@ -115,7 +142,7 @@ impl Places {
         now: Duration,
     ) -> Option<Vec<u8>> {
         let waiter = Waiter { client, bound: request.bound };
-        match &mut self.0 {
+        match &mut self.current {
             Provided::Local(local) => local.request(waiter, request.area(), now),
             Provided::Service(pool) => pool.request(waiter, &request.area_text(), now),
         }
@@ -123,61 +150,130 @@ impl Places {
 
     /// The answer for a client that waits; None until it is complete.
     pub fn take_answer(&mut self, client: ConnectionId) -> Option<Arc<Vec<u8>>> {
-        match &mut self.0 {
+        self.all_mut().find_map(|provided| match provided {
             Provided::Local(local) => local.take_answer(client).map(Arc::new),
             Provided::Service(pool) => pool.take_answer(client),
-        }
+        })
     }
 
     /// Forgets a client that was closed while it waited, or before it took its answer.
     pub fn forget(&mut self, client: ConnectionId) {
-        match &mut self.0 {
-            Provided::Local(local) => local.forget(client),
-            Provided::Service(pool) => pool.forget(client),
+        for provided in self.all_mut() {
+            match provided {
+                Provided::Local(local) => local.forget(client),
+                Provided::Service(pool) => pool.forget(client),
+            }
         }
     }
 
     /// The next thing that the loop must do for the queries.
     pub fn poll_command(&mut self) -> Option<ServerCommand> {
-        match &mut self.0 {
+        self.all_mut().find_map(|provided| match provided {
             Provided::Local(local) => local.poll_command(),
             Provided::Service(pool) => pool.poll_command(),
-        }
+        })
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
-        match &self.0 {
+        let timeouts = self.all().filter_map(|provided| match provided {
             Provided::Local(local) => local.poll_timeout(),
             Provided::Service(pool) => pool.poll_timeout(),
-        }
+        });
+        timeouts.min()
     }
 
     pub fn handle_timeout(&mut self, due: &mut Due<'_>) {
-        match &mut self.0 {
-            Provided::Local(local) => local.handle_timeout(due.now.elapsed),
-            Provided::Service(pool) => pool.handle_timeout(due),
+        for provided in self.all_mut() {
+            match provided {
+                Provided::Local(local) => local.handle_timeout(due.now.elapsed),
+                Provided::Service(pool) => pool.handle_timeout(due),
+            }
         }
+        self.former.retain(|former| !former.is_over());
     }
 
     /// A message came from another thread.
     pub fn handle_message(&mut self, message: PlacesMessage, now: Now) {
-        if let Provided::Local(local) = &mut self.0 {
+        let locals = self.all_mut().filter_map(|provided| match provided {
+            Provided::Local(local) => Some(local),
+            Provided::Service(_) => None,
+        });
+        // Whichever waits: each gets what it asked for, sooner or later.
+        if let Some(local) = locals.into_iter().find(|local| local.is_unpacking()) {
             local.handle_message(message, now.elapsed);
         }
     }
 
     /// Bytes of complete answers that clients have not taken yet.
     pub fn shared_bytes(&self) -> usize {
-        match &self.0 {
+        let bytes = self.all().map(|provided| match provided {
             Provided::Service(pool) => pool.shared_bytes(),
             Provided::Local(_) => 0, // Each is made when it is taken.
+        });
+        bytes.sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Provided> {
+        std::iter::once(&self.current).chain(&self.former)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Provided> {
+        std::iter::once(&mut self.current).chain(&mut self.former)
+    }
+
+    fn pools(&mut self) -> impl Iterator<Item = &mut Pool> {
+        self.all_mut().filter_map(|provided| match provided {
+            Provided::Service(pool) => Some(&mut **pool),
+            Provided::Local(_) => None,
+        })
+    }
+
+    /// The pool that a connection belongs to.
+    fn pool_of(&mut self, connection: ConnectionId) -> Option<&mut Pool> {
+        self.pools().find(|pool| pool.has(connection))
+    }
+}
+
+impl Provided {
+    /// The numbers of its queries are greater than `last`.
+    fn new(
+        settings: &PlacesSettings,
+        bounds: Bounds,
+        tls: Option<TlsId>,
+        last: QueryId,
+        metrics: Arc<PlacesMetrics>,
+    ) -> Provided {
+        let api = match settings.provider() {
+            Provider::Offline => return Provided::Local(Box::new(Local::new(bounds, metrics))),
+            Provider::Google => Api::NearbySearch,
+            Provider::GoogleNew => Api::New(settings.shape),
+        };
+        Provided::Service(Box::new(Pool::new(api, settings, bounds, tls, last, metrics)))
+    }
+
+    fn last_query(&self) -> Option<QueryId> {
+        match self {
+            Provided::Service(pool) => Some(pool.last_query()),
+            Provided::Local(_) => None,
         }
     }
 
-    fn pool(&mut self) -> Option<&mut Pool> {
-        match &mut self.0 {
-            Provided::Service(pool) => Some(pool),
-            Provided::Local(_) => None,
+    /// Whether no client and no connection needs it any more.
+    fn is_over(&self) -> bool {
+        match self {
+            Provided::Service(pool) => pool.is_over(),
+            Provided::Local(local) => local.is_over(),
+        }
+    }
+}
+
+impl Bounds {
+    fn of(settings: &PlacesSettings, loops: usize) -> Bounds {
+        let share = |limit: usize| limit.div_ceil(loops.max(1));
+        Bounds {
+            in_flight: share(settings.max_in_flight),
+            queued: share(settings.max_queued),
+            timeout: settings.timeout,
         }
     }
 }
@@ -186,7 +282,7 @@ impl Places {
 impl Places {
     /// Progress of a dial for a query.
     pub fn handle_dial(&mut self, ticket: Ticket, event: DialEvent<'_>, now: Now) {
-        if let Some(pool) = self.pool() {
+        if let Some(pool) = self.pools().find(|pool| pool.dials(ticket)) {
             pool.handle_dial(ticket, event, now.elapsed);
         }
     }
@@ -198,7 +294,8 @@ impl Places {
         ticket: Ticket,
         io: &mut Io<'_>,
     ) -> Option<(PlacesSession, Policy)> {
-        let is_used = self.pool().is_some_and(|pool| pool.handle_open(ticket, io));
+        let pool = self.pools().find(|pool| pool.dials(ticket));
+        let is_used = pool.is_some_and(|pool| pool.handle_open(ticket, io));
         let policy = Policy {
             flush: FlushAt::TurnEnd,
             drains_on_stop: false,
@@ -215,7 +312,7 @@ impl Places {
         bytes: &[u8],
         io: &mut Io<'_>,
     ) -> Next {
-        match self.pool() {
+        match self.pool_of(io.id) {
             Some(pool) if bytes.is_empty() => pool.handle_quiet(io),
             Some(pool) => pool.handle_bytes(io.id, bytes, io.now.elapsed),
             None => Next::Finish,
@@ -224,7 +321,7 @@ impl Places {
 
     /// The service has ended its side of a connection.
     pub fn handle_end(&mut self, _session: &mut PlacesSession, io: &mut Io<'_>) -> Next {
-        if let Some(pool) = self.pool() {
+        if let Some(pool) = self.pool_of(io.id) {
             pool.handle_end(io.id, io.now.elapsed);
         }
         Next::Finish
@@ -232,7 +329,7 @@ impl Places {
 
     /// A kept connection was chosen for a query, and has room for its request.
     pub fn fill(&mut self, _session: &mut PlacesSession, io: &mut Io<'_>) -> Next {
-        self.pool().map_or(Next::Finish, |pool| pool.fill(io.id))
+        self.pool_of(io.id).map_or(Next::Finish, |pool| pool.fill(io.id))
     }
 
     /// A connection is closed. If it broke, that is recorded here, because the reason may quote the service, which
@@ -243,25 +340,26 @@ impl Places {
         _session: PlacesSession,
         now: Now,
     ) {
-        if let Some(pool) = self.pool() {
+        if let Some(pool) = self.pool_of(closed.id) {
             pool.handle_closed(closed, now.elapsed);
         }
     }
 
     /// Why the server itself closes a connection, if it does.
     pub(super) fn why_closed(&self, connection: ConnectionId) -> Option<ClosedReason> {
-        match &self.0 {
+        self.all().find_map(|provided| match provided {
             Provided::Service(pool) => pool.why_closed(connection),
             Provided::Local(_) => None,
-        }
+        })
     }
 
     /// Bytes of an answer that a connection holds.
     pub fn held_bytes(&self, session: &PlacesSession) -> usize {
-        match &self.0 {
+        let bytes = self.all().map(|provided| match provided {
             Provided::Service(pool) => pool.held_bytes(session.id),
             Provided::Local(_) => 0,
-        }
+        });
+        bytes.sum()
     }
 }
 

@@ -24,7 +24,9 @@ use super::Bounds;
 use super::answers::Answers;
 use super::exchange::{Exchange, ExchangeState};
 use super::queries::{Queries, QueryId, QueueFull, Waiter};
-use crate::application::{Closed, ClosedConnection, Command, ConnectionId, Due, Io, Next, TlsId};
+use crate::application::{
+    Closed, ClosedConnection, Command, ConnectionId, Due, Io, Next, Ticket, TlsId,
+};
 use crate::config::PlacesSettings;
 use crate::limits::{PLACES_DISTRUST, PLACES_IDLE, PLACES_READING_PART};
 use crate::logging::rate_limit::{self, Kind};
@@ -74,6 +76,7 @@ impl Pool {
         settings: &PlacesSettings,
         bounds: Bounds,
         tls: Option<TlsId>,
+        last: QueryId,
         metrics: Arc<PlacesMetrics>,
     ) -> Pool {
         Pool {
@@ -83,7 +86,7 @@ impl Pool {
             tls,
             timeout: bounds.timeout,
             response_bytes: settings.response_bytes,
-            queries: Queries::new(bounds.in_flight, bounds.queued, Arc::clone(&metrics)),
+            queries: Queries::new(bounds.in_flight, bounds.queued, last, Arc::clone(&metrics)),
             exchanges: HashMap::new(),
             idle: Vec::new(),
             distrusted_until: Duration::ZERO,
@@ -122,6 +125,37 @@ impl Pool {
                 Some(Failure::unknown("too many queries are waiting").body())
             }
         }
+    }
+
+    /// Another one takes the queries from now on. No connection is kept any more.
+    pub(super) fn retire(&mut self) {
+        self.distrusted_until = Duration::MAX;
+        self.drop_idle();
+    }
+
+    /// Whether nothing is left to do after [`Pool::retire`].
+    pub(super) fn is_over(&self) -> bool {
+        let is_answered = self.queries.is_empty() && self.answers.is_empty();
+        is_answered && self.exchanges.is_empty() && self.commands.is_empty()
+    }
+
+    pub(super) fn tls(&self) -> Option<TlsId> {
+        self.tls
+    }
+
+    /// The number of its latest query.
+    pub(super) fn last_query(&self) -> QueryId {
+        self.queries.last()
+    }
+
+    /// Whether this is the ticket of one of its queries.
+    pub(super) fn dials(&self, ticket: Ticket) -> bool {
+        QueryId::of(ticket).is_some_and(|id| self.queries.get(id).is_some())
+    }
+
+    /// Whether a connection is one of its own.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.exchanges.contains_key(&connection)
     }
 
     /// Forgets a client that is gone.

@@ -27,6 +27,8 @@ pub(super) struct Queries {
     max_queued: usize,
     last: QueryId,
     metrics: Arc<PlacesMetrics>,
+    /// What the gauges show of it.
+    shown: (u64, u64),
 }
 
 /// One request, and the clients that wait for its answer.
@@ -86,6 +88,9 @@ pub(super) enum DialProgress {
 pub(super) struct QueueFull;
 
 impl QueryId {
+    /// The number before the first query.
+    pub(super) const NONE: QueryId = QueryId(0);
+
     /// The ticket of the query's dial. It has at most one at a time, so one ticket is enough.
     pub(super) fn ticket(self) -> Ticket {
         Ticket(PLACES_TICKETS + self.0)
@@ -115,9 +120,11 @@ impl PendingQuery {
 }
 
 impl Queries {
+    /// Numbers queries from the one after `last`.
     pub(super) fn new(
         max_in_flight: usize,
         max_queued: usize,
+        last: QueryId,
         metrics: Arc<PlacesMetrics>,
     ) -> Queries {
         Queries {
@@ -126,8 +133,9 @@ impl Queries {
             queue: VecDeque::new(),
             max_in_flight,
             max_queued,
-            last: QueryId(0),
+            last,
             metrics,
+            shown: (0, 0),
         }
     }
 
@@ -177,6 +185,20 @@ impl Queries {
             if self.in_flight() < self.max_in_flight { self.queue.pop_front() } else { None };
         self.show();
         next
+    }
+
+    /// The number of the latest query.
+    pub(super) fn last(&self) -> QueryId {
+        self.last
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// All of them, the oldest first.
+    pub(super) fn ids(&self) -> Vec<QueryId> {
+        self.by_id.keys().copied().collect()
     }
 
     pub(super) fn get(&self, id: QueryId) -> Option<&PendingQuery> {
@@ -231,9 +253,16 @@ impl Queries {
         self.metrics.count_request(result, Some(now.saturating_sub(query.since)));
     }
 
-    fn show(&self) {
-        self.metrics.in_flight.set(self.in_flight() as u64);
-        self.metrics.waiting.set(self.queue.len() as u64);
+    /// Other queries, of former settings, may count in the same gauges.
+    fn show(&mut self) {
+        let now = (self.in_flight() as u64, self.queue.len() as u64);
+        let before = std::mem::replace(&mut self.shown, now);
+        for (gauge, before, now) in
+            [(&self.metrics.in_flight, before.0, now.0), (&self.metrics.waiting, before.1, now.1)]
+        {
+            gauge.subtract(before);
+            gauge.add(now);
+        }
     }
 
     fn in_flight(&self) -> usize {
@@ -251,7 +280,7 @@ mod tests {
 
     #[test]
     fn slots_and_the_queue_are_bounded_and_same_requests_are_shared() {
-        let mut queries = Queries::new(1, 1, Arc::default());
+        let mut queries = Queries::new(1, 1, QueryId::NONE, Arc::default());
         let deadline = Duration::from_secs(5);
         let add = |queries: &mut Queries, request: &str, slot| {
             queries.add(
@@ -283,7 +312,7 @@ mod tests {
     #[test]
     fn a_client_that_joins_close_to_the_deadline_gets_a_query_of_its_own() {
         let second = Duration::from_secs;
-        let mut queries = Queries::new(5, 5, Arc::default());
+        let mut queries = Queries::new(5, 5, QueryId::NONE, Arc::default());
         let add = |queries: &mut Queries, now: u64, slot| {
             queries.add(b"a".to_vec(), waiter(slot), second(now), second(now + 4), second(now + 2))
         };

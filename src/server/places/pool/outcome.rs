@@ -150,6 +150,23 @@ impl Pool {
         self.fail(id, PlacesResult::Timeout, &Failure::unknown(&text), now);
     }
 
+    /// Answers all queries that are left with a failure, at once.
+    pub(in super::super) fn abandon(&mut self) {
+        for id in self.queries.ids() {
+            self.commands.extend(match self.queries.get(id).map(|query| query.state) {
+                Some(QueryState::Dialling(_)) => Some(Command::Cancel(id.ticket())),
+                Some(QueryState::On(connection)) => Some(Command::Close(connection)),
+                Some(QueryState::Queued) | None => None,
+            });
+            if let Some(query) = self.queries.take(id) {
+                self.commands.extend(query.suspect.map(Command::Close));
+                let failure = Failure::unknown("the settings of places have changed several times");
+                self.record(&failure);
+                self.answers.complete(query.waiters, Err(failure.body()));
+            }
+        }
+    }
+
     /// Reports what is missing on a connection whose query has timed out, and acts on what that means for
     /// others.
     fn timed_out_on(&mut self, connection: ConnectionId) -> &'static str {

@@ -1,0 +1,37 @@
+//! How the loop treats each kind of connection, by the limits that are in force.
+
+use crate::application::{FlushAt, Policy};
+use crate::limits::{ConfiguredLimits, PEER_LINE_BYTES};
+
+/// Of clients.
+pub(super) fn client(limits: &ConfiguredLimits) -> Policy {
+    Policy {
+        input_timeout: limits.line_timeout,
+        line_pause: limits.line_pause,
+        ..Policy::lines(limits.line_bytes)
+    }
+}
+
+/// Of connections on which neighbours send to us.
+pub(super) fn peer(limits: &ConfiguredLimits) -> Policy {
+    // All output for a neighbour leaves with one write.
+    Policy {
+        flush: FlushAt::TurnEnd,
+        drains_on_stop: false,
+        evictable: false,
+        input_timeout: limits.line_timeout,
+        ..Policy::lines(PEER_LINE_BYTES)
+    }
+}
+
+/// Of our links to neighbours. What comes on them are ACKs, which need no answer; if they were not read, the link
+/// would break.
+pub(super) fn link(limits: &ConfiguredLimits) -> Policy {
+    Policy { reads_when_full: true, ..peer(limits) }
+}
+
+/// The policies that differ by the limits, each with the one that replaces it when the limits change.
+pub fn changes(old: &ConfiguredLimits, new: &ConfiguredLimits) -> Vec<(Policy, Policy)> {
+    let all = [client, peer, link].map(|of| (of(old), of(new)));
+    all.into_iter().filter(|(old, new)| old != new).collect()
+}
