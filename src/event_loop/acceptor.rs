@@ -5,6 +5,7 @@
 //! later.
 
 mod replace;
+mod room;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -22,8 +23,9 @@ use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::{Sharing, Socket, set_socket_options};
-use crate::application::{Application, Budget, Closed, Lack, ListenerId, Origin, Refused};
+use crate::application::{Application, Budget, Lack, ListenerId, Origin, Refused};
 use crate::tls::ServerTls;
+use room::Admission;
 
 /// A port to listen on, and the limits on its connections. Write `Listen { .., ..Listen::on(id, address) }`.
 #[derive(Clone)]
@@ -34,8 +36,10 @@ pub struct Listen {
     /// How many of its connections may be open at once. At the limit an idle one is closed to make room; if
     /// there is none, the new connection is refused.
     pub connections: usize,
-    /// How many of its connections the process has descriptors for. Beyond that none is accepted: new
-    /// connections wait in the kernel until one is closed, perhaps an idle one to make room.
+    /// How many of its connections the process has descriptors for. Beyond that none is taken: new
+    /// connections wait in the kernel until one is closed, perhaps an idle one to make room. With
+    /// [`GroupRules::fair_share`] one is accepted to learn its address, and must therefore be at least one
+    /// descriptor more; if no room can be made for it, it is refused, or waits if its address is exempt.
     pub max_open: usize,
     /// How long a connection must have been idle before it may be closed to make room for another; with
     /// `None`, none is.
@@ -87,8 +91,8 @@ struct Listener {
     /// Until when it stays although the kernel refuses, so that those that wait are accepted after all.
     /// Only a listener that is closed while the loop goes on has so much time.
     stays_until: Duration,
-    /// Accepted in the last turn, when it was not known yet whether an idle connection could make room for
-    /// it.
+    /// Accepted, and not taken yet: it was not known whether an idle connection could make room for it, or
+    /// it needs a descriptor that a closed connection gives back.
     waiting: Option<(TcpStream, SocketAddr)>,
     /// Before this time no connection has been idle for long enough, so the loop does not search for one.
     no_eviction_before: Duration,
@@ -202,13 +206,13 @@ impl Listener {
 
     /// Whether a connection may be waiting to be accepted.
     fn has_work(&self) -> bool {
-        self.is_ready && !self.is_paused || self.waiting.is_some()
+        !self.is_paused && (self.is_ready || self.waiting.is_some())
     }
 
     /// Whether all connections that waited before it is closed have been accepted, or none can be.
     fn is_done(&self, now: Duration) -> bool {
         let is_refused = self.is_paused && now >= self.stays_until;
-        self.waiting.is_none() && (!self.is_ready || is_refused || self.left == Some(0))
+        is_refused || self.waiting.is_none() && (!self.is_ready || self.left == Some(0))
     }
 
     fn accept_some<A: Application>(
@@ -223,7 +227,7 @@ impl Listener {
             let accepted = match self.waiting.take() {
                 Some((stream, peer)) => Accepted::Connection(stream, peer),
                 None if !self.is_ready || self.is_paused => return,
-                None if self.lacks_descriptors(connections) => {
+                None if self.lacks_descriptors(connections) && !self.listen.groups.fair_share => {
                     // If none could be closed, one may have been idle for long enough at the next attempt.
                     self.evict_idle(connections);
                     return self.pause(Lack::Descriptors, connections);
@@ -236,12 +240,19 @@ impl Listener {
             }
             match accepted {
                 Accepted::Connection(stream, peer) => {
-                    let is_full = self.is_full(connections);
-                    if is_full && self.evict_idle(connections) == Room::Unknown {
-                        self.waiting = Some((stream, peer));
-                        return; // The next turn's poll will tell.
-                    }
-                    if let Err(why) = self.take(stream, peer, app, connections) {
+                    let refused = match self.admit(peer, connections) {
+                        Admission::Take => self.take(stream, peer, app, connections).err(),
+                        Admission::Refuse(why) => Some(why),
+                        Admission::NextTurn => {
+                            self.waiting = Some((stream, peer));
+                            return; // The next turn's poll will tell.
+                        }
+                        Admission::Pause => {
+                            self.waiting = Some((stream, peer));
+                            return self.pause(Lack::Descriptors, connections);
+                        }
+                    };
+                    if let Some(why) = refused {
                         app.handle_refused(self.listen.id, &why, connections.shared.now);
                     }
                 }
@@ -282,6 +293,8 @@ impl Listener {
             match self.socket.accept() {
                 Ok((stream, peer)) => {
                     self.left = self.left.map(|left| left - 1);
+                    // An IPv4 address looks the same through a socket of either family.
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     return Accepted::Connection(stream, peer);
                 }
                 Err(error) => match error.kind() {
@@ -304,12 +317,7 @@ impl Listener {
         app: &mut A,
         connections: &mut Connections<A::Session>,
     ) -> Result<(), Refused> {
-        // An IPv4 address looks the same through a socket of either family.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         set_socket_options(&stream);
-        if self.is_full(connections) {
-            return Err(Refused::Limit(peer));
-        }
         let origin = Origin::Accepted(self.listen.id);
         let state = ConnectionState::Handshaking;
         match &self.listen.security {
@@ -329,31 +337,6 @@ impl Listener {
             }
         }
         Ok(())
-    }
-
-    /// Closes the longest-idle connection, if it has been idle for long enough.
-    fn evict_idle<S>(&mut self, connections: &mut Connections<S>) -> Room {
-        let Some(after) = self.listen.evict_after else {
-            return Room::None;
-        };
-        let now = connections.shared.now.elapsed;
-        if now < self.no_eviction_before {
-            return Room::None; // Searched recently: none can be idle long enough yet.
-        }
-        let Some((last_read, id)) = connections.idlest(self.listen.id) else {
-            return Room::None;
-        };
-        let silent_enough = last_read + after;
-        if now < silent_enough {
-            self.no_eviction_before = silent_enough;
-            return Room::None;
-        }
-        // It was idle up to the last poll, but may have sent something since.
-        if connections.shared.served_up_to.up_to() < silent_enough {
-            return Room::Unknown;
-        }
-        connections.close(id, Closed::Evicted);
-        Room::Made
     }
 }
 

@@ -94,8 +94,7 @@ impl<S> Slot<S> {
         app: &mut A,
         shared: &mut Shared,
     ) -> Next {
-        self.connection.note_read(shared.now.elapsed);
-        shared.counting.read(&mut self.connection, count);
+        shared.note_read(&mut self.connection, count);
         shared.allowance.spend(effort_of(count));
         self.handle_bytes(count, app, shared)
     }

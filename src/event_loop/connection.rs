@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use super::buffers::Buffers;
 use super::counting::UNCOUNTED;
-use super::limits::LINGER_BYTES;
+use super::groups::GroupNumber;
+use super::limits::{LINGER_BYTES, TICK_BITS};
 use super::state::{ConnectionState, OriginKind, Owed, Readiness, nanoseconds, pack, unpack};
 use super::transport::Transport;
 use crate::application::{Class, Closed, ConnectionId, Line, LineBuffer, Origin};
@@ -69,10 +70,12 @@ pub struct Connection<T> {
     last_read: u64,
     /// Its part of the loop's sum of held memory.
     pub accounted: usize,
+    /// The group of addresses that it counts for.
+    pub group: GroupNumber,
     input: LineBuffer,
     output: Vec<u8>,
     sent: usize,
-    dropped: usize,
+    dropped: u32,
 }
 
 /// The result of a read.
@@ -132,6 +135,7 @@ impl<T: Transport> Connection<T> {
             output_ends: false,
             last_read: nanoseconds(now),
             accounted: 0,
+            group: GroupNumber::NONE,
             input: LineBuffer::default(),
             output: Vec::new(),
             sent: 0,
@@ -148,9 +152,12 @@ impl<T: Transport> Connection<T> {
         Duration::from_nanos(self.last_read)
     }
 
-    /// Notes that bytes arrived.
-    pub fn note_read(&mut self, now: Duration) {
-        self.last_read = nanoseconds(now);
+    /// Notes that bytes arrived. Returns whether they are the first ones in this [`TICK`](TICK_BITS).
+    #[inline]
+    pub fn note_read(&mut self, now: Duration) -> bool {
+        let now = nanoseconds(now);
+        let before = std::mem::replace(&mut self.last_read, now);
+        (before ^ now) >> TICK_BITS != 0
     }
 
     /// Reads once, as much as `scratch` holds. An error means that the connection is broken.
@@ -374,7 +381,7 @@ impl<T: Transport> Connection<T> {
     pub fn drop_input(&mut self, scratch: &mut [u8]) -> bool {
         match self.transport.read(scratch) {
             Ok(count) if count > 0 && self.dropped < LINGER_BYTES => {
-                self.dropped += count;
+                self.dropped = self.dropped.saturating_add(count as u32);
                 self.note_short_read(count < scratch.len());
                 false
             }

@@ -81,7 +81,7 @@ pub(super) const RETIRE_WITHIN: Duration = Duration::from_secs(1);
 /// How long to read from a connection that we have closed on our side.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How much to read and drop from a connection that we have closed on our side.
-pub(super) const LINGER_BYTES: usize = 256 * 1024;
+pub(super) const LINGER_BYTES: u32 = 256 * 1024;
 /// Empty buffers kept for the next connection that has bytes.
 pub(super) const SPARE_BUFFERS: usize = 256;
 /// A buffer larger than this is not kept.
@@ -96,3 +96,11 @@ pub(super) const LIFELINE_READS_PER_TURN: usize = 16;
 pub(super) const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// The kernel counts a wait's milliseconds in 32 bits.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(86_400);
+/// Groups of addresses that are counted one by one: more addresses than most servers have connections, in
+/// some 8 MB. Connections of any further group count for one that is shared.
+pub(super) const ADDRESS_GROUPS: usize = 65_536;
+/// Connections that are compared to find the one of a group that is silent for longest: those of one tick.
+pub(super) const FAIR_LOOKS: usize = 64;
+/// A tick has two to the power of this many nanoseconds, 134 ms: the order in which connections were read is
+/// kept up to that. A connection that is read without pause is moved in its list eight times a second.
+pub(super) const TICK_BITS: u32 = 27;

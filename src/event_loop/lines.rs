@@ -58,8 +58,7 @@ impl<S> Slot<S> {
             } else {
                 let received = connection.receive(&mut shared.scratch, &mut shared.buffers)?;
                 if let Received::Bytes(count) = received {
-                    connection.note_read(now.elapsed);
-                    shared.counting.read(connection, count);
+                    shared.note_read(connection, count);
                 }
             }
         };

@@ -167,8 +167,7 @@ impl<S> Slot<S> {
         }
         self.open(app, shared);
         if let (Received::Bytes(count), ConnectionState::Open) = (received, self.connection.state) {
-            self.connection.note_read(shared.now.elapsed);
-            shared.counting.read(&mut self.connection, count);
+            shared.note_read(&mut self.connection, count);
             self.connection.is_owed_nothing = false;
             self.take_first_bytes(count, app, shared);
         } else if self.connection.ready.readable {

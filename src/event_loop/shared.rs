@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use super::buffers::Buffers;
 use super::connection::Connection;
 use super::counting::Counting;
+use super::groups::Groups;
 use super::limits::{Limits, READ_BYTES_PER_TURN};
 use super::pace::{Allowance, ServedUpTo};
 use super::policies::Policies;
 use super::state::{ConnectionState, Owed};
 use super::timers::{Timer, Timers};
 use super::transport::Socket;
+use crate::addresses::AddressGroup;
 use crate::application::{Closed, ConnectionId, ListenerId, Origin};
 use crate::clock::Now;
 use crate::tls::ClientTls;
@@ -31,6 +33,7 @@ pub struct Shared {
     /// Memory that connections hold.
     pub buffered: usize,
     pub counts: Counts,
+    pub groups: Groups,
     pub counting: Counting,
     /// The time that the present step has left.
     pub allowance: Allowance,
@@ -99,6 +102,7 @@ impl Shared {
             policies: Policies::default(),
             buffered: 0,
             counts: Counts::default(),
+            groups: Groups::default(),
             counting,
             allowance: Allowance::new(start),
             served_up_to: ServedUpTo::default(),
@@ -135,6 +139,11 @@ impl Shared {
     /// one is not.
     pub fn admit(&mut self, connection: &mut Connection<Socket>) {
         self.counts.count_opened(connection.origin());
+        if let Origin::Accepted(listener) = connection.origin() {
+            let group = AddressGroup::of(connection.peer.ip());
+            connection.group = self.groups.opened(listener, group, connection.id.slot);
+            self.count_groups();
+        }
         self.set_drains(connection, matches!(connection.origin(), Origin::Accepted(_)));
         connection.policy = self.policies.take(Policies::UNOPENED);
         connection.accounted = connection.buffered();
@@ -175,10 +184,25 @@ impl Shared {
     pub fn close(&mut self, connection: &mut Connection<Socket>, why: Closed) {
         if connection.close(why) {
             self.counts.count_closed(connection.origin());
+            self.groups.closed(connection.group, connection.id.slot);
+            self.count_groups();
             self.counting.closed(connection);
             self.set_drains(connection, false);
             self.closed.push(connection.id);
         }
+    }
+
+    /// Notes that bytes arrived on a connection.
+    #[inline]
+    pub fn note_read(&mut self, connection: &mut Connection<Socket>, count: usize) {
+        if connection.note_read(self.now.elapsed) {
+            self.groups.sent(connection.group, connection.id.slot);
+        }
+        self.counting.read(connection, count);
+    }
+
+    fn count_groups(&self) {
+        self.counting.metrics.address_groups.set(self.groups.len() as u64);
     }
 
     /// Sets a timer unless it is set.

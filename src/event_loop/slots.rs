@@ -44,6 +44,11 @@ impl<T> Slots<T> {
         (*generation == id.generation).then_some(value)
     }
 
+    /// The value in a slot.
+    pub fn at(&self, slot: u32) -> Option<&T> {
+        self.slab.get(slot as usize).map(|(_, value)| value)
+    }
+
     /// Takes a value out and gives its slot back.
     pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
         self.get_mut(id)?;
