@@ -83,9 +83,10 @@ impl Groups {
     /// Slots of connections of a group: the first ones of its list, which have been silent for longest. The
     /// number of slots has a bound.
     pub fn most_silent(&self, GroupNumber(number): GroupNumber) -> impl Iterator<Item = u32> {
-        let first = self.all.get(number as usize).map_or(NOBODY, |group| group.first);
-        let next = |slot: &u32| Some(self.places[*slot as usize].after);
-        std::iter::successors(Some(first), next).take_while(|slot| *slot != NOBODY).take(FAIR_LOOKS)
+        let somebody = |slot: &u32| *slot != NOBODY;
+        let first = self.all.get(number as usize).map(|group| group.first).filter(somebody);
+        let next = move |slot: &u32| Some(self.places[*slot as usize].after).filter(somebody);
+        std::iter::successors(first, next).take(FAIR_LOOKS)
     }
 
     /// Counts a connection that was accepted, and puts it at the end of its group's list.
@@ -187,3 +188,6 @@ impl Groups {
 
 /// No slot has this number.
 const NOBODY: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ pub use process::{LIFELINE, lifeline_has_ended};
 use crate::application::{LoopId, TlsId};
 use crate::config::Config;
 use crate::errors::plain;
-use crate::event_loop::{self, Controls, EventLoop, Listen, Sharing, Stopped};
+use crate::event_loop::{self, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
 use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES, SHUTDOWN_GRACE};
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
@@ -137,8 +137,8 @@ fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
     }
 }
 
-/// The clients' port. At the configured limit the client idle longest is closed; when the descriptors run
-/// out, new connections wait in the kernel.
+/// The clients' port. At the configured limit, and where the descriptors do not suffice for so many, it is
+/// shared fairly among groups of addresses; within a group, the client idle longest is closed.
 fn clients_port(
     config: &Config,
     address: SocketAddr,
@@ -150,6 +150,10 @@ fn clients_port(
         max_open: max_clients,
         evict_after: Some(EVICT_IDLE_AFTER),
         sharing,
+        groups: GroupRules {
+            fair_share: true,
+            per_group: config.limits.client_connections_per_address.div_ceil(config.loops),
+        },
         ..Listen::on(CLIENTS, address)
     }
 }

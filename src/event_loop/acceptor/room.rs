@@ -130,3 +130,6 @@ impl Listener {
         Room::Made
     }
 }
+
+#[cfg(test)]
+mod tests;
