@@ -18,15 +18,33 @@
 
 use std::thread;
 
-use super::{RunError, ServerLoop, kernel};
+use super::{RunError, ServerLoop, kernel, proc};
 use crate::application::LoopId;
 use crate::event_loop::Mailbox;
 use crate::logging;
-use crate::server::{FIRST_LOOP, Message};
+use crate::server::{AllMetrics, FIRST_LOOP, Message};
+
+/// Lets the first loop read the counters of all loops, and each loop its own.
+pub(super) fn share_metrics(first: &mut ServerLoop, further: &mut [ServerLoop]) {
+    let mut all = AllMetrics { loops: Vec::new(), process: Some(proc::read) };
+    let mut of = |server_loop: &mut ServerLoop| {
+        let own = server_loop.metrics();
+        all.loops.push((own, server_loop.application().metrics()));
+    };
+    of(first);
+    further.iter_mut().for_each(&mut of);
+    let known = all.loops[0].0.clone();
+    first.application().know_metrics(known, all);
+    for next in further {
+        let known = next.metrics();
+        next.application().know_metrics(known, AllMetrics::default());
+    }
+}
 
 /// Starts the further loops of a server, each on a thread. Each is linked with the first loop. The threads are
 /// never joined: each reports its end to the first loop, and after a second signal nothing may wait.
-pub(super) fn start(first: &mut ServerLoop, further: Vec<ServerLoop>) -> Result<(), RunError> {
+pub(super) fn start(first: &mut ServerLoop, mut further: Vec<ServerLoop>) -> Result<(), RunError> {
+    share_metrics(first, &mut further);
     for (place, mut next) in further.into_iter().enumerate() {
         let number = LoopId(place as u16 + 1);
         first.know(number, FIRST_LOOP, next.mailbox());

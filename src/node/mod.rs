@@ -6,6 +6,7 @@
 //! | `mod.rs` | one server of the herd: binds, runs, ends |
 //! | `places.rs` | the Places server |
 //! | `loops.rs` | the further loops of a server, each on a thread of its own |
+//! | `proc.rs` | what the kernel knows of the process, for metrics |
 //! | `process.rs` | the resources of the process: signals, the lifeline, descriptors, random numbers |
 //!
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
@@ -13,6 +14,7 @@
 
 mod loops;
 mod places;
+mod proc;
 pub mod process;
 
 use std::fmt;

@@ -13,8 +13,9 @@ use crate::application::LoopMetrics;
 /// What the turns so far have answered.
 #[derive(Debug, Default)]
 pub(super) struct AnswersAtOnce {
-    /// The loop's counters, if the durations are measured.
     own_loop: Option<Arc<LoopMetrics>>,
+    /// Whether durations are measured.
+    is_observed: bool,
     /// Answers until the end of the turn before, by [`LineCommand`].
     answered: [u64; LineCommand::COUNT],
     /// Answers of the turn before.
@@ -24,23 +25,19 @@ pub(super) struct AnswersAtOnce {
 }
 
 impl AnswersAtOnce {
-    /// Begins to measure.
-    pub(super) fn observe(&mut self, own_loop: Arc<LoopMetrics>, metrics: &ServerMetrics) {
-        self.busy = own_loop.busy.get();
-        for command in LineCommand::ALL {
-            self.answered[*command as usize] = metrics.answered_at_once(*command);
-        }
+    /// The counters of the loop, which knows how long a turn takes while it is observed.
+    pub(super) fn know(&mut self, own_loop: Arc<LoopMetrics>) {
         self.own_loop = Some(own_loop);
     }
 
     /// Whether durations are measured.
     pub(super) fn is_observed(&self) -> bool {
-        self.own_loop.is_some()
+        self.is_observed
     }
 
     /// Counts the answers of the turn before, whose time is known by now.
     pub(super) fn settle(&mut self, metrics: &ServerMetrics) {
-        let Some(own_loop) = &self.own_loop else {
+        let Some(own_loop) = self.own_loop.as_ref().filter(|_| self.is_observed) else {
             return;
         };
         let busy = own_loop.busy.get();
@@ -52,15 +49,25 @@ impl AnswersAtOnce {
     }
 
     /// The turn ends.
+    #[inline]
     pub(super) fn turn_ends(&mut self, metrics: &ServerMetrics) {
-        if !self.is_observed() {
-            return;
+        let is_observed = self.own_loop.as_ref().is_some_and(|own_loop| own_loop.is_observed());
+        if is_observed || self.is_observed {
+            self.observed_turn_ends(is_observed, metrics);
         }
+    }
+
+    #[cold]
+    fn observed_turn_ends(&mut self, is_observed: bool, metrics: &ServerMetrics) {
         self.settle(metrics);
         for command in LineCommand::ALL {
             let (answered, place) = (metrics.answered_at_once(*command), *command as usize);
-            self.latest[place] = answered.wrapping_sub(self.answered[place]);
+            // What was answered while nobody observed has no known duration.
+            let latest = answered.wrapping_sub(self.answered[place]);
+            self.latest[place] = if self.is_observed { latest } else { 0 };
             self.answered[place] = answered;
         }
+        self.is_observed = is_observed;
+        self.busy = self.own_loop.as_ref().map_or(0, |own_loop| own_loop.busy.get());
     }
 }

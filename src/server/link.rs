@@ -30,6 +30,7 @@ impl Server {
         known.refusal = None;
         known.attempts.connected(io.peer);
         known.metrics.dials[DialResult::Ok as usize].add(1);
+        let is_loop = known.is_loop();
         let before = io.out.len();
         self.herd.link_connected(neighbour, io.now, io.out);
         let name = self.log_name_of(neighbour);
@@ -38,7 +39,8 @@ impl Server {
             "Connected to {name}."
         );
         Traffic::Link.sent(name, &io.out[before..]);
-        Some((Session::Link(neighbour), policy::link(&self.limits)))
+        let policy = if is_loop { policy::loop_link } else { policy::link };
+        Some((Session::Link(neighbour), policy(&self.limits)))
     }
 
     pub(super) fn link_line(

@@ -3,7 +3,10 @@
 //!
 //! Numbers that a session can read when it is asked (the table, the feed, the links) are not here.
 
+mod collect;
+mod family;
 mod labels;
+mod of_links;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,8 @@ pub use labels::{
     AdminPath, BETWEEN_LOOPS, ClosedReason, DialResult, Direction, Kind, LineCommand, LineResult,
     Paused, PlacesResult, RateLimit, RejectedReason, Transition, UpdateResult, UpdateSource,
 };
+
+pub use family::{Family, FamilyKind, Sample, SampleValue};
 
 use crate::application::{Counter, Gauge, Histogram, LoopMetrics};
 
@@ -79,6 +84,22 @@ pub(super) struct LinkMetrics {
 #[derive(Clone, Debug, Default)]
 pub struct AllMetrics {
     pub loops: Vec<(Arc<LoopMetrics>, Arc<ServerMetrics>)>,
+    /// Reads what the kernel knows of this process; it takes microseconds. Sessions open no file.
+    pub process: Option<fn() -> Option<Process>>,
+}
+
+/// What the kernel knows of a process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Process {
+    /// User and system time.
+    pub cpu_seconds: f64,
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+    /// None where counting them takes too long and was not done yet.
+    pub open_descriptors: Option<u64>,
+    pub max_descriptors: u64,
+    /// Since 1970.
+    pub start_seconds: f64,
 }
 
 impl Default for ServerMetrics {
@@ -121,6 +142,13 @@ impl Default for LinkMetrics {
             dials: Default::default(),
             flood_delay: Histogram::new(&FLOOD_BOUNDS),
         }
+    }
+}
+
+impl AllMetrics {
+    /// Begins or ends to measure what costs, in all loops.
+    pub fn observe(&self, is_observed: bool) {
+        self.loops.iter().for_each(|(metrics, _)| metrics.observe(is_observed));
     }
 }
 

@@ -17,6 +17,7 @@
 //!
 //! [`Application`]: crate::application::Application
 
+pub mod admin;
 mod answer_times;
 mod attempts;
 mod checks;
@@ -211,9 +212,9 @@ impl Server {
         Arc::clone(&self.metrics)
     }
 
-    /// From now on it measures what costs, and the first loop can show the counters of all.
-    pub fn observe(&mut self, own: Arc<LoopMetrics>, all: AllMetrics) {
-        self.answers.observe(own, &self.metrics);
+    /// Its loop's counters, and in the first loop those of all loops, which it can show then.
+    pub fn know_metrics(&mut self, own: Arc<LoopMetrics>, all: AllMetrics) {
+        self.answers.know(own);
         self.all_metrics = all;
     }
 

@@ -77,7 +77,7 @@ impl Server {
         let is_it = |target: &Target| *target == Target::Loop(from);
         let index = self.neighbours.iter().position(|neighbour| is_it(&neighbour.target))?;
         let session = Session::Peer(Peer::Expected(NeighbourId(index as u16)));
-        Some((session, policy::peer(&self.limits)))
+        Some((session, policy::loop_peer(&self.limits)))
     }
 
     pub(super) fn peer_line(&mut self, peer: &mut Peer, line: Line<'_>, io: &mut Io<'_>) -> Next {

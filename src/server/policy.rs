@@ -1,5 +1,6 @@
 //! How the loop treats each kind of connection, by the limits that are in force.
 
+use super::metrics::{BETWEEN_LOOPS, Kind};
 use crate::application::{FlushAt, Policy};
 use crate::limits::{ConfiguredLimits, PEER_LINE_BYTES};
 
@@ -19,6 +20,7 @@ pub(super) fn peer(limits: &ConfiguredLimits) -> Policy {
         flush: FlushAt::TurnEnd,
         drains_on_stop: false,
         evictable: false,
+        class: Kind::LinkIn.class(),
         input_timeout: limits.line_timeout,
         ..Policy::lines(PEER_LINE_BYTES)
     }
@@ -27,11 +29,21 @@ pub(super) fn peer(limits: &ConfiguredLimits) -> Policy {
 /// Of our links to neighbours. What comes on them are ACKs, which need no answer; if they were not read, the link
 /// would break.
 pub(super) fn link(limits: &ConfiguredLimits) -> Policy {
-    Policy { reads_when_full: true, ..peer(limits) }
+    Policy { reads_when_full: true, class: Kind::LinkOut.class(), ..peer(limits) }
+}
+
+/// Of the same between loops of this server.
+pub(super) fn loop_peer(limits: &ConfiguredLimits) -> Policy {
+    Policy { class: BETWEEN_LOOPS, ..peer(limits) }
+}
+
+/// The other end of such a pair.
+pub(super) fn loop_link(limits: &ConfiguredLimits) -> Policy {
+    Policy { class: BETWEEN_LOOPS, ..link(limits) }
 }
 
 /// The policies that differ by the limits, each with the one that replaces it when the limits change.
 pub fn changes(old: &ConfiguredLimits, new: &ConfiguredLimits) -> Vec<(Policy, Policy)> {
-    let all = [client, peer, link].map(|of| (of(old), of(new)));
+    let all = [client, peer, link, loop_peer, loop_link].map(|of| (of(old), of(new)));
     all.into_iter().filter(|(old, new)| old != new).collect()
 }

@@ -150,3 +150,21 @@ label! {
         Other = "other",
     }
 }
+
+impl AdminPath {
+    /// Whether a request for this path may be answered with this status. (A request is refused before its path counts:
+    /// then it is one for [`AdminPath::Other`].)
+    pub const fn can_have(self, code: u16) -> bool {
+        match self {
+            AdminPath::Other => code != 200,
+            AdminPath::Livez | AdminPath::Readyz => matches!(code, 200 | 503),
+            AdminPath::Healthz => matches!(code, 200 | 400 | 503),
+            AdminPath::Connz | AdminPath::Turns => matches!(code, 200 | 400),
+            AdminPath::Page
+            | AdminPath::Metrics
+            | AdminPath::Varz
+            | AdminPath::Linksz
+            | AdminPath::Events => code == 200,
+        }
+    }
+}

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ServerCommand;
-use super::metrics::{ClosedReason, PlacesMetrics};
+use super::metrics::{ClosedReason, Kind, PlacesMetrics};
 use crate::application::{
     ClosedConnection, ConnectionId, DialEvent, Due, FlushAt, Io, Next, Policy, Ticket, TlsId,
 };
@@ -300,6 +300,7 @@ impl Places {
             flush: FlushAt::TurnEnd,
             drains_on_stop: false,
             evictable: false,
+            class: Kind::Places.class(),
             ..Policy::bytes()
         };
         is_used.then_some((PlacesSession { id: io.id }, policy))
