@@ -1,17 +1,21 @@
 //! Claim: a loop is changed while it runs, all at once or not at all, and nobody who is connected or about to be
 //! notices.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use herd_mio::application::{
-    Application, ClosedConnection, Io, Line, ListenerId, Next, Opened, Policy, Refused,
+    Application, Class, ClosedConnection, Io, Line, ListenerId, Next, Opened, Policy, Refused,
+    TlsId,
 };
 use herd_mio::clock::Now;
-use herd_mio::event_loop::{Bound, Change, EventLoop, Limits, Listen, Mailbox, Stopped};
+use herd_mio::event_loop::{
+    Bound, Change, EventLoop, Limits, Listen, Mailbox, Rules, Sharing, Stopped,
+};
+use herd_mio::tls::{ClientTls, Remedies};
 
 /// Answers each line with itself and the lengths that it asks for.
 struct App {
@@ -19,6 +23,7 @@ struct App {
     policy: Policy,
     /// The line "block" blocks on this, and with it the whole loop.
     gate: Receiver<()>,
+    opened: usize,
 }
 
 impl App {
@@ -32,6 +37,7 @@ impl Application for App {
     type Message = String;
 
     fn handle_open(&mut self, _opened: Opened<'_>, _io: &mut Io<'_>) -> Option<((), Policy)> {
+        self.opened += 1;
         Some(((), self.policy))
     }
 
@@ -86,7 +92,7 @@ fn any(id: ListenerId) -> Listen {
 
 fn run(listen: Listen, policy: Policy, limits: Limits) -> Running {
     let ((sender, events), (open, gate)) = (channel(), channel());
-    let app = App { events: sender, policy, gate };
+    let app = App { events: sender, policy, gate, opened: 0 };
     let mut event_loop = EventLoop::new(app, limits).expect("a loop");
     let address = event_loop.listen(listen).expect("a free port");
     let mailbox = event_loop.mailbox();
@@ -222,4 +228,285 @@ fn connections_that_wait_at_a_listener_that_goes_are_answered() {
         await_refused(running.address);
         running.stop();
     }
+}
+
+/// Binding succeeds as long as the other one does not listen.
+#[test]
+fn a_port_in_use_changes_nothing() {
+    let running = run_lines(any(ID));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().map(|at| (taken, at)).expect("an address");
+    assert!(Bound::new(Listen::on(OTHER, taken.1)).is_err(), "it is known at once");
+    for is_prepared in [true, false] {
+        let late = Bound::new(any(OTHER)).expect("a free port");
+        let _faster = TcpListener::bind(late.address()).expect("nobody listens yet");
+        let good = Bound::new(any(ListenerId(2))).expect("a free port");
+        let moved = Bound::new(any(ID)).expect("a free port");
+        let (added, replacing) = (good.address(), moved.address());
+        let mut change = Change {
+            listen: vec![good, moved, late],
+            unlisten: vec![ID],
+            rules: vec![Rules { connections: 0, ..Rules::of(&any(ID)) }],
+            limits: Some(Limits { output_bytes: 0, ..Limits::default() }),
+            policies: vec![(Policy::lines(100), Policy::lines(1))],
+            ..Change::default()
+        };
+        let said = match is_prepared {
+            true => format!("changed: {}", change.prepare(&running.mailbox).expect_err("in use")),
+            false => running.change(std::mem::take(&mut change)),
+        };
+        assert!(said.contains("in use"), "{said}");
+        drop(change);
+        let mut client = connect(running.address);
+        assert_eq!(ask(&mut client, "as before"), "as before");
+        await_refused(added);
+        await_refused(replacing);
+    }
+    running.stop();
+}
+
+#[test]
+fn a_change_that_makes_no_sense_is_refused_as_a_whole() {
+    let running = run_lines(any(ID));
+    let lines = Policy::lines(100);
+    let cases = [
+        (Policy::bytes(), "framing"),
+        (Policy { drains_on_stop: false, ..lines }, "drains_on_stop"),
+        (Policy { class: Class(1), ..lines }, "class"),
+    ];
+    for (policy, word) in cases {
+        let change =
+            || Change { unlisten: vec![ID], policies: vec![(lines, policy)], ..Change::default() };
+        let said = running.change(change());
+        assert!(said.contains(word) && said.contains("can't become"), "{said}");
+        let said = change().prepare(&running.mailbox).expect_err("the same").to_string();
+        assert!(said.contains(word), "{said}");
+    }
+    let tls = client_tls();
+    let gap = Change { client_tls: vec![(TlsId(1), tls.clone())], ..Change::default() };
+    assert_eq!(running.change(gap), "changed: there is no TLS configuration 0 before 1");
+    let both = vec![(TlsId(0), tls.clone()), (TlsId(1), tls.clone()), (TlsId(0), tls)];
+    let both = Change { client_tls: both, ..Change::default() };
+    assert_eq!(running.change(both), "changed: well");
+    let other = run_lines(any(ID));
+    let mut change = listening(vec![bound(any(OTHER))]);
+    change.prepare(&other.mailbox).expect("it can be");
+    assert_eq!(running.change(change), "changed: the listener was prepared for another loop");
+    assert_eq!(ask(&mut connect(running.address), "as before"), "as before");
+    running.stop();
+    other.stop();
+}
+
+fn client_tls() -> ClientTls {
+    ClientTls::new("localhost", None, &[], Remedies::default()).expect("a host")
+}
+
+/// The job prepares the changes of all loops before it sends one.
+#[test]
+fn two_loops_move_to_another_port_that_they_share() {
+    let first = run_lines(Listen { sharing: Sharing::First, ..any(ID) });
+    let shared = |at| Listen { sharing: Sharing::Further, ..Listen::on(ID, at) };
+    let second = run_lines(shared(first.address));
+    let one = Bound::new(Listen { sharing: Sharing::First, ..any(ID) }).expect("a free port");
+    let to = one.address();
+    let other = Bound::new(shared(to)).expect("the first one permits it");
+    let mut changes = [listening(vec![one]), listening(vec![other])];
+    for (change, running) in changes.iter_mut().zip([&first, &second]) {
+        change.prepare(&running.mailbox).expect("it can be");
+    }
+    let stranger = Bound::new(Listen { sharing: Sharing::First, ..Listen::on(ID, to) });
+    assert!(stranger.is_err(), "other processes have no part in it");
+    for (change, running) in changes.into_iter().zip([&first, &second]) {
+        assert_eq!(running.change(change), "changed: well");
+    }
+    await_refused(first.address);
+    // The kernel spreads connections over both: each loop gets one of many.
+    let mut clients: Vec<_> = (0..100).map(|_| connect(to)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(ask(client, "hello"), "hello"));
+    let counts = [first.stop(), second.stop()].map(|stopped| stopped.app.opened);
+    assert!(counts[0] + counts[1] == 100 && counts[0] > 0 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn a_lower_limit_closes_nobody_and_a_higher_one_admits_who_waits() {
+    let rules = |connections, max_open| Change {
+        rules: vec![Rules { connections, max_open, ..Rules::of(&any(ID)) }],
+        ..Change::default()
+    };
+    let running = run_lines(any(ID));
+    let mut clients: Vec<_> = (0..3).map(|_| connect(running.address)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(ask(client, "hello"), "hello"));
+    assert_eq!(running.change(rules(1, usize::MAX)), "changed: well");
+    assert_eq!(ask(&mut connect(running.address), "one too many"), "");
+    clients.iter_mut().for_each(|client| assert_eq!(ask(client, "still"), "still"));
+    // Beyond `max_open` none is accepted: it waits in the kernel.
+    assert_eq!(running.change(rules(10, 3)), "changed: well");
+    let mut waits = connect(running.address);
+    let soon = Some(Duration::from_millis(50));
+    waits.get_ref().set_read_timeout(soon).expect("a socket");
+    assert_eq!(ask(&mut waits, "waits"), "");
+    waits.get_ref().set_read_timeout(Some(LIMIT)).expect("a socket");
+    assert_eq!(running.change(rules(10, 4)), "changed: well");
+    assert_eq!(ask(&mut waits, "more"), "waits");
+    running.stop();
+}
+
+/// The loop has no descriptors for those that wait, so it tries for a while.
+#[test]
+fn who_waits_for_a_descriptor_at_a_listener_that_goes_is_accepted_when_one_is_free() {
+    let running = run_lines(Listen { max_open: 1, ..any(ID) });
+    let mut first = connect(running.address);
+    assert_eq!(ask(&mut first, "hello"), "hello");
+    let mut waits = connect(running.address);
+    let moved = bound(Listen { max_open: 1, ..any(ID) });
+    assert_eq!(running.change(listening(vec![moved])), "changed: well");
+    drop(first);
+    assert_eq!(ask(&mut waits, "at last"), "at last");
+    // Nobody leaves now: the next one is not waited for without end.
+    await_refused(running.address);
+    running.stop();
+}
+
+#[test]
+fn a_policy_changes_for_connections_that_are_open() {
+    let (short, long) = (Policy::lines(3), Policy::lines(5));
+    let running = run(any(ID), short, Limits::default());
+    let mut clients: Vec<_> = (0..2).map(|_| connect(running.address)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(ask(client, "123"), "123"));
+    let policies = |policies| Change { policies, ..Change::default() };
+    assert_eq!(running.change(policies(vec![(short, long), (long, short)])), "changed: well");
+    clients.iter_mut().for_each(|client| assert_eq!(ask(client, "12345"), "12345"));
+    // A line that has begun is judged by the new length, too.
+    clients[0].get_mut().write_all(b"1234").expect("a write");
+    assert_eq!(ask(&mut clients[1], "1"), "1");
+    assert_eq!(running.change(policies(vec![(long, short)])), "changed: well");
+    assert_eq!(ask(&mut clients[0], ""), "", "it is too long now");
+    assert_eq!(ask(&mut clients[1], "123"), "123");
+    let hasty = Policy { input_timeout: Duration::from_millis(20), ..short };
+    assert_eq!(running.change(policies(vec![(short, hasty)])), "changed: well");
+    clients[1].get_mut().write_all(b"12").expect("a write");
+    running.await_event("InputTimeout");
+    running.stop();
+}
+
+#[test]
+fn without_a_line_pause_an_unfinished_line_waits_for_its_rest() {
+    let pause = Duration::from_millis(100);
+    let (pausing, patient) =
+        (Policy { line_pause: Some(pause), ..Policy::lines(100) }, Policy::lines(100));
+    let running = run(any(ID), pausing, Limits::default());
+    let mut client = connect(running.address);
+    client.get_mut().write_all(b"be").expect("a write");
+    assert_eq!(ask(&mut client, "gun"), "begun");
+    let mut other = connect(running.address);
+    assert_eq!(ask(&mut other, "hello"), "hello");
+    client.get_mut().write_all(b"begun").expect("a write");
+    assert_eq!(ask(&mut other, "hello"), "hello");
+    let change = Change { policies: vec![(pausing, patient)], ..Change::default() };
+    assert_eq!(running.change(change), "changed: well");
+    thread::sleep(3 * pause);
+    assert_eq!(ask(&mut client, ", and ended"), "begun, and ended");
+    running.stop();
+}
+
+/// Nothing but the change tells the loop that it may read on: the kernel has reported the lines already.
+#[test]
+fn a_larger_output_lets_a_connection_go_on_that_was_full() {
+    let limits = Limits { output_bytes: 1 << 20, ..Limits::default() };
+    let running = run_lines(any(ID));
+    let mut client = connect(running.address);
+    // More than the kernel's buffers take, and than the bound.
+    client.get_mut().write_all(b"x16000000\nlast\n").expect("a write");
+    assert_eq!(ask(&mut connect(running.address), "hello"), "hello");
+    let larger = Limits { output_bytes: 1 << 30, buffer_bytes: 1 << 30, ..limits };
+    assert_eq!(
+        running.change(Change { limits: Some(larger), ..Change::default() }),
+        "changed: well"
+    );
+    let mut answer = String::new();
+    client.read_line(&mut answer).expect("an answer");
+    assert_eq!(answer.len(), 16_000_001);
+    answer.clear();
+    client.read_line(&mut answer).expect("an answer");
+    assert_eq!(answer, "last\n");
+    running.stop();
+}
+
+#[test]
+fn a_thousand_changes_leave_no_descriptor_behind() {
+    let running = run_lines(any(ID));
+    let mut client = connect(running.address);
+    let before = descriptors();
+    let mut last = running.address;
+    for _ in 0..1_000 {
+        let next = bound(any(ID));
+        last = next.address();
+        running.send(listening(vec![next]));
+    }
+    for _ in 0..1_000 {
+        assert_eq!(running.await_event("changed: "), "changed: well");
+    }
+    assert_eq!(ask(&mut client, "still here"), "still here");
+    assert_eq!(ask(&mut connect(last), "hello"), "hello");
+    // Other tests of this process have some open, too.
+    assert!(descriptors() < before + 500, "{before} before, {} now", descriptors());
+    running.stop();
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_change_has_its_turn_among_messages_and_ends_with_its_own() {
+    let running = run_lines(any(ID));
+    running.mailbox.send("before".to_owned()).expect("it runs");
+    running.send(Change::default());
+    running.mailbox.send("after".to_owned()).expect("it runs");
+    let next = || running.events.recv_timeout(LIMIT).expect("an event");
+    assert_eq!([next(), next(), next()], ["before", "changed: well", "after"]);
+    running.stop();
+}
+
+#[test]
+fn a_loop_that_stops_refuses_a_change_and_one_that_has_ended_says_so() {
+    let running = run_lines(any(ID));
+    let mut client = connect(running.address);
+    client.get_mut().write_all(b"wait\n").expect("a write");
+    assert_eq!(ask(&mut connect(running.address), "hello"), "hello");
+    running.mailbox.stop().expect("it runs");
+    let late = bound(any(OTHER));
+    let address = late.address();
+    assert_eq!(running.change(listening(vec![late])), "changed: the loop is stopping");
+    await_refused(address);
+    let Running { mailbox, thread, .. } = running;
+    assert!(thread.join().expect("it does not panic").grace_expired);
+    let change = listening(vec![bound(any(OTHER))]);
+    let error = mailbox.reconfigure(change, |_| String::new()).expect_err("nobody is there");
+    assert_eq!(error.to_string(), "that loop has ended");
+}
+
+/// A stop that comes behind the change still answers who waits at the old port.
+#[test]
+fn a_stop_right_behind_a_change_answers_who_waits_at_either_port() {
+    let running = run_lines(any(ID));
+    let mut holder = connect(running.address);
+    holder.get_mut().write_all(b"block\n").expect("a write");
+    running.await_event("blocks");
+    let moved = bound(any(ID));
+    let mut crowd: Vec<_> =
+        [running.address, moved.address()].repeat(20).into_iter().map(connect).collect();
+    for one in &mut crowd {
+        one.get_mut().write_all(b"hello\n").expect("a write");
+    }
+    running.send(listening(vec![moved]));
+    running.mailbox.stop().expect("it runs");
+    running.gate.send(()).expect("it waits");
+    for one in &mut crowd {
+        let mut all = String::new();
+        one.read_to_string(&mut all).expect("an answer, and the end");
+        assert_eq!(all, "hello\n");
+    }
+    let stopped = running.thread.join().expect("it does not panic");
+    assert!(!stopped.grace_expired && stopped.still_open == 0);
 }

@@ -18,13 +18,13 @@ use super::connections::Connections;
 use super::counting::{AcceptPause, lack};
 use super::groups::GroupRules;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, BACKLOG, CALL_EFFORT};
-use super::reconfigure::Bound;
 use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::{Sharing, Socket, set_socket_options};
 use crate::application::{Application, Budget, Lack, ListenerId, Origin, Refused};
 use crate::tls::ServerTls;
+pub(super) use replace::Sources;
 use room::Admission;
 
 /// A port to listen on, and the limits on its connections. Write `Listen { .., ..Listen::on(id, address) }`.
@@ -125,8 +125,6 @@ pub struct Acceptor {
     listeners: Vec<Listener>,
     /// Whether one is closed once those that wait are accepted.
     closes_some: bool,
-    /// How many listeners there have ever been: each keeps its token.
-    tokens: usize,
 }
 
 impl Acceptor {
@@ -179,13 +177,12 @@ impl Acceptor {
 }
 
 impl Listener {
-    fn new(bound: Bound, token: Token) -> Listener {
-        let (listen, socket) = bound.into_parts();
+    fn new(listen: Listen, socket: TcpListener, token: Token) -> Listener {
         Listener {
             socket,
             listen,
             token,
-            is_ready: false,
+            is_ready: true, // It may have been registered before the loop knew of it.
             is_paused: false,
             pause: AcceptPause::default(),
             left: None,

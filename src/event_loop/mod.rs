@@ -86,7 +86,7 @@ pub use transport::{Sharing, Socket, Transport};
 use crate::application::{Application, LoopId, LoopMetrics, Ticket, TlsId};
 use crate::clock::{Now, WallTime};
 use crate::tls::ClientTls;
-use acceptor::Acceptor;
+use acceptor::{Acceptor, Sources};
 use connections::Connections;
 use controls::WatchedControls;
 use dialer::Dialer;
@@ -101,6 +101,8 @@ pub struct EventLoop<A: Application> {
     events: Events,
     connections: Connections<A::Session>,
     acceptor: Acceptor,
+    /// Where listeners are registered.
+    sources: Arc<Sources>,
     dialer: Dialer,
     inbox: Inbox<A::Message>,
     /// There may be messages from other threads.
@@ -213,7 +215,8 @@ impl<A: Application> EventLoop<A> {
     /// A loop without listeners. An error means that the kernel refused something that the loop needs.
     pub fn new(app: A, limits: Limits) -> io::Result<EventLoop<A>> {
         let poll = Poll::new()?;
-        let inbox = Inbox::new(Arc::new(Waker::new(poll.registry(), WAKER)?));
+        let sources = Arc::new(Sources::new(poll.registry().try_clone()?));
+        let inbox = Inbox::new(Arc::new(Waker::new(poll.registry(), WAKER)?), Arc::clone(&sources));
         let start = Instant::now();
         let registry = poll.registry().try_clone()?;
         Ok(EventLoop {
@@ -221,6 +224,7 @@ impl<A: Application> EventLoop<A> {
             events: Events::with_capacity(EVENTS_PER_TURN),
             connections: Connections::new(registry, limits, start, now(start)),
             acceptor: Acceptor::default(),
+            sources,
             dialer: Dialer::default(),
             inbox,
             was_woken: false,
@@ -239,7 +243,7 @@ impl<A: Application> EventLoop<A> {
     pub fn listen(&mut self, listen: Listen) -> io::Result<SocketAddr> {
         let bound = Bound::new(listen)?;
         let address = bound.address();
-        let listeners = self.acceptor.register(vec![bound], self.poll.registry())?;
+        let listeners = Acceptor::register(vec![bound], &self.sources)?;
         self.acceptor.add(listeners);
         Ok(address)
     }

@@ -1,11 +1,15 @@
 //! How a loop is changed while it runs: listeners, their limits, the loop's own, TLS for dials, policies.
 //!
 //! ```text
-//!   a job's thread                              the loop, step 6
-//!   bind, load, check    Mailbox::reconfigure   register all new listeners -> the rest, which cannot fail
-//!   listen             ----------------------->      | failed: nothing changed     |
-//!                                                    +----> handle_message <-------+
+//!   a job's thread                                    the loop, step 6
+//!   Bound::new    Change::prepare   Mailbox::reconfigure
+//!   bind     -->  listen, register  ------------------>  all of it, in one step --> handle_message
+//!      |               |                                     | the loop stops: nothing
+//!      +--- failed: ---+---> nothing has changed             +-------------------> handle_message
 //! ```
+//!
+//! Several loops of a process change together: the job prepares a change for each of them, and only if all
+//! succeeded sends them.
 //!
 //! All of a change takes effect in one step, between two turns, and so does the message that tells the
 //! application of its result: no connection is handled by a loop and an application that disagree.
@@ -16,14 +20,18 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use mio::Token;
 use mio::net::TcpListener;
+use socket2::SockRef;
 
-use super::acceptor::Listen;
+use super::acceptor::{Acceptor, Listen, Sources};
 use super::connections::Connections;
 use super::groups::GroupRules;
 use super::limits::Limits;
+use super::mailbox::Mailbox;
 use super::policies;
 use super::state::ConnectionState;
 use super::timers::Timer;
@@ -34,8 +42,10 @@ use crate::tls::ClientTls;
 /// A port that is taken, for a loop to listen on. Any thread can make one; dropping it frees the port.
 pub struct Bound {
     listen: Listen,
-    socket: socket2::Socket,
+    socket: TcpListener,
     address: SocketAddr,
+    /// Where it is registered, and its token there.
+    registered: Option<(Arc<Sources>, Token)>,
 }
 
 /// What a listener's limits are from now on; see [`Listen`] for the fields.
@@ -75,9 +85,9 @@ impl Bound {
     /// not this host's.
     pub fn new(listen: Listen) -> io::Result<Bound> {
         let socket = transport::bind(listen.address, listen.sharing)?;
-        let address = socket.local_addr()?.as_socket();
-        let address = address.ok_or_else(|| io::Error::other("the port has no address"))?;
-        Ok(Bound { listen, socket, address })
+        let socket = TcpListener::from_std(socket.into());
+        let address = socket.local_addr()?;
+        Ok(Bound { listen, socket, address, registered: None })
     }
 
     pub fn id(&self) -> ListenerId {
@@ -90,15 +100,28 @@ impl Bound {
     }
 
     /// Listens: from now on the kernel queues connections for it. This can fail if another process has bound
-    /// the same port and was faster. Of loops that share a port, the first one's listens first. The loop does
-    /// the same for one that does not listen yet; a caller does it earlier to learn of a failure while
-    /// nothing has changed.
+    /// the same port and was faster. Of loops that share a port, the first one's listens first. A second call
+    /// changes nothing.
     pub fn listen(&self) -> io::Result<()> {
-        transport::listen(&self.socket, self.listen.sharing)
+        transport::listen(&SockRef::from(&self.socket), self.listen.sharing)
+    }
+
+    /// Listens and registers, unless that was done already, and returns the token.
+    pub(super) fn register(&mut self, sources: &Arc<Sources>) -> io::Result<Token> {
+        match &self.registered {
+            Some((at, token)) if Arc::ptr_eq(at, sources) => Ok(*token),
+            Some(_) => refuse("the listener was prepared for another loop".to_owned()),
+            None => {
+                self.listen()?;
+                let token = sources.register(&mut self.socket)?;
+                self.registered = Some((Arc::clone(sources), token));
+                Ok(token)
+            }
+        }
     }
 
     pub(super) fn into_parts(self) -> (Listen, TcpListener) {
-        (self.listen, TcpListener::from_std(self.socket.into()))
+        (self.listen, self.socket)
     }
 }
 
@@ -122,6 +145,16 @@ impl Rules {
 }
 
 impl Change {
+    /// Does what may fail: listens, and registers the listeners with the loop that the change is for. After it
+    /// the loop can refuse the change only if it is stopping, or if the change itself makes no sense. After an
+    /// error the change is of no use. A loop does the same for a change that was not prepared; with several
+    /// loops, prepare all before the first one is sent. Of loops that share a port, the first one's comes
+    /// first.
+    pub fn prepare<M>(&mut self, for_loop: &Mailbox<M>) -> io::Result<()> {
+        self.check_policies()?;
+        self.listen.iter_mut().try_for_each(|bound| bound.register(for_loop.sources()).map(drop))
+    }
+
     /// Refuses what the loop can't do, while nothing has changed yet. `client_tls` is the number of TLS
     /// configurations that the loop has.
     fn check(&self, client_tls: usize) -> io::Result<()> {
@@ -133,6 +166,10 @@ impl Change {
             }
             count = count.max(place + 1);
         }
+        self.check_policies()
+    }
+
+    fn check_policies(&self) -> io::Result<()> {
         match self.policies.iter().find(|(old, new)| !policies::may_replace(old, new)) {
             Some((old, new)) => refuse(format!(
                 "an open connection keeps its framing, class and drains_on_stop: {old:?} can't \
@@ -143,7 +180,7 @@ impl Change {
     }
 }
 
-fn refuse(why: String) -> io::Result<()> {
+fn refuse<T>(why: String) -> io::Result<T> {
     Err(io::Error::new(ErrorKind::InvalidInput, why))
 }
 
@@ -156,7 +193,7 @@ impl<A: Application> EventLoop<A> {
         let shared = &self.connections.shared;
         let now = shared.now.elapsed;
         change.check(shared.client_tls.len())?;
-        let new = self.acceptor.register(change.listen, self.poll.registry())?;
+        let new = Acceptor::register(change.listen, &self.sources)?;
         // From here on nothing can fail.
         change.unlisten.iter().for_each(|id| self.acceptor.retire(*id, now));
         self.acceptor.replace(new, now);

@@ -220,7 +220,7 @@ pub(super) fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<socket2:
 }
 
 /// Listens on a socket that is bound. A second call changes nothing.
-pub(super) fn listen(socket: &socket2::Socket, sharing: Sharing) -> io::Result<()> {
+pub(super) fn listen(socket: &SockRef<'_>, sharing: Sharing) -> io::Result<()> {
     socket.listen(BACKLOG)?;
     if joins_later(sharing) {
         socket.set_reuse_port(true)?;

@@ -1,8 +1,11 @@
 //! Listeners that come and go while the loop runs.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 
 use super::{Acceptor, Listener};
@@ -12,30 +15,44 @@ use crate::event_loop::limits::RETIRE_WITHIN;
 use crate::event_loop::reconfigure::{Bound, Rules};
 use crate::event_loop::shared::Shared;
 
+/// Where the listeners of a loop are registered, by any thread: then the loop itself can do without the step
+/// that may fail. An event of a listener that the loop does not have yet is ignored.
+pub(in crate::event_loop) struct Sources {
+    registry: Registry,
+    /// How many listeners there have ever been: each has a token of its own, or a late event of one that is
+    /// closed could be taken for another's.
+    tokens: AtomicUsize,
+}
+
 /// Listeners that are registered, but not in use yet. Dropping them closes them.
 pub(in crate::event_loop) struct Registered(Vec<Listener>);
 
-impl Acceptor {
-    /// Makes sockets listen and registers them. After an error none is, and all are closed.
-    pub fn register(&mut self, bound: Vec<Bound>, registry: &Registry) -> io::Result<Registered> {
-        let mut registered = Registered(Vec::with_capacity(bound.len()));
-        for bound in bound {
-            bound.listen()?;
-            let token = self.next_token()?;
-            let mut listener = Listener::new(bound, token);
-            registry.register(&mut listener.socket, token, Interest::READABLE)?;
-            registered.0.push(listener);
-        }
-        Ok(registered)
+impl Sources {
+    pub fn new(registry: Registry) -> Sources {
+        Sources { registry, tokens: AtomicUsize::new(0) }
     }
 
-    /// Each listener has a token of its own, or the event of one that is closed could be taken for another's.
-    fn next_token(&mut self) -> io::Result<Token> {
-        if self.tokens >= MAX_LISTENERS {
+    /// Registers a listener, once and for all, and returns its token.
+    pub fn register(&self, socket: &mut TcpListener) -> io::Result<Token> {
+        let token = self.tokens.fetch_add(1, Relaxed);
+        if token >= MAX_LISTENERS {
             return Err(io::Error::other("there were too many listeners"));
         }
-        self.tokens += 1;
-        Ok(Token(self.tokens - 1))
+        self.registry.register(socket, Token(token), Interest::READABLE)?;
+        Ok(Token(token))
+    }
+}
+
+impl Acceptor {
+    /// Makes sockets listen and registers them. After an error none is, and all are closed.
+    pub fn register(bound: Vec<Bound>, sources: &Arc<Sources>) -> io::Result<Registered> {
+        let mut registered = Registered(Vec::with_capacity(bound.len()));
+        for mut bound in bound {
+            let token = bound.register(sources)?;
+            let (listen, socket) = bound.into_parts();
+            registered.0.push(Listener::new(listen, socket, token));
+        }
+        Ok(registered)
     }
 
     /// Puts listeners in use beside those that are there.

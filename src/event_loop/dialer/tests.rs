@@ -9,6 +9,7 @@ use mio::{Poll, Token, Waker};
 use super::*;
 use crate::application::{Io, Never, Opened, Policy};
 use crate::clock::{Now, WallTime};
+use crate::event_loop::acceptor::Sources;
 use crate::event_loop::limits::Limits;
 
 const NAME: &str = "a.example:9";
@@ -50,7 +51,8 @@ impl Parts {
     fn new() -> Parts {
         let poll = Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), Token(0)).expect("a waker");
-        let mut inbox = Inbox::new(Arc::new(waker));
+        let sources = Sources::new(poll.registry().try_clone().expect("a registry"));
+        let mut inbox = Inbox::new(Arc::new(waker), Arc::new(sources));
         inbox.hold_look_ups();
         let registry = poll.registry().try_clone().expect("a registry");
         let now = Now { elapsed: Duration::from_secs(1), wall: WallTime(0) };
