@@ -18,6 +18,7 @@ use super::connections::Connections;
 use super::counting::{AcceptPause, lack};
 use super::groups::GroupRules;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, BACKLOG, CALL_EFFORT};
+use super::reconfigure::Bound;
 use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
@@ -177,7 +178,8 @@ impl Acceptor {
 }
 
 impl Listener {
-    fn new(listen: Listen, socket: TcpListener, token: Token) -> Listener {
+    fn new(bound: Bound, token: Token) -> Listener {
+        let (listen, socket) = bound.into_parts();
         Listener {
             socket,
             listen,

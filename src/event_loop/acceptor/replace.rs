@@ -49,8 +49,7 @@ impl Acceptor {
         let mut registered = Registered(Vec::with_capacity(bound.len()));
         for mut bound in bound {
             let token = bound.register(sources)?;
-            let (listen, socket) = bound.into_parts();
-            registered.0.push(Listener::new(listen, socket, token));
+            registered.0.push(Listener::new(bound, token));
         }
         Ok(registered)
     }

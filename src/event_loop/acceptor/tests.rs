@@ -1,7 +1,6 @@
 //! Listeners alone: without a loop.
 
 use super::*;
-use crate::event_loop::Bound;
 
 fn listen() -> Listen {
     Listen::on(ListenerId(0), SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -10,8 +9,7 @@ fn listen() -> Listen {
 fn listener(listen: Listen) -> io::Result<Listener> {
     let bound = Bound::new(listen)?;
     bound.listen()?;
-    let (listen, socket) = bound.into_parts();
-    Ok(Listener::new(listen, socket, Token(0)))
+    Ok(Listener::new(bound, Token(0)))
 }
 
 #[test]
