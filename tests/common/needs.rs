@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -69,6 +70,20 @@ pub fn netcat() -> Result<Command, Missing> {
         help.is_ok_and(|help| String::from_utf8_lossy(&help.stderr).contains("OpenBSD"));
     let program = "OpenBSD's nc".to_owned();
     is_openbsds.then_some(command).ok_or(Missing::Tool { program, package: "netcat-openbsd" })
+}
+
+/// Python with a package: in the environment `venv` of the folder in which cargo builds, where `.ci/run` puts it, or
+/// in the system's own.
+pub fn python_with(module: &str, package: &'static str) -> Result<Command, Missing> {
+    tool("python3")?;
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv").join("bin/python3");
+    let has_it = |python: &Path| {
+        let import = Command::new(python).args(["-c", &format!("import {module}")]).output();
+        import.is_ok_and(|output| output.status.success())
+    };
+    let python = [own, "python3".into()].into_iter().find(|python| has_it(python));
+    let program = format!("{module} for Python");
+    python.map(Command::new).ok_or(Missing::Tool { program, package })
 }
 
 /// Something of the kernel's.

@@ -13,6 +13,10 @@ mod hosts;
 mod https;
 mod inherited;
 mod machine;
+mod metrics;
+#[path = "../metrics/world.rs"]
+#[allow(dead_code, reason = "it serves another file, too")]
+mod metrics_world;
 mod netcat;
 mod openssl;
 mod places;
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         inherited::signals_that_the_parent_ignored_are_handled_but_for_sighup,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
         machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
+        metrics::promtool_finds_nothing_to_improve,
+        metrics::pythons_parser_reads_every_sample_of_openmetrics,
         netcat::nc_gets_its_answer_and_the_end,
         openssl::a_key_that_is_too_short_is_named,
         openssl::a_service_with_nothing_in_common_is_named,

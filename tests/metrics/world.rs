@@ -1,0 +1,299 @@
+//! A server without sockets whose metrics are read before and after something happens to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use herd_mio::application::{
+    Application, Closed, ClosedConnection, Command, ConnectionId, Dial, DialEvent, Due, Io, Line,
+    ListenerId, LoopId, LoopMetrics, Next, Opened, Origin, Refused, Target, TlsId,
+};
+use herd_mio::clock::{Now, WallTime};
+use herd_mio::config::Config;
+use herd_mio::places::Provider;
+use herd_mio::places::endpoint::Endpoint;
+use herd_mio::protocol::Epoch;
+use herd_mio::server::metrics::{Family, Process, SampleValue};
+use herd_mio::server::{AllMetrics, Server, ServerMetrics, ServerSetup, Session};
+
+/// The server `A`, its loop's counters, and a script in the loop's place.
+pub struct World {
+    pub server: Server,
+    pub loops: Vec<(Arc<LoopMetrics>, Arc<ServerMetrics>)>,
+    pub now: Duration,
+    pub dials: Vec<Dial>,
+    connections: HashMap<u32, (Session, Origin)>,
+    last: u32,
+}
+
+impl World {
+    /// A server with the neighbours `B` and `C`.
+    pub fn new() -> World {
+        World::of(|_| {})
+    }
+
+    /// The same, with a Places service, two queries at a time and two more that wait.
+    pub fn with_service() -> World {
+        World::of(|config| {
+            config.places.provider_override = Some(Provider::Google);
+            let (host, path) = ("places.example".to_owned(), "/x".to_owned());
+            config.places.endpoint = Endpoint { host, port: 443, path };
+            config.places.timeout = Duration::from_secs(8);
+            (config.places.max_in_flight, config.places.max_queued) = (1, 1);
+        })
+    }
+
+    pub fn of(change: impl FnOnce(&mut Config)) -> World {
+        let mut config = Config::parse(HERD).expect("a configuration");
+        change(&mut config);
+        let setup = |number| ServerSetup {
+            config: &config,
+            index: 0,
+            number: LoopId(number),
+            epoch: Epoch(0xabcd),
+            seed: 1,
+            tls: Some(TlsId(0)),
+            log: None,
+            now: at(Duration::ZERO),
+        };
+        let mut server = Server::new(setup(0));
+        let start = Instant::now();
+        let mut loops = vec![(Arc::new(LoopMetrics::new(start)), server.metrics())];
+        for number in 1..config.loops as u16 {
+            let further = Server::new(setup(number)).metrics();
+            loops.push((Arc::new(LoopMetrics::new(start)), further));
+        }
+        let process = Some(process as fn() -> Option<Process>);
+        let all = AllMetrics { loops: loops.clone(), process };
+        all.observe(true);
+        server.know_metrics(Arc::clone(&loops[0].0), all);
+        let mut world = World {
+            server,
+            loops,
+            now: Duration::ZERO,
+            dials: Vec::new(),
+            connections: HashMap::new(),
+            last: 0,
+        };
+        world.pass(Duration::ZERO);
+        for dial in world.dials.clone() {
+            world.dial_event(&dial, DialEvent::Resolved(&[peer()]));
+        }
+        world.turn(0);
+        world
+    }
+
+    /// All metrics.
+    pub fn families(&mut self) -> Vec<Family> {
+        self.server.families(true, at(self.now))
+    }
+
+    /// A turn ends that took so many microseconds.
+    pub fn turn(&mut self, microseconds: u64) {
+        self.server.handle_turn_end();
+        self.loops[0].0.busy.add(microseconds * 1_000);
+    }
+
+    /// Time passes, and what is due is done.
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+        let mut is_behind = |_| false;
+        self.server.handle_timeout(&mut Due::new(at(self.now), &mut is_behind));
+        self.run_commands();
+    }
+
+    /// A connection is open.
+    pub fn open(&mut self, origin: Origin) -> u32 {
+        self.last += 1;
+        let (id, now) = (self.last, at(self.now));
+        let mut out = Vec::new();
+        let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
+        let opened = self.server.handle_open(Opened::plain(origin), &mut io);
+        let (session, _) = opened.expect("it is accepted");
+        self.connections.insert(id, (session, origin));
+        self.run_commands();
+        id
+    }
+
+    pub fn accept(&mut self, listener: ListenerId) -> u32 {
+        self.open(Origin::Accepted(listener))
+    }
+
+    /// A line comes on a connection: how it goes on.
+    pub fn line(&mut self, id: u32, line: &str) -> Next {
+        self.handle_line(id, Line::Whole(line.as_bytes()))
+    }
+
+    pub fn handle_line(&mut self, id: u32, line: Line<'_>) -> Next {
+        let now = at(self.now);
+        let mut out = Vec::new();
+        let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
+        let (session, _) = self.connections.get_mut(&id).expect("it is open");
+        let next = self.server.handle_line(session, line, &mut io);
+        self.run_commands();
+        next
+    }
+
+    /// Bytes come on a connection.
+    pub fn bytes(&mut self, id: u32, bytes: &[u8]) -> Next {
+        let now = at(self.now);
+        let mut out = Vec::new();
+        let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
+        let (session, _) = self.connections.get_mut(&id).expect("it is open");
+        let next = self.server.handle_bytes(session, bytes, &mut io);
+        self.run_commands();
+        next
+    }
+
+    /// A connection is closed.
+    pub fn close(&mut self, id: u32, why: &Closed) {
+        let (session, origin) = self.connections.remove(&id).expect("it is open");
+        let closed = ClosedConnection { id: connection(id), peer: peer(), origin, why };
+        self.server.handle_closed(closed, session, at(self.now));
+        self.run_commands();
+    }
+
+    pub fn refuse(&mut self, listener: ListenerId, why: &Refused) {
+        self.server.handle_refused(listener, why, at(self.now));
+    }
+
+    /// The dial to a neighbour or to the Places service that was asked for last.
+    pub fn dial_of(&mut self, name: &str) -> Dial {
+        let is_it = |dial: &Dial| dial.to == Target::Name(name.to_owned());
+        let place = self.dials.iter().rposition(is_it);
+        let place = place.unwrap_or_else(|| panic!("{name} is dialled: {:?}", self.dials));
+        self.dials.remove(place)
+    }
+
+    pub fn dial_event(&mut self, dial: &Dial, event: DialEvent<'_>) {
+        self.server.handle_dial(dial.ticket, event, at(self.now));
+        self.run_commands();
+    }
+
+    /// What a dial asked for is made.
+    pub fn connect(&mut self, dial: &Dial) -> u32 {
+        self.dial_event(dial, DialEvent::Connecting(peer()));
+        self.open(Origin::Dialled(dial.ticket))
+    }
+
+    /// What the server asks of its loop, done at once.
+    pub fn run_commands(&mut self) {
+        while let Some(command) = self.server.poll_command() {
+            match command {
+                Command::Dial(dial) => self.dials.push(dial),
+                Command::Fill(id) => self.fill(id.slot),
+                Command::Close(id) if self.connections.contains_key(&id.slot) => {
+                    self.close(id.slot, &Closed::Commanded);
+                }
+                Command::Finish(id) if self.connections.contains_key(&id.slot) => {
+                    self.close(id.slot, &Closed::Finished);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn fill(&mut self, id: u32) {
+        let now = at(self.now);
+        let mut out = Vec::new();
+        let Some((session, _)) = self.connections.get_mut(&id) else {
+            return;
+        };
+        loop {
+            out.clear();
+            let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
+            match self.server.fill(session, &mut io) {
+                Next::Again => {}
+                // The loop asks the kernel; there is nothing to read.
+                Next::Probe => {
+                    self.server.handle_bytes(session, &[], &mut io);
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// What changes in the metrics, each by how much.
+    pub fn changes<R>(&mut self, act: impl FnOnce(&mut World) -> R) -> Vec<(String, f64)> {
+        let before = samples(&self.families());
+        act(self);
+        let after = samples(&self.families());
+        let value = |all: &BTreeMap<String, f64>, name| all.get(name).copied().unwrap_or(0.0);
+        let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
+        let changes = names.map(|name| (name.clone(), value(&after, name) - value(&before, name)));
+        changes.filter(|(_, change)| *change != 0.0).collect()
+    }
+}
+
+/// Each sample, as Prometheus writes its name. Of a histogram: its count and its sum.
+pub fn samples(families: &[Family]) -> BTreeMap<String, f64> {
+    let mut all = BTreeMap::new();
+    for family in families {
+        for sample in &family.samples {
+            let labels: Vec<String> =
+                sample.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let labels = labels.join(",");
+            let mut add = |part: &str, value| {
+                let known = all.insert(format!("{}{part}{{{labels}}}", family.name), value);
+                assert_eq!(known, None, "{} {labels} is there once", family.name);
+            };
+            match &sample.value {
+                SampleValue::Whole(value) => add("", *value as f64),
+                SampleValue::Real(value) => add("", *value),
+                SampleValue::Histogram { sum, count, .. } => {
+                    add("_sum", *sum);
+                    add("_count", *count as f64);
+                }
+            }
+        }
+    }
+    all
+}
+
+fn process() -> Option<Process> {
+    Some(Process {
+        cpu_seconds: 1.5,
+        resident_bytes: 2,
+        virtual_bytes: 3,
+        open_descriptors: Some(4),
+        max_descriptors: 5,
+        start_seconds: 6.5,
+    })
+}
+
+pub fn connection(id: u32) -> ConnectionId {
+    ConnectionId { slot: id, generation: 1 }
+}
+
+pub fn peer() -> SocketAddr {
+    ([127, 0, 0, 1], 9).into()
+}
+
+/// The wall clock shows `WALL` seconds when the loop was made.
+pub fn at(elapsed: Duration) -> Now {
+    Now { elapsed, wall: WallTime(WALL * 1_000_000_000 + elapsed.as_nanos() as i128) }
+}
+
+const HERD: &str = r#"
+[[server]]
+name = "A"
+listen = "127.0.0.1:1001"
+peer_listen = "127.0.0.1:2001"
+neighbours = ["B", "C"]
+
+[[server]]
+name = "B"
+listen = "127.0.0.1:1002"
+peer_listen = "127.0.0.1:2002"
+advertise = "b.example:9"
+
+[[server]]
+name = "C"
+listen = "127.0.0.1:1003"
+peer_listen = "127.0.0.1:2003"
+advertise = "c.example:9"
+"#;
+pub const WALL: i128 = 2_000_000_000;
+const ROOM: usize = 1 << 20;
