@@ -138,6 +138,14 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of the log that wait for the disk (section 6). Beyond that, records are dropped.
 pub const LOG_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// How long a record waits for the socket of syslog or journald before the log reports in its other outputs that
+/// nobody reads it. A daemon that works takes a record in microseconds.
+pub const LOG_SOCKET_WAIT: Duration = Duration::from_secs(1);
+/// The pause before a record is sent once more for which the kernel had no memory: it frees some in milliseconds.
+pub const LOG_SOCKET_RETRY: Duration = Duration::from_millis(10);
+/// The time between two attempts to reopen the log's file after one has failed: whoever moved the old file away
+/// may be about to create the folder.
+pub const LOG_REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest record of the log; a longer one is cut.
 pub const LOG_RECORD_BYTES: usize = 16 * 1024;
 /// The time between a warning of a lasting problem (a neighbour that can't be reached) and the next one. Each

@@ -140,12 +140,28 @@ fn an_unknown_level_or_target_is_refused_with_what_was_probably_meant() {
         ("levels = { link = 3 }", "5:19: invalid `log.levels.link`: 3; expected off, error, "),
         (
             "outputs = [\"fiel\"]",
-            "5:12: invalid `log.outputs`: \"fiel\"; expected \"file\" or \"stderr\"",
+            "5:12: invalid `log.outputs`: \"fiel\"; expected \"file\", \"stderr\", \"syslog\" or \"journald\"",
         ),
         ("outputs = [\"file\", \"file\"]", "5:20: `log.outputs` names \"file\" more than once"),
         ("outputs = \"file\"", "5:11: invalid `log.outputs`: \"file\"; expected a list"),
         ("outputs = [3]", "5:12: invalid `log.outputs`: 3; expected text"),
-        ("outputs = []", "`log.outputs` is empty; expected \"file\", \"stderr\" or both"),
+        (
+            "outputs = []",
+            "`log.outputs` is empty; expected \"file\", \"stderr\", \"syslog\" or \"journald\", or ",
+        ),
+        (
+            "formats = { stdout = \"json\" }",
+            ":5:13: unknown key `stdout` of log.formats; known keys: file, stderr, syslog, journald",
+        ),
+        (
+            "formats = { stderr = \"xml\" }",
+            "5:22: invalid `log.formats.stderr`: \"xml\"; expected \"report\" or \"json\"",
+        ),
+        ("formats = \"json\"", "5:11: invalid `log.formats`: \"json\"; expected a "),
+        (
+            "syslog_socket = \"log\"",
+            "5:17: invalid `log.syslog_socket`: \"log\"; expected the absolute path of a socket",
+        ),
         (
             "format = \"xml\"",
             "5:10: invalid `log.format`: \"xml\"; expected \"report\" or \"json\"",
@@ -165,7 +181,7 @@ fn the_output_of_check_for_the_log_means_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("herd.toml");
     let log = "[log]\nlevel = \"error\"\nlevels = { tls = \"debug\" }\noutputs = [\"stderr\", \"file\"]\n\
-               format = \"json\"\n";
+               format = \"json\"\nformats = { stderr = \"report\" }\njournald_socket = \"/run/\\\"j\"\n";
     let herd = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:4001\"\n";
     fs::write(&path, format!("{log}{herd}")).expect("a file");
     let check = |level: &[&str]| {
@@ -181,6 +197,9 @@ fn the_output_of_check_for_the_log_means_the_same() {
         "log.levels.tls = \"debug\"",
         "log.outputs = [\"stderr\", \"file\"]",
         "log.format = \"json\"",
+        "log.formats.stderr = \"report\"",
+        "log.syslog_socket = \"/dev/log\"",
+        "log.journald_socket = '/run/\"j'",
     ] {
         assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}");
     }

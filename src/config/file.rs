@@ -164,7 +164,7 @@ const RENAMED: [(&str, &str); 11] = [
 ];
 
 /// Where each key belongs.
-const ELSEWHERE: [(&str, &str); 40] = [
+const ELSEWHERE: [(&str, &str); 43] = [
     ("dialect", "before all sections"),
     ("max_clients", "before all sections"),
     ("max_future", "before all sections"),
@@ -199,6 +199,9 @@ const ELSEWHERE: [(&str, &str); 40] = [
     ("levels", "in [log]"),
     ("outputs", "in [log]"),
     ("format", "in [log]"),
+    ("formats", "in [log]"),
+    ("syslog_socket", "in [log]"),
+    ("journald_socket", "in [log]"),
     ("tls_dir", "on the command line, as --tls-dir"),
     ("server", "in sections of its own, [[server]]"),
     ("limits", "in a section of its own, [limits]"),

@@ -2,7 +2,7 @@
 //! `--log-level` overrides it.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
@@ -28,9 +28,33 @@ pub(super) fn read(
     }
     levels.finish(&HINTS);
     read_outputs(document, &mut section, log);
-    let format = section.parsed("format", Format::named, "\"report\" or \"json\"");
+    let format = section.parsed("format", Format::named, FORMATS);
     log.format = format.map_or(log.format, Spanned::into_inner);
+    let mut formats = section.section("formats");
+    formats.call("log.formats".to_owned());
+    for output in OutputKind::ALL {
+        if let Some(format) = formats.parsed(output.name(), Format::named, FORMATS) {
+            log.formats.set(output, format.into_inner());
+        }
+    }
+    formats.finish(&HINTS);
+    read_socket(&mut section, "syslog_socket", &mut log.syslog_socket);
+    read_socket(&mut section, "journald_socket", &mut log.journald_socket);
     section.finish(&HINTS);
+}
+
+/// Reads the path of a socket.
+fn read_socket(section: &mut Section<'_, '_>, key: &'static str, socket: &mut PathBuf) {
+    if let Some(path) = section.text(key) {
+        let text = path.get_ref();
+        if text.starts_with('/') && text.len() <= MAX_SOCKET_BYTES && !text.contains('\0') {
+            *socket = path.into_inner().into();
+        } else {
+            let expected =
+                format!("the absolute path of a socket, of {MAX_SOCKET_BYTES} bytes at most");
+            section.refuse(key, &path.span(), &expected);
+        }
+    }
 }
 
 fn read_outputs(
@@ -46,7 +70,7 @@ fn read_outputs(
     let mut outputs = Vec::new();
     for name in &names {
         match OutputKind::named(name.get_ref()) {
-            None => section.refuse("outputs", &name.span(), "\"file\" or \"stderr\""),
+            None => section.refuse("outputs", &name.span(), OUTPUTS),
             Some(output) if outputs.contains(&output) => {
                 let text = format!("`log.outputs` names {:?} more than once", output.name());
                 document.fault(&name.span(), text);
@@ -55,9 +79,11 @@ fn read_outputs(
         }
     }
     if is_empty {
-        let text = "`log.outputs` is empty; expected \"file\", \"stderr\" or both (log.level = \"off\" \
-                    switches the log off)";
-        document.fault(section.at(), text.to_owned());
+        let text = format!(
+            "`log.outputs` is empty; expected {OUTPUTS}, or several of them (log.level = \"off\" switches the log \
+             off)"
+        );
+        document.fault(section.at(), text);
     }
     log.outputs = outputs;
 }
@@ -92,4 +118,21 @@ pub(super) fn write(log: &logging::LogSettings, text: &mut String) {
         let _ = writeln!(text, "log.levels.{target} = {:?}", name_of(level));
     }
     let _ = writeln!(text, "log.outputs = {outputs:?}\nlog.format = {:?}", log.format.name());
+    for output in OutputKind::ALL {
+        if let Some(format) = log.formats.of(output) {
+            let _ = writeln!(text, "log.formats.{} = {:?}", output.name(), format.name());
+        }
+    }
+    let _ = writeln!(text, "log.syslog_socket = {}", quoted(&log.syslog_socket));
+    let _ = writeln!(text, "log.journald_socket = {}", quoted(&log.journald_socket));
 }
+
+/// A path from a configuration, as TOML.
+fn quoted(path: &Path) -> toml::Value {
+    toml::Value::String(path.to_string_lossy().into_owned())
+}
+
+const FORMATS: &str = "\"report\" or \"json\"";
+const OUTPUTS: &str = "\"file\", \"stderr\", \"syslog\" or \"journald\"";
+/// The kernel's limit for the name of a socket, without the NUL at its end.
+const MAX_SOCKET_BYTES: usize = 107;

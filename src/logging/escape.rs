@@ -26,6 +26,26 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Passes text on, with escapes for the characters that are not harmless: the second guard, for a message whose
+/// caller forgot [`Escaped`]. Text that was escaped stays as it is, so a backslash is not doubled.
+pub(super) struct Harmless<'a, W>(pub &'a mut W);
+
+impl<W: Write> Write for Harmless<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        let mut rest = text;
+        while let Some(at) = rest.find(is_harmful) {
+            let length = rest[at..].chars().next().map_or(0, char::len_utf8);
+            self.0.write_str(&rest[..at])?;
+            write_bytes(&rest.as_bytes()[at..at + length], self.0)?;
+            rest = &rest[at + length..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
 /// Appends the text that [`Escaped`] shows.
 pub(super) fn append(bytes: &[u8], out: &mut Vec<u8>) {
     if is_plain(bytes) {
@@ -46,10 +66,14 @@ fn write_character(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if character == '\\' {
         return f.write_str("\\\\");
     }
-    if character.is_control() || is_layout(character) {
+    if is_harmful(character) {
         return write_bytes(character.encode_utf8(&mut [0; 4]).as_bytes(), f);
     }
     f.write_char(character)
+}
+
+fn is_harmful(character: char) -> bool {
+    character.is_control() || is_layout(character)
 }
 
 /// A character that changes the layout of the text around it.
@@ -59,7 +83,7 @@ fn is_layout(character: char) -> bool {
     )
 }
 
-fn write_bytes(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_bytes(bytes: &[u8], f: &mut impl Write) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
 }
 
@@ -83,6 +107,12 @@ mod tests {
             let mut out = b"a ".to_vec();
             append(bytes, &mut out);
             assert_eq!(out, format!("a {shown}").into_bytes());
+            let (mut escaped, mut raw) = (String::new(), String::new());
+            write!(Harmless(&mut escaped), "{shown}").expect("a String takes everything");
+            assert_eq!(escaped, shown, "what was escaped is not escaped again");
+            let text = String::from_utf8_lossy(bytes);
+            write!(Harmless(&mut raw), "{text}").expect("a String takes everything");
+            assert!(!raw.contains(is_harmful), "{raw:?}");
         }
     }
 }

@@ -4,13 +4,12 @@
 //! `"truncated":true`.
 
 use std::cell::Cell;
-use std::fmt::{self, Display};
-use std::io::Write as _;
+use std::fmt::{self, Display, Write as _};
 use std::str;
 
 use log::kv::{self, Key, Source, Value, VisitSource, VisitValue};
 
-use super::escape;
+use super::escape::{self, Harmless};
 
 /// The fields after the time, for the record of a logger, up to `}`. `fields` are the record's own; the one
 /// with the key [`EVENT`] comes before the message.
@@ -82,8 +81,10 @@ impl<'v> VisitValue<'v> for OwnField<'_, '_> {
 }
 
 fn append_display(value: &impl Display, out: &mut Vec<u8>) {
-    // A Vec takes everything; if a Display fails, the text up to then is used.
-    let _ = write!(out, "{value}");
+    let mut text = String::new();
+    // A String takes everything; if a Display fails, the text up to then is used.
+    let _ = write!(Harmless(&mut text), "{value}");
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// The part of traffic records between the time and the text of the message, which is the same for all records
@@ -212,7 +213,7 @@ pub fn set_loop_number(number: u16) {
     LOOP.set(number);
 }
 
-fn loop_number() -> u16 {
+pub(super) fn loop_number() -> u16 {
     // A record may be written while the thread ends.
     LOOP.try_with(Cell::get).unwrap_or(0)
 }
@@ -321,9 +322,9 @@ pub(super) const EVENT: &str = "event";
 /// A message, as JSON. A client's line has at most 4 KiB, unless the limit was raised.
 const MESSAGE_BYTES: usize = 8 * 1024;
 /// An id or a location, as JSON.
-const FIELD_BYTES: usize = 1_536;
+pub(super) const FIELD_BYTES: usize = 1_536;
 /// The fields of a record of a logger together.
-const OWN_FIELDS_BYTES: usize = 6 * 1024;
+pub(super) const OWN_FIELDS_BYTES: usize = 6 * 1024;
 /// An id's bytes, before they are encoded.
 const BASE64_BYTES: usize = 1_536;
 /// A name from the configuration; a server's has at most 64 bytes.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::escape::Harmless;
 use crate::limits::LOG_RECORD_BYTES;
 
 /// The part of a message that is written.
@@ -19,14 +20,15 @@ pub(super) fn append_size(length: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// A message that is cut while it is formatted, so that the whole of it is never in memory.
+/// A message that is cut while it is formatted, so that the whole of it is never in memory. Its characters can't
+/// end a record or change a terminal, whatever its caller escaped.
 pub(super) struct Limited<'a>(pub &'a fmt::Arguments<'a>);
 
 impl fmt::Display for Limited<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = CuttingWriter { out: f, length: 0, is_cut: false };
         // Writing fails only if a Display does: the text up to then is the message.
-        let _ = out.write_fmt(*self.0);
+        let _ = Harmless(&mut out).write_fmt(*self.0);
         let length = out.length;
         match length > LOG_RECORD_BYTES {
             true => write!(f, " [cut, {length} bytes in all]"),

@@ -1,23 +1,32 @@
-//! The time in front of each record: `06-Jun-19 18:30:55`, local, in the report's format, and
-//! `{"time":"2019-06-07T01:30:55.918963Z"` in JSON. Everything except the microseconds is printed once
-//! per second and copied in between.
+//! The time in front of each record: `06-Jun-19 18:30:55`, local, in the report's format,
+//! `{"time":"2019-06-07T01:30:55.918963Z"` in JSON, and `Jun  6 18:30:55`, local, for syslog. Everything except
+//! the microseconds is printed once per second and copied in between.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Format;
 use crate::errors::plain;
 
 /// The printed time of the last record.
 #[derive(Debug)]
 pub(super) struct LocalTime {
-    /// UTC with microseconds, or local without.
-    format: Format,
+    style: TimeStyle,
     zone: TimeZone,
     second: i64,
     text: String,
+}
+
+/// How a time is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimeStyle {
+    /// Local, without microseconds.
+    Report,
+    /// UTC with microseconds.
+    Json,
+    /// Local, without the year.
+    Syslog,
 }
 
 /// The local time zone. If it is unknown, UTC and a text that says so.
@@ -33,9 +42,9 @@ pub(super) fn local_zone() -> (TimeZone, Option<String>) {
 }
 
 impl LocalTime {
-    /// Times as this format writes them; `zone` is for the report's.
-    pub(super) fn new(format: Format, zone: &TimeZone) -> LocalTime {
-        LocalTime { format, zone: zone.clone(), second: i64::MIN, text: String::new() }
+    /// `zone` is for local times.
+    pub(super) fn new(style: TimeStyle, zone: &TimeZone) -> LocalTime {
+        LocalTime { style, zone: zone.clone(), second: i64::MIN, text: String::new() }
     }
 
     /// Appends the time now; in JSON as the field with which the object begins.
@@ -50,17 +59,18 @@ impl LocalTime {
             self.text = self.print(Timestamp::from_second(second).unwrap_or_default());
         }
         out.extend_from_slice(self.text.as_bytes());
-        if self.format == Format::Json {
+        if self.style == TimeStyle::Json {
             append_micros(since_epoch.subsec_micros(), out);
         }
     }
 
     fn print(&self, time: Timestamp) -> String {
-        match self.format {
-            Format::Report => {
-                time.to_zoned_datetime(self.zone.clone()).strftime("%d-%b-%y %H:%M:%S").to_string()
-            }
-            Format::Json => time.strftime("{\"time\":\"%Y-%m-%dT%H:%M:%S").to_string(),
+        let local =
+            |form: &str| time.to_zoned_datetime(self.zone.clone()).strftime(form).to_string();
+        match self.style {
+            TimeStyle::Report => local("%d-%b-%y %H:%M:%S"),
+            TimeStyle::Syslog => local("%b %e %H:%M:%S"),
+            TimeStyle::Json => time.strftime("{\"time\":\"%Y-%m-%dT%H:%M:%S").to_string(),
         }
     }
 }
@@ -83,10 +93,11 @@ mod tests {
     #[test]
     fn the_report_says_local_seconds_and_json_microseconds_of_utc() {
         let zone = TimeZone::fixed(jiff::tz::offset(-7));
-        for (format, texts) in [
-            (Format::Report, ["06-Jun-19 17:30:55", "06-Jun-19 17:30:55", "06-Jun-19 17:30:56"]),
+        for (style, texts) in [
+            (TimeStyle::Syslog, ["Jun  6 17:30:55", "Jun  6 17:30:55", "Jun  6 17:30:56"]),
+            (TimeStyle::Report, ["06-Jun-19 17:30:55", "06-Jun-19 17:30:55", "06-Jun-19 17:30:56"]),
             (
-                Format::Json,
+                TimeStyle::Json,
                 [
                     r#"{"time":"2019-06-07T00:30:55.918963Z""#,
                     r#"{"time":"2019-06-07T00:30:55.000007Z""#,
@@ -94,7 +105,7 @@ mod tests {
                 ],
             ),
         ] {
-            let mut time = LocalTime::new(format, &zone);
+            let mut time = LocalTime::new(style, &zone);
             let moments = [(55, 918_963_997), (55, 7_000), (56, 0)];
             for ((seconds, nanos), text) in moments.into_iter().zip(texts) {
                 let mut out = Vec::new();

@@ -157,6 +157,15 @@ fn write(message: &[u8]) {
     }
 }
 
+/// Whether journald reads standard error: `JOURNAL_STREAM` has the device and the inode of descriptor 2.
+pub(super) fn is_read_by_journald() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
+    };
+    let found = rustix::fs::fstat(rustix::stdio::stderr());
+    found.is_ok_and(|found| stream.to_str() == Some(&format!("{}:{}", found.st_dev, found.st_ino)))
+}
+
 /// Standard error as an output of the log. The log's own thread for it writes, and may wait.
 pub(super) struct StderrOutput;
 

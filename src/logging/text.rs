@@ -1,76 +1,156 @@
-//! The text of a turn in one format, and the thread that owns it.
+//! The text of a turn in one layout, and the thread that owns it.
 //!
 //! A thread that submits (a loop) has a text of its own, so that no record waits for another thread. The
 //! few records of other threads go into a text that all share, and leave with the next submit of any
 //! thread.
+//!
+//! A thread with texts of its own uses the settings with which they were made until its next submit. So a loop
+//! changes them between two turns, and each record is written once, in one format.
 
 use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 
 use jiff::tz::TimeZone;
 
+use super::counters::{self, RecordCounts};
 use super::json::Heads;
-use super::local_time::LocalTime;
-use super::{Core, Format, PROCESS, json, limited, target};
+use super::layout::{self, Envelope, Layout};
+use super::local_time::{LocalTime, TimeStyle};
+use super::severity::Severity;
+use super::state::{Core, State, Streams};
+use super::{Format, journal, json, limited, target};
 use crate::limits::{LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
 
 /// The records since the last submit.
 #[derive(Debug)]
 pub(super) struct TurnText {
-    pub(super) format: Format,
+    pub(super) layout: Layout,
     pub(super) text: Vec<u8>,
     /// Records for which there was no room.
     pub(super) dropped: u64,
     time: LocalTime,
     /// For JSON only.
     pub(super) heads: Heads,
+    /// For syslog only: the time in front of the content.
+    stamp: LocalTime,
+    /// For datagrams only: where the last one begins.
+    datagram: usize,
 }
 
 impl TurnText {
-    pub(super) fn new(format: Format, zone: &TimeZone) -> TurnText {
-        let time = LocalTime::new(format, zone);
-        TurnText { format, text: Vec::new(), dropped: 0, time, heads: Heads::default() }
+    pub(super) fn new(layout: Layout, zone: &TimeZone) -> TurnText {
+        let style = match layout.format {
+            Format::Report => TimeStyle::Report,
+            Format::Json => TimeStyle::Json,
+        };
+        TurnText {
+            layout,
+            text: Vec::new(),
+            dropped: 0,
+            time: LocalTime::new(style, zone),
+            heads: Heads::default(),
+            stamp: LocalTime::new(TimeStyle::Syslog, zone),
+            datagram: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty() && self.dropped == 0
     }
 
-    /// Begins a record with its time. If there is no room, counts the record and returns false.
-    pub(super) fn begin(&mut self) -> bool {
+    /// Begins a record, up to its message in the report's format, and up to its time in JSON. If there is no
+    /// room, counts the record and returns false. `fields` appends the record's own fields for journald.
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        level: Severity,
+        server: &str,
+        fields: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         if self.text.len() > LOG_QUEUE_BYTES {
             self.dropped += 1;
             return false;
         }
-        self.time.append(&mut self.text);
+        match self.layout.envelope {
+            Envelope::Line => {}
+            Envelope::Priority => self.append_priority(level),
+            Envelope::Syslog => self.begin_syslog(level, server),
+            Envelope::Journal => {
+                self.datagram = layout::begin_datagram(&mut self.text);
+                journal::append_head(&mut self.text, level, server);
+                fields(&mut self.text);
+                self.text.extend_from_slice(b"MESSAGE=");
+            }
+        }
+        match self.layout {
+            Layout { format: Format::Report, envelope: Envelope::Line } => {
+                self.time.append(&mut self.text);
+                for part in [" - ", level.name(), ": "] {
+                    self.text.extend_from_slice(part.as_bytes());
+                }
+            }
+            Layout { format: Format::Report, .. } => {}
+            Layout { format: Format::Json, .. } => self.time.append(&mut self.text),
+        }
         true
     }
 
-    /// A record that is complete except for the time.
-    pub(super) fn push(&mut self, rest: &str) {
-        if self.begin() {
-            self.text.extend_from_slice(rest.as_bytes());
-            self.text.push(b'\n');
+    /// `<6>`
+    fn append_priority(&mut self, level: Severity) {
+        self.text.extend_from_slice(&[b'<', b'0' + level.priority(), b'>']);
+    }
+
+    fn begin_syslog(&mut self, level: Severity, server: &str) {
+        self.datagram = layout::begin_datagram(&mut self.text);
+        self.text.push(b'<');
+        json::append_digits(&mut self.text, (DAEMON + level.priority()).into());
+        self.text.push(b'>');
+        self.stamp.append(&mut self.text);
+        self.text.extend_from_slice(b" herd-mio/");
+        self.text.extend_from_slice(server.as_bytes());
+        self.text.push(b'[');
+        json::append_digits(&mut self.text, std::process::id().into());
+        self.text.extend_from_slice(b"]: ");
+    }
+
+    /// Ends the record.
+    #[inline]
+    pub(super) fn end(&mut self) {
+        match self.layout.envelope {
+            Envelope::Line | Envelope::Priority => self.text.push(b'\n'),
+            Envelope::Syslog => layout::end_datagram(&mut self.text, self.datagram),
+            Envelope::Journal => {
+                self.text.push(b'\n');
+                layout::end_datagram(&mut self.text, self.datagram);
+            }
         }
     }
 
-    /// A record of the log itself, which did not come from a logger.
-    pub(super) fn record(&mut self, level: &str, server: &str, event: &str, message: &str) {
-        if !self.begin() {
+    /// A record of the log itself, which did not come from a logger. An empty reason is none.
+    pub(super) fn record(
+        &mut self,
+        level: Severity,
+        server: &str,
+        event: &str,
+        message: &str,
+        reason: &str,
+    ) {
+        let fields = [(json::EVENT, event), ("reason", reason)];
+        if !self.begin(level, server, |out| journal::append_fields(out, target::LOOP, &fields)) {
             return;
         }
-        match self.format {
+        match self.layout.format {
             Format::Report => {
-                for part in [" - ", level, ": ", limited::cut(message)] {
-                    self.text.extend_from_slice(part.as_bytes());
-                }
+                self.text.extend_from_slice(limited::cut(message).as_bytes());
                 limited::append_size(message.len(), &mut self.text);
             }
             Format::Json => {
-                let fields = [(json::EVENT, event)];
+                let level = level.name();
                 json::append_rest(&mut self.text, level, target::LOOP, server, message, &fields);
             }
         }
-        self.text.push(b'\n');
+        self.end();
     }
 
     /// In the report's format: cuts the message that begins at `begin`, if it is too long.
@@ -87,22 +167,31 @@ impl TurnText {
     }
 }
 
-/// The texts of one thread, in the order of the log's streams.
+/// The texts of one thread, in the order of the streams.
 struct ThreadTexts {
     /// None until the thread has submitted for the first time.
-    texts: Option<Vec<TurnText>>,
+    own: Option<OwnTexts>,
+}
+
+struct OwnTexts {
+    /// The settings and outputs that they are for.
+    state: Arc<State>,
+    texts: Vec<TurnText>,
+    counts: RecordCounts,
 }
 
 thread_local! {
-    static TEXTS: RefCell<ThreadTexts> = const { RefCell::new(ThreadTexts { texts: None }) };
+    static TEXTS: RefCell<ThreadTexts> = const { RefCell::new(ThreadTexts { own: None }) };
 }
 
-/// Lets `write` append to the text of this thread, or to the shared one if it has none.
-pub(super) fn append(core: &Core, stream: usize, write: impl Fn(&mut TurnText)) {
+/// Lets `write` append one record to the text of this thread in each layout, or to the shared ones if it has
+/// none.
+pub(super) fn append_each(core: &Core, level: Severity, write: impl Fn(&mut TurnText)) {
     let is_own = TEXTS.try_with(|texts| match texts.try_borrow_mut() {
-        Ok(mut texts) => match texts.texts.as_mut().and_then(|texts| texts.get_mut(stream)) {
-            Some(text) => {
-                write(text);
+        Ok(mut texts) => match &mut texts.own {
+            Some(own) => {
+                own.counts[level as usize] += 1;
+                own.texts.iter_mut().for_each(&write);
                 true
             }
             None => false,
@@ -110,26 +199,89 @@ pub(super) fn append(core: &Core, stream: usize, write: impl Fn(&mut TurnText)) 
         Err(_) => false,
     });
     if !matches!(is_own, Ok(true)) {
-        core.append_shared(stream, write);
+        let state = core.current();
+        counters::add_record(level);
+        for stream in &state.streams.list {
+            stream.append_shared(&write);
+        }
+        core.settle(&state);
     }
 }
 
-/// Hands the texts of this thread to the writers. From the first call on, the thread has texts of its
-/// own.
+/// Lets `write` append to the text of this thread in one stream, or to the stream's shared one if this thread
+/// has none for it. The first stream counts the record.
+pub(super) fn append(
+    streams: &Arc<Streams>,
+    number: usize,
+    level: Severity,
+    write: impl Fn(&mut TurnText),
+) {
+    let is_own = TEXTS.try_with(|texts| match texts.try_borrow_mut() {
+        Ok(mut texts) => match &mut texts.own {
+            Some(own) if Arc::ptr_eq(&own.state.streams, streams) => {
+                own.counts[level as usize] += u32::from(number == 0);
+                own.texts.get_mut(number).map(&write);
+                true
+            }
+            _ => false,
+        },
+        Err(_) => false,
+    });
+    if !matches!(is_own, Ok(true)) {
+        if number == 0 {
+            counters::add_record(level);
+        }
+        streams.list[number].append_shared(write);
+    }
+}
+
+/// The settings and outputs that this thread uses now.
+pub(super) fn state_of_thread(core: &Core) -> Arc<State> {
+    let own = TEXTS.try_with(|texts| {
+        texts.try_borrow().ok().and_then(|texts| texts.own.as_ref().map(|own| own.state.clone()))
+    });
+    own.ok().flatten().unwrap_or_else(|| core.current())
+}
+
+/// Hands the texts of this thread to the writers, and takes the log's present settings. From the first call on,
+/// the thread has texts of its own.
 pub(super) fn submit_own(core: &Core) {
     let _ = TEXTS.try_with(|texts| {
         if let Ok(mut texts) = texts.try_borrow_mut() {
-            let texts = texts.texts.get_or_insert_with(|| core.new_texts());
-            core.submit(texts.iter_mut());
+            let own = texts.own.get_or_insert_with(|| OwnTexts::new(core));
+            own.state.streams.submit_shared();
+            own.submit();
+            if core.generation.load(Acquire) != own.state.generation {
+                *own = OwnTexts::new(core);
+            }
         }
     });
+}
+
+impl OwnTexts {
+    fn new(core: &Core) -> OwnTexts {
+        let state = core.current();
+        let new_text = |layout| TurnText::new(layout, &core.zone);
+        let texts = state.streams.list.iter().map(|stream| new_text(stream.layout)).collect();
+        OwnTexts { state, texts, counts: RecordCounts::default() }
+    }
+
+    fn submit(&mut self) {
+        counters::add_records(&mut self.counts);
+        for (stream, text) in self.state.streams.list.iter().zip(&mut self.texts) {
+            stream.submit(text);
+        }
+    }
 }
 
 /// The last records of a thread are not lost if it ends without a submit.
 impl Drop for ThreadTexts {
     fn drop(&mut self) {
-        if let (Some(texts), Some(log)) = (&mut self.texts, PROCESS.get()) {
-            log.core.submit(texts.iter_mut());
+        if let Some(own) = &mut self.own {
+            own.submit();
         }
     }
 }
+
+/// The facility of syslog, times 8: a service in the background.
+const DAEMON: u8 = 3 * 8;

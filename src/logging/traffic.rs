@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use log::LevelFilter;
 use memchr::memchr;
 
-use super::text::TurnText;
-use super::{Core, Format, Levels, PROCESS, escape, json, target};
+use super::severity::Severity;
+use super::text::{self, TurnText};
+use super::{Format, Levels, PROCESS, escape, journal, json, target};
 
 /// A kind of traffic that is recorded or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,27 +133,29 @@ impl Traffic {
     #[inline(never)]
     fn record(self, message: &TrafficRecord<'_>) {
         if let Some(log) = PROCESS.get() {
-            log.core.append_each(|core, text| self.write(message, core, text));
+            let server = &log.core.server;
+            text::append_each(&log.core, self.severity(), |text| self.write(message, server, text));
         }
     }
 
-    fn write(self, message: &TrafficRecord<'_>, core: &Core, text: &mut TurnText) {
-        if !text.begin() {
+    #[inline]
+    fn write(self, message: &TrafficRecord<'_>, server: &str, text: &mut TurnText) {
+        let fields = |out: &mut Vec<u8>| {
+            journal::append_names(out, self.target(), message.event());
+            message.append_journal_fields(out);
+        };
+        if !text.begin(self.severity(), server, fields) {
             return;
         }
-        let level = if self.level() == LevelFilter::Debug { "DEBUG" } else { "INFO" };
-        match text.format {
+        match text.layout.format {
             Format::Report => {
-                for part in [" - ", level, ": "] {
-                    text.text.extend_from_slice(part.as_bytes());
-                }
                 let begin = text.text.len();
                 message.append::<false>(&mut text.text);
                 text.limit_message(begin);
             }
             Format::Json => {
                 let TurnText { text: out, heads, .. } = text;
-                let fields = [level, self.target(), &core.server, message.event()];
+                let fields = [self.severity().name(), self.target(), server, message.event()];
                 heads.append(out, self as usize * EVENTS + message.number(), fields);
                 let begin = out.len();
                 let Appended { is_plain, party } = message.append::<true>(out);
@@ -161,7 +164,7 @@ impl Traffic {
                 json::append_end(out, is_cut);
             }
         }
-        text.text.push(b'\n');
+        text.end();
     }
 
     const fn bit(self) -> u8 {
@@ -182,6 +185,13 @@ impl Traffic {
         match self {
             Traffic::LinkMarks => LevelFilter::Debug,
             _ => LevelFilter::Info,
+        }
+    }
+
+    fn severity(self) -> Severity {
+        match self {
+            Traffic::LinkMarks => Severity::Debug,
+            _ => Severity::Info,
         }
     }
 }
@@ -313,7 +323,40 @@ impl TrafficRecord<'_> {
     }
 }
 
+impl TrafficRecord<'_> {
+    /// The same fields for journald.
+    fn append_journal_fields(&self, out: &mut Vec<u8>) {
+        match *self {
+            TrafficRecord::Received { from: party, line: bytes }
+            | TrafficRecord::Sent { to: party, answer: bytes } => {
+                party.append_journal_field(out);
+                journal::append_number(out, "bytes", bytes.len() as u64);
+            }
+            TrafficRecord::SentResponse { to, status, bytes } => {
+                to.append_journal_field(out);
+                journal::append_number(out, "bytes", bytes as u64);
+                journal::append_number(out, "status", status.into());
+            }
+            TrafficRecord::Sending { id, location, neighbour }
+            | TrafficRecord::CannotSend { id, location, neighbour } => {
+                journal::append_id(out, id);
+                journal::append_escaped(out, "location", location);
+                journal::append(out, "neighbour", neighbour.as_bytes());
+            }
+        }
+    }
+}
+
 impl Party<'_> {
+    fn append_journal_field(&self, out: &mut Vec<u8>) {
+        match self {
+            Party::Name(name) => journal::append(out, "neighbour", name.as_bytes()),
+            Party::Address(address) => {
+                journal::append(out, "peer", address.to_string().as_bytes());
+            }
+        }
+    }
+
     /// Returns its position.
     fn append(&self, out: &mut Vec<u8>) -> Range<usize> {
         let begin = out.len();
