@@ -94,7 +94,7 @@ impl Fixture {
         let mut lines = Vec::new();
         while self.connection.ready.readable {
             self.receive().expect("a read that works");
-            while let Some((line, output)) = self.connection.next_line(64, &mut self.buffers) {
+            while let Some((line, output, _)) = self.connection.next_line(64, &mut self.buffers) {
                 let (Line::Whole(line) | Line::Unfinished(line) | Line::TooLong(line)) = line;
                 lines.push(line.to_vec());
                 output.extend_from_slice(line);
@@ -203,9 +203,15 @@ fn output_arrives_whole_whatever_the_kernel_takes_at_a_time() {
 fn nothing_is_written_until_the_kernel_reports_room() {
     let mut fixture = Fixture::new(vec![], vec![ScriptStep::Fails(ErrorKind::WouldBlock)]);
     fixture.connection.output(&mut fixture.buffers).extend_from_slice(b"answer\n");
-    assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
+    assert_eq!(
+        fixture.connection.flush().expect("blocked"),
+        Flush { wanted: 7, taken: 0, left: 7 }
+    );
     // The script has no further write: a second one would fail the test.
-    assert_eq!(fixture.connection.flush().expect("blocked"), Flush { taken: 0, left: 7 });
+    assert_eq!(
+        fixture.connection.flush().expect("blocked"),
+        Flush { wanted: 7, taken: 0, left: 7 }
+    );
 }
 
 #[test]

@@ -92,11 +92,15 @@ pub enum Received {
 /// How a flush went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flush {
+    /// Bytes that were to be sent.
+    pub wanted: usize,
     /// Bytes that the kernel took.
     pub taken: usize,
     /// Bytes that it did not.
     pub left: usize,
 }
+
+type NextLine<'a> = (Line<'a>, &'a mut Vec<u8>, &'a SocketAddr);
 
 impl<T: Transport> Connection<T> {
     /// A connection in its first state. Its kernel buffer is empty, so it counts as writable.
@@ -178,7 +182,7 @@ impl<T: Transport> Connection<T> {
                 self.ready.readable = false;
                 Ok(Received::Nothing)
             }
-            // Not tried again here: TLS returns it when other connections must have their turn.
+            // Not tried again: TLS returns it when other connections must have their turn.
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Received::Nothing),
             Err(error) => Err(error),
         }
@@ -210,13 +214,9 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// The next line, and the output to append its answer to.
+    /// The next line, the output to append its answer to, and the other side's address.
     #[inline(always)] // Like `LineBuffer::next_line`.
-    pub fn next_line(
-        &mut self,
-        limit: usize,
-        buffers: &mut Buffers,
-    ) -> Option<(Line<'_>, &mut Vec<u8>)> {
+    pub fn next_line(&mut self, limit: usize, buffers: &mut Buffers) -> Option<NextLine<'_>> {
         if self.input.is_empty() {
             return None; // Happens twice per request: before its read and after its line.
         }
@@ -224,7 +224,7 @@ impl<T: Transport> Connection<T> {
         if self.output.capacity() == 0 {
             self.output = buffers.lend();
         }
-        Some((line, &mut self.output))
+        Some((line, &mut self.output, &self.peer))
     }
 
     /// The output, for bytes that do not answer a line.
@@ -238,6 +238,11 @@ impl<T: Transport> Connection<T> {
     /// Bytes at the front of the output that are sent already: positions in the output count them.
     pub fn sent(&self) -> usize {
         self.sent
+    }
+
+    /// The length of the output, sent bytes included.
+    pub fn output_len(&self) -> usize {
+        self.output.len()
     }
 
     /// Bytes that wait to be sent, here and in the transport.
@@ -259,10 +264,11 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Writes once, as much as the kernel takes. An error means that the connection is broken.
+    #[inline(always)]
     pub fn flush(&mut self) -> io::Result<Flush> {
         let wanted = self.unsent();
         if wanted == 0 || !self.ready.writable {
-            return Ok(Flush { taken: 0, left: wanted });
+            return Ok(Flush { wanted, taken: 0, left: wanted });
         }
         let pending = self.output.len() - self.sent;
         let moved = match pending {
@@ -285,17 +291,20 @@ impl<T: Transport> Connection<T> {
         if is_short || self.transport.unsent() > 0 {
             self.ready.writable = false;
         }
-        // Moving the rest to the front costs in proportion to its size, so it is done only once more than
-        // half is sent.
-        if self.sent > self.output.len() / 2 {
+        // To move the rest costs in proportion to its size, so it is done once more than half is sent.
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        } else if self.sent > self.output.len() / 2 {
             self.output.drain(..self.sent);
             self.sent = 0;
         }
         let left = self.unsent();
-        Ok(Flush { taken: wanted.saturating_sub(left), left })
+        Ok(Flush { wanted, taken: wanted.saturating_sub(left), left })
     }
 
     /// Gives empty buffers back: an idle connection holds none.
+    #[inline]
     pub fn reclaim(&mut self, buffers: &mut Buffers) {
         if let Some(memory) = self.input.reclaim() {
             buffers.reclaim(memory);

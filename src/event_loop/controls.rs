@@ -94,9 +94,14 @@ impl WatchedControls {
         self.lifeline_ready
     }
 
-    /// Takes the requests since the last time.
+    /// Takes the requests since the last time. `None` if no source was ready.
     #[inline]
-    pub fn take(&mut self) -> ControlRequests {
+    pub fn take(&mut self) -> Option<ControlRequests> {
+        (self.signals_ready || self.lifeline_ready).then(|| self.take_ready())
+    }
+
+    #[cold]
+    fn take_ready(&mut self) -> ControlRequests {
         let mut requests = ControlRequests::default();
         if std::mem::take(&mut self.signals_ready) {
             self.take_signals(&mut requests);

@@ -2,11 +2,12 @@
 
 use std::io;
 
-use super::connection::Received;
+use super::connection::{Connection, Received};
 use super::pace::effort_of_line;
 use super::serve::{Pause, Slot, call, is_blocked, watch_input};
 use super::shared::Shared;
 use super::timers::Timer;
+use super::transport::{Socket, Transport};
 use crate::application::{Application, Budget, Io, Next, Policy};
 
 impl<S> Slot<S> {
@@ -20,54 +21,63 @@ impl<S> Slot<S> {
         app: &mut A,
         shared: &mut Shared,
     ) -> io::Result<()> {
+        if is_blocked(&self.connection, policy, shared) {
+            self.watch_line(Pause::Blocked, false, policy, shared);
+            return Ok(());
+        }
         let Slot { connection, session: Some(session) } = self else {
             return Ok(());
         };
-        let (id, peer, now) = (connection.id, connection.peer, shared.now);
-        let full = connection.sent() + shared.limits.fill_bytes;
-        let (mut effort, mut lines, mut has_time, mut may_read) = (0, 0, true, true);
+        let id = connection.id;
+        let (full, most) =
+            (connection.sent() + shared.limits.fill_bytes, full_above(connection, policy, shared));
+        let (mut spent, mut lines, mut may_read) = (0u32, 0, true);
         let mut next = Next::Read;
         let pause = loop {
             match next {
                 Next::Wait => break Pause::Blocked,
                 Next::Finish => break Pause::Dry,
-                _ if is_blocked(connection, policy, shared) => break Pause::Blocked,
-                _ if effort >= share || !has_time => break Pause::Budget(Budget::Lines),
+                _ if connection.output_len() > most => break Pause::Blocked,
+                _ if spent >= share || !shared.allowance.is_left() => {
+                    break Pause::Budget(Budget::Lines);
+                }
                 _ => {}
             }
-            if let Some((line, out)) = connection.next_line(limit, &mut shared.buffers) {
-                let plain = effort_of_line(line.bytes().len());
+            if let Some((line, out, peer)) = connection.next_line(limit, &mut shared.buffers) {
+                let (now, effort) = (shared.now, effort_of_line(line.bytes().len()));
                 let before = out.len();
-                let mut io = Io { id, peer, now, out, full, output_ends: false, effort: plain };
+                let mut io = Io { id, peer: *peer, now, out, full, output_ends: false, effort };
                 next = app.handle_line(session, line, &mut io);
                 debug_assert!(io.out.len() >= before, "the output is append-only");
-                let (ends, spent) = (io.output_ends, io.effort);
+                let (ends, effort) = (io.output_ends, io.effort);
                 connection.output_ends |= ends;
-                effort = spent.saturating_add(effort);
-                has_time = shared.allowance.spend(spent);
+                spent = spent.saturating_add(effort);
+                shared.allowance.spend(effort);
                 lines += 1;
             } else if connection.is_read_to_its_end() && !connection.end_is_reported {
                 connection.end_is_reported = true;
-                let spent;
-                (next, spent) = call(connection, shared, |io, _| app.handle_end(session, io));
-                effort = spent.saturating_add(1).saturating_add(effort);
+                let effort;
+                (next, effort) = call(connection, shared, |io, _| app.handle_end(session, io));
+                spent = spent.saturating_add(effort).saturating_add(1);
             } else if !connection.ready.readable {
                 break Pause::Dry;
             } else if !std::mem::take(&mut may_read) {
                 break Pause::Budget(Budget::Bytes);
-            } else {
-                let received = connection.receive(&mut shared.scratch, &mut shared.buffers)?;
-                if let Received::Bytes(count) = received {
-                    shared.note_read(connection, count);
-                }
+            } else if let Received::Bytes(count) =
+                connection.receive(&mut shared.scratch, &mut shared.buffers)?
+            {
+                shared.note_read(connection, count);
             }
         };
         shared.counting.handled(id, lines);
         if !matches!(next, Next::Finish | Next::Wait) {
             next = Next::Read; // The loop itself knows whether a line is incomplete.
         }
-        self.go_on(next, pause, policy, shared);
-        self.watch_line(pause, effort > 0, policy, shared);
+        // Most often nothing has to be done.
+        if next != Next::Read || pause != Pause::Dry || self.connection.is_leaving {
+            self.go_on(next, pause, policy, shared);
+        }
+        self.watch_line(pause, spent > 0, policy, shared);
         Ok(())
     }
 
@@ -84,6 +94,19 @@ impl<S> Slot<S> {
             }
             Some(_) => shared.timers.clear(timer),
             None => {}
+        }
+    }
+}
+
+/// The length of the output above which nothing more of the input is handled. What TLS itself has to send counts
+/// as it was at the beginning.
+#[inline]
+fn full_above(connection: &Connection<Socket>, policy: &Policy, shared: &Shared) -> usize {
+    match policy.reads_when_full {
+        true => usize::MAX,
+        false => {
+            let most = connection.sent() + shared.limits.output_bytes;
+            most.saturating_sub(connection.transport.unsent())
         }
     }
 }

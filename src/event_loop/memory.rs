@@ -65,7 +65,7 @@ impl<S> Connections<S> {
         self.shared.close(connection, Closed::OutOfMemory);
         connection.discard();
         self.shared.buffered -= std::mem::take(&mut connection.accounted);
-        slot.report_closed(app, &self.shared);
+        slot.report_closed(app, &mut self.shared);
     }
 }
 

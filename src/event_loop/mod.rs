@@ -115,8 +115,9 @@ pub struct EventLoop<A: Application> {
     start: Instant,
     /// A time just before this turn's poll; `None` if a signal interrupted it.
     polled_after: Option<Duration>,
-    /// Whether the application may have commands that there was no time for.
-    has_commands: bool,
+    /// When the application wanted to be called at the latest, as it said before this turn's wait; zero if it
+    /// was not asked.
+    app_deadline: Duration,
     /// The application asked to see all connections.
     inspections: Vec<Ticket>,
 }
@@ -149,17 +150,21 @@ impl<A: Application> EventLoop<A> {
 
     /// Step 1. Waits for readiness, a wake-up or the nearest deadline; does not wait if work is left.
     fn wait(&mut self) -> io::Result<()> {
-        let nearest = if self.has_work() {
+        let ended = self.connections.shared.counting.begin_wait();
+        let timeout = if self.has_work() {
+            self.app_deadline = Duration::ZERO;
             Some(Duration::ZERO)
         } else {
-            let deadlines = [self.connections.shared.timers.next(), self.app.poll_timeout()];
-            deadlines.into_iter().flatten().min()
+            self.app_deadline = self.app.poll_timeout().unwrap_or(Duration::MAX);
+            let timer = self.connections.shared.timers.next().unwrap_or(Duration::MAX);
+            match timer.min(self.app_deadline) {
+                Duration::MAX => None,
+                at => {
+                    let now = ended.unwrap_or_else(|| self.start.elapsed());
+                    Some(at.saturating_sub(now).min(MAX_WAIT))
+                }
+            }
         };
-        let ended = self.connections.shared.counting.begin_wait();
-        let timeout = nearest.map(|at| match at {
-            Duration::ZERO => at,
-            at => at.saturating_sub(ended.unwrap_or_else(|| self.start.elapsed())).min(MAX_WAIT),
-        });
         self.polled_after = Some(self.connections.shared.now.elapsed);
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
@@ -181,7 +186,7 @@ impl<A: Application> EventLoop<A> {
         self.connections.has_work()
             || self.acceptor.has_work()
             || self.was_woken
-            || self.has_commands
+            || self.connections.shared.has_commands
             || self.controls.has_work()
             || !self.inspections.is_empty()
     }
@@ -233,7 +238,7 @@ impl<A: Application> EventLoop<A> {
             shutdown: Shutdown::default(),
             start,
             polled_after: None,
-            has_commands: false,
+            app_deadline: Duration::ZERO,
             inspections: Vec::new(),
             poll,
         })

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
+use super::connection::Flush;
 use super::limits::LINGER;
 use super::pace::effort_of;
 use super::serve::{Slot, call, watch_input};
@@ -88,9 +89,9 @@ impl<S> Slot<S> {
     }
 
     /// One write, and its consequences. Bytes that the kernel does not take wait for the next writable event.
+    #[inline(always)] // It has one caller, twice in each application.
     fn write<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) {
         let connection = &mut self.connection;
-        let before = connection.unsent();
         let flush = match connection.flush() {
             Ok(flush) => flush,
             Err(error) => {
@@ -103,8 +104,8 @@ impl<S> Slot<S> {
         }
         shared.allowance.spend(effort_of(flush.taken));
         let most = shared.limits.output_bytes;
-        if before > most / 2 {
-            self.check_full(before, flush.left, app, shared);
+        if flush.wanted > most / 2 {
+            self.sent_much(flush, app, shared);
         }
         let connection = &mut self.connection;
         if connection.wants_fill && flush.left < shared.limits.fill_bytes {
@@ -135,21 +136,30 @@ impl<S> Slot<S> {
         }
     }
 
-    /// Much was queued before a write: reading may go on, and the application learns whether the other side is
-    /// slow.
+    /// Much was queued before a write: perhaps reading may go on.
     #[cold]
-    fn check_full<A: Application<Session = S>>(
+    fn sent_much<A: Application<Session = S>>(
         &mut self,
-        before: usize,
+        Flush { wanted, left, .. }: Flush,
+        app: &mut A,
+        shared: &mut Shared,
+    ) {
+        let most = shared.limits.output_bytes;
+        if wanted > most && left <= most {
+            shared.queue_serve(&mut self.connection);
+        }
+        self.check_full(left, app, shared);
+    }
+
+    /// Tells the application if the other side has become slow, or has recovered: `left` bytes are not sent.
+    pub fn check_full<A: Application<Session = S>>(
+        &mut self,
         left: usize,
         app: &mut A,
         shared: &mut Shared,
     ) {
         let Slot { connection, session } = self;
         let most = shared.limits.output_bytes;
-        if before > most && left <= most {
-            shared.queue_serve(connection);
-        }
         let is_read = shared.policies.get(connection.policy).reads_when_full;
         let is_full = left > if connection.is_full { most / 2 } else { most };
         if connection.state == ConnectionState::Open
@@ -159,6 +169,7 @@ impl<S> Slot<S> {
         {
             let full =
                 FullOutput { id: connection.id, peer: connection.peer, is_full, unsent: left };
+            shared.has_commands = true;
             app.handle_full(full, session, shared.now);
         }
     }
@@ -189,11 +200,12 @@ impl<S> Slot<S> {
     }
 
     /// Gives the session back to the application, unless that was done already.
-    pub fn report_closed<A: Application<Session = S>>(&mut self, app: &mut A, shared: &Shared) {
+    pub fn report_closed<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) {
         let Slot { connection, session } = self;
         if let Some(session) = session.take() {
             let (id, peer, origin) = (connection.id, connection.peer, connection.origin());
             let why = connection.why.as_deref().unwrap_or(&Closed::Finished);
+            shared.has_commands = true;
             app.handle_closed(ClosedConnection { id, peer, origin, why }, session, shared.now);
         }
     }

@@ -199,17 +199,19 @@ impl<A: Application> EventLoop<A> {
         self.acceptor.replace(new, now);
         change.rules.iter().for_each(|rules| self.acceptor.set_rules(rules));
         self.acceptor.resume(); // There may be room now.
-        self.connections.reconfigure(change.limits, change.client_tls, &change.policies);
+        let Change { limits, client_tls, policies, .. } = change;
+        self.connections.reconfigure(limits, client_tls, &policies, &mut self.app);
         Ok(())
     }
 }
 
 impl<S> Connections<S> {
-    fn reconfigure(
+    fn reconfigure<A: Application<Session = S>>(
         &mut self,
         limits: Option<Limits>,
         client_tls: Vec<(TlsId, ClientTls)>,
         policies: &[(Policy, Policy)],
+        app: &mut A,
     ) {
         for (TlsId(id), tls) in client_tls {
             match self.shared.client_tls.get_mut(usize::from(id)) {
@@ -219,19 +221,21 @@ impl<S> Connections<S> {
         }
         let is_judged_anew = limits.is_some() || !policies.is_empty();
         if let Some(limits) = limits {
-            self.shared.limits = limits;
+            self.shared.set_limits(limits);
         }
         self.shared.policies.replace(policies);
         if is_judged_anew {
-            self.judge_anew();
+            self.judge_anew(app);
         }
     }
 
     /// A connection that was not read or filled because its output was too long may be now, and no event
     /// would tell.
-    fn judge_anew(&mut self) {
+    fn judge_anew<A: Application<Session = S>>(&mut self, app: &mut A) {
         for (_, slot) in self.slots.iter_mut() {
-            let (connection, shared) = (&mut slot.connection, &mut self.shared);
+            let shared = &mut self.shared;
+            slot.check_full(slot.connection.unsent(), app, shared);
+            let connection = &mut slot.connection;
             if connection.state != ConnectionState::Open {
                 continue;
             }

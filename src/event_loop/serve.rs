@@ -205,7 +205,6 @@ impl<S> Slot<S> {
             Next::Probe => connection.owed = Owed::Probe,
             Next::Read | Next::Rest | Next::Finish => {}
         }
-        let is_another = connection.unsent() > 0;
         match pause {
             _ if next == Next::Finish => shared.finish(connection),
             _ if next == Next::Wait => {}
@@ -218,6 +217,7 @@ impl<S> Slot<S> {
             Pause::Dry | Pause::Blocked => {}
         }
         if policy.framing == Framing::Bytes {
+            let is_another = connection.unsent() > 0;
             watch_input(connection, next == Next::Rest, is_another, policy, shared);
         }
     }

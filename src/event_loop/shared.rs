@@ -41,6 +41,8 @@ pub struct Shared {
     pub served_up_to: ServedUpTo,
     /// The loop stops: new connections are answered and then closed.
     pub is_stopping: bool,
+    /// The application was called, and was not asked for its commands since; or there was no time for all.
+    pub has_commands: bool,
     pub ready: Queue,
     pub fill: Queue,
     pub flush: Queue,
@@ -90,9 +92,7 @@ impl Queue {
 
 impl Shared {
     pub fn new(limits: Limits, start: Instant, now: Now) -> Shared {
-        let counting = Counting::new(start);
-        counting.metrics.buffer_limit.set(limits.buffer_bytes as u64);
-        Shared {
+        let mut shared = Shared {
             limits,
             now,
             timers: Timers::default(),
@@ -103,15 +103,23 @@ impl Shared {
             buffered: 0,
             counts: Counts::default(),
             groups: Groups::default(),
-            counting,
+            counting: Counting::new(start),
             allowance: Allowance::new(start),
             served_up_to: ServedUpTo::default(),
             is_stopping: false,
+            has_commands: false,
             ready: Queue::default(),
             fill: Queue::default(),
             flush: Queue::default(),
             closed: Queue::default(),
-        }
+        };
+        shared.set_limits(shared.limits.clone());
+        shared
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.counting.metrics.buffer_limit.set(limits.buffer_bytes as u64);
+        self.limits = limits;
     }
 
     /// Puts a connection on the list of those to serve next.

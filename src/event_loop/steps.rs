@@ -81,6 +81,7 @@ impl<A: Application> EventLoop<A> {
             let Some(id) = self.connections.shared.fill.pop() else {
                 return;
             };
+            self.connections.shared.has_commands = true;
             let effort = self.connections.fill(id, &mut self.app);
             // Connections for which no time is left come first in the next turn.
             if !self.connections.shared.allowance.spend(CALL_EFFORT.saturating_add(effort)) {
@@ -116,12 +117,16 @@ impl<A: Application> EventLoop<A> {
         self.begin_step();
         // Messages first: a result that a thread sent in time may meet a deadline.
         if std::mem::take(&mut self.was_woken) {
+            self.connections.shared.has_commands = true;
             self.handle_messages();
         }
         self.begin_step();
         self.judge();
         self.handle_controls();
-        self.run_commands();
+        // In most turns nothing was called since the lines were handled.
+        if self.connections.shared.has_commands {
+            self.run_commands();
+        }
     }
 
     /// One wake-up may stand for many messages: those beyond the budget are handled in the next turn.
@@ -168,14 +173,19 @@ impl<A: Application> EventLoop<A> {
             match timer.connection() {
                 // It has unhandled input, or its socket has room for its output.
                 Some(id) if self.connections.is_behind(id) => postponed.push((at, timer)),
-                _ => self.handle_timer(timer),
+                _ => {
+                    self.connections.shared.has_commands = true;
+                    self.handle_timer(timer);
+                }
             }
         }
         for (at, timer) in postponed {
             self.connections.shared.timers.set(timer, at);
         }
-        if self.app.poll_timeout().is_some_and(|at| at <= judged) {
+        // What it said before the wait saves most turns the question.
+        if self.app_deadline <= judged && self.app.poll_timeout().is_some_and(|at| at <= judged) {
             let connections = &mut self.connections;
+            connections.shared.has_commands = true;
             let now = Now { elapsed: judged, ..connections.shared.now };
             let mut is_behind = |id| connections.is_behind(id);
             self.app.handle_timeout(&mut Due::new(now, &mut is_behind));
@@ -205,7 +215,10 @@ impl<A: Application> EventLoop<A> {
     }
 
     fn handle_controls(&mut self) {
-        let requests = self.controls.take();
+        let Some(requests) = self.controls.take() else {
+            return;
+        };
+        self.connections.shared.has_commands = true;
         let now = self.connections.shared.now;
         if requests.reopen_log {
             self.app.handle_control(Control::ReopenLog, now);
@@ -225,10 +238,10 @@ impl<A: Application> EventLoop<A> {
     /// connections leaves with the same flush, after the timers, and after closed connections are reported.
     pub(super) fn run_commands(&mut self) {
         self.begin_step();
-        self.has_commands = true;
+        self.connections.shared.has_commands = true;
         while self.connections.shared.allowance.is_left() {
             let Some(command) = self.app.poll_command() else {
-                self.has_commands = false;
+                self.connections.shared.has_commands = false;
                 return;
             };
             let effort = match &command {
