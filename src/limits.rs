@@ -210,3 +210,30 @@ pub const INTERIM_HEADS: usize = 8;
 pub const ATTRIBUTION_BYTES: usize = 16 * 1024;
 /// The body of a request to our own Places server: one of the New API has some 200 bytes.
 pub const REQUEST_BODY_BYTES: usize = 64 * 1024;
+/// The head of a request to the admin listener: what nginx and Apache accept by default. Browsers and scrapers
+/// send less than 2 KiB.
+pub const ADMIN_HEAD_BYTES: usize = 8 * 1024;
+/// Fields in such a head; browsers send some 20.
+pub const ADMIN_HEAD_FIELDS: usize = 64;
+/// How long a client of the admin listener may take for the head of a request, and for its first byte on a fresh
+/// connection: it is on the same host or in the same data centre, so that seconds suffice, and a slow one holds
+/// one of few sessions.
+pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection of the admin listener is kept without a request: Prometheus asks every 15 s.
+pub const ADMIN_IDLE: Duration = Duration::from_secs(30);
+/// Connections of the admin listener that are served at once: a few scrapers, probes and people.
+pub const ADMIN_SESSIONS: usize = 32;
+/// Further ones that are told so and closed; beyond them the loop closes new ones without an answer.
+pub const ADMIN_REFUSALS: usize = 32;
+/// How long a question to another loop of the server may stay unanswered: a turn takes milliseconds, and a
+/// person waits.
+pub const ADMIN_ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// The cost of an answer of the admin listener, in units of a plain line: metrics take some 100 us.
+pub const ADMIN_EFFORT: u32 = 200;
+/// A loop that has not ended its turn for this long is stuck: a turn takes milliseconds.
+pub const LOOP_STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Connections in one answer of `/connz`: some 400 bytes each, so that an answer fits into the output of a
+/// connection (1 MiB) and is built within a millisecond.
+pub const ADMIN_PAGE: usize = 1_024;
+/// The same where the request does not say how many.
+pub const ADMIN_PAGE_DEFAULT: usize = 256;

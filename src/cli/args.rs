@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use crate::config::Overrides;
+use crate::config::{Overrides, admin};
 use crate::errors::did_you_mean;
 use crate::logging::{LevelOverrides, LevelsError};
 use crate::places::Provider;
@@ -107,6 +107,7 @@ impl Args {
         let overrides = Overrides {
             log_level: typed.levels()?.unwrap_or_default(),
             dialect: typed.value("--dialect", "report or course", Dialect::named)?,
+            admin: typed.value("--admin", ADMIN, admin::parse_address)?,
             provider: typed.value("--places", "google, google-new or offline", Provider::named)?,
             places_url: typed.secret("--places-url", HTTPS_URL, Endpoint::parse)?,
             places_ca: typed.path("--places-ca"),
@@ -291,6 +292,15 @@ pub fn split(word: &OsStr) -> (OsString, Option<OsString>) {
     }
 }
 
+/// Takes an option and its value out of the words.
+pub fn remove(words: &mut Vec<OsString>, option: &str) {
+    while let Some(at) = words.iter().position(|word| split(word).0 == *option) {
+        let is_joined = split(&words[at]).1.is_some();
+        let end = if is_joined { at + 1 } else { (at + 2).min(words.len()) };
+        words.drain(at..end);
+    }
+}
+
 fn key(text: &str) -> Option<ApiKey> {
     ApiKey::parse(text.as_bytes())
 }
@@ -337,6 +347,7 @@ impl fmt::Display for ArgsError {
 
 impl std::error::Error for ArgsError {}
 
+const ADMIN: &str = "a port on 127.0.0.1, or an IP address (not a name) and a port";
 const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";
 
 /// The modes; exactly one is required.
@@ -351,6 +362,7 @@ const OPTIONS: &[(&str, bool)] = &[
     ("--diff", true),
     ("--config", true),
     ("--dialect", true),
+    ("--admin", true),
     ("--log-dir", true),
     ("--log-level", true),
     ("--places", true),
@@ -380,6 +392,11 @@ Configuration:
   --config FILE            configuration file (TOML); herd.example.toml explains every setting
                            [default: five servers on 127.0.0.1, ports 12138 to 12142]
   --dialect report|course  form of the answers, overrides the file [default: report]
+
+Administration:
+  --admin ADDR             serve health, metrics and JSON over HTTP at this port of 127.0.0.1, or at
+                           this IP:PORT; with --herd the servers count up from it; overrides
+                           admin_listen [default: off]
 
 Log:
   --log-dir DIR            folder for the logs, <server>_log.txt [default: the current folder]
@@ -429,4 +446,5 @@ Examples:
   herd-mio --check --config herd.toml
   herd-mio Goloman --config herd.toml --log-dir /var/log/herd --log-level debug
   herd-mio Goloman --places google-new --places-key-file key.txt
+  herd-mio Goloman --admin 32138       in another terminal: curl localhost:32138/readyz
 ";

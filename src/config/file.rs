@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
-use super::{Config, ConfigError, ConfigFault, log, servers};
+use super::{Config, ConfigError, ConfigFault, admin, log, servers};
 use crate::errors::plain;
 use crate::files;
 use crate::limits::{ConfiguredLimits, MAX_CLIENT_LINE_BYTES, RELOAD_FILE_BYTES};
@@ -74,11 +74,13 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     read_link(top.section("link"), &mut config);
     read_places(top.section("places"), &mut config);
     log::read(document, top.section("log"), &mut config.log);
+    admin::read(top.section("admin"), &mut config.admin);
+    admin::read_security(document, top.section("security"), &mut config.security);
     let sections = top.sections("server");
     let at = top.at().clone();
     top.finish(&HINTS);
     let names;
-    (config.servers, names) = servers::read(document, &at, sections)?;
+    (config.servers, names) = servers::read(document, &at, sections, &config.security)?;
     Ok(Parsed { config, names })
 }
 
@@ -146,7 +148,7 @@ fn read_places(mut section: Section<'_, '_>, config: &mut Config) {
 }
 
 /// Remedies for unknown keys.
-pub(super) const HINTS: Hints = Hints { elsewhere: &ELSEWHERE, renamed: &RENAMED };
+pub(super) const HINTS: Hints = Hints { elsewhere: ELSEWHERE, renamed: &RENAMED };
 
 /// Old names of keys, and the present ones.
 const RENAMED: [(&str, &str); 11] = [
@@ -164,7 +166,7 @@ const RENAMED: [(&str, &str); 11] = [
 ];
 
 /// Where each key belongs.
-const ELSEWHERE: [(&str, &str); 43] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("dialect", "before all sections"),
     ("max_clients", "before all sections"),
     ("max_future", "before all sections"),
@@ -174,6 +176,7 @@ const ELSEWHERE: [(&str, &str); 43] = [
     ("peer_listen", "in [[server]]"),
     ("advertise", "in [[server]]"),
     ("neighbours", "in [[server]]"),
+    ("admin_listen", "in [[server]]"),
     ("line_bytes", "in [limits]"),
     ("line_timeout", "in [limits]"),
     ("line_pause", "in [limits]"),
@@ -202,12 +205,18 @@ const ELSEWHERE: [(&str, &str); 43] = [
     ("formats", "in [log]"),
     ("syslog_socket", "in [log]"),
     ("journald_socket", "in [log]"),
+    ("hosts", "in [admin]"),
+    ("positions", "in [admin]"),
+    ("ready_timeout", "in [admin]"),
+    ("allow_plaintext", "in [security]"),
     ("tls_dir", "on the command line, as --tls-dir"),
     ("server", "in sections of its own, [[server]]"),
     ("limits", "in a section of its own, [limits]"),
     ("link", "in a section of its own, [link]"),
     ("places", "in a section of its own, [places]"),
     ("log", "in a section of its own, [log]"),
+    ("admin", "in a section of its own, [admin]"),
+    ("security", "in a section of its own, [security]"),
 ];
 
 /// The shortest configuration.
@@ -215,7 +224,7 @@ const LEAST: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\n";
 /// The value of a setting that is switched off.
 pub(super) const OFF: &str = "off";
 /// A year: no deadline needs to be further away.
-const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
 /// No upper limit: the operator decides how far ahead a timestamp may lie.
 const MAX_FUTURE: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.

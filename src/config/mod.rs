@@ -1,6 +1,7 @@
 //! The checked configuration of a herd. It is read from a TOML file (the modules `document`, `file` and
 //! `servers`), overridden by the command line, and printed by `--check` (the module `summary`).
 
+pub mod admin;
 mod diff;
 mod document;
 mod file;
@@ -23,6 +24,7 @@ use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 
+pub use admin::{AdminSettings, PlainText, SecuritySettings};
 pub use diff::{Change, Effect, View, diff};
 pub use places::{KEY_VARIABLE, PlacesSettings};
 pub use summary::format_duration;
@@ -42,6 +44,8 @@ pub struct Config {
     pub link: LinkSettings,
     pub places: PlacesSettings,
     pub log: logging::LogSettings,
+    pub admin: AdminSettings,
+    pub security: SecuritySettings,
 }
 
 /// One server of the herd.
@@ -54,6 +58,8 @@ pub struct ServerConfig {
     pub peer_listen: SocketAddr,
     /// How its neighbours reach it, `host:port`.
     pub advertise: String,
+    /// Where operators and monitoring connect (HTTP); nowhere by default.
+    pub admin_listen: Option<SocketAddr>,
     /// Indices into [`Config::servers`], ascending, each edge at both of its ends.
     pub neighbours: Vec<usize>,
 }
@@ -71,6 +77,8 @@ pub struct LinkSettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     pub dialect: Option<Dialect>,
+    /// Where the admin listener of the server, or of the herd's first one, is.
+    pub admin: Option<SocketAddr>,
     pub log_level: LevelOverrides,
     pub provider: Option<Provider>,
     pub places_url: Option<Endpoint>,
@@ -91,6 +99,8 @@ pub enum ConfigError {
     NameTaken { path: PathBuf, fault: ConfigFault },
     /// The settings of places are incomplete, or the API key is invalid.
     Places(String),
+    /// `--admin` names an address that an admin listener may not or cannot have.
+    Admin(String),
 }
 
 /// A mistake in a configuration's text, and its place.
@@ -113,7 +123,7 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let Some(path) = path else {
             let mut config = Config::default();
-            config.apply_overrides(overrides)?;
+            config.apply_overrides(overrides, runs_all)?;
             return Ok(config);
         };
         Config::from_text(&Config::read(path)?, path, overrides, runs_all)
@@ -140,7 +150,7 @@ impl Config {
         runs_all: bool,
     ) -> Result<Config, ConfigError> {
         let file::Parsed { mut config, names } = file::parse(text, path)?;
-        config.apply_overrides(overrides)?;
+        config.apply_overrides(overrides, runs_all)?;
         if runs_all && config.needs_places_service(overrides) {
             let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
             if let Some(server) = config.servers.iter().position(is_taken) {
@@ -153,9 +163,16 @@ impl Config {
         Ok(config)
     }
 
-    fn apply_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
+    fn apply_overrides(
+        &mut self,
+        overrides: &Overrides,
+        runs_all: bool,
+    ) -> Result<(), ConfigError> {
         self.dialect = overrides.dialect.unwrap_or(self.dialect);
         overrides.log_level.apply(&mut self.log.levels);
+        if let Some(first) = overrides.admin {
+            self.apply_admin(first, runs_all)?;
+        }
         self.places.apply_overrides(overrides)
     }
 
@@ -198,6 +215,7 @@ impl Default for Config {
                 listen: local(port),
                 peer_listen,
                 advertise: peer_listen.to_string(),
+                admin_listen: None,
                 neighbours: neighbours.to_vec(),
             }
         };
@@ -211,6 +229,8 @@ impl Default for Config {
             link: LinkSettings { heartbeat: Duration::from_secs(5), refill: true },
             places: PlacesSettings::default(),
             log: logging::LogSettings::default(),
+            admin: AdminSettings::default(),
+            security: SecuritySettings::default(),
         }
     }
 }
@@ -246,7 +266,7 @@ impl fmt::Display for ConfigError {
             ConfigError::NameTaken { path, fault: ConfigFault { line, column, text } } => {
                 write!(f, "{}:{line}:{column}: {text}", path.display())
             }
-            ConfigError::Places(text) => f.write_str(text),
+            ConfigError::Places(text) | ConfigError::Admin(text) => f.write_str(text),
         }
     }
 }

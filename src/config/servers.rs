@@ -10,7 +10,10 @@ use toml::Spanned;
 
 use super::document::{Document, Section};
 use super::file::HINTS;
-use super::{ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, default_advertise};
+use super::{
+    ConfigError, PEERS_ABOVE_CLIENTS, PlainText, SecuritySettings, ServerConfig, admin,
+    default_advertise,
+};
 use crate::errors::{did_you_mean, listed};
 use crate::protocol::is_server_name;
 
@@ -20,6 +23,7 @@ struct Written {
     listen: Spanned<SocketAddr>,
     peer_listen: Spanned<SocketAddr>,
     advertise: Spanned<String>,
+    admin_listen: Option<Spanned<SocketAddr>>,
     neighbours: Vec<Spanned<String>>,
 }
 
@@ -28,6 +32,7 @@ pub fn read(
     document: &Document<'_>,
     at: &Range<usize>,
     sections: Vec<Section<'_, '_>>,
+    security: &SecuritySettings,
 ) -> Result<(Vec<ServerConfig>, Vec<Range<usize>>), ConfigError> {
     if sections.is_empty() {
         document.check()?; // A mistake elsewhere may be the reason.
@@ -42,6 +47,7 @@ pub fn read(
     let written: Vec<Written> = written.into_iter().flatten().collect();
     check_names(document, &written);
     check_listeners(document, &written);
+    check_plain_text(document, &written, security);
     document.check()?;
     let servers = connect(document, &written);
     check_advertised(document, &written, &servers);
@@ -61,6 +67,11 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     let listen = section.parsed("listen", socket, ADDRESS);
     let peer_listen = section.parsed("peer_listen", socket, ADDRESS);
     let advertise = section.text("advertise");
+    let admin_listen = section.parsed("admin_listen", admin::listen, ADMIN_ADDRESS);
+    let admin_listen = admin_listen.and_then(|admin| {
+        let at = admin.span();
+        admin.into_inner().map(|address| Spanned::new(at, address))
+    });
     let neighbours = section.texts("neighbours");
     match &name {
         None if section.has("name") => {} // It is not text, which was reported.
@@ -77,7 +88,9 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     if listen.is_none() && !section.has("listen") {
         section.misses("listen", ADDRESS);
     }
-    for (key, address) in [("listen", &listen), ("peer_listen", &peer_listen)] {
+    let addresses =
+        [("listen", &listen), ("peer_listen", &peer_listen), ("admin_listen", &admin_listen)];
+    for (key, address) in addresses {
         if let Some(address) = address
             && let Err(why) = listenable(*address.get_ref())
         {
@@ -108,7 +121,7 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     let advertise = advertise.unwrap_or_else(|| {
         Spanned::new(peer_listen.span(), default_advertise(*peer_listen.get_ref()))
     });
-    Some(Written { name, listen, peer_listen, advertise, neighbours })
+    Some(Written { name, listen, peer_listen, advertise, admin_listen, neighbours })
 }
 
 fn socket(text: &str) -> Option<SocketAddr> {
@@ -152,9 +165,7 @@ fn dialable(text: &str) -> Result<(), &'static str> {
         return Err("an IPv6 address is written in brackets, as in [::1]:22138");
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_plain);
-    if host.len() > HOST_BYTES || !host.split('.').all(is_label) {
+    if !is_host_name(host) {
         return Err("a host name consists of letters, digits, '-', '_' and single dots");
     }
     // Resolvers take a name that ends in a number for an IPv4 address, and this is not one.
@@ -163,6 +174,13 @@ fn dialable(text: &str) -> Result<(), &'static str> {
         true => Err("this is neither a name nor an IPv4 address"),
         false => Ok(()),
     }
+}
+
+/// Whether a text has the form of a host name, without a dot at its end.
+pub(super) fn is_host_name(host: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_plain);
+    host.len() <= HOST_BYTES && host.split('.').all(is_label)
 }
 
 /// Checks that a machine can have this address; the error says what is wrong.
@@ -226,19 +244,26 @@ fn check_listeners(document: &Document<'_>, servers: &[Written]) {
     let mut taken: HashMap<SocketAddr, &Written> = HashMap::new();
     for server in servers {
         let name = server.name.get_ref();
-        let (listen, peer_listen) = (*server.listen.get_ref(), *server.peer_listen.get_ref());
-        let same_port = listen.port() == peer_listen.port() && listen.port() != 0;
-        if same_port && overlap(listen.ip().to_canonical(), peer_listen.ip().to_canonical()) {
+        let listeners: Vec<(SocketAddr, Range<usize>)> =
+            [Some(&server.listen), Some(&server.peer_listen), server.admin_listen.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(|address| (*address.get_ref(), address.span()))
+                .collect();
+        let clash = (1..listeners.len()).find_map(|later| {
+            let clashes = |one: &&(SocketAddr, _)| covers_same(one.0, listeners[later].0);
+            Some((listeners[..later].iter().find(clashes)?.0, later))
+        });
+        if let Some((address, later)) = clash {
+            let whom = if later == 1 { "neighbours" } else { "administration" };
+            let others = if later == 1 { "clients and" } else { "clients, neighbours and" };
             let text = format!(
-                "server {name} would listen twice on {listen}; use different ports for clients and \
-                 neighbours"
+                "server {name} would listen twice on {address}; use different ports for {others} {whom}"
             );
-            document.fault(&server.peer_listen.span(), text);
+            document.fault(&listeners[later].1, text);
             continue;
         }
-        for (address, at) in
-            [(listen, server.listen.span()), (peer_listen, server.peer_listen.span())]
-        {
+        for (address, at) in listeners {
             if address.port() == 0 || address.ip().is_unspecified() {
                 continue;
             }
@@ -261,6 +286,12 @@ pub(super) fn overlap(one: IpAddr, other: IpAddr) -> bool {
     one == other || covers(one, other) || covers(other, one)
 }
 
+/// Whether a server can't listen on both addresses.
+fn covers_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_port = one.port() == other.port() && one.port() != 0;
+    same_port && overlap(one.ip().to_canonical(), other.ip().to_canonical())
+}
+
 /// The canonical form of an address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
@@ -279,6 +310,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
         listen: *one.listen.get_ref(),
         peer_listen: *one.peer_listen.get_ref(),
         advertise: one.advertise.get_ref().clone(),
+        admin_listen: one.admin_listen.as_ref().map(|admin| *admin.get_ref()),
         neighbours: Vec::new(),
     };
     let mut servers: Vec<ServerConfig> = written.iter().map(server).collect();
@@ -362,9 +394,26 @@ fn comparable(address: &str) -> String {
     }
 }
 
+/// Without TLS an admin listener must be on loopback, unless the operator allows it elsewhere.
+fn check_plain_text(document: &Document<'_>, servers: &[Written], security: &SecuritySettings) {
+    if security.allows(PlainText::Admin) {
+        return;
+    }
+    for server in servers {
+        if let Some(admin) = &server.admin_listen
+            && !admin::is_loopback(*admin.get_ref())
+        {
+            let address = *admin.get_ref();
+            let listener = format!("`admin_listen` of {} ({address})", server.name.get_ref());
+            document.fault(&admin.span(), admin::refusal(&listener, address));
+        }
+    }
+}
+
 const NO_ZONE: &str = "a link-local address needs the number of its zone, as in [fe80::1%2]:22138";
 /// What is expected of an address to listen on.
 const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:12138\"";
+const ADMIN_ADDRESS: &str = "\"off\", or an IP address and a port, such as \"127.0.0.1:32138\"";
 /// Neighbours are numbered with 16 bits.
 const MAX_SERVERS: usize = 65_535;
 /// No host name is longer (RFC 1035, section 2.3.4).

@@ -38,6 +38,7 @@ impl Config {
         self.write_settings(&mut text);
         self.write_places(&mut text);
         log::write(&self.log, &mut text);
+        self.write_admin(&mut text);
         text
     }
 
@@ -144,7 +145,7 @@ impl Config {
         let mut warnings = Vec::new();
         let ephemeral = Ephemeral::read();
         for server in &self.servers {
-            for address in [server.listen, server.peer_listen] {
+            for (_, address) in server.listeners() {
                 if ephemeral.has(address.port()) {
                     warnings.push(format!(
                         "{} listens on {address}, a port that the system uses for outgoing \
@@ -190,11 +191,15 @@ impl Config {
 impl ServerConfig {
     /// Its settings, but for its neighbours.
     pub(super) fn settings_text(&self) -> String {
-        let ServerConfig { name, listen, peer_listen, advertise, neighbours: _ } = self;
+        let ServerConfig { name, listen, peer_listen, advertise, admin_listen, neighbours: _ } =
+            self;
         let mut text = format!("name = {name:?}\nlisten = \"{listen}\"\n");
         let _ = writeln!(text, "peer_listen = \"{peer_listen}\"");
         if *advertise != peer_listen.to_string() {
             let _ = writeln!(text, "advertise = {advertise:?}");
+        }
+        if let Some(address) = admin_listen {
+            let _ = writeln!(text, "admin_listen = \"{address}\"");
         }
         text
     }

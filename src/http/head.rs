@@ -19,9 +19,10 @@ use super::append_within;
 use super::fault::Fault;
 use crate::limits::HEAD_BYTES;
 
-/// Collects a head of at most [`HEAD_BYTES`], and nothing after it.
+/// Collects a head of at most `limit` bytes, and nothing after it.
 pub(super) struct HeadBuffer {
     bytes: Vec<u8>,
+    limit: usize,
     /// The bytes with which it must begin. They are checked as they arrive; otherwise the reader would wait
     /// for the end of input that is not HTTP at all and has no line ends.
     prefix: &'static [u8],
@@ -33,13 +34,19 @@ pub(super) struct HeadBuffer {
 
 impl HeadBuffer {
     pub(super) fn of_answer() -> HeadBuffer {
-        HeadBuffer { bytes: Vec::new(), prefix: b"HTTP/1.", may_skip_line: false, may_fold: true }
+        HeadBuffer {
+            bytes: Vec::new(),
+            limit: HEAD_BYTES,
+            prefix: b"HTTP/1.",
+            may_skip_line: false,
+            may_fold: true,
+        }
     }
 
     /// A request may have an empty line before it: old clients sent one after a body (RFC 9112, section 2.2).
     /// It may not fold: a proxy in front of us could have read it in another way (section 5.2).
-    pub(super) fn of_request() -> HeadBuffer {
-        HeadBuffer { bytes: Vec::new(), prefix: b"", may_skip_line: true, may_fold: false }
+    pub(super) fn of_request(limit: usize) -> HeadBuffer {
+        HeadBuffer { bytes: Vec::new(), limit, prefix: b"", may_skip_line: true, may_fold: false }
     }
 
     /// Takes the bytes of the head from the front of `rest`: all of it, or up to the blank line. Returns the
@@ -47,11 +54,11 @@ impl HeadBuffer {
     pub(super) fn take(&mut self, rest: &mut &[u8]) -> Result<Option<&[u8]>, Fault> {
         while !rest.is_empty() {
             // Never 0: with a full buffer this function has returned an error.
-            let room = (HEAD_BYTES - self.bytes.len()).min(rest.len());
+            let room = (self.limit - self.bytes.len()).min(rest.len());
             let line_end = memchr(b'\n', &rest[..room]);
             let (piece, after) = rest.split_at(line_end.map_or(room, |at| at + 1));
             *rest = after;
-            append_within(HEAD_BYTES, &mut self.bytes, piece);
+            append_within(self.limit, &mut self.bytes, piece);
 
             let compared = self.prefix.len().min(self.bytes.len());
             if self.bytes[..compared] != self.prefix[..compared] {
@@ -64,7 +71,7 @@ impl HeadBuffer {
                 }
                 return Ok(Some(&self.bytes));
             }
-            if self.bytes.len() == HEAD_BYTES {
+            if self.bytes.len() == self.limit {
                 return Err(Fault::HeadTooLong);
             }
         }

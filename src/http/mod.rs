@@ -27,12 +27,14 @@ mod body;
 mod chunked;
 mod encode;
 mod fault;
+mod get;
 mod head;
 mod request;
 mod response;
 
-pub use encode::{CONTINUE, write_response};
+pub use encode::{CONTINUE, ResponseHead, write_response};
 pub use fault::Fault;
+pub use get::{Get, GetReader};
 pub use request::{BadRequest, Request, RequestReader};
 pub use response::{HttpError, Response, ResponseProgress, ResponseReader};
 

@@ -14,7 +14,7 @@ use std::fmt;
 use super::body::BodyReader;
 use super::fault::Fault;
 use super::head::{BodyFraming, HeadBuffer, is};
-use crate::limits::{HEAD_FIELDS, REQUEST_BODY_BYTES};
+use crate::limits::{HEAD_BYTES, HEAD_FIELDS, REQUEST_BODY_BYTES};
 
 /// Reads requests, one after the other, from a connection that may send several.
 ///
@@ -58,6 +58,10 @@ pub enum BadRequest {
     Keys,
     /// A POST, PUT or PATCH without a length.
     NoLength,
+    /// A body, where only heads are read.
+    Body,
+    /// A head with more bytes or fields than these.
+    Head { bytes: usize, fields: usize },
     /// It can't be read.
     Unreadable(Fault),
 }
@@ -75,7 +79,7 @@ enum RequestState {
 
 /// Received bytes that were not read yet.
 #[derive(Default)]
-struct Input {
+pub(super) struct Input {
     bytes: Vec<u8>,
     start: usize,
 }
@@ -85,7 +89,7 @@ impl RequestReader {
     pub fn new() -> RequestReader {
         RequestReader {
             input: Input::default(),
-            state: RequestState::Head(HeadBuffer::of_request()),
+            state: RequestState::Head(HeadBuffer::of_request(HEAD_BYTES)),
         }
     }
 
@@ -138,7 +142,7 @@ impl RequestReader {
             RequestState::Body { body, .. } => body.buffered(),
             RequestState::Refused(_) => 0,
         };
-        self.input.bytes.capacity() + of_state
+        self.input.buffered() + of_state
     }
 }
 
@@ -163,7 +167,7 @@ impl RequestState {
                     if !body.take(rest)? {
                         return Ok(None);
                     }
-                    let next = RequestState::Head(HeadBuffer::of_request());
+                    let next = RequestState::Head(HeadBuffer::of_request(HEAD_BYTES));
                     return Ok(match std::mem::replace(self, next) {
                         RequestState::Body { request, body, .. } => {
                             Some(Request { body: body.into_bytes(), ..request })
@@ -229,7 +233,7 @@ fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
 }
 
 /// Whether the first line is one of HTTP, of any version.
-fn names_http(text: &[u8]) -> bool {
+pub(super) fn names_http(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ').skip(2);
     let (version, more) = (parts.next().unwrap_or_default(), parts.next());
@@ -239,18 +243,23 @@ fn names_http(text: &[u8]) -> bool {
 }
 
 impl Input {
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.start);
         self.start = 0;
         self.bytes.extend_from_slice(bytes);
     }
 
-    fn rest(&self) -> &[u8] {
+    pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
+    /// Bytes of memory that it holds.
+    pub(super) fn buffered(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Drops all but the last `left` bytes; there are at least as many.
-    fn keep_last(&mut self, left: usize) {
+    pub(super) fn keep_last(&mut self, left: usize) {
         self.start = self.bytes.len() - left;
         if left == 0 {
             self.bytes.clear();
@@ -265,8 +274,8 @@ impl BadRequest {
         match self {
             Self::Version => 505,
             Self::NoLength => 411,
-            Self::Unreadable(Fault::HeadTooLong | Fault::TooManyFields) => 431,
-            Self::Unreadable(Fault::BodyTooLong { .. }) => 413,
+            Self::Head { .. } | Self::Unreadable(Fault::HeadTooLong | Fault::TooManyFields) => 431,
+            Self::Body | Self::Unreadable(Fault::BodyTooLong { .. }) => 413,
             Self::Unreadable(Fault::UnknownCoding) => 501,
             Self::Host | Self::Keys | Self::Unreadable(_) => 400,
         }
@@ -286,6 +295,10 @@ impl fmt::Display for BadRequest {
             Self::Host => "the request does not have one Host",
             Self::Keys => "the request has several keys",
             Self::NoLength => "the request does not say how long its body is",
+            Self::Body => "the request has a body; none is accepted here",
+            Self::Head { bytes, fields } => {
+                return write!(f, "the request's head is over {bytes} bytes or {fields} fields");
+            }
             Self::Unreadable(fault) => return fault.describe("the request", f),
         })
     }

@@ -41,6 +41,8 @@ pub enum Kind {
     BuffersFull,
     ClientEvicted,
     ClientRejected,
+    AdminRejected,
+    AdminRequestRefused,
     AcceptFailed,
     TlsFailed,
     NotWatched,
@@ -75,6 +77,7 @@ impl Kind {
             | Kind::UpdateSkipped
             | Kind::NeighbourSilent => target::LINK,
             Kind::HttpRequestRefused => target::HTTP,
+            Kind::AdminRejected | Kind::AdminRequestRefused => target::ADMIN,
             Kind::TlsFailed => target::TLS,
             Kind::TooManyQueries
             | Kind::QueryFailed
@@ -95,14 +98,14 @@ impl Kind {
             Kind::ClientLineRefused | Kind::PeerLineRefused | Kind::LinkLineRefused => {
                 "line_refused"
             }
-            Kind::HttpRequestRefused => "request_refused",
+            Kind::HttpRequestRefused | Kind::AdminRequestRefused => "request_refused",
             Kind::NotFinished
             | Kind::WriteTimeout
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
             | Kind::BuffersFull
             | Kind::ClientEvicted => "connection_aborted",
-            Kind::ClientRejected | Kind::TlsFailed => "connection_refused",
+            Kind::ClientRejected | Kind::AdminRejected | Kind::TlsFailed => "connection_refused",
             Kind::AcceptFailed | Kind::NotWatched => "accept_failed",
             Kind::TooManyQueries => "query_refused",
             Kind::QueryFailed => "query_failed",
@@ -128,6 +131,8 @@ impl Kind {
             Kind::BuffersFull => "connections closed because all buffers together were full",
             Kind::ClientEvicted => "idle clients evicted for new ones",
             Kind::ClientRejected => "clients rejected",
+            Kind::AdminRejected => "connections to the admin listener rejected",
+            Kind::AdminRequestRefused => "refused requests to the admin listener",
             Kind::AcceptFailed => "connections that could not be accepted",
             Kind::TlsFailed => "TLS that could not begin",
             Kind::NotWatched => "connections that could not be watched",

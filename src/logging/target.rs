@@ -14,6 +14,8 @@ pub const TABLE: &str = "table";
 pub const PLACES: &str = "places";
 /// Requests to this program's own Places server.
 pub const HTTP: &str = "http";
+/// The admin listener: its connections and requests.
+pub const ADMIN: &str = "admin";
 /// Handshakes and certificates.
 pub const TLS: &str = "tls";
 /// The configuration.
@@ -24,5 +26,5 @@ pub const LOOP: &str = "loop";
 pub const SUPERVISOR: &str = "supervisor";
 
 /// All of them.
-pub const ALL: [&str; 10] =
-    [CLIENT, LINK, FLOOD, TABLE, PLACES, HTTP, TLS, CONFIG, LOOP, SUPERVISOR];
+pub const ALL: [&str; 11] =
+    [CLIENT, LINK, FLOOD, TABLE, PLACES, HTTP, ADMIN, TLS, CONFIG, LOOP, SUPERVISOR];

@@ -29,10 +29,13 @@ use crate::application::{LoopId, TlsId};
 use crate::config::Config;
 use crate::errors::plain;
 use crate::event_loop::{self, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
-use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES, SHUTDOWN_GRACE};
+use crate::limits::{
+    ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES,
+    SHUTDOWN_GRACE,
+};
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
-use crate::server::{CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
+use crate::server::{ADMIN, CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
 use crate::tls::{ClientTls, Remedies, TlsError};
 
 /// Why a server could not start, or failed.
@@ -57,12 +60,17 @@ type ServerLoop = EventLoop<Server>;
 pub fn run(config: &Config, index: usize, log: Log) -> Result<(), RunError> {
     let own = &config.servers[index];
     logging::set_loop_number(FIRST_LOOP.0 + 1);
-    let max_clients = process::max_clients(config, own.neighbours.len()).div_ceil(config.loops);
+    let max_clients =
+        process::max_clients(config, own.neighbours.len(), own.admin_listen.is_some());
+    let max_clients = max_clients.div_ceil(config.loops);
     let mut first = new_loop(config, index, FIRST_LOOP, &log)?;
     let peers = bind(&mut first, "neighbours", peers_port(own.peer_listen))?;
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
     let port = clients_port(config, own.listen, max_clients, sharing);
     let listen = bind(&mut first, "clients", port)?;
+    let admin =
+        own.admin_listen.map(|address| bind(&mut first, "administration", admin_port(address)));
+    let admin = admin.transpose()?;
     watch_controls(&mut first)?;
     let mut further = Vec::new();
     for number in 1..config.loops {
@@ -72,7 +80,10 @@ pub fn run(config: &Config, index: usize, log: Log) -> Result<(), RunError> {
         further.push(next);
     }
     loops::start(&mut first, further)?;
-    let text = format!("{} listens on {listen}, for neighbours on {peers}", own.name);
+    let mut text = format!("{} listens on {listen}, for neighbours on {peers}", own.name);
+    if let Some(address) = admin {
+        text += &format!(", for administration on {address}");
+    }
     print_listening(&text, &config.places.warnings);
     let mut stopped = first.run().map_err(kernel("wait for events"))?;
     match stopped.app.take_failure() {
@@ -164,6 +175,11 @@ fn clients_port(
 /// while the server stops would receive nothing that it needs, so none is accepted then.
 fn peers_port(address: SocketAddr) -> Listen {
     Listen { connections: usize::MAX, accept_on_stop: false, ..Listen::on(PEERS, address) }
+}
+
+/// The admin port. The server answers some connections beyond those that it serves, to tell them so.
+fn admin_port(address: SocketAddr) -> Listen {
+    Listen { connections: ADMIN_SESSIONS + ADMIN_REFUSALS, ..Listen::on(ADMIN, address) }
 }
 
 /// Listens, and returns the address with the port that the kernel chose where none was asked for.

@@ -30,7 +30,7 @@ use super::{RunError, kernel};
 use crate::application::Control;
 use crate::config::Config;
 use crate::event_loop::ControlRequest;
-use crate::limits::{ConfiguredLimits, MAX_UNIDENTIFIED_PEERS};
+use crate::limits::{ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, MAX_UNIDENTIFIED_PEERS};
 use crate::logging::target;
 use crate::places::Provider;
 use crate::protocol::Epoch;
@@ -127,14 +127,15 @@ pub(super) fn fresh_run() -> Result<(Epoch, u128), RunError> {
 /// has raised its own limit as far as it may. Descriptors for neighbours, unidentified peers, connections
 /// with the Places service, the log and the loops are set aside, so that a crowd of clients can't split
 /// the herd.
-pub(super) fn max_clients(config: &Config, neighbours: usize) -> usize {
+pub(super) fn max_clients(config: &Config, neighbours: usize, has_admin: bool) -> usize {
     let queries = match config.places.provider() {
         Provider::Offline => 0,
         // While a kept connection is silent, a fresh one carries its query, too.
         _ => 2 * config.places.max_in_flight,
     };
+    let admin = if has_admin { ADMIN_SESSIONS + ADMIN_REFUSALS } else { 0 };
     let set_aside =
-        config.loops * OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS + 4 * neighbours + queries;
+        config.loops * OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS + 4 * neighbours + queries + admin;
     max_open(config.limits.client_connections, set_aside)
 }
 

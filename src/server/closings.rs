@@ -1,7 +1,7 @@
 //! Counts the connections that are closed or refused, by their kind and the reason.
 
 use super::metrics::{ClosedReason, Kind, RejectedReason};
-use super::{PEERS, Server, Session};
+use super::{ADMIN, PEERS, Server, Session};
 use crate::application::{Closed, ClosedConnection, ListenerId, Origin, Refused};
 
 impl Server {
@@ -27,6 +27,7 @@ impl Server {
                 (!self.neighbour(*neighbour).is_loop()).then_some(Kind::LinkOut)
             }
             Session::Places(_) => Some(Kind::Places),
+            Session::Admin(_) => Some(Kind::Admin),
         };
         if let Some(kind) = kind {
             self.metrics.count_closed(kind, reason);
@@ -56,7 +57,11 @@ impl Server {
             Refused::Group(_) => RejectedReason::PerAddress,
             Refused::Handshake(..) | Refused::Kernel(_) => return,
         };
-        let kind = if listener == PEERS { Kind::LinkIn } else { Kind::Client };
+        let kind = match listener {
+            PEERS => Kind::LinkIn,
+            ADMIN => Kind::Admin,
+            _ => Kind::Client,
+        };
         self.metrics.count_rejected(kind, reason);
     }
 }

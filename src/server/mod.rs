@@ -6,6 +6,7 @@
 //! ```text
 //!   listener CLIENTS ---> Session::Client ---+
 //!   listener PEERS -----> Session::Peer -----+--> Server ---> herd, places
+//!   listener ADMIN -----> Session::Admin ----+       |
 //!   another loop -------> Session::Peer -----+       |
 //!   dial of a neighbour > Session::Link -----+       |
 //!   dial of a query ----> Session::Places ---+       +------> Command: dial, fill, close
@@ -51,6 +52,7 @@ use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
 use crate::logging::{LastingProblem, Log, TurnLog};
 use crate::protocol::{Dialect, Epoch, Seq};
+use admin::Admin;
 use answer_times::AnswersAtOnce;
 use dial::Tickets;
 use metrics::ClosedReason;
@@ -63,6 +65,8 @@ use records::HerdLog;
 pub const CLIENTS: ListenerId = ListenerId(0);
 /// The listener of the neighbours' port.
 pub const PEERS: ListenerId = ListenerId(1);
+/// The listener of the admin port, on the first loop only.
+pub const ADMIN: ListenerId = ListenerId(2);
 /// The first loop of a server, which has the neighbours' port and ends last.
 pub const FIRST_LOOP: LoopId = LoopId(0);
 
@@ -131,6 +135,8 @@ pub struct Server {
     answers: AnswersAtOnce,
     /// Why connections are closed that are being closed by the server itself.
     ends: HashMap<ConnectionId, ClosedReason>,
+    /// None without an admin listener, and on every loop but the first.
+    admin: Option<Box<Admin>>,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -179,6 +185,7 @@ impl Server {
             all_metrics: AllMetrics::default(),
             answers: AnswersAtOnce::default(),
             ends: HashMap::new(),
+            admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
         }
     }
@@ -216,6 +223,9 @@ impl Server {
     pub fn know_metrics(&mut self, own: Arc<LoopMetrics>, all: AllMetrics) {
         self.answers.know(own);
         self.all_metrics = all;
+        if self.admin.is_some() {
+            self.all_metrics.observe(true);
+        }
     }
 
     fn close(&mut self, connection: ConnectionId, reason: ClosedReason) {
@@ -268,6 +278,7 @@ impl Server {
             self.places.poll_timeout(),
             self.unidentified.next_deadline(),
             self.log.poll_timeout(),
+            self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
         ]
         .into_iter()
         .fold(attempts, earlier)
@@ -282,6 +293,7 @@ impl Server {
         }
         self.judge_attempts(due);
         self.judge_unidentified(due);
+        self.judge_admin(due);
         self.herd.handle_timeout(
             now,
             &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics),

@@ -2,7 +2,7 @@
 
 use super::metrics::{BETWEEN_LOOPS, Kind};
 use crate::application::{FlushAt, Policy};
-use crate::limits::{ConfiguredLimits, PEER_LINE_BYTES};
+use crate::limits::{ADMIN_HEAD_TIMEOUT, ConfiguredLimits, PEER_LINE_BYTES};
 
 /// Of clients.
 pub(super) fn client(limits: &ConfiguredLimits) -> Policy {
@@ -41,6 +41,14 @@ pub(super) fn loop_peer(limits: &ConfiguredLimits) -> Policy {
 pub(super) fn loop_link(limits: &ConfiguredLimits) -> Policy {
     Policy { class: BETWEEN_LOOPS, ..link(limits) }
 }
+
+/// Of the admin port. Requests are answered at once; no client makes room for a session, and no session for a client.
+pub(super) const ADMIN: Policy = Policy {
+    evictable: false,
+    class: Kind::Admin.class(),
+    input_timeout: ADMIN_HEAD_TIMEOUT,
+    ..Policy::bytes()
+};
 
 /// The policies that differ by the limits, each with the one that replaces it when the limits change.
 pub fn changes(old: &ConfiguredLimits, new: &ConfiguredLimits) -> Vec<(Policy, Policy)> {

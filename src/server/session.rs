@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::admin::AdminSession;
 use super::dial::{Purpose, purpose};
-use super::{CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
+use super::{ADMIN, CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
 use crate::application::{
     Application, Closed, ClosedConnection, Control, DialEvent, Due, Io, Line, ListenerId, Next,
     Opened, Origin, Policy, Refused, Ticket,
@@ -24,6 +25,8 @@ pub enum Session {
     Link(NeighbourId),
     /// The Places service, that we dialled for a query.
     Places(places::PlacesSession),
+    /// Accepted on the admin port.
+    Admin(Box<AdminSession>),
 }
 
 impl Application for Server {
@@ -35,6 +38,7 @@ impl Application for Server {
         match opened.origin {
             Origin::Accepted(CLIENTS) => Some(self.client_opened(io)),
             Origin::Accepted(PEERS) => Some(self.peer_opened(io)),
+            Origin::Accepted(ADMIN) => self.admin_opened(io),
             Origin::Accepted(_) => None,
             Origin::Loop(from) => self.loop_opened(from),
             Origin::Dialled(ticket) => match purpose(ticket) {
@@ -54,7 +58,7 @@ impl Application for Server {
             Session::Client(client) => self.client_line(client, line, io),
             Session::Peer(peer) => self.peer_line(peer, line, io),
             Session::Link(neighbour) => self.link_line(*neighbour, line, io),
-            Session::Places(_) => Next::Finish, // It sends bytes.
+            Session::Places(_) | Session::Admin(_) => Next::Finish, // They send bytes.
         }
     }
 
@@ -62,6 +66,7 @@ impl Application for Server {
         self.now = io.now.elapsed;
         match session {
             Session::Places(session) => self.places.handle_bytes(session, bytes, io),
+            Session::Admin(session) => self.admin_bytes(session, bytes, io),
             Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
         }
     }
@@ -70,7 +75,9 @@ impl Application for Server {
         self.now = io.now.elapsed;
         match session {
             Session::Places(session) => self.places.handle_end(session, io),
-            Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
+            Session::Client(_) | Session::Peer(_) | Session::Link(_) | Session::Admin(_) => {
+                Next::Finish
+            }
         }
     }
 
@@ -80,13 +87,18 @@ impl Application for Server {
             Session::Client(client) => self.fill_client(client, io),
             Session::Link(neighbour) => self.fill_link(*neighbour, io),
             Session::Places(session) => self.places.fill(session, io),
-            Session::Peer(_) => Next::Read,
+            Session::Peer(_) | Session::Admin(_) => Next::Read,
         }
     }
 
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, session: Session, now: Now) {
         self.now = now.elapsed;
-        if !(matches!(session, Session::Places(_)) && matches!(closed.why, Closed::Broken(_))) {
+        let is_recorded = match session {
+            Session::Places(_) => !matches!(closed.why, Closed::Broken(_)),
+            Session::Admin(_) => false,
+            Session::Client(_) | Session::Peer(_) | Session::Link(_) => true,
+        };
+        if is_recorded {
             self.record_closed(&closed);
         }
         let reason = self.count_closed(&closed, &session);
@@ -95,6 +107,7 @@ impl Application for Server {
             Session::Peer(peer) => self.peer_closed(peer, &closed, reason),
             Session::Link(neighbour) => self.link_closed(neighbour, &closed, reason, now),
             Session::Places(session) => self.places.handle_closed(&closed, session, now),
+            Session::Admin(_) => self.admin_closed(&closed),
         }
     }
 
@@ -110,7 +123,10 @@ impl Application for Server {
     fn handle_refused(&mut self, listener: ListenerId, why: &Refused, now: Now) {
         self.now = now.elapsed;
         self.count_refused(listener, why);
-        self.record_refused(why);
+        match listener {
+            ADMIN => self.admin_refused(why),
+            _ => self.record_refused(why),
+        }
     }
 
     fn handle_message(&mut self, message: Message, now: Now) {
@@ -156,6 +172,7 @@ impl Application for Server {
         match session {
             Session::Client(client) => client.held_bytes(),
             Session::Places(session) => self.places.held_bytes(session),
+            Session::Admin(session) => session.held_bytes(),
             Session::Peer(_) | Session::Link(_) => 0,
         }
     }

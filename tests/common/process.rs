@@ -262,8 +262,16 @@ pub fn listens(said: &str, name: &str) -> Option<(SocketAddr, SocketAddr)> {
             .strip_prefix(name)?
             .strip_prefix(" listens on ")?
             .split_once(", for neighbours on ")?;
+        let peers = peers.split_once(", for administration on ").map_or(peers, |(peers, _)| peers);
         Some((clients.parse().ok()?, peers.parse().ok()?))
     })
+}
+
+/// Finds where a server listens for administration in what was said, as a whole line.
+pub fn administered(said: &str) -> Option<SocketAddr> {
+    let whole = &said[..said.rfind('\n')? + 1];
+    let address = |line: &str| line.split_once(", for administration on ")?.1.parse().ok();
+    whole.lines().rev().find_map(address)
 }
 
 /// Lets this process, and those that it starts, open as many files as they may.

@@ -50,7 +50,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::cli::args::Args;
+use crate::cli::args::{Args, remove};
 use crate::cli::demo::DemoPlaces;
 use crate::config::{Config, PLACES_SERVICE, ServerConfig};
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
@@ -129,6 +129,7 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
         program.variables = demonstration.variables();
         places = Some(demonstration);
     }
+    remove(&mut options, "--admin");
     let (config, args) = (config.clone(), args.clone());
     let events = events.receive;
     let mut supervisor =
@@ -184,6 +185,10 @@ impl Supervisor {
     fn server(&self, server: &ServerConfig) -> Process {
         let mut words: Vec<OsString> = vec!["--server".into(), server.name.as_str().into()];
         words.extend(self.options.iter().cloned());
+        // The servers count up from the address of the command line.
+        if let (Some(_), Some(address)) = (self.args.overrides.admin, server.admin_listen) {
+            words.extend(["--admin".into(), address.to_string().into()]);
+        }
         Process::server(&server.name, words, ports::of(server))
     }
 

@@ -25,7 +25,7 @@ pub(super) fn try_all(config: &Config, events: &Events) -> Result<bool, HerdErro
     let mut is_asked = false;
     loop {
         let mut failed = config.servers.iter().flat_map(|server| {
-            roles(server).into_iter().filter_map(|(what, address)| {
+            server.listeners().filter_map(|(what, address)| {
                 let error = try_one(address).err()?;
                 Some((server.name.clone(), what, address, error))
             })
@@ -49,14 +49,9 @@ pub(super) fn try_all(config: &Config, events: &Events) -> Result<bool, HerdErro
     }
 }
 
-/// What a server listens for, and where.
-fn roles(server: &ServerConfig) -> [(&'static str, SocketAddr); 2] {
-    [("clients", server.listen), ("neighbours", server.peer_listen)]
-}
-
 /// The addresses at which a server listens.
 pub(super) fn of(server: &ServerConfig) -> Vec<SocketAddr> {
-    roles(server).into_iter().map(|(_, address)| address).collect()
+    server.listeners().map(|(_, address)| address).collect()
 }
 
 /// Tries the ports that a reload adds, and those to which a server moves. A server that stops frees its ports, so a
@@ -71,11 +66,14 @@ pub(super) fn try_new(old: &Config, new: &Config, running: &[Process]) -> Result
         ports.any(|port| port.port() == address.port())
     };
     for server in &new.servers {
-        let before = old.server(&server.name).map(|place| roles(&old.servers[place]));
-        for (role, (what, address)) in roles(server).into_iter().enumerate() {
-            let is_tried = match &before {
+        let before = old.server(&server.name).map(|place| &old.servers[place]);
+        for (what, address) in server.listeners() {
+            let is_tried = match before {
                 None => !is_freed(address),
-                Some(before) => before[role].1.port() != address.port(),
+                Some(before) => {
+                    let there = before.listeners().find(|(other, _)| *other == what);
+                    there.is_none_or(|(_, there)| there.port() != address.port())
+                }
             };
             if is_tried && let Err(error) = try_one(address) {
                 let server = server.name.clone();

@@ -1,3 +1,200 @@
-//! The admin listener: what operators and their tools read over HTTP.
+//! The admin listener: health, counters and connections over HTTP, for operators and monitoring. GET and HEAD
+//! only; nothing here changes state.
+//!
+//! ```text
+//!   handle_bytes --> GetReader --> gate: Host, method, target --> routes --> Reply --> io.out
+//!                                                                    |
+//!                                                                    +--> Command::Inspect, and Wait
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the sessions: requests in, replies out, time limits |
+//! | `gate.rs` | which requests are answered at all |
+//! | `routes.rs` | which path is answered by what, and with which parameters |
+//! | `reply.rs` | a reply and its head |
+//! | `health.rs` | `/livez`, `/readyz`, `/healthz` |
+//! | `exposition.rs` | `/metrics` |
+//!
+//! It runs on the first loop, so each reply must be built within a fraction of a turn: lists are paged, and
+//! nothing walks the table. It has sessions of its own number, so that an attack on it costs no client its
+//! place.
 
 pub mod exposition;
+mod gate;
+mod health;
+mod records;
+mod reply;
+mod routes;
+
+use std::time::Duration;
+
+use super::{Server, Session, policy};
+use crate::application::{ClosedConnection, ConnectionId, Due, Io, Next, Policy, Refused};
+use crate::config::Config;
+use crate::http::{Get, GetReader};
+use crate::limits::{
+    ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT, ADMIN_IDLE,
+    ADMIN_SESSIONS,
+};
+use crate::server::ServerCommand;
+use crate::server::metrics::AdminPath;
+use reply::Reply;
+
+/// What the first loop keeps for the admin listener.
+#[derive(Debug)]
+pub struct Admin {
+    settings: AdminRules,
+    /// The sessions that are served, in no order.
+    open: Vec<OpenSession>,
+}
+
+/// The settings that requests are judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct AdminRules {
+    /// Names in `Host`, besides addresses and `localhost`.
+    hosts: Vec<String>,
+    /// Whether ids and positions of clients are shown.
+    positions: bool,
+    ready_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenSession {
+    id: ConnectionId,
+    /// When it is closed, unless a request comes.
+    until: Duration,
+}
+
+/// A connection with the admin listener.
+#[derive(Debug)]
+pub struct AdminSession {
+    reader: GetReader<ADMIN_HEAD_FIELDS>,
+}
+
+impl AdminSession {
+    /// Bytes of memory that it holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.reader.buffered()
+    }
+}
+
+impl Admin {
+    /// For server number `index` of the configuration; None if it has no admin listener.
+    pub(super) fn new(config: &Config, index: usize) -> Option<Admin> {
+        let address = config.servers[index].admin_listen?;
+        let settings = AdminRules {
+            hosts: config.admin.hosts.clone(),
+            positions: config.admin.shows_positions(address),
+            ready_timeout: config.admin.ready_timeout,
+        };
+        Some(Admin { settings, open: Vec::new() })
+    }
+
+    /// When [`Server::judge_admin`] must be called at the latest.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.open.iter().map(|session| session.until).min().filter(|until| *until < Duration::MAX)
+    }
+
+    /// Sets the time by which a session must send something; with `Duration::MAX` the loop limits the time.
+    fn expect(&mut self, id: ConnectionId, until: Duration) {
+        if let Some(session) = self.open.iter_mut().find(|session| session.id == id) {
+            session.until = until;
+        }
+    }
+}
+
+impl Server {
+    /// A connection to the admin listener. One beyond [`ADMIN_SESSIONS`] is told so and closed.
+    pub(super) fn admin_opened(&mut self, io: &mut Io<'_>) -> Option<(Session, Policy)> {
+        let admin = self.admin.as_mut()?;
+        records::opened(io.peer);
+        if admin.open.len() >= ADMIN_SESSIONS {
+            records::full(io.peer);
+            let text = format!("too many sessions: {ADMIN_SESSIONS} are open; try again later\n");
+            Reply::text(503, text).write(false, false, io.out);
+            self.metrics.count_admin_request(AdminPath::Other, 503);
+            self.commands.push_back(ServerCommand::Finish(io.id));
+        } else {
+            admin.open.push(OpenSession { id: io.id, until: io.now.elapsed + ADMIN_HEAD_TIMEOUT });
+        }
+        let session = AdminSession { reader: GetReader::new(ADMIN_HEAD_BYTES) };
+        Some((Session::Admin(Box::new(session)), policy::ADMIN))
+    }
+
+    /// Answers the next request, if it is complete: one per turn, because many fit into one segment.
+    pub(super) fn admin_bytes(
+        &mut self,
+        session: &mut AdminSession,
+        bytes: &[u8],
+        io: &mut Io<'_>,
+    ) -> Next {
+        session.reader.push(bytes);
+        let now = io.now.elapsed;
+        let Some(admin) = &mut self.admin else {
+            return Next::Finish; // The listener was removed.
+        };
+        match session.reader.next_request() {
+            Ok(Some(request)) => {
+                admin.expect(io.id, now + ADMIN_IDLE);
+                io.spend(ADMIN_EFFORT);
+                self.answer_admin(&request, io);
+                match request.keep_alive {
+                    true if session.reader.has_begun() => Next::Again,
+                    true => Next::Read,
+                    false => Next::Finish,
+                }
+            }
+            Ok(None) if session.reader.has_begun() => {
+                admin.expect(io.id, Duration::MAX); // The policy limits the time of a head.
+                Next::Rest
+            }
+            Ok(None) => Next::Read,
+            Err(bad) => {
+                records::refused(io.peer, &bad);
+                self.metrics.count_admin_request(AdminPath::Other, bad.status());
+                Reply::text(bad.status(), format!("{bad}\n")).write(false, false, io.out);
+                Next::Finish
+            }
+        }
+    }
+
+    fn answer_admin(&mut self, request: &Get, io: &mut Io<'_>) {
+        let Some(admin) = &mut self.admin else { return };
+        let (path, reply) = match gate::check(request, &admin.settings.hosts) {
+            Ok(()) => self.route_admin(request, io.now),
+            Err(reply) => (AdminPath::Other, reply),
+        };
+        self.metrics.count_admin_request(path, reply.status);
+        records::answered(io.peer, request, &reply);
+        reply.write(request.keep_alive, request.method == "HEAD", io.out);
+    }
+
+    pub(super) fn admin_closed(&mut self, closed: &ClosedConnection<'_>) {
+        if let Some(admin) = &mut self.admin {
+            admin.open.retain(|session| session.id != closed.id);
+        }
+        records::closed(closed, &self.limits);
+    }
+
+    /// Records that a connection to the admin listener was not accepted.
+    pub(super) fn admin_refused(&self, why: &Refused) {
+        match why {
+            Refused::Limit(peer) | Refused::Group(peer) => records::full(*peer),
+            Refused::Handshake(..) | Refused::Kernel(_) => self.record_refused(why),
+        }
+    }
+
+    /// Closes sessions that have sent nothing for too long.
+    pub(super) fn judge_admin(&mut self, due: &mut Due<'_>) {
+        let Some(admin) = &mut self.admin else { return };
+        let now = due.now.elapsed;
+        for session in &mut admin.open {
+            // A request may have arrived and not been read yet.
+            if session.until <= now && !due.is_behind(session.id) {
+                session.until = Duration::MAX;
+                self.commands.push_back(ServerCommand::Close(session.id));
+            }
+        }
+    }
+}

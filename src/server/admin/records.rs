@@ -1,0 +1,62 @@
+//! The log records of the admin listener. Requests are at DEBUG, because monitoring repeats them for ever; what an
+//! attacker could repeat is limited.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use super::reply::Reply;
+use crate::application::{Closed, ClosedConnection};
+use crate::config::format_duration;
+use crate::connection_records;
+use crate::http::Get;
+use crate::limits::{ADMIN_HEAD_TIMEOUT, ADMIN_SESSIONS, ConfiguredLimits};
+use crate::logging::rate_limit::{self, Kind};
+use crate::logging::{Escaped, field, target};
+
+pub(super) fn opened(peer: SocketAddr) {
+    log::debug!(
+        target: target::ADMIN, event = "connection_opened", peer:% = peer;
+        "Admin client {peer} is connected."
+    );
+}
+
+/// A connection was refused because there are enough.
+pub(super) fn full(peer: SocketAddr) {
+    let reason = format_args!("{ADMIN_SESSIONS} connections to the admin listener are open");
+    connection_records::rejected(Kind::AdminRejected, peer, reason);
+}
+
+/// A request that can't be read was refused.
+pub(super) fn refused(peer: SocketAddr, reason: &impl Display) {
+    let fields = [field("peer", &peer), field("reason", reason)];
+    let text = format_args!("Refused from {peer}: {reason}.");
+    rate_limit::warn(Kind::AdminRequestRefused, &fields, text);
+}
+
+pub(super) fn answered(peer: SocketAddr, request: &Get, reply: &Reply) {
+    let (method, target) = (&request.method, Escaped(request.target.as_bytes()));
+    let status = reply.status;
+    log::debug!(
+        target: target::ADMIN, event = "request_answered", peer:% = peer;
+        "Answered {peer}: {method} {target} with {status}."
+    );
+}
+
+/// Records that a connection is closed, and why, if it was not gracefully.
+pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &ConfiguredLimits) {
+    let peer = closed.peer;
+    match closed.why {
+        Closed::InputTimeout => {
+            let time = format_duration(ADMIN_HEAD_TIMEOUT);
+            let reason = format_args!("request not completed within {time}");
+            connection_records::abort(Kind::AdminRequestRefused, peer, reason);
+        }
+        // Whoever reads the answer may leave before its end.
+        Closed::Broken(_) => {}
+        _ => connection_records::closed(closed, target::ADMIN, "request", limits),
+    }
+    log::debug!(
+        target: target::ADMIN, event = "connection_closed", peer:% = peer;
+        "Admin client {peer} is disconnected."
+    );
+}

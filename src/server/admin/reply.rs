@@ -1,0 +1,57 @@
+//! A reply and its head.
+
+use serde::Serialize;
+
+use crate::http::ResponseHead;
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    pub(super) fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Reply {
+        Reply { status, content_type, body }
+    }
+
+    /// A text for people.
+    pub(super) fn text(status: u16, body: String) -> Reply {
+        Reply { status, content_type: "text/plain; charset=utf-8", body: body.into_bytes() }
+    }
+
+    /// JSON, with a line feed behind it.
+    pub(super) fn json(status: u16, value: &impl Serialize) -> Reply {
+        match serde_json::to_vec(value) {
+            Ok(mut body) => {
+                body.push(b'\n');
+                Reply { status, content_type: "application/json", body }
+            }
+            // Only maps with other keys than texts fail.
+            Err(error) => Reply::text(500, format!("the reply can't be written: {error}\n")),
+        }
+    }
+
+    /// Appends it; without its body if the request was HEAD.
+    pub(super) fn write(&self, keep_alive: bool, is_head: bool, out: &mut Vec<u8>) {
+        let fields = if self.status == 405 { NOT_ALLOWED_FIELDS } else { FIELDS };
+        let Reply { status, content_type, .. } = *self;
+        ResponseHead { status, content_type, fields, keep_alive }.write(&self.body, is_head, out);
+    }
+}
+
+/// Of every reply: it is kept by no cache, taken for no other type, and neither read by a page of another origin
+/// nor followed by its address.
+macro_rules! fields {
+    ($more:literal) => {
+        concat!(
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+            "Cross-Origin-Resource-Policy: same-origin\r\nReferrer-Policy: no-referrer\r\n",
+            $more
+        )
+    };
+}
+const FIELDS: &str = fields!("");
+const NOT_ALLOWED_FIELDS: &str = fields!("Allow: GET, HEAD\r\n");

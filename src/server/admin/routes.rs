@@ -1,0 +1,132 @@
+//! Which path is answered by what, and the parameters of a request.
+
+use super::exposition::Exposition;
+use super::reply::Reply;
+use crate::clock::Now;
+use crate::http::Get;
+use crate::server::Server;
+use crate::server::metrics::AdminPath;
+
+impl Server {
+    /// The answer to a request, and the path under which it is counted.
+    pub(super) fn route_admin(&mut self, request: &Get, now: Now) -> (AdminPath, Reply) {
+        let (name, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let path = match name {
+            "/livez" => AdminPath::Livez,
+            "/readyz" => AdminPath::Readyz,
+            "/healthz" => AdminPath::Healthz,
+            "/metrics" => AdminPath::Metrics,
+            _ => return (AdminPath::Other, Reply::text(404, NOT_FOUND.to_owned())),
+        };
+        let reply = self.answer(path, query, &request.accept, now);
+        (path, reply.unwrap_or_else(|reason| Reply::text(400, format!("{reason}\n"))))
+    }
+
+    /// Err if the query has a parameter that the path does not know, or a malformed one.
+    fn answer(
+        &mut self,
+        path: AdminPath,
+        query: &str,
+        accept: &str,
+        now: Now,
+    ) -> Result<Reply, String> {
+        let mut query = Query::parse(query)?;
+        let reply = match path {
+            AdminPath::Livez => self.livez(now),
+            AdminPath::Readyz => self.readyz(now),
+            AdminPath::Healthz => {
+                let is_strict = query.take("strict").map_or(Ok(false), |value| match value {
+                    "1" => Ok(true),
+                    "0" => Ok(false),
+                    _ => Err("strict must be 0 or 1"),
+                })?;
+                self.healthz(is_strict, now)
+            }
+            AdminPath::Metrics => self.exposition(accept, now),
+            _ => Reply::text(404, NOT_FOUND.to_owned()),
+        };
+        query.finish(path)?;
+        Ok(reply)
+    }
+}
+
+impl Server {
+    /// All metrics, in the format that the request takes.
+    fn exposition(&mut self, accept: &str, now: Now) -> Reply {
+        let exposition = Exposition::accepted([accept.as_bytes()]);
+        let is_ready = self.is_ready(now);
+        let text = exposition.encode(self.families(is_ready, now));
+        Reply::new(200, exposition.content_type(), text.into_bytes())
+    }
+}
+
+/// The parameters of a request, each at most once.
+pub(super) struct Query<'a> {
+    left: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Query<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Query<'a>, String> {
+        let mut left: Vec<(&str, &str)> = Vec::new();
+        for part in text.split('&').filter(|_| !text.is_empty()) {
+            let Some((name, value)) = part.split_once('=') else {
+                return Err(format!("the parameter {} has no value", quoted(part)));
+            };
+            if left.iter().any(|(other, _)| *other == name) {
+                return Err(format!("the parameter {} is given more than once", quoted(name)));
+            }
+            if left.len() == MAX_PARAMETERS {
+                return Err(format!("the request has more than {MAX_PARAMETERS} parameters"));
+            }
+            left.push((name, value));
+        }
+        Ok(Query { left })
+    }
+
+    /// The value of a parameter, if it is given.
+    pub(super) fn take(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.left.iter().position(|(other, _)| *other == name)?;
+        Some(self.left.swap_remove(at).1)
+    }
+
+    /// Refuses parameters that were not taken.
+    pub(super) fn finish(self, path: AdminPath) -> Result<(), String> {
+        match self.left.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(format!("{} has no parameter {}", path.text(), quoted(name))),
+        }
+    }
+}
+
+/// A part of a request in a message: escaped and cut.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.chars().take(QUOTED).collect::<String>().escape_default())
+}
+
+/// Characters of a parameter in a message.
+const QUOTED: usize = 40;
+/// No path has as many.
+const MAX_PARAMETERS: usize = 16;
+const NOT_FOUND: &str = "nothing is here; known paths: /livez, /readyz, /healthz, /metrics\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_given_once_and_known() {
+        let mut query = Query::parse("strict=1&limit=").expect("two parameters");
+        assert_eq!((query.take("strict"), query.take("limit")), (Some("1"), Some("")));
+        assert_eq!((query.take("strict"), query.finish(AdminPath::Healthz)), (None, Ok(())));
+        assert!(Query::parse("").expect("none").finish(AdminPath::Livez).is_ok());
+        for (text, reason) in [
+            ("strict", "the parameter \"strict\" has no value"),
+            ("a=1&", "the parameter \"\" has no value"),
+            ("a=1&b=2&a=1", "the parameter \"a\" is given more than once"),
+            ("<\u{1b}=1", "/livez has no parameter \"<\\u{1b}\""),
+        ] {
+            let refused = Query::parse(text).and_then(|query| query.finish(AdminPath::Livez));
+            assert_eq!(refused, Err(reason.to_owned()));
+        }
+    }
+}
