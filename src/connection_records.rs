@@ -43,8 +43,9 @@ pub fn closed(
             abort(Kind::ClientEvicted, peer, reason);
         }
         Closed::FairShare => {
-            let reason =
-                format_args!("its addresses had the most connections, evicted for a new client");
+            let reason = format_args!(
+                "its addresses had the most connections (fair_share), evicted for a new client"
+            );
             abort(Kind::ClientEvicted, peer, reason);
         }
         Closed::OutOfMemory => {
@@ -68,8 +69,13 @@ pub fn client_rejected(peer: SocketAddr, limits: &ConfiguredLimits) {
 }
 
 /// Records that a client was refused because its group of addresses has enough connections.
-pub fn group_rejected(peer: SocketAddr) {
-    rejected(Kind::ClientRejected, peer, format_args!("its addresses have enough connections"));
+pub fn group_rejected(peer: SocketAddr, limits: &ConfiguredLimits) {
+    let limit = limits.client_connections_per_address;
+    let reason = format_args!(
+        "its addresses have as many connections as limits.client_connections_per_address ({limit}) \
+         allows"
+    );
+    rejected(Kind::ClientRejected, peer, reason);
 }
 
 /// Records that a connection was not accepted.

@@ -54,6 +54,18 @@ impl Default for ConfiguredLimits {
     }
 }
 
+/// Prefixes in `exempt`: each new connection and each new id is compared with all of them.
+pub const EXEMPT_PREFIXES: usize = 256;
+/// Groups of addresses whose new ids are counted one by one, in some 8 MB. All others share one bucket. An attacker
+/// with an IPv6 /48 has as many; but a bucket that is full again is forgotten, and each holds its place only as long
+/// as it is used.
+pub const ADDRESS_GROUPS: usize = 65_536;
+/// Buckets that are looked at to be forgotten when a new one is made: more than one, so that those that are in use do
+/// not keep full ones from being found.
+pub const GROUPS_SWEPT: usize = 4;
+/// Connections that get a token for a new id in one turn: some 0.2 ms.
+pub const NEW_IDS_PER_STEP: usize = 1_024;
+
 /// The greatest value of `line_bytes`: an update between servers is longer than the IAMAT that it came from,
 /// and must fit into [`PEER_LINE_BYTES`].
 pub const MAX_CLIENT_LINE_BYTES: usize = 32_768;

@@ -13,14 +13,17 @@ use herd_mio::config::Config;
 fn right() -> Vec<String> {
     let settings = "dialect = \"course\"\nmax_clients = 7\nmax_future = \"87600h\"\nloops = 3\n\
         [limits]\nline_bytes = 99\nline_timeout = \"90s\"\nline_pause = \"250ms\"\nclient_connections = 5\n\
-        output_bytes = 1000\nwrite_timeout = \"1h\"\nbuffer_bytes = 1073741824\n\
+        client_connections_per_address = 3\nnew_ids_per_second = 7\nnew_ids_burst = 9\n\
+        exempt = [\"10.0.0.0/8\", \"2001:db8::/32\"]\noutput_bytes = 1000\nwrite_timeout = \"1h\"\nbuffer_bytes = 1073741824\n\
         [link]\nheartbeat = \"1ms\"\nrefill = false\n\
         [places]\nprovider = \"offline\"\nshape = \"service\"\ntimeout = \"61s\"\nmax_in_flight = 1\n\
         max_queued = 0\nresponse_bytes = 1\n";
     vec![
         A.to_owned(),
         format!("{settings}{A}"),
-        format!("limits.line_pause = \"off\"\n{A}"),
+        format!(
+            "limits.line_pause = \"off\"\nlimits.exempt = []\nlimits.new_ids_per_second = 0\n{A}"
+        ),
         server("A", 1200, "neighbours = [\"B\", \"C\", \"B\"]")
             + &server("B", 1201, "neighbours = [\"A\", \"C\"]\nadvertise = \"b.example:5\"")
             + "[[server]]\nname = \"C\"\nlisten = \"[::1]:5\"\npeer_listen = \"[::]:6\"\nadvertise = \"c:6\"\n",

@@ -71,6 +71,26 @@ fn wrong() -> Vec<(String, &'static str)> {
             "1:29: invalid `limits.client_connections`: \"many\"; expected a whole number from 1 to 10000000",
         ),
         (
+            format!("{A}[limits]\nexempt = [\"10.0.0.1/8\"]\n"),
+            "5:11: invalid `limits.exempt`: \"10.0.0.1/8\"; expected \"10.0.0.0/8\", because the bits behind the length must be 0",
+        ),
+        (
+            format!("{A}[limits]\nexempt = [\"::1\", \"10.0.0.0/33\"]\n"),
+            "5:18: invalid `limits.exempt`: \"10.0.0.0/33\"; expected an IP address, or a prefix such as \"10.0.0.0/8\"",
+        ),
+        (
+            format!("{A}[limits]\nexempt = [\"::ffff:10.0.0.0/104\"]\n"),
+            "5:11: invalid `limits.exempt`: \"::ffff:10.0.0.0/104\"; expected \"10.0.0.0/8\", its form in IPv4",
+        ),
+        (
+            format!("{A}[limits]\nexempt = true\n"),
+            "5:10: invalid `limits.exempt`: true; expected a list, such as [\"127.0.0.0/8\", \"::1/128\"]",
+        ),
+        (
+            format!("{A}[limits]\nnew_ids_burst = 0\n"),
+            "5:17: invalid `limits.new_ids_burst`: 0; expected a whole number from 1 to 1000000000",
+        ),
+        (
             format!("{A}[limits]\nheartbeat = \"1s\"\n"),
             "5:1: unknown key `heartbeat` of limits; it belongs in [link]",
         ),
@@ -325,7 +345,8 @@ fn no_value_of_any_type_is_reported_in_the_compilers_terms() {
         ("", "dialect max_clients max_future loops server limits link places"),
         (
             "[limits]",
-            "line_bytes line_timeout line_pause client_connections output_bytes write_timeout buffer_bytes",
+            "line_bytes line_timeout line_pause client_connections output_bytes write_timeout \
+             buffer_bytes client_connections_per_address new_ids_per_second new_ids_burst exempt",
         ),
         ("[link]", "heartbeat refill"),
         ("[places]", "provider shape timeout max_in_flight max_queued response_bytes"),

@@ -398,7 +398,7 @@ mod tests {
             diff(&old, &new, View::Herd).into_iter().map(|change| change.text).collect();
         assert_eq!(texts, ["places key changed"]);
         assert_eq!(diff(&old, &old.clone(), View::Herd), []);
-        assert!(!format!("{:?}", new.settings()).contains("second"));
+        assert!(!format!("{:?}", new.settings()).contains("second-secret"));
     }
 
     #[test]

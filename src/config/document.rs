@@ -219,12 +219,17 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A list of texts.
     pub fn texts(&mut self, key: &'static str) -> Vec<Spanned<String>> {
+        self.texts_such_as(key, "[\"Hands\"]")
+    }
+
+    /// The same, with an example for the message about a value that is no list.
+    pub fn texts_such_as(&mut self, key: &'static str, example: &str) -> Vec<Spanned<String>> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };
         let at = value.span();
         let DeValue::Array(values) = value.into_inner() else {
-            self.refuse(key, &at, "a list, such as [\"Hands\"]");
+            self.refuse(key, &at, &format!("a list, such as {example}"));
             return Vec::new();
         };
         values.into_iter().filter_map(|value| self.as_text(value, key)).collect()

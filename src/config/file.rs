@@ -11,9 +11,10 @@ use toml::Spanned;
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
 use super::{Config, ConfigError, ConfigFault, admin, log, servers};
+use crate::addresses::PrefixError;
 use crate::errors::plain;
 use crate::files;
-use crate::limits::{ConfiguredLimits, MAX_CLIENT_LINE_BYTES, RELOAD_FILE_BYTES};
+use crate::limits::{ConfiguredLimits, EXEMPT_PREFIXES, MAX_CLIENT_LINE_BYTES, RELOAD_FILE_BYTES};
 use crate::places::Provider;
 use crate::places::google::Shape;
 use crate::protocol::Dialect;
@@ -122,7 +123,48 @@ fn read_limits(
     section.size("output_bytes", MAX_BYTES, &mut limits.output_bytes);
     section.duration("write_timeout", MAX_DURATION, &mut limits.write_timeout);
     section.size("buffer_bytes", MAX_BYTES, &mut limits.buffer_bytes);
+    read_groups(document, &mut section, limits);
     section.finish(&HINTS);
+}
+
+/// The limits for each group of addresses.
+fn read_groups(
+    document: &Document<'_>,
+    section: &mut Section<'_, '_>,
+    limits: &mut ConfiguredLimits,
+) {
+    section.count(
+        "client_connections_per_address",
+        0..=MAX_CONNECTIONS,
+        &mut limits.client_connections_per_address,
+    );
+    section.count("new_ids_per_second", 0..=MAX_NEW_IDS, &mut limits.new_ids_per_second);
+    section.count("new_ids_burst", 1..=MAX_CLIENTS, &mut limits.new_ids_burst);
+    let prefixes = section.texts_such_as("exempt", "[\"127.0.0.0/8\", \"::1/128\"]");
+    if !section.has("exempt") {
+        return;
+    }
+    if let Some(beyond) = prefixes.get(EXEMPT_PREFIXES) {
+        let text = format!("limits.exempt has more than {EXEMPT_PREFIXES} prefixes; join some");
+        document.fault(&beyond.span(), text);
+    }
+    limits.exempt.clear();
+    for text in prefixes.iter().take(EXEMPT_PREFIXES) {
+        let expected = match text.get_ref().parse() {
+            Ok(prefix) => {
+                limits.exempt.push(prefix);
+                continue;
+            }
+            Err(PrefixError::NoPrefix) => {
+                "an IP address, or a prefix such as \"10.0.0.0/8\"".to_owned()
+            }
+            Err(PrefixError::HostBits(prefix)) => {
+                format!("\"{prefix}\", because the bits behind the length must be 0")
+            }
+            Err(PrefixError::Mapped(prefix)) => format!("\"{prefix}\", its form in IPv4"),
+        };
+        section.refuse("exempt", &text.span(), &expected);
+    }
 }
 
 /// `[link]`
@@ -181,6 +223,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("line_timeout", "in [limits]"),
     ("line_pause", "in [limits]"),
     ("client_connections", "in [limits]"),
+    ("client_connections_per_address", "in [limits]"),
+    ("new_ids_per_second", "in [limits]"),
+    ("new_ids_burst", "in [limits]"),
+    ("exempt", "in [limits]"),
     ("output_bytes", "in [limits]"),
     ("write_timeout", "in [limits]"),
     ("buffer_bytes", "in [limits]"),
@@ -229,6 +275,8 @@ pub(super) const MAX_DURATION: Duration = Duration::from_secs(8_760 * 3_600);
 const MAX_FUTURE: Duration = Duration::MAX;
 /// Slots of the table are numbered with 32 bits.
 const MAX_CLIENTS: usize = 1_000_000_000;
+/// New ids per second: more than a server can handle lines.
+const MAX_NEW_IDS: usize = 1_000_000_000;
 /// More loops would serve few clients each, and each loop has a table of all clients.
 const MAX_LOOPS: usize = 64;
 /// More than any machine has descriptors.

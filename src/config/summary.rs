@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::file::OFF;
 use super::units::written;
 use super::{Config, ServerConfig, log};
+use crate::addresses::Prefix;
 use crate::places::Provider;
 use crate::protocol::Dialect;
 
@@ -49,6 +50,8 @@ impl Config {
             Dialect::Course => ("course", "AT <server> <skew> ..., kilometres"),
         };
         let refill = if link.refill { "all that is known" } else { "only what is new" };
+        let exempt: Vec<String> = limits.exempt.iter().map(Prefix::to_string).collect();
+        let exempt = format!("{exempt:?}");
         let pause = limits.line_pause.map_or_else(|| OFF.to_owned(), written);
         let time = |time: Duration| format!("{:?}", written(time));
         let sections: [&[(&str, String, String)]; 3] = [
@@ -63,6 +66,18 @@ impl Config {
                 ("limits.line_timeout", time(limits.line_timeout), String::new()),
                 ("limits.line_pause", format!("{pause:?}"), String::new()),
                 ("limits.client_connections", limits.client_connections.to_string(), String::new()),
+                (
+                    "limits.client_connections_per_address",
+                    limits.client_connections_per_address.to_string(),
+                    off_if_zero(limits.client_connections_per_address),
+                ),
+                (
+                    "limits.new_ids_per_second",
+                    limits.new_ids_per_second.to_string(),
+                    off_if_zero(limits.new_ids_per_second),
+                ),
+                ("limits.new_ids_burst", limits.new_ids_burst.to_string(), String::new()),
+                ("limits.exempt", exempt, String::new()),
                 bytes("limits.output_bytes", limits.output_bytes),
                 ("limits.write_timeout", time(limits.write_timeout), String::new()),
                 bytes("limits.buffer_bytes", limits.buffer_bytes),
@@ -214,6 +229,10 @@ fn write_lines(text: &mut String, lines: &[(&str, String, String)]) {
             comment => writeln!(text, "{setting:34} # {comment}"),
         };
     }
+}
+
+fn off_if_zero(number: usize) -> String {
+    if number == 0 { OFF.to_owned() } else { String::new() }
 }
 
 /// A number of bytes, with its unit if it is a whole number of them.

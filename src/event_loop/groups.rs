@@ -42,8 +42,8 @@ pub struct Groups {
     numbers: HashMap<(ListenerId, AddressGroup), GroupNumber>,
     /// By listener: its groups, the one with the most connections last.
     by_size: Vec<BTreeSet<(u32, GroupNumber)>>,
-    /// By slot: the place of a connection in the list of its group.
-    places: Vec<Place>,
+    /// By slot: the position of a connection in the list of its group.
+    positions: Vec<Position>,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ struct Group {
 
 /// The slots of the connections before and after one in the list of its group.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Position {
     before: u32,
     after: u32,
 }
@@ -85,7 +85,7 @@ impl Groups {
     pub fn most_silent(&self, GroupNumber(number): GroupNumber) -> impl Iterator<Item = u32> {
         let somebody = |slot: &u32| *slot != NOBODY;
         let first = self.all.get(number as usize).map(|group| group.first).filter(somebody);
-        let next = move |slot: &u32| Some(self.places[*slot as usize].after).filter(somebody);
+        let next = move |slot: &u32| Some(self.positions[*slot as usize].after).filter(somebody);
         std::iter::successors(first, next).take(FAIR_LOOKS)
     }
 
@@ -94,8 +94,8 @@ impl Groups {
         let number = self.number_or_new(listener, group);
         self.resize(number, u32::wrapping_add);
         let slots = slot as usize + 1;
-        if self.places.len() < slots {
-            self.places.resize(slots, Place { before: NOBODY, after: NOBODY });
+        if self.positions.len() < slots {
+            self.positions.resize(slots, Position { before: NOBODY, after: NOBODY });
         }
         self.append(number, slot);
         number
@@ -165,22 +165,22 @@ impl Groups {
     fn append(&mut self, GroupNumber(number): GroupNumber, slot: u32) {
         let group = &mut self.all[number as usize];
         let before = std::mem::replace(&mut group.last, slot);
-        self.places[slot as usize] = Place { before, after: NOBODY };
-        match self.places.get_mut(before as usize) {
-            Some(place) => place.after = slot,
+        self.positions[slot as usize] = Position { before, after: NOBODY };
+        match self.positions.get_mut(before as usize) {
+            Some(position) => position.after = slot,
             None => group.first = slot,
         }
     }
 
     fn take_out(&mut self, GroupNumber(number): GroupNumber, slot: u32) {
         let group = &mut self.all[number as usize];
-        let Place { before, after } = self.places[slot as usize];
-        match self.places.get_mut(before as usize) {
-            Some(place) => place.after = after,
+        let Position { before, after } = self.positions[slot as usize];
+        match self.positions.get_mut(before as usize) {
+            Some(position) => position.after = after,
             None => group.first = after,
         }
-        match self.places.get_mut(after as usize) {
-            Some(place) => place.before = before,
+        match self.positions.get_mut(after as usize) {
+            Some(position) => position.before = before,
             None => group.last = before,
         }
     }

@@ -168,6 +168,19 @@ impl Herd {
         out: &mut Vec<u8>,
         observer: &mut dyn Observer,
     ) -> Result<(), RequestError> {
+        self.handle_iamat_if(iamat, now, out, observer, || true).map(drop)
+    }
+
+    /// The same, if the update's client is known or `may_add` returns true. Otherwise the result is
+    /// false, and nothing has changed.
+    pub fn handle_iamat_if(
+        &mut self,
+        iamat: &Iamat<'_>,
+        now: Now,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
+        may_add: impl FnOnce() -> bool,
+    ) -> Result<bool, RequestError> {
         let latest = now.wall.0.saturating_add(self.settings.max_future.as_nanos() as i128);
         if iamat.timestamp.nanos > latest {
             return Err(RequestError::Future);
@@ -180,9 +193,14 @@ impl Herd {
             server: settings.name.as_bytes(),
             skew: now.wall.skew(&iamat.timestamp),
         };
+        let before = out.len();
         update.write_at(settings.dialect, out);
-        store(table, links, &update, None, observer);
-        Ok(())
+        let Some(applied) = table.apply_if(&update, None, may_add) else {
+            out.truncate(before);
+            return Ok(false);
+        };
+        report(links, &update, None, applied, observer);
+        Ok(true)
     }
 
     /// Records the synchronisation state of a neighbour. One that is in sync stays so.
@@ -436,6 +454,16 @@ fn store(
     observer: &mut dyn Observer,
 ) {
     let applied = table.apply(update, from);
+    report(links, update, from, applied, observer);
+}
+
+fn report(
+    links: &[Link],
+    update: &UpdateRef<'_>,
+    from: Option<Source>,
+    applied: Applied,
+    observer: &mut dyn Observer,
+) {
     let sender = from.map(|from| from.neighbour);
     observer.record(Event::Applied { update: *update, from: sender, applied });
     if !matches!(applied, Applied::Stored(_)) {

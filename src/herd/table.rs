@@ -153,8 +153,20 @@ impl Table {
 
     /// Stores the update if it is above the floor and the newest of its client.
     pub fn apply(&mut self, update: &UpdateRef<'_>, source: Option<Source>) -> Applied {
+        // It is None only if `may_add` returns false.
+        self.apply_if(update, source, || true).unwrap_or(Applied::Stale)
+    }
+
+    /// The same, if the update's client is known or `may_add` returns true. Otherwise the result is None,
+    /// and nothing has changed.
+    pub(super) fn apply_if(
+        &mut self,
+        update: &UpdateRef<'_>,
+        source: Option<Source>,
+        may_add: impl FnOnce() -> bool,
+    ) -> Option<Applied> {
         if !self.is_above_floor(update) {
-            return Applied::BelowFloor;
+            return Some(Applied::BelowFloor);
         }
         let hash = self.hash(update.id);
         let found = self.find(hash, update.id);
@@ -162,14 +174,17 @@ impl Table {
         let slot = if let Some(slot) = known {
             let entry = &mut self.entries[slot as usize];
             if update.newness(&entry.update.get()).is_le() {
-                return Applied::Stale;
+                return Some(Applied::Stale);
             }
             entry.update.assign(update);
             entry.source = source;
             slot
         } else {
+            if !may_add() {
+                return None;
+            }
             if self.len == self.bound && !self.raise_floor(update) {
-                return Applied::BelowFloor;
+                return Some(Applied::BelowFloor);
             }
             self.len += 1;
             // Raising the floor may have swept the slot that was found below it.
@@ -178,7 +193,7 @@ impl Table {
         let seq = self.feed.append(slot);
         self.entries[slot as usize].seq = seq;
         self.tidy_up();
-        Applied::Stored(seq)
+        Some(Applied::Stored(seq))
     }
 
     /// Puts the update into its client's entry, or into a new one.

@@ -43,6 +43,8 @@ pub enum Kind {
     ClientRejected,
     AdminRejected,
     AdminRequestRefused,
+    /// A line that waits, because its addresses add ids too fast.
+    NewIdDelayed,
     AcceptFailed,
     TlsFailed,
     NotWatched,
@@ -68,7 +70,10 @@ impl Kind {
     /// The target of its records.
     pub fn target(self) -> &'static str {
         match self {
-            Kind::ClientLineRefused | Kind::ClientEvicted | Kind::ClientRejected => target::CLIENT,
+            Kind::ClientLineRefused
+            | Kind::ClientEvicted
+            | Kind::ClientRejected
+            | Kind::NewIdDelayed => target::CLIENT,
             Kind::PeerLineRefused
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
@@ -106,6 +111,7 @@ impl Kind {
             | Kind::BuffersFull
             | Kind::ClientEvicted => "connection_aborted",
             Kind::ClientRejected | Kind::AdminRejected | Kind::TlsFailed => "connection_refused",
+            Kind::NewIdDelayed => "line_delayed",
             Kind::AcceptFailed | Kind::NotWatched => "accept_failed",
             Kind::TooManyQueries => "query_refused",
             Kind::QueryFailed => "query_failed",
@@ -133,6 +139,7 @@ impl Kind {
             Kind::ClientRejected => "clients rejected",
             Kind::AdminRejected => "connections to the admin listener rejected",
             Kind::AdminRequestRefused => "refused requests to the admin listener",
+            Kind::NewIdDelayed => "lines that waited because their addresses add ids too fast",
             Kind::AcceptFailed => "connections that could not be accepted",
             Kind::TlsFailed => "TLS that could not begin",
             Kind::NotWatched => "connections that could not be watched",

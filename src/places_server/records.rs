@@ -20,7 +20,7 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &ConfiguredLimits) {
 pub(super) fn refused(why: &Refused, limits: &ConfiguredLimits) {
     match why {
         Refused::Limit(peer) => connection_records::client_rejected(*peer, limits),
-        Refused::Group(peer) => connection_records::group_rejected(*peer),
+        Refused::Group(peer) => connection_records::group_rejected(*peer, limits),
         // Any connection without TLS causes it: that is not an error of the server.
         Refused::Handshake(peer, reason) => {
             let reason = Escaped(reason.as_bytes());

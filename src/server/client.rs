@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::metrics::{ClosedReason, LineCommand, LineResult, Paused};
+use super::new_ids::WaitingLine;
 use super::places::PlacesRequest;
-use super::records::{self, HerdLog};
+use super::records;
 use super::{Server, Session, policy};
 use crate::application::{ClosedConnection, Io, Line, Next, Policy};
 use crate::limits::GAZETTEER_EFFORT;
@@ -15,13 +16,20 @@ use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line
 /// A client's connection.
 #[derive(Debug, Default)]
 pub struct Client {
-    waits: Option<Box<Waits>>,
+    pub(super) waits: Option<Box<Waits>>,
 }
 
-/// A client waits for an answer.
+/// What a client waits for.
 #[derive(Debug)]
-struct Waits {
-    /// The first line of the answer; it is sent together with the rest.
+pub(super) enum Waits {
+    Places(WaitingAnswer),
+    NewId(WaitingLine),
+}
+
+/// An answer of places that is not complete.
+#[derive(Debug)]
+pub(super) struct WaitingAnswer {
+    /// Its first line; it is sent together with the rest.
     first_line: Vec<u8>,
     since: Duration,
 }
@@ -29,7 +37,11 @@ struct Waits {
 impl Client {
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
-        self.waits.as_ref().map_or(0, |waits| waits.first_line.capacity())
+        match self.waits.as_deref() {
+            None => 0,
+            Some(Waits::Places(waiting)) => waiting.first_line.capacity(),
+            Some(Waits::NewId(waiting)) => waiting.held_bytes(),
+        }
     }
 }
 
@@ -64,10 +76,7 @@ impl Server {
         };
         Traffic::Client.received(io.peer, line);
         let next = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
-            ClientRequest::Iamat(iamat) => {
-                let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
-                self.herd.handle_iamat(&iamat, io.now, io.out, log).map(|()| Next::Read)
-            }
+            ClientRequest::Iamat(iamat) => self.iamat(client, &iamat, line, io),
             ClientRequest::Whatsat(whatsat) => self.whatsat(client, &whatsat, io),
         });
         let next = next.unwrap_or_else(|reason| self.refuse(line, reason, io));
@@ -96,25 +105,36 @@ impl Server {
             None => {
                 let mut first_line = Vec::new();
                 entry.update.get().write_at(self.dialect, &mut first_line);
-                client.waits = Some(Box::new(Waits { first_line, since: io.now.elapsed }));
-                self.metrics.delayed.add(1);
+                let waiting = WaitingAnswer { first_line, since: io.now.elapsed };
+                client.waits = Some(Box::new(Waits::Places(waiting)));
+                self.metrics.count_delayed(LineCommand::Whatsat);
                 self.metrics.pause(Paused::Places);
                 Ok(Next::Wait)
             }
         }
     }
 
-    /// Appends the answer that a client waits for, once it is complete: the first line and the
-    /// rest.
+    /// Goes on with what a client waits for.
     pub(super) fn fill_client(&mut self, client: &mut Client, io: &mut Io<'_>) -> Next {
-        let Some(waits) = client.waits.take() else {
-            return Next::Read; // It waits for nothing.
-        };
+        match client.waits.take().map(|waits| *waits) {
+            None => Next::Read, // It waits for nothing.
+            Some(Waits::Places(waiting)) => self.fill_answer(client, waiting, io),
+            Some(Waits::NewId(waiting)) => self.fill_new_id(client, waiting, io),
+        }
+    }
+
+    /// Appends an answer of places, once it is complete: the first line and the rest.
+    fn fill_answer(
+        &mut self,
+        client: &mut Client,
+        waiting: WaitingAnswer,
+        io: &mut Io<'_>,
+    ) -> Next {
         let Some(body) = self.places.take_answer(io.id) else {
-            client.waits = Some(waits);
+            client.waits = Some(Box::new(Waits::Places(waiting)));
             return Next::Wait;
         };
-        let Waits { first_line, since } = *waits;
+        let WaitingAnswer { first_line, since } = waiting;
         self.metrics.resume(Paused::Places);
         let took = io.now.elapsed.saturating_sub(since);
         self.metrics.answers[LineCommand::Whatsat as usize].observe(took);
@@ -129,15 +149,19 @@ impl Server {
 
     pub(super) fn client_closed(&mut self, client: &Client, closed: &ClosedConnection<'_>) {
         records::disconnected(target::CLIENT, None, closed.peer);
-        if client.waits.is_some() {
-            self.metrics.resume(Paused::Places);
-            self.places.forget(closed.id);
+        match client.waits.as_deref() {
+            None => {}
+            Some(Waits::Places(_)) => {
+                self.metrics.resume(Paused::Places);
+                self.places.forget(closed.id);
+            }
+            Some(Waits::NewId(waiting)) => self.forget_new_id(waiting),
         }
     }
 
     /// Answers a line that is not a command. After an HTTP request line, nothing more is read from the
     /// connection.
-    fn refuse(&mut self, line: &[u8], reason: RequestError, io: &mut Io<'_>) -> Next {
+    pub(super) fn refuse(&mut self, line: &[u8], reason: RequestError, io: &mut Io<'_>) -> Next {
         records::refused(Kind::ClientLineRefused, io.peer, reason);
         write_refusal(line, io.out);
         let result = match reason {

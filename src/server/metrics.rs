@@ -41,8 +41,8 @@ pub struct ServerMetrics {
     pub rate_limited: [Counter; RateLimit::COUNT],
     /// Connections that wait now, by [`Paused`].
     pub paused: [Gauge; Paused::COUNT],
-    /// WHATSATs whose answer had to wait.
-    pub(super) delayed: Counter,
+    /// Lines whose answer had to wait, by [`LineCommand`].
+    delayed: [Counter; LineCommand::COUNT],
     pub places: Arc<PlacesMetrics>,
     /// By [`AdminPath`] and the place in [`ADMIN_CODES`].
     admin: Counters<{ AdminPath::COUNT }, { ADMIN_CODES.len() }>,
@@ -112,7 +112,7 @@ impl Default for ServerMetrics {
             rejected: counters(),
             rate_limited: Default::default(),
             paused: Default::default(),
-            delayed: Counter::new(),
+            delayed: Default::default(),
             places: Arc::default(),
             admin: counters(),
         }
@@ -180,10 +180,12 @@ impl ServerMetrics {
     /// How many lines with this command were answered without a wait.
     pub(super) fn answered_at_once(&self, command: LineCommand) -> u64 {
         let all: u64 = LineResult::ALL.iter().map(|result| self.lines(command, *result)).sum();
-        match command {
-            LineCommand::Whatsat => all.wrapping_sub(self.delayed.get()),
-            _ => all,
-        }
+        all.wrapping_sub(self.delayed[command as usize].get())
+    }
+
+    /// The answer to a line has to wait, or had to. Call this in the turn in which the line is counted.
+    pub(super) fn count_delayed(&self, command: LineCommand) {
+        self.delayed[command as usize].add(1);
     }
 
     pub(super) fn count_closed(&self, kind: Kind, reason: ClosedReason) {

@@ -28,6 +28,7 @@ mod dial;
 mod link;
 pub mod metrics;
 mod neighbour;
+mod new_ids;
 mod peer;
 pub mod places;
 pub mod policy;
@@ -57,6 +58,7 @@ use answer_times::AnswersAtOnce;
 use dial::Tickets;
 use metrics::ClosedReason;
 use neighbour::Neighbour;
+use new_ids::NewIds;
 use peer::Unidentified;
 use places::Places;
 use records::HerdLog;
@@ -108,6 +110,7 @@ pub struct Server {
     herd: Herd,
     dialect: Dialect,
     limits: ConfiguredLimits,
+    new_ids: NewIds,
     heartbeat: Duration,
     places: Places,
     neighbours: Vec<Neighbour>,
@@ -167,6 +170,7 @@ impl Server {
             herd: Herd::new(settings, now),
             dialect: config.dialect,
             limits: reconfigure::limits_of(config),
+            new_ids: NewIds::new(&config.limits, config.loops),
             heartbeat,
             places: Places::new(&config.places, config.loops, tls, Arc::clone(&metrics.places)),
             neighbours,
@@ -277,6 +281,7 @@ impl Server {
             self.herd.poll_timeout(),
             self.places.poll_timeout(),
             self.unidentified.next_deadline(),
+            self.new_ids.poll_timeout(),
             self.log.poll_timeout(),
             self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
         ]
@@ -301,6 +306,7 @@ impl Server {
         self.links_checked = None; // A heartbeat may be due.
         self.note_links_down(now);
         self.places.handle_timeout(due);
+        self.resume_new_ids(now.elapsed);
         self.check_own_name_is_free(now);
         self.log.handle_timeout(now.elapsed);
     }

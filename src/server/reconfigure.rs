@@ -25,6 +25,7 @@ impl Server {
             return; // The caller has looked.
         };
         self.limits = limits_of(config);
+        self.change_new_ids(&config.limits, config.loops, now.elapsed);
         self.heartbeat = config.link.heartbeat;
         self.herd.set_heartbeat(config.link.heartbeat, now);
         self.peers_address = config.servers[index].peer_listen;

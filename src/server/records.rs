@@ -22,6 +22,14 @@ pub(super) fn refused(kind: Kind, from: impl Display, reason: impl Display) {
     rate_limit::note(kind, &fields, format_args!("Refused from {from}: {reason}."));
 }
 
+/// Records that a line of a client waits, because its group of addresses adds ids too fast.
+pub(super) fn delayed(peer: SocketAddr, per_second: usize) {
+    let text = format_args!(
+        "{peer} waits: its addresses add ids faster than limits.new_ids_per_second ({per_second})"
+    );
+    rate_limit::warn(Kind::NewIdDelayed, &[field("peer", &peer)], text);
+}
+
 /// A neighbour's line.
 pub(super) fn received_from_neighbour(name: &str, line: &[u8]) {
     Traffic::of_link(line).received(name, line);
@@ -286,7 +294,7 @@ impl Server {
     pub(super) fn record_refused(&self, why: &Refused) {
         match why {
             Refused::Limit(peer) => connection_records::client_rejected(*peer, &self.limits),
-            Refused::Group(peer) => connection_records::group_rejected(*peer),
+            Refused::Group(peer) => connection_records::group_rejected(*peer, &self.limits),
             Refused::Handshake(peer, reason) => {
                 let reason = Escaped(reason.as_bytes());
                 connection_records::rejected(Kind::TlsFailed, *peer, format_args!("{reason}"));

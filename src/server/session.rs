@@ -159,6 +159,7 @@ impl Application for Server {
     fn handle_stop(&mut self, now: Now) {
         self.now = now.elapsed;
         self.is_stopping = true;
+        self.lift_new_ids();
         log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 

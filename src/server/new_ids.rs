@@ -1,0 +1,255 @@
+//! How fast a group of addresses may add ids to the table: each group has a bucket of tokens, and an IAMAT that would make
+//! a new entry takes one. Without a token the line waits; it is neither refused nor answered falsely. Known ids, and
+//! updates of neighbours, take none.
+//!
+//! ```text
+//!   IAMAT of a new id --> a token is left, and nobody of the group waits --> handled
+//!                     \-> the session keeps the line, and its connection is not read
+//!                           |  poll_timeout: when the group has the next token
+//!                           +--> Fill: handled; the connection is read again
+//! ```
+//!
+//! A bucket is one number, the time at which it will be full again: each token moves it by the time between two tokens,
+//! and a token is left as long as it lies no further ahead than the burst. Nothing has to be refilled.
+
+mod waits;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::addresses::{AddressGroup, Prefix};
+use crate::application::ConnectionId;
+use crate::limits::{ADDRESS_GROUPS, ConfiguredLimits, GROUPS_SWEPT};
+pub(super) use waits::WaitingLine;
+
+/// The buckets of all groups, and the connections that wait for tokens.
+#[derive(Debug, Default)]
+pub(super) struct NewIds {
+    rules: Rules,
+    /// The server stops: what waits is handled, and nothing waits from now on.
+    is_lifted: bool,
+    buckets: Slab<Bucket>,
+    /// The standard library keys its hash at random: nobody can choose addresses that collide.
+    numbers: HashMap<AddressGroup, u32>,
+    /// The bucket that is looked at next for one that can be forgotten.
+    hand: usize,
+    /// Who waits, by bucket and in the order in which they began to.
+    queue: BTreeMap<Turn, ConnectionId>,
+    /// When each bucket with a queue has its next token; of those with the same time, the one that has had a queue for
+    /// longest comes first.
+    due: BTreeSet<Due>,
+    next_turn: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rules {
+    /// Nanoseconds between two tokens; 0 if there is no limit.
+    interval: u64,
+    /// Nanoseconds in which an empty bucket gets all tokens but one.
+    window: u64,
+    exempt: Vec<Prefix>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    group: AddressGroup,
+    /// When it is full again, in nanoseconds since the start.
+    full_at: u64,
+    waiting: usize,
+    /// The turn with which its queue began.
+    since: u64,
+}
+
+/// A place in the queue of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    bucket: u32,
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at: u64,
+    since: u64,
+    bucket: u32,
+}
+
+impl Rules {
+    /// One of `loops` loops has its part of the rate and of the burst.
+    fn new(limits: &ConfiguredLimits, loops: usize) -> Rules {
+        let (loops, rate) = (loops as u64, limits.new_ids_per_second as u64);
+        let interval = loops.saturating_mul(1_000_000_000).checked_div(rate).unwrap_or(0);
+        let burst = (limits.new_ids_burst as u64).div_ceil(loops);
+        let window = interval.saturating_mul(burst.saturating_sub(1));
+        Rules { interval, window, exempt: limits.exempt.clone() }
+    }
+
+    fn is_free(&self, peer: IpAddr) -> bool {
+        self.interval == 0 || self.exempt.iter().any(|prefix| prefix.contains(peer))
+    }
+}
+
+impl Bucket {
+    /// When it has a token.
+    fn has_token_at(&self, rules: &Rules) -> u64 {
+        self.full_at.saturating_sub(rules.window)
+    }
+
+    fn take(&mut self, rules: &Rules, now: u64) {
+        self.full_at = self.full_at.max(now).saturating_add(rules.interval);
+    }
+
+    fn due(&self, bucket: u32, rules: &Rules) -> Due {
+        Due { at: self.has_token_at(rules), since: self.since, bucket }
+    }
+}
+
+impl NewIds {
+    pub fn new(limits: &ConfiguredLimits, loops: usize) -> NewIds {
+        NewIds { rules: Rules::new(limits, loops), ..NewIds::default() }
+    }
+
+    /// Other limits hold from now on. Returns the connections that waited, in their order: their lines are handled as if
+    /// each had a token, because what they waited for may be gone. None if the limits are the same.
+    pub fn set_limits(
+        &mut self,
+        limits: &ConfiguredLimits,
+        loops: usize,
+        now: Duration,
+    ) -> Vec<ConnectionId> {
+        let rules = Rules::new(limits, loops);
+        if rules == self.rules {
+            return Vec::new();
+        }
+        self.rules = rules;
+        let empty = nanoseconds(now).saturating_add(self.rules.window + self.rules.interval);
+        for (_, bucket) in &mut self.buckets {
+            bucket.full_at = bucket.full_at.min(empty);
+        }
+        self.release()
+    }
+
+    /// The server stops: nothing waits from now on. Returns the connections that waited, in their order.
+    pub fn lift(&mut self) -> Vec<ConnectionId> {
+        self.is_lifted = true;
+        self.release()
+    }
+
+    fn release(&mut self) -> Vec<ConnectionId> {
+        self.due.clear();
+        self.buckets.iter_mut().for_each(|(_, bucket)| bucket.waiting = 0);
+        let queue = std::mem::take(&mut self.queue);
+        let mut released: Vec<_> =
+            queue.into_iter().map(|(turn, connection)| (turn.number, connection)).collect();
+        released.sort_unstable();
+        released.into_iter().map(|(_, connection)| connection).collect()
+    }
+
+    /// Takes a token for an id that a peer adds. Returns false if there is none, or others of its group wait for one.
+    pub fn take(&mut self, peer: IpAddr, now: Duration) -> bool {
+        if self.is_lifted || self.rules.is_free(peer) {
+            return true;
+        }
+        let now = nanoseconds(now);
+        let number = self.number_or_new(AddressGroup::of(peer), now);
+        let bucket = &mut self.buckets[number as usize];
+        let has_token = bucket.waiting == 0 && bucket.has_token_at(&self.rules) <= now;
+        if has_token {
+            bucket.take(&self.rules, now);
+        }
+        has_token
+    }
+
+    /// A connection waits for a token, behind all others of its group.
+    pub fn wait(&mut self, connection: ConnectionId, peer: IpAddr, now: Duration) -> Turn {
+        let number = self.number_or_new(AddressGroup::of(peer), nanoseconds(now));
+        let turn = Turn { bucket: number, number: self.next_turn };
+        self.next_turn += 1;
+        let bucket = &mut self.buckets[number as usize];
+        bucket.waiting += 1;
+        if bucket.waiting == 1 {
+            bucket.since = turn.number;
+            self.due.insert(bucket.due(number, &self.rules));
+        }
+        self.queue.insert(turn, connection);
+        turn
+    }
+
+    /// Whether a connection still waits.
+    pub fn waits(&self, turn: Turn) -> bool {
+        self.queue.contains_key(&turn)
+    }
+
+    /// A connection waits no longer.
+    pub fn leave(&mut self, turn: Turn) {
+        if self.queue.remove(&turn).is_none() {
+            return;
+        }
+        let bucket = &mut self.buckets[turn.bucket as usize];
+        bucket.waiting -= 1;
+        if bucket.waiting == 0 {
+            self.due.remove(&bucket.due(turn.bucket, &self.rules));
+        }
+    }
+
+    /// When the next connection has its token.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.due.first().map(|due| Duration::from_nanos(due.at))
+    }
+
+    /// Takes a token for the next connection that waits and has one: its line can be handled.
+    pub fn next_with_token(&mut self, now: Duration) -> Option<ConnectionId> {
+        let now = nanoseconds(now);
+        let due = *self.due.first().filter(|due| due.at <= now)?;
+        self.due.remove(&due);
+        let number = due.bucket;
+        let first = Turn { bucket: number, number: 0 };
+        let (turn, connection) = self.queue.range(first..).next()?;
+        let (turn, connection) = (*turn, *connection);
+        self.queue.remove(&turn);
+        let bucket = &mut self.buckets[number as usize];
+        bucket.take(&self.rules, now);
+        bucket.waiting -= 1;
+        if bucket.waiting > 0 {
+            self.due.insert(bucket.due(number, &self.rules));
+        }
+        Some(connection)
+    }
+
+    /// The bucket of a group; if it has none and there are too many, that of all others.
+    fn number_or_new(&mut self, group: AddressGroup, now: u64) -> u32 {
+        if let Some(number) = self.numbers.get(&group) {
+            return *number;
+        }
+        for _ in 0..GROUPS_SWEPT {
+            self.forget_one(now);
+        }
+        let group = if self.buckets.len() < ADDRESS_GROUPS { group } else { AddressGroup::Others };
+        *self.numbers.entry(group).or_insert_with(|| {
+            let bucket = Bucket { group, full_at: 0, waiting: 0, since: 0 };
+            // Fewer than 2^32: see `ADDRESS_GROUPS`.
+            self.buckets.insert(bucket) as u32
+        })
+    }
+
+    /// Forgets the next bucket if it is full: it is like one that was never there.
+    fn forget_one(&mut self, now: u64) {
+        let number = self.hand;
+        self.hand = (number + 1) % self.buckets.capacity().max(1);
+        let is_full = |bucket: &&Bucket| bucket.waiting == 0 && bucket.full_at <= now;
+        if let Some(bucket) = self.buckets.get(number).filter(is_full) {
+            self.numbers.remove(&bucket.group);
+            self.buckets.remove(number);
+        }
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! An IAMAT that waits for a token: the session keeps its line.
+
+use std::time::Duration;
+
+use super::Turn;
+use crate::application::{Command, ConnectionId, Io, Next};
+use crate::limits::{ConfiguredLimits, NEW_IDS_PER_STEP};
+use crate::logging::Traffic;
+use crate::protocol::{ClientRequest, Iamat, RequestError};
+use crate::server::Server;
+use crate::server::client::{Client, Waits};
+use crate::server::metrics::{LineCommand, Paused, RateLimit};
+use crate::server::records::{self, HerdLog};
+
+/// A line that waits.
+#[derive(Debug)]
+pub(in crate::server) struct WaitingLine {
+    line: Box<[u8]>,
+    turn: Turn,
+    since: Duration,
+}
+
+impl WaitingLine {
+    /// Bytes of memory that it takes, its place in the queue included.
+    pub(in crate::server) fn held_bytes(&self) -> usize {
+        self.line.len() + size_of::<(Turn, ConnectionId)>()
+    }
+}
+
+impl Server {
+    /// Handles an IAMAT, or keeps its line if it would add an id and there is no token.
+    pub(in crate::server) fn iamat(
+        &mut self,
+        client: &mut Client,
+        iamat: &Iamat<'_>,
+        line: &[u8],
+        io: &mut Io<'_>,
+    ) -> Result<Next, RequestError> {
+        let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
+        let (peer, now) = (io.peer.ip(), io.now.elapsed);
+        let may_add = || self.new_ids.take(peer, now);
+        if self.herd.handle_iamat_if(iamat, io.now, io.out, log, may_add)? {
+            return Ok(Next::Read);
+        }
+        let turn = self.new_ids.wait(io.id, peer, now);
+        let waiting = WaitingLine { line: line.into(), turn, since: now };
+        client.waits = Some(Box::new(Waits::NewId(waiting)));
+        self.metrics.rate_limited[RateLimit::NewIds as usize].add(1);
+        self.metrics.pause(Paused::NewIds);
+        records::delayed(io.peer, self.limits.new_ids_per_second);
+        Ok(Next::Wait)
+    }
+
+    /// Handles the line of a connection that has got its token.
+    pub(in crate::server) fn fill_new_id(
+        &mut self,
+        client: &mut Client,
+        waiting: WaitingLine,
+        io: &mut Io<'_>,
+    ) -> Next {
+        if self.new_ids.waits(waiting.turn) {
+            client.waits = Some(Box::new(Waits::NewId(waiting)));
+            return Next::Wait;
+        }
+        self.metrics.resume(Paused::NewIds);
+        let took = io.now.elapsed.saturating_sub(waiting.since);
+        let before = io.out.len();
+        let handled = ClientRequest::parse(&waiting.line, self.dialect).and_then(|request| {
+            let ClientRequest::Iamat(iamat) = request else {
+                return Ok(()); // It was one when it came, and is one still.
+            };
+            let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
+            self.herd.handle_iamat(&iamat, io.now, io.out, log)
+        });
+        let next = match handled {
+            Ok(()) => {
+                self.metrics.count_delayed(LineCommand::Iamat);
+                self.metrics.answers[LineCommand::Iamat as usize].observe(took);
+                Next::Read
+            }
+            Err(reason) => self.refuse(&waiting.line, reason, io),
+        };
+        Traffic::Client.sent(io.peer, &io.out[before..]);
+        next
+    }
+
+    /// A connection that waited for a token is closed.
+    pub(in crate::server) fn forget_new_id(&mut self, waiting: &WaitingLine) {
+        self.metrics.resume(Paused::NewIds);
+        self.new_ids.leave(waiting.turn);
+    }
+
+    /// Lets the connections go on that have got a token by now.
+    pub(in crate::server) fn resume_new_ids(&mut self, now: Duration) {
+        for _ in 0..NEW_IDS_PER_STEP {
+            let Some(connection) = self.new_ids.next_with_token(now) else {
+                return;
+            };
+            self.commands.push_back(Command::Fill(connection));
+        }
+    }
+
+    /// Other limits hold from now on.
+    pub(in crate::server) fn change_new_ids(
+        &mut self,
+        limits: &ConfiguredLimits,
+        loops: usize,
+        now: Duration,
+    ) {
+        let released = self.new_ids.set_limits(limits, loops, now);
+        self.commands.extend(released.into_iter().map(Command::Fill));
+    }
+
+    /// The server stops: what it has received is handled, so that nothing that waits is lost.
+    pub(in crate::server) fn lift_new_ids(&mut self) {
+        let released = self.new_ids.lift();
+        self.commands.extend(released.into_iter().map(Command::Fill));
+    }
+}
