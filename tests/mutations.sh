@@ -12,23 +12,32 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 which=${1:-}
-# Always the same folder, so that the next run finds what this one has built. Not `target` itself: tests run the binary
-# that lies there, and would run a broken one.
-export CARGO_TARGET_DIR="$PWD/target/mutations-loop"
-original="$CARGO_TARGET_DIR/original" # the sources may change during a run
-copy="$CARGO_TARGET_DIR/copy"
-said="$CARGO_TARGET_DIR/said"
-rm -rf "$original" "$copy"
+# Two at a time: a build uses one core for most of its time, and a test that fails mostly waits. Each worker has a
+# folder of its own, always the same, so that the next run finds what this one has built. Not `target` itself: tests
+# run the binary that lies there, and would run a broken one.
+workers=2
+built="${CARGO_TARGET_DIR:-$PWD/target}/debug"
+folder="$PWD/target/mutations-loop"
+original="$folder/original" # the sources may change during a run
+rm -rf "$original"
 mkdir -p "$original"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$original"
-cp -rp "$original" "$copy"
-# What was built last time may be of a broken copy.
-touch "$copy"/src/{lib,main}.rs
 export HERD_TEST_SOON=1
-# What nobody will debug is linked in half the time without what a debugger needs.
-options=(--manifest-path "$copy/Cargo.toml" --config 'profile.dev.package.herd-mio.debug=0')
-failures=()
-ignored=()
+
+# prepare: the worker's copy of the sources, and what `cargo test` has built of others' crates.
+prepare() {
+    rm -rf "$copy"
+    mkdir -p "$CARGO_TARGET_DIR/debug/deps"
+    cp -rp "$original" "$copy"
+    # What was built last time may be of a broken copy.
+    touch "$copy"/src/{lib,main}.rs
+    if [ -d "$built/.fingerprint" ] && [ ! -d "$CARGO_TARGET_DIR/debug/.fingerprint" ]; then
+        cp -rp "$built"/{build,.fingerprint} "$CARGO_TARGET_DIR/debug"
+        find "$built/deps" -name '*-*' ! -name '*herd_mio*' \( -name 'lib*' -o -name '*.d' \) \
+            -exec cp -lpt "$CARGO_TARGET_DIR/debug/deps" {} +
+        rm -rf "$CARGO_TARGET_DIR"/debug/{build,.fingerprint}/herd-mio-*
+    fi
+}
 
 # Whether the test passes three times: where the fault shows only if two processes meet, one pass says little.
 survives() {
@@ -42,36 +51,56 @@ try() {
     local name=$1 file=$2 test=$3 target=(--test "$2")
     if [ "$file" = lib ]; then target=(--lib); fi
     if ! cargo test -q --no-run "${options[@]}" "${target[@]}" >"$said" 2>&1; then
-        failures+=("$name: does not build")
+        note "FAILED: $name: does not build"
         tail -20 "$said"
     elif survives; then
         if grep -q "^test $test .*ignored" "$said" && [ -z "${HERD_MIO_REQUIRE_TOOLS:-}" ]; then
-            ignored+=("$name: $test needs what is missing here")
+            note "IGNORED: $name: $test needs what is missing here"
         else
-            failures+=("$name: $test passes all the same, or was ignored")
+            note "FAILED: $name: $test passes all the same, or was ignored"
         fi
     elif ! grep -q "^test $test .*FAILED" "$said"; then
-        failures+=("$name: $test did not run to its end")
+        note "FAILED: $name: $test did not run to its end"
         tail -20 "$said"
     else
+        note "caught: $name"
         echo "$name: $test fails, as it must ($SECONDS s)"
     fi
 }
 
-cd "$original"
-for patch in tests/loop/mutations/"$which"*.patch; do
-    name=$(basename "$patch" .patch)
-    read -r file test < <(sed -n 's/^Test: //p' "$patch")
-    mapfile -t broken < <(sed -n 's/^+++ b\///p' "$patch")
-    if patch -s -F0 -p1 -d "$copy" <"$patch" >"$said" 2>&1; then
-        try "$name" "$file" "$test"
-    else
-        failures+=("$name: does not apply")
-        cat "$said"
-    fi
-    # Newer than what was built of the broken copy, so that it is built again.
-    cp --parents -t "$copy" "${broken[@]}"
-done
-for name in "${ignored[@]}"; do echo "IGNORED: $name"; done
-for failure in "${failures[@]}"; do echo "FAILED: $failure"; done
-exit $((${#failures[@]} > 0))
+# work NUMBER: tries each patch whose turn it is.
+work() {
+    local number=$1 turn=0 patch name file test broken
+    export CARGO_TARGET_DIR="$folder/$number"
+    local copy="$CARGO_TARGET_DIR/copy" said="$CARGO_TARGET_DIR/said"
+    # What nobody will debug is linked in half the time without what a debugger needs.
+    local options=(--manifest-path "$copy/Cargo.toml" --config 'profile.dev.package.herd-mio.debug=0')
+    prepare
+    cd "$original"
+    for patch in tests/loop/mutations/"$which"*.patch; do
+        if [ $((turn++ % workers)) != "$number" ]; then continue; fi
+        name=$(basename "$patch" .patch)
+        read -r file test < <(sed -n 's/^Test: //p' "$patch")
+        mapfile -t broken < <(sed -n 's/^+++ b\///p' "$patch")
+        if patch -s -F0 -p1 -d "$copy" <"$patch" >"$said" 2>&1; then
+            try "$name" "$file" "$test"
+        else
+            note "FAILED: $name: does not apply"
+            cat "$said"
+        fi
+        # Newer than what was built of the broken copy, so that it is built again.
+        cp --parents -t "$copy" "${broken[@]}"
+    done
+}
+
+notes="$folder/notes"
+: >"$notes"
+note() {
+    echo "$1" >>"$notes"
+}
+for ((number = 0; number < workers; number++)); do work "$number" & done
+wait
+grep -v '^caught' "$notes"
+# Each patch has its line, also if a worker was killed.
+patches=("$original"/tests/loop/mutations/"$which"*.patch)
+! grep -q '^FAILED' "$notes" && [ "$(wc -l <"$notes")" = ${#patches[@]} ]

@@ -377,8 +377,8 @@ fn ci_installs_each_tool_that_a_test_needs() {
         found.captures_iter(text).map(|pair| format!("{}:{}", &pair[1], &pair[2])).collect()
     };
     let needs = read("tests/common/needs.rs");
-    let ci = read(".ci/run");
-    let tools = ci.split("for tool in").nth(1).and_then(|rest| rest.split("; do").next());
+    let ci = read(".ci/tools");
+    let tools = ci.split("\ntools=(").nth(1).and_then(|rest| rest.split(')').next());
     let needed = pairs(&needs, r#"(?m)^    \("([\w-]+)", "([\w-]+)"\),$"#);
     let installed = pairs(tools.expect("a list of tools"), r"([\w-]+):([\w-]+)");
     assert!(!needed.is_empty() && needed == installed, "{needed:?} and {installed:?}");

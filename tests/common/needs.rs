@@ -32,12 +32,14 @@ pub type Test = (&'static str, fn() -> Outcome);
 /// The variable that turns a missing tool into a failure.
 pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 
-/// The package of each tool that tests use. `.ci/run` installs the same.
-const PACKAGES: [(&str, &str); 13] = [
+/// The package of each tool that tests use. `.ci/tools` installs the same.
+const PACKAGES: [(&str, &str); 16] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("env", "coreutils"),
     ("ip", "iproute2"),
+    ("jq", "jq"),
+    ("logrotate", "logrotate"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
@@ -45,6 +47,7 @@ const PACKAGES: [(&str, &str); 13] = [
     ("pgrep", "procps"),
     ("promtool", "prometheus"),
     ("python3", "python3"),
+    ("rsyslogd", "rsyslog"),
     ("tc", "iproute2"),
     ("unshare", "util-linux"),
 ];
@@ -72,7 +75,7 @@ pub fn netcat() -> Result<Command, Missing> {
     is_openbsds.then_some(command).ok_or(Missing::Tool { program, package: "netcat-openbsd" })
 }
 
-/// Python with a package: in the environment `venv` of the folder in which cargo builds, where `.ci/run` puts it, or
+/// Python with a package: in the environment `venv` of the folder in which cargo builds, where `.ci/tools` puts it, or
 /// in the system's own.
 pub fn python_with(module: &str, package: &'static str) -> Result<Command, Missing> {
     tool("python3")?;
