@@ -352,6 +352,42 @@ fn an_answer_at_once_counts_with_the_time_of_its_turn_and_a_delayed_one_with_its
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{\"results\":[]}";
 
+#[test]
+fn queries_that_the_gazetteer_answers_count_whether_they_wait_for_it_or_not() {
+    let mut world = World::new();
+    let (waiting, paused) = ("herd_places_waiting{}", "herd_paused_connections{reason=places}");
+    let changes = world.changes(|world| ask(world, 1));
+    for name in [waiting, paused] {
+        assert!(changes.contains(&(name.to_owned(), 1.0)), "{changes:?}");
+    }
+    world.turn(0);
+    world.now += SECOND;
+    let duration = "herd_places_request_duration_seconds";
+    let expected = [
+        (waiting, -1.0),
+        (paused, -1.0),
+        ("herd_places_requests_total{result=ok}", 1.0),
+        (&format!("{duration}_count{{}}"), 1.0),
+        (&format!("{duration}_sum{{}}"), 1.0),
+        ("herd_answer_duration_seconds_count{command=whatsat}", 1.0),
+        ("herd_answer_duration_seconds_sum{command=whatsat}", 1.0),
+    ];
+    assert_changes(&mut world, World::finish_job, &expected);
+    let client = world.accept(CLIENTS);
+    let act = |world: &mut World| {
+        assert_eq!(world.line(client, "WHATSAT kiwi 1 5"), Next::Read);
+        world.turn(500);
+    };
+    let expected = [
+        (&line("whatsat", "ok")[..], 1.0),
+        ("herd_places_requests_total{result=ok}", 1.0),
+        ("herd_answer_duration_seconds_count{command=whatsat}", 1.0),
+        ("herd_answer_duration_seconds_sum{command=whatsat}", 0.0005),
+        ("herd_loop_busy_seconds_total{loop=1}", 0.0005),
+    ];
+    assert_changes(&mut world, act, &expected);
+}
+
 /// A client that asks, by its number; the radius makes the question.
 fn ask(world: &mut World, radius: u32) -> u32 {
     let client = world.accept(CLIENTS);

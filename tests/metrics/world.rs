@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_mio::application::{
-    Application, Closed, ClosedConnection, Command, ConnectionId, Dial, DialEvent, Due, Io, Line,
-    ListenerId, LoopId, LoopMetrics, Next, Opened, Origin, Refused, Target, TlsId,
+    Application, Closed, ClosedConnection, Command, ConnectionId, Dial, DialEvent, Due, Io, Job,
+    Line, ListenerId, LoopId, LoopMetrics, Next, Opened, Origin, Refused, Target, TlsId,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -15,7 +15,7 @@ use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::protocol::Epoch;
 use herd_mio::server::metrics::{Family, Process, SampleValue};
-use herd_mio::server::{AllMetrics, Server, ServerMetrics, ServerSetup, Session};
+use herd_mio::server::{AllMetrics, Message, Server, ServerMetrics, ServerSetup, Session};
 
 /// The server `A`, its loop's counters, and a script in the loop's place.
 pub struct World {
@@ -23,6 +23,7 @@ pub struct World {
     pub loops: Vec<(Arc<LoopMetrics>, Arc<ServerMetrics>)>,
     pub now: Duration,
     pub dials: Vec<Dial>,
+    pub jobs: Vec<Job<Message>>,
     connections: HashMap<u32, (Session, Origin)>,
     last: u32,
 }
@@ -73,6 +74,7 @@ impl World {
             loops,
             now: Duration::ZERO,
             dials: Vec::new(),
+            jobs: Vec::new(),
             connections: HashMap::new(),
             last: 0,
         };
@@ -158,6 +160,13 @@ impl World {
         self.server.handle_refused(listener, why, at(self.now));
     }
 
+    /// A thread has done the job that was asked for last.
+    pub fn finish_job(&mut self) {
+        let job = self.jobs.pop().expect("a job");
+        self.server.handle_message((job.run)(), at(self.now));
+        self.run_commands();
+    }
+
     /// The dial to a neighbour or to the Places service that was asked for last.
     pub fn dial_of(&mut self, name: &str) -> Dial {
         let is_it = |dial: &Dial| dial.to == Target::Name(name.to_owned());
@@ -182,6 +191,7 @@ impl World {
         while let Some(command) = self.server.poll_command() {
             match command {
                 Command::Dial(dial) => self.dials.push(dial),
+                Command::Run(job) => self.jobs.push(job),
                 Command::Fill(id) => self.fill(id.slot),
                 Command::Close(id) if self.connections.contains_key(&id.slot) => {
                     self.close(id.slot, &Closed::Commanded);
@@ -222,7 +232,10 @@ impl World {
         let after = samples(&self.families());
         let value = |all: &BTreeMap<String, f64>, name| all.get(name).copied().unwrap_or(0.0);
         let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
-        let changes = names.map(|name| (name.clone(), value(&after, name) - value(&before, name)));
+        // Nothing here is finer than a nanosecond.
+        let exact = |change: f64| (change * 1e9).round() / 1e9;
+        let change = |name| exact(value(&after, name) - value(&before, name));
+        let changes = names.map(|name| (name.clone(), change(name)));
         changes.filter(|(_, change)| *change != 0.0).collect()
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Local {
     complete: HashMap<ConnectionId, LocalOutcome>,
     commands: VecDeque<ServerCommand>,
     metrics: Arc<PlacesMetrics>,
+    /// What the gauge shows of it.
+    shown: u64,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Local {
             complete: HashMap::new(),
             commands: VecDeque::new(),
             metrics,
+            shown: 0,
         }
     }
 
@@ -102,13 +105,13 @@ impl Local {
         }
         let deadline = now + self.timeout;
         self.waiting.push_back(WaitingQuery { waiter, area, since: now, deadline });
-        self.metrics.waiting.set(self.waiting.len() as u64);
+        self.show();
         None
     }
 
     pub(super) fn forget(&mut self, client: ConnectionId) {
         self.waiting.retain(|waiting| waiting.waiter.client != client);
-        self.metrics.waiting.set(self.waiting.len() as u64);
+        self.show();
         self.complete.remove(&client);
     }
 
@@ -149,7 +152,7 @@ impl Local {
             self.metrics.count_request(PlacesResult::Timeout, Some(took));
             self.complete(waiting.waiter.client, LocalOutcome::TimedOut);
         }
-        self.metrics.waiting.set(self.waiting.len() as u64);
+        self.show();
     }
 
     /// The thread has unpacked the gazetteer, or has failed to: then it is tried again at the next query.
@@ -166,7 +169,6 @@ impl Local {
                 false
             }
         };
-        self.metrics.waiting.set(0);
         for WaitingQuery { waiter: Waiter { client, bound }, area, since, .. } in
             std::mem::take(&mut self.waiting)
         {
@@ -178,6 +180,13 @@ impl Local {
             self.metrics.count_request(result, Some(now.saturating_sub(since)));
             self.complete(client, outcome);
         }
+        self.show();
+    }
+
+    fn show(&mut self) {
+        let waiting = self.waiting.len() as u64;
+        self.metrics.waiting.subtract(std::mem::replace(&mut self.shown, waiting));
+        self.metrics.waiting.add(waiting);
     }
 
     fn complete(&mut self, client: ConnectionId, outcome: LocalOutcome) {

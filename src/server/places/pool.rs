@@ -13,6 +13,7 @@
 //! a connection is idle.
 
 mod dial;
+mod failures;
 mod outcome;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -24,13 +25,10 @@ use super::Bounds;
 use super::answers::Answers;
 use super::exchange::{Exchange, ExchangeState};
 use super::queries::{Queries, QueryId, QueueFull, Waiter};
-use crate::application::{
-    Closed, ClosedConnection, Command, ConnectionId, Due, Io, Next, Ticket, TlsId,
-};
+use crate::application::{Command, ConnectionId, Due, Io, Next, Ticket, TlsId};
 use crate::config::PlacesSettings;
-use crate::limits::{PLACES_DISTRUST, PLACES_IDLE, PLACES_READING_PART};
+use crate::limits::{PLACES_IDLE, PLACES_READING_PART};
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, target};
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, AreaText, Failure};
 use crate::places::key::ApiKey;
@@ -280,101 +278,6 @@ impl Pool {
         }
     }
 
-    fn distrust(&mut self, now: Duration) {
-        let text = format_args!(
-            "The Places service sent more than was asked for: no connection is kept for now."
-        );
-        rate_limit::warn(Kind::ServiceDistrusted, &[], text);
-        self.distrusted_until = now + PLACES_DISTRUST;
-        self.drop_idle();
-    }
-
-    /// Closes all connections of the pool: they may have the same fault as the one that failed.
-    fn drop_idle(&mut self) {
-        for connection in std::mem::take(&mut self.idle) {
-            self.closes(connection, ClosedReason::Protocol);
-            self.commands.push_back(Command::Finish(connection));
-        }
-    }
-
-    /// The service has ended its side of a connection gracefully.
-    pub(super) fn handle_end(&mut self, connection: ConnectionId, now: Duration) {
-        let Some(exchange) = self.exchanges.get_mut(&connection) else {
-            return;
-        };
-        let is_answered = exchange.state == ExchangeState::Doubted;
-        if exchange.is_at_rest() || is_answered || exchange.may_retry() {
-            return self.connection_failed(connection, Refused, CLOSED, now);
-        }
-        match exchange.end() {
-            Ok(response) => {
-                self.handle_response(connection, response, now);
-            }
-            Err(error) => self.connection_failed(connection, Http, &error.to_string(), now),
-        }
-    }
-
-    /// A connection is closed.
-    pub(super) fn handle_closed(&mut self, closed: &ClosedConnection<'_>, now: Duration) {
-        let reason = match closed.why {
-            Closed::Finished | Closed::Commanded => CLOSED.to_owned(),
-            Closed::Broken(reason) => self.without_key(reason.clone()),
-            other => other.to_string(),
-        };
-        if let Closed::Broken(_) = closed.why {
-            let (peer, reason) = (closed.peer, Escaped(reason.as_bytes()));
-            log::info!(
-                target: target::PLACES, event = "connection_aborted", peer:% = peer, reason:% = reason;
-                "The connection with {peer} is broken: {reason}"
-            );
-        }
-        let is_at_rest = self.exchanges.get(&closed.id).is_some_and(Exchange::is_at_rest);
-        if *closed.why == Closed::Unsolicited && is_at_rest {
-            self.distrust(now);
-        }
-        self.connection_failed(closed.id, Refused, &reason, now);
-        self.exchanges.remove(&closed.id);
-    }
-
-    /// A connection has failed. Its query is sent on another one if that may help.
-    fn connection_failed(
-        &mut self,
-        connection: ConnectionId,
-        result: PlacesResult,
-        reason: &str,
-        now: Duration,
-    ) {
-        self.cancel_check(connection);
-        let Some(exchange) = self.exchanges.get_mut(&connection) else {
-            return;
-        };
-        if exchange.state == ExchangeState::Doubted {
-            return self.believe(connection, false, now); // However it ended, no other answer follows.
-        }
-        let may_retry = exchange.may_retry();
-        let (query, state) = exchange.fail();
-        self.idle.retain(|idle| *idle != connection);
-        let Some((id, query)) = query.and_then(|id| Some((id, self.queries.get_mut(id)?))) else {
-            return;
-        };
-        if query.suspect == Some(connection) {
-            query.suspect = None; // It was sent on another connection already.
-            return;
-        }
-        if state == ExchangeState::Chosen {
-            return self.carry(id, now); // The service has not seen it yet.
-        }
-        // A search changes nothing at the service, so the New API's POST may be sent again, too.
-        if may_retry && !std::mem::replace(&mut query.was_retried, true) {
-            log::debug!(
-                target: target::PLACES, event = "query_retried";
-                "A kept connection was closed by the Places service; retrying on a new one."
-            );
-            return self.dial(id, now);
-        }
-        self.fail_or_wait(id, result, &Failure::unknown(reason), now);
-    }
-
     /// A text without any quotation of the key by the service.
     pub(super) fn without_key(&self, text: String) -> String {
         match self.key.as_ref().is_some_and(|key| key.is_in(text.as_bytes())) {
@@ -395,24 +298,11 @@ impl Pool {
         })
     }
 
-    /// The pool closes a connection, for this reason.
-    fn closes(&mut self, connection: ConnectionId, reason: ClosedReason) {
-        if let Some(exchange) = self.exchanges.get_mut(&connection) {
-            exchange.closed_as = Some(reason);
-        }
-    }
-
-    /// Why the pool closes a connection, if it does.
-    pub(super) fn why_closed(&self, connection: ConnectionId) -> Option<ClosedReason> {
-        self.exchanges.get(&connection)?.closed_as
-    }
-
     /// Bytes of an answer that a connection holds.
     pub(super) fn held_bytes(&self, connection: ConnectionId) -> usize {
         self.exchanges.get(&connection).map_or(0, Exchange::buffered)
     }
 }
 
-const CLOSED: &str = "the connection was closed";
 /// The time of the slowest recent answer decays by this part with each answer that follows.
 const FADING: u32 = 8;

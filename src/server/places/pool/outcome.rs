@@ -162,6 +162,7 @@ impl Pool {
                 self.commands.extend(query.suspect.map(Command::Close));
                 let failure = Failure::unknown("the settings of places have changed several times");
                 self.record(&failure);
+                self.metrics.count_request(PlacesResult::Refused, None);
                 self.answers.complete(query.waiters, Err(failure.body()));
             }
         }
