@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::application::{Closed, ClosedConnection};
+use crate::application::{Closed, ClosedConnection, FullOutput};
 use crate::config::format_duration;
 use crate::errors::plain;
 use crate::limits::ConfiguredLimits;
@@ -60,6 +60,21 @@ pub fn closed(
 pub fn abort(kind: Kind, peer: SocketAddr, reason: fmt::Arguments<'_>) {
     let fields = [field("peer", &peer), field("reason", &reason)];
     rate_limit::warn(kind, &fields, format_args!("closed {peer}: {reason}"));
+}
+
+/// Records that a connection's output is full, so that it is not read, or that this is over.
+pub fn full(full: &FullOutput) {
+    let FullOutput { peer, unsent, .. } = *full;
+    let fields = [field("peer", &peer), ("pending", unsent.into())];
+    if full.is_full {
+        let text = format_args!(
+            "{peer} is slow: {unsent} bytes are not sent yet, and nothing is read from it."
+        );
+        rate_limit::warn(Kind::SlowConsumer, &fields, text);
+    } else {
+        let text = format_args!("{peer} has recovered: {unsent} bytes are not sent yet.");
+        rate_limit::warn(Kind::SlowConsumerRecovered, &fields, text);
+    }
 }
 
 /// Records that a client was refused at the limit.

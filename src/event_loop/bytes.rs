@@ -2,12 +2,11 @@
 
 use std::io;
 
-use super::connection::Received;
 use super::limits::MAX_INTERRUPTED_READS;
 use super::pace::effort_of;
 use super::serve::{Pause, Slot, call, is_blocked};
 use super::shared::Shared;
-use super::state::Owed;
+use super::state::{Owed, Received};
 use crate::application::{Application, Budget, Closed, Next, Policy};
 
 impl<S> Slot<S> {

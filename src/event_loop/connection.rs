@@ -21,7 +21,9 @@ use super::buffers::Buffers;
 use super::counting::UNCOUNTED;
 use super::groups::GroupNumber;
 use super::limits::{LINGER_BYTES, TICK_BITS};
-use super::state::{ConnectionState, OriginKind, Owed, Readiness, nanoseconds, pack, unpack};
+use super::state::{
+    ConnectionState, Flush, OriginKind, Owed, Readiness, Received, nanoseconds, pack, unpack,
+};
 use super::transport::Transport;
 use crate::application::{Class, Closed, ConnectionId, Line, LineBuffer, Origin};
 
@@ -76,28 +78,6 @@ pub struct Connection<T> {
     output: Vec<u8>,
     sent: usize,
     dropped: u32,
-}
-
-/// The result of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// This many bytes.
-    Bytes(usize),
-    /// Nothing for now.
-    Nothing,
-    /// The other side will send no more.
-    End,
-}
-
-/// How a flush went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flush {
-    /// Bytes that were to be sent.
-    pub wanted: usize,
-    /// Bytes that the kernel took.
-    pub taken: usize,
-    /// Bytes that it did not.
-    pub left: usize,
 }
 
 type NextLine<'a> = (Line<'a>, &'a mut Vec<u8>, &'a SocketAddr);
@@ -182,7 +162,7 @@ impl<T: Transport> Connection<T> {
                 self.ready.readable = false;
                 Ok(Received::Nothing)
             }
-            // Not tried again: TLS returns it when other connections must have their turn.
+            // Not tried again here: TLS returns it when other connections must have their turn.
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Received::Nothing),
             Err(error) => Err(error),
         }

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::pace::effort_of_line;
 use super::serve::{Pause, Slot, call, is_blocked, watch_input};
 use super::shared::Shared;
+use super::state::Received;
 use super::timers::Timer;
 use super::transport::{Socket, Transport};
 use crate::application::{Application, Budget, Io, Next, Policy};
@@ -28,11 +29,9 @@ impl<S> Slot<S> {
         let Slot { connection, session: Some(session) } = self else {
             return Ok(());
         };
-        let id = connection.id;
-        let (full, most) =
-            (connection.sent() + shared.limits.fill_bytes, full_above(connection, policy, shared));
-        let (mut spent, mut lines, mut may_read) = (0u32, 0, true);
-        let mut next = Next::Read;
+        let (id, full) = (connection.id, connection.sent() + shared.limits.fill_bytes);
+        let most = full_above(connection, policy, shared);
+        let (mut next, mut spent, mut lines, mut may_read) = (Next::Read, 0u32, 0, true);
         let pause = loop {
             match next {
                 Next::Wait => break Pause::Blocked,
@@ -70,15 +69,19 @@ impl<S> Slot<S> {
             }
         };
         shared.counting.handled(id, lines);
-        if !matches!(next, Next::Finish | Next::Wait) {
-            next = Next::Read; // The loop itself knows whether a line is incomplete.
-        }
-        // Most often nothing has to be done.
-        if next != Next::Read || pause != Pause::Dry || self.connection.is_leaving {
-            self.go_on(next, pause, policy, shared);
-        }
+        self.go_on_with_lines(next, pause, policy, shared);
         self.watch_line(pause, spent > 0, policy, shared);
         Ok(())
+    }
+
+    #[inline]
+    fn go_on_with_lines(&mut self, next: Next, pause: Pause, policy: &Policy, shared: &mut Shared) {
+        let is_read_on = !matches!(next, Next::Finish | Next::Wait);
+        // Most often nothing has to be done.
+        if !is_read_on || pause != Pause::Dry || self.connection.is_leaving {
+            // The loop itself knows whether a line is incomplete.
+            self.go_on(if is_read_on { Next::Read } else { next }, pause, policy, shared);
+        }
     }
 
     /// Sets the timers of an incomplete line and of a pause in it.

@@ -74,13 +74,13 @@ use mio::{Events, Poll, Token, Waker};
 
 pub use acceptor::{Listen, Security};
 pub use buffers::Buffers;
-pub use connection::{Connection, Flush, Received};
+pub use connection::Connection;
 pub use controls::{ControlRequest, Controls};
 pub use groups::GroupRules;
 pub use limits::Limits;
 pub use mailbox::Mailbox;
 pub use reconfigure::{Bound, Change, Rules};
-pub use state::{ConnectionState, Readiness};
+pub use state::{ConnectionState, Flush, Readiness, Received};
 pub use transport::{Sharing, Socket, Transport};
 
 use crate::application::{Application, LoopId, LoopMetrics, Ticket, TlsId};

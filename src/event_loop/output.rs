@@ -2,12 +2,11 @@
 
 use std::io::{self, ErrorKind};
 
-use super::connection::Flush;
 use super::limits::LINGER;
 use super::pace::effort_of;
 use super::serve::{Slot, call, watch_input};
 use super::shared::Shared;
-use super::state::{ConnectionState, Owed};
+use super::state::{ConnectionState, Flush, Owed};
 use super::timers::Timer;
 use crate::application::{
     Application, Budget, Closed, ClosedConnection, Framing, FullOutput, Next, Policy,

@@ -1,10 +1,10 @@
 //! What happens to a slot in a turn: its connection is opened, served, filled, flushed. One look-up borrows
 //! all that this needs, and the application is an argument.
 
-use super::connection::{Connection, Received};
+use super::connection::Connection;
 use super::limits::HANDSHAKE_EFFORT;
 use super::shared::Shared;
-use super::state::{ConnectionState, Owed};
+use super::state::{ConnectionState, Owed, Received};
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{

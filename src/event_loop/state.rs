@@ -36,6 +36,28 @@ pub struct Readiness {
     pub has_urgent: bool,
 }
 
+/// The result of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The other side will send no more.
+    End,
+}
+
+/// How a flush went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// Bytes that were to be sent.
+    pub wanted: usize,
+    /// Bytes that the kernel took.
+    pub taken: usize,
+    /// Bytes that it did not.
+    pub left: usize,
+}
+
 /// A call that is owed to the application, whether or not anything arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owed {

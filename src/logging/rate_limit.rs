@@ -36,6 +36,9 @@ pub enum Kind {
     NotFinished,
     /// A connection whose other side read nothing for too long.
     WriteTimeout,
+    /// A connection whose other side reads more slowly than it asks.
+    SlowConsumer,
+    SlowConsumerRecovered,
     HelloMissing,
     TooManyUnidentified,
     BuffersFull,
@@ -91,6 +94,8 @@ impl Kind {
             | Kind::GazetteerFailed => target::PLACES,
             Kind::NotFinished
             | Kind::WriteTimeout
+            | Kind::SlowConsumer
+            | Kind::SlowConsumerRecovered
             | Kind::BuffersFull
             | Kind::AcceptFailed
             | Kind::NotWatched => target::LOOP,
@@ -112,6 +117,8 @@ impl Kind {
             | Kind::ClientEvicted => "connection_aborted",
             Kind::ClientRejected | Kind::AdminRejected | Kind::TlsFailed => "connection_refused",
             Kind::NewIdDelayed => "line_delayed",
+            Kind::SlowConsumer => "slow_consumer",
+            Kind::SlowConsumerRecovered => "slow_consumer_recovered",
             Kind::AcceptFailed | Kind::NotWatched => "accept_failed",
             Kind::TooManyQueries => "query_refused",
             Kind::QueryFailed => "query_failed",
@@ -132,6 +139,8 @@ impl Kind {
             Kind::HttpRequestRefused => "refused HTTP requests",
             Kind::NotFinished => "lines, requests or handshakes not completed in time",
             Kind::WriteTimeout => "connections closed because a write timed out",
+            Kind::SlowConsumer => "connections that do not read their output fast enough",
+            Kind::SlowConsumerRecovered => "slow connections recovered",
             Kind::HelloMissing => "connections that did not send HELLO in time",
             Kind::TooManyUnidentified => "connections closed before their HELLO, for newer ones",
             Kind::BuffersFull => "connections closed because all buffers together were full",

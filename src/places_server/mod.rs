@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::application::{
-    Application, ClosedConnection, Control, Due, Io, ListenerId, Never, Next, Opened, Origin,
-    Policy, Refused,
+    Application, ClosedConnection, Control, Due, FullOutput, Io, ListenerId, Never, Next, Opened,
+    Origin, Policy, Refused,
 };
 use crate::clock::Now;
+use crate::connection_records;
 use crate::http::{CONTINUE, Request, RequestReader, write_response};
 use crate::limits::{ConfiguredLimits, GAZETTEER_EFFORT};
 use crate::logging::rate_limit::{self, Kind};
@@ -136,6 +137,11 @@ impl Application for PlacesServer {
         self.now = io.now.elapsed;
         client.reader.push(bytes);
         self.serve(client, io)
+    }
+
+    fn handle_full(&mut self, full: FullOutput, _client: &mut HttpClient, now: Now) {
+        self.now = now.elapsed;
+        connection_records::full(&full);
     }
 
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, _client: HttpClient, now: Now) {

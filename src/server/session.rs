@@ -7,10 +7,11 @@ use super::admin::AdminSession;
 use super::dial::{Purpose, purpose};
 use super::{ADMIN, CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
 use crate::application::{
-    Application, Closed, ClosedConnection, Control, DialEvent, Due, Io, Line, ListenerId, Next,
-    Opened, Origin, Policy, Refused, Ticket,
+    Application, Closed, ClosedConnection, Control, DialEvent, Due, FullOutput, Io, Line,
+    ListenerId, Next, Opened, Origin, Policy, Refused, Ticket,
 };
 use crate::clock::Now;
+use crate::connection_records;
 use crate::herd::{NeighbourId, Peer};
 use crate::logging::target;
 
@@ -89,6 +90,11 @@ impl Application for Server {
             Session::Places(session) => self.places.fill(session, io),
             Session::Peer(_) | Session::Admin(_) => Next::Read,
         }
+    }
+
+    fn handle_full(&mut self, full: FullOutput, _session: &mut Session, now: Now) {
+        self.now = now.elapsed;
+        connection_records::full(&full);
     }
 
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, session: Session, now: Now) {
