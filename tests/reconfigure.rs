@@ -1,7 +1,7 @@
 //! Claim: a loop is changed while it runs, all at once or not at all, and nobody who is connected or about to be
 //! notices.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -21,7 +21,7 @@ use herd_mio::tls::{ClientTls, Remedies};
 struct App {
     events: Sender<String>,
     policy: Policy,
-    /// The line "block" blocks on this, and with it the whole loop.
+    /// The message "block" blocks on this, and with it the whole loop, just before the next message.
     gate: Receiver<()>,
     opened: usize,
 }
@@ -43,11 +43,8 @@ impl Application for App {
 
     fn handle_line(&mut self, _session: &mut (), line: Line<'_>, io: &mut Io<'_>) -> Next {
         match line {
-            Line::Whole(b"block") => {
-                self.report("blocks".to_owned());
-                let _ = self.gate.recv();
-            }
             Line::Whole(b"wait") => return Next::Wait,
+            Line::Whole(b"last") => self.report("last".to_owned()),
             Line::Whole(text) if text.starts_with(b"x") => {
                 let length = String::from_utf8_lossy(&text[1..]).parse().unwrap_or_default();
                 io.out.extend(std::iter::repeat_n(b'x', length));
@@ -70,6 +67,10 @@ impl Application for App {
 
     fn handle_message(&mut self, message: String, _now: Now) {
         match message.as_str() {
+            "block" => {
+                self.report("blocks".to_owned());
+                let _ = self.gate.recv();
+            }
             "count" => self.report(format!("count: {}", self.opened)),
             _ => self.report(message),
         }
@@ -132,6 +133,12 @@ impl Running {
         }
     }
 
+    /// From now on the loop does nothing until it may pass the gate.
+    fn block(&self) {
+        self.mailbox.send("block".to_owned()).expect("it runs");
+        self.await_event("blocks");
+    }
+
     /// How many connections were opened.
     fn count(&self) -> usize {
         self.mailbox.send("count".to_owned()).expect("it runs");
@@ -159,11 +166,14 @@ fn ask(stream: &mut BufReader<TcpStream>, line: &str) -> String {
     answer.trim_end().to_owned()
 }
 
-/// Waits until nobody listens at an address.
+/// Waits until nobody listens at an address. (A full backlog makes an attempt fail, too, but not as refused.)
 fn await_refused(at: SocketAddr) {
     let begin = Instant::now();
-    while TcpStream::connect(at).is_ok() {
-        assert!(begin.elapsed() < LIMIT, "{at} still accepts");
+    loop {
+        match TcpStream::connect_timeout(&at, LIMIT) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
+            _ => assert!(begin.elapsed() < LIMIT, "somebody still listens at {at}"),
+        }
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -222,9 +232,7 @@ fn connections_that_wait_at_a_listener_that_goes_are_answered() {
     const CROWD: usize = 150;
     for is_replaced in [true, false] {
         let running = run_lines(any(ID));
-        let mut holder = connect(running.address);
-        holder.get_mut().write_all(b"block\n").expect("a write");
-        running.await_event("blocks");
+        running.block();
         let mut crowd: Vec<_> = (0..CROWD).map(|_| connect(running.address)).collect();
         running.send(match is_replaced {
             true => listening(vec![bound(any(ID))]),
@@ -422,26 +430,38 @@ fn without_a_line_pause_an_unfinished_line_waits_for_its_rest() {
     running.stop();
 }
 
-/// Nothing but the change tells the loop that it may read on: the kernel has reported the lines already.
+/// Nothing but the change tells the loop that it may go on: the kernel has reported the lines already, and
+/// takes no more output.
 #[test]
 fn a_larger_output_lets_a_connection_go_on_that_was_full() {
-    let limits = Limits { output_bytes: 1 << 20, ..Limits::default() };
     let running = run_lines(any(ID));
     let mut client = connect(running.address);
     // More than the kernel's buffers take, and than the bound.
     client.get_mut().write_all(b"x16000000\nlast\n").expect("a write");
     assert_eq!(ask(&mut connect(running.address), "hello"), "hello");
-    let larger = Limits { output_bytes: 1 << 30, buffer_bytes: 1 << 30, ..limits };
-    assert_eq!(
-        running.change(Change { limits: Some(larger), ..Change::default() }),
-        "changed: well"
-    );
+    let larger = Limits { output_bytes: 1 << 30, buffer_bytes: 1 << 30, ..Limits::default() };
+    running.send(Change { limits: Some(larger), ..Change::default() });
+    assert_eq!(running.events.recv_timeout(LIMIT).as_deref(), Ok("changed: well"));
+    running.await_event("last");
     let mut answer = String::new();
     client.read_line(&mut answer).expect("an answer");
     assert_eq!(answer.len(), 16_000_001);
-    answer.clear();
-    client.read_line(&mut answer).expect("an answer");
-    assert_eq!(answer, "last\n");
+    running.stop();
+}
+
+/// The kernel has reported it to a loop that did not know its listener.
+#[test]
+fn a_connection_to_a_listener_that_is_only_prepared_is_answered_after_the_change() {
+    let running = run_lines(any(ID));
+    let mut change = listening(vec![Bound::new(any(OTHER)).expect("a free port")]);
+    let address = change.listen[0].address();
+    change.prepare(&running.mailbox).expect("it can be");
+    let mut early = connect(address);
+    early.get_mut().write_all(b"early\n").expect("a write");
+    assert_eq!(ask(&mut connect(running.address), "hello"), "hello");
+    assert_eq!(running.count(), 1);
+    assert_eq!(running.change(change), "changed: well");
+    assert_eq!(ask(&mut early, "more"), "early");
     running.stop();
 }
 
@@ -503,9 +523,7 @@ fn a_loop_that_stops_refuses_a_change_and_one_that_has_ended_says_so() {
 #[test]
 fn a_stop_right_behind_a_change_answers_who_waits_at_either_port() {
     let running = run_lines(any(ID));
-    let mut holder = connect(running.address);
-    holder.get_mut().write_all(b"block\n").expect("a write");
-    running.await_event("blocks");
+    running.block();
     let moved = bound(any(ID));
     let mut crowd: Vec<_> =
         [running.address, moved.address()].repeat(20).into_iter().map(connect).collect();

@@ -136,3 +136,28 @@ impl WatchedControls {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// The pipe holds as much as the loop reads in one turn, and only a read would tell that it is empty.
+    #[test]
+    fn a_lifeline_with_much_to_read_is_looked_at_again_without_an_event() {
+        let (mut sender, receiver) = mio::unix::pipe::new().expect("a pipe");
+        let count = sender.write(&[b'L'; 64 * 1024]).expect("the pipe is empty");
+        assert_eq!(count, 64 * 1024, "what a pipe holds on Linux");
+        let lifeline = Some(Lifeline::new(receiver));
+        let mut controls = WatchedControls { lifeline, ..WatchedControls::default() };
+        let take = |controls: &mut WatchedControls| controls.take().expect("a source is ready");
+        controls.note_lifeline();
+        assert!(take(&mut controls).reopen_log && controls.has_work());
+        assert!(!take(&mut controls).reopen_log && !controls.has_work());
+        assert_eq!(controls.take(), None);
+        drop(sender);
+        controls.note_lifeline();
+        assert!(take(&mut controls).lifeline_ended);
+    }
+}

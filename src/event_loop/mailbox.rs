@@ -90,8 +90,8 @@ impl<M> Mailbox<M> {
         self.enqueue(Sent::Incoming(Incoming::Stop))
     }
 
-    /// Changes the loop: all of it in one step, between two turns, or nothing if a part fails. `done` makes a
-    /// message of the result, with which the loop calls
+    /// Changes the loop: all of it in one step, between two turns, or nothing if a part fails. `done` runs on
+    /// the loop's thread and makes a message of the result, with which the loop calls
     /// [`handle_message`](crate::application::Application::handle_message) in the same step. A loop that is
     /// stopping refuses every change. An error here means that the loop has ended; then, and if it ends
     /// before the change's turn comes, there is no message.

@@ -64,7 +64,8 @@ pub struct Change {
     /// Listeners that are new. If there is one with the same id, this one takes its place: the open
     /// connections of the id and their count stay.
     pub listen: Vec<Bound>,
-    /// Listeners that are closed. An id without a listener is ignored.
+    /// Listeners that are closed. An id without a listener is ignored. Connections that wait at them are still
+    /// accepted, so `handle_open` may come for the id once more.
     pub unlisten: Vec<ListenerId>,
     /// Limits of listeners, also of those in [`Change::listen`]. An id without a listener is ignored. Nobody is
     /// closed because a limit is lower: new connections meet it.
