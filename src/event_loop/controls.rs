@@ -137,7 +137,7 @@ impl WatchedControls {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use std::io::Write;
 
@@ -148,7 +148,9 @@ mod tests {
     fn a_lifeline_with_much_to_read_is_looked_at_again_without_an_event() {
         let (mut sender, receiver) = mio::unix::pipe::new().expect("a pipe");
         let count = sender.write(&[b'L'; 64 * 1024]).expect("the pipe is empty");
-        assert_eq!(count, 64 * 1024, "what a pipe holds on Linux");
+        if count < 64 * 1024 {
+            return; // A pipe of this system holds less than Linux's.
+        }
         let lifeline = Some(Lifeline::new(receiver));
         let mut controls = WatchedControls { lifeline, ..WatchedControls::default() };
         let take = |controls: &mut WatchedControls| controls.take().expect("a source is ready");
