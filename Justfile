@@ -38,6 +38,10 @@ versus *options:
 profile pid:
     perf record -F 997 --call-graph dwarf,16384 -p {{pid}} -o target/perf.data -- sleep 20 && perf script -i target/perf.data | inferno-collapse-perf | inferno-flamegraph > target/flame.svg
 
+# What takes a minute, and cargo test leaves out: such as logrotate each second at 50,000 records a second.
+long *test:
+    cargo test --release --test with_tools -- --ignored --nocapture {{test}}
+
 # All that a reviewer would run.
 ci:
     .ci/run

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use common::ports::{Port, reserve};
 use common::process::send_signal;
 use common::{Client, Herd, LIMIT, Setup, wait_until};
 
@@ -273,4 +274,42 @@ fn the_demonstrations_places_server_reopens_its_log_and_stays() {
     let said = herd.herd.said();
     assert!(!said.contains("Places exited") && !said.contains("Places was"), "{said}");
     herd.stops();
+}
+
+#[test]
+fn a_new_server_gets_the_next_port_for_administration_and_the_others_keep_theirs() {
+    let setup = Herd::small_setup();
+    let ports = in_a_row(3);
+    let mut command = Herd::command(&setup);
+    command.args(["--admin", &ports[0].number.to_string()]);
+    let file = setup.folder.path().join("herd.toml");
+    let mut herd = Reloaded { herd: Herd::spawn(setup, command), file };
+    let hands = herd.pid("Hands");
+    herd.herd.setup.remove("Goloman");
+    herd.herd.setup.add("South", &["Hands"]);
+    herd.reloads("", "server Goloman removed, server South added");
+    let admin = format!("--admin\0127.0.0.1:{}\0", ports[2].number);
+    wait_until(LIMIT, "South has the next port", || {
+        let south = herd.herd.child("South");
+        let words = south.and_then(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+        words.is_some_and(|words| String::from_utf8_lossy(&words).contains(&admin))
+    });
+    let connect = |port: &Port| std::net::TcpStream::connect(port.address()).is_ok();
+    wait_until(LIMIT, "South and Hands listen there", || connect(&ports[2]) && connect(&ports[1]));
+    assert_eq!(herd.pid("Hands"), hands);
+    herd.reloads("", "configuration reloaded: no changes");
+    herd.stops();
+}
+
+/// Ports of which each is one above the one before.
+fn in_a_row(count: usize) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    while ports.len() < count {
+        let next = reserve();
+        if ports.last().is_some_and(|last| last.number + 1 != next.number) {
+            ports.clear();
+        }
+        ports.push(next);
+    }
+    ports
 }

@@ -162,6 +162,31 @@ impl Config {
         }
     }
 
+    /// After a reload of the whole herd: the servers that `old` has keep their addresses, and new ones count on from
+    /// the last of them, so that no server is found where another one was.
+    pub fn keep_admin(&mut self, first: SocketAddr, old: &Config) -> Result<(), ConfigError> {
+        if first.port() == 0 {
+            return Ok(());
+        }
+        let ports = old.servers.iter().filter_map(|server| Some(server.admin_listen?.port()));
+        let mut last = ports.max().unwrap_or(first.port());
+        for server in &mut self.servers {
+            let before = old.server(&server.name).map(|place| &old.servers[place]);
+            server.admin_listen = before.and_then(|before| before.admin_listen);
+            if server.admin_listen.is_none() {
+                let Some(next) = last.checked_add(1) else {
+                    return Err(ConfigError::Admin(format!(
+                        "--admin {first}: the port of {} would be past 65535; restart the herd with a lower port",
+                        server.name
+                    )));
+                };
+                last = next;
+                server.admin_listen = Some(SocketAddr::new(first.ip(), next));
+            }
+        }
+        self.check_admin_ports(first)
+    }
+
     /// `--admin` may have led to a port that a server listens on already.
     fn check_admin_ports(&self, first: SocketAddr) -> Result<(), ConfigError> {
         for server in &self.servers {
@@ -244,6 +269,23 @@ mod tests {
             let error = Config::default().apply_admin(first, true).expect_err(address).to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn after_a_reload_each_server_has_the_address_that_it_had_and_a_new_one_the_next() {
+        let first = SocketAddr::from(([127, 0, 0, 1], 32138));
+        let mut old = Config::default();
+        old.apply_admin(first, true).expect("free ports");
+        let mut new = Config::default();
+        new.servers.remove(0);
+        new.servers[1].name = "South".to_owned();
+        new.keep_admin(first, &old).expect("free ports");
+        let port = |server: &ServerConfig| Some(server.admin_listen?.port());
+        let ports: Vec<u16> = new.servers.iter().filter_map(port).collect();
+        assert_eq!(ports, [32139, 32143, 32141, 32142], "Hands, South, Wilkes, Welsh");
+        old.servers[4].admin_listen = Some(SocketAddr::new(first.ip(), u16::MAX));
+        let error = new.clone().keep_admin(first, &old).expect_err("no port is left");
+        assert!(error.to_string().contains("South would be past 65535"), "{error}");
     }
 
     #[test]

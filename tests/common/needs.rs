@@ -32,6 +32,9 @@ pub type Test = (&'static str, fn() -> Outcome);
 /// The variable that turns a missing tool into a failure.
 pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 
+/// Tests whose names end so run with `--ignored` only.
+const LONG: &str = "_for_a_minute";
+
 /// The package of each tool that tests use. `.ci/tools` installs the same.
 const PACKAGES: [(&str, &str); 16] = [
     ("bash", "bash"),
@@ -111,7 +114,8 @@ pub fn run(tests: &[Test]) -> ExitCode {
     let ignored = Arc::new(Mutex::new(BTreeMap::new()));
     let trial = |&(name, test): &Test| {
         let ignored = Arc::clone(&ignored);
-        Trial::ignorable_test(name, move || match test() {
+        let is_long = name.ends_with(LONG);
+        let trial = Trial::ignorable_test(name, move || match test() {
             Ok(()) => Ok(Completion::Completed),
             Err(missing @ Missing::Tool { .. }) if is_required => {
                 Err(Failed::from(format!("{missing}, and {REQUIRE} is set")))
@@ -121,7 +125,8 @@ pub fn run(tests: &[Test]) -> ExitCode {
                 ignored.lock().expect("no test panics with it").insert(name, reason.clone());
                 Ok(Completion::ignored_with(reason))
             }
-        })
+        });
+        trial.with_ignored_flag(is_long)
     };
     let trials: Vec<Trial> = tests.iter().map(trial).collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);

@@ -12,6 +12,7 @@ mod harness;
 mod hosts;
 mod https;
 mod inherited;
+mod logrotate;
 mod machine;
 mod metrics;
 #[path = "../metrics/world.rs"]
@@ -57,6 +58,8 @@ fn main() -> ExitCode {
         inherited::a_log_that_another_user_has_linked_elsewhere_is_refused,
         inherited::a_signal_mask_that_is_inherited_blocks_nothing,
         inherited::signals_that_the_parent_ignored_are_handled_but_for_sighup,
+        logrotate::no_record_is_lost_or_doubled_by_a_rotation,
+        logrotate::rotations_for_a_minute,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
         machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
         metrics::promtool_finds_nothing_to_improve,

@@ -23,10 +23,15 @@ impl Supervisor {
 
     /// The file was read: puts it in force, or says why not.
     pub(super) fn reloaded(&mut self, read: Result<Box<Fresh>, String>) {
-        let Fresh { text, config: new } = match read {
+        let Fresh { text, config: mut new } = match read {
             Ok(fresh) => *fresh,
             Err(reason) => return refuse(&reason),
         };
+        if let Some(first) = self.args.overrides.admin
+            && let Err(error) = new.keep_admin(first, &self.config)
+        {
+            return refuse(&error.to_string());
+        }
         if let Err(error) = ports::try_new(&self.config, &new, &self.servers) {
             return refuse(&self.with_holder(error));
         }
