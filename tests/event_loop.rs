@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use herd_mio::application::{
     Application, ClosedConnection, Command, Dial, DialEvent, Io, Job, Line, ListenerId, LoopId,
-    Next, Opened, Origin, Policy, Target, Ticket, TlsId,
+    LoopMetrics, Next, Opened, Origin, Policy, Target, Ticket, TlsId,
 };
 use herd_mio::clock::Now;
 use herd_mio::event_loop::{EventLoop, Limits, Listen, Mailbox, Stopped};
@@ -188,6 +188,39 @@ fn a_job_that_panics_fails_and_the_loop_and_other_jobs_continue() {
     assert_eq!(both, ["failed: its thread panicked: out of luck", "well"]);
     assert_eq!(ask(&mut running.connect(), 1), 2);
     running.stop();
+}
+
+/// Both loops count time from their own start.
+#[test]
+fn a_stuck_loop_is_noticed_from_another_thread_by_how_long_its_turn_lasts() {
+    let (app, events) = App::new(Vec::new());
+    let (release, gate) = channel();
+    let (event_loop, address) = event_loop(App { gate: Some(gate), ..app }, Limits::default());
+    let metrics = event_loop.metrics();
+    let began = Instant::now();
+    let reader = LoopMetrics::new(began);
+    let busy_for = || metrics.busy_for(&reader, began.elapsed());
+    let running = start(event_loop, address);
+    let mut client = running.connect();
+    assert_eq!(ask(&mut client, 1), 2);
+    await_that(|| busy_for().is_none(), "the loop waits");
+    client.get_mut().write_all(b"wait\n").expect("a write");
+    assert_eq!(await_event(&events, "waits"), "waits");
+    let stuck = Instant::now();
+    await_that(|| busy_for() >= Some(Duration::from_millis(50)), "it is seen to be stuck");
+    assert!(stuck.elapsed() >= Duration::from_millis(30), "{:?}", stuck.elapsed());
+    assert!(busy_for() <= Some(began.elapsed()));
+    release.send(()).expect("it waits for this");
+    await_that(|| busy_for().is_none(), "the loop waits again");
+    running.stop();
+}
+
+fn await_that(is_true: impl Fn() -> bool, what: &str) {
+    let until = Instant::now() + LIMIT;
+    while !is_true() {
+        assert!(Instant::now() < until, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

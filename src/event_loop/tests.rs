@@ -17,6 +17,7 @@ use crate::application::{
 };
 use crate::clock::Now;
 
+mod counting;
 mod stop;
 
 /// Answers a line with itself and a `!`, and writes down its calls.
