@@ -249,3 +249,12 @@ pub const LOOP_STUCK_AFTER: Duration = Duration::from_secs(10);
 pub const ADMIN_PAGE: usize = 1_024;
 /// The same where the request does not say how many.
 pub const ADMIN_PAGE_DEFAULT: usize = 256;
+/// Turns in one answer of `/debug/turns`: as many as a loop keeps.
+pub const ADMIN_TURNS: usize = 4_096;
+/// The same where the request does not say how many.
+pub const ADMIN_TURNS_DEFAULT: usize = 100;
+/// How often the admin listener notes what may be wrong, for as long as it looks back.
+pub const HEALTH_SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a server counts as degraded after a record was dropped, and how long its queries for places must have
+/// failed: a single event should be seen, and a single failure should not.
+pub const HEALTH_WINDOW: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::heartbeat::Heartbeat;
+use super::status::LinkStatus;
 use super::table::{Entry, Table};
 use super::{Event, NeighbourId, Observer, Settings};
 use crate::clock::Now;
@@ -42,6 +43,8 @@ pub struct Link {
     confirmed: Seq,
     /// Since when changes or a MARK wait for their ACK, while the link is not up.
     down_since: Duration,
+    /// Why the link, or an attempt to make it, was given up at last.
+    pub(super) down_reason: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +98,7 @@ impl Link {
             pause_ends_after: Duration::ZERO,
             confirmed: Seq(0),
             down_since: now,
+            down_reason: None,
         }
     }
 
@@ -139,6 +143,31 @@ impl Link {
             _ => self.down_since,
         };
         now.saturating_sub(since)
+    }
+
+    /// What is known of it, for an operator.
+    pub(super) fn status(&self) -> LinkStatus {
+        let (state, next_dial) = match &self.state {
+            LinkState::Waiting { deadline } => ("waiting", Some(*deadline)),
+            LinkState::Dialling { .. } => ("dialling", None),
+            LinkState::Greeting { .. } => ("greeting", None),
+            LinkState::Up(_) => ("up", None),
+            LinkState::Removed => ("removed", None),
+        };
+        let up = match &self.state {
+            LinkState::Up(up) => Some(up),
+            _ => None,
+        };
+        LinkStatus {
+            state,
+            since: up.map_or(self.down_since, |up| up.since),
+            next_dial,
+            epoch: up.map(|up| up.epoch),
+            sent: up.map(|up| up.cursor),
+            mark: up.and_then(|up| up.marked),
+            ack: up.and_then(|up| up.acked),
+            down_reason: self.down_reason,
+        }
     }
 
     /// How many changes up to `end` the neighbour has not confirmed.

@@ -22,6 +22,7 @@ mod heartbeat;
 mod link;
 mod namesakes;
 mod peer;
+mod status;
 mod table;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ pub use event::{Event, Observer};
 pub use feed::{Feed, Record};
 pub use link::HELLO_RECEIVED;
 pub use peer::{Differing, Peer, SessionId};
+pub use status::{InboundStatus, LinkStatus};
 pub use table::{Applied, Entry, Source, Table};
 
 use crate::clock::Now;
@@ -427,6 +429,7 @@ impl Herd {
         observer: &mut dyn Observer,
     ) {
         observer.record(Event::LinkDown { neighbour, reason });
+        self.link(neighbour).down_reason = Some(reason);
         self.outputs.push_back(Output::CloseLink(neighbour));
         self.link_closed(neighbour, now, observer);
     }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::namesakes::Namesakes;
+use super::status::InboundStatus;
 use super::{Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState, store};
 use crate::clock::Now;
 use crate::limits::{MARK_BYTES, MARK_UPDATES};
@@ -121,6 +122,16 @@ impl InboundPeer {
     /// Whether `session` is the latest one and still open.
     pub(super) fn is_present(&self, session: SessionId) -> bool {
         self.presence.is_some() && self.session == session
+    }
+
+    /// What is known of it, for an operator.
+    pub(super) fn status(&self) -> InboundStatus {
+        InboundStatus {
+            is_up: self.presence.is_some(),
+            last_received: self.presence.as_ref().map(|presence| presence.last_received),
+            epoch: self.epoch,
+            mark: self.mark,
+        }
     }
 
     /// Whether it has an inbound connection.

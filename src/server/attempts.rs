@@ -84,6 +84,11 @@ impl Attempts {
         !self.has_own_order && self.current.is_none() && self.failures.is_empty()
     }
 
+    /// The address that is being tried.
+    pub(super) fn current(&self) -> Option<SocketAddr> {
+        self.current
+    }
+
     /// Whether an address is being tried.
     pub(super) fn is_trying(&self) -> bool {
         self.current.is_some()

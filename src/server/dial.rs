@@ -202,6 +202,7 @@ impl Server {
         known.metrics.dials[result as usize].add(1);
         record_failed_attempt(&known.log_name, reason);
         known.attempts.failed(reason);
+        self.note_link_error(neighbour, reason);
         self.herd.link_tries_again(neighbour, now);
     }
 
@@ -215,6 +216,7 @@ impl Server {
         let reason = refusal.as_deref().unwrap_or(reason);
         record_failed_attempt(&known.log_name, reason);
         known.attempts.unanswered(reason);
+        self.note_link_error(neighbour, reason);
         self.herd.link_tries_again(neighbour, now);
         self.try_next(neighbour, reason, now);
     }

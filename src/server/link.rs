@@ -150,6 +150,7 @@ impl Server {
             let text = format_args!("The link to {name} is closed: {reason}.");
             let fields = [field("neighbour", name), field("reason", &reason)];
             rate_limit::warn_of(Kind::LinkLineRefused, neighbour.0, &fields, text);
+            self.note_link_error(neighbour, &reason);
         } else {
             known.refusal = Some(reason);
         }
@@ -158,6 +159,9 @@ impl Server {
     /// The herd's core has given up a link or its dial.
     pub(super) fn close_link(&mut self, neighbour: NeighbourId) {
         self.cancel_dial(neighbour);
+        if let Some(reason) = self.herd.link_status(neighbour).down_reason {
+            self.note_link_error(neighbour, reason);
+        }
         if let Some(link) = self.neighbour(neighbour).link.take() {
             self.close(link, ClosedReason::LineTimeout);
         }
@@ -189,6 +193,9 @@ impl Server {
             target: target::LINK, event = "link_down", peer:% = closed.peer, neighbour = name;
             "The link to {name} is closed."
         );
+        if reason != ClosedReason::Protocol {
+            self.note_link_error(neighbour, "the connection was closed");
+        }
         self.herd.link_closed(
             neighbour,
             now,

@@ -138,6 +138,8 @@ pub struct Server {
     answers: AnswersAtOnce,
     /// Why connections are closed that are being closed by the server itself.
     ends: HashMap<ConnectionId, ClosedReason>,
+    /// When it was made.
+    started: Now,
     /// None without an admin listener, and on every loop but the first.
     admin: Option<Box<Admin>>,
     /// The time of the latest call, as [`Now::elapsed`] counts.
@@ -189,6 +191,7 @@ impl Server {
             all_metrics: AllMetrics::default(),
             answers: AnswersAtOnce::default(),
             ends: HashMap::new(),
+            started: now,
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
         }

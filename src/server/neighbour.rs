@@ -4,12 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::FIRST_LOOP;
 use super::attempts::Attempts;
 use super::checks::Checks;
 use super::metrics::LinkMetrics;
+use super::{FIRST_LOOP, Server};
 use crate::application::{ConnectionId, LoopId, Target, Ticket};
 use crate::config::Config;
+use crate::herd::NeighbourId;
 use crate::limits::UNREACHABLE_AFTER;
 use crate::logging::LastingProblem;
 
@@ -35,6 +36,8 @@ pub(super) struct Neighbour {
     pub(super) is_fill_asked: bool,
     /// Its connection to us.
     pub(super) peer: Option<ConnectionId>,
+    /// Where its latest connection to us came from.
+    pub(super) peer_address: Option<SocketAddr>,
     pub(super) attempts: Attempts,
     /// The dial that is under way.
     pub(super) dial: Option<Ticket>,
@@ -48,12 +51,24 @@ pub(super) struct Neighbour {
     pub(super) has_moved: bool,
     /// Why its answer ended the present connection to it, if it did.
     pub(super) refusal: Option<String>,
+    /// The last problem with our connection to it, and with its connection to us.
+    pub(super) link_error: Option<LinkError>,
+    pub(super) peer_error: Option<LinkError>,
     /// The problem that it can't be reached.
     pub(super) unreachable: LastingProblem,
     /// The problem that another server answers at its address.
     pub(super) misnamed: LastingProblem,
     pub(super) checks: Checks,
     pub(super) metrics: LinkMetrics,
+}
+
+/// Why a connection with a neighbour ended, or was not made.
+#[derive(Clone, Debug)]
+pub(super) struct LinkError {
+    /// For people.
+    pub(super) reason: String,
+    /// As [`Now::elapsed`](crate::clock::Now::elapsed) counts.
+    pub(super) at: Duration,
 }
 
 impl Neighbour {
@@ -69,6 +84,7 @@ impl Neighbour {
             connected_to: None,
             is_fill_asked: false,
             peer: None,
+            peer_address: None,
             attempts: Attempts::default(),
             dial: None,
             attempt_until: None,
@@ -76,6 +92,8 @@ impl Neighbour {
             resolved_at: None,
             has_moved: false,
             refusal: None,
+            link_error: None,
+            peer_error: None,
             unreachable: LastingProblem::new(UNREACHABLE_AFTER),
             misnamed: LastingProblem::new(Duration::ZERO),
             checks: Checks::new(),
@@ -117,5 +135,13 @@ pub(super) fn loop_name(server: &str, number: LoopId) -> String {
     match number {
         FIRST_LOOP => server.to_owned(),
         LoopId(further) => format!("{server}/{}", further + 1),
+    }
+}
+
+impl Server {
+    /// Keeps the last problem with our connection to a neighbour, for operators.
+    pub(super) fn note_link_error(&mut self, neighbour: NeighbourId, reason: &str) {
+        let at = self.now;
+        self.neighbour(neighbour).link_error = Some(LinkError { reason: reason.to_owned(), at });
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::metrics::{self, ClosedReason, Direction, RejectedReason, Transition};
+use super::neighbour::LinkError;
 use super::records::{self, HerdLog};
 use super::{Server, Session, policy};
 use crate::application::{
@@ -103,6 +104,7 @@ impl Server {
         if !is_identified && let Peer::Identified { neighbour, .. } = *peer {
             self.unidentified.remove(io.id);
             self.replace_peer(neighbour, io.id);
+            self.neighbour(neighbour).peer_address = Some(io.peer);
             self.heard_from(neighbour, io.peer.ip().to_canonical());
             self.links_checked = None; // A link to another run of it must send a MARK.
         }
@@ -197,7 +199,11 @@ impl Server {
 
     /// The herd's core has asked to close a neighbour's connection.
     pub(super) fn close_peer(&mut self, neighbour: NeighbourId) {
-        if let Some(peer) = self.neighbour(neighbour).peer.take() {
+        let at = self.now;
+        let known = self.neighbour(neighbour);
+        if let Some(peer) = known.peer.take() {
+            let reason = "it sent nothing for three heartbeats".to_owned();
+            known.peer_error = Some(LinkError { reason, at });
             self.close(peer, ClosedReason::LineTimeout);
         }
     }
@@ -215,9 +221,11 @@ impl Server {
         };
         let name = self.log_name_of(neighbour);
         records::disconnected(target::LINK, Some(name), closed.peer);
+        let at = self.now;
         let known = self.neighbour(neighbour);
         if known.peer == Some(closed.id) {
             known.peer = None;
+            known.peer_error = Some(LinkError { reason: closed.why.to_string(), at });
             // A line that was refused is counted as that.
             if reason != ClosedReason::Protocol {
                 known.metrics.count(Direction::In, Transition::Closed);

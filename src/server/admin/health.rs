@@ -1,11 +1,18 @@
 //! Health: `/livez` says whether a restart would help, `/readyz` whether clients should come, and `/healthz`, for
 //! people and alerts, what is wrong.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::reply::Reply;
+use super::watch::Sample;
+use crate::application::LoopMetrics;
 use crate::clock::Now;
-use crate::server::Server;
+use crate::limits::LOOP_STUCK_AFTER;
+use crate::logging;
+use crate::server::metrics::PlacesResult;
+use crate::server::{AllMetrics, Server};
 
 /// The answer to `/livez`.
 #[derive(Serialize)]
@@ -48,8 +55,8 @@ struct Health {
 }
 
 impl Server {
-    pub(super) fn livez(&self, _now: Now) -> Reply {
-        let loops_turn = true;
+    pub(super) fn livez(&self, now: Now) -> Reply {
+        let loops_turn = is_any_stuck(&self.all_metrics, now.elapsed).is_none();
         let (code, status) = if loops_turn { (200, "ok") } else { (503, "stuck") };
         Reply::json(code, &Live { status, checks: LiveChecks { loops_turn } })
     }
@@ -75,8 +82,8 @@ impl Server {
         self.admin.as_ref().is_some_and(|admin| now.elapsed >= admin.settings.ready_timeout)
     }
 
-    pub(super) fn healthz(&self, is_strict: bool, _now: Now) -> Reply {
-        let reasons = self.degraded();
+    pub(super) fn healthz(&mut self, is_strict: bool, now: Now) -> Reply {
+        let reasons = self.degraded(now);
         let (code, status) = match reasons.is_empty() {
             true => (200, "ok"),
             false if is_strict => (503, "degraded"),
@@ -86,7 +93,95 @@ impl Server {
     }
 
     /// What is wrong, in words.
-    fn degraded(&self) -> Vec<String> {
-        Vec::new()
+    fn degraded(&mut self, now: Now) -> Vec<String> {
+        let mut reasons: Vec<String> = self.broken_links(now).collect();
+        let sample = self.health_sample(now.elapsed);
+        if let Some(admin) = &mut self.admin {
+            admin.watch.add(sample);
+            match admin.watch.dropped(&sample) {
+                0 => {}
+                count => {
+                    reasons.push(format!("the log has dropped {count} records in the last minute"))
+                }
+            }
+            if let Some(time) = admin.watch.failing(&sample) {
+                let seconds = time.as_secs();
+                reasons.push(format!("queries for places have failed for {seconds} s"));
+            }
+        }
+        let loops = &self.all_metrics.loops;
+        if loops.iter().any(|(metrics, _)| metrics.accept_paused_now.get() > 0) {
+            reasons.push("no connection can be accepted: descriptors or memory are missing".into());
+        }
+        if let Some(number) = is_any_stuck(&self.all_metrics, now.elapsed) {
+            reasons.push(format!("loop {number} is stuck"));
+        }
+        reasons
+    }
+
+    /// A neighbour that is silent for three heartbeats is disconnected, and so its link is down.
+    fn broken_links(&self, now: Now) -> impl Iterator<Item = String> {
+        self.other_servers().flat_map(move |(id, known)| {
+            let out = (!self.herd.link_is_up(id)).then(|| {
+                let time = self.herd.link_lag(id, now).as_secs();
+                let reason = known.link_error.as_ref().map(|error| format!(": {}", error.reason));
+                let reason = reason.unwrap_or_default();
+                format!("the link to {} is down, for {time} s{reason}", known.name)
+            });
+            let inbound = (!self.herd.peer_is_connected(id))
+                .then(|| format!("{} is not connected to this server", known.name));
+            out.into_iter().chain(inbound)
+        })
+    }
+
+    /// The counters that show trouble, at this time.
+    pub(super) fn health_sample(&self, at: Duration) -> Sample {
+        let mut sample = Sample { at, ..Sample::default() };
+        sample.dropped = logging::counters().outputs.iter().map(|output| output.dropped).sum();
+        for (_, metrics) in &self.all_metrics.loops {
+            for result in PlacesResult::ALL {
+                let count = metrics.places.requests[*result as usize].get();
+                match result {
+                    PlacesResult::Ok => sample.succeeded += count,
+                    PlacesResult::Busy => {} // A limit of ours.
+                    _ => sample.failed += count,
+                }
+            }
+        }
+        sample
+    }
+}
+
+/// The number of a loop that has not ended its turn for too long, counted from 1. `now` is of the first loop, which
+/// asks.
+pub(super) fn is_any_stuck(all: &AllMetrics, now: Duration) -> Option<usize> {
+    let (reader, _) = all.loops.first()?;
+    let is_stuck = |metrics: &LoopMetrics| {
+        metrics.busy_for(reader, now).is_some_and(|busy| busy >= LOOP_STUCK_AFTER)
+    };
+    let place = all.loops.iter().skip(1).position(|(metrics, _)| is_stuck(metrics))?;
+    Some(place + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_end_its_turn_is_stuck() {
+        let start = Instant::now();
+        let of = |_| (Arc::new(LoopMetrics::new(start)), Arc::default());
+        let all = AllMetrics { loops: (0..3).map(of).collect(), process: None };
+        let stuck = |seconds| is_any_stuck(&all, Duration::from_secs(seconds));
+        assert_eq!(stuck(1_000), None, "all wait");
+        all.loops[0].0.busy_since.set(1_000_000_000);
+        assert_eq!(stuck(1_000), None, "the first one asks, so it turns");
+        all.loops[2].0.busy_since.set(5_000_000_000);
+        assert_eq!((stuck(14), stuck(15)), (None, Some(3)));
+        all.loops[2].0.busy_since.set(0);
+        assert_eq!(stuck(15), None);
     }
 }

@@ -14,7 +14,10 @@
 //! | `routes.rs` | which path is answered by what, and with which parameters |
 //! | `reply.rs` | a reply and its head |
 //! | `health.rs` | `/livez`, `/readyz`, `/healthz` |
+//! | `watch.rs` | what has gone wrong within the last minute |
 //! | `exposition.rs` | `/metrics` |
+//! | `varz.rs`, `links.rs`, `turns.rs` | `/varz`, `/linksz`, `/debug/turns` |
+//! | `values.rs` | times and durations in JSON |
 //!
 //! It runs on the first loop, so each reply must be built within a fraction of a turn: lists are paged, and
 //! nothing walks the table. It has sessions of its own number, so that an attack on it costs no client its
@@ -23,9 +26,14 @@
 pub mod exposition;
 mod gate;
 mod health;
+mod links;
 mod records;
 mod reply;
 mod routes;
+mod turns;
+mod values;
+mod varz;
+mod watch;
 
 use std::time::Duration;
 
@@ -40,6 +48,7 @@ use crate::limits::{
 use crate::server::ServerCommand;
 use crate::server::metrics::AdminPath;
 use reply::Reply;
+use watch::Watch;
 
 /// What the first loop keeps for the admin listener.
 #[derive(Debug)]
@@ -47,6 +56,7 @@ pub struct Admin {
     settings: AdminRules,
     /// The sessions that are served, in no order.
     open: Vec<OpenSession>,
+    watch: Watch,
 }
 
 /// The settings that requests are judged by.
@@ -88,12 +98,13 @@ impl Admin {
             positions: config.admin.shows_positions(address),
             ready_timeout: config.admin.ready_timeout,
         };
-        Some(Admin { settings, open: Vec::new() })
+        Some(Admin { settings, open: Vec::new(), watch: Watch::default() })
     }
 
     /// When [`Server::judge_admin`] must be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.open.iter().map(|session| session.until).min().filter(|until| *until < Duration::MAX)
+        let sessions = self.open.iter().map(|session| session.until);
+        Some(sessions.fold(self.watch.next(), Duration::min))
     }
 
     /// Sets the time by which a session must send something; with `Duration::MAX` the loop limits the time.
@@ -187,8 +198,14 @@ impl Server {
 
     /// Closes sessions that have sent nothing for too long.
     pub(super) fn judge_admin(&mut self, due: &mut Due<'_>) {
-        let Some(admin) = &mut self.admin else { return };
         let now = due.now.elapsed;
+        if self.admin.as_ref().is_some_and(|admin| admin.watch.next() <= now) {
+            let sample = self.health_sample(now);
+            if let Some(admin) = &mut self.admin {
+                admin.watch.add(sample);
+            }
+        }
+        let Some(admin) = &mut self.admin else { return };
         for session in &mut admin.open {
             // A request may have arrived and not been read yet.
             if session.until <= now && !due.is_behind(session.id) {

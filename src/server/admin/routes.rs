@@ -1,5 +1,7 @@
 //! Which path is answered by what, and the parameters of a request.
 
+use std::ops::RangeInclusive;
+
 use super::exposition::Exposition;
 use super::reply::Reply;
 use crate::clock::Now;
@@ -16,6 +18,9 @@ impl Server {
             "/readyz" => AdminPath::Readyz,
             "/healthz" => AdminPath::Healthz,
             "/metrics" => AdminPath::Metrics,
+            "/varz" => AdminPath::Varz,
+            "/linksz" => AdminPath::Linksz,
+            "/debug/turns" => AdminPath::Turns,
             _ => return (AdminPath::Other, Reply::text(404, NOT_FOUND.to_owned())),
         };
         let reply = self.answer(path, query, &request.accept, now);
@@ -43,6 +48,9 @@ impl Server {
                 self.healthz(is_strict, now)
             }
             AdminPath::Metrics => self.exposition(accept, now),
+            AdminPath::Varz => self.varz(now),
+            AdminPath::Linksz => self.linksz(now),
+            AdminPath::Turns => self.turns(&mut query, now)?,
             _ => Reply::text(404, NOT_FOUND.to_owned()),
         };
         query.finish(path)?;
@@ -89,6 +97,24 @@ impl<'a> Query<'a> {
         Some(self.left.swap_remove(at).1)
     }
 
+    /// The value of a parameter that is a whole number in this range.
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<usize>,
+        default: usize,
+    ) -> Result<usize, String> {
+        let Some(value) = self.take(name) else {
+            return Ok(default);
+        };
+        let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        let number = value.parse().ok().filter(|number| is_number && range.contains(number));
+        number.ok_or_else(|| {
+            let (least, most) = range.into_inner();
+            format!("{name} must be a whole number from {least} to {most}, not {}", quoted(value))
+        })
+    }
+
     /// Refuses parameters that were not taken.
     pub(super) fn finish(self, path: AdminPath) -> Result<(), String> {
         match self.left.first() {
@@ -107,7 +133,8 @@ fn quoted(text: &str) -> String {
 const QUOTED: usize = 40;
 /// No path has as many.
 const MAX_PARAMETERS: usize = 16;
-const NOT_FOUND: &str = "nothing is here; known paths: /livez, /readyz, /healthz, /metrics\n";
+const NOT_FOUND: &str = "nothing is here; known paths: /livez, /readyz, /healthz, /metrics, /varz, /connz, /linksz, \
+                         /debug/turns\n";
 
 #[cfg(test)]
 mod tests {
