@@ -258,3 +258,5 @@ pub const HEALTH_SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a server counts as degraded after a record was dropped, and how long its queries for places must have
 /// failed: a single event should be seen, and a single failure should not.
 pub const HEALTH_WINDOW: Duration = Duration::from_secs(60);
+/// How far into its connections a page of `/connz` may begin: no machine has more.
+pub const ADMIN_OFFSET: usize = 10_000_000;

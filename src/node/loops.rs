@@ -22,6 +22,7 @@ use super::{RunError, ServerLoop, kernel, proc};
 use crate::application::LoopId;
 use crate::event_loop::Mailbox;
 use crate::logging;
+use crate::server::admin::Post;
 use crate::server::{AllMetrics, FIRST_LOOP, Message};
 
 /// Lets the first loop read the counters of all loops, and each loop its own.
@@ -45,6 +46,11 @@ pub(super) fn share_metrics(first: &mut ServerLoop, further: &mut [ServerLoop]) 
 /// never joined: each reports its end to the first loop, and after a second signal nothing may wait.
 pub(super) fn start(first: &mut ServerLoop, mut further: Vec<ServerLoop>) -> Result<(), RunError> {
     share_metrics(first, &mut further);
+    let posts = further.iter().map(|next| post(next.mailbox())).collect();
+    first.application().know_loops(posts);
+    for next in &mut further {
+        next.application().know_loops(vec![post(first.mailbox())]);
+    }
     for (place, mut next) in further.into_iter().enumerate() {
         let number = LoopId(place as u16 + 1);
         first.know(number, FIRST_LOOP, next.mailbox());
@@ -61,6 +67,11 @@ pub(super) fn start(first: &mut ServerLoop, mut further: Vec<ServerLoop>) -> Res
             .map_err(kernel("start a loop's thread"))?;
     }
     Ok(())
+}
+
+/// A way to a loop.
+fn post(mailbox: Mailbox<Message>) -> Post {
+    Box::new(move |message| mailbox.send(message).is_ok())
 }
 
 fn run(event_loop: ServerLoop) -> Result<(), String> {

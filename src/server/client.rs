@@ -17,6 +17,8 @@ use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line
 #[derive(Debug, Default)]
 pub struct Client {
     pub(super) waits: Option<Box<Waits>>,
+    /// The id that it has sent last, where the admin listener shows it.
+    last_id: Option<Box<Vec<u8>>>,
 }
 
 /// What a client waits for.
@@ -35,13 +37,35 @@ pub(super) struct WaitingAnswer {
 }
 
 impl Client {
+    #[inline(never)]
+    fn keep_id(&mut self, id: &[u8]) {
+        let last = self.last_id.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(id);
+    }
+
+    /// The id that it has sent last, if that was kept.
+    pub(super) fn last_id(&self) -> Option<&[u8]> {
+        self.last_id.as_deref().map(Vec::as_slice)
+    }
+
+    /// What it waits for, as the metrics call it.
+    pub(super) fn waits_for(&self) -> &'static str {
+        match self.waits.as_deref() {
+            Some(Waits::NewId(_)) => Paused::NewIds.text(),
+            Some(Waits::Places(_)) | None => Paused::Places.text(),
+        }
+    }
+
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
-        match self.waits.as_deref() {
-            None => 0,
-            Some(Waits::Places(waiting)) => waiting.first_line.capacity(),
-            Some(Waits::NewId(waiting)) => waiting.held_bytes(),
-        }
+        let of_id = self.last_id.as_ref().map_or(0, |id| id.capacity());
+        of_id
+            + match self.waits.as_deref() {
+                None => 0,
+                Some(Waits::Places(waiting)) => waiting.first_line.capacity(),
+                Some(Waits::NewId(waiting)) => waiting.held_bytes(),
+            }
     }
 }
 
@@ -76,8 +100,18 @@ impl Server {
         };
         Traffic::Client.received(io.peer, line);
         let next = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
-            ClientRequest::Iamat(iamat) => self.iamat(client, &iamat, line, io),
-            ClientRequest::Whatsat(whatsat) => self.whatsat(client, &whatsat, io),
+            ClientRequest::Iamat(iamat) => {
+                if self.shows_ids {
+                    client.keep_id(iamat.id);
+                }
+                self.iamat(client, &iamat, line, io)
+            }
+            ClientRequest::Whatsat(whatsat) => {
+                if self.shows_ids {
+                    client.keep_id(whatsat.id);
+                }
+                self.whatsat(client, &whatsat, io)
+            }
         });
         let next = next.unwrap_or_else(|reason| self.refuse(line, reason, io));
         Traffic::Client.sent(io.peer, &io.out[before..]);

@@ -53,7 +53,7 @@ use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
 use crate::logging::{LastingProblem, Log, TurnLog};
 use crate::protocol::{Dialect, Epoch, Seq};
-use admin::Admin;
+use admin::{Admin, Asking};
 use answer_times::AnswersAtOnce;
 use dial::Tickets;
 use metrics::ClosedReason;
@@ -97,6 +97,8 @@ pub enum Message {
     LoopEnded(Result<(), String>),
     /// For the queries for places.
     Places(places::PlacesMessage),
+    /// For the admin listener, of another loop.
+    Admin(admin::AdminMessage),
 }
 
 /// What a server can ask its loop to do.
@@ -142,6 +144,10 @@ pub struct Server {
     started: Now,
     /// None without an admin listener, and on every loop but the first.
     admin: Option<Box<Admin>>,
+    /// Questions for the connections of loops.
+    asking: Asking,
+    /// Whether the admin listener shows ids of clients, so that they are kept.
+    shows_ids: bool,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -192,6 +198,8 @@ impl Server {
             answers: AnswersAtOnce::default(),
             ends: HashMap::new(),
             started: now,
+            asking: Asking::default(),
+            shows_ids: admin::shows_ids(config, index),
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
         }

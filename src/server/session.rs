@@ -7,8 +7,8 @@ use super::admin::AdminSession;
 use super::dial::{Purpose, purpose};
 use super::{ADMIN, CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
 use crate::application::{
-    Application, Closed, ClosedConnection, Control, DialEvent, Due, FullOutput, Io, Line,
-    ListenerId, Next, Opened, Origin, Policy, Refused, Ticket,
+    Application, Closed, ClosedConnection, Control, DialEvent, Due, FullOutput, Inspected, Io,
+    Line, ListenerId, Next, Opened, Origin, Policy, Refused, Ticket,
 };
 use crate::clock::Now;
 use crate::connection_records;
@@ -88,7 +88,8 @@ impl Application for Server {
             Session::Client(client) => self.fill_client(client, io),
             Session::Link(neighbour) => self.fill_link(*neighbour, io),
             Session::Places(session) => self.places.fill(session, io),
-            Session::Peer(_) | Session::Admin(_) => Next::Read,
+            Session::Admin(session) => self.fill_admin(session, io),
+            Session::Peer(_) => Next::Read,
         }
     }
 
@@ -140,7 +141,18 @@ impl Application for Server {
         match message {
             Message::LoopEnded(result) => self.loop_ended(result),
             Message::Places(message) => self.places.handle_message(message, now),
+            Message::Admin(message) => self.admin_message(message),
         }
+    }
+
+    fn handle_inspect(
+        &mut self,
+        ticket: Ticket,
+        all: &mut dyn Iterator<Item = Inspected<'_, Session>>,
+        now: Now,
+    ) {
+        self.now = now.elapsed;
+        self.inspected(ticket, all, now);
     }
 
     fn poll_command(&mut self) -> Option<ServerCommand> {

@@ -17,12 +17,15 @@
 //! | `watch.rs` | what has gone wrong within the last minute |
 //! | `exposition.rs` | `/metrics` |
 //! | `varz.rs`, `links.rs`, `turns.rs` | `/varz`, `/linksz`, `/debug/turns` |
+//! | `connections.rs`, `asking.rs` | `/connz`, also of another loop |
 //! | `values.rs` | times and durations in JSON |
 //!
 //! It runs on the first loop, so each reply must be built within a fraction of a turn: lists are paged, and
 //! nothing walks the table. It has sessions of its own number, so that an attack on it costs no client its
 //! place.
 
+mod asking;
+mod connections;
 pub mod exposition;
 mod gate;
 mod health;
@@ -42,12 +45,16 @@ use crate::application::{ClosedConnection, ConnectionId, Due, Io, Next, Policy, 
 use crate::config::Config;
 use crate::http::{Get, GetReader};
 use crate::limits::{
-    ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT, ADMIN_IDLE,
-    ADMIN_SESSIONS,
+    ADMIN_ANSWER_WAIT, ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT,
+    ADMIN_IDLE, ADMIN_SESSIONS,
 };
 use crate::server::ServerCommand;
 use crate::server::metrics::AdminPath;
+pub(super) use asking::Asking;
+use asking::ticket;
+pub use asking::{AdminMessage, Post};
 use reply::Reply;
+use routes::Answer;
 use watch::Watch;
 
 /// What the first loop keeps for the admin listener.
@@ -64,22 +71,45 @@ pub struct Admin {
 struct AdminRules {
     /// Names in `Host`, besides addresses and `localhost`.
     hosts: Vec<String>,
-    /// Whether ids and positions of clients are shown.
-    positions: bool,
     ready_timeout: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct OpenSession {
     id: ConnectionId,
-    /// When it is closed, unless a request comes.
+    /// When it is closed, unless a request comes; or when it is told that its answer takes too long.
     until: Duration,
+    state: SessionState,
+}
+
+#[derive(Debug)]
+enum SessionState {
+    /// It is expected to send a request.
+    Reading,
+    /// Its answer is not there yet.
+    Waiting,
+    /// Its answer is there; `fill` writes it.
+    Answered(Reply),
 }
 
 /// A connection with the admin listener.
 #[derive(Debug)]
 pub struct AdminSession {
     reader: GetReader<ADMIN_HEAD_FIELDS>,
+    /// The request whose answer is not there yet.
+    unanswered: Option<Unanswered>,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    path: AdminPath,
+    request: Get,
+}
+
+/// Whether the admin listener of a server shows ids of clients.
+pub(super) fn shows_ids(config: &Config, index: usize) -> bool {
+    let address = config.servers[index].admin_listen;
+    address.is_some_and(|address| config.admin.shows_positions(address))
 }
 
 impl AdminSession {
@@ -92,10 +122,9 @@ impl AdminSession {
 impl Admin {
     /// For server number `index` of the configuration; None if it has no admin listener.
     pub(super) fn new(config: &Config, index: usize) -> Option<Admin> {
-        let address = config.servers[index].admin_listen?;
+        config.servers[index].admin_listen?;
         let settings = AdminRules {
             hosts: config.admin.hosts.clone(),
-            positions: config.admin.shows_positions(address),
             ready_timeout: config.admin.ready_timeout,
         };
         Some(Admin { settings, open: Vec::new(), watch: Watch::default() })
@@ -109,9 +138,31 @@ impl Admin {
 
     /// Sets the time by which a session must send something; with `Duration::MAX` the loop limits the time.
     fn expect(&mut self, id: ConnectionId, until: Duration) {
-        if let Some(session) = self.open.iter_mut().find(|session| session.id == id) {
-            session.until = until;
+        if let Some(session) = self.session(id) {
+            (session.until, session.state) = (until, SessionState::Reading);
         }
+    }
+
+    /// A session waits for its answer until then.
+    fn wait(&mut self, id: ConnectionId, until: Duration) {
+        if let Some(session) = self.session(id) {
+            (session.until, session.state) = (until, SessionState::Waiting);
+        }
+    }
+
+    /// Returns whether the session waits for it.
+    fn set_reply(&mut self, id: ConnectionId, reply: Reply) -> bool {
+        match self.session(id) {
+            Some(session) if matches!(session.state, SessionState::Waiting) => {
+                (session.until, session.state) = (Duration::MAX, SessionState::Answered(reply));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn session(&mut self, id: ConnectionId) -> Option<&mut OpenSession> {
+        self.open.iter_mut().find(|session| session.id == id)
     }
 }
 
@@ -127,9 +178,13 @@ impl Server {
             self.metrics.count_admin_request(AdminPath::Other, 503);
             self.commands.push_back(ServerCommand::Finish(io.id));
         } else {
-            admin.open.push(OpenSession { id: io.id, until: io.now.elapsed + ADMIN_HEAD_TIMEOUT });
+            admin.open.push(OpenSession {
+                id: io.id,
+                until: io.now.elapsed + ADMIN_HEAD_TIMEOUT,
+                state: SessionState::Reading,
+            });
         }
-        let session = AdminSession { reader: GetReader::new(ADMIN_HEAD_BYTES) };
+        let session = AdminSession { reader: GetReader::new(ADMIN_HEAD_BYTES), unanswered: None };
         Some((Session::Admin(Box::new(session)), policy::ADMIN))
     }
 
@@ -149,12 +204,7 @@ impl Server {
             Ok(Some(request)) => {
                 admin.expect(io.id, now + ADMIN_IDLE);
                 io.spend(ADMIN_EFFORT);
-                self.answer_admin(&request, io);
-                match request.keep_alive {
-                    true if session.reader.has_begun() => Next::Again,
-                    true => Next::Read,
-                    false => Next::Finish,
-                }
+                self.answer_admin(request, session, io)
             }
             Ok(None) if session.reader.has_begun() => {
                 admin.expect(io.id, Duration::MAX); // The policy limits the time of a head.
@@ -170,15 +220,58 @@ impl Server {
         }
     }
 
-    fn answer_admin(&mut self, request: &Get, io: &mut Io<'_>) {
-        let Some(admin) = &mut self.admin else { return };
-        let (path, reply) = match gate::check(request, &admin.settings.hosts) {
-            Ok(()) => self.route_admin(request, io.now),
-            Err(reply) => (AdminPath::Other, reply),
+    fn answer_admin(&mut self, request: Get, session: &mut AdminSession, io: &mut Io<'_>) -> Next {
+        let hosts = self.admin.as_ref().map_or(&[][..], |admin| &admin.settings.hosts);
+        let (path, answer) = match gate::check(&request, hosts) {
+            Ok(()) => self.route_admin(&request, io.id, io.now),
+            Err(reply) => (AdminPath::Other, Answer::Now(reply)),
         };
+        match answer {
+            Answer::Now(reply) => self.write_reply(path, &request, &reply, session, io),
+            Answer::Later => {
+                session.unanswered = Some(Unanswered { path, request });
+                Next::Wait
+            }
+        }
+    }
+
+    fn write_reply(
+        &mut self,
+        path: AdminPath,
+        request: &Get,
+        reply: &Reply,
+        session: &AdminSession,
+        io: &mut Io<'_>,
+    ) -> Next {
         self.metrics.count_admin_request(path, reply.status);
-        records::answered(io.peer, request, &reply);
+        records::answered(io.peer, request, reply);
         reply.write(request.keep_alive, request.method == "HEAD", io.out);
+        match request.keep_alive {
+            true if session.reader.has_begun() => Next::Again,
+            true => Next::Read,
+            false => Next::Finish,
+        }
+    }
+
+    /// Writes the reply that a session waits for, once it is there.
+    pub(super) fn fill_admin(&mut self, session: &mut AdminSession, io: &mut Io<'_>) -> Next {
+        let Some(Unanswered { path, request }) = session.unanswered.take() else {
+            return Next::Read; // It waits for nothing.
+        };
+        let Some(admin) = &mut self.admin else {
+            return Next::Finish; // The listener was removed.
+        };
+        let state = admin.session(io.id).map(|open| &mut open.state);
+        match state.map(|state| std::mem::replace(state, SessionState::Waiting)) {
+            Some(SessionState::Answered(reply)) => {
+                admin.expect(io.id, io.now.elapsed + ADMIN_IDLE);
+                self.write_reply(path, &request, &reply, session, io)
+            }
+            _ => {
+                session.unanswered = Some(Unanswered { path, request });
+                Next::Wait
+            }
+        }
     }
 
     pub(super) fn admin_closed(&mut self, closed: &ClosedConnection<'_>) {
@@ -206,12 +299,22 @@ impl Server {
             }
         }
         let Some(admin) = &mut self.admin else { return };
-        for session in &mut admin.open {
-            // A request may have arrived and not been read yet.
-            if session.until <= now && !due.is_behind(session.id) {
-                session.until = Duration::MAX;
-                self.commands.push_back(ServerCommand::Close(session.id));
+        let mut late = Vec::new();
+        for session in admin.open.iter_mut().filter(|session| session.until <= now) {
+            match session.state {
+                SessionState::Waiting => late.push(session.id),
+                // A request may have arrived and not been read yet.
+                _ if due.is_behind(session.id) => {}
+                _ => {
+                    session.until = Duration::MAX;
+                    self.commands.push_back(ServerCommand::Close(session.id));
+                }
             }
+        }
+        for id in late {
+            let seconds = ADMIN_ANSWER_WAIT.as_secs();
+            let text = format!("the loop has not answered within {seconds} s\n");
+            self.deliver(ticket(id), Reply::text(503, text));
         }
     }
 }

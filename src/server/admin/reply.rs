@@ -6,7 +6,7 @@ use crate::http::ResponseHead;
 
 /// What a request is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reply {
+pub struct Reply {
     pub(super) status: u16,
     content_type: &'static str,
     body: Vec<u8>,

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::exposition::Exposition;
 use super::reply::Reply;
+use crate::application::ConnectionId;
 use crate::clock::Now;
 use crate::http::Get;
 use crate::server::Server;
@@ -11,7 +12,12 @@ use crate::server::metrics::AdminPath;
 
 impl Server {
     /// The answer to a request, and the path under which it is counted.
-    pub(super) fn route_admin(&mut self, request: &Get, now: Now) -> (AdminPath, Reply) {
+    pub(super) fn route_admin(
+        &mut self,
+        request: &Get,
+        id: ConnectionId,
+        now: Now,
+    ) -> (AdminPath, Answer) {
         let (name, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let path = match name {
             "/livez" => AdminPath::Livez,
@@ -19,12 +25,17 @@ impl Server {
             "/healthz" => AdminPath::Healthz,
             "/metrics" => AdminPath::Metrics,
             "/varz" => AdminPath::Varz,
+            "/connz" => AdminPath::Connz,
             "/linksz" => AdminPath::Linksz,
             "/debug/turns" => AdminPath::Turns,
-            _ => return (AdminPath::Other, Reply::text(404, NOT_FOUND.to_owned())),
+            _ => return (AdminPath::Other, Answer::Now(Reply::text(404, NOT_FOUND.to_owned()))),
         };
-        let reply = self.answer(path, query, &request.accept, now);
-        (path, reply.unwrap_or_else(|reason| Reply::text(400, format!("{reason}\n"))))
+        let answer = match path {
+            AdminPath::Connz => self.ask_connz(query, id, now),
+            _ => self.answer(path, query, &request.accept, now).map(Answer::Now),
+        };
+        let refused = |reason| Answer::Now(Reply::text(400, format!("{reason}\n")));
+        (path, answer.unwrap_or_else(refused))
     }
 
     /// Err if the query has a parameter that the path does not know, or a malformed one.
@@ -40,12 +51,8 @@ impl Server {
             AdminPath::Livez => self.livez(now),
             AdminPath::Readyz => self.readyz(now),
             AdminPath::Healthz => {
-                let is_strict = query.take("strict").map_or(Ok(false), |value| match value {
-                    "1" => Ok(true),
-                    "0" => Ok(false),
-                    _ => Err("strict must be 0 or 1"),
-                })?;
-                self.healthz(is_strict, now)
+                let is_strict = query.one_of("strict", &[("0", false), ("1", true)])?;
+                self.healthz(is_strict.unwrap_or(false), now)
             }
             AdminPath::Metrics => self.exposition(accept, now),
             AdminPath::Varz => self.varz(now),
@@ -66,6 +73,13 @@ impl Server {
         let text = exposition.encode(self.families(is_ready, now));
         Reply::new(200, exposition.content_type(), text.into_bytes())
     }
+}
+
+/// How a request is answered.
+pub(super) enum Answer {
+    Now(Reply),
+    /// The session waits for its reply.
+    Later,
 }
 
 /// The parameters of a request, each at most once.
@@ -112,6 +126,22 @@ impl<'a> Query<'a> {
         number.ok_or_else(|| {
             let (least, most) = range.into_inner();
             format!("{name} must be a whole number from {least} to {most}, not {}", quoted(value))
+        })
+    }
+
+    /// The value of a parameter that is one of these words.
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        let found = words.iter().find(|(word, _)| *word == value);
+        found.map(|(_, meaning)| Some(*meaning)).ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("{name} must be one of {}, not {}", words.join(", "), quoted(value))
         })
     }
 

@@ -1,0 +1,114 @@
+//! Requests whose answer takes longer than a call: the session waits, and the reply comes from this loop's
+//! inspection or from another loop.
+
+use super::connections::Ask;
+use super::reply::Reply;
+use super::routes::{Answer, Query};
+use crate::application::{ConnectionId, Inspected, Ticket};
+use crate::clock::Now;
+use crate::limits::ADMIN_ANSWER_WAIT;
+use crate::server::{Message, Server, ServerCommand, Session};
+
+/// A message between the loops of a server.
+#[derive(Debug)]
+pub enum AdminMessage {
+    /// The first loop asks another one for its connections.
+    Ask(Ask),
+    /// The answer.
+    Answer(Ticket, Reply),
+}
+
+/// Sends a message to another loop of this server; false if that has ended.
+pub type Post = Box<dyn Fn(Message) -> bool + Send>;
+
+/// What a loop needs to ask and to answer.
+#[derive(Default)]
+pub(in crate::server) struct Asking {
+    /// In the first loop the ways to the others, in their order; in any other the way to the first.
+    posts: Vec<Post>,
+    /// Questions that wait for this loop's next inspection.
+    asks: Vec<Ask>,
+}
+
+impl Server {
+    /// The ways to other loops: in the first loop those to all others, in any other the one to the first.
+    pub fn know_loops(&mut self, posts: Vec<Post>) {
+        self.asking.posts = posts;
+    }
+
+    pub(super) fn ask_connz(
+        &mut self,
+        query: &str,
+        id: ConnectionId,
+        now: Now,
+    ) -> Result<Answer, String> {
+        let mut query = Query::parse(query)?;
+        let ask = Ask::parse(&mut query, ticket(id), self.all_metrics.loops.len())?;
+        query.finish(crate::server::metrics::AdminPath::Connz)?;
+        match ask.number.checked_sub(2).map(|place| self.asking.posts.get(place)) {
+            None => self.inspect(ask),
+            Some(Some(post)) if post(Message::Admin(AdminMessage::Ask(ask))) => {}
+            Some(_) => {
+                return Ok(Answer::Now(Reply::text(
+                    503,
+                    format!("loop {} has ended\n", ask.number),
+                )));
+            }
+        }
+        if let Some(admin) = &mut self.admin {
+            admin.wait(id, now.elapsed + ADMIN_ANSWER_WAIT);
+        }
+        Ok(Answer::Later)
+    }
+
+    fn inspect(&mut self, ask: Ask) {
+        self.commands.push_back(ServerCommand::Inspect(ask.ticket));
+        self.asking.asks.push(ask);
+    }
+
+    pub(in crate::server) fn admin_message(&mut self, message: AdminMessage) {
+        match message {
+            AdminMessage::Ask(ask) => self.inspect(ask),
+            AdminMessage::Answer(ticket, reply) => self.deliver(ticket, reply),
+        }
+    }
+
+    pub(in crate::server) fn inspected(
+        &mut self,
+        ticket: Ticket,
+        all: &mut dyn Iterator<Item = Inspected<'_, Session>>,
+        now: Now,
+    ) {
+        let Some(place) = self.asking.asks.iter().position(|ask| ask.ticket == ticket) else {
+            return;
+        };
+        let ask = self.asking.asks.swap_remove(place);
+        let reply = self.connz(&ask, all, now);
+        match self.asking.posts.first() {
+            Some(home) if ask.number > 1 => {
+                // The first loop ends last; if it has ended, nobody waits.
+                let _ = home(Message::Admin(AdminMessage::Answer(ticket, reply)));
+            }
+            _ => self.deliver(ticket, reply),
+        }
+    }
+
+    /// Gives a session the reply that it waits for, unless it is gone or was told that it takes too long.
+    pub(super) fn deliver(&mut self, ticket: Ticket, reply: Reply) {
+        let id = connection(ticket);
+        if let Some(admin) = &mut self.admin
+            && admin.set_reply(id, reply)
+        {
+            self.commands.push_back(ServerCommand::Fill(id));
+        }
+    }
+}
+
+/// A session as the ticket of its question: it has one at a time.
+pub(super) fn ticket(ConnectionId { slot, generation }: ConnectionId) -> Ticket {
+    Ticket(u64::from(generation) << 32 | u64::from(slot))
+}
+
+fn connection(Ticket(ticket): Ticket) -> ConnectionId {
+    ConnectionId { slot: ticket as u32, generation: (ticket >> 32) as u32 }
+}
