@@ -102,6 +102,32 @@ fn refused_lines_are_logged_once_per_second_with_a_count() {
     assert_few_records_tell_of_all(&server, begin, "Refused from", description, 20 * MANY);
 }
 
+/// It may become slow again while it catches up.
+#[test]
+fn a_client_that_reads_too_slowly_is_logged_and_so_is_its_recovery() {
+    const COUNT: usize = 6_000; // 24 MB: more than the kernel's buffers hold.
+    let setup = Setup::alone().any_port().section("[limits]\noutput_bytes = 65536");
+    let (server, _) = started(&setup);
+    let mut client = server.client();
+    let mut writer = client.stream.try_clone().expect("a descriptor");
+    let line = format!("{}\n", "x".repeat(4_000));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            (0..COUNT).for_each(|_| writer.write_all(line.as_bytes()).expect("it is read"));
+        });
+        server.wait_for_log(" is slow: ");
+        assert!(!server.log().contains("has recovered"), "nothing was read yet");
+        (0..COUNT).for_each(|_| assert!(client.line().starts_with("? xxx")));
+    });
+    wait_until(LIMIT, "each recovery is recorded", || {
+        let log = server.log();
+        let slow = "connections that do not read their output fast enough";
+        let (_, slow) = warnings(&log, " is slow: ", slow);
+        let (_, recovered) = warnings(&log, " has recovered: ", "slow connections recovered");
+        slow > 0 && slow == recovered
+    });
+}
+
 #[test]
 fn a_remaining_count_is_logged_at_the_end() {
     let setup = Setup::alone().any_port();

@@ -17,7 +17,7 @@
 //! - [`Io::out`] is append-only.
 //! - An application asks for [`Command::Fill`] when something has changed, never in answer to every
 //!   [`Application::fill`]: two sessions that wake each other would spin.
-//! - [`Application::poll_timeout`] takes constant time, or close to it: the loop calls it twice per turn.
+//! - [`Application::poll_timeout`] takes constant time, or close to it: the loop calls it in each turn.
 
 mod command;
 mod io;
@@ -113,7 +113,8 @@ pub trait Application: Sized {
         None
     }
 
-    /// When [`Application::handle_timeout`] must be called at the latest, as [`Now::elapsed`] counts.
+    /// When [`Application::handle_timeout`] must be called at the latest, as [`Now::elapsed`] counts. The loop asks in
+    /// each turn before it waits; a deadline that the turn itself brings nearer holds from then on.
     fn poll_timeout(&self) -> Option<Duration> {
         None
     }
