@@ -7,6 +7,10 @@ default:
 run:
     cargo run --release -- --herd
 
+# A minute of a real Prometheus that scrapes a server each second.
+scrape seconds="60":
+    HERD_MIO_SCRAPE_SECONDS={{seconds}} cargo test --test with_tools prometheus
+
 # Read the configuration and draw the herd.
 check *options:
     cargo run --release -- --check {{options}}

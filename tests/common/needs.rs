@@ -36,7 +36,7 @@ pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 const LONG: &str = "_for_a_minute";
 
 /// The package of each tool that tests use. `.ci/tools` installs the same.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("bash", "bash"),
     ("curl", "curl"),
     ("env", "coreutils"),
@@ -48,6 +48,7 @@ const PACKAGES: [(&str, &str); 16] = [
     ("openssl", "openssl"),
     ("patch", "patch"),
     ("pgrep", "procps"),
+    ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
     ("python3", "python3"),
     ("rsyslogd", "rsyslog"),

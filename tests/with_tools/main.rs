@@ -21,6 +21,7 @@ mod metrics_world;
 mod netcat;
 mod openssl;
 mod places;
+mod prometheus;
 mod readme;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         openssl::a_signature_of_an_unsupported_kind_is_named,
         openssl::its_self_signed_certificate_is_trusted_where_it_is_the_trusted_file,
         places::an_address_that_never_finishes_tls_is_asked_first_once_and_not_for_each_query,
+        prometheus::it_scrapes_a_server_and_knows_what_that_has_counted,
         readme::every_block_is_run_and_what_needs_no_herd_is_as_written,
         readme::the_session_with_a_herd_is_as_written,
     ])
