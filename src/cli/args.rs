@@ -428,8 +428,9 @@ Ports:
 Signals:
   SIGTERM, SIGINT          stop gracefully, within 5 s; a second one, a second or more after the
                            first, stops at once
-  SIGUSR1, SIGHUP          reopen the log (for logrotate); SIGHUP stops the program if its terminal
-                           was closed
+  SIGHUP                   read the configuration again and reopen the log; stops the program if its
+                           terminal was closed
+  SIGUSR1                  reopen the log (for logrotate)
 
 Environment:
   HERD_PLACES_KEY          the API key, if no option gives it
