@@ -86,14 +86,15 @@ impl Observer for HerdLog<'_> {
     /// Most events are updates, and they are rarely recorded one by one. They must cost only the test of a bit, and not
     /// the stack frame of a function that formats.
     fn record(&mut self, event: Event<'_>) {
-        let is_recorded = match event {
+        // By reference: an update is not copied for this.
+        let is_recorded = match &event {
             Event::Sending { neighbour, .. } => {
-                self.neighbour(neighbour).metrics.count_updates(Direction::Out, 1);
+                self.neighbour(*neighbour).metrics.count_updates(Direction::Out, 1);
                 Traffic::Flood.is_recorded()
             }
             Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
             Event::Applied { update, from, applied } => {
-                self.count_applied(&update, from, applied);
+                self.count_applied(update, *from, *applied);
                 log::log_enabled!(target: target::TABLE, log::Level::Debug)
             }
             _ => true,

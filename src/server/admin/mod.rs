@@ -49,7 +49,7 @@ use crate::limits::{
     ADMIN_IDLE, ADMIN_SESSIONS,
 };
 use crate::server::ServerCommand;
-use crate::server::metrics::AdminPath;
+use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
 pub(super) use asking::Asking;
 use asking::ticket;
 pub use asking::{AdminMessage, Post};
@@ -176,6 +176,8 @@ impl Server {
             let text = format!("too many sessions: {ADMIN_SESSIONS} are open; try again later\n");
             Reply::text(503, text).write(false, false, io.out);
             self.metrics.count_admin_request(AdminPath::Other, 503);
+            self.metrics.count_rejected(Kind::Admin, RejectedReason::Full);
+            self.ends.insert(io.id, ClosedReason::Protocol);
             self.commands.push_back(ServerCommand::Finish(io.id));
         } else {
             admin.open.push(OpenSession {

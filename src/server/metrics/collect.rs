@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::family::{Family, SampleValue, seconds};
 use super::{
-    ADMIN_CODES, AdminPath, ClosedReason, Counters, Kind, LineCommand, LineResult, Paused,
-    PlacesResult, Process, RateLimit, RejectedReason, ServerMetrics, UpdateResult, UpdateSource,
+    ADMIN_CODES, AdminPath, ClosedReason, Kind, LineCommand, LineResult, Paused, PlacesResult,
+    Process, RateLimit, RejectedReason, ServerMetrics, UpdateResult, UpdateSource,
 };
 use crate::application::{Lack, LoopMetrics};
 use crate::clock::{Now, WallTime};
@@ -90,26 +90,7 @@ impl Server {
         let help = "Clients that may be connected";
         let limit = self.limits.client_connections * loops.len().max(1);
         let limit = Family::gauge("herd_connections_limit", help).of(limit as u64);
-        let closed = "Connections that were closed";
-        let closed = Family::counter("herd_connections_closed_total", closed);
-        let closed = by_two(
-            closed,
-            ("kind", Kind::ALL.iter().map(|it| it.text())),
-            ("reason", ClosedReason::ALL.iter().map(|it| it.text())),
-            loops,
-            |it| &it.closed,
-        );
-        let rejected =
-            "Connections that were not accepted, or closed before they had said who they are";
-        let mut family = Family::counter("herd_connections_rejected_total", rejected);
-        for kind in [Kind::Client, Kind::LinkIn, Kind::Admin] {
-            for reason in RejectedReason::ALL {
-                let count =
-                    of_servers(loops, |it| it.rejected[kind as usize][*reason as usize].get());
-                family.add([("kind", kind.text()), ("reason", reason.text())], count);
-            }
-        }
-        all.extend([open, limit, accepted, closed, family]);
+        all.extend([open, limit, accepted, closed(loops), rejected(loops)]);
     }
 
     fn add_table(&self, loops: &Loops, all: &mut Vec<Family>) {
@@ -117,23 +98,13 @@ impl Server {
         let gauge = |name, help, value: usize| Family::gauge(name, help).of(value as u64);
         all.push(gauge("herd_table_clients", "Clients that are known", table.len()));
         all.push(gauge("herd_table_clients_limit", "Clients that may be known", table.bound()));
-        let updates =
-            Family::counter("herd_table_updates_total", "Updates of clients and neighbours");
-        all.push(by_two(
-            updates,
-            ("source", UpdateSource::ALL.iter().map(|it| it.text())),
-            ("result", UpdateResult::ALL.iter().map(|it| it.text())),
-            loops,
-            |it| &it.updates,
-        ));
+        all.push(updates(loops));
         let help = "How often the full table has evicted its oldest tenth";
         all.push(Family::counter("herd_table_floor_raises_total", help).of(table.floor_raises()));
         let help = "Clients that the full table has evicted";
         all.push(Family::counter("herd_table_evicted_clients_total", help).of(table.evicted()));
-        all.push(
-            Family::gauge("herd_feed_sequence", "The number of the newest change")
-                .of(table.end().0),
-        );
+        let help = "The number of the newest change";
+        all.push(Family::gauge("herd_feed_sequence", help).of(table.end().0));
         let help = "Changes that are kept, outdated ones included";
         all.push(gauge("herd_feed_records", help, table.feed_len()));
     }
@@ -168,18 +139,42 @@ fn sum2(loops: &Loops, numbers: impl Fn(&LoopMetrics) -> (u64, u64)) -> (u64, u6
     (of_loops(loops, |it| numbers(it).0), of_loops(loops, |it| numbers(it).1))
 }
 
-/// A sample for each pair of values.
-fn by_two<const ROWS: usize, const COLUMNS: usize>(
-    mut family: Family,
-    (row, rows): (&'static str, impl Iterator<Item = &'static str>),
-    (column, columns): (&'static str, impl Iterator<Item = &'static str> + Clone),
-    loops: &Loops,
-    counters: impl Fn(&ServerMetrics) -> &Counters<ROWS, COLUMNS>,
-) -> Family {
-    for (at, in_row) in rows.enumerate() {
-        for (place, in_column) in columns.clone().enumerate() {
-            let count = of_servers(loops, |it| counters(it)[at][place].get());
-            family.add([(row, in_row), (column, in_column)], count);
+fn closed(loops: &Loops) -> Family {
+    let help = "Connections that were closed";
+    let mut family = Family::counter("herd_connections_closed_total", help);
+    for kind in Kind::ALL {
+        for reason in ClosedReason::ALL {
+            let count = |it: &ServerMetrics| it.closed[*kind as usize][*reason as usize].get();
+            let count = of_servers(loops, count);
+            if count > 0 || reason.is_of(*kind) {
+                family.add([("kind", kind.text()), ("reason", reason.text())], count);
+            }
+        }
+    }
+    family
+}
+
+fn rejected(loops: &Loops) -> Family {
+    let help = "Connections that were not accepted, or closed before they had said who they are";
+    let mut family = Family::counter("herd_connections_rejected_total", help);
+    for kind in [Kind::Client, Kind::LinkIn, Kind::Admin] {
+        for reason in RejectedReason::ALL {
+            let count = |it: &ServerMetrics| it.rejected[kind as usize][*reason as usize].get();
+            let labels = [("kind", kind.text()), ("reason", reason.text())];
+            family.add(labels, of_servers(loops, count));
+        }
+    }
+    family
+}
+
+fn updates(loops: &Loops) -> Family {
+    let help = "Updates of clients and neighbours";
+    let mut family = Family::counter("herd_table_updates_total", help);
+    for source in UpdateSource::ALL {
+        for result in UpdateResult::ALL {
+            let count = |it: &ServerMetrics| it.updates[*source as usize][*result as usize].get();
+            let labels = [("source", source.text()), ("result", result.text())];
+            family.add(labels, of_servers(loops, count));
         }
     }
     family

@@ -31,6 +31,19 @@ impl Kind {
     }
 }
 
+impl ClosedReason {
+    /// Whether connections of this kind can be closed for this reason.
+    pub const fn is_of(self, kind: Kind) -> bool {
+        match self {
+            ClosedReason::FairShare => matches!(kind, Kind::Client),
+            ClosedReason::LineTooLong => matches!(kind, Kind::Client | Kind::LinkIn),
+            ClosedReason::IdleEvicted => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Places),
+            ClosedReason::Replaced => matches!(kind, Kind::LinkIn | Kind::LinkOut | Kind::Places),
+            _ => true,
+        }
+    }
+}
+
 /// The class of a pair of sockets between two loops of one server. It is no kind of connection with others.
 pub const BETWEEN_LOOPS: Class = Class(Kind::COUNT as u8);
 
