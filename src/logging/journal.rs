@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use log::kv::{self, Key, Source, Value, VisitSource};
+use log::kv::{self, Key, Source, Value, VisitSource, VisitValue};
 
 use super::escape;
 use super::escape::Harmless;
@@ -44,9 +44,27 @@ struct OwnFields<'a> {
 
 impl<'kvs> VisitSource<'kvs> for OwnFields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let begin = self.out.len();
-        append_display(self.out, key.as_str(), &value, self.left.min(json::FIELD_BYTES));
-        self.left = self.left.saturating_sub(self.out.len() - begin);
+        value.visit(OwnField { fields: self, name: key.as_str() })
+    }
+}
+
+struct OwnField<'a, 'b> {
+    fields: &'a mut OwnFields<'b>,
+    name: &'a str,
+}
+
+impl<'v> VisitValue<'v> for OwnField<'_, '_> {
+    /// Appends a text, unless it is empty.
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
+        let fields = &mut *self.fields;
+        let begin = fields.out.len();
+        append_display(fields.out, self.name, &value, fields.left.min(json::FIELD_BYTES));
+        fields.left = fields.left.saturating_sub(fields.out.len() - begin);
+        Ok(())
+    }
+
+    /// A value that the record does not have.
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
     }
 }
