@@ -78,10 +78,9 @@ impl LocalTime {
 /// `.918963Z"`
 fn append_micros(micros: u32, out: &mut Vec<u8>) {
     let mut text = *b".000000Z\"";
-    let mut rest = micros;
-    for digit in text[1..7].iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    for (at, pair) in [(1, micros / 10_000), (3, micros / 100 % 100), (5, micros % 100)] {
+        text[at] = b'0' + (pair / 10) as u8;
+        text[at + 1] = b'0' + (pair % 10) as u8;
     }
     out.extend_from_slice(&text);
 }

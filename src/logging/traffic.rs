@@ -138,7 +138,6 @@ impl Traffic {
         }
     }
 
-    #[inline]
     fn write(self, message: &TrafficRecord<'_>, server: &str, text: &mut TurnText) {
         let fields = |out: &mut Vec<u8>| {
             journal::append_names(out, self.target(), message.event());
@@ -300,15 +299,10 @@ impl TrafficRecord<'_> {
         match *self {
             TrafficRecord::Received { from: party, line: bytes }
             | TrafficRecord::Sent { to: party, answer: bytes } => {
-                let is_cut = party.append_field(shown, out);
-                out.extend_from_slice(b",\"bytes\":");
-                json::append_digits(out, bytes.len() as u64);
-                is_cut
+                party.append_fields(shown, bytes.len(), out)
             }
             TrafficRecord::SentResponse { to, status, bytes } => {
-                let is_cut = to.append_field(shown, out);
-                out.extend_from_slice(b",\"bytes\":");
-                json::append_digits(out, bytes as u64);
+                let is_cut = to.append_fields(shown, bytes, out);
                 out.extend_from_slice(b",\"status\":");
                 json::append_digits(out, status.into());
                 is_cut
@@ -381,17 +375,24 @@ impl Party<'_> {
         begin..out.len()
     }
 
-    fn append_field(&self, shown: Range<usize>, out: &mut Vec<u8>) -> bool {
-        match self {
-            Party::Name(name) => json::append_text(out, "neighbour", name),
+    /// Its field, and `bytes`. Returns whether a text was cut.
+    fn append_fields(&self, shown: Range<usize>, bytes: usize, out: &mut Vec<u8>) -> bool {
+        let is_cut = match self {
+            Party::Name(name) => {
+                let is_cut = json::append_text(out, "neighbour", name);
+                out.extend_from_slice(b",\"bytes\":");
+                is_cut
+            }
             // It is plain in JSON, and comes before everything that may be cut or encoded.
             Party::Address(_) => {
                 out.extend_from_slice(b",\"peer\":\"");
                 out.extend_from_within(shown);
-                out.push(b'"');
+                out.extend_from_slice(b"\",\"bytes\":");
                 false
             }
-        }
+        };
+        json::append_digits(out, bytes as u64);
+        is_cut
     }
 }
 

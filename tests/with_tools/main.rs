@@ -23,6 +23,7 @@ mod openssl;
 mod places;
 mod prometheus;
 mod readme;
+mod syslog;
 
 use std::process::ExitCode;
 
@@ -74,5 +75,7 @@ fn main() -> ExitCode {
         prometheus::it_scrapes_a_server_and_knows_what_that_has_counted,
         readme::every_block_is_run_and_what_needs_no_herd_is_as_written,
         readme::the_session_with_a_herd_is_as_written,
+        syslog::jq_reads_each_line_of_the_log,
+        syslog::rsyslogd_stores_each_record_with_its_level_and_its_server,
     ])
 }
