@@ -272,6 +272,7 @@ fn a_syslog_that_nobody_reads_costs_its_own_records_only() {
 
 #[test]
 fn a_daemon_that_comes_later_and_again_gets_all_from_then_on_and_the_number_of_those_before() {
+    let count = regex::Regex::new(r"(\d+) records? (?:was|were) dropped: ").expect("a pattern");
     for (output, device) in [("syslog", "the syslog daemon"), ("journald", "journald")] {
         let log = format!("outputs = [\"file\", \"{output}\"]\n{output}_socket = \"{{socket}}\"");
         let setup = with_log(Setup::alone(), &log);
@@ -285,7 +286,6 @@ fn a_daemon_that_comes_later_and_again_gets_all_from_then_on_and_the_number_of_t
             });
         };
         let (mut received, mut dropped) = (0, 0);
-        let count = regex::Regex::new(r"(\d+) records? (?:was|were) dropped: ").expect("a pattern");
         for round in 0..2 {
             ask("before", 2 * round + 1);
             let daemon = Daemon::at(&socket_of(&setup));
@@ -428,13 +428,13 @@ fn a_standard_error_that_journald_reads_begins_each_record_with_its_priority() {
         let found = file.metadata().expect("it is there");
         format!("{}:{}", found.dev(), found.ino())
     };
+    let priority = regex::Regex::new("^<[46]>[^<]").expect("a pattern");
     for (format, begin) in [("report", "Received from "), ("json", "{\"time\":\"")] {
         let setup =
             with_log(Setup::alone(), &format!("outputs = [\"stderr\"]\nformat = \"{format}\""));
         let said = with_journal_stream(&setup, own);
         let records: Vec<_> =
             said.lines().filter(|line| !line.starts_with("Goloman listens on")).collect();
-        let priority = regex::Regex::new("^<[46]>[^<]").expect("a pattern");
         assert!(records.iter().all(|it| priority.is_match(it)), "{records:#?}");
         assert!(records.iter().any(|it| it.starts_with(&format!("<6>{begin}"))), "{records:#?}");
         assert!(records.iter().any(|it| it.starts_with("<4>")), "{records:#?}");
