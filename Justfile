@@ -58,6 +58,10 @@ lift:
 fuzz target seconds="600":
     mkdir -p tests/fuzz/corpus/{{target}} && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz {{target}} tests/fuzz/corpus/{{target}} tests/fuzz/seeds/{{target}} -- -max_total_time={{seconds}} -max_len=4096
 
+# One connection tells new ids as fast as it can for a minute, into a table of a million.
+crowd:
+    cargo test --release --test crowd -- --ignored --nocapture
+
 # Let the simulator look for a schedule that parts a herd.
 simulate schedules="100000":
     cargo run --release --example simulate -- --schedules {{schedules}}

@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::{LIMIT, shown};
 
 /// What came next on a connection.
@@ -59,6 +61,16 @@ impl Client {
 
     pub fn try_connect(address: SocketAddr) -> io::Result<Client> {
         Ok(Client::of(TcpStream::connect_timeout(&address, LIMIT)?))
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2.
+    pub fn connect_from(ip: [u8; 4], address: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("a descriptor");
+        socket.bind(&SocketAddr::from((ip, 0)).into()).expect("an address of this machine");
+        let connected = socket.connect_timeout(&address.into(), LIMIT);
+        connected.unwrap_or_else(|error| panic!("connect to {address}: {error}"));
+        Client::of(socket.into())
     }
 
     /// Takes over a connection that was accepted, say.
