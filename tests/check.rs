@@ -17,7 +17,8 @@ fn right() -> Vec<String> {
         exempt = [\"10.0.0.0/8\", \"2001:db8::/32\"]\noutput_bytes = 1000\nwrite_timeout = \"1h\"\nbuffer_bytes = 1073741824\n\
         [link]\nheartbeat = \"1ms\"\nrefill = false\n\
         [places]\nprovider = \"offline\"\nshape = \"service\"\ntimeout = \"61s\"\nmax_in_flight = 1\n\
-        max_queued = 0\nresponse_bytes = 1\n";
+        max_queued = 0\nresponse_bytes = 1\n\
+        [reload]\nwatch = \"7s\"\n";
     vec![
         A.to_owned(),
         format!("{settings}{A}"),

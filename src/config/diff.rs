@@ -377,7 +377,7 @@ mod tests {
         let keys: Vec<String> =
             config(SERVERS).settings().into_iter().map(|(key, _)| key).collect();
         for key in Config::known_keys() {
-            let is_table = ["limits", "link", "places", "log", "server"].contains(&&*key);
+            let is_table = ["limits", "link", "places", "log", "reload", "server"].contains(&&*key);
             let is_found = match key.strip_prefix("server.") {
                 Some("name") => true,
                 Some(own) => keys.contains(&format!("server.A.{own}")),

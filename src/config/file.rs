@@ -77,6 +77,7 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     log::read(document, top.section("log"), &mut config.log);
     admin::read(top.section("admin"), &mut config.admin);
     admin::read_security(document, top.section("security"), &mut config.security);
+    read_reload(top.section("reload"), &mut config);
     let sections = top.sections("server");
     let at = top.at().clone();
     top.finish(&HINTS);
@@ -102,10 +103,6 @@ fn read_limits(
 ) {
     section.size("line_bytes", MAX_CLIENT_LINE_BYTES, &mut limits.line_bytes);
     section.duration("line_timeout", MAX_DURATION, &mut limits.line_timeout);
-    let off_or_time = |text: &str| match text {
-        OFF => Ok(None),
-        text => parse_duration(text).map(Some),
-    };
     let expected = "\"off\", or a time such as \"500ms\"";
     if let Some(pause) = section.parsed_or("line_pause", off_or_time, expected) {
         let at = pause.span();
@@ -189,6 +186,20 @@ fn read_places(mut section: Section<'_, '_>, config: &mut Config) {
     section.finish(&HINTS);
 }
 
+/// `[reload]`
+fn read_reload(mut section: Section<'_, '_>, config: &mut Config) {
+    let watch = section.parsed_or("watch", off_or_time, "\"off\", or a time such as \"10s\"");
+    config.reload.watch = watch.and_then(Spanned::into_inner);
+    section.finish(&HINTS);
+}
+
+fn off_or_time(text: &str) -> Result<Option<Duration>, &'static str> {
+    match text {
+        OFF => Ok(None),
+        text => parse_duration(text).map(Some),
+    }
+}
+
 /// Remedies for unknown keys.
 pub(super) const HINTS: Hints = Hints { elsewhere: ELSEWHERE, renamed: &RENAMED };
 
@@ -255,6 +266,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("positions", "in [admin]"),
     ("ready_timeout", "in [admin]"),
     ("allow_plaintext", "in [security]"),
+    ("watch", "in [reload]"),
     ("tls_dir", "on the command line, as --tls-dir"),
     ("server", "in sections of its own, [[server]]"),
     ("limits", "in a section of its own, [limits]"),
@@ -263,6 +275,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("log", "in a section of its own, [log]"),
     ("admin", "in a section of its own, [admin]"),
     ("security", "in a section of its own, [security]"),
+    ("reload", "in a section of its own, [reload]"),
 ];
 
 /// The shortest configuration.

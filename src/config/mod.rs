@@ -13,11 +13,13 @@ mod summary;
 mod units;
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::ConfiguredLimits;
+use crate::files;
+use crate::limits::{ConfiguredLimits, RELOAD_FILE_BYTES};
 use crate::logging::{self, LevelOverrides};
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
@@ -46,6 +48,14 @@ pub struct Config {
     pub log: logging::LogSettings,
     pub admin: AdminSettings,
     pub security: SecuritySettings,
+    pub reload: ReloadSettings,
+}
+
+/// When the configuration is read again without a signal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReloadSettings {
+    /// How often the files are looked at; None if they are not.
+    pub watch: Option<Duration>,
 }
 
 /// One server of the herd.
@@ -87,6 +97,9 @@ pub struct Overrides {
     pub places_key: Option<ApiKey>,
 }
 
+/// How files are read: at the start, or at a reload.
+type ReadFile = fn(&Path) -> io::Result<Vec<u8>>;
+
 /// Why a configuration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -123,7 +136,7 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let Some(path) = path else {
             let mut config = Config::default();
-            config.apply_overrides(overrides, runs_all)?;
+            config.apply_overrides(overrides, runs_all, files::read)?;
             return Ok(config);
         };
         Config::from_text(&Config::read(path)?, path, overrides, runs_all)
@@ -149,8 +162,37 @@ impl Config {
         overrides: &Overrides,
         runs_all: bool,
     ) -> Result<Config, ConfigError> {
+        Config::checked(text, path, overrides, runs_all, files::read)
+    }
+
+    /// The same for a reload: also the files of the command line are read as [`Config::read_again`] does.
+    pub fn from_text_again(
+        text: &str,
+        path: &Path,
+        overrides: &Overrides,
+        runs_all: bool,
+    ) -> Result<Config, ConfigError> {
+        let read = |path: &Path| files::read_regular(path, RELOAD_FILE_BYTES);
+        Config::checked(text, path, overrides, runs_all, read)
+    }
+
+    /// The report's herd, for a reload without a configuration file.
+    pub fn built_in_again(overrides: &Overrides) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        let read = |path: &Path| files::read_regular(path, RELOAD_FILE_BYTES);
+        config.apply_overrides(overrides, false, read)?;
+        Ok(config)
+    }
+
+    fn checked(
+        text: &str,
+        path: &Path,
+        overrides: &Overrides,
+        runs_all: bool,
+        read: ReadFile,
+    ) -> Result<Config, ConfigError> {
         let file::Parsed { mut config, names } = file::parse(text, path)?;
-        config.apply_overrides(overrides, runs_all)?;
+        config.apply_overrides(overrides, runs_all, read)?;
         if runs_all && config.needs_places_service(overrides) {
             let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
             if let Some(server) = config.servers.iter().position(is_taken) {
@@ -167,13 +209,14 @@ impl Config {
         &mut self,
         overrides: &Overrides,
         runs_all: bool,
+        read: ReadFile,
     ) -> Result<(), ConfigError> {
         self.dialect = overrides.dialect.unwrap_or(self.dialect);
         overrides.log_level.apply(&mut self.log.levels);
         if let Some(first) = overrides.admin {
             self.apply_admin(first, runs_all)?;
         }
-        self.places.apply_overrides(overrides)
+        self.places.apply_overrides(overrides, read)
     }
 
     /// Whether `--herd` runs this program's own Places service beside the servers: if neither the file nor the
@@ -231,6 +274,7 @@ impl Default for Config {
             log: logging::LogSettings::default(),
             admin: AdminSettings::default(),
             security: SecuritySettings::default(),
+            reload: ReloadSettings::default(),
         }
     }
 }

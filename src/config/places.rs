@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{ConfigError, Overrides};
+use super::{ConfigError, Overrides, ReadFile};
 use crate::errors::plain;
-use crate::files;
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::google::{Api, Shape};
@@ -60,7 +59,11 @@ impl PlacesSettings {
     }
 
     /// Applies the command line, and reads the key and the certificates.
-    pub(super) fn apply_overrides(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
+    pub(super) fn apply_overrides(
+        &mut self,
+        overrides: &Overrides,
+        read: ReadFile,
+    ) -> Result<(), ConfigError> {
         self.provider_override = overrides.provider.or(self.provider_override);
         self.key = match (&overrides.places_key, &overrides.places_key_file) {
             (Some(key), _) => {
@@ -69,7 +72,7 @@ impl PlacesSettings {
             }
             (None, Some(path)) => {
                 self.warnings.extend(readable_by_others(path));
-                Some(read_key(path)?)
+                Some(read_key(path, read)?)
             }
             (None, None) => key_in_environment()?,
         };
@@ -79,7 +82,7 @@ impl PlacesSettings {
                 option: "--places-ca",
                 reason,
             };
-            let text = files::read(path).map_err(|error| read_error(plain(&error)))?;
+            let text = read(path).map_err(|error| read_error(plain(&error)))?;
             let ca = Authorities::from_pem(&text).map_err(|error| read_error(error.to_string()))?;
             self.ca = Some(ca);
         }
@@ -117,13 +120,13 @@ impl Default for PlacesSettings {
     }
 }
 
-fn read_key(path: &Path) -> Result<ApiKey, ConfigError> {
+fn read_key(path: &Path, read: ReadFile) -> Result<ApiKey, ConfigError> {
     let read_error = |reason: String| ConfigError::Read {
         path: path.to_owned(),
         option: "--places-key-file",
         reason,
     };
-    let text = files::read(path).map_err(|error| read_error(plain(&error)))?;
+    let text = read(path).map_err(|error| read_error(plain(&error)))?;
     ApiKey::parse(&text)
         .ok_or_else(|| ConfigError::Places(format!("{} is {NO_KEY}", path.display())))
 }

@@ -40,6 +40,8 @@ impl Config {
         self.write_places(&mut text);
         log::write(&self.log, &mut text);
         self.write_admin(&mut text);
+        let watch = self.reload.watch.map_or_else(|| OFF.to_owned(), written);
+        let _ = writeln!(text, "\nreload.watch = {watch:?}");
         text
     }
 

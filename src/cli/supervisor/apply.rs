@@ -61,7 +61,7 @@ impl Supervisor {
             places.use_log_of(&self.config);
             self.program.variables = places.variables();
         }
-        self.reader.look_every(None); // No setting yet.
+        self.reader.look_every(self.config.reload.watch);
         // Each server's lifeline takes one descriptor.
         process::raise_descriptors(self.servers.len() as u64 + OWN_DESCRIPTORS);
     }

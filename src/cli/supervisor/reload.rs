@@ -113,7 +113,7 @@ impl Reader {
         self.run(move || {
             let text = Config::read_again(&path);
             Found::Checked(text.and_then(|text| {
-                let config = Config::from_text(&text, &path, &overrides, true)?;
+                let config = Config::from_text_again(&text, &path, &overrides, true)?;
                 Ok(Box::new(Fresh { text, config }))
             }))
         })
