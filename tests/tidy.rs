@@ -59,6 +59,7 @@ const NODE: &[&str] = &[
     "event_loop",
     "tls",
     "config",
+    "files",
     "logging",
     "application",
     "places",

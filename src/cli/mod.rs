@@ -21,7 +21,7 @@ use crate::config::{Config, ConfigError, PLACES_SERVICE, View, diff};
 use crate::errors::{did_you_mean, listed, plain, without_keys};
 use crate::limits::LOG_FLUSH_WAIT_HURRIED;
 use crate::logging::{self, Log, stderr, target};
-use crate::node::{self, RunError, process};
+use crate::node::{self, RunError, Source, process};
 use crate::protocol::is_server_name;
 use crate::tls::{ServerTls, certificates};
 use args::{Args, HELP, Mode};
@@ -159,7 +159,8 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
         Err(error) => return runtime_error(&error.to_string()),
     };
     warn(config);
-    end(name, node::run(config, server, log.clone()), &log)
+    let source = Source { path: args.config.clone(), overrides: args.overrides.clone() };
+    end(name, node::run(config, server, source, log.clone()), &log)
 }
 
 /// Whether a log may have this name: a valid name of a server, and not a key that was typed in its

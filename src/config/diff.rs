@@ -96,6 +96,9 @@ impl Config {
                     *address = before;
                 }
             }
+            if own.admin_listen.is_some_and(|address| old.is_in_the_way(address)) {
+                own.admin_listen = old.admin_listen;
+            }
         }
         config
     }
@@ -142,12 +145,10 @@ impl ServerConfig {
     /// Whether a listener of this server keeps another one from being opened at `address`. (One that is
     /// there already is not moved.)
     fn is_in_the_way(&self, address: SocketAddr) -> bool {
-        let [listen, peer_listen] = [self.listen, self.peer_listen];
-        let blocks = |old: SocketAddr| {
+        self.listeners().any(|(_, old)| {
             let is_same_port = old.port() == address.port() && address.port() != 0;
             is_same_port && overlap(old.ip().to_canonical(), address.ip().to_canonical())
-        };
-        blocks(listen) || blocks(peer_listen)
+        })
     }
 }
 
@@ -177,11 +178,13 @@ fn servers(old: &Config, new: &Config, changes: &mut Vec<Change>) {
 fn own(old: &ServerConfig, new: &ServerConfig, prefix: &str, changes: &mut Vec<Change>) {
     let effect = |key: &str| {
         let address = match key {
-            "listen" => new.listen,
-            "peer_listen" => new.peer_listen,
-            _ => return Effect::Reload,
+            "listen" => Some(new.listen),
+            "peer_listen" => Some(new.peer_listen),
+            "admin_listen" => new.admin_listen,
+            _ => None,
         };
-        if old.is_in_the_way(address) { Effect::Restart } else { Effect::Reload }
+        let waits = address.is_some_and(|address| old.is_in_the_way(address));
+        if waits { Effect::Restart } else { Effect::Reload }
     };
     compare(&old.settings(), &new.settings(), prefix, changes, effect);
 }
@@ -377,9 +380,11 @@ mod tests {
         let keys: Vec<String> =
             config(SERVERS).settings().into_iter().map(|(key, _)| key).collect();
         for key in Config::known_keys() {
-            let is_table = ["limits", "link", "places", "log", "reload", "server"].contains(&&*key);
+            let is_table =
+                ["limits", "link", "places", "log", "admin", "security", "reload", "server"]
+                    .contains(&&*key);
             let is_found = match key.strip_prefix("server.") {
-                Some("name") => true,
+                Some("name" | "admin_listen") => true, // Printed where there is one.
                 Some(own) => keys.contains(&format!("server.A.{own}")),
                 None => is_table || key == "log.levels" || keys.contains(&key),
             };

@@ -226,6 +226,11 @@ impl Config {
         self.places.provider_override.is_none() && self.places.key.is_none() && !asks
     }
 
+    /// Whether places come from a service, and not from the built-in list.
+    pub fn has_places_service(&self) -> bool {
+        self.places.provider() != Provider::Offline
+    }
+
     /// The herd that a configuration's text describes.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         Ok(file::parse(text, Path::new("the configuration"))?.config)

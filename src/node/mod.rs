@@ -7,6 +7,8 @@
 //! | `places.rs` | the Places server |
 //! | `loops.rs` | the further loops of a server, each on a thread of its own |
 //! | `proc.rs` | what the kernel knows of the process, for metrics |
+//! | `reload.rs` | another configuration for a server that runs |
+//! | `watch.rs` | the watch over its files |
 //! | `process.rs` | the resources of the process: signals, the lifeline, descriptors, random numbers |
 //!
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
@@ -16,6 +18,8 @@ mod loops;
 mod places;
 mod proc;
 pub mod process;
+mod reload;
+mod watch;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -24,6 +28,7 @@ use std::time::Instant;
 
 pub use places::run_places;
 pub use process::{LIFELINE, lifeline_has_ended};
+pub use reload::Source;
 
 use crate::application::{LoopId, TlsId};
 use crate::config::Config;
@@ -56,8 +61,8 @@ pub enum RunError {
 /// A loop of a server, before it runs.
 type ServerLoop = EventLoop<Server>;
 
-/// Runs server number `index` of the configuration until it is stopped.
-pub fn run(config: &Config, index: usize, log: Log) -> Result<(), RunError> {
+/// Runs server number `index` of the configuration until it is stopped. A reload reads `source` again.
+pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<(), RunError> {
     let own = &config.servers[index];
     logging::set_loop_number(FIRST_LOOP.0 + 1);
     let max_clients =
@@ -79,6 +84,7 @@ pub fn run(config: &Config, index: usize, log: Log) -> Result<(), RunError> {
         bind(&mut next, "clients", port)?;
         further.push(next);
     }
+    reload::prepare(&mut first, &mut further, config, index, source, &log);
     loops::start(&mut first, further)?;
     let mut text = format!("{} listens on {listen}, for neighbours on {peers}", own.name);
     if let Some(address) = admin {

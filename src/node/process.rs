@@ -151,7 +151,7 @@ fn max_open(wanted: usize, set_aside: usize) -> usize {
     let set_aside = (set_aside as u64).min(descriptors / 2);
     let clients = usize::try_from(descriptors - set_aside).unwrap_or(usize::MAX);
     if clients < wanted {
-        // Not limited: it happens once, at the start.
+        // Not limited: it happens once, at the start, and at a reload that changes something.
         log::warn!(
             target: target::LOOP, event = "descriptors_scarce";
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \

@@ -34,6 +34,7 @@ pub mod places;
 pub mod policy;
 mod reconfigure;
 mod records;
+mod reload;
 mod session;
 
 use std::collections::{HashMap, VecDeque};
@@ -44,6 +45,7 @@ use std::time::Duration;
 pub use client::Client;
 pub use dial::PLACES_TICKETS;
 pub use metrics::{AllMetrics, ServerMetrics};
+pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use session::Session;
 
 use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics, TlsId};
@@ -62,6 +64,7 @@ use new_ids::NewIds;
 use peer::Unidentified;
 use places::Places;
 use records::HerdLog;
+use reload::Reloads;
 
 /// The listener of the clients' port.
 pub const CLIENTS: ListenerId = ListenerId(0);
@@ -99,6 +102,12 @@ pub enum Message {
     Places(places::PlacesMessage),
     /// For the admin listener, of another loop.
     Admin(admin::AdminMessage),
+    /// This loop was changed in the same step.
+    Reconfigured(Reconfigured),
+    /// A reload has ended.
+    ReloadEnded(ReloadEnd),
+    /// The files of the configuration have changed.
+    FilesChanged,
 }
 
 /// What a server can ask its loop to do.
@@ -132,6 +141,7 @@ pub struct Server {
     /// Why another loop failed.
     failure: Option<String>,
     is_stopping: bool,
+    reloads: Reloads,
     log: TurnLog,
     metrics: Arc<ServerMetrics>,
     /// The counters of all loops, in the first one.
@@ -192,6 +202,7 @@ impl Server {
             other_loops: if is_first { config.loops - 1 } else { 0 },
             failure: None,
             is_stopping: false,
+            reloads: Reloads::new(now),
             log: TurnLog::new(log),
             metrics,
             all_metrics: AllMetrics::default(),

@@ -32,6 +32,7 @@ impl Server {
         self.places.reconfigure(&config.places, config.loops, tls);
         if self.number == FIRST_LOOP {
             self.change_neighbours(neighbour::of(config, index, FIRST_LOOP), now);
+            self.reconfigure_admin(config, index);
         }
         self.links_checked = None;
     }

@@ -142,6 +142,9 @@ impl Application for Server {
             Message::LoopEnded(result) => self.loop_ended(result),
             Message::Places(message) => self.places.handle_message(message, now),
             Message::Admin(message) => self.admin_message(message),
+            Message::Reconfigured(reconfigured) => self.reconfigured(&reconfigured, now),
+            Message::ReloadEnded(end) => self.reload_ended(end, now),
+            Message::FilesChanged => self.ask_for_reload(None),
         }
     }
 
@@ -170,7 +173,12 @@ impl Application for Server {
     fn handle_control(&mut self, control: Control, now: Now) {
         self.now = now.elapsed;
         match control {
-            Control::ReopenLog | Control::Reload(_) => self.log.reopen(),
+            Control::ReopenLog => self.log.reopen(),
+            Control::Reload(text) => {
+                // Whatever the reload finds: a log that was rotated must be reopened.
+                self.log.reopen();
+                self.ask_for_reload(text);
+            }
         }
     }
 

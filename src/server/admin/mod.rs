@@ -167,6 +167,27 @@ impl Admin {
 }
 
 impl Server {
+    /// Other settings, or none any more: then its sessions are closed.
+    pub(super) fn reconfigure_admin(&mut self, config: &Config, index: usize) {
+        let new = Admin::new(config, index);
+        let observes = new.is_some();
+        if observes != self.admin.is_some() {
+            self.all_metrics.observe(observes);
+        }
+        match (self.admin.take(), new) {
+            (Some(mut admin), Some(new)) => {
+                admin.settings = new.settings;
+                self.admin = Some(admin);
+            }
+            (Some(admin), None) => {
+                for session in admin.open {
+                    self.close(session.id, ClosedReason::Replaced);
+                }
+            }
+            (None, new) => self.admin = new.map(Box::new),
+        }
+    }
+
     /// A connection to the admin listener. One beyond [`ADMIN_SESSIONS`] is told so and closed.
     pub(super) fn admin_opened(&mut self, io: &mut Io<'_>) -> Option<(Session, Policy)> {
         let admin = self.admin.as_mut()?;

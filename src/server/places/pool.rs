@@ -14,6 +14,7 @@
 
 mod dial;
 mod failures;
+mod former;
 mod outcome;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -25,7 +26,7 @@ use super::Bounds;
 use super::answers::Answers;
 use super::exchange::{Exchange, ExchangeState};
 use super::queries::{Queries, QueryId, QueueFull, Waiter};
-use crate::application::{Command, ConnectionId, Due, Io, Next, Ticket, TlsId};
+use crate::application::{Command, ConnectionId, Due, Io, Next, TlsId};
 use crate::config::PlacesSettings;
 use crate::limits::{PLACES_IDLE, PLACES_READING_PART};
 use crate::logging::rate_limit::{self, Kind};
@@ -123,37 +124,6 @@ impl Pool {
                 Some(Failure::unknown("too many queries are waiting").body())
             }
         }
-    }
-
-    /// Another one takes the queries from now on. No connection is kept any more.
-    pub(super) fn retire(&mut self) {
-        self.distrusted_until = Duration::MAX;
-        self.drop_idle();
-    }
-
-    /// Whether nothing is left to do after [`Pool::retire`].
-    pub(super) fn is_over(&self) -> bool {
-        let is_answered = self.queries.is_empty() && self.answers.is_empty();
-        is_answered && self.exchanges.is_empty() && self.commands.is_empty()
-    }
-
-    pub(super) fn tls(&self) -> Option<TlsId> {
-        self.tls
-    }
-
-    /// The number of its latest query.
-    pub(super) fn last_query(&self) -> QueryId {
-        self.queries.last()
-    }
-
-    /// Whether this is the ticket of one of its queries.
-    pub(super) fn dials(&self, ticket: Ticket) -> bool {
-        QueryId::of(ticket).is_some_and(|id| self.queries.get(id).is_some())
-    }
-
-    /// Whether a connection is one of its own.
-    pub(super) fn has(&self, connection: ConnectionId) -> bool {
-        self.exchanges.contains_key(&connection)
     }
 
     /// Forgets a client that is gone.

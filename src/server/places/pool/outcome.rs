@@ -150,24 +150,6 @@ impl Pool {
         self.fail(id, PlacesResult::Timeout, &Failure::unknown(&text), now);
     }
 
-    /// Answers all queries that are left with a failure, at once.
-    pub(in super::super) fn abandon(&mut self) {
-        for id in self.queries.ids() {
-            self.commands.extend(match self.queries.get(id).map(|query| query.state) {
-                Some(QueryState::Dialling(_)) => Some(Command::Cancel(id.ticket())),
-                Some(QueryState::On(connection)) => Some(Command::Close(connection)),
-                Some(QueryState::Queued) | None => None,
-            });
-            if let Some(query) = self.queries.take(id) {
-                self.commands.extend(query.suspect.map(Command::Close));
-                let failure = Failure::unknown("the settings of places have changed several times");
-                self.record(&failure);
-                self.metrics.count_request(PlacesResult::Refused, None);
-                self.answers.complete(query.waiters, Err(failure.body()));
-            }
-        }
-    }
-
     /// Reports what is missing on a connection whose query has timed out, and acts on what that means for
     /// others.
     fn timed_out_on(&mut self, connection: ConnectionId) -> &'static str {
@@ -218,7 +200,7 @@ impl Pool {
     }
 
     /// Reports it to the operator, once per query.
-    fn record(&self, Failure { status, message }: &Failure) {
+    pub(super) fn record(&self, Failure { status, message }: &Failure) {
         let (status, message) = (Escaped(status.as_bytes()), Escaped(message.as_bytes()));
         let text = format_args!("The Places service failed a query: {status}: {message}");
         rate_limit::warn(Kind::QueryFailed, &[field("reason", &message)], text);

@@ -1,0 +1,342 @@
+//! A reload: the job that reads the configuration again and puts it in force in every loop, or changes nothing.
+//!
+//! ```text
+//!   read -> parse, check -> compare -> TLS, log, ports -> listen -> each loop, in one step -> log
+//!   '---------------- any failure: everything that is new is dropped ----'
+//! ```
+//!
+//! What is in force is known here: the next reload is compared with it, and not with what the last one has read, of
+//! which a part may wait for a restart.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::watch::Watcher;
+use super::{
+    LIFELINE, RunError, ServerLoop, admin_port, clients_port, loop_limits, peers_port, places_tls,
+    process,
+};
+use crate::application::{Job, TlsId};
+use crate::config::{Config, ConfigError, Effect, Overrides, View, diff};
+use crate::errors::without_keys;
+use crate::event_loop::{Bound, Change, Mailbox, Rules, Sharing};
+use crate::limits::PLACES_GENERATIONS;
+use crate::logging::Log;
+use crate::server::{ADMIN, Message, Reconfigured, ReloadEnd, ReloadSource, policy};
+use crate::tls::ClientTls;
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// None for the built-in one.
+    pub path: Option<PathBuf>,
+    /// The command line, which overrides the file each time.
+    pub overrides: Overrides,
+}
+
+/// All that a reload needs; its jobs share it.
+pub(super) struct Reloader {
+    source: Source,
+    /// The server's.
+    name: String,
+    log: Log,
+    /// Of all loops, the first one's first.
+    loops: Vec<Mailbox<Message>>,
+    state: Mutex<State>,
+    /// None if a supervisor watches for all of its servers, or if there is no file.
+    watcher: Option<Watcher>,
+}
+
+/// It changes only when a reload has succeeded. (Only one runs at a time.)
+struct State {
+    /// What is in force.
+    config: Config,
+    /// How many TLS configurations for the Places service were made. Each takes the place of an old one.
+    tls_made: u64,
+}
+
+/// A configuration that can be put in force.
+struct Prepared {
+    config: Arc<Config>,
+    tls: Option<TlsId>,
+    tls_made: u64,
+    /// One for each loop.
+    changes: Vec<Change>,
+    log: Option<crate::logging::LogChange>,
+}
+
+/// TLS for the Places service.
+struct PlacesTls {
+    id: Option<TlsId>,
+    /// If it is another one than before.
+    new: Option<ClientTls>,
+    made: u64,
+}
+
+/// From now on the first loop can reload. `further` are the other loops.
+pub(super) fn prepare(
+    first: &mut ServerLoop,
+    further: &mut [ServerLoop],
+    config: &Config,
+    index: usize,
+    source: Source,
+    log: &Log,
+) {
+    let mailboxes = further.iter_mut().map(|next| next.mailbox());
+    let tls_made = u64::from(config.has_places_service());
+    let is_supervised = std::env::var_os(LIFELINE).is_some();
+    let watches = source.path.is_some() && !is_supervised;
+    let watcher = watches.then(|| Watcher::new(source.files(), first.mailbox()));
+    let reloader = Arc::new(Reloader {
+        name: config.servers[index].name.clone(),
+        log: log.clone(),
+        loops: std::iter::once(first.mailbox()).chain(mailboxes).collect(),
+        state: Mutex::new(State { config: config.clone(), tls_made }),
+        watcher,
+        source,
+    });
+    reloader.watch_every(config.reload.watch);
+    first.application().reload_by(Box::new(move |source| job(&reloader, source)));
+}
+
+fn job(reloader: &Arc<Reloader>, source: ReloadSource) -> Job<Message> {
+    let reloader = Arc::clone(reloader);
+    let run = move || match reloader.reload(source) {
+        Ok((changes, later)) => Message::ReloadEnded(ReloadEnd::Done { changes, later }),
+        Err(reason) => Message::ReloadEnded(ReloadEnd::Failed(without_keys(&reason))),
+    };
+    Job {
+        name: "reload",
+        run: Box::new(run),
+        failed: Box::new(|reason| Message::ReloadEnded(ReloadEnd::Failed(reason))),
+    }
+}
+
+impl Reloader {
+    /// Puts the configuration in force, or nothing of it. Returns what has changed, and what a restart would change.
+    fn reload(&self, source: ReloadSource) -> Result<(Vec<String>, Vec<String>), String> {
+        let mut state = self.state();
+        let read = self.read(source)?;
+        let config = state.config.reloaded(&read, &self.name);
+        let changes = texts(&state.config, &config, &self.name, |_| true);
+        let later = texts(&config, &read, &self.name, |effect| effect != Effect::Reload);
+        if !changes.is_empty() {
+            let prepared = self.prepare(&state, config)?;
+            self.apply(prepared, &mut state)?;
+            self.watch_every(state.config.reload.watch);
+        }
+        Ok((changes, later))
+    }
+
+    /// Reads and checks the configuration.
+    fn read(&self, source: ReloadSource) -> Result<Config, String> {
+        let Source { path, overrides } = &self.source;
+        self.watcher.iter().for_each(Watcher::loading);
+        let Some(path) = path else {
+            return Config::built_in_again(overrides).map_err(|error| one_line(&error));
+        };
+        let text = match source {
+            Some(text) => String::from_utf8(text)
+                .map_err(|_| format!("{}: the text is not valid UTF-8", path.display()))?,
+            None if is_stream(path) => {
+                return Err(format!(
+                    "{} was read at the start and can't be read again; give the server a file with --config, or \
+                     restart it",
+                    path.display()
+                ));
+            }
+            None => Config::read_again(path).map_err(|error| one_line(&error))?,
+        };
+        let read = Config::from_text_again(&text, path, overrides, false);
+        let config = read.map_err(|error| one_line(&error))?;
+        match config.server(&self.name) {
+            Some(_) => Ok(config),
+            None => Err(format!(
+                "{}: no server named {:?}; the name of a server that runs can't change",
+                path.display(),
+                self.name
+            )),
+        }
+    }
+
+    /// Everything that can fail.
+    fn prepare(&self, state: &State, config: Config) -> Result<Prepared, String> {
+        let failed = |error: RunError| match &self.source.path {
+            Some(path) => format!("{}: {error}", path.display()),
+            None => error.to_string(),
+        };
+        let old = &state.config;
+        // The rest of the configuration leaves as many descriptors for clients.
+        let own = self.own(&config);
+        let has_admin = own.admin_listen.is_some();
+        let max_open = process::max_clients(&config, own.neighbours.len(), has_admin);
+        let max_open = max_open.div_ceil(config.loops);
+        let mut changes = self.limits(old, &config, max_open);
+        let PlacesTls { id: tls, new, made: tls_made } =
+            self.tls(state, &config).map_err(failed)?;
+        if let (Some(id), Some(new)) = (tls, new) {
+            changes.iter_mut().for_each(|change| change.client_tls.push((id, new.clone())));
+        }
+        let log = match config.log == old.log {
+            true => None,
+            false => Some(self.log.reconfigure(&config.log).map_err(|error| error.to_string())?),
+        };
+        self.bind(old, &config, max_open, &mut changes).map_err(failed)?;
+        for (change, mailbox) in changes.iter_mut().zip(&self.loops) {
+            let register = "register a port";
+            change.prepare(mailbox).map_err(|error| failed(super::kernel(register)(error)))?;
+        }
+        Ok(Prepared { config: Arc::new(config), tls, tls_made, changes, log })
+    }
+
+    /// Limits of the loops and of their listeners, and policies, as far as they change.
+    fn limits(&self, old: &Config, new: &Config, max_open: usize) -> Vec<Change> {
+        let limits = loop_limits(&new.limits, new.loops);
+        let policies = policy::changes(&old.limits, &new.limits);
+        let clients = clients_port(new, self.own(new).listen, max_open, Sharing::None);
+        let rules = vec![Rules::of(&clients)];
+        let changes = self.loops.iter().map(|_| Change {
+            limits: (new.limits != old.limits).then(|| limits.clone()),
+            policies: policies.clone(),
+            rules: rules.clone(),
+            ..Change::default()
+        });
+        changes.collect()
+    }
+
+    /// The TLS configuration for the Places service from now on, and a new one if anything about it changes.
+    fn tls(&self, state: &State, config: &Config) -> Result<PlacesTls, RunError> {
+        let id = |made: u64| TlsId((made % u64::from(PLACES_GENERATIONS)) as u16);
+        let made = state.tls_made;
+        if config.places.is_same(&state.config.places) {
+            let id = config.has_places_service().then(|| id(made - 1));
+            return Ok(PlacesTls { id, new: None, made });
+        }
+        Ok(match places_tls(config)? {
+            None => PlacesTls { id: None, new: None, made },
+            new => PlacesTls { id: Some(id(made)), new, made: made + 1 },
+        })
+    }
+
+    /// Takes the ports of listeners that move, and listens.
+    fn bind(
+        &self,
+        old: &Config,
+        new: &Config,
+        max_open: usize,
+        changes: &mut [Change],
+    ) -> Result<(), RunError> {
+        let (before, after) = (self.own(old), self.own(new));
+        let mut bound = Vec::new();
+        let take = |what, listen: crate::event_loop::Listen| {
+            let address = listen.address;
+            Bound::new(listen).map_err(|error| RunError::Bind { what, address, error })
+        };
+        if before.peer_listen != after.peer_listen {
+            bound.push((0, "neighbours", take("neighbours", peers_port(after.peer_listen))?));
+        }
+        match after.admin_listen {
+            address if address == before.admin_listen => {}
+            Some(address) => {
+                let port = take("administration", admin_port(address))?;
+                bound.push((0, "administration", port));
+            }
+            None => changes[0].unlisten.push(ADMIN),
+        }
+        if before.listen != after.listen {
+            let sharing = if new.loops > 1 { Sharing::First } else { Sharing::None };
+            let first = take("clients", clients_port(new, after.listen, max_open, sharing))?;
+            let address = first.address();
+            bound.push((0, "clients", first));
+            for number in 1..self.loops.len() {
+                let port = clients_port(new, address, max_open, Sharing::Further);
+                bound.push((number, "clients", take("clients", port)?));
+            }
+        }
+        // Last, when every port is taken: a connection that is accepted by the kernel must be served.
+        for (_, what, one) in &bound {
+            let failed = |error| RunError::Bind { what, address: one.address(), error };
+            one.listen().map_err(failed)?;
+        }
+        for (number, _, one) in bound {
+            changes[number].listen.push(one);
+        }
+        Ok(())
+    }
+
+    /// Changes each loop, and waits until all have.
+    fn apply(&self, prepared: Prepared, state: &mut State) -> Result<(), String> {
+        let Prepared { config, tls, tls_made, changes, log } = prepared;
+        let (report, reports) = mpsc::channel();
+        for (mailbox, change) in self.loops.iter().zip(changes) {
+            let (config, report) = (Arc::clone(&config), report.clone());
+            let done = move |result: std::io::Result<()>| {
+                let result = result.map_err(|error| error.to_string());
+                let _ = report.send(result.clone()); // The job waits for it.
+                Message::Reconfigured(Reconfigured { result, config, tls })
+            };
+            mailbox.reconfigure(change, done).map_err(|error| error.to_string())?;
+        }
+        drop(report);
+        // A loop that ends drops its sender.
+        let results: Vec<Result<(), String>> = reports.iter().collect();
+        for result in &results {
+            result.clone()?;
+        }
+        if results.len() < self.loops.len() {
+            return Err("a loop of the server has ended".to_owned());
+        }
+        if let Some(log) = log {
+            log.commit();
+        }
+        state.config = (*config).clone();
+        state.tls_made = tls_made;
+        Ok(())
+    }
+
+    fn own<'a>(&self, config: &'a Config) -> &'a crate::config::ServerConfig {
+        let index = config.server(&self.name).unwrap_or_default();
+        &config.servers[index] // `read` has looked for it.
+    }
+
+    fn watch_every(&self, interval: Option<Duration>) {
+        self.watcher.iter().for_each(|watcher| watcher.look_every(interval));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // It is changed by single assignments.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    /// The files that a reload reads.
+    fn files(&self) -> Vec<PathBuf> {
+        let Overrides { places_ca, places_key_file, .. } = &self.overrides;
+        [&self.path, places_ca, places_key_file].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Whether a path names one of this process's own descriptors: standard input, or a pipe of a shell.
+fn is_stream(path: &Path) -> bool {
+    path.starts_with("/dev") || path.starts_with("/proc")
+}
+
+/// The changes of a server's view, as far as their effect is wanted.
+fn texts(old: &Config, new: &Config, name: &str, wanted: impl Fn(Effect) -> bool) -> Vec<String> {
+    let changes = diff(old, new, View::Server(name)).into_iter();
+    changes.filter(|change| wanted(change.effect)).map(|change| change.text).collect()
+}
+
+/// A record has one line: the first mistake, and how many follow.
+fn one_line(error: &ConfigError) -> String {
+    let text = error.to_string();
+    match text.split_once('\n') {
+        None => text,
+        Some((first, rest)) => {
+            format!("{first} (and {} more; --check shows them)", rest.lines().count())
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A reload as a server sees it: who asks for one, that only one runs at a time, and what the log says of it. The work
+//! is a job that `node` makes: it reads and checks the configuration on a thread, and then changes each loop in one
+//! step, of which [`Reconfigured`] is the message.
+//!
+//! ```text
+//!   SIGHUP, a supervisor's text, a changed file
+//!        |
+//!        v                         (thread)                         (each loop, between two turns)
+//!   Server::ask_for_reload --Run--> read, check, bind, open --ok--> listeners, limits, Server::reconfigure
+//!        ^   one more is remembered       | failed: nothing has changed       |
+//!        +------------- ReloadEnded <-----+-----------------------------------+
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Message, Server};
+use crate::application::{Command, Job, TlsId};
+use crate::clock::{Now, WallTime};
+use crate::config::Config;
+use crate::logging::target;
+
+/// What a reload reads: the text that a supervisor has sent, or else the files.
+pub type ReloadSource = Option<Vec<u8>>;
+
+/// Makes the job of a reload.
+pub type ReloadJob = Box<dyn Fn(ReloadSource) -> Job<Message> + Send>;
+
+/// A loop was changed, or not.
+#[derive(Debug)]
+pub struct Reconfigured {
+    pub result: Result<(), String>,
+    /// What is in force from now on, if it was.
+    pub config: Arc<Config>,
+    /// The TLS configuration for the Places service.
+    pub tls: Option<TlsId>,
+}
+
+/// How a reload has ended.
+#[derive(Debug)]
+pub enum ReloadEnd {
+    /// These changes are in force, and those take effect after a restart.
+    Done { changes: Vec<String>, later: Vec<String> },
+    /// Nothing has changed, for this reason.
+    Failed(String),
+}
+
+/// What operators can ask about reloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReloadState {
+    /// Whether the last reload, or the start, put in force what it had read.
+    pub last_successful: bool,
+    /// When that last happened.
+    pub last_success: WallTime,
+    /// Whether the configuration has changes that take effect after a restart only.
+    pub restart_required: bool,
+}
+
+/// The reloads of a server.
+pub(super) struct Reloads {
+    /// None in the loops after the first, and in tests without files.
+    job: Option<ReloadJob>,
+    is_running: bool,
+    /// One that was asked for while another one runs. What it reads replaces the source of each earlier one.
+    next: Option<ReloadSource>,
+    state: ReloadState,
+}
+
+impl Reloads {
+    pub(super) fn new(now: Now) -> Reloads {
+        let state =
+            ReloadState { last_successful: true, last_success: now.wall, restart_required: false };
+        Reloads { job: None, is_running: false, next: None, state }
+    }
+}
+
+impl Server {
+    /// From now on a reload runs this job. Call it before the loop runs.
+    pub fn reload_by(&mut self, job: ReloadJob) {
+        self.reloads.job = Some(job);
+    }
+
+    /// The result of the last reload.
+    pub fn reload_state(&self) -> ReloadState {
+        self.reloads.state
+    }
+
+    /// Begins a reload. While one runs, one more is remembered.
+    pub(super) fn ask_for_reload(&mut self, source: ReloadSource) {
+        let reloads = &mut self.reloads;
+        let Some(job) = reloads.job.as_ref().filter(|_| !self.is_stopping) else {
+            return;
+        };
+        if reloads.is_running {
+            reloads.next = Some(source);
+            return;
+        }
+        reloads.is_running = true;
+        self.commands.push_back(Command::Run(job(source)));
+    }
+
+    /// This loop was changed in this very step.
+    pub(super) fn reconfigured(&mut self, reconfigured: &Reconfigured, now: Now) {
+        // A failure is the job's to report.
+        if reconfigured.result.is_ok() {
+            self.reconfigure(&reconfigured.config, reconfigured.tls, now);
+        }
+    }
+
+    /// The job has ended.
+    pub(super) fn reload_ended(&mut self, end: ReloadEnd, now: Now) {
+        self.reloads.is_running = false;
+        let state = &mut self.reloads.state;
+        match end {
+            ReloadEnd::Done { changes, later } => {
+                state.last_successful = true;
+                state.last_success = now.wall;
+                state.restart_required = !later.is_empty();
+                record_changes(&changes, &later);
+            }
+            ReloadEnd::Failed(_) if self.is_stopping => {}
+            ReloadEnd::Failed(reason) => {
+                state.last_successful = false;
+                // Not limited: an operator has asked for it, and one reload follows the other.
+                log::error!(
+                    target: target::CONFIG, event = "reload_failed", reason:% = reason;
+                    "configuration not reloaded, nothing has changed: {reason}"
+                );
+            }
+        }
+        if let Some(source) = self.reloads.next.take() {
+            self.ask_for_reload(source);
+        }
+    }
+}
+
+fn record_changes(changes: &[String], later: &[String]) {
+    let count = match changes.len() {
+        0 => "no changes".to_owned(),
+        1 => "1 change".to_owned(),
+        count => format!("{count} changes"),
+    };
+    log::info!(target: target::CONFIG, event = "reloaded"; "configuration reloaded: {count}");
+    for change in changes {
+        log::info!(target: target::CONFIG, event = "setting_changed"; "{change}");
+    }
+    for change in later {
+        // Not limited: the number of settings is bounded, and an operator has asked for it.
+        log::warn!(
+            target: target::CONFIG, event = "restart_needed";
+            "{change} takes effect after a restart"
+        );
+    }
+}
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").field("state", &self.state).finish_non_exhaustive()
+    }
+}
