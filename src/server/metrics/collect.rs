@@ -10,22 +10,9 @@ use super::{
     Process, RateLimit, RejectedReason, ServerMetrics, UpdateResult, UpdateSource,
 };
 use crate::application::{Lack, LoopMetrics};
-use crate::clock::{Now, WallTime};
+use crate::clock::Now;
 use crate::logging;
 use crate::server::Server;
-
-/// The state of reloads.
-struct ReloadState {
-    last_successful: bool,
-    last_success: WallTime,
-    restart_required: bool,
-}
-
-impl Default for ReloadState {
-    fn default() -> ReloadState {
-        ReloadState { last_successful: true, last_success: WallTime(0), restart_required: false }
-    }
-}
 
 type Loops = [(Arc<LoopMetrics>, Arc<ServerMetrics>)];
 
@@ -110,7 +97,7 @@ impl Server {
     }
 
     fn add_reloads(&self, all: &mut Vec<Family>) {
-        let state = ReloadState::default();
+        let state = self.reload_state();
         let help = "Whether the last reload of the configuration was successful";
         let name = "herd_config_last_reload_successful";
         all.push(Family::gauge(name, help).of(state.last_successful));
