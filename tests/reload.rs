@@ -432,3 +432,48 @@ fn a_server_of_several_loops_changes_in_all_of_them() {
     }
     assert_eq!(hands.log().matches("The link to Goloman is up").count(), 1);
 }
+
+#[test]
+fn the_admin_listener_is_added_moved_and_removed_and_its_settings_change() {
+    let served = Served::start(Setup::alone());
+    let mut client = served.server.client();
+    tells(&mut client, "kiwi");
+    let with_admin = |at: SocketAddr, more: &str| {
+        let place = format!("name = \"Goloman\"\nadmin_listen = \"{at}\"\n");
+        served.text(more).replace("name = \"Goloman\"\n", &place)
+    };
+    let get = |at: SocketAddr, host: &str| {
+        let mut asker = Client::connect(at);
+        asker.send(format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        String::from_utf8(asker.rest()).expect("text")
+    };
+    let (first, second) = (reserve(), reserve());
+    let news = served.reload_text(&with_admin(first.address(), ""));
+    assert!(news.contains(&format!("admin_listen: unset -> {}", first.address())), "{news}");
+    let metrics = get(first.address(), "localhost");
+    assert!(metrics.contains("\nherd_config_last_reload_successful 1\n"), "{metrics}");
+    assert!(metrics.contains("\nherd_config_restart_required 0\n"), "{metrics}");
+    assert!(get(first.address(), "mine.example").starts_with("HTTP/1.1 421 "));
+
+    let mut kept = Client::connect(first.address());
+    served.reload_text(&with_admin(
+        second.address(),
+        "max_clients = 7\nadmin.hosts = [\"mine.example\"]",
+    ));
+    let metrics = get(second.address(), "mine.example");
+    assert!(metrics.contains("\nherd_config_restart_required 1\n"), "{metrics}");
+    wait_until(LIMIT, "the old port is closed", || Client::try_connect(first.address()).is_err());
+    kept.send("GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(kept.rest().starts_with(b"HTTP/1.1 200 "), "an open connection stays");
+
+    served.reload_text("colour = 1");
+    let metrics = get(second.address(), "mine.example");
+    assert!(metrics.contains("\nherd_config_last_reload_successful 0\n"), "{metrics}");
+
+    let mut kept = Client::connect(second.address());
+    let news = served.reload_text(&served.text(""));
+    assert!(news.contains(&format!("admin_listen: {} -> unset", second.address())), "{news}");
+    wait_until(LIMIT, "the port is closed", || Client::try_connect(second.address()).is_err());
+    kept.expect_end();
+    tells(&mut client, "plum");
+}
