@@ -1,8 +1,9 @@
-//! Claim: what `contrib/` and the documents say of metrics and alerts is what the program and the rules have.
+//! Claim: what `contrib/` and the documents say of metrics, alerts and options is what the program and the rules have.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use regex::Regex;
 use serde_json::Value;
@@ -88,4 +89,30 @@ fn each_query_of_the_dashboard_names_metrics_that_exist() {
         }
     }
     assert!(queries > 30, "{queries} queries");
+}
+
+/// The words that begin with two dashes.
+fn options(text: &str) -> BTreeSet<String> {
+    let option = pattern(r"(?:^|[\s(])--([a-z][a-z-]*)");
+    option
+        .captures_iter(text)
+        .map(|found| found[1].to_owned())
+        .filter(|name| name != "name")
+        .collect()
+}
+
+#[test]
+fn the_manual_page_has_the_options_and_signals_of_the_help() {
+    let page = read("contrib/man/herd-mio.1");
+    let help = Command::new(env!("CARGO_BIN_EXE_herd-mio")).arg("--help").output();
+    let help = String::from_utf8(help.expect("the program runs").stdout).expect("text");
+    let flag = pattern(r"Fl -([a-z][a-z-]*)");
+    let mut described: BTreeSet<_> =
+        flag.captures_iter(&page).map(|found| found[1].to_owned()).collect();
+    described.remove("name");
+    assert_eq!(described, options(&help));
+    for signal in pattern(r"SIG[A-Z0-9]+").find_iter(&help) {
+        assert!(page.contains(&format!("Dv {}", signal.as_str())), "{}", signal.as_str());
+    }
+    assert!(page.contains("Ev HERD_PLACES_KEY"));
 }
