@@ -36,6 +36,16 @@ fn an_unusable_command_line_is_explained() {
     is_unusable(&["--herds"], "unknown option --herds; did you mean --herd?");
     is_unusable(&["--heard", "--check"], "unknown option --heard; did you mean --herd?");
     is_unusable(&["-config"], "unknown option -config; did you mean --config?");
+    is_unusable(
+        &["--check", "--admin", "localhost:1"],
+        "expected a port on 127.0.0.1, or an IP address",
+    );
+    is_unusable(
+        &["--check", "--admin", "0.0.0.0:1"],
+        "use a loopback address (127.0.0.1:1), or set allow_plaintext = [\"admin\"] in [security]",
+    );
+    is_unusable(&["Goloman", "--admin", "[::]:1"], "has neither TLS nor a password");
+    is_unusable(&["--check", "--admin", "12137"], "where Goloman listens for clients");
     is_unusable(&["--frobnicate"], "unknown option --frobnicate (see --help)");
     is_unusable(&["--check", "left"], "unexpected argument \"left\" beside --check");
     let twice = "--dialect was given more than once";

@@ -51,6 +51,22 @@ fn wrong() -> Vec<(String, &'static str)> {
             "1:9: invalid `loops`: -1; expected a whole number from 1 to 64",
         ),
         (
+            format!("{A}admin_listen = \"0.0.0.0:32138\"\n"),
+            "4:16: `admin_listen` of A (0.0.0.0:32138) can be reached from other hosts, and the admin listener has neither TLS nor a password; use a loopback address (127.0.0.1:32138), or set allow_plaintext = [\"admin\"] in [security]",
+        ),
+        (
+            format!("{A}admin_listen = \"localhost:32138\"\n"),
+            "4:16: invalid `admin_listen` of server A: \"localhost:32138\"; expected \"off\", or an IP address and a port, such as \"127.0.0.1:32138\"",
+        ),
+        (
+            format!("{A}[admin]\nhosts = [\"herd.example:80\"]\n"),
+            "5:10: invalid `admin.hosts`: \"herd.example:80\"; expected host names without a port, such as [\"herd.example\"]",
+        ),
+        (
+            format!("{A}[security]\nallow_plaintext = [\"clients\"]\n"),
+            "5:20: invalid `security.allow_plaintext`: \"clients\"; expected a list of \"admin\"",
+        ),
+        (
             format!("{A}[limits]\nline_byte = 5\n"),
             "5:1: unknown key `line_byte` of limits; did you mean line_bytes?",
         ),
@@ -136,6 +152,10 @@ fn wrong() -> Vec<(String, &'static str)> {
         (
             format!("{A}{}", server("B", 11200, "")),
             "6:10: A and B would both listen on 127.0.0.1:11200 (A at line 2); choose another port",
+        ),
+        (
+            format!("{A}admin_listen = \"127.0.0.1:1200\"\n"),
+            "4:16: server A would listen twice on 127.0.0.1:1200; use different ports for clients, neighbours and administration",
         ),
         (
             format!("{A}peer_listen = \"127.0.0.1:1200\"\n"),
@@ -350,7 +370,7 @@ fn no_value_of_any_type_is_reported_in_the_compilers_terms() {
         ),
         ("[link]", "heartbeat refill"),
         ("[places]", "provider shape timeout max_in_flight max_queued response_bytes"),
-        ("[[server]]", "name listen peer_listen advertise neighbours"),
+        ("[[server]]", "name listen peer_listen advertise admin_listen neighbours"),
     ];
     let values = [
         "-1",

@@ -18,8 +18,12 @@ use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line
 pub struct Client {
     pub(super) waits: Option<Box<Waits>>,
     /// The id that it has sent last, where the admin listener shows it.
-    last_id: Option<Box<Vec<u8>>>,
+    last_id: Option<Box<LastId>>,
 }
+
+/// An id in a box of its own: where none is shown, it takes a word of each client.
+#[derive(Debug, Default)]
+struct LastId(Vec<u8>);
 
 /// What a client waits for.
 #[derive(Debug)]
@@ -39,14 +43,14 @@ pub(super) struct WaitingAnswer {
 impl Client {
     #[inline(never)]
     fn keep_id(&mut self, id: &[u8]) {
-        let last = self.last_id.get_or_insert_default();
+        let LastId(last) = &mut **self.last_id.get_or_insert_default();
         last.clear();
         last.extend_from_slice(id);
     }
 
     /// The id that it has sent last, if that was kept.
     pub(super) fn last_id(&self) -> Option<&[u8]> {
-        self.last_id.as_deref().map(Vec::as_slice)
+        self.last_id.as_deref().map(|LastId(id)| &id[..])
     }
 
     /// What it waits for, as the metrics call it.
@@ -59,7 +63,7 @@ impl Client {
 
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
-        let of_id = self.last_id.as_ref().map_or(0, |id| id.capacity());
+        let of_id = self.last_id.as_ref().map_or(0, |id| id.0.capacity());
         of_id
             + match self.waits.as_deref() {
                 None => 0,

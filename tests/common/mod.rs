@@ -8,6 +8,7 @@ pub mod cases;
 pub mod client;
 pub mod herd;
 pub mod hosts;
+pub mod http;
 pub mod names;
 pub mod needs;
 pub mod neighbour;

@@ -60,6 +60,11 @@ impl ServerProcess {
         self.child.id()
     }
 
+    /// Where operators connect.
+    pub fn admin(&self) -> SocketAddr {
+        administered(&self.stderr()).expect("it was started with --admin")
+    }
+
     pub fn client(&self) -> Client {
         Client::connect(self.clients)
     }

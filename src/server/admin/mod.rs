@@ -137,7 +137,7 @@ impl Admin {
     }
 
     /// Sets the time by which a session must send something; with `Duration::MAX` the loop limits the time.
-    fn expect(&mut self, id: ConnectionId, until: Duration) {
+    fn read_until(&mut self, id: ConnectionId, until: Duration) {
         if let Some(session) = self.session(id) {
             (session.until, session.state) = (until, SessionState::Reading);
         }
@@ -226,12 +226,12 @@ impl Server {
         };
         match session.reader.next_request() {
             Ok(Some(request)) => {
-                admin.expect(io.id, now + ADMIN_IDLE);
+                admin.read_until(io.id, now + ADMIN_IDLE);
                 io.spend(ADMIN_EFFORT);
                 self.answer_admin(request, session, io)
             }
             Ok(None) if session.reader.has_begun() => {
-                admin.expect(io.id, Duration::MAX); // The policy limits the time of a head.
+                admin.read_until(io.id, Duration::MAX); // The policy limits the time of a head.
                 Next::Rest
             }
             Ok(None) => Next::Read,
@@ -288,7 +288,7 @@ impl Server {
         let state = admin.session(io.id).map(|open| &mut open.state);
         match state.map(|state| std::mem::replace(state, SessionState::Waiting)) {
             Some(SessionState::Answered(reply)) => {
-                admin.expect(io.id, io.now.elapsed + ADMIN_IDLE);
+                admin.read_until(io.id, io.now.elapsed + ADMIN_IDLE);
                 self.write_reply(path, &request, &reply, session, io)
             }
             _ => {

@@ -170,13 +170,14 @@ impl AdminPath {
     pub const fn can_have(self, code: u16) -> bool {
         match self {
             AdminPath::Other => code != 200,
-            AdminPath::Livez | AdminPath::Readyz | AdminPath::Healthz | AdminPath::Connz => {
-                matches!(code, 200 | 400 | 503)
-            }
-            AdminPath::Metrics | AdminPath::Varz | AdminPath::Linksz | AdminPath::Turns => {
-                matches!(code, 200 | 400)
-            }
-            AdminPath::Page | AdminPath::Events => code == 200,
+            AdminPath::Livez | AdminPath::Readyz => matches!(code, 200 | 503),
+            AdminPath::Healthz => matches!(code, 200 | 400 | 503),
+            AdminPath::Connz | AdminPath::Turns => matches!(code, 200 | 400),
+            AdminPath::Page
+            | AdminPath::Metrics
+            | AdminPath::Varz
+            | AdminPath::Linksz
+            | AdminPath::Events => code == 200,
         }
     }
 }
