@@ -168,10 +168,13 @@ impl Acceptor {
         app: &mut A,
         connections: &mut Connections<A::Session>,
     ) {
-        for listener in self.listeners.iter_mut().filter(|listener| listener.has_work()) {
-            listener.accept_some(app, connections);
-        }
+        let in_use = self.listeners.iter_mut().filter(|one| one.has_work() && one.left.is_none());
+        in_use.for_each(|listener| listener.accept_some(app, connections));
         if self.closes_some {
+            // Last, and closed at once: a connection that comes in between is reset.
+            let closing = self.listeners.iter_mut().filter(|one| one.has_work());
+            let closing = closing.filter(|one| one.left.is_some());
+            closing.for_each(|listener| listener.accept_some(app, connections));
             self.close_done(&connections.shared);
         }
     }
