@@ -438,7 +438,8 @@ fn a_larger_output_lets_a_connection_go_on_that_was_full() {
     let mut client = connect(running.address);
     // More than the kernel's buffers take, and than the bound.
     client.get_mut().write_all(b"x16000000\nlast\n").expect("a write");
-    assert_eq!(ask(&mut connect(running.address), "hello"), "hello");
+    let mut other = connect(running.address);
+    assert_eq!(ask(&mut other, "hello"), "hello");
     let larger = Limits { output_bytes: 1 << 30, buffer_bytes: 1 << 30, ..Limits::default() };
     running.send(Change { limits: Some(larger), ..Change::default() });
     assert_eq!(running.events.recv_timeout(LIMIT).as_deref(), Ok("changed: well"));
