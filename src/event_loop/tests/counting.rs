@@ -291,7 +291,7 @@ fn the_application_sees_its_connections_and_what_they_did_while_observed() {
 
 #[test]
 fn a_slow_connection_is_reported_once_and_again_once_it_has_recovered() {
-    let limits = Limits { output_bytes: 20_000, ..Limits::default() };
+    let limits = Limits { output_bytes: 400_000, ..Limits::default() };
     let mut event_loop = event_loop(of_class(1), limits);
     let metrics = event_loop.metrics();
     let full = || metrics.class(Class(1)).full.get();
@@ -306,17 +306,20 @@ fn a_slow_connection_is_reported_once_and_again_once_it_has_recovered() {
     event_loop.app.commands.push(Command::Inspect(Ticket(1)));
     turn(&mut event_loop);
     let seen = &event_loop.app.inspected[0][0];
-    assert!(seen.is_full && seen.unsent > 20_000, "{seen:?}");
+    assert!(seen.is_full && seen.unsent > 400_000, "{seen:?}");
     // The application has closed what it saw: a closed connection is slow no longer.
     assert_eq!((full(), event_loop.app.full.len()), (0, 1));
 
-    let (_id, mut other) = add(&mut event_loop);
+    let (id, mut other) = add(&mut event_loop);
     say(&mut event_loop, &mut other, b"1000000\n");
     assert_eq!((full(), event_loop.app.full.len()), (1, 2));
     let mut left = 1_000_000;
     while left > 0 {
         left -= other.read(&mut [0; 10_000]).expect("there is more");
         turn(&mut event_loop);
+        let slot = event_loop.connections.slots.get_mut(id).expect("it is open");
+        let is_slow = slot.connection.unsent() > 200_000; // Half of the limit.
+        assert_eq!(full() == 1, is_slow, "{left} bytes are left to read");
     }
     assert_eq!((full(), &event_loop.app.full[..]), (0, &[true, true, false][..]));
 }
