@@ -14,11 +14,12 @@ mod supervisor;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError, PLACES_SERVICE, View, diff};
 use crate::errors::{did_you_mean, listed, plain, without_keys};
+use crate::files::Stamps;
 use crate::limits::LOG_FLUSH_WAIT_HURRIED;
 use crate::logging::{self, Log, stderr, target};
 use crate::node::{self, RunError, Source, process};
@@ -63,6 +64,8 @@ fn run() -> ExitCode {
             args = replaced;
         }
     }
+    let files = files_of(&args);
+    let stamps = Stamps::of(&files);
     let (text, mut config) = match load(&args) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -85,7 +88,8 @@ fn run() -> ExitCode {
         }
         _ => {
             let text = text.as_deref();
-            run_herd(&args, Start { config: &config, text, read_once: &read_once }, words)
+            let (config, read_once) = (&config, &read_once);
+            run_herd(&args, Start { config, text, read_once, files, stamps }, words)
         }
     }
 }
@@ -94,6 +98,12 @@ fn run() -> ExitCode {
 fn version() -> String {
     let commit = option_env!("HERD_MIO_COMMIT").map_or_else(String::new, |it| format!(" ({it})"));
     format!("herd-mio {}{commit}, protocol herd/1 between servers\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// The files that the configuration of a herd is in.
+fn files_of(args: &Args) -> Vec<PathBuf> {
+    let places = [&args.overrides.places_ca, &args.overrides.places_key_file];
+    args.config.iter().chain(places.into_iter().flatten()).cloned().collect()
 }
 
 /// Reads the configuration, and returns the text of its file, too, if there is one. A process that a supervisor has

@@ -93,13 +93,17 @@ impl Process {
         Process { is_added: true, ..self }
     }
 
+    /// Whether a reload has removed it and it still runs.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.kill_at.is_some() && self.pid().is_some()
+    }
+
     /// Whether its start must wait for this other server, which is stopping and has its log or a port of it.
     pub(super) fn waits_for(&self, other: &Process) -> bool {
         let is_listening = |port: &SocketAddr| {
             port.port() != 0 && self.ports.iter().any(|own| own.port() == port.port())
         };
-        let is_stopping = other.kill_at.is_some() && other.pid().is_some();
-        is_stopping
+        other.is_stopping()
             && (other.name.eq_ignore_ascii_case(&self.name) || other.ports.iter().any(is_listening))
     }
 

@@ -42,6 +42,7 @@ mod reload;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -53,6 +54,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::args::{Args, remove};
 use crate::cli::demo::DemoPlaces;
 use crate::config::{Config, PLACES_SERVICE, ServerConfig};
+use crate::files::Stamps;
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
 use crate::node::process;
 use child::Process;
@@ -98,12 +100,15 @@ pub struct Start<'a> {
     /// The text of its file, if there is one.
     pub text: Option<&'a str>,
     pub read_once: &'a ReadOnce,
+    /// Its files, and how they looked before they were read.
+    pub files: Vec<PathBuf>,
+    pub stamps: Stamps,
 }
 
 /// Runs all servers until SIGTERM or SIGINT, and passes `options` to each of them. Unless a provider of places is
 /// chosen, also runs our own Places server, so that the demonstration uses HTTPS as with a real service.
 pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<(), HerdError> {
-    let Start { config, text, read_once } = start;
+    let Start { config, text, read_once, files, stamps } = start;
     let events = events().map_err(HerdError::Setup)?;
     if !ports::try_all(config, &events)? {
         return Ok(()); // A signal has stopped the herd.
@@ -119,7 +124,7 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
             None => Source::File(path.clone()),
         },
     };
-    let reader = Reader::new(source, &args.overrides, events.send);
+    let reader = Reader::new(source, &args.overrides, (files, stamps), events.send);
     let mut servers = Vec::new();
     let mut places = None;
     if config.needs_places_service(&args.overrides) {
@@ -234,7 +239,8 @@ impl Supervisor {
 
     /// The places of the servers that need not wait for another one to stop.
     fn startable(&self) -> impl Iterator<Item = usize> {
-        let waits = |server: &Process| self.servers.iter().any(|other| server.waits_for(other));
+        let stopping: Vec<&Process> = self.servers.iter().filter(|it| it.is_stopping()).collect();
+        let waits = move |server: &Process| stopping.iter().any(|other| server.waits_for(other));
         (0..self.servers.len()).filter(move |place| !waits(&self.servers[*place]))
     }
 

@@ -49,14 +49,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(source: Source, overrides: &Overrides, events: Sender<Event>) -> Reader {
-        let mut files = Vec::new();
-        if let Source::File(path) = &source {
-            files.push(path.clone());
-            files.extend(overrides.places_ca.clone());
-            files.extend(overrides.places_key_file.clone());
-        }
-        let watch = Watch::new(Stamps::of(&files));
+    /// `files` are those of the configuration, with their looks before they were read.
+    pub(super) fn new(
+        source: Source,
+        overrides: &Overrides,
+        (files, stamps): (Vec<PathBuf>, Stamps),
+        events: Sender<Event>,
+    ) -> Reader {
+        let watch = Watch::new(stamps);
         let overrides = overrides.clone();
         let (looks, is_busy, is_asked) = (None, false, false);
         Reader { source, overrides, files, watch, looks, events, is_busy, is_asked }
@@ -154,5 +154,72 @@ fn first_line(error: &ConfigError) -> String {
             let more = rest.lines().count();
             format!("{first} (and {more} more; --check shows them)")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{self, Receiver};
+
+    use super::*;
+
+    const HERD: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1\"\n";
+
+    /// Lets the reader look and read until it has read `count` times, and a little longer. Returns what it has read:
+    /// names of servers, or a reason.
+    fn results(reader: &mut Reader, events: &Receiver<Event>, count: usize) -> Vec<String> {
+        let mut results = Vec::new();
+        let mut end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            reader.act(Instant::now());
+            if let Ok(Event::Found(found)) = events.recv_timeout(Duration::from_millis(1))
+                && let Some(read) = reader.take(found)
+            {
+                results.push(match read {
+                    Ok(fresh) => fresh.config.names().join(" "),
+                    Err(reason) => reason,
+                });
+                if results.len() == count {
+                    end = Instant::now() + Duration::from_millis(100);
+                }
+            }
+        }
+        results
+    }
+
+    #[test]
+    fn a_watched_file_is_read_once_for_each_change_and_not_again_if_it_is_broken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("herd.toml");
+        std::fs::write(&file, HERD).expect("it can be written");
+        let (send, events) = mpsc::channel();
+        let files = vec![file.clone()];
+        let looks = (files.clone(), Stamps::of(&files));
+        let mut reader =
+            Reader::new(Source::File(file.clone()), &Overrides::default(), looks, send);
+        reader.look_every(Some(Duration::from_millis(5)));
+        let mut after = |text: &str| {
+            std::fs::write(&file, text).expect("it can be written");
+            results(&mut reader, &events, 1)
+        };
+        assert_eq!(after(&HERD.replace('A', "Longer")), ["Longer"]);
+        let [broken] = &after("loops = 0")[..] else { panic!("it is read once") };
+        assert!(broken.contains("herd.toml:1:9: "), "{broken}");
+        assert_eq!(after(HERD), ["A"]);
+    }
+
+    #[test]
+    fn requests_that_come_while_a_file_is_read_are_one_more_reading() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("herd.toml");
+        std::fs::write(&file, HERD).expect("it can be written");
+        let (send, events) = mpsc::channel();
+        let looks = (Vec::new(), Stamps::default());
+        let mut reader = Reader::new(Source::File(file), &Overrides::default(), looks, send);
+        for _ in 0..100 {
+            assert_eq!(reader.request(), Ok(()));
+        }
+        let found = results(&mut reader, &events, 2);
+        assert_eq!(found, ["A", "A"]);
     }
 }
