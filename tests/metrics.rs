@@ -325,6 +325,11 @@ fn an_answer_at_once_counts_with_the_time_of_its_turn_and_a_delayed_one_with_its
     ];
     assert_changes(&mut world, |world| turn(world, 250), &expected);
     assert_changes(&mut world, |world| turn(world, 1_000), &[(busy, 0.001)]);
+    // A turn has its own time, not that of all turns so far.
+    world.line(client, "IAMAT kiwi +1.0+2.0 3");
+    let expected =
+        [(&answers("count", "iamat")[..], 1.0), (&answers("sum", "iamat"), 0.0001), (busy, 0.0001)];
+    assert_changes(&mut world, |world| turn(world, 100), &expected);
     // A query for places: the client waits for a second.
     let act = |world: &mut World| assert_eq!(world.line(client, "WHATSAT kiwi 1 5"), Next::Wait);
     let waits = "herd_paused_connections{reason=places}";
