@@ -16,9 +16,9 @@ use herd_mio::application::{
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
 use herd_mio::server::admin::exposition::Exposition;
 use herd_mio::server::metrics::{AdminPath, Family, FamilyKind, Kind, Paused, RateLimit};
-use herd_mio::server::{CLIENTS, PEERS};
+use herd_mio::server::{CLIENTS, Message, PEERS, ReloadEnd};
 use regex::Regex;
-use world::{World, peer, samples};
+use world::{WALL, World, peer, samples};
 
 const SECOND: Duration = Duration::from_secs(1);
 const B: &str = "b.example:9";
@@ -626,6 +626,71 @@ fn requests_of_the_admin_listener_count_by_path_and_status() {
     ] {
         let act = |world: &mut World| world.loops[0].1.count_admin_request(path, code);
         assert_changes(&mut world, act, &[(&shown, 1.0)]);
+    }
+}
+
+#[test]
+fn a_reload_moves_its_numbers_by_how_it_ends() {
+    let mut world = World::new();
+    let (successful, required) =
+        ("herd_config_last_reload_successful{}", "herd_config_restart_required{}");
+    let time = "herd_config_last_reload_success_timestamp_seconds{}";
+    assert_eq!(samples(&world.families())[time], WALL as f64, "the start counts as one");
+    world.now += 10 * SECOND;
+    let ends = |end: ReloadEnd| |world: &mut World| world.message(Message::ReloadEnded(end));
+    let failed = ReloadEnd::Failed("no such file".to_owned());
+    assert_changes(&mut world, ends(failed), &[(successful, -1.0)]);
+    let later = vec!["loops: 1 -> 2".to_owned()];
+    let done = ends(ReloadEnd::Done { changes: Vec::new(), later });
+    assert_changes(&mut world, done, &[(successful, 1.0), (required, 1.0), (time, 10.0)]);
+    world.now += SECOND;
+    let done = ends(ReloadEnd::Done { changes: Vec::new(), later: Vec::new() });
+    assert_changes(&mut world, done, &[(required, -1.0), (time, 1.0)]);
+}
+
+#[test]
+fn what_is_fixed_is_shown_and_what_the_kernel_knows() {
+    let mut world = World::of(|config| {
+        (config.max_clients, config.limits.client_connections) = (70, 80);
+        config.loops = 2;
+    });
+    let all = samples(&world.families());
+    for (name, value) in [
+        ("herd_server_info{server=A,epoch=000000000000abcd,dialect=report}", 1.0),
+        ("herd_table_clients_limit{}", 70.0),
+        ("herd_connections_limit{}", 80.0),
+        ("herd_ready{}", 1.0),
+        ("herd_in_sync{}", 0.0),
+        ("process_cpu_seconds_total{}", 1.5),
+        ("process_resident_memory_bytes{}", 2.0),
+        ("process_virtual_memory_bytes{}", 3.0),
+        ("process_open_fds{}", 4.0),
+        ("process_max_fds{}", 5.0),
+        ("process_start_time_seconds{}", 6.5),
+    ] {
+        assert_eq!(all.get(name), Some(&value), "{name}");
+    }
+    let build = Regex::new(
+        r"^herd_build_info\{version=\d+\.\d+\.\d+,revision=([0-9a-f]{12}|unknown),rust=1\.\d+\.\d+[^,]*\}$",
+    );
+    let build = build.expect("a pattern");
+    assert!(all.keys().any(|name| build.is_match(name)), "{:?}", all.keys().next());
+    // It is ready by its own account: that is the admin listener's to say.
+    let not_ready = world.server.families(false, world::at(world.now));
+    assert_eq!(samples(&not_ready)["herd_ready{}"], 0.0);
+    // In sync: each of the other servers has sent that it has nothing.
+    let mut world = World::new();
+    for name in ["B", "C"] {
+        let act = |world: &mut World| {
+            let dial = world.dial_of(&format!("{}.example:9", name.to_lowercase()));
+            let id = world.connect(&dial);
+            world.line(id, &format!("RESUME 0 0 00000000000000b1 {name}"));
+            let peer = world.accept(PEERS);
+            world.line(peer, &format!("HELLO herd/1 {name} 00000000000000b1"));
+            world.line(peer, "MARK 0");
+        };
+        let is_in_sync = world.changes(act).contains(&("herd_in_sync{}".to_owned(), 1.0));
+        assert_eq!(is_in_sync, name == "C", "after {name}");
     }
 }
 

@@ -160,11 +160,15 @@ impl World {
         self.server.handle_refused(listener, why, at(self.now));
     }
 
+    pub fn message(&mut self, message: Message) {
+        self.server.handle_message(message, at(self.now));
+        self.run_commands();
+    }
+
     /// A thread has done the job that was asked for last.
     pub fn finish_job(&mut self) {
         let job = self.jobs.pop().expect("a job");
-        self.server.handle_message((job.run)(), at(self.now));
-        self.run_commands();
+        self.message((job.run)());
     }
 
     /// The dial to a neighbour or to the Places service that was asked for last.
