@@ -444,6 +444,28 @@ fn a_server_that_waits_too_long_for_its_neighbours_is_ready_all_the_same() {
 }
 
 #[test]
+fn a_reload_that_failed_is_a_reason_until_one_succeeds() {
+    let (setup, server) = alone();
+    let mut http = Http::connect(server.admin());
+    assert_eq!(http.get("/healthz?strict=1").status, 200);
+    let path = setup.config_file("Goloman");
+    std::fs::write(&path, "nonsense").expect("the temporary folder can be written");
+    server.signal(Signal::HUP);
+    wait_until(LIMIT, "it is degraded", || {
+        get(server.admin(), "/healthz")
+            .text()
+            .contains("the last reload of the configuration failed")
+    });
+    assert_eq!(http.get("/healthz?strict=1").status, 503);
+    assert_eq!(http.get("/readyz").status, 200, "the former configuration is in force");
+    setup.config_file("Goloman");
+    server.signal(Signal::HUP);
+    wait_until(LIMIT, "it is healthy again", || {
+        get(server.admin(), "/healthz?strict=1").status == 200
+    });
+}
+
+#[test]
 fn a_stop_ends_the_connections_of_the_admin_listener() {
     let (_setup, server) = alone();
     let mut idle = Http::connect(server.admin());

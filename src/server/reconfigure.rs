@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use super::admin::shows_ids;
 use super::metrics::{ClosedReason, Direction, Transition};
 use super::neighbour::{self, Neighbour};
 use super::records::HerdLog;
@@ -34,6 +35,7 @@ impl Server {
             self.change_neighbours(neighbour::of(config, index, FIRST_LOOP), now);
             self.reconfigure_admin(config, index);
         }
+        self.shows_ids = shows_ids(config, index);
         self.links_checked = None;
     }
 

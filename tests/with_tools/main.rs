@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admin;
 mod alerts;
 mod dialling;
 mod harness;
@@ -36,6 +37,8 @@ macro_rules! tests {
 
 fn main() -> ExitCode {
     common::needs::run(tests![
+        admin::curl_gets_each_status_as_documented,
+        admin::jq_reads_all_that_is_json,
         alerts::each_alert_fires_for_its_reason_and_after_its_time,
         alerts::the_example_of_a_configuration_is_valid,
         dialling::a_name_is_looked_up_for_every_dial,

@@ -109,6 +109,9 @@ impl Server {
                 reasons.push(format!("queries for places have failed for {seconds} s"));
             }
         }
+        if !self.reload_state().last_successful {
+            reasons.push("the last reload of the configuration failed; the log says why".into());
+        }
         let loops = &self.all_metrics.loops;
         if loops.iter().any(|(metrics, _)| metrics.accept_paused_now.get() > 0) {
             reasons.push("no connection can be accepted: descriptors or memory are missing".into());

@@ -170,7 +170,6 @@ impl Server {
     /// Other settings, or none any more: then its sessions are closed.
     pub(super) fn reconfigure_admin(&mut self, config: &Config, index: usize) {
         let new = Admin::new(config, index);
-        self.shows_ids = shows_ids(config, index);
         let observes = new.is_some();
         if observes != self.admin.is_some() {
             self.all_metrics.observe(observes);
