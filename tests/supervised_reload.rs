@@ -52,6 +52,11 @@ impl Reloaded {
     /// Kills a server and waits until another process of it has put this into its log.
     fn restarted_logs(&self, name: &str, text: &str) {
         self.herd.kill_and_wait_for_another(name);
+        self.logs(name, text);
+    }
+
+    /// Waits until a server's log has this text.
+    fn logs(&self, name: &str, text: &str) {
         let log = self.herd.setup.log_file(name);
         wait_until(LIMIT, &format!("{name} logs {text}"), || {
             std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text))
@@ -136,6 +141,62 @@ fn a_server_that_is_restarted_gets_the_configuration_in_force() {
 }
 
 #[test]
+fn running_servers_get_the_text_that_the_supervisor_has_read() {
+    let mut herd = Reloaded::start();
+    herd.herd.setup.add("South", &["Goloman"]);
+    herd.reloads(
+        "[link]\nheartbeat = \"2s\"",
+        "configuration reloaded: link.heartbeat: 5s -> 2s, ",
+    );
+    let text = herd.herd.setup.toml("herd");
+    std::fs::write(&herd.file, "broken").expect("it can be written"); // Nobody else reads it.
+    herd.logs("Goloman", "link.heartbeat: 5s -> 2s");
+    herd.logs("Goloman", "neighbour South added");
+    herd.logs("Hands", "link.heartbeat: 5s -> 2s");
+    // The links work: what a client tells South is known everywhere.
+    wait_until(LIMIT, "South answers", || herd.herd.answers("South"));
+    let mut south = Client::connect(herd.herd.setup.clients_address("South"));
+    assert_eq!(south.ask("IAMAT kiwi +1.0+2.0 10"), "AT AT kiwi +1.0+2.0 10");
+    for name in ["Goloman", "Hands"] {
+        let mut client = Client::connect(herd.herd.setup.clients_address(name));
+        wait_until(LIMIT, "it is told", || {
+            client.ask("WHATSAT kiwi 10 0") == "AT AT kiwi +1.0+2.0 10"
+        });
+    }
+    // A server that gets the signal itself reads no file.
+    let new_log = herd.herd.setup.move_log_away("Hands");
+    send_signal(herd.pid("Hands"), Signal::HUP);
+    wait_until(LIMIT, "a new log is there", || new_log.exists());
+    herd.reload_text(&text);
+    herd.logs("Hands", "link.heartbeat: 2s -> 5s");
+    let log = std::fs::read_to_string(&new_log).expect("a log");
+    assert_eq!(log.matches("configuration reloaded").count(), 1, "{log}");
+    herd.stops();
+}
+
+#[test]
+fn a_watched_file_is_reloaded_without_a_signal() {
+    let setup = Herd::small_setup().section("[reload]\nwatch = \"20ms\"");
+    let herd = Reloaded::of(setup);
+    let text = format!("{}\n[link]\nheartbeat = \"2s\"", herd.herd.setup.toml("herd"));
+    std::fs::write(&herd.file, text).expect("it can be written");
+    herd.herd.wait_until_said("configuration reloaded: link.heartbeat: 5s -> 2s");
+    for name in ["Goloman", "Hands"] {
+        herd.logs(name, "link.heartbeat: 5s -> 2s");
+        let log = std::fs::read_to_string(herd.herd.setup.log_file(name)).expect("a log");
+        assert_eq!(
+            log.matches("configuration reloaded").count(),
+            1,
+            "only from the supervisor: {log}"
+        );
+    }
+    std::fs::write(&herd.file, "").expect("it can be written");
+    herd.herd.wait_until_said("the file has no [[server]]");
+    assert_eq!(herd.herd.said().matches("not reloaded").count(), 1);
+    herd.stops();
+}
+
+#[test]
 fn what_the_whole_herd_must_have_in_common_is_named_and_waits_for_a_restart_of_it() {
     let herd = Reloaded::start();
     let text = format!("dialect = \"course\"\nloops = 2\n{}", herd.herd.setup.toml("herd"));
@@ -165,6 +226,7 @@ fn a_server_that_does_not_read_holds_nobody_up_and_gets_the_newest_text_later() 
     herd.herd.kill_and_wait_for_another("Goloman");
     send_signal(hands, Signal::CONT);
     wait_until(LIMIT, "Hands answers", || herd.herd.answers("Hands"));
+    herd.logs("Hands", "-> 4s");
     assert_eq!(herd.pid("Hands"), hands);
     herd.stops();
 }

@@ -177,10 +177,10 @@ impl Config {
     }
 
     /// The report's herd, for a reload without a configuration file.
-    pub fn built_in_again(overrides: &Overrides) -> Result<Config, ConfigError> {
+    pub fn built_in_again(overrides: &Overrides, runs_all: bool) -> Result<Config, ConfigError> {
         let mut config = Config::default();
         let read = |path: &Path| files::read_regular(path, RELOAD_FILE_BYTES);
-        config.apply_overrides(overrides, false, read)?;
+        config.apply_overrides(overrides, runs_all, read)?;
         Ok(config)
     }
 

@@ -135,7 +135,7 @@ impl Reloader {
         let Source { path, overrides } = &self.source;
         self.watcher.iter().for_each(Watcher::loading);
         let Some(path) = path else {
-            return Config::built_in_again(overrides).map_err(|error| one_line(&error));
+            return Config::built_in_again(overrides, false).map_err(|error| one_line(&error));
         };
         let text = match source {
             Some(text) => String::from_utf8(text)

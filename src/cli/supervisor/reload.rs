@@ -1,7 +1,7 @@
 //! Reads and checks the configuration file while the herd serves: on a thread, because a disk may be slow. One reading
 //! runs at a time, and one more is remembered.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,13 +22,15 @@ pub(super) enum Source {
 
 /// A configuration that was read and is valid.
 pub(super) struct Fresh {
+    /// Empty without a file.
     pub(super) text: String,
     pub(super) config: Config,
 }
 
 /// What a thread has found.
 pub(super) enum Found {
-    Checked(Result<Box<Fresh>, ConfigError>),
+    /// How the files looked before they were read, and what they hold.
+    Checked(Stamps, Result<Box<Fresh>, ConfigError>),
     /// How the files look.
     Looked(Stamps),
 }
@@ -93,29 +95,23 @@ impl Reader {
     /// Reads the file, now or after the reading that runs. Fails with the reason why it cannot be read.
     pub(super) fn request(&mut self) -> Result<(), String> {
         let path = match &self.source {
-            Source::BuiltIn => {
-                return Err("there is no file to read; give the herd one with --config".to_owned());
-            }
+            Source::BuiltIn => None,
+            Source::File(path) => Some(path.clone()),
             Source::ReadOnce(typed) => {
                 return Err(format!(
                     "{typed} is not a regular file and was read once, at the start; give the herd a file with \
                      --config, or restart it"
                 ));
             }
-            Source::File(path) => path.clone(),
         };
         if self.is_busy {
             self.is_asked = true;
             return Ok(());
         }
-        let overrides = self.overrides.clone();
-        self.watch.loading(Stamps::of(&self.files));
+        let (files, overrides) = (self.files.clone(), self.overrides.clone());
         self.run(move || {
-            let text = Config::read_again(&path);
-            Found::Checked(text.and_then(|text| {
-                let config = Config::from_text_again(&text, &path, &overrides, true)?;
-                Ok(Box::new(Fresh { text, config }))
-            }))
+            let before = Stamps::of(&files);
+            Found::Checked(before, read(path.as_deref(), &overrides).map(Box::new))
         })
     }
 
@@ -124,7 +120,10 @@ impl Reader {
     pub(super) fn take(&mut self, found: Found) -> Option<Result<Box<Fresh>, String>> {
         self.is_busy = false;
         let (checked, has_changed) = match found {
-            Found::Checked(checked) => (Some(checked.map_err(|error| first_line(&error))), false),
+            Found::Checked(before, checked) => {
+                self.watch.loading(before);
+                (Some(checked.map_err(|error| first_line(&error))), false)
+            }
             Found::Looked(stamps) => (None, self.watch.look(stamps)),
         };
         let is_asked = std::mem::take(&mut self.is_asked);
@@ -143,6 +142,17 @@ impl Reader {
         self.is_busy = started.is_ok();
         started.map(drop).map_err(|error| format!("cannot start a thread: {}", plain(&error)))
     }
+}
+
+/// Reads and checks the file, or the files that the command line names beside the built-in configuration.
+fn read(path: Option<&Path>, overrides: &Overrides) -> Result<Fresh, ConfigError> {
+    let Some(path) = path else {
+        let config = Config::built_in_again(overrides, true)?;
+        return Ok(Fresh { text: String::new(), config });
+    };
+    let text = Config::read_again(path)?;
+    let config = Config::from_text_again(&text, path, overrides, true)?;
+    Ok(Fresh { text, config })
 }
 
 /// The first mistake, with file, line and key.
