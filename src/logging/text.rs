@@ -34,6 +34,8 @@ pub(super) struct TurnText {
     pub(super) heads: Heads,
     /// For syslog only: the time in front of the content.
     stamp: LocalTime,
+    /// For syslog only: what stands between that time and the content, from the first record on.
+    tag: String,
     /// For datagrams only: where the last one begins.
     datagram: usize,
 }
@@ -51,6 +53,7 @@ impl TurnText {
             time: LocalTime::new(style, zone),
             heads: Heads::default(),
             stamp: LocalTime::new(TimeStyle::Syslog, zone),
+            tag: String::new(),
             datagram: 0,
         }
     }
@@ -107,11 +110,11 @@ impl TurnText {
         json::append_digits(&mut self.text, (DAEMON + level.priority()).into());
         self.text.push(b'>');
         self.stamp.append(&mut self.text);
-        self.text.extend_from_slice(b" herd-mio/");
-        self.text.extend_from_slice(server.as_bytes());
-        self.text.push(b'[');
-        json::append_digits(&mut self.text, std::process::id().into());
-        self.text.extend_from_slice(b"]: ");
+        if self.tag.is_empty() {
+            // Asking for the process's number is a system call.
+            self.tag = format!(" herd-mio/{server}[{}]: ", std::process::id());
+        }
+        self.text.extend_from_slice(self.tag.as_bytes());
     }
 
     /// Ends the record.

@@ -120,21 +120,23 @@ impl Writer {
 
     /// Takes a piece of text, and gives memory for the next one. `dropped` records are missing from it. If the
     /// output can't keep up, the piece is dropped and its records are counted.
-    pub(super) fn push(&self, text: Vec<u8>, dropped: u64) -> Vec<u8> {
+    pub(super) fn push(&self, mut text: Vec<u8>, dropped: u64) -> Vec<u8> {
         let shared = &self.handle.shared;
         let kind = shared.destination.kind();
         let mut queue = shared.lock();
         let mut dropped = dropped;
-        if queue.bytes + text.len() > LOG_QUEUE_BYTES {
+        let memory = if text.is_empty() || queue.bytes + text.len() > LOG_QUEUE_BYTES {
             dropped += layout::records(kind, &text);
-        } else if !text.is_empty() {
+            text.clear();
+            text
+        } else {
             queue.bytes += text.len();
             counters::add_pending(kind, text.len());
             queue.pieces.push_back(text);
-        }
+            std::mem::take(&mut queue.spare)
+        };
         queue.dropped += dropped;
         counters::add_dropped(kind, dropped);
-        let memory = std::mem::take(&mut queue.spare);
         shared.wake(queue);
         memory
     }
