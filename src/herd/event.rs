@@ -18,8 +18,8 @@ pub enum Event<'a> {
     Sending { update: UpdateRef<'a>, neighbour: NeighbourId },
     /// The link to the neighbour is down; the update will be sent once it is up.
     CannotSend { update: UpdateRef<'a>, neighbour: NeighbourId },
-    /// The neighbour was sent all updates up to `seq`, and a MARK.
-    MarkSent { neighbour: NeighbourId, seq: Seq },
+    /// The neighbour was sent all updates up to `seq`, and a MARK. So many of them were sent since the MARK before.
+    MarkSent { neighbour: NeighbourId, seq: Seq, updates: usize },
     /// The neighbour was sent our settings.
     SettingsSent { neighbour: NeighbourId, settings: Common<'a> },
     /// A link came up; the neighbour has all changes up to `from`, and `behind` changes follow.

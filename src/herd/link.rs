@@ -437,13 +437,14 @@ impl Up {
         self.marked = Some(self.cursor);
         self.marked_at = now.elapsed;
         self.beat_is_due = false;
-        (self.updates, self.bytes) = (0, 0);
+        let updates = std::mem::take(&mut self.updates);
+        self.bytes = 0;
         self.unacked_since.get_or_insert(now.elapsed);
         if self.unacked.len() >= MARKS_TIMED {
             self.unacked.pop_back(); // The new one is acknowledged later, and stands for both.
         }
         self.unacked.push_back((self.cursor, now.elapsed));
-        observer.record(Event::MarkSent { neighbour, seq: self.cursor });
+        observer.record(Event::MarkSent { neighbour, seq: self.cursor, updates });
     }
 }
 

@@ -88,11 +88,7 @@ impl Observer for HerdLog<'_> {
     fn record(&mut self, event: Event<'_>) {
         // By reference: an update is not copied for this.
         let is_recorded = match &event {
-            Event::Sending { neighbour, .. } => {
-                self.neighbour(*neighbour).metrics.count_updates(Direction::Out, 1);
-                Traffic::Flood.is_recorded()
-            }
-            Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
+            Event::Sending { .. } | Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
             Event::Applied { update, from, applied } => {
                 self.count_applied(update, *from, *applied);
                 log::log_enabled!(target: target::TABLE, log::Level::Debug)
@@ -151,7 +147,8 @@ impl HerdLog<'_> {
                 metrics.count_updates(Direction::In, 1);
                 return metrics.malformed.add(1);
             }
-            Event::CatchUpSent { neighbour, updates } => {
+            // Each update is followed by a MARK.
+            Event::MarkSent { neighbour, updates, .. } => {
                 let metrics = &self.neighbour(neighbour).metrics;
                 return metrics.count_updates(Direction::Out, updates as u64);
             }
@@ -171,7 +168,7 @@ impl HerdLog<'_> {
                 Traffic::cannot_send(update.id, update.location, self.name(neighbour));
             }
             Event::Applied { update, applied, .. } => record_applied(update.id, applied),
-            Event::MarkSent { neighbour, seq } => {
+            Event::MarkSent { neighbour, seq, .. } => {
                 let name = self.name(neighbour);
                 log::debug!(
                     target: target::LINK, event = "line_sent", neighbour = name;
