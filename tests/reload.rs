@@ -477,3 +477,41 @@ fn the_admin_listener_is_added_moved_and_removed_and_its_settings_change() {
     kept.expect_end();
     tells(&mut client, "plum");
 }
+
+#[test]
+fn the_logs_settings_change_and_a_log_that_cannot_be_opened_changes_nothing() {
+    let served = Served::start(Setup::alone());
+    let mut client = served.server.client();
+    tells(&mut client, "kiwi");
+    served.server.wait_for_log("IAMAT kiwi");
+    let quiet = "log.levels = { client = \"warning\" }";
+    served.reloads(quiet, &["1 change\n", "log.levels.client: unset -> warning"]);
+    tells(&mut client, "plum");
+    let json = "log.format = \"json\"\nlink.heartbeat = \"1s\"";
+    let news = served.reload_text(&served.text(json));
+    assert!(news.contains("configuration reloaded: 3 changes"), "{news}");
+    assert!(!served.server.log().contains("IAMAT plum"));
+    tells(&mut client, "pear");
+    wait_until(LIMIT, "it is written as JSON", || {
+        let is_it = |line: &str| line.starts_with('{') && line.contains("IAMAT pear");
+        served.server.log().lines().any(is_it)
+    });
+
+    // A folder stands where the log should be: it goes on in the old file.
+    let log = served.setup.move_log_away("Goloman");
+    std::fs::create_dir(&log).expect("nothing is there");
+    served.write(&served.text("link.heartbeat = \"2s\""));
+    served.server.signal(Signal::HUP);
+    let old = || std::fs::read_to_string(log.with_extension("old")).expect("text");
+    wait_until(LIMIT, "it is refused", || old().contains("configuration not reloaded"));
+    std::fs::remove_dir(&log).expect("it is empty");
+    served.read.set(0);
+    served.server.signal(Signal::HUP);
+    wait_until(LIMIT, "there is a log again", || log.exists());
+    let news = served.next_reload();
+    assert!(
+        news.contains("link.heartbeat: 1s -> 2s"),
+        "the refused reload changed nothing: {news}"
+    );
+    tells(&mut client, "fig");
+}

@@ -113,9 +113,16 @@ fn sigusr1_reopens_the_log_of_a_server_and_of_a_herd() {
     let setup = Setup::alone();
     let server = setup.start("Goloman");
     let new_log = setup.move_log_away("Goloman");
+    std::fs::write(setup.folder.path().join("Goloman.toml"), "broken").expect("it can be written");
     server.signal(Signal::USR1);
     wait_until(LIMIT, "a new log is there", || new_log.exists());
     server.assert_serves();
+    // SIGUSR1 alone reads no configuration; SIGHUP does both.
+    assert!(!server.log().contains("reloaded"), "{}", server.log());
+    let new_log = setup.move_log_away("Goloman");
+    server.signal(Signal::HUP);
+    server.wait_for_log("configuration not reloaded");
+    assert!(new_log.exists());
     let herd = Herd::small();
     for name in ["Goloman", "Hands"] {
         let new_log = herd.setup.move_log_away(name);

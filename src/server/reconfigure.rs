@@ -10,7 +10,7 @@ use super::admin::shows_ids;
 use super::metrics::{ClosedReason, Direction, Transition};
 use super::neighbour::{self, Neighbour};
 use super::records::HerdLog;
-use super::{FIRST_LOOP, Server};
+use super::{FIRST_LOOP, Server, admin};
 use crate::application::{Target, TlsId};
 use crate::clock::Now;
 use crate::config::Config;
@@ -31,6 +31,7 @@ impl Server {
         self.herd.set_heartbeat(config.link.heartbeat, now);
         self.peers_address = config.servers[index].peer_listen;
         self.places.reconfigure(&config.places, config.loops, tls);
+        self.shows_ids = admin::shows_ids(config, index);
         if self.number == FIRST_LOOP {
             self.change_neighbours(neighbour::of(config, index, FIRST_LOOP), now);
             self.reconfigure_admin(config, index);
