@@ -457,6 +457,38 @@ fn queries_for_places_count_by_their_result_and_by_what_they_wait_for() {
 }
 
 #[test]
+fn a_line_that_waits_because_its_id_is_new_counts_while_it_waits_and_when_it_is_answered() {
+    let mut world = World::of(|config| {
+        config.limits.exempt = Vec::new();
+        (config.limits.new_ids_per_second, config.limits.new_ids_burst) = (1, 1);
+    });
+    let client = world.accept(CLIENTS);
+    world.line(client, "IAMAT first +1.0+2.0 1");
+    world.turn(0);
+    let waits = "herd_paused_connections{reason=new_ids}";
+    let act =
+        |world: &mut World| assert_eq!(world.line(client, "IAMAT next +1.0+2.0 1"), Next::Wait);
+    let limited = "herd_rate_limited_total{limit=new_ids}";
+    assert_changes(&mut world, act, &[(waits, 1.0), (limited, 1.0)]);
+    let changes = world.changes(|world| {
+        world.pass(SECOND);
+        world.turn(0);
+    });
+    for (name, change) in [
+        (waits, -1.0),
+        (&line("iamat", "ok")[..], 1.0),
+        ("herd_answer_duration_seconds_count{command=iamat}", 1.0),
+        ("herd_answer_duration_seconds_sum{command=iamat}", 1.0),
+    ] {
+        assert!(changes.contains(&(name.to_owned(), change)), "{name}: {changes:?}");
+    }
+    world.line(client, "IAMAT one.more +1.0+2.0 1");
+    let act = |world: &mut World| world.close(client, &Closed::Finished);
+    let closed = "herd_connections_closed_total{kind=client,reason=peer}";
+    assert_changes(&mut world, act, &[(waits, -1.0), (closed, 1.0)]);
+}
+
+#[test]
 fn a_connection_is_closed_for_a_reason() {
     let mut world = World::new();
     let reasons = [

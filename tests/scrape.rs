@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use herd_mio::limits::ADMIN_SESSIONS;
 use rustix::process::Signal;
 
 use common::process::administered;
@@ -171,4 +172,35 @@ fn what_the_kernel_knows_of_the_process_is_shown() {
     let age = now.expect("a clock").as_secs_f64() - after["process_start_time_seconds"];
     assert!((-2.0..600.0).contains(&age), "started {age} s ago");
     drop(crowd);
+}
+
+#[test]
+fn a_session_too_many_of_the_admin_listener_is_counted_as_rejected() {
+    let setup = Setup::alone().any_port();
+    let server = start(&setup, "Goloman");
+    let address = admin(&server);
+    let open = || TcpStream::connect(address).expect("the admin listener");
+    let sessions: Vec<TcpStream> = (0..ADMIN_SESSIONS).map(|_| open()).collect();
+    let mut one_more = open();
+    let mut answer = String::new();
+    one_more.set_read_timeout(Some(LIMIT)).expect("a limit");
+    one_more.read_to_string(&mut answer).expect("it is told why");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    drop((sessions, one_more));
+    // Before they are seen to be gone, a scrape would be one too many itself.
+    wait_until(LIMIT, "a session is free", || {
+        let mut stream = open();
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        // One that is refused may be reset under the request.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 200 ")
+    });
+    let samples = scrape(&server);
+    assert!(samples["herd_connections_rejected_total{kind=\"admin\",reason=\"full\"}"] >= 1.0);
+    assert!(samples["herd_connections_closed_total{kind=\"admin\",reason=\"protocol\"}"] >= 1.0);
+    assert!(samples["herd_admin_requests_total{path=\"other\",code=\"503\"}"] >= 1.0);
+    assert!(samples["herd_admin_requests_total{path=\"/livez\",code=\"200\"}"] >= 1.0);
 }
