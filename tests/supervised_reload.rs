@@ -91,10 +91,13 @@ fn a_server_is_added_and_another_one_removed_and_the_rest_is_not_touched() {
 #[test]
 fn a_server_with_another_name_gets_the_ports_of_the_one_before() {
     let mut herd = Reloaded::start();
-    let mut client = Client::connect(herd.herd.setup.clients_address("Hands"));
-    assert_eq!(client.ask("IAMAT kiwi +1.0+2.0 10"), "AT AT kiwi +1.0+2.0 10");
+    let hands = herd.pid("Hands");
+    send_signal(hands, Signal::STOP);
     herd.herd.setup.rename("Hands", "Mains");
     herd.reloads("", "server Hands removed, server Mains added");
+    herd.herd.kill_and_wait_for_another("Goloman"); // So what can be started has been started.
+    assert_eq!(herd.herd.child("Mains"), None, "Hands has its ports");
+    send_signal(hands, Signal::CONT);
     wait_until(LIMIT, "Mains answers", || {
         herd.herd.child("Mains").is_some() && herd.herd.answers("Mains")
     });
