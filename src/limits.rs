@@ -233,6 +233,9 @@ pub const ADMIN_HEAD_FIELDS: usize = 64;
 pub const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection of the admin listener is kept without a request: Prometheus asks every 15 s.
 pub const ADMIN_IDLE: Duration = Duration::from_secs(30);
+/// When a connection of the admin listener whose time is over, and which is still being read or written, is looked at
+/// again: soon enough to free its place, and rarely enough to cost nothing.
+pub const ADMIN_JUDGE_AGAIN: Duration = Duration::from_millis(500);
 /// Connections of the admin listener that are served at once: a few scrapers, probes and people.
 pub const ADMIN_SESSIONS: usize = 32;
 /// Further ones that are told so and closed; beyond them the loop closes new ones without an answer.

@@ -10,13 +10,13 @@ use common::http::{Http, get};
 use common::ports::{Port, reserve};
 use common::{Herd, LIMIT, Next, ServerProcess, Setup, wait_until};
 use herd_mio::application::{
-    Application, Command, ConnectionId, Io, LoopId, Next as Goes, Opened, Origin,
+    Application, Command, ConnectionId, Due, Io, LoopId, Next as Goes, Opened, Origin,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::limits::{ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT, ADMIN_SESSIONS};
 use herd_mio::protocol::Epoch;
-use herd_mio::server::{ADMIN, Server, ServerSetup};
+use herd_mio::server::{ADMIN, Server, ServerSetup, Session};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -505,31 +505,63 @@ fn consecutive_ports() -> [Port; 2] {
     panic!("no two free ports follow each other");
 }
 
-/// Without a socket: what a server says while it stops.
-#[test]
-fn a_server_that_stops_is_not_ready() {
+/// Without a socket: A, and a session of its admin listener.
+fn without_socket(at: Duration) -> (Server, Session) {
     let text =
         "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let config = &Config::parse(text).expect("a configuration");
-    let now = Now { elapsed: Duration::from_secs(60), wall: WallTime(0) };
     let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(0xabcd), 1, None, None);
-    let setup = ServerSetup { config, index: 0, number, epoch, seed, tls, log, now };
+    let setup = ServerSetup { config, index: 0, number, epoch, seed, tls, log, now: now(at) };
     let mut server = Server::new(setup);
-    let id = ConnectionId { slot: 0, generation: 1 };
-    let peer = ([127, 0, 0, 1], 1).into();
     let mut out = Vec::new();
-    let mut io = Io::new(id, peer, now, &mut out, 1 << 20);
+    let mut io = io(at, &mut out);
     let opened = server.handle_open(Opened::plain(Origin::Accepted(ADMIN)), &mut io);
-    let (mut session, policy) = opened.expect("it is accepted");
+    let (session, policy) = opened.expect("it is accepted");
     assert!(policy.drains_on_stop && !policy.evictable);
+    (server, session)
+}
+
+fn now(elapsed: Duration) -> Now {
+    Now { elapsed, wall: WallTime(0) }
+}
+
+fn io(at: Duration, out: &mut Vec<u8>) -> Io<'_> {
+    Io::new(ID, ([127, 0, 0, 1], 1).into(), now(at), out, 1 << 20)
+}
+
+const ID: ConnectionId = ConnectionId { slot: 0, generation: 1 };
+
+#[test]
+fn a_session_whose_time_is_over_is_closed_and_one_that_is_behind_does_not_make_the_loop_spin() {
+    let (mut server, _session) = without_socket(Duration::from_secs(60));
+    let mut judge = |seconds: u64, is_behind: bool| {
+        let now = now(Duration::from_secs(seconds));
+        server.handle_timeout(&mut Due::new(now, &mut |_| is_behind));
+        let mut closed = false;
+        while let Some(command) = server.poll_command() {
+            closed |= matches!(command, Command::Close(ID));
+        }
+        assert!(server.poll_timeout() > Some(now.elapsed), "the loop would not wait");
+        closed
+    };
+    assert!(!judge(64, false), "it has 5 s for its first request");
+    assert!(!judge(65, true) && !judge(80, true), "it may have sent one");
+    assert!(judge(90, false));
+    assert!(!judge(91, false), "it is closed once");
+}
+
+#[test]
+fn a_server_that_stops_is_not_ready() {
+    let at = Duration::from_secs(60);
+    let (mut server, mut session) = without_socket(at);
     let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for status in ["HTTP/1.1 200 ", "HTTP/1.1 503 "] {
         let mut out = Vec::new();
-        let mut io = Io::new(id, peer, now, &mut out, 1 << 20);
+        let mut io = io(at, &mut out);
         assert_eq!(server.handle_bytes(&mut session, request, &mut io), Goes::Read);
         let text = String::from_utf8_lossy(&out).into_owned();
         assert!(text.starts_with(status), "{text}");
-        server.handle_stop(now);
+        server.handle_stop(now(at));
     }
     while let Some(command) = server.poll_command() {
         assert!(!matches!(command, Command::Stop));

@@ -79,7 +79,8 @@ impl Server {
     }
 
     fn has_ready_timeout_passed(&self, now: Now) -> bool {
-        self.admin.as_ref().is_some_and(|admin| now.elapsed >= admin.settings.ready_timeout)
+        let since = now.elapsed.saturating_sub(self.started.elapsed);
+        self.admin.as_ref().is_some_and(|admin| since >= admin.settings.ready_timeout)
     }
 
     pub(super) fn healthz(&mut self, is_strict: bool, now: Now) -> Reply {

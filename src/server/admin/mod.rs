@@ -46,7 +46,7 @@ use crate::config::Config;
 use crate::http::{Get, GetReader};
 use crate::limits::{
     ADMIN_ANSWER_WAIT, ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT,
-    ADMIN_IDLE, ADMIN_SESSIONS,
+    ADMIN_IDLE, ADMIN_JUDGE_AGAIN, ADMIN_SESSIONS,
 };
 use crate::server::ServerCommand;
 use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
@@ -326,8 +326,9 @@ impl Server {
         for session in admin.open.iter_mut().filter(|session| session.until <= now) {
             match session.state {
                 SessionState::Waiting => late.push(session.id),
-                // A request may have arrived and not been read yet.
-                _ if due.is_behind(session.id) => {}
+                // A request may have arrived and not been read yet, or the answer is being sent. It is judged again
+                // after a while and not at once: a slow reader may be behind for long, and the loop would spin.
+                _ if due.is_behind(session.id) => session.until = now + ADMIN_JUDGE_AGAIN,
                 _ => {
                     session.until = Duration::MAX;
                     self.commands.push_back(ServerCommand::Close(session.id));
