@@ -233,6 +233,31 @@ fn at_a_stop_all_that_waits_is_answered() {
 }
 
 #[test]
+fn a_reload_changes_the_limits_for_each_address_and_releases_what_waits() {
+    let limits = "new_ids_per_second = 1\nnew_ids_burst = 1\nclient_connections_per_address = 2";
+    let (setup, server) = start(strict(limits));
+    let mut waiting = from(CROWD, &server);
+    let lines: Vec<String> = (0..200).map(|number| iamat(&format!("n{number}"))).collect();
+    waiting.send(lines.join("\n") + "\n");
+    server.wait_for_log(" waits: its addresses");
+    let _second = from(CROWD, &server);
+    assert!(from(CROWD, &server).is_closed_within(LIMIT));
+    let path = setup.config_file("Goloman");
+    let text = std::fs::read_to_string(&path).expect("the configuration");
+    std::fs::write(&path, text.replace("exempt = []", "exempt = [\"127.0.0.1\"]")).expect("a file");
+    let begin = Instant::now();
+    server.signal(Signal::HUP);
+    for number in 0..200 {
+        assert_eq!(waiting.line(), at(&format!("n{number}")));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(100), "one a second no longer");
+    assert!(is_served(&mut from(CROWD, &server)), "it is exempt");
+    let mut others: Vec<Client> = (0..3).map(|_| from(OTHER, &server)).collect();
+    assert!(others[2].is_closed_within(LIMIT), "the cap of others stays");
+    assert!(is_served(&mut others[0]));
+}
+
+#[test]
 fn whoever_uses_this_machine_only_is_not_slowed() {
     let limits = "[limits]\nnew_ids_per_second = 1\nnew_ids_burst = 1";
     let (_folder, server) = start(Setup::alone().section(limits));
