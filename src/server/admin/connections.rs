@@ -187,19 +187,23 @@ impl Server {
             first.push(inspected);
             // Only the first ones can be in the page: so the memory does not grow with their number.
             if first.len() >= 2 * end + SLACK {
-                first.select_nth_unstable_by(end, compare);
-                first.truncate(end);
+                keep_first(&mut first, end, compare);
             }
         }
-        first.sort_unstable_by(compare);
-        let rows = first.iter().skip(ask.offset).take(ask.limit);
+        keep_first(&mut first, end, compare);
+        let before = ask.offset.min(first.len());
+        if 0 < before && before < first.len() {
+            first.select_nth_unstable_by(before, compare);
+        }
+        let rows = &mut first[before..];
+        rows.sort_unstable_by(compare);
         let page = Page {
             number: ask.number,
             now: super::values::time(now.wall),
             total,
             offset: ask.offset,
             limit: ask.limit,
-            connections: rows.map(|inspected| self.row(inspected, now)).collect(),
+            connections: rows.iter().map(|inspected| self.row(inspected, now)).collect(),
         };
         Reply::json(200, &page)
     }
@@ -260,6 +264,14 @@ impl Server {
     }
 }
 
+/// Drops all but the first `count`, in no order.
+fn keep_first<T>(all: &mut Vec<T>, count: usize, compare: impl FnMut(&T, &T) -> Ordering) {
+    if all.len() > count {
+        all.select_nth_unstable_by(count, compare);
+        all.truncate(count);
+    }
+}
+
 fn waits_for(session: &Session) -> &'static str {
     match session {
         Session::Client(client) => client.waits_for(),
@@ -270,3 +282,20 @@ fn waits_for(session: &Session) -> &'static str {
 
 /// Connections that are kept beyond twice those that may be shown, so that they are sorted rarely.
 const SLACK: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_ones_are_kept() {
+        let mut all: Vec<u32> = (0..1_000).map(|number| number * 7 % 1_000).collect();
+        keep_first(&mut all, 10, Ord::cmp);
+        all.sort_unstable();
+        assert_eq!(all, (0..10).collect::<Vec<_>>());
+        keep_first(&mut all, 10, Ord::cmp);
+        assert_eq!(all.len(), 10);
+        keep_first(&mut all, 0, Ord::cmp);
+        assert_eq!(all.len(), 0);
+    }
+}

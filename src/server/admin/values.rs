@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, TimestampRound, Unit};
+use jiff::Timestamp;
 
 use crate::clock::{Now, WallTime};
 
@@ -13,8 +13,8 @@ pub(super) fn seconds(duration: Duration) -> f64 {
 
 /// A time by the wall clock, to the millisecond; none if it is outside of the years that can be written.
 pub(super) fn time(WallTime(nanoseconds): WallTime) -> Option<String> {
-    let time = Timestamp::from_nanosecond(nanoseconds).ok()?;
-    let time = time.round(TimestampRound::new().smallest(Unit::Millisecond)).ok()?;
+    let milliseconds = nanoseconds.saturating_add(500_000).div_euclid(1_000_000);
+    let time = Timestamp::from_millisecond(milliseconds.try_into().ok()?).ok()?;
     Some(format!("{time:.3}"))
 }
 

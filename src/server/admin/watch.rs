@@ -80,8 +80,8 @@ mod tests {
             let seen = watch.dropped(&now);
             match seconds {
                 0..50 => assert_eq!(seen, 0, "at {seconds}"),
-                50..=110 => assert_eq!(seen, 3, "at {seconds}"),
-                121.. => assert_eq!(seen, 0, "at {seconds}"),
+                50..110 => assert_eq!(seen, 3, "at {seconds}"),
+                120.. => assert_eq!(seen, 0, "at {seconds}"),
                 _ => {} // A sample is taken each 10 s.
             }
             assert!(watch.samples.len() <= 8);
