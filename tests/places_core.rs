@@ -432,6 +432,18 @@ fn a_gazetteer_that_is_late_or_cannot_be_unpacked_fails_the_queries_and_the_next
 // Another configuration.
 
 #[test]
+fn connections_of_former_settings_are_not_kept() {
+    let mut world = World::new();
+    let service = world.keep(1, 0);
+    world.ask(2, 2);
+    assert_eq!(world.dials().len(), 0, "it is kept");
+    let mut other = World::new();
+    let kept = other.keep(1, 0);
+    other.change_places(1, |places| places.timeout = second(4));
+    assert!(other.finishes(&kept) && !world.finishes(&service));
+}
+
+#[test]
 fn queries_that_were_accepted_before_a_change_are_answered_by_the_former_service() {
     let mut world = World::new();
     world.ask(1, 1);

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use herd_mio::application::recorder::{Recorder, replay};
 use herd_mio::application::{
-    Application, Closed, ClosedConnection, Command, ConnectionId, Dial, DialEvent, Due, Freshness,
-    Io, Line, LoopId, Next, Opened, Origin, Start, Target, Ticket,
+    Application, Closed, ClosedConnection, Command, ConnectionId, Control, Dial, DialEvent, Due,
+    Freshness, Io, Job, Line, LoopId, Next, Opened, Origin, Start, Target, Ticket,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::protocol::Epoch;
-use herd_mio::server::{CLIENTS, FIRST_LOOP, Message, PEERS, Server, ServerSetup, Session};
+use herd_mio::server::{
+    CLIENTS, FIRST_LOOP, Message, PEERS, ReloadEnd, ReloadSource, Server, ServerSetup, Session,
+};
 
 /// Server A with one neighbour, B, and the loop played by hand.
 struct World {
@@ -586,4 +588,52 @@ fn a_neighbour_is_dialled_again_only_if_its_address_has_really_changed() {
     world.reconfigure(&herd(&[("B", "2.2.2.2:9")]));
     assert!(world.cancels(&dial));
     assert_eq!(world.dial().to, Target::Address(address("2.2.2.2:9")));
+}
+
+#[test]
+fn an_unchanged_neighbour_that_is_being_dialled_is_not_dialled_again() {
+    let mut world = World::new("1.1.1.1:9");
+    let dial = world.dial();
+    world.reconfigure(&herd(&[("B", "1.1.1.1:9")]));
+    assert!(world.dials_nothing() && !world.cancels(&dial));
+    world.connects(&dial, "1.1.1.1:9");
+}
+
+#[test]
+fn one_reload_runs_and_one_is_remembered() {
+    let mut world = World::new("1.1.1.1:9");
+    let job = |source: ReloadSource| Job {
+        name: if source.is_some() { "text" } else { "file" },
+        run: Box::new(|| Message::FilesChanged),
+        failed: Box::new(|_| Message::FilesChanged),
+    };
+    let begun = |world: &mut World| {
+        world.fetch();
+        let is_job = |command: &mut Command<Message>| matches!(command, Command::Run(_));
+        let jobs = world.commands.extract_if(.., is_job).map(|command| match command {
+            Command::Run(job) => job.name,
+            other => panic!("{other:?}"),
+        });
+        jobs.collect::<Vec<_>>()
+    };
+    let now = at(Duration::ZERO);
+    let server = world.server.application();
+    assert!(server.reload_state().last_successful);
+    server.handle_control(Control::Reload(None), now);
+    server.reload_by(Box::new(job));
+    server.handle_control(Control::Reload(None), now);
+    server.handle_control(Control::Reload(None), now);
+    server.handle_message(Message::FilesChanged, now);
+    server.handle_control(Control::Reload(Some(b"text".to_vec())), now);
+    assert_eq!(begun(&mut world), ["file"]);
+    let failed = || Message::ReloadEnded(ReloadEnd::Failed("it is broken".to_owned()));
+    world.server.application().handle_message(failed(), now);
+    assert!(!world.server.application().reload_state().last_successful);
+    assert_eq!(begun(&mut world), ["text"], "the last of three");
+    let later = vec!["loops: 1 -> 2".to_owned()];
+    let done = Message::ReloadEnded(ReloadEnd::Done { changes: Vec::new(), later });
+    world.server.application().handle_message(done, now);
+    let state = world.server.application().reload_state();
+    assert!(state.last_successful && state.restart_required);
+    assert_eq!(begun(&mut world), [""; 0]);
 }
