@@ -333,6 +333,27 @@ fn connections_are_sorted_and_paged() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_found_by_its_pending_output() {
+    let setup = Setup::alone().section("[limits]\noutput_bytes = \"64KiB\"");
+    let server = setup.start_with("Goloman", &["--admin", "0"]);
+    let mut others: Vec<_> = (0..3).map(|_| server.client()).collect();
+    others.iter_mut().for_each(|client| _ = client.ask("IAMAT kiwi +1.0+2.0 10"));
+    let mut slow = server.client();
+    slow.stream.set_nonblocking(true).expect("it is a socket");
+    let lines = "IAMAT slow +1.0+2.0 10\n".repeat(4_000);
+    let mut http = Http::connect(server.admin());
+    wait_until(LIMIT, "its output is full", || {
+        _ = std::io::Write::write(&mut slow.stream, lines.as_bytes());
+        let page = http.get("/connz?kind=client&sort=pending&limit=1").json();
+        let row = &page["connections"][0];
+        assert_eq!(page["total"], 4);
+        row["paused"] == "output_full" && row["last_id"] == "slow"
+    });
+    let row = http.get("/connz?sort=pending&limit=1").json()["connections"][0].clone();
+    assert!(row["pending"].as_u64() > Some(64 << 10), "{row}");
+}
+
+#[test]
 fn ids_are_escaped_and_shown_only_with_positions() {
     let setup = Setup::alone();
     let server = setup.start_with("Goloman", &["--admin", "0"]);
