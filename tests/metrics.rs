@@ -662,6 +662,20 @@ fn requests_of_the_admin_listener_count_by_path_and_status() {
 }
 
 #[test]
+fn combinations_that_cannot_occur_are_not_shown() {
+    let all = samples(&World::new().families());
+    for name in [
+        "herd_admin_requests_total{path=/,code=200}",
+        "herd_connections_rejected_total{kind=client,reason=unidentified}",
+        "herd_connections_rejected_total{kind=link_in,reason=per_address}",
+        "herd_connections_rejected_total{kind=admin,reason=not_a_neighbour}",
+    ] {
+        assert!(!all.contains_key(name), "{name}");
+    }
+    assert!(all.contains_key("herd_connections_rejected_total{kind=client,reason=full}"));
+}
+
+#[test]
 fn a_reload_moves_its_numbers_by_how_it_ends() {
     let mut world = World::new();
     let (successful, required) =

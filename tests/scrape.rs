@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
 use herd_mio::limits::ADMIN_SESSIONS;
 use rustix::process::Signal;
@@ -203,4 +204,17 @@ fn a_session_too_many_of_the_admin_listener_is_counted_as_rejected() {
     assert!(samples["herd_connections_closed_total{kind=\"admin\",reason=\"protocol\"}"] >= 1.0);
     assert!(samples["herd_admin_requests_total{path=\"other\",code=\"503\"}"] >= 1.0);
     assert!(samples["herd_admin_requests_total{path=\"/livez\",code=\"200\"}"] >= 1.0);
+}
+
+/// The alert for a full server compares the connections with this limit.
+#[test]
+fn with_few_descriptors_the_limit_in_force_is_shown() {
+    let setup = Setup::alone().any_port();
+    let inner = setup.command("Goloman");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 100; exec \"$0\" \"$@\" --admin 127.0.0.1:0"]);
+    command.arg(inner.get_program()).args(inner.get_args()).env_remove("HERD_PLACES_KEY");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let limit = scrape(&server)["herd_connections_limit"];
+    server.wait_for_log(&format!("100 descriptors suffice for {limit} clients only"));
 }

@@ -69,6 +69,7 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
         process::max_clients(config, own.neighbours.len(), own.admin_listen.is_some());
     let max_clients = max_clients.div_ceil(config.loops);
     let mut first = new_loop(config, index, FIRST_LOOP, &log)?;
+    first.application().know_most_clients(max_clients);
     let peers = bind(&mut first, "neighbours", peers_port(own.peer_listen))?;
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
     let port = clients_port(config, own.listen, max_clients, sharing);
@@ -80,6 +81,7 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
     let mut further = Vec::new();
     for number in 1..config.loops {
         let mut next = new_loop(config, index, LoopId(number as u16), &log)?;
+        next.application().know_most_clients(max_clients);
         let port = clients_port(config, listen, max_clients, Sharing::Further);
         bind(&mut next, "clients", port)?;
         further.push(next);

@@ -155,7 +155,7 @@ fn max_open(wanted: usize, set_aside: usize) -> usize {
         log::warn!(
             target: target::LOOP, event = "descriptors_scarce";
             "{descriptors} descriptors suffice for {clients} clients only, not for the {wanted} \
-             that `client_connections` allows: raise the limit (ulimit -n). More wait to be accepted."
+             that `client_connections` allows: raise the limit (ulimit -n)."
         );
     }
     clients

@@ -62,6 +62,8 @@ struct Prepared {
     config: Arc<Config>,
     tls: Option<TlsId>,
     tls_made: u64,
+    /// For how many clients of a loop there are descriptors.
+    most_clients: usize,
     /// One for each loop.
     changes: Vec<Change>,
     log: Option<crate::logging::LogChange>,
@@ -188,7 +190,8 @@ impl Reloader {
             let register = "register a port";
             change.prepare(mailbox).map_err(|error| failed(super::kernel(register)(error)))?;
         }
-        Ok(Prepared { config: Arc::new(config), tls, tls_made, changes, log })
+        let config = Arc::new(config);
+        Ok(Prepared { config, tls, tls_made, most_clients: max_open, changes, log })
     }
 
     /// Limits of the loops and of their listeners, and policies, as far as they change.
@@ -268,14 +271,14 @@ impl Reloader {
 
     /// Changes each loop, and waits until all have.
     fn apply(&self, prepared: Prepared, state: &mut State) -> Result<(), String> {
-        let Prepared { config, tls, tls_made, changes, log } = prepared;
+        let Prepared { config, tls, tls_made, most_clients, changes, log } = prepared;
         let (report, reports) = mpsc::channel();
         for (mailbox, change) in self.loops.iter().zip(changes) {
             let (config, report) = (Arc::clone(&config), report.clone());
             let done = move |result: std::io::Result<()>| {
                 let result = result.map_err(|error| error.to_string());
                 let _ = report.send(result.clone()); // The job waits for it.
-                Message::Reconfigured(Reconfigured { result, config, tls })
+                Message::Reconfigured(Reconfigured { result, config, tls, most_clients })
             };
             mailbox.reconfigure(change, done).map_err(|error| error.to_string())?;
         }

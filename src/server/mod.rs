@@ -121,6 +121,8 @@ pub struct Server {
     herd: Herd,
     dialect: Dialect,
     limits: ConfiguredLimits,
+    /// For how many clients of this loop there are descriptors.
+    most_clients: usize,
     new_ids: NewIds,
     heartbeat: Duration,
     places: Places,
@@ -187,7 +189,8 @@ impl Server {
             number,
             herd: Herd::new(settings, now),
             dialect: config.dialect,
-            limits: reconfigure::limits_of(config),
+            limits: reconfigure::limits_of(config, usize::MAX),
+            most_clients: usize::MAX,
             new_ids: NewIds::new(&config.limits, config.loops),
             heartbeat,
             places: Places::new(&config.places, config.loops, tls, Arc::clone(&metrics.places)),
@@ -214,6 +217,12 @@ impl Server {
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
         }
+    }
+
+    /// There are descriptors for this many clients of this loop. Call it before the loop runs; a reload tells it again.
+    pub fn know_most_clients(&mut self, most_clients: usize) {
+        self.most_clients = most_clients;
+        self.limits.client_connections = self.limits.client_connections.min(most_clients);
     }
 
     /// What the log calls it.

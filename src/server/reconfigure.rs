@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 
-use super::admin::shows_ids;
 use super::metrics::{ClosedReason, Direction, Transition};
 use super::neighbour::{self, Neighbour};
 use super::records::HerdLog;
@@ -25,18 +24,17 @@ impl Server {
         let Some(index) = config.server(&self.herd.settings().name) else {
             return; // The caller has looked.
         };
-        self.limits = limits_of(config);
+        self.limits = limits_of(config, self.most_clients);
         self.change_new_ids(&config.limits, config.loops, now.elapsed);
         self.heartbeat = config.link.heartbeat;
         self.herd.set_heartbeat(config.link.heartbeat, now);
         self.peers_address = config.servers[index].peer_listen;
         self.places.reconfigure(&config.places, config.loops, tls);
-        self.shows_ids = admin::shows_ids(config, index);
         if self.number == FIRST_LOOP {
             self.change_neighbours(neighbour::of(config, index, FIRST_LOOP), now);
             self.reconfigure_admin(config, index);
         }
-        self.shows_ids = shows_ids(config, index);
+        self.shows_ids = admin::shows_ids(config, index);
         self.links_checked = None;
     }
 
@@ -177,10 +175,10 @@ impl Server {
     }
 }
 
-/// The limits of one loop.
-pub(super) fn limits_of(config: &Config) -> ConfiguredLimits {
+/// The limits of one loop, which has descriptors for `most_clients`.
+pub(super) fn limits_of(config: &Config, most_clients: usize) -> ConfiguredLimits {
     let connections = config.limits.client_connections.div_ceil(config.loops);
-    ConfiguredLimits { client_connections: connections, ..config.limits.clone() }
+    ConfiguredLimits { client_connections: connections.min(most_clients), ..config.limits.clone() }
 }
 
 /// Whether two ways of writing where a neighbour is are equal without a look-up.

@@ -34,6 +34,8 @@ pub struct Reconfigured {
     pub config: Arc<Config>,
     /// The TLS configuration for the Places service.
     pub tls: Option<TlsId>,
+    /// For how many clients of a loop there are descriptors.
+    pub most_clients: usize,
 }
 
 /// How a reload has ended.
@@ -103,6 +105,7 @@ impl Server {
     pub(super) fn reconfigured(&mut self, reconfigured: &Reconfigured, now: Now) {
         // A failure is the job's to report.
         if reconfigured.result.is_ok() {
+            self.most_clients = reconfigured.most_clients;
             self.reconfigure(&reconfigured.config, reconfigured.tls, now);
         }
     }

@@ -68,6 +68,7 @@ pub fn jq_reads_all_that_is_json() -> Outcome {
         ("/healthz", ".status | type", "\"string\""),
         ("/varz", "[.name, .metrics.lines_total.iamat.ok]", "[\"Goloman\",1]"),
         ("/varz", ".limits.line_timeout", "60"),
+        ("/varz", ".limits | [.new_ids_per_second, .exempt[0]]", "[1000,\"127.0.0.0/8\"]"),
         ("/connz?kind=client", "[.total, .connections[0].lines]", "[1,1]"),
         ("/linksz", "[.links[].neighbour]", "[\"Hands\"]"),
         ("/debug/turns?last=1", ".turns | length", "1"),

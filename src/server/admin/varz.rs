@@ -26,7 +26,7 @@ struct Varz<'a> {
     metrics: Tree,
 }
 
-/// The limits in force; `client_connections`, `buffer_bytes` and those of places are those of the whole server.
+/// The limits in force, of all loops together.
 #[derive(Serialize)]
 struct Limits {
     max_clients: usize,
@@ -36,6 +36,9 @@ struct Limits {
     line_pause: Option<f64>,
     client_connections: usize,
     client_connections_per_address: usize,
+    new_ids_per_second: usize,
+    new_ids_burst: usize,
+    exempt: Vec<String>,
     output_bytes: usize,
     write_timeout: f64,
     buffer_bytes: usize,
@@ -76,6 +79,7 @@ impl Server {
     fn limits_in_force(&self) -> Limits {
         let loops = self.all_metrics.loops.len().max(1);
         let ConfiguredLimits { line_bytes, output_bytes, buffer_bytes, .. } = self.limits;
+        let exempt = self.limits.exempt.iter().map(ToString::to_string).collect();
         let settings = self.herd.settings();
         Limits {
             max_clients: settings.max_clients,
@@ -85,6 +89,9 @@ impl Server {
             line_pause: self.limits.line_pause.map(seconds),
             client_connections: self.limits.client_connections * loops,
             client_connections_per_address: self.limits.client_connections_per_address,
+            new_ids_per_second: self.limits.new_ids_per_second,
+            new_ids_burst: self.limits.new_ids_burst,
+            exempt,
             output_bytes,
             write_timeout: seconds(self.limits.write_timeout),
             buffer_bytes,

@@ -147,8 +147,10 @@ fn rejected(loops: &Loops) -> Family {
     for kind in [Kind::Client, Kind::LinkIn, Kind::Admin] {
         for reason in RejectedReason::ALL {
             let count = |it: &ServerMetrics| it.rejected[kind as usize][*reason as usize].get();
-            let labels = [("kind", kind.text()), ("reason", reason.text())];
-            family.add(labels, of_servers(loops, count));
+            let count = of_servers(loops, count);
+            if count > 0 || reason.is_of(kind) {
+                family.add([("kind", kind.text()), ("reason", reason.text())], count);
+            }
         }
     }
     family

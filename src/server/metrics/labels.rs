@@ -44,6 +44,19 @@ impl ClosedReason {
     }
 }
 
+impl RejectedReason {
+    /// Whether connections of this kind can be rejected for this reason.
+    pub const fn is_of(self, kind: Kind) -> bool {
+        match self {
+            RejectedReason::Full => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Admin),
+            RejectedReason::PerAddress => matches!(kind, Kind::Client),
+            RejectedReason::Unidentified | RejectedReason::NotANeighbour => {
+                matches!(kind, Kind::LinkIn)
+            }
+        }
+    }
+}
+
 /// The class of a pair of sockets between two loops of one server. It is no kind of connection with others.
 pub const BETWEEN_LOOPS: Class = Class(Kind::COUNT as u8);
 
@@ -149,7 +162,6 @@ label! {
 label! {
     /// A path of the admin listener.
     AdminPath {
-        Page = "/",
         Livez = "/livez",
         Readyz = "/readyz",
         Healthz = "/healthz",
@@ -158,7 +170,6 @@ label! {
         Connz = "/connz",
         Linksz = "/linksz",
         Turns = "/debug/turns",
-        Events = "/events",
         /// Every other path, and requests that were refused before their path counted.
         Other = "other",
     }
@@ -173,11 +184,7 @@ impl AdminPath {
             AdminPath::Livez | AdminPath::Readyz => matches!(code, 200 | 503),
             AdminPath::Healthz => matches!(code, 200 | 400 | 503),
             AdminPath::Connz | AdminPath::Turns => matches!(code, 200 | 400),
-            AdminPath::Page
-            | AdminPath::Metrics
-            | AdminPath::Varz
-            | AdminPath::Linksz
-            | AdminPath::Events => code == 200,
+            AdminPath::Metrics | AdminPath::Varz | AdminPath::Linksz => code == 200,
         }
     }
 }
