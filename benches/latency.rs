@@ -273,7 +273,7 @@ fn log_by(criterion: &mut Criterion, format: Format, peer: SocketAddr, line: &'s
     });
     criterion.bench_function(&format!("record a line, the traffic writer, {name}"), |bencher| {
         bencher.iter(|| {
-            Traffic::Client.received(std::hint::black_box(peer), std::hint::black_box(line));
+            Traffic::Client.received(std::hint::black_box(&peer), std::hint::black_box(line));
             turn_ends();
         });
     });

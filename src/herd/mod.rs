@@ -190,7 +190,7 @@ impl Herd {
         let Herd { settings, table, links, .. } = self;
         let update = UpdateRef {
             id: iamat.id,
-            location: iamat.location.text,
+            location: iamat.location,
             timestamp: iamat.timestamp,
             server: settings.name.as_bytes(),
             skew: now.wall.skew(&iamat.timestamp),
@@ -468,7 +468,7 @@ fn report(
     observer: &mut dyn Observer,
 ) {
     let sender = from.map(|from| from.neighbour);
-    observer.record(Event::Applied { update: *update, from: sender, applied });
+    observer.record(Event::Applied { update, from: sender, applied });
     if !matches!(applied, Applied::Stored(_)) {
         return;
     }
@@ -476,7 +476,7 @@ fn report(
         let neighbour = NeighbourId(index as u16);
         let sent_it = from.is_some_and(|from| from.neighbour == neighbour);
         if !link.is_up() && !sent_it && !link.is_removed() {
-            observer.record(Event::CannotSend { update: *update, neighbour });
+            observer.record(Event::CannotSend { update, neighbour });
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) list: Vec<Stream>,
+    /// Whether a shared text may be non-empty. Each turn reads it, without a lock.
+    has_shared: AtomicBool,
 }
 
 /// Everything that is written in one layout.
@@ -51,8 +53,6 @@ pub(super) struct Stream {
     pub(super) layout: Layout,
     /// The text of the threads that have none of their own.
     shared: Mutex<TurnText>,
-    /// Whether it may be non-empty. It changes only under the lock, but each turn reads it without the lock.
-    has_shared: AtomicBool,
     pub(super) outputs: Vec<Writer>,
 }
 
@@ -120,24 +120,32 @@ impl Streams {
                 None => list.push(Stream {
                     layout,
                     shared: Mutex::new(TurnText::new(layout, zone)),
-                    has_shared: AtomicBool::new(false),
                     outputs: vec![writer],
                 }),
             }
         }
-        Streams { list }
+        Streams { list, has_shared: AtomicBool::new(false) }
+    }
+
+    /// Lets `write` append to the text that threads share in one stream.
+    pub(super) fn append_shared(&self, number: usize, write: impl Fn(&mut TurnText)) {
+        self.list[number].append_shared(write);
+        // After the lock: who has submitted before this text was written has set it to false before.
+        self.has_shared.store(true, Relaxed);
     }
 
     /// Submits the shared texts to which a thread has written since the last call.
     #[inline]
     pub(super) fn submit_shared(&self) {
-        for stream in self.list.iter().filter(|stream| stream.has_shared.load(Relaxed)) {
-            stream.submit_shared();
+        if self.has_shared.load(Relaxed) {
+            self.submit_all_shared();
         }
     }
 
     /// The same, also for what another thread has written a moment ago.
+    #[cold]
     pub(super) fn submit_all_shared(&self) {
+        self.has_shared.store(false, Relaxed);
         self.list.iter().for_each(Stream::submit_shared);
     }
 
@@ -154,17 +162,12 @@ impl Drop for Streams {
 }
 
 impl Stream {
-    /// Lets `write` append to the text that threads share.
-    pub(super) fn append_shared(&self, write: impl Fn(&mut TurnText)) {
-        let mut text = self.lock_shared();
-        write(&mut text);
-        self.has_shared.store(true, Relaxed);
+    fn append_shared(&self, write: impl Fn(&mut TurnText)) {
+        write(&mut self.lock_shared());
     }
 
     fn submit_shared(&self) {
-        let mut text = self.lock_shared();
-        self.has_shared.store(false, Relaxed);
-        self.submit(&mut text);
+        self.submit(&mut self.lock_shared());
     }
 
     fn lock_shared(&self) -> MutexGuard<'_, TurnText> {

@@ -181,6 +181,8 @@ struct OwnTexts {
     state: Arc<State>,
     texts: Vec<TurnText>,
     counts: RecordCounts,
+    /// Nothing was recorded since the last submit, as in each turn of a server that logs no traffic.
+    is_empty: bool,
 }
 
 thread_local! {
@@ -193,6 +195,7 @@ pub(super) fn append_each(core: &Core, level: Severity, write: impl Fn(&mut Turn
     let is_own = TEXTS.try_with(|texts| match texts.try_borrow_mut() {
         Ok(mut texts) => match &mut texts.own {
             Some(own) => {
+                own.is_empty = false;
                 own.counts[level as usize] += 1;
                 own.texts.iter_mut().for_each(&write);
                 true
@@ -204,8 +207,8 @@ pub(super) fn append_each(core: &Core, level: Severity, write: impl Fn(&mut Turn
     if !matches!(is_own, Ok(true)) {
         let state = core.current();
         counters::add_record(level);
-        for stream in &state.streams.list {
-            stream.append_shared(&write);
+        for number in 0..state.streams.list.len() {
+            state.streams.append_shared(number, &write);
         }
         core.settle(&state);
     }
@@ -222,6 +225,7 @@ pub(super) fn append(
     let is_own = TEXTS.try_with(|texts| match texts.try_borrow_mut() {
         Ok(mut texts) => match &mut texts.own {
             Some(own) if Arc::ptr_eq(&own.state.streams, streams) => {
+                own.is_empty = false;
                 own.counts[level as usize] += u32::from(number == 0);
                 own.texts.get_mut(number).map(&write);
                 true
@@ -234,7 +238,7 @@ pub(super) fn append(
         if number == 0 {
             counters::add_record(level);
         }
-        streams.list[number].append_shared(write);
+        streams.append_shared(number, write);
     }
 }
 
@@ -266,10 +270,17 @@ impl OwnTexts {
         let state = core.current();
         let new_text = |layout| TurnText::new(layout, &core.zone);
         let texts = state.streams.list.iter().map(|stream| new_text(stream.layout)).collect();
-        OwnTexts { state, texts, counts: RecordCounts::default() }
+        OwnTexts { state, texts, counts: RecordCounts::default(), is_empty: true }
     }
 
+    #[inline]
     fn submit(&mut self) {
+        if !std::mem::replace(&mut self.is_empty, true) {
+            self.submit_records();
+        }
+    }
+
+    fn submit_records(&mut self) {
         counters::add_records(&mut self.counts);
         for (stream, text) in self.state.streams.list.iter().zip(&mut self.texts) {
             stream.submit(text);

@@ -396,9 +396,10 @@ impl Party<'_> {
     }
 }
 
-impl From<SocketAddr> for Party<'_> {
-    fn from(address: SocketAddr) -> Self {
-        Party::Address(address)
+/// By reference: the address is copied only for a record.
+impl From<&SocketAddr> for Party<'_> {
+    fn from(address: &SocketAddr) -> Self {
+        Party::Address(*address)
     }
 }
 
@@ -452,7 +453,7 @@ mod tests {
         for address in addresses {
             let address: SocketAddr = address.parse().expect("an address");
             for line in lines {
-                let record = text(&TrafficRecord::Received { from: address.into(), line });
+                let record = text(&TrafficRecord::Received { from: Party::Address(address), line });
                 assert_eq!(record, format!("Received from {address}: {}", Escaped(line)));
             }
         }

@@ -107,11 +107,11 @@ impl PlacesServer {
 
     fn answer(&self, request: &Request, peer: SocketAddr, out: &mut Vec<u8>) {
         let words = routes::first_words(request);
-        Traffic::Http.received(peer, words.as_bytes());
+        Traffic::Http.received(&peer, words.as_bytes());
         let PlacesServerSetup { gazetteer, key, .. } = &self.setup;
         let (status, body) = routes::reply(request, gazetteer, key.as_ref());
         write_response(status, &body, request.keep_alive, out);
-        Traffic::Http.sent_response(peer, status, body.len());
+        Traffic::Http.sent_response(&peer, status, body.len());
     }
 }
 

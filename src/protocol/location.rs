@@ -48,8 +48,19 @@ pub enum LocationError {
 }
 
 impl<'a> Location<'a> {
+    /// The same text, if [`Location::parse`] reads it. An IAMAT needs no more: where it is told to be is sent on as text.
+    pub fn check(text: &'a [u8]) -> Result<&'a [u8], LocationError> {
+        Location::read(text).map(|location| location.text)
+    }
+
     /// Reads all of `text`.
     pub fn parse(text: &'a [u8]) -> Result<Location<'a>, LocationError> {
+        Location::read(text)
+    }
+
+    // Inline, so that `check` makes no angles that nobody needs.
+    #[inline(always)]
+    fn read(text: &'a [u8]) -> Result<Location<'a>, LocationError> {
         if text.len() > MAX_BYTES {
             return Err(LocationError::TooLong);
         }

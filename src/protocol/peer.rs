@@ -162,7 +162,7 @@ fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
     }
     Ok(UpdateRef {
         id,
-        location: Location::parse(location).map_err(UpdateError::Location)?.text,
+        location: Location::check(location).map_err(UpdateError::Location)?,
         timestamp: Timestamp::parse(timestamp).map_err(UpdateError::Timestamp)?,
         server,
         skew: Skew::parse(skew).ok_or(UpdateError::Skew)?,

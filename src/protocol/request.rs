@@ -20,7 +20,8 @@ pub enum ClientRequest<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Iamat<'a> {
     pub id: &'a [u8],
-    pub location: Location<'a>,
+    /// ISO 6709 text that has been checked.
+    pub location: &'a [u8],
     pub timestamp: Timestamp<'a>,
 }
 
@@ -56,12 +57,14 @@ pub enum RequestError {
 
 impl<'a> ClientRequest<'a> {
     /// Reads a line, given without its ending.
+    // Inline, because its result is large: it would be written to memory and read again.
+    #[inline(always)]
     pub fn parse(line: &'a [u8], dialect: Dialect) -> Result<ClientRequest<'a>, RequestError> {
         match split(line).as_slice() {
             [] => Err(RequestError::Empty),
             [b"IAMAT", id, location, timestamp] => Ok(ClientRequest::Iamat(Iamat {
                 id: check_id(id)?,
-                location: Location::parse(location).map_err(RequestError::Location)?,
+                location: Location::check(location).map_err(RequestError::Location)?,
                 timestamp: Timestamp::parse(timestamp).map_err(RequestError::Timestamp)?,
             })),
             [b"WHATSAT", id, radius, bound] => Ok(ClientRequest::Whatsat(Whatsat {

@@ -88,21 +88,12 @@ impl Server {
         line: Line<'_>,
         io: &mut Io<'_>,
     ) -> Next {
-        let before = io.out.len();
         let line = match line {
             Line::Whole(line) | Line::Unfinished(line) => line,
-            Line::TooLong(beginning) => {
-                Traffic::Client.received(io.peer, beginning);
-                let reason = "the line is too long; the connection is closed";
-                records::refused(Kind::ClientLineRefused, io.peer, reason);
-                write_refusal(beginning, io.out);
-                Traffic::Client.sent(io.peer, &io.out[before..]);
-                self.metrics.count_line(command_of(beginning), LineResult::TooLong);
-                self.ends.insert(io.id, ClosedReason::LineTooLong);
-                return Next::Finish;
-            }
+            Line::TooLong(beginning) => return self.refuse_too_long(beginning, io),
         };
-        Traffic::Client.received(io.peer, line);
+        let before = io.out.len();
+        Traffic::Client.received(&io.peer, line);
         let next = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
             ClientRequest::Iamat(iamat) => {
                 if self.shows_ids {
@@ -118,10 +109,26 @@ impl Server {
             }
         });
         let next = next.unwrap_or_else(|reason| self.refuse(line, reason, io));
-        Traffic::Client.sent(io.peer, &io.out[before..]);
+        Traffic::Client.sent(&io.peer, &io.out[before..]);
         next
     }
 
+    /// Answers a line of which only the beginning is known.
+    #[cold]
+    fn refuse_too_long(&mut self, beginning: &[u8], io: &mut Io<'_>) -> Next {
+        let before = io.out.len();
+        Traffic::Client.received(&io.peer, beginning);
+        let reason = "the line is too long; the connection is closed";
+        records::refused(Kind::ClientLineRefused, io.peer, reason);
+        write_refusal(beginning, io.out);
+        Traffic::Client.sent(&io.peer, &io.out[before..]);
+        self.metrics.count_line(command_of(beginning), LineResult::TooLong);
+        self.ends.insert(io.id, ClosedReason::LineTooLong);
+        Next::Finish
+    }
+
+    // Not inline: it would cost each IAMAT registers and stack.
+    #[inline(never)]
     fn whatsat(
         &mut self,
         client: &mut Client,
@@ -181,7 +188,7 @@ impl Server {
         io.out.reserve_exact(first_line.len() + body.len());
         io.out.extend_from_slice(&first_line);
         io.out.extend_from_slice(&body);
-        Traffic::Client.sent(io.peer, &io.out[before..]);
+        Traffic::Client.sent(&io.peer, &io.out[before..]);
         Next::Read
     }
 
@@ -199,6 +206,7 @@ impl Server {
 
     /// Answers a line that is not a command. After an HTTP request line, nothing more is read from the
     /// connection.
+    #[cold]
     pub(super) fn refuse(&mut self, line: &[u8], reason: RequestError, io: &mut Io<'_>) -> Next {
         records::refused(Kind::ClientLineRefused, io.peer, reason);
         write_refusal(line, io.out);

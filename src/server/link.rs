@@ -43,6 +43,8 @@ impl Server {
         Some((Session::Link(neighbour), policy(&self.limits)))
     }
 
+    // Not inline: ACKs are rare, and would cost each IAMAT registers and stack.
+    #[inline(never)]
     pub(super) fn link_line(
         &mut self,
         neighbour: NeighbourId,

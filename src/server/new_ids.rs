@@ -149,6 +149,8 @@ impl NewIds {
     }
 
     /// Takes a token for an id that a peer adds. Returns false if there is none, or others of its group wait for one.
+    // Not inline: most IAMATs are of known ids.
+    #[inline(never)]
     pub fn take(&mut self, peer: IpAddr, now: Duration) -> bool {
         if self.is_lifted || self.rules.is_free(peer) {
             return true;

@@ -90,7 +90,7 @@ impl Server {
                 let reason = "the line is too long; the connection is closed";
                 records::refused(Kind::PeerLineRefused, io.peer, reason);
                 write_refusal(beginning, io.out);
-                Traffic::Link.sent(io.peer, &io.out[before..]);
+                Traffic::Link.sent(&io.peer, &io.out[before..]);
                 self.ends.insert(io.id, ClosedReason::LineTooLong);
                 return Next::Finish;
             }
@@ -110,7 +110,7 @@ impl Server {
         }
         match peer {
             Peer::Unidentified => {
-                Traffic::Link.sent(io.peer, &io.out[before..]);
+                Traffic::Link.sent(&io.peer, &io.out[before..]);
                 self.check_own_name(io.peer, io.now);
             }
             Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {
@@ -180,7 +180,7 @@ impl Server {
     /// begin, another that they end.
     fn record_peer_line(&self, peer: &Peer, address: SocketAddr, line: &[u8]) {
         match peer {
-            Peer::Unidentified => Traffic::Link.received(address, line),
+            Peer::Unidentified => Traffic::Link.received(&address, line),
             Peer::Identified { neighbour, .. }
                 if self.herd.is_catching_up(*neighbour) && !line.starts_with(b"SETTINGS") => {}
             Peer::Expected(neighbour) | Peer::Identified { neighbour, .. } => {

@@ -114,7 +114,7 @@ pub struct Shadow {
 impl Observer for Shadow {
     fn record(&mut self, event: Event<'_>) {
         match event {
-            Event::Applied { update, applied, .. } => self.applied(&update, applied),
+            Event::Applied { update, applied, .. } => self.applied(update, applied),
             Event::Sending { .. } => self.sent += 1,
             Event::InSync => self.is_in_sync = true,
             Event::CatchUpReceived { neighbour, .. } => drop(self.marked.insert(neighbour.0)),

@@ -37,18 +37,24 @@ impl Server {
         io: &mut Io<'_>,
     ) -> Result<Next, RequestError> {
         let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
-        let (peer, now) = (io.peer.ip(), io.now.elapsed);
-        let may_add = || self.new_ids.take(peer, now);
+        let may_add = || self.new_ids.take(io.peer.ip(), io.now.elapsed);
         if self.herd.handle_iamat_if(iamat, io.now, io.out, log, may_add)? {
             return Ok(Next::Read);
         }
-        let turn = self.new_ids.wait(io.id, peer, now);
+        Ok(self.wait_for_new_id(client, line, io))
+    }
+
+    /// Keeps a line for which there is no token.
+    #[cold]
+    fn wait_for_new_id(&mut self, client: &mut Client, line: &[u8], io: &mut Io<'_>) -> Next {
+        let now = io.now.elapsed;
+        let turn = self.new_ids.wait(io.id, io.peer.ip(), now);
         let waiting = WaitingLine { line: line.into(), turn, since: now };
         client.waits = Some(Box::new(Waits::NewId(waiting)));
         self.metrics.rate_limited[RateLimit::NewIds as usize].add(1);
         self.metrics.pause(Paused::NewIds);
         records::delayed(io.peer, self.limits.new_ids_per_second);
-        Ok(Next::Wait)
+        Next::Wait
     }
 
     /// Handles the line of a connection that has got its token.
@@ -80,7 +86,7 @@ impl Server {
             }
             Err(reason) => self.refuse(&waiting.line, reason, io),
         };
-        Traffic::Client.sent(io.peer, &io.out[before..]);
+        Traffic::Client.sent(&io.peer, &io.out[before..]);
         next
     }
 
