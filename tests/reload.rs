@@ -271,6 +271,18 @@ fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
 }
 
 #[test]
+fn a_reload_is_recorded_with_the_log_that_it_puts_in_force() {
+    let served = Served::start(Setup::alone().top("log.level = \"warning\""));
+    let more = served.text("").replace("\"warning\"", "\"info\"");
+    let news = served.reload_text(&more);
+    for record in ["configuration reloaded: 1 change\n", "log.level: warning -> info\n"] {
+        assert!(news.contains(record), "{record:?} in {news}");
+    }
+    // The signal has reopened the file; the change itself need not.
+    assert_eq!(news.matches("Log reopened.").count(), 1, "{news}");
+}
+
+#[test]
 fn limits_change_for_open_connections_and_lower_ones_close_nobody() {
     let served = Served::start(Setup::alone());
     let mut clients: Vec<Client> = (0..10).map(|_| served.server.client()).collect();

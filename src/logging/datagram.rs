@@ -1,7 +1,6 @@
 //! The sockets of syslog and journald: each record is a datagram. The daemon may not be there yet, may restart, and
 //! may not read: records that it can't be given are counted, and it is looked for again with the next ones.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -98,10 +97,6 @@ impl Output for Datagrams {
     fn reopen(&mut self) -> io::Result<bool> {
         self.socket = None;
         Ok(false)
-    }
-
-    fn reopen_with(&mut self, _: File) -> bool {
-        false
     }
 }
 

@@ -74,7 +74,7 @@ fn is_ours(found: &Metadata) -> bool {
 }
 
 /// A killed process or a full disk may have left half a record: the next record starts on a new line.
-pub(super) fn end_partial_record(path: &Path, file: &File) {
+fn end_partial_record(path: &Path, file: &File) {
     // The server must run even if the disk is full.
     let _ = try_to_end_partial_record(path, file);
 }

@@ -34,9 +34,6 @@ pub(super) trait Output: Send {
 
     /// Opens it by its name. Returns false if nothing was opened that a record should begin with.
     fn reopen(&mut self) -> io::Result<bool>;
-
-    /// Uses an open file instead of its own. Returns false if it is none.
-    fn reopen_with(&mut self, file: File) -> bool;
 }
 
 /// Records that were not written.
@@ -103,10 +100,6 @@ impl<F: Write + Send> Output for Lines<F> {
     fn reopen(&mut self) -> io::Result<bool> {
         Ok(false)
     }
-
-    fn reopen_with(&mut self, _: File) -> bool {
-        false
-    }
 }
 
 impl LogFile {
@@ -123,11 +116,5 @@ impl Output for LogFile {
     fn reopen(&mut self) -> io::Result<bool> {
         self.lines = Lines::new(file::append_to(&self.path)?);
         Ok(true)
-    }
-
-    fn reopen_with(&mut self, file: File) -> bool {
-        file::end_partial_record(&self.path, &file);
-        self.lines = Lines::new(file);
-        true
     }
 }

@@ -1,6 +1,5 @@
 //! Opening outputs, at the start and for other settings.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,20 +19,17 @@ use super::{Log, LogError, LogSettings, OutputKind, PROCESS, file, logger, targe
 pub struct LogChange {
     log: Log,
     new: Arc<State>,
-    /// The file, opened by its name, for an output that is in use already.
-    file: Option<(Writer, File)>,
     warning: Option<String>,
 }
 
 impl Log {
-    /// Prepares other settings: opens the outputs that are new, and the file by its name. Nothing changes until
-    /// the result is committed; if it is dropped, nothing ever does. Opening files may take time, so a job calls
+    /// Prepares other settings: opens the outputs that are new. A file that is in use stays open, but its name must
+    /// still lead to a file that can be opened. Nothing changes until the result is committed; if it is dropped, nothing ever does. Opening files may take time, so a job calls
     /// it, not a loop.
     pub fn reconfigure(&self, settings: &LogSettings) -> Result<LogChange, LogError> {
         let core = &self.core;
         let current = core.current();
         let mut outputs = Vec::new();
-        let mut file = None;
         let mut warning = None;
         for kind in &settings.outputs {
             let destination = destination(&core.folder, &core.server, *kind, settings);
@@ -41,9 +37,9 @@ impl Log {
             let in_use = current.streams.writers().find(|it| *it.destination() == destination);
             let writer = match (in_use, &destination) {
                 (Some(writer), Destination::File(path)) => {
-                    let opened = file::open(path)
+                    // Not kept: by the commit a rotation may have given its name to another file.
+                    file::open(path)
                         .map_err(|error| LogError::Open { path: path.clone(), error })?;
-                    file = Some((writer.clone(), opened));
                     writer.clone()
                 }
                 (Some(writer), _) => writer.clone(),
@@ -58,16 +54,16 @@ impl Log {
             outputs.push((layout, writer));
         }
         let new = Arc::new(new_state(&core.server, &core.zone, settings, outputs));
-        Ok(LogChange { log: self.clone(), new, file, warning })
+        Ok(LogChange { log: self.clone(), new, warning })
     }
 }
 
 impl LogChange {
     /// Puts the settings in force for the whole process: call it once, whatever the number of loops. It never
-    /// waits for an output. The calling thread uses them at once, and each other loop from its next turn on, so
-    /// no record is lost or written twice. Outputs that are no longer in use are written to their end and closed.
+    /// waits for an output. The calling thread uses them at once, and each other one after its next submit, so no
+    /// record is lost or written twice: a loop that sleeps must be woken for it. Outputs that are no longer in use are written to their end and closed.
     pub fn commit(self) {
-        let LogChange { log, new, file, warning } = self;
+        let LogChange { log, new, warning } = self;
         log.submit();
         let old = log.core.current();
         log.core.replace(Arc::clone(&new));
@@ -76,9 +72,6 @@ impl LogChange {
         }
         for stream in &new.streams.list {
             stream.outputs.iter().for_each(|writer| writer.set_layout(stream.layout));
-        }
-        if let Some((writer, file)) = file {
-            writer.reopen_with(file);
         }
         let is_kept = |writer: &Writer| {
             new.streams.writers().any(|it| it.destination() == writer.destination())

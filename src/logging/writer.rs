@@ -2,7 +2,6 @@
 //! a queue of its own, so one that is stuck or broken stops no other.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -56,7 +55,7 @@ struct WriterQueue {
     bytes: usize,
     /// Records for which there was no room.
     dropped: u64,
-    reopen: Option<Reopen>,
+    reopen: bool,
     is_writing: bool,
     /// The thread waits for [`WriterShared::filled`]. If it does not, it is not woken, which saves a system call.
     is_asleep: bool,
@@ -64,15 +63,6 @@ struct WriterQueue {
     spare: Vec<u8>,
     /// How the thread's own records look.
     layout: Layout,
-}
-
-/// What to use from now on.
-#[derive(Debug)]
-enum Reopen {
-    /// The file that now has the output's name, or a new connection.
-    ByName,
-    /// A file that was opened already.
-    With(File),
 }
 
 /// The settings of a thread's own records.
@@ -151,12 +141,7 @@ impl Writer {
 
     /// Reopens the output, after everything that was submitted before is written.
     pub(super) fn reopen(&self) {
-        self.handle.shared.ask(|queue| queue.reopen = Some(Reopen::ByName));
-    }
-
-    /// Uses an open file in place of the present one, after everything that was submitted before is written.
-    pub(super) fn reopen_with(&self, file: File) {
-        self.handle.shared.ask(|queue| queue.reopen = Some(Reopen::With(file)));
+        self.handle.shared.ask(|queue| queue.reopen = true);
     }
 
     /// Changes how the thread's own records look.
@@ -237,7 +222,7 @@ impl WriterQueue {
             pieces: VecDeque::new(),
             bytes: 0,
             dropped: 0,
-            reopen: None,
+            reopen: false,
             is_writing: false,
             is_asleep: false,
             spare: Vec::new(),
@@ -246,7 +231,7 @@ impl WriterQueue {
     }
 
     fn has_work(&self) -> bool {
-        !self.pieces.is_empty() || self.reopen.is_some() || self.dropped > 0
+        !self.pieces.is_empty() || self.reopen || self.dropped > 0
     }
 }
 
@@ -268,7 +253,7 @@ struct Thread {
 struct Work {
     piece: Option<Vec<u8>>,
     dropped: u64,
-    reopen: Option<Reopen>,
+    reopen: bool,
 }
 
 impl Thread {
@@ -298,7 +283,7 @@ impl Thread {
         let piece = queue.pieces.pop_front();
         // Only after the text that was submitted before it.
         let is_last = queue.pieces.is_empty();
-        let reopen = if is_last { queue.reopen.take() } else { None };
+        let reopen = is_last && std::mem::take(&mut queue.reopen);
         let dropped = if is_last { std::mem::take(&mut queue.dropped) } else { 0 };
         queue.is_writing = true;
         if self.own.layout != queue.layout {
@@ -310,7 +295,7 @@ impl Thread {
 
     fn work(&mut self, work: Work) {
         if self.reopen_at.is_some_and(|at| at <= Instant::now()) {
-            self.reopen(Reopen::ByName);
+            self.reopen();
         }
         if let Some(mut piece) = work.piece {
             if self.lost > 0 {
@@ -325,8 +310,8 @@ impl Thread {
             queue.spare = piece;
         }
         self.lost += work.dropped;
-        if let Some(reopen) = work.reopen {
-            self.reopen(reopen);
+        if work.reopen {
+            self.reopen();
         }
         if work.dropped > 0 {
             self.report_dropped();
@@ -368,11 +353,8 @@ impl Thread {
     }
 
     /// If the new file can't be opened, the old one stays in use.
-    fn reopen(&mut self, reopen: Reopen) {
-        let reopened = match reopen {
-            Reopen::ByName => self.output.reopen(),
-            Reopen::With(file) => Ok(self.output.reopen_with(file)),
-        };
+    fn reopen(&mut self) {
+        let reopened = self.output.reopen();
         self.reopen_at = None;
         match reopened {
             Ok(false) => {}

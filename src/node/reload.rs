@@ -293,6 +293,8 @@ impl Reloader {
         }
         if let Some(log) = log {
             log.commit();
+            // This fails only for a loop that has ended.
+            self.loops.iter().for_each(|mailbox| drop(mailbox.send(Message::LogChanged)));
         }
         state.config = (*config).clone();
         state.tls_made = tls_made;

@@ -108,6 +108,8 @@ pub enum Message {
     ReloadEnded(ReloadEnd),
     /// The files of the configuration have changed.
     FilesChanged,
+    /// The log has other settings. At the end of the turn this loop uses them.
+    LogChanged,
 }
 
 /// What a server can ask its loop to do.

@@ -113,6 +113,8 @@ impl Server {
     /// The job has ended.
     pub(super) fn reload_ended(&mut self, end: ReloadEnd, now: Now) {
         self.reloads.is_running = false;
+        // What follows is recorded with the settings of the log that are in force now.
+        self.log.submit(now.elapsed);
         let state = &mut self.reloads.state;
         match end {
             ReloadEnd::Done { changes, later } => {
