@@ -201,6 +201,9 @@ pub const INPUT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// The longest configuration that a reload reads: one of 5,000 servers. A supervisor holds it once, and hands it to
 /// each server through a pipe.
 pub const RELOAD_FILE_BYTES: u64 = 1024 * 1024;
+/// The longest reason for which a supervisor's servers are told that a configuration was refused: a message has some 200
+/// bytes.
+pub const REFUSAL_BYTES: usize = 4 * 1024;
 /// Bytes that wait for standard error. Beyond that, messages are dropped: a supervisor whose servers die
 /// again and again prints some 100 bytes each time.
 pub const STDERR_QUEUE_BYTES: usize = 64 * 1024;

@@ -687,10 +687,10 @@ fn a_reload_moves_its_numbers_by_how_it_ends() {
     let failed = ReloadEnd::Failed("no such file".to_owned());
     assert_changes(&mut world, ends(failed), &[(successful, -1.0)]);
     let later = vec!["loops: 1 -> 2".to_owned()];
-    let done = ends(ReloadEnd::Done { changes: Vec::new(), later });
+    let done = ends(ReloadEnd::Done { changes: Vec::new(), later, refused: None });
     assert_changes(&mut world, done, &[(successful, 1.0), (required, 1.0), (time, 10.0)]);
     world.now += SECOND;
-    let done = ends(ReloadEnd::Done { changes: Vec::new(), later: Vec::new() });
+    let done = ends(ReloadEnd::Done { changes: Vec::new(), later: Vec::new(), refused: None });
     assert_changes(&mut world, done, &[(required, -1.0), (time, 1.0)]);
 }
 

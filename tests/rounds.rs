@@ -631,7 +631,7 @@ fn one_reload_runs_and_one_is_remembered() {
     assert!(!world.server.application().reload_state().last_successful);
     assert_eq!(begun(&mut world), ["text"], "the last of three");
     let later = vec!["loops: 1 -> 2".to_owned()];
-    let done = Message::ReloadEnded(ReloadEnd::Done { changes: Vec::new(), later });
+    let done = Message::ReloadEnded(ReloadEnd::Done { changes: Vec::new(), later, refused: None });
     world.server.application().handle_message(done, now);
     let state = world.server.application().reload_state();
     assert!(state.last_successful && state.restart_required);

@@ -234,6 +234,27 @@ fn a_server_that_does_not_read_holds_nobody_up_and_gets_the_newest_text_later() 
     herd.stops();
 }
 
+/// A refusal is told with the text in force, so it may take the place of that text on the way.
+#[test]
+fn each_server_reports_that_a_reload_was_refused_until_one_succeeds() {
+    let herd = Reloaded::start();
+    let hands = herd.pid("Hands");
+    send_signal(hands, Signal::STOP);
+    let long = format!("#{}\n", "x".repeat(300_000)); // More than the lifeline holds.
+    herd.reloads(&format!("{long}[link]\nheartbeat = \"4s\""), "link.heartbeat: 5s -> 4s");
+    herd.reloads(&format!("{long}[link]\nheartbeat = \"3s\""), "link.heartbeat: 4s -> 3s");
+    herd.reload_with("dialect = 1");
+    herd.herd.wait_until_said("configuration not reloaded: ");
+    send_signal(hands, Signal::CONT);
+    for name in ["Goloman", "Hands"] {
+        herd.logs(name, "-> 3s");
+        herd.logs(name, "ERROR: configuration not reloaded, nothing has changed: ");
+    }
+    herd.reloads("[link]\nheartbeat = \"2s\"", "link.heartbeat: 3s -> 2s");
+    herd.logs("Hands", "link.heartbeat: 3s -> 2s");
+    herd.stops();
+}
+
 #[test]
 fn a_server_that_is_removed_and_does_not_stop_is_killed() {
     let mut herd = Reloaded::start();
@@ -260,6 +281,10 @@ fn a_port_in_use_refuses_the_whole_reload() {
         format!("configuration not reloaded: South cannot listen on {address}, for clients: ");
     herd.reloads("[link]\nheartbeat = \"2s\"", &said);
     assert_eq!(herd.herd.children(), before);
+    herd.logs(
+        "Goloman",
+        "ERROR: configuration not reloaded, nothing has changed: South cannot listen",
+    );
     drop(taken);
     herd.reloads("[link]\nheartbeat = \"2s\"", "link.heartbeat: 5s -> 2s, server South added");
     // Hands would move to the port of Goloman, which moves away at the same time.

@@ -28,7 +28,7 @@ use std::time::Instant;
 
 pub use places::run_places;
 pub use process::{LIFELINE, lifeline_has_ended};
-pub use reload::Source;
+pub use reload::{REFUSAL, Source};
 
 use crate::application::{LoopId, TlsId};
 use crate::config::Config;

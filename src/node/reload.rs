@@ -36,6 +36,10 @@ pub struct Source {
     pub overrides: Overrides,
 }
 
+/// Stands before and behind the reason why a supervisor has refused a configuration, before the text in force
+/// ([`ReloadSource`]). No configuration has this character.
+pub const REFUSAL: char = '\0';
+
 /// All that a reload needs; its jobs share it.
 pub(super) struct Reloader {
     source: Source,
@@ -106,7 +110,7 @@ pub(super) fn prepare(
 fn job(reloader: &Arc<Reloader>, source: ReloadSource) -> Job<Message> {
     let reloader = Arc::clone(reloader);
     let run = move || match reloader.reload(source) {
-        Ok((changes, later)) => Message::ReloadEnded(ReloadEnd::Done { changes, later }),
+        Ok(end) => Message::ReloadEnded(end),
         Err(reason) => Message::ReloadEnded(ReloadEnd::Failed(without_keys(&reason))),
     };
     Job {
@@ -117,9 +121,16 @@ fn job(reloader: &Arc<Reloader>, source: ReloadSource) -> Job<Message> {
 }
 
 impl Reloader {
-    /// Puts the configuration in force, or nothing of it. Returns what has changed, and what a restart would change.
-    fn reload(&self, source: ReloadSource) -> Result<(Vec<String>, Vec<String>), String> {
+    /// Puts the configuration in force, or nothing of it.
+    fn reload(&self, source: ReloadSource) -> Result<ReloadEnd, String> {
         let mut state = self.state();
+        let (source, refused) = match source {
+            Some(text) => {
+                let (text, refused) = without_refusal(text);
+                (Some(text), refused)
+            }
+            None => (None, None),
+        };
         let read = self.read(source)?;
         let config = state.config.reloaded(&read, &self.name);
         let changes = texts(&state.config, &config, &self.name, |_| true);
@@ -129,7 +140,7 @@ impl Reloader {
             self.apply(prepared, &mut state)?;
             self.watch_every(state.config.reload.watch);
         }
-        Ok((changes, later))
+        Ok(ReloadEnd::Done { changes, later, refused })
     }
 
     /// Reads and checks the configuration.
@@ -321,6 +332,18 @@ impl Source {
     fn files(&self) -> Vec<PathBuf> {
         let Overrides { places_ca, places_key_file, .. } = &self.overrides;
         [&self.path, places_ca, places_key_file].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// A supervisor's text, and why it has refused a newer one, if it has.
+fn without_refusal(mut text: Vec<u8>) -> (Vec<u8>, Option<String>) {
+    let is_mark = |byte: &u8| char::from(*byte) == REFUSAL;
+    match text.iter().rposition(is_mark) {
+        Some(end) if text.first().is_some_and(is_mark) && end > 0 => {
+            let in_force = text.split_off(end + 1);
+            (in_force, Some(String::from_utf8_lossy(&text[1..end]).into_owned()))
+        }
+        _ => (text, None),
     }
 }
 

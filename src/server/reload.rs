@@ -41,8 +41,9 @@ pub struct Reconfigured {
 /// How a reload has ended.
 #[derive(Debug)]
 pub enum ReloadEnd {
-    /// These changes are in force, and those take effect after a restart.
-    Done { changes: Vec<String>, later: Vec<String> },
+    /// These changes are in force, and those take effect after a restart. A supervisor may have `refused` a newer
+    /// configuration, for this reason.
+    Done { changes: Vec<String>, later: Vec<String>, refused: Option<String> },
     /// Nothing has changed, for this reason.
     Failed(String),
 }
@@ -115,27 +116,36 @@ impl Server {
         self.reloads.is_running = false;
         // What follows is recorded with the settings of the log that are in force now.
         self.log.submit(now.elapsed);
-        let state = &mut self.reloads.state;
         match end {
-            ReloadEnd::Done { changes, later } => {
+            ReloadEnd::Done { changes, later, refused: None } => {
+                let state = &mut self.reloads.state;
                 state.last_successful = true;
                 state.last_success = now.wall;
                 state.restart_required = !later.is_empty();
                 record_changes(&changes, &later);
             }
-            ReloadEnd::Failed(_) if self.is_stopping => {}
-            ReloadEnd::Failed(reason) => {
-                state.last_successful = false;
-                // Not limited: an operator has asked for it, and one reload follows the other.
-                log::error!(
-                    target: target::CONFIG, event = "reload_failed", reason:% = reason;
-                    "configuration not reloaded, nothing has changed: {reason}"
-                );
+            ReloadEnd::Done { changes, refused: Some(reason), .. } => {
+                if !changes.is_empty() {
+                    // An earlier text, which the refusal overtook.
+                    record_changes(&changes, &[]);
+                }
+                self.reload_failed(&reason);
             }
+            ReloadEnd::Failed(_) if self.is_stopping => {}
+            ReloadEnd::Failed(reason) => self.reload_failed(&reason),
         }
         if let Some(source) = self.reloads.next.take() {
             self.ask_for_reload(source);
         }
+    }
+
+    fn reload_failed(&mut self, reason: &str) {
+        self.reloads.state.last_successful = false;
+        // Not limited: an operator has asked for it, and one reload follows the other.
+        log::error!(
+            target: target::CONFIG, event = "reload_failed", reason = reason;
+            "configuration not reloaded, nothing has changed: {reason}"
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::child::Process;
 use super::error::HerdError;
-use super::lifeline::frame_of;
+use super::lifeline::{frame_of, frame_of_refusal};
 use super::reload::Fresh;
 use super::{OWN_DESCRIPTORS, Supervisor, ports};
 use crate::config::{Change, Config, Effect, View, diff};
@@ -17,7 +17,7 @@ impl Supervisor {
         // Also if the file is broken: a log that was rotated must be reopened all the same.
         self.reopen_logs();
         if let Err(reason) = self.reader.request() {
-            refuse(&reason);
+            self.refuse(&reason);
         }
     }
 
@@ -25,19 +25,19 @@ impl Supervisor {
     pub(super) fn reloaded(&mut self, read: Result<Box<Fresh>, String>) {
         let Fresh { text, config: mut new } = match read {
             Ok(fresh) => *fresh,
-            Err(reason) => return refuse(&reason),
+            Err(reason) => return self.refuse(&reason),
         };
         if let Some(first) = self.args.overrides.admin
             && let Err(error) = new.keep_admin(first, &self.config)
         {
-            return refuse(&error.to_string());
+            return self.refuse(&error.to_string());
         }
         if let Err(error) = ports::try_new(&self.config, &new, &self.servers) {
-            return refuse(&self.with_holder(error));
+            return self.refuse(&self.with_holder(error));
         }
         // The last step that can fail.
         if let Err(error) = self.program.keep_config(&text) {
-            return refuse(&format!("cannot keep its text: {}", plain(&error)));
+            return self.refuse(&format!("cannot keep its text: {}", plain(&error)));
         }
         let changes = diff(&self.config, &new, View::Herd);
         let is_demo = |config: &Config| config.needs_places_service(&self.args.overrides);
@@ -47,12 +47,21 @@ impl Supervisor {
         self.use_settings();
         let frame = frame_of(&text);
         self.servers.iter_mut().for_each(|server| server.reload(&frame));
+        self.text = text;
         report(&changes);
         if moves_places {
             print_line(
                 "the herd starts or stops a Places server of its own after a restart of the whole herd",
             );
         }
+    }
+
+    /// Nothing changes. Each server records why, and shows it in its metrics.
+    fn refuse(&mut self, reason: &str) {
+        let reason = without_keys(reason);
+        print_line(&format!("configuration not reloaded: {reason}"));
+        let frame = frame_of_refusal(&reason, &self.text);
+        self.servers.iter_mut().for_each(|server| server.reload(&frame));
     }
 
     /// Settings of the configuration in force that are the supervisor's own.
@@ -98,10 +107,6 @@ impl Supervisor {
             None => text,
         }
     }
-}
-
-fn refuse(reason: &str) {
-    print_line(&without_keys(&format!("configuration not reloaded: {reason}")));
 }
 
 /// Prints what a reload has changed, and what a restart would change.

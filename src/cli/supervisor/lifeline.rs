@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `L` | reopen the log |
 //! | `R`, the length in 4 bytes, big-endian, and a text | the configuration is now this text |
+//! | the same, where the text has a reason between two NULs before it | the same; a newer one was refused for this reason |
 //!
 //! Writing never waits. What a server has not read yet is kept, and written later: one request to reopen the log, and
 //! the newest text. So a server that is stopped costs the memory of one frame, however many requests follow.
@@ -13,7 +14,8 @@ use std::process::ChildStdin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::limits::{LIFELINE_RETRY, LIFELINE_RETRY_MAX};
+use crate::limits::{LIFELINE_RETRY, LIFELINE_RETRY_MAX, REFUSAL_BYTES};
+use crate::node::REFUSAL;
 
 /// A frame, shared by all servers that it is for.
 pub(super) type Frame = Arc<[u8]>;
@@ -24,6 +26,13 @@ pub(super) type Frame = Arc<[u8]>;
 pub(super) fn frame_of(text: &str) -> Frame {
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
     [b"R", &length.to_be_bytes()[..], text.as_bytes()].concat().into()
+}
+
+/// The frame that says why a configuration was refused. It holds the text in force, too, because it may replace a frame
+/// that a server has not read yet.
+pub(super) fn frame_of_refusal(reason: &str, in_force: &str) -> Frame {
+    let end = reason.floor_char_boundary(REFUSAL_BYTES);
+    frame_of(&format!("{REFUSAL}{}{REFUSAL}{in_force}", &reason[..end]))
 }
 
 /// Our end of the pipe, and what is still to be written.

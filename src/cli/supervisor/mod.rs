@@ -71,8 +71,9 @@ struct Supervisor {
     /// Also those that a reload has removed, until they have ended.
     servers: Vec<Process>,
     events: Receiver<Event>,
-    /// The configuration in force.
+    /// The configuration in force, and the text of its file; empty without a file.
     config: Config,
+    text: String,
     reader: Reader,
     /// The common options of the servers.
     options: Vec<OsString>,
@@ -136,9 +137,9 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
     }
     remove(&mut options, "--admin");
     let (config, args) = (config.clone(), args.clone());
-    let events = events.receive;
+    let (events, text) = (events.receive, text.unwrap_or_default().to_owned());
     let mut supervisor =
-        Supervisor { program, servers, events, config, reader, options, places, args };
+        Supervisor { program, servers, events, config, text, reader, options, places, args };
     let named = supervisor.config.servers.iter();
     let servers: Vec<Process> = named.map(|server| supervisor.server(server)).collect();
     supervisor.servers.extend(servers);
