@@ -7,9 +7,8 @@
 //!
 //! A request that announces a body is refused by its head, before any of the body is read.
 
-use super::fault::Fault;
 use super::head::{BodyFraming, HeadBuffer, is};
-use super::request::{BadRequest, Input, names_http};
+use super::request::{BadRequest, Input, parse_head};
 
 /// Reads requests without bodies, whose heads have at most `FIELDS` fields.
 ///
@@ -94,16 +93,7 @@ impl<const FIELDS: usize> GetReader<FIELDS> {
 fn parse<const FIELDS: usize>(text: &[u8]) -> Result<Get, BadRequest> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
-    match parsed.parse(text) {
-        Ok(httparse::Status::Complete(length)) if length == text.len() => {}
-        Ok(_) => return Err(Fault::NotHttp.into()),
-        Err(httparse::Error::Version) if names_http(text) => return Err(BadRequest::Version),
-        Err(error) => return Err(Fault::from(error).into()),
-    }
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(Fault::NotHttp.into());
-    };
+    let (method, target, minor) = parse_head(&mut parsed, text)?;
     let framing = BodyFraming::read(minor, parsed.headers)?;
     if framing.is_chunked || framing.length.is_some_and(|length| length > 0) {
         return Err(BadRequest::Body);
@@ -128,6 +118,7 @@ fn parse<const FIELDS: usize>(text: &[u8]) -> Result<Get, BadRequest> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::Fault;
     use super::*;
 
     /// What comes of these bytes, however they are cut: the targets in their order, and the refusal.

@@ -185,16 +185,7 @@ impl RequestState {
 fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
     let mut parsed = httparse::Request::new(&mut fields);
-    match parsed.parse(text) {
-        Ok(httparse::Status::Complete(length)) if length == text.len() => {}
-        Ok(_) => return Err(Fault::NotHttp.into()),
-        Err(httparse::Error::Version) if names_http(text) => return Err(BadRequest::Version),
-        Err(error) => return Err(Fault::from(error).into()),
-    }
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(Fault::NotHttp.into());
-    };
+    let (method, target, minor) = parse_head(&mut parsed, text)?;
     let is_http_11 = minor == 1;
     let framing = BodyFraming::read(minor, parsed.headers)?;
     let values = |name| parsed.headers.iter().filter(move |field| is(field, name));
@@ -232,8 +223,25 @@ fn parse(text: &[u8]) -> Result<RequestState, BadRequest> {
     Ok(RequestState::Body { request, body, wants_continue: expects_continue })
 }
 
+/// Parses a complete head. Returns its method, its target and the minor version of HTTP.
+pub(super) fn parse_head<'a>(
+    parsed: &mut httparse::Request<'_, 'a>,
+    text: &'a [u8],
+) -> Result<(&'a str, &'a str, u8), BadRequest> {
+    match parsed.parse(text) {
+        Ok(httparse::Status::Complete(length)) if length == text.len() => {}
+        Ok(_) => return Err(Fault::NotHttp.into()),
+        Err(httparse::Error::Version) if names_http(text) => return Err(BadRequest::Version),
+        Err(error) => return Err(Fault::from(error).into()),
+    }
+    match (parsed.method, parsed.path, parsed.version) {
+        (Some(method), Some(target), Some(minor)) => Ok((method, target, minor)),
+        _ => Err(Fault::NotHttp.into()),
+    }
+}
+
 /// Whether the first line is one of HTTP, of any version.
-pub(super) fn names_http(text: &[u8]) -> bool {
+fn names_http(text: &[u8]) -> bool {
     let line = text.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ').skip(2);
     let (version, more) = (parts.next().unwrap_or_default(), parts.next());
