@@ -38,7 +38,7 @@ impl ClosedReason {
             ClosedReason::FairShare => matches!(kind, Kind::Client),
             ClosedReason::LineTooLong => matches!(kind, Kind::Client | Kind::LinkIn),
             ClosedReason::IdleEvicted => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Places),
-            ClosedReason::Replaced => matches!(kind, Kind::LinkIn | Kind::LinkOut | Kind::Places),
+            ClosedReason::Replaced => !matches!(kind, Kind::Client),
             _ => true,
         }
     }
@@ -94,7 +94,7 @@ label! {
         WriteTimeout = "write_timeout",
         LineTooLong = "line_too_long",
         BuffersFull = "buffers_full",
-        /// Another connection took its place.
+        /// Another connection took its place, or a reload has removed what it was for.
         Replaced = "replaced",
         /// It sent what it may not send.
         Protocol = "protocol",
@@ -176,15 +176,17 @@ label! {
 }
 
 impl AdminPath {
-    /// Whether a request for this path may be answered with this status. (A request is refused before its path counts:
-    /// then it is one for [`AdminPath::Other`].)
+    /// Whether a request for this path may be answered with this status: with 400, if a parameter is not one of the path's.
+    /// (A request that is refused before its path counts is one for [`AdminPath::Other`].)
     pub const fn can_have(self, code: u16) -> bool {
         match self {
             AdminPath::Other => code != 200,
-            AdminPath::Livez | AdminPath::Readyz => matches!(code, 200 | 503),
-            AdminPath::Healthz => matches!(code, 200 | 400 | 503),
-            AdminPath::Connz | AdminPath::Turns => matches!(code, 200 | 400),
-            AdminPath::Metrics | AdminPath::Varz | AdminPath::Linksz => code == 200,
+            AdminPath::Livez | AdminPath::Readyz | AdminPath::Healthz | AdminPath::Connz => {
+                matches!(code, 200 | 400 | 503)
+            }
+            AdminPath::Metrics | AdminPath::Varz | AdminPath::Linksz | AdminPath::Turns => {
+                matches!(code, 200 | 400)
+            }
         }
     }
 }
