@@ -12,6 +12,11 @@ pub struct Now {
     pub wall: WallTime,
 }
 
+/// A duration as a number: 64 bits are enough for five centuries.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Nanoseconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub i128);

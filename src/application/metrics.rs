@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Class;
 use super::turns::{Turn, TurnRing};
+use crate::clock::nanoseconds;
 
 /// A number that only grows. There is one writer, so no other write falls between its load and its store: no locked
 /// instruction is needed.
@@ -83,16 +84,14 @@ impl<const N: usize> Histogram<N> {
 
     #[inline]
     pub fn observe(&self, duration: Duration) {
-        let nanoseconds = duration.as_nanos() as u64;
-        let place = self.bounds.partition_point(|bound| *bound < nanoseconds);
-        self.counts.get(place).unwrap_or(&self.above).add(1);
-        self.sum.add(nanoseconds);
+        self.observe_many(duration, 1);
     }
 
     /// Records `count` observations of one duration.
+    #[inline]
     pub fn observe_many(&self, duration: Duration, count: u64) {
         if count > 0 {
-            let nanoseconds = duration.as_nanos() as u64;
+            let nanoseconds = nanoseconds(duration);
             let place = self.bounds.partition_point(|bound| *bound < nanoseconds);
             self.counts.get(place).unwrap_or(&self.above).add(count);
             self.sum.add(nanoseconds.wrapping_mul(count));
@@ -251,7 +250,7 @@ impl LoopMetrics {
     /// Counts an observed turn. Only the loop itself calls this.
     pub fn record_turn(&self, turn: &Turn) {
         self.turn_duration.observe(turn.duration);
-        self.busy.add(turn.duration.as_nanos() as u64);
+        self.busy.add(nanoseconds(turn.duration));
         if let Some(recent) = self.recent.get() {
             recent.push(turn);
         }
@@ -319,9 +318,9 @@ mod tests {
         let start = Instant::now();
         let (reader, later) = (LoopMetrics::new(start), LoopMetrics::new(start + MS(500)));
         assert_eq!(later.busy_for(&reader, MS(900)), None, "it waits");
-        later.busy_since.set(MS(100).as_nanos() as u64);
+        later.busy_since.set(nanoseconds(MS(100)));
         assert_eq!(later.busy_for(&reader, MS(900)), Some(MS(300)));
-        reader.busy_since.set(MS(700).as_nanos() as u64);
+        reader.busy_since.set(nanoseconds(MS(700)));
         assert_eq!(reader.busy_for(&later, MS(400)), Some(MS(200)));
         assert_eq!(reader.busy_for(&later, MS(100)), Some(MS(0)), "its time is a little older");
     }

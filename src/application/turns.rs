@@ -7,6 +7,8 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
+use crate::clock::nanoseconds;
+
 /// One turn of the loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Turn {
@@ -95,7 +97,6 @@ impl TurnRing {
 
 impl Turn {
     fn pack(&self) -> [u64; 7] {
-        let nanoseconds = |time: Duration| time.as_nanos() as u64; // Enough for five centuries.
         let times = [self.start, self.wait, self.duration].map(nanoseconds);
         let [start, wait, duration] = times;
         [start, wait, duration, self.events, self.lines, self.reads, self.writes]

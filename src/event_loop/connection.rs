@@ -21,11 +21,10 @@ use super::buffers::Buffers;
 use super::counting::UNCOUNTED;
 use super::groups::GroupNumber;
 use super::limits::{LINGER_BYTES, TICK_BITS};
-use super::state::{
-    ConnectionState, Flush, OriginKind, Owed, Readiness, Received, nanoseconds, pack, unpack,
-};
+use super::state::{ConnectionState, Flush, OriginKind, Owed, Readiness, Received, pack, unpack};
 use super::transport::Transport;
 use crate::application::{Class, Closed, ConnectionId, Line, LineBuffer, Origin};
+use crate::clock::nanoseconds;
 
 /// A connection and its buffers.
 #[derive(Debug)]

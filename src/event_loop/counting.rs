@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::state::nanoseconds;
 use super::transport::{Socket, Transport};
 use crate::application::{Activity, Budget, Class, ConnectionId, Lack, LoopMetrics, Turn};
+use crate::clock::nanoseconds;
 
 /// The loop's side of its metrics.
 pub struct Counting {

@@ -1,8 +1,6 @@
 //! The state of a connection besides its buffers, kept as small as possible: there may be many idle
 //! connections.
 
-use std::time::Duration;
-
 use crate::application::{ListenerId, LoopId, Origin, Ticket};
 
 /// How far a connection has come. It moves only forward.
@@ -90,11 +88,6 @@ pub(super) fn unpack(kind: OriginKind, number: u64) -> Origin {
         OriginKind::Dialled => Origin::Dialled(Ticket(number)),
         OriginKind::Loop => Origin::Loop(LoopId(number as u16)),
     }
-}
-
-/// A time since the start of the loop: 64 bits are enough for five centuries.
-pub(super) fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use slab::Slab;
 
 use crate::addresses::{AddressGroup, Prefix};
 use crate::application::ConnectionId;
+use crate::clock::nanoseconds;
 use crate::limits::{ADDRESS_GROUPS, ConfiguredLimits, GROUPS_SWEPT};
 pub(super) use waits::WaitingLine;
 
@@ -37,11 +38,11 @@ pub(super) struct NewIds {
     /// The bucket that is looked at next for one that can be forgotten.
     hand: usize,
     /// Who waits, by bucket and in the order in which they began to.
-    queue: BTreeMap<Turn, ConnectionId>,
+    queue: BTreeMap<Position, ConnectionId>,
     /// When each bucket with a queue has its next token; of those with the same time, the one that has had a queue for
     /// longest comes first.
     due: BTreeSet<Due>,
-    next_turn: u64,
+    next_number: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,13 +60,13 @@ struct Bucket {
     /// When it is full again, in nanoseconds since the start.
     full_at: u64,
     waiting: usize,
-    /// The turn with which its queue began.
+    /// The number of the first position in its queue.
     since: u64,
 }
 
 /// A place in the queue of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Turn {
+pub(super) struct Position {
     bucket: u32,
     number: u64,
 }
@@ -143,7 +144,7 @@ impl NewIds {
         self.buckets.iter_mut().for_each(|(_, bucket)| bucket.waiting = 0);
         let queue = std::mem::take(&mut self.queue);
         let mut released: Vec<_> =
-            queue.into_iter().map(|(turn, connection)| (turn.number, connection)).collect();
+            queue.into_iter().map(|(position, connection)| (position.number, connection)).collect();
         released.sort_unstable();
         released.into_iter().map(|(_, connection)| connection).collect()
     }
@@ -166,34 +167,34 @@ impl NewIds {
     }
 
     /// A connection waits for a token, behind all others of its group.
-    pub fn wait(&mut self, connection: ConnectionId, peer: IpAddr, now: Duration) -> Turn {
+    pub fn wait(&mut self, connection: ConnectionId, peer: IpAddr, now: Duration) -> Position {
         let number = self.number_or_new(AddressGroup::of(peer), nanoseconds(now));
-        let turn = Turn { bucket: number, number: self.next_turn };
-        self.next_turn += 1;
+        let position = Position { bucket: number, number: self.next_number };
+        self.next_number += 1;
         let bucket = &mut self.buckets[number as usize];
         bucket.waiting += 1;
         if bucket.waiting == 1 {
-            bucket.since = turn.number;
+            bucket.since = position.number;
             self.due.insert(bucket.due(number, &self.rules));
         }
-        self.queue.insert(turn, connection);
-        turn
+        self.queue.insert(position, connection);
+        position
     }
 
     /// Whether a connection still waits.
-    pub fn waits(&self, turn: Turn) -> bool {
-        self.queue.contains_key(&turn)
+    pub fn waits(&self, position: Position) -> bool {
+        self.queue.contains_key(&position)
     }
 
     /// A connection waits no longer.
-    pub fn leave(&mut self, turn: Turn) {
-        if self.queue.remove(&turn).is_none() {
+    pub fn leave(&mut self, position: Position) {
+        if self.queue.remove(&position).is_none() {
             return;
         }
-        let bucket = &mut self.buckets[turn.bucket as usize];
+        let bucket = &mut self.buckets[position.bucket as usize];
         bucket.waiting -= 1;
         if bucket.waiting == 0 {
-            self.due.remove(&bucket.due(turn.bucket, &self.rules));
+            self.due.remove(&bucket.due(position.bucket, &self.rules));
         }
     }
 
@@ -208,10 +209,10 @@ impl NewIds {
         let due = *self.due.first().filter(|due| due.at <= now)?;
         self.due.remove(&due);
         let number = due.bucket;
-        let first = Turn { bucket: number, number: 0 };
-        let (turn, connection) = self.queue.range(first..).next()?;
-        let (turn, connection) = (*turn, *connection);
-        self.queue.remove(&turn);
+        let first = Position { bucket: number, number: 0 };
+        let (position, connection) = self.queue.range(first..).next()?;
+        let (position, connection) = (*position, *connection);
+        self.queue.remove(&position);
         let bucket = &mut self.buckets[number as usize];
         bucket.take(&self.rules, now);
         bucket.waiting -= 1;
@@ -247,10 +248,6 @@ impl NewIds {
             self.buckets.remove(number);
         }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

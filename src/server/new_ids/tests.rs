@@ -83,13 +83,13 @@ fn a_connection_that_is_closed_leaves_the_queue() {
     let mut buckets = NewIds::new(&limits(10, 1), 1);
     let one = peer(1);
     assert!(buckets.take(one, at(0)));
-    let turns: Vec<Turn> = (0..3).map(|slot| buckets.wait(id(slot), one, at(1))).collect();
-    buckets.leave(turns[0]);
-    assert!(!buckets.waits(turns[0]) && buckets.waits(turns[1]));
+    let positions: Vec<Position> = (0..3).map(|slot| buckets.wait(id(slot), one, at(1))).collect();
+    buckets.leave(positions[0]);
+    assert!(!buckets.waits(positions[0]) && buckets.waits(positions[1]));
     assert_eq!(buckets.next_with_token(at(100)), Some(id(1)));
-    assert!(!buckets.waits(turns[1]));
-    buckets.leave(turns[1]); // It has its token already.
-    buckets.leave(turns[2]);
+    assert!(!buckets.waits(positions[1]));
+    buckets.leave(positions[1]); // It has its token already.
+    buckets.leave(positions[2]);
     assert_eq!((buckets.poll_timeout(), buckets.queue.len()), (None, 0));
     assert!(buckets.take(one, at(200)));
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Turn;
+use super::Position;
 use crate::application::{Command, ConnectionId, Io, Next};
 use crate::limits::{ConfiguredLimits, NEW_IDS_PER_STEP};
 use crate::logging::Traffic;
@@ -16,14 +16,14 @@ use crate::server::records::{self, HerdLog};
 #[derive(Debug)]
 pub(in crate::server) struct WaitingLine {
     line: Box<[u8]>,
-    turn: Turn,
+    position: Position,
     since: Duration,
 }
 
 impl WaitingLine {
     /// Bytes of memory that it takes, its place in the queue included.
     pub(in crate::server) fn held_bytes(&self) -> usize {
-        self.line.len() + size_of::<(Turn, ConnectionId)>()
+        self.line.len() + size_of::<(Position, ConnectionId)>()
     }
 }
 
@@ -48,8 +48,8 @@ impl Server {
     #[cold]
     fn wait_for_new_id(&mut self, client: &mut Client, line: &[u8], io: &mut Io<'_>) -> Next {
         let now = io.now.elapsed;
-        let turn = self.new_ids.wait(io.id, io.peer.ip(), now);
-        let waiting = WaitingLine { line: line.into(), turn, since: now };
+        let position = self.new_ids.wait(io.id, io.peer.ip(), now);
+        let waiting = WaitingLine { line: line.into(), position, since: now };
         client.waits = Some(Box::new(Waits::NewId(waiting)));
         self.metrics.rate_limited[RateLimit::NewIds as usize].add(1);
         self.metrics.pause(Paused::NewIds);
@@ -64,7 +64,7 @@ impl Server {
         waiting: WaitingLine,
         io: &mut Io<'_>,
     ) -> Next {
-        if self.new_ids.waits(waiting.turn) {
+        if self.new_ids.waits(waiting.position) {
             client.waits = Some(Box::new(Waits::NewId(waiting)));
             return Next::Wait;
         }
@@ -93,7 +93,7 @@ impl Server {
     /// A connection that waited for a token is closed.
     pub(in crate::server) fn forget_new_id(&mut self, waiting: &WaitingLine) {
         self.metrics.resume(Paused::NewIds);
-        self.new_ids.leave(waiting.turn);
+        self.new_ids.leave(waiting.position);
     }
 
     /// Lets the connections go on that have got a token by now.
