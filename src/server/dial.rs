@@ -134,7 +134,7 @@ impl Server {
     /// The time limit of a single address, and of a look-up: as long as the herd's core waits. It starts to
     /// count at the same moments.
     fn dial_timeout(&self) -> Duration {
-        3 * self.heartbeat
+        3 * self.herd.settings().heartbeat
     }
 
     /// Forgets a dial and its present attempt.

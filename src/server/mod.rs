@@ -50,7 +50,7 @@ pub use session::Session;
 
 use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics, TlsId};
 use crate::clock::Now;
-use crate::config::{Config, LinkSettings};
+use crate::config::Config;
 use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
 use crate::logging::{LastingProblem, Log, TurnLog};
@@ -126,7 +126,6 @@ pub struct Server {
     /// For how many clients of this loop there are descriptors.
     most_clients: usize,
     new_ids: NewIds,
-    heartbeat: Duration,
     places: Places,
     neighbours: Vec<Neighbour>,
     /// Where its neighbours connect; it also dials them from this address.
@@ -184,7 +183,6 @@ impl Server {
             epoch,
             seed,
         };
-        let LinkSettings { heartbeat, .. } = config.link;
         let metrics = Arc::<ServerMetrics>::default();
         Server {
             log_name: neighbour::loop_name(&own.name, number),
@@ -194,7 +192,6 @@ impl Server {
             limits: reconfigure::limits_of(config, usize::MAX),
             most_clients: usize::MAX,
             new_ids: NewIds::new(&config.limits, config.loops),
-            heartbeat,
             places: Places::new(&config.places, config.loops, tls, Arc::clone(&metrics.places)),
             neighbours,
             peers_address: own.peer_listen,

@@ -68,7 +68,7 @@ impl Server {
             self.metrics.count_rejected(metrics::Kind::LinkIn, RejectedReason::Unidentified);
             self.close(oldest.id, ClosedReason::IdleEvicted);
         }
-        let until = now.elapsed + self.heartbeat;
+        let until = now.elapsed + self.herd.settings().heartbeat;
         self.unidentified.waiting.push_back(Waiting { id, peer, until });
         (Session::Peer(Peer::Unidentified), policy::peer(&self.limits))
     }
@@ -248,7 +248,7 @@ impl Server {
             !is_over
         });
         for Waiting { id, peer, .. } in late {
-            let time = format_duration(self.heartbeat);
+            let time = format_duration(self.herd.settings().heartbeat);
             connection_records::abort(
                 Kind::HelloMissing,
                 peer,

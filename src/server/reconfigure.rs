@@ -26,7 +26,6 @@ impl Server {
         };
         self.limits = limits_of(config, self.most_clients);
         self.change_new_ids(&config.limits, config.loops, now.elapsed);
-        self.heartbeat = config.link.heartbeat;
         self.herd.set_heartbeat(config.link.heartbeat, now);
         self.peers_address = config.servers[index].peer_listen;
         self.places.reconfigure(&config.places, config.loops, tls);

@@ -95,7 +95,7 @@ impl Server {
             output_bytes,
             write_timeout: seconds(self.limits.write_timeout),
             buffer_bytes,
-            heartbeat: seconds(self.heartbeat),
+            heartbeat: seconds(settings.heartbeat),
         }
     }
 }
