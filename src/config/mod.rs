@@ -294,6 +294,19 @@ fn default_advertise(peer_listen: SocketAddr) -> String {
     SocketAddr::new(ip, peer_listen.port()).to_string()
 }
 
+impl ConfigError {
+    /// The text for a place that has one line: the first mistake, and how many follow.
+    pub fn in_one_line(&self) -> String {
+        let text = self.to_string();
+        match text.split_once('\n') {
+            None => text,
+            Some((first, rest)) => {
+                format!("{first} (and {} more; --check shows them)", rest.lines().count())
+            }
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,11 +15,10 @@ use std::time::Duration;
 
 use super::watch::Watcher;
 use super::{
-    LIFELINE, RunError, ServerLoop, admin_port, clients_port, loop_limits, peers_port, places_tls,
-    process,
+    RunError, ServerLoop, admin_port, clients_port, loop_limits, peers_port, places_tls, process,
 };
 use crate::application::{Job, TlsId};
-use crate::config::{Config, ConfigError, Effect, Overrides, View, diff};
+use crate::config::{Config, Effect, Overrides, View, diff};
 use crate::errors::without_keys;
 use crate::event_loop::{Bound, Change, Mailbox, Rules, Sharing};
 use crate::limits::PLACES_GENERATIONS;
@@ -92,8 +91,7 @@ pub(super) fn prepare(
 ) {
     let mailboxes = further.iter_mut().map(|next| next.mailbox());
     let tls_made = u64::from(config.has_places_service());
-    let is_supervised = std::env::var_os(LIFELINE).is_some();
-    let watches = source.path.is_some() && !is_supervised;
+    let watches = source.path.is_some() && !process::is_supervised();
     let watcher = watches.then(|| Watcher::new(source.files(), first.mailbox()));
     let reloader = Arc::new(Reloader {
         name: config.servers[index].name.clone(),
@@ -148,7 +146,7 @@ impl Reloader {
         let Source { path, overrides } = &self.source;
         self.watcher.iter().for_each(Watcher::loading);
         let Some(path) = path else {
-            return Config::built_in_again(overrides, false).map_err(|error| one_line(&error));
+            return Config::built_in_again(overrides, false).map_err(|error| error.in_one_line());
         };
         let text = match source {
             Some(text) => String::from_utf8(text)
@@ -160,10 +158,10 @@ impl Reloader {
                     path.display()
                 ));
             }
-            None => Config::read_again(path).map_err(|error| one_line(&error))?,
+            None => Config::read_again(path).map_err(|error| error.in_one_line())?,
         };
         let read = Config::from_text_again(&text, path, overrides, false);
-        let config = read.map_err(|error| one_line(&error))?;
+        let config = read.map_err(|error| error.in_one_line())?;
         match config.server(&self.name) {
             Some(_) => Ok(config),
             None => Err(format!(
@@ -182,11 +180,8 @@ impl Reloader {
         };
         let old = &state.config;
         // The rest of the configuration leaves as many descriptors for clients.
-        let own = self.own(&config);
-        let has_admin = own.admin_listen.is_some();
-        let max_open = process::max_clients(&config, own.neighbours.len(), has_admin);
-        let max_open = max_open.div_ceil(config.loops);
-        let mut changes = self.limits(old, &config, max_open);
+        let most_clients = process::most_clients(&config, self.own(&config));
+        let mut changes = self.limits(old, &config, most_clients);
         let PlacesTls { id: tls, new, made: tls_made } =
             self.tls(state, &config).map_err(failed)?;
         if let (Some(id), Some(new)) = (tls, new) {
@@ -196,20 +191,20 @@ impl Reloader {
             true => None,
             false => Some(self.log.reconfigure(&config.log).map_err(|error| error.to_string())?),
         };
-        self.bind(old, &config, max_open, &mut changes).map_err(failed)?;
+        self.bind(old, &config, most_clients, &mut changes).map_err(failed)?;
         for (change, mailbox) in changes.iter_mut().zip(&self.loops) {
             let register = "register a port";
             change.prepare(mailbox).map_err(|error| failed(super::kernel(register)(error)))?;
         }
         let config = Arc::new(config);
-        Ok(Prepared { config, tls, tls_made, most_clients: max_open, changes, log })
+        Ok(Prepared { config, tls, tls_made, most_clients, changes, log })
     }
 
     /// Limits of the loops and of their listeners, and policies, as far as they change.
-    fn limits(&self, old: &Config, new: &Config, max_open: usize) -> Vec<Change> {
+    fn limits(&self, old: &Config, new: &Config, most_clients: usize) -> Vec<Change> {
         let limits = loop_limits(&new.limits, new.loops);
         let policies = policy::changes(&old.limits, &new.limits);
-        let clients = clients_port(new, self.own(new).listen, max_open, Sharing::None);
+        let clients = clients_port(new, self.own(new).listen, most_clients, Sharing::None);
         let rules = vec![Rules::of(&clients)];
         let changes = self.loops.iter().map(|_| Change {
             limits: (new.limits != old.limits).then(|| limits.clone()),
@@ -239,7 +234,7 @@ impl Reloader {
         &self,
         old: &Config,
         new: &Config,
-        max_open: usize,
+        most_clients: usize,
         changes: &mut [Change],
     ) -> Result<(), RunError> {
         let (before, after) = (self.own(old), self.own(new));
@@ -261,11 +256,11 @@ impl Reloader {
         }
         if before.listen != after.listen {
             let sharing = if new.loops > 1 { Sharing::First } else { Sharing::None };
-            let first = take("clients", clients_port(new, after.listen, max_open, sharing))?;
+            let first = take("clients", clients_port(new, after.listen, most_clients, sharing))?;
             let address = first.address();
             bound.push((0, "clients", first));
             for number in 1..self.loops.len() {
-                let port = clients_port(new, address, max_open, Sharing::Further);
+                let port = clients_port(new, address, most_clients, Sharing::Further);
                 bound.push((number, "clients", take("clients", port)?));
             }
         }
@@ -356,15 +351,4 @@ fn is_stream(path: &Path) -> bool {
 fn texts(old: &Config, new: &Config, name: &str, wanted: impl Fn(Effect) -> bool) -> Vec<String> {
     let changes = diff(old, new, View::Server(name)).into_iter();
     changes.filter(|change| wanted(change.effect)).map(|change| change.text).collect()
-}
-
-/// A record has one line: the first mistake, and how many follow.
-fn one_line(error: &ConfigError) -> String {
-    let text = error.to_string();
-    match text.split_once('\n') {
-        None => text,
-        Some((first, rest)) => {
-            format!("{first} (and {} more; --check shows them)", rest.lines().count())
-        }
-    }
 }

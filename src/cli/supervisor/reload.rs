@@ -122,7 +122,7 @@ impl Reader {
         let (checked, has_changed) = match found {
             Found::Checked(before, checked) => {
                 self.watch.loading(before);
-                (Some(checked.map_err(|error| first_line(&error))), false)
+                (Some(checked.map_err(|error| error.in_one_line())), false)
             }
             Found::Looked(stamps) => (None, self.watch.look(stamps)),
         };
@@ -153,18 +153,6 @@ fn read(path: Option<&Path>, overrides: &Overrides) -> Result<Fresh, ConfigError
     let text = Config::read_again(path)?;
     let config = Config::from_text_again(&text, path, overrides, true)?;
     Ok(Fresh { text, config })
-}
-
-/// The first mistake, with file, line and key.
-fn first_line(error: &ConfigError) -> String {
-    let text = error.to_string();
-    match text.split_once('\n') {
-        None => text,
-        Some((first, rest)) => {
-            let more = rest.lines().count();
-            format!("{first} (and {more} more; --check shows them)")
-        }
-    }
 }
 
 #[cfg(test)]
