@@ -77,7 +77,7 @@ pub use buffers::Buffers;
 pub use connection::Connection;
 pub use controls::{ControlRequest, Controls};
 pub use groups::GroupRules;
-pub use limits::Limits;
+pub use limits::{LIFELINE_TEXT, Limits};
 pub use mailbox::Mailbox;
 pub use reconfigure::{Bound, Change, Rules};
 pub use state::{ConnectionState, Flush, Readiness, Received};

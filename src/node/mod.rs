@@ -65,14 +65,12 @@ type ServerLoop = EventLoop<Server>;
 pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<(), RunError> {
     let own = &config.servers[index];
     logging::set_loop_number(FIRST_LOOP.0 + 1);
-    let max_clients =
-        process::max_clients(config, own.neighbours.len(), own.admin_listen.is_some());
-    let max_clients = max_clients.div_ceil(config.loops);
+    let most_clients = process::most_clients(config, own);
     let mut first = new_loop(config, index, FIRST_LOOP, &log)?;
-    first.application().know_most_clients(max_clients);
+    first.application().know_most_clients(most_clients);
     let peers = bind(&mut first, "neighbours", peers_port(own.peer_listen))?;
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
-    let port = clients_port(config, own.listen, max_clients, sharing);
+    let port = clients_port(config, own.listen, most_clients, sharing);
     let listen = bind(&mut first, "clients", port)?;
     let admin =
         own.admin_listen.map(|address| bind(&mut first, "administration", admin_port(address)));
@@ -81,8 +79,8 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
     let mut further = Vec::new();
     for number in 1..config.loops {
         let mut next = new_loop(config, index, LoopId(number as u16), &log)?;
-        next.application().know_most_clients(max_clients);
-        let port = clients_port(config, listen, max_clients, Sharing::Further);
+        next.application().know_most_clients(most_clients);
+        let port = clients_port(config, listen, most_clients, Sharing::Further);
         bind(&mut next, "clients", port)?;
         further.push(next);
     }
@@ -163,12 +161,12 @@ fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
 fn clients_port(
     config: &Config,
     address: SocketAddr,
-    max_clients: usize,
+    most_clients: usize,
     sharing: Sharing,
 ) -> Listen {
     Listen {
         connections: config.limits.client_connections.div_ceil(config.loops),
-        max_open: max_clients,
+        max_open: most_clients,
         evict_after: Some(EVICT_IDLE_AFTER),
         sharing,
         groups: GroupRules {
@@ -264,7 +262,7 @@ fn clients_are(count: usize) -> String {
 fn print_listening(text: &str, warnings: &[String]) {
     log::info!(target: target::LOOP, event = "start"; "{text}.");
     stderr::print_line(text);
-    if io::stderr().is_terminal() && std::env::var_os(LIFELINE).is_none() {
+    if io::stderr().is_terminal() && !process::is_supervised() {
         let print = |warning| stderr::print_line(&format!("herd-mio: warning: {warning}"));
         warnings.iter().for_each(print);
     }

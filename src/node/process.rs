@@ -28,9 +28,11 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use super::{RunError, kernel};
 use crate::application::Control;
-use crate::config::Config;
-use crate::event_loop::ControlRequest;
-use crate::limits::{ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, MAX_UNIDENTIFIED_PEERS};
+use crate::config::{Config, ServerConfig};
+use crate::event_loop::{ControlRequest, LIFELINE_TEXT};
+use crate::limits::{
+    ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, MAX_UNIDENTIFIED_PEERS, RELOAD_FILE_BYTES,
+};
 use crate::logging::target;
 use crate::places::Provider;
 use crate::protocol::Epoch;
@@ -94,7 +96,7 @@ pub fn request_of(signal: i32) -> Option<ControlRequest> {
 }
 
 /// Whether a supervisor has started this process.
-fn is_supervised() -> bool {
+pub(super) fn is_supervised() -> bool {
     std::env::var_os(LIFELINE).is_some()
 }
 
@@ -123,20 +125,21 @@ pub(super) fn fresh_run() -> Result<(Epoch, u128), RunError> {
     Ok((Epoch(u64::from_ne_bytes(epoch).max(1)), u128::from_ne_bytes(seed)))
 }
 
-/// The number of clients for which the descriptors of this process are enough, in all its loops, after it
-/// has raised its own limit as far as it may. Descriptors for neighbours, unidentified peers, connections
-/// with the Places service, the log and the loops are set aside, so that a crowd of clients can't split
+/// The number of clients for which each loop of a server has descriptors, after the process has raised its
+/// own limit as far as it may. Descriptors for neighbours, unidentified peers, connections with the Places
+/// service, the admin listener, the log and the loops are set aside, so that a crowd of clients can't split
 /// the herd.
-pub(super) fn max_clients(config: &Config, neighbours: usize, has_admin: bool) -> usize {
+pub(super) fn most_clients(config: &Config, own: &ServerConfig) -> usize {
     let queries = match config.places.provider() {
         Provider::Offline => 0,
         // While a kept connection is silent, a fresh one carries its query, too.
         _ => 2 * config.places.max_in_flight,
     };
-    let admin = if has_admin { ADMIN_SESSIONS + ADMIN_REFUSALS } else { 0 };
+    let admin = own.admin_listen.map_or(0, |_| ADMIN_SESSIONS + ADMIN_REFUSALS);
+    let neighbours = own.neighbours.len();
     let set_aside =
         config.loops * OWN_DESCRIPTORS + MAX_UNIDENTIFIED_PEERS + 4 * neighbours + queries + admin;
-    max_open(config.limits.client_connections, set_aside)
+    max_open(config.limits.client_connections, set_aside).div_ceil(config.loops)
 }
 
 /// The same for the clients of a Places server.
@@ -228,6 +231,8 @@ fn name_process() {
 
 /// Set in the environment of a process whose standard input is a supervisor's lifeline.
 pub const LIFELINE: &str = "HERD_MIO_LIFELINE";
+/// A longer text would count as the end of the lifeline, and stop the server.
+const _: () = assert!(RELOAD_FILE_BYTES <= LIFELINE_TEXT as u64);
 /// Of each loop: standard streams, poll, waker, signals, listeners, log, a look-up, links to other
 /// loops, and some to spare.
 const OWN_DESCRIPTORS: usize = 24;

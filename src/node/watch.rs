@@ -54,7 +54,7 @@ impl Watcher {
                 // Not limited: once for each reload at most.
                 log::error!(
                     target: target::CONFIG, event = "watch_failed", reason:% = error;
-                    "the configuration is not watched: {error}"
+                    "the configuration is not watched: {error}; to reload it, send SIGHUP"
                 );
                 None
             }

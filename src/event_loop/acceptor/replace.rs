@@ -10,10 +10,10 @@ use mio::{Interest, Registry, Token};
 
 use super::{Acceptor, Listener};
 use crate::application::ListenerId;
-use crate::event_loop::FIRST_CONNECTION;
 use crate::event_loop::limits::RETIRE_WITHIN;
 use crate::event_loop::reconfigure::{Bound, Rules};
 use crate::event_loop::shared::Shared;
+use crate::event_loop::{FIRST_CONNECTION, OWN_TOKENS};
 
 /// Where the listeners of a loop are registered, by any thread: then the loop itself can do without the step
 /// that may fail. An event of a listener that the loop does not have yet is ignored.
@@ -36,7 +36,9 @@ impl Sources {
     pub fn register(&self, socket: &mut TcpListener) -> io::Result<Token> {
         let token = self.tokens.fetch_add(1, Relaxed);
         if token >= MAX_LISTENERS {
-            return Err(io::Error::other("there were too many listeners"));
+            return Err(io::Error::other(
+                "the loop has had too many listeners; start the program again",
+            ));
         }
         self.registry.register(socket, Token(token), Interest::READABLE)?;
         Ok(Token(token))
@@ -104,4 +106,4 @@ impl Acceptor {
 }
 
 /// Listeners that a loop can have had in its life: the tokens below those of its own sources.
-const MAX_LISTENERS: usize = FIRST_CONNECTION - 1_024;
+const MAX_LISTENERS: usize = FIRST_CONNECTION - OWN_TOKENS;
