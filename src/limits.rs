@@ -201,7 +201,7 @@ pub const INPUT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// The longest configuration that a reload reads: one of 5,000 servers. A supervisor holds it once, and hands it to
 /// each server through a pipe.
 pub const RELOAD_FILE_BYTES: u64 = 1024 * 1024;
-/// The longest reason for which a supervisor's servers are told that a configuration was refused: a message has some 200
+/// The longest reason for a refused configuration that a supervisor passes on to its servers: a message has some 200
 /// bytes.
 pub const REFUSAL_BYTES: usize = 4 * 1024;
 /// Bytes that wait for standard error. Beyond that, messages are dropped: a supervisor whose servers die
@@ -241,7 +241,7 @@ pub const ADMIN_IDLE: Duration = Duration::from_secs(30);
 pub const ADMIN_JUDGE_AGAIN: Duration = Duration::from_millis(500);
 /// Connections of the admin listener that are served at once: a few scrapers, probes and people.
 pub const ADMIN_SESSIONS: usize = 32;
-/// Further ones that are told so and closed; beyond them the loop closes new ones without an answer.
+/// Further ones that get the answer 503 and are closed; the loop closes new ones beyond them without an answer.
 pub const ADMIN_REFUSALS: usize = 32;
 /// How long a question to another loop of the server may stay unanswered: a turn takes milliseconds, and a
 /// person waits.

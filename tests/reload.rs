@@ -149,7 +149,7 @@ fn a_heartbeat_and_a_neighbour_change_while_clients_and_the_other_link_stay() {
 
     served.setup.remove("South");
     served.reloads("link.heartbeat = \"2s\"", &["1 change", "neighbour South removed"]);
-    served.server.wait_for_log("The link to South is closed: it is no neighbour any more.");
+    served.server.wait_for_log("The link to South is closed: it is no longer a neighbour.");
     // South goes on to dial, and is refused.
     served.server.wait_for_log("no neighbour has that name");
     tells(&mut client, "after");

@@ -250,8 +250,14 @@ fn each_server_reports_that_a_reload_was_refused_until_one_succeeds() {
         herd.logs(name, "-> 3s");
         herd.logs(name, "ERROR: configuration not reloaded, nothing has changed: ");
     }
+    let log = || std::fs::read_to_string(herd.herd.setup.log_file("Goloman")).expect("a log");
+    let reopened = || log().matches("Log reopened.").count();
+    let before = reopened();
     herd.reloads("[link]\nheartbeat = \"2s\"", "link.heartbeat: 3s -> 2s");
-    herd.logs("Hands", "link.heartbeat: 3s -> 2s");
+    herd.logs("Goloman", "link.heartbeat: 3s -> 2s");
+    herd.reloads("[link]\nheartbeat = \"4s\"", "link.heartbeat: 2s -> 4s");
+    herd.logs("Goloman", "link.heartbeat: 2s -> 4s");
+    assert_eq!(reopened(), before + 2, "once for each signal: {}", log());
     herd.stops();
 }
 

@@ -178,7 +178,7 @@ pub struct LoopMetrics {
     pub accept_paused: [Counter; 2],
     /// 1 while a listener waits for descriptors or memory.
     pub accept_paused_now: Gauge,
-    /// Groups of addresses that the listeners keep in mind.
+    /// Groups of addresses that have connections.
     pub address_groups: Gauge,
     /// By [`Class`].
     pub classes: [ClassMetrics; CLASSES],

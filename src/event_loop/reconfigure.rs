@@ -220,19 +220,19 @@ impl<S> Connections<S> {
                 None => self.shared.client_tls.push(tls),
             }
         }
-        let is_judged_anew = limits.is_some() || !policies.is_empty();
+        let is_judged_again = limits.is_some() || !policies.is_empty();
         if let Some(limits) = limits {
             self.shared.set_limits(limits);
         }
         self.shared.policies.replace(policies);
-        if is_judged_anew {
-            self.judge_anew(app);
+        if is_judged_again {
+            self.judge_again(app);
         }
     }
 
     /// A connection that was not read or filled because its output was too long may be now, and no event
     /// would tell.
-    fn judge_anew<A: Application<Session = S>>(&mut self, app: &mut A) {
+    fn judge_again<A: Application<Session = S>>(&mut self, app: &mut A) {
         for (_, slot) in self.slots.iter_mut() {
             let shared = &mut self.shared;
             slot.check_full(slot.connection.unsent(), app, shared);

@@ -21,7 +21,7 @@ impl Heartbeat {
     }
 
     /// From now on this one is configured. The former ones count for three of the longest heartbeats more: in
-    /// that time a neighbour that is not told of the change would disconnect us in any case.
+    /// that time a neighbour that does not learn of the change would disconnect us in any case.
     pub(super) fn change(&mut self, heartbeat: Duration, now: Duration) {
         self.shortest = self.shortest.min(heartbeat);
         self.longest = self.longest.max(heartbeat);

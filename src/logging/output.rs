@@ -28,7 +28,7 @@ impl Destination {
 
 /// An open output.
 pub(super) trait Output: Send {
-    /// Writes records, and waits until they are written. An output that does not wait for ever calls `may_wait`
+    /// Writes records, and waits until they are written. An output whose wait is limited calls `may_wait`
     /// about once a second, and gives up if it returns false.
     fn write(&mut self, text: &[u8], may_wait: &mut dyn FnMut() -> bool) -> Result<(), Refused>;
 

@@ -154,7 +154,7 @@ impl Streams {
     }
 }
 
-/// A thread may have written to a set that was replaced meanwhile.
+/// A thread may have written to a set that was replaced in the meantime.
 impl Drop for Streams {
     fn drop(&mut self) {
         self.submit_all_shared();

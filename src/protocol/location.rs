@@ -48,7 +48,7 @@ pub enum LocationError {
 }
 
 impl<'a> Location<'a> {
-    /// The same text, if [`Location::parse`] reads it. An IAMAT needs no more: where it is told to be is sent on as text.
+    /// The same text, if [`Location::parse`] reads it. An IAMAT needs no more: its location is sent on as text.
     pub fn check(text: &'a [u8]) -> Result<&'a [u8], LocationError> {
         Location::read(text).map(|location| location.text)
     }

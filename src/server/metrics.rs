@@ -76,7 +76,7 @@ pub(super) struct LinkMetrics {
     pub(super) malformed: Counter,
     /// By [`DialResult`].
     pub(super) dials: [Counter; DialResult::COUNT],
-    /// From the time at which a client told another server where it is, to the update's arrival here.
+    /// From the arrival of the client's line at another server to the arrival of the update here, by two clocks.
     pub(super) flood_delay: Histogram<11>,
 }
 
@@ -146,7 +146,7 @@ impl Default for LinkMetrics {
 }
 
 impl AllMetrics {
-    /// Begins or ends to measure what costs, in all loops.
+    /// Starts or stops the measurements that cost time or memory, in all loops.
     pub fn observe(&self, is_observed: bool) {
         self.loops.iter().for_each(|(metrics, _)| metrics.observe(is_observed));
     }

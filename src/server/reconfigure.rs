@@ -95,7 +95,7 @@ impl Server {
     }
 
     fn remove_neighbour(&mut self, neighbour: NeighbourId) {
-        self.abandon_link(neighbour, "it is no neighbour any more");
+        self.abandon_link(neighbour, "it is no longer a neighbour");
         if let Some(peer) = self.neighbour(neighbour).peer.take() {
             self.close(peer, ClosedReason::Replaced);
         }

@@ -176,8 +176,11 @@ impl Application for Server {
         match control {
             Control::ReopenLog => self.log.reopen(),
             Control::Reload(text) => {
-                // Whatever the reload finds: a log that was rotated must be reopened.
-                self.log.reopen();
+                // By a signal, and whatever the reload finds: a log that was rotated must be reopened. A supervisor asks
+                // for that by itself.
+                if text.is_none() {
+                    self.log.reopen();
+                }
                 self.ask_for_reload(text);
             }
         }

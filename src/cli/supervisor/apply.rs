@@ -51,7 +51,7 @@ impl Supervisor {
         report(&changes);
         if moves_places {
             print_line(
-                "the herd starts or stops a Places server of its own after a restart of the whole herd",
+                "only after a restart of the whole herd: its own Places server is started or stopped",
             );
         }
     }

@@ -116,7 +116,7 @@ impl Reader {
     }
 
     /// The thread has ended. Returns the text and the configuration if it has read them; reads again if that was
-    /// asked for meanwhile, or if the files have changed.
+    /// asked for in the meantime, or if the files have changed.
     pub(super) fn take(&mut self, found: Found) -> Option<Result<Box<Fresh>, String>> {
         self.is_busy = false;
         let (checked, has_changed) = match found {

@@ -93,7 +93,7 @@ impl Server {
         }
     }
 
-    /// Gives a session the reply that it waits for, unless it is gone or was told that it takes too long.
+    /// Gives a session the reply that it waits for, unless it is gone or has got an error instead.
     pub(super) fn deliver(&mut self, ticket: Ticket, reply: Reply) {
         let id = connection(ticket);
         if let Some(admin) = &mut self.admin

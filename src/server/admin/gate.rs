@@ -13,7 +13,10 @@ pub(super) fn check(request: &Get, hosts: &[String]) -> Result<(), Reply> {
         return Err(Reply::text(421, UNKNOWN_HOST.to_owned()));
     }
     if request.fetch_site.split(',').any(|site| site.trim().eq_ignore_ascii_case("cross-site")) {
-        return Err(Reply::text(403, "requests of pages of other sites are refused\n".to_owned()));
+        return Err(Reply::text(
+            403,
+            "requests from pages of other sites are refused\n".to_owned(),
+        ));
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return Err(Reply::text(405, "only GET and HEAD are answered\n".to_owned()));

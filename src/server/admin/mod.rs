@@ -77,7 +77,7 @@ struct AdminRules {
 #[derive(Debug)]
 struct OpenSession {
     id: ConnectionId,
-    /// When it is closed, unless a request comes; or when it is told that its answer takes too long.
+    /// When it is closed, unless a request comes; or when it gets an error in place of its late answer.
     until: Duration,
     state: SessionState,
 }
@@ -188,7 +188,7 @@ impl Server {
         }
     }
 
-    /// A connection to the admin listener. One beyond [`ADMIN_SESSIONS`] is told so and closed.
+    /// A connection to the admin listener. One beyond [`ADMIN_SESSIONS`] gets the answer 503 and is closed.
     pub(super) fn admin_opened(&mut self, io: &mut Io<'_>) -> Option<(Session, Policy)> {
         let admin = self.admin.as_mut()?;
         records::opened(io.peer);

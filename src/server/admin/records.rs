@@ -1,5 +1,5 @@
-//! The log records of the admin listener. Requests are at DEBUG, because monitoring repeats them for ever; what an
-//! attacker could repeat is limited.
+//! The log records of the admin listener. Requests are recorded at DEBUG, because monitoring repeats them all the time;
+//! warnings that an attacker could repeat are rate-limited.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &ConfiguredLimits) {
             let reason = format_args!("request not completed within {time}");
             connection_records::abort(Kind::AdminRequestRefused, peer, reason);
         }
-        // Whoever reads the answer may leave before its end.
+        // A client may leave before the end of the answer.
         Closed::Broken(_) => {}
         _ => connection_records::closed(closed, target::ADMIN, "request", limits),
     }

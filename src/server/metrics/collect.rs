@@ -142,7 +142,7 @@ fn closed(loops: &Loops) -> Family {
 }
 
 fn rejected(loops: &Loops) -> Family {
-    let help = "Connections that were not accepted, or closed before they had said who they are";
+    let help = "Connections that were refused, or closed before they were identified";
     let mut family = Family::counter("herd_connections_rejected_total", help);
     for kind in [Kind::Client, Kind::LinkIn, Kind::Admin] {
         for reason in RejectedReason::ALL {
@@ -212,7 +212,7 @@ fn add_pauses(loops: &Loops, all: &mut Vec<Family>) {
         let count = of_servers(loops, |it| it.rate_limited[*limit as usize].get());
         limited.add([("limit", limit.text())], count);
     }
-    let help = "Groups of addresses that are kept in mind";
+    let help = "Addresses (IPv6: /64) that have connections";
     let groups = of_loops(loops, |it| it.address_groups.get());
     all.extend([accept, paused, limited, Family::gauge("herd_address_groups", help).of(groups)]);
 }
@@ -239,7 +239,7 @@ fn add_traffic(loops: &Loops, all: &mut Vec<Family>) {
 fn add_lines(loops: &Loops, all: &mut Vec<Family>) {
     let mut lines = Family::counter("herd_lines_total", "Lines of clients");
     let help =
-        "From the complete line to the answer in the output; if it is given at once, at most";
+        "From the complete line to the answer in the output; the whole turn if it is given at once";
     let mut answers = Family::histogram("herd_answer_duration_seconds", help);
     for command in LineCommand::ALL {
         let of = ("command", command.text());

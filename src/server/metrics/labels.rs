@@ -74,7 +74,7 @@ label! {
     }
 }
 label! {
-    /// Who sent an update.
+    /// Where an update came from.
     UpdateSource { Client = "client", Neighbour = "neighbour" }
 }
 label! {

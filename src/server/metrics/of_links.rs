@@ -21,7 +21,7 @@ impl Server {
         let mut up = Family::gauge("herd_link_up", "Whether updates can be sent or received");
         let help = "How often a link came up, went down, or did not come up";
         let mut transitions = Family::counter("herd_link_transitions_total", help);
-        let help = "How long the neighbour has owed an acknowledgement";
+        let help = "Age of the oldest MARK that the neighbour has not acknowledged";
         let mut lag = Family::gauge("herd_link_lag_seconds", help);
         let help = "Updates that the neighbour has not acknowledged";
         let mut unacknowledged = Family::gauge("herd_link_unacknowledged_updates", help);
