@@ -261,6 +261,27 @@ fn each_server_reports_that_a_reload_was_refused_until_one_succeeds() {
     herd.stops();
 }
 
+/// A herd may start with a longer file than a reload reads.
+#[test]
+fn a_file_that_is_too_long_for_a_reload_stops_no_server() {
+    let setup = Herd::small_setup();
+    let command = Herd::command(&setup);
+    let file = setup.folder.path().join("herd.toml");
+    let long = format!("#{}\n{}", "x".repeat(1_100_000), setup.toml("herd"));
+    std::fs::write(&file, long).expect("the file can be written");
+    let herd = Reloaded { herd: Herd::spawn(setup, command), file };
+    let before = herd.herd.children();
+    herd.herd.signal(Signal::HUP);
+    for name in ["Goloman", "Hands"] {
+        herd.logs(name, "ERROR: configuration not reloaded, nothing has changed: ");
+    }
+    assert_eq!(herd.herd.children(), before);
+    herd.reloads("[link]\nheartbeat = \"2s\"", "link.heartbeat: 5s -> 2s");
+    herd.logs("Hands", "link.heartbeat: 5s -> 2s");
+    assert_eq!(herd.herd.children(), before);
+    herd.stops();
+}
+
 #[test]
 fn a_server_that_is_removed_and_does_not_stop_is_killed() {
     let mut herd = Reloaded::start();

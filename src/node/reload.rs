@@ -129,6 +129,11 @@ impl Reloader {
             }
             None => (None, None),
         };
+        let is_as_started =
+            source.as_ref().is_some_and(Vec::is_empty) && self.source.path.is_some();
+        if refused.is_some() && is_as_started {
+            return Ok(ReloadEnd::Done { changes: Vec::new(), later: Vec::new(), refused });
+        }
         let read = self.read(source)?;
         let config = state.config.reloaded(&read, &self.name);
         let changes = texts(&state.config, &config, &self.name, |_| true);
@@ -330,7 +335,8 @@ impl Source {
     }
 }
 
-/// A supervisor's text, and why it has refused a newer one, if it has.
+/// A supervisor's text, and why it has refused a newer one, if it has. The text is empty if there is no file, or if it
+/// was the one of the start and is too long for a lifeline.
 fn without_refusal(mut text: Vec<u8>) -> (Vec<u8>, Option<String>) {
     let is_mark = |byte: &u8| char::from(*byte) == REFUSAL;
     match text.iter().rposition(is_mark) {

@@ -14,7 +14,7 @@ use std::process::ChildStdin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::limits::{LIFELINE_RETRY, LIFELINE_RETRY_MAX, REFUSAL_BYTES};
+use crate::limits::{LIFELINE_RETRY, LIFELINE_RETRY_MAX, REFUSAL_BYTES, RELOAD_FILE_BYTES};
 use crate::node::REFUSAL;
 
 /// A frame, shared by all servers that it is for.
@@ -29,9 +29,10 @@ pub(super) fn frame_of(text: &str) -> Frame {
 }
 
 /// The frame that says why a configuration was refused. It holds the text in force, too, because it may replace a frame
-/// that a server has not read yet.
+/// that a server has not read yet. A text that is longer than one of a reload is that of the start: all servers have it.
 pub(super) fn frame_of_refusal(reason: &str, in_force: &str) -> Frame {
     let end = reason.floor_char_boundary(REFUSAL_BYTES);
+    let in_force = if in_force.len() as u64 <= RELOAD_FILE_BYTES { in_force } else { "" };
     frame_of(&format!("{REFUSAL}{}{REFUSAL}{in_force}", &reason[..end]))
 }
 
