@@ -43,7 +43,7 @@ pub struct Link {
     confirmed: Seq,
     /// Since when changes or a MARK wait for their ACK, while the link is not up.
     down_since: Duration,
-    /// Why the link, or an attempt to make it, was given up at last.
+    /// Why the link, or an attempt to make it, last ended.
     pub(super) down_reason: Option<&'static str>,
 }
 
@@ -136,7 +136,7 @@ impl Link {
         }
     }
 
-    /// How long the neighbour has owed an acknowledgement, as far as is known.
+    /// The age of the oldest MARK that the neighbour has not acknowledged, as far as is known.
     pub(super) fn lag(&self, now: Duration) -> Duration {
         let since = match &self.state {
             LinkState::Up(up) => up.unacked.front().map_or(now, |(_, at)| *at),
@@ -460,6 +460,6 @@ pub(super) enum LinkAction {
 
 /// Why an attempt to connect is replaced by a new one.
 pub const HELLO_RECEIVED: &str = "its HELLO has come on another connection";
-/// MARKs that are not acknowledged and whose time is kept. A neighbour that keeps up owes few; of one that does not, the
-/// oldest ones tell how far it is behind.
+/// MARKs that are not acknowledged and whose time is kept. A neighbour that keeps up has few of them; of one that does not, the
+/// oldest ones show how far it is behind.
 const MARKS_TIMED: usize = 64;

@@ -337,8 +337,7 @@ impl Herd {
         self.links[usize::from(neighbour.0)].is_up()
     }
 
-    /// How long a neighbour has owed an acknowledgement: since the oldest MARK that it has not acknowledged was sent, or
-    /// since the link went down.
+    /// The age of the oldest MARK that a neighbour has not acknowledged; while the link is down, since when it is.
     pub fn link_lag(&self, neighbour: NeighbourId, now: Now) -> Duration {
         self.links[usize::from(neighbour.0)].lag(now.elapsed)
     }

@@ -24,7 +24,7 @@ pub struct LinkStatus {
     pub mark: Option<Seq>,
     /// The last MARK that was acknowledged.
     pub ack: Option<Seq>,
-    /// Why the link, or an attempt to make it, was given up at last.
+    /// Why the link, or an attempt to make it, last ended.
     pub down_reason: Option<&'static str>,
 }
 

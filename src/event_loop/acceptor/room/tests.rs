@@ -1,4 +1,4 @@
-//! Whom a listener takes, refuses or closes: connections of any address, without a network.
+//! Which connections a listener takes, refuses or closes: of any address, without a network.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
