@@ -75,9 +75,9 @@ impl Config {
         settings
     }
 
-    /// The configuration that is in force for the server `name` once `new` is loaded while this one was in
-    /// force: what needs a restart stays as it is.
-    pub fn reloaded(&self, new: &Config, name: &str) -> Config {
+    /// The configuration that is in force once `new` is loaded while this one was in force: what needs a restart
+    /// stays as it is. Of a server's view only its own listeners can wait for one.
+    pub fn reloaded(&self, new: &Config, view: View<'_>) -> Config {
         let mut config = Config {
             dialect: self.dialect,
             max_clients: self.max_clients,
@@ -86,21 +86,25 @@ impl Config {
             ..new.clone()
         };
         config.link.refill = self.link.refill;
-        if let Some(old) = self.find(name)
-            && let Some(own) = config.servers.iter_mut().find(|server| server.name == name)
-        {
-            for (address, before) in
-                [(&mut own.listen, old.listen), (&mut own.peer_listen, old.peer_listen)]
-            {
-                if old.is_in_the_way(*address) {
-                    *address = before;
-                }
-            }
-            if own.admin_listen.is_some_and(|address| old.is_in_the_way(address)) {
-                own.admin_listen = old.admin_listen;
+        let is_seen = |server: &&mut ServerConfig| match view {
+            View::Herd => true,
+            View::Server(name) => server.name == name,
+        };
+        for own in config.servers.iter_mut().filter(is_seen) {
+            if let Some(old) = self.find(&own.name) {
+                own.keep_what_waits(old);
             }
         }
         config
+    }
+
+    /// The server `name` was started again, with the addresses of `new`.
+    pub fn restarted(&mut self, new: &Config, name: &str) {
+        let own = self.servers.iter_mut().find(|server| server.name == name);
+        if let (Some(own), Some(new)) = (own, new.find(name)) {
+            let ServerConfig { listen, peer_listen, admin_listen, .. } = *new;
+            (own.listen, own.peer_listen, own.admin_listen) = (listen, peer_listen, admin_listen);
+        }
     }
 
     /// The settings that all servers share.
@@ -142,9 +146,23 @@ impl ServerConfig {
         settings
     }
 
+    /// Keeps the listeners of `old` that are in the way of these.
+    fn keep_what_waits(&mut self, old: &ServerConfig) {
+        for (address, before) in
+            [(&mut self.listen, old.listen), (&mut self.peer_listen, old.peer_listen)]
+        {
+            if old.is_in_the_way(*address) {
+                *address = before;
+            }
+        }
+        if self.admin_listen.is_some_and(|address| old.is_in_the_way(address)) {
+            self.admin_listen = old.admin_listen;
+        }
+    }
+
     /// Whether a listener of this server keeps another one from being opened at `address`. (One that is
     /// there already is not moved.)
-    fn is_in_the_way(&self, address: SocketAddr) -> bool {
+    pub fn is_in_the_way(&self, address: SocketAddr) -> bool {
         self.listeners().any(|(_, old)| {
             let is_same_port = old.port() == address.port() && address.port() != 0;
             is_same_port && overlap(old.ip().to_canonical(), address.ip().to_canonical())
@@ -457,7 +475,7 @@ mod tests {
                 found.iter().filter(|it| it.text.contains("listen")).all(|it| it.effect == effect)
             );
             assert!(!found.is_empty());
-            let force = config(&old).reloaded(&config(&new), "A");
+            let force = config(&old).reloaded(&config(&new), View::Server("A"));
             let is_new = force.servers[0].listen == config(&new).servers[0].listen;
             assert!(is_new == moves || listen == "0.0.0.0:1", "{listen}");
         }
@@ -470,7 +488,7 @@ mod tests {
             "dialect = \"course\"\nmax_clients = 5\nmax_future = \"1s\"\nloops = 2\n\
              [link]\nrefill = false\nheartbeat = \"1s\"\n{SERVERS}"
         ));
-        let force = old.reloaded(&new, "A");
+        let force = old.reloaded(&new, View::Server("A"));
         assert_eq!(force.link.heartbeat.as_secs(), 1);
         let left = diff(&force, &new, View::Server("A"));
         assert_eq!(left.len(), 5);

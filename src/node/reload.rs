@@ -135,7 +135,7 @@ impl Reloader {
             return Ok(ReloadEnd::Done { changes: Vec::new(), later: Vec::new(), refused });
         }
         let read = self.read(source)?;
-        let config = state.config.reloaded(&read, &self.name);
+        let config = state.config.reloaded(&read, View::Server(&self.name));
         let changes = texts(&state.config, &config, &self.name, |_| true);
         let later = texts(&config, &read, &self.name, |effect| effect != Effect::Reload);
         if !changes.is_empty() {

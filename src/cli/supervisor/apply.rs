@@ -42,8 +42,10 @@ impl Supervisor {
         let changes = diff(&self.config, &new, View::Herd);
         let is_demo = |config: &Config| config.needs_places_service(&self.args.overrides);
         let moves_places = is_demo(&self.config) != is_demo(&new);
-        self.replace_servers(&new);
-        self.config = self.config.reloaded(&new, "");
+        let in_force = self.config.reloaded(&new, View::Herd);
+        self.replace_servers(&in_force);
+        self.config = in_force;
+        self.newest = new;
         self.use_settings();
         let frame = frame_of(&text);
         self.servers.iter_mut().for_each(|server| server.reload(&frame));

@@ -43,7 +43,8 @@ impl fmt::Display for HerdError {
                     io::ErrorKind::AddrInUse => {
                         "stop the program that uses it, or choose another port"
                     }
-                    _ => "choose a port above 1023",
+                    io::ErrorKind::PermissionDenied => "choose a port above 1023",
+                    _ => "check the address",
                 };
                 let reason = plain(error);
                 write!(

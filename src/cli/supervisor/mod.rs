@@ -74,6 +74,8 @@ struct Supervisor {
     /// The configuration in force, and the text of its file; empty without a file.
     config: Config,
     text: String,
+    /// The one that was loaded last. Some of it may wait for a restart.
+    newest: Config,
     reader: Reader,
     /// The common options of the servers.
     options: Vec<OsString>,
@@ -138,8 +140,19 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
     remove(&mut options, "--admin");
     let (config, args) = (config.clone(), args.clone());
     let (events, text) = (events.receive, text.unwrap_or_default().to_owned());
-    let mut supervisor =
-        Supervisor { program, servers, events, config, text, reader, options, places, args };
+    let newest = config.clone();
+    let mut supervisor = Supervisor {
+        program,
+        servers,
+        events,
+        config,
+        text,
+        newest,
+        reader,
+        options,
+        places,
+        args,
+    };
     let named = supervisor.config.servers.iter();
     let servers: Vec<Process> = named.map(|server| supervisor.server(server)).collect();
     supervisor.servers.extend(servers);
@@ -235,7 +248,17 @@ impl Supervisor {
         self.servers.iter_mut().for_each(|server| server.act(now));
         let due = |place: &usize| self.servers[*place].starts_at().is_some_and(|due| due <= now);
         let due: Vec<usize> = self.startable().filter(due).collect();
-        due.into_iter().try_for_each(|place| self.servers[place].start(&self.program))
+        due.into_iter().try_for_each(|place| self.start(place))
+    }
+
+    /// Starts a server. It has what has waited for that.
+    fn start(&mut self, place: usize) -> Result<(), HerdError> {
+        let server = &mut self.servers[place];
+        self.config.restarted(&self.newest, &server.name);
+        if let Some(own) = self.config.server(&server.name) {
+            server.ports = ports::of(&self.config.servers[own]);
+        }
+        server.start(&self.program)
     }
 
     /// The places of the servers that need not wait for another one to stop.

@@ -55,7 +55,7 @@ pub(super) fn of(server: &ServerConfig) -> Vec<SocketAddr> {
 }
 
 /// Tries the ports that a reload adds, and those to which a server moves. A server that stops frees its ports, so a
-/// new one may have them. Where a server keeps the port and changes the address, only that server itself can try.
+/// new one may have them. A server that must be restarted to move stays where it is.
 pub(super) fn try_new(old: &Config, new: &Config, running: &[Process]) -> Result<(), HerdError> {
     let is_freed = |address: SocketAddr| {
         let stops = |process: &&Process| {
@@ -71,11 +71,11 @@ pub(super) fn try_new(old: &Config, new: &Config, running: &[Process]) -> Result
             let is_tried = match before {
                 None => !is_freed(address),
                 Some(before) => {
-                    let there = before.listeners().find(|(other, _)| *other == what);
-                    there.is_none_or(|(_, there)| there.port() != address.port())
+                    let is_there = before.listeners().any(|there| there == (what, address));
+                    !is_there && !before.is_in_the_way(address)
                 }
             };
-            if is_tried && let Err(error) = try_one(address) {
+            if is_tried && let Err(error) = bind(address) {
                 let server = server.name.clone();
                 return Err(HerdError::Port { server, what, address, error, more: 0 });
             }
@@ -84,21 +84,9 @@ pub(super) fn try_new(old: &Config, new: &Config, running: &[Process]) -> Result
     Ok(())
 }
 
-/// Binds and does not listen, so that no client is accepted and then lost. With `SO_REUSEADDR`,
-/// connections that are just ending (TIME_WAIT) do not block the port, but a listener does.
+/// Tries a port at the start of the herd.
 fn try_one(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
-    }
-    let tried = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
-        .and_then(|socket| {
-            socket.set_reuse_address(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(false)?;
-            }
-            socket.bind(&address.into())
-        });
-    match tried {
+    match bind(address) {
         Err(error)
             if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) =>
         {
@@ -108,6 +96,17 @@ fn try_one(address: SocketAddr) -> io::Result<()> {
         // reports it.
         _ => Ok(()),
     }
+}
+
+/// Binds and does not listen, so that no client is accepted and then lost. With `SO_REUSEADDR`,
+/// connections that are just ending (TIME_WAIT) do not block the port, but a listener does.
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())
 }
 
 /// How often a port that is in use is tried again.
