@@ -1,7 +1,7 @@
-//! A server of the herd as an [`Application`]: its sessions are clients, peers, links, and connections with a Places
-//! service. Never here: a socket, a poll, a thread, a file. The event loop calls [`Server`] with the input of a
-//! connection, the answer goes into that connection's output, and an action on another connection is a [`Command`]
-//! that the loop fetches.
+//! A server of the herd as an [`Application`]: its sessions are clients, peers, links, connections with a Places service,
+//! and those of the admin listener. Never here: a socket, a poll, a thread, a file. The event loop calls [`Server`] with
+//! the input of a connection, the answer goes into that connection's output, and an action on another connection is a
+//! [`Command`] that the loop fetches.
 //!
 //! ```text
 //!   listener CLIENTS ---> Session::Client ---+
