@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::http::{Http, get};
+use common::neighbour::connect_as;
 use common::ports::{Port, reserve};
 use common::{Herd, LIMIT, Next, ServerProcess, Setup, wait_until};
 use herd_mio::application::{
@@ -446,6 +447,31 @@ fn a_server_is_ready_once_it_was_in_sync_and_stays_so_whatever_its_neighbours_do
     wait_until(LIMIT, "it is healthy again", || {
         get(goloman.admin(), "/healthz?strict=1").status == 200
     });
+}
+
+#[test]
+fn why_a_link_does_not_come_up_or_ended_is_said_in_words() {
+    let mut setup = Setup::star(&["Hands", "Holiday"]);
+    let port = setup.peers_address("Holiday").port();
+    setup.detour_by_name("Goloman", "Holiday", &format!("no-such-host.invalid:{port}"));
+    let goloman = setup.start_with("Goloman", &["--admin", "0"]);
+    let error = |name: &str, direction: &str| {
+        let links = get(goloman.admin(), "/linksz").json();
+        let mut links = links["links"].as_array().expect("a list").iter();
+        let link = links.find(|link| link["neighbour"] == name).expect("it is configured").clone();
+        link[direction]["last_error"]["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    wait_until(LIMIT, "the name is said to be unknown", || {
+        error("Holiday", "out").contains("no-such-host.invalid")
+    });
+    let reasons = get(goloman.admin(), "/healthz").json()["reasons"].to_string();
+    assert!(reasons.contains("no-such-host.invalid"), "{reasons}");
+    for (line, reason) in [("FOO".to_owned(), "not accepted"), ("U".repeat(70_000), "too long")] {
+        let (mut peer, _) = connect_as(&goloman, "Hands", "00000000000000bb");
+        peer.send(format!("{line}\n"));
+        drop(peer);
+        wait_until(LIMIT, reason, || error("Hands", "in").contains(reason));
+    }
 }
 
 #[test]

@@ -185,8 +185,9 @@ impl Server {
                 known.dial = None;
                 if known.attempts.awaits_addresses() {
                     known.metrics.dials[DialResult::Dns as usize].add(1);
+                    self.note_link_error(neighbour, &reason);
                 }
-                if known.attempts.is_trying() {
+                if self.neighbour(neighbour).attempts.is_trying() {
                     self.note_failed_attempt(neighbour, &reason, now);
                 }
                 self.try_next(neighbour, &reason, now);

@@ -225,9 +225,16 @@ impl Server {
         let known = self.neighbour(neighbour);
         if known.peer == Some(closed.id) {
             known.peer = None;
-            known.peer_error = Some(LinkError { reason: closed.why.to_string(), at });
             // A line that was refused is counted as that.
-            if reason != ClosedReason::Protocol {
+            if reason == ClosedReason::Protocol {
+                let reason = "it sent a line that is not accepted".to_owned();
+                known.peer_error = Some(LinkError { reason, at });
+            } else {
+                let reason = match reason {
+                    ClosedReason::LineTooLong => "it sent a line that is too long".to_owned(),
+                    _ => closed.why.to_string(),
+                };
+                known.peer_error = Some(LinkError { reason, at });
                 known.metrics.count(Direction::In, Transition::Closed);
             }
         }

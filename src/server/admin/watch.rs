@@ -10,8 +10,8 @@ use crate::limits::{HEALTH_SAMPLE_INTERVAL, HEALTH_WINDOW};
 pub(super) struct Watch {
     /// The oldest first: the last one before the window, and those within.
     samples: VecDeque<Sample>,
-    /// Since when no query for places has succeeded, while some have failed.
-    failing_since: Option<Duration>,
+    /// Since when no query for places has succeeded, while some have failed; and when the last failure was seen.
+    failing: Option<(Duration, Duration)>,
 }
 
 /// Counters at one time, which is as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
@@ -35,9 +35,10 @@ impl Watch {
     pub(super) fn add(&mut self, sample: Sample) {
         let last = self.samples.back().copied().unwrap_or(sample);
         if sample.succeeded > last.succeeded {
-            self.failing_since = None;
+            self.failing = None;
         } else if sample.failed > last.failed {
-            self.failing_since.get_or_insert(last.at);
+            let since = self.failing.map_or(last.at, |(since, _)| since);
+            self.failing = Some((since, sample.at));
         }
         if sample.at < self.next() {
             return; // The present state is kept, and no more samples than needed.
@@ -54,10 +55,12 @@ impl Watch {
         self.samples.front().map_or(0, |first| now.dropped.saturating_sub(first.dropped))
     }
 
-    /// For how long queries for places have failed, if that is a whole window.
+    /// For how long queries for places have failed, if failures were seen over a whole window: a single one, with no
+    /// query behind it, says little. It stays so until a query succeeds.
     pub(super) fn failing(&self, now: &Sample) -> Option<Duration> {
-        let time = now.at.saturating_sub(self.failing_since?);
-        (time >= HEALTH_WINDOW).then_some(time)
+        let (since, last) = self.failing?;
+        let is_lasting = last.saturating_sub(since) >= HEALTH_WINDOW;
+        is_lasting.then(|| now.at.saturating_sub(since))
     }
 }
 
@@ -99,5 +102,19 @@ mod tests {
         }
         assert_eq!(failing.first().map(|first| (75..=85).contains(first)), Some(true));
         assert_eq!(failing.last(), Some(&94));
+    }
+
+    #[test]
+    fn a_single_query_that_fails_is_not_taken_for_a_service_that_does() {
+        let mut watch = Watch::default();
+        for seconds in 0..=1_000 {
+            let now = at(seconds, 0, 5, u64::from(seconds >= 25));
+            watch.add(now);
+            assert_eq!(watch.failing(&now), None, "at {seconds}");
+        }
+        let next = at(1_001, 0, 5, 2);
+        watch.add(next);
+        let time = watch.failing(&next).map(|time| time.as_secs());
+        assert!(time.is_some_and(|time| (970..=990).contains(&time)), "none succeeded: {time:?}");
     }
 }
