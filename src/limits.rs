@@ -248,6 +248,20 @@ pub const ADMIN_REFUSALS: usize = 32;
 pub const ADMIN_ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// The cost of an answer of the admin listener, in units of a plain line: metrics take some 100 us.
 pub const ADMIN_EFFORT: u32 = 200;
+/// The listener's part of the loop's time is one in so many, if answers are asked for without a pause: clients are
+/// served by the same loop. Scrapers and people need a hundredth.
+pub const ADMIN_SHARE: u32 = 10;
+/// How far ahead of its part the listener may be: answers of 10 ms are given at once, such as those of a few scrapers that
+/// come together.
+pub const ADMIN_BURST: Duration = Duration::from_millis(100);
+/// How long an answer takes, without its contents.
+pub const ADMIN_ANSWER_TIME: Duration = Duration::from_micros(50);
+/// How long a byte of an answer takes, to be counted and written.
+pub const ADMIN_BYTE_TIME: Duration = Duration::from_nanos(3);
+/// How long a connection in an answer of `/connz` takes, with an id of 256 bytes.
+pub const ADMIN_ROW_TIME: Duration = Duration::from_micros(3);
+/// How long a connection takes that is looked at for `/connz`, and not shown.
+pub const ADMIN_CONNECTION_TIME: Duration = Duration::from_nanos(50);
 /// A loop that has not ended its turn for this long is stuck: a turn takes milliseconds.
 pub const LOOP_STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Connections in one answer of `/connz`: some 400 bytes each, so that an answer fits into the output of a

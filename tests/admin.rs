@@ -277,6 +277,27 @@ fn beyond_its_sessions_the_listener_says_so_and_clients_do_not_notice() {
 }
 
 #[test]
+fn costly_answers_take_a_small_part_of_the_loops_time_and_probes_do_not_wait_for_them() {
+    let (_folder, server) = alone();
+    let mut clients: Vec<_> = (0..1_000).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| drop(client.ask("IAMAT kiwi +1.0+2.0 10")));
+    let mut http = Http::connect(server.admin());
+    let mut probe = Http::connect(server.admin());
+    let (begin, mut slowest) = (Instant::now(), Duration::ZERO);
+    for _ in 0..40 {
+        http.send("GET /connz?limit=1024 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let asked = Instant::now();
+        assert_eq!(probe.get("/livez").status, 200);
+        slowest = slowest.max(asked.elapsed());
+        assert_eq!(http.response().map(|page| page.status), Some(200));
+    }
+    // Each is counted with 3 ms, of which ten times as much must pass. The first few are a burst.
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(1), "40 pages came within {took:?}");
+    assert!(slowest < LIMIT, "a probe took {slowest:?}");
+}
+
+#[test]
 fn a_body_is_cut_after_the_head() {
     let (_setup, server) = alone();
     let mut http = Http::connect(server.admin());

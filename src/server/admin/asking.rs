@@ -2,6 +2,7 @@
 //! inspection or from another loop.
 
 use super::connections::Ask;
+use super::pace;
 use super::reply::Reply;
 use super::routes::{Answer, Query};
 use crate::application::{ConnectionId, Inspected, Ticket};
@@ -45,6 +46,12 @@ impl Server {
         let mut query = Query::parse(query)?;
         let ask = Ask::parse(&mut query, ticket(id), self.all_metrics.loops.len())?;
         query.finish(crate::server::metrics::AdminPath::Connz)?;
+        if let Some(admin) = &mut self.admin {
+            let of_loop = self.all_metrics.loops.get(ask.number - 1);
+            let classes = of_loop.iter().flat_map(|(metrics, _)| &metrics.classes);
+            let connections = classes.map(|class| class.open.get()).sum();
+            admin.pace.spend(pace::of_page(ask.limit(), connections), now.elapsed);
+        }
         match ask.number.checked_sub(2).map(|place| self.asking.posts.get(place)) {
             None => self.inspect(ask),
             Some(Some(post)) if post(Message::Admin(AdminMessage::Ask(ask))) => {}

@@ -90,6 +90,11 @@ struct Row<'a> {
 }
 
 impl Ask {
+    /// Rows of its page, at most.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// What a request asks for; there are `loops`.
     pub(super) fn parse(
         query: &mut Query<'_>,

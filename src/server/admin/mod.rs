@@ -15,6 +15,7 @@
 //! | `reply.rs` | a reply and its head |
 //! | `health.rs` | `/livez`, `/readyz`, `/healthz` |
 //! | `watch.rs` | what has gone wrong within the last minute |
+//! | `pace.rs` | how much of the loop's time answers take |
 //! | `exposition.rs` | `/metrics` |
 //! | `varz.rs`, `links.rs`, `turns.rs` | `/varz`, `/linksz`, `/debug/turns` |
 //! | `connections.rs`, `asking.rs` | `/connz`, also of another loop |
@@ -30,6 +31,7 @@ pub mod exposition;
 mod gate;
 mod health;
 mod links;
+mod pace;
 mod records;
 mod reply;
 mod routes;
@@ -53,6 +55,7 @@ use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
 pub(super) use asking::Asking;
 use asking::ticket;
 pub use asking::{AdminMessage, Post};
+use pace::Pace;
 use reply::Reply;
 use routes::Answer;
 use watch::Watch;
@@ -64,6 +67,7 @@ pub struct Admin {
     /// The sessions that are served, in no order.
     open: Vec<OpenSession>,
     watch: Watch,
+    pace: Pace,
 }
 
 /// The settings that requests are judged by.
@@ -86,6 +90,10 @@ struct OpenSession {
 enum SessionState {
     /// It is expected to send a request.
     Reading,
+    /// Others have taken too much time: its request is handled later.
+    Delayed,
+    /// Now it is.
+    Due,
     /// Its answer is not there yet.
     Waiting,
     /// Its answer is there; `fill` writes it.
@@ -127,13 +135,13 @@ impl Admin {
             hosts: config.admin.hosts.clone(),
             ready_timeout: config.admin.ready_timeout,
         };
-        Some(Admin { settings, open: Vec::new(), watch: Watch::default() })
+        Some(Admin { settings, open: Vec::new(), watch: Watch::default(), pace: Pace::default() })
     }
 
     /// When [`Server::judge_admin`] must be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let sessions = self.open.iter().map(|session| session.until);
-        Some(sessions.fold(self.watch.next(), Duration::min))
+        Some(sessions.chain(self.pace.poll_timeout()).fold(self.watch.next(), Duration::min))
     }
 
     /// Sets the time by which a session must send something; with `Duration::MAX` the loop limits the time.
@@ -243,14 +251,34 @@ impl Server {
         }
     }
 
+    /// Answers a request, or lets it wait because others have taken too much time. Probes never wait.
     fn answer_admin(&mut self, request: Get, session: &mut AdminSession, io: &mut Io<'_>) -> Next {
+        if !routes::is_health(&request.target)
+            && let Some(admin) = &mut self.admin
+            && admin.pace.delays(io.id, io.now.elapsed)
+        {
+            if let Some(open) = admin.session(io.id) {
+                (open.until, open.state) = (Duration::MAX, SessionState::Delayed);
+            }
+            session.unanswered = Some(Unanswered { path: AdminPath::Other, request });
+            return Next::Wait;
+        }
+        self.answer_now(request, session, io)
+    }
+
+    fn answer_now(&mut self, request: Get, session: &mut AdminSession, io: &mut Io<'_>) -> Next {
         let hosts = self.admin.as_ref().map_or(&[][..], |admin| &admin.settings.hosts);
         let (path, answer) = match gate::check(&request, hosts) {
             Ok(()) => self.route_admin(&request, io.id, io.now),
             Err(reply) => (AdminPath::Other, Answer::Now(reply)),
         };
         match answer {
-            Answer::Now(reply) => self.write_reply(path, &request, &reply, session, io),
+            Answer::Now(reply) => {
+                if let Some(admin) = &mut self.admin {
+                    admin.pace.spend(pace::of_body(reply.length()), io.now.elapsed);
+                }
+                self.write_reply(path, &request, &reply, session, io)
+            }
             Answer::Later => {
                 session.unanswered = Some(Unanswered { path, request });
                 Next::Wait
@@ -284,10 +312,15 @@ impl Server {
         let Some(admin) = &mut self.admin else {
             return Next::Finish; // The listener was removed.
         };
+        let until = io.now.elapsed + ADMIN_IDLE;
         let state = admin.session(io.id).map(|open| &mut open.state);
+        if let Some(SessionState::Due) = state {
+            admin.read_until(io.id, until);
+            return self.answer_now(request, session, io);
+        }
         match state.map(|state| std::mem::replace(state, SessionState::Waiting)) {
             Some(SessionState::Answered(reply)) => {
-                admin.read_until(io.id, io.now.elapsed + ADMIN_IDLE);
+                admin.read_until(io.id, until);
                 self.write_reply(path, &request, &reply, session, io)
             }
             _ => {
@@ -300,6 +333,7 @@ impl Server {
     pub(super) fn admin_closed(&mut self, closed: &ClosedConnection<'_>) {
         if let Some(admin) = &mut self.admin {
             admin.open.retain(|session| session.id != closed.id);
+            admin.pace.leave(closed.id);
         }
         records::closed(closed, &self.limits);
     }
@@ -322,6 +356,12 @@ impl Server {
             }
         }
         let Some(admin) = &mut self.admin else { return };
+        if let Some(id) = admin.pace.next(now)
+            && let Some(open) = admin.session(id)
+        {
+            open.state = SessionState::Due;
+            self.commands.push_back(ServerCommand::Fill(id));
+        }
         let mut late = Vec::new();
         for session in admin.open.iter_mut().filter(|session| session.until <= now) {
             match session.state {

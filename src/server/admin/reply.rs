@@ -34,6 +34,11 @@ impl Reply {
         }
     }
 
+    /// Bytes of its body.
+    pub(super) fn length(&self) -> usize {
+        self.body.len()
+    }
+
     /// Appends it; without its body if the request was HEAD.
     pub(super) fn write(&self, keep_alive: bool, is_head: bool, out: &mut Vec<u8>) {
         let fields = if self.status == 405 { NOT_ALLOWED_FIELDS } else { FIELDS };

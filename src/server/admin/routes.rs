@@ -75,6 +75,12 @@ impl Server {
     }
 }
 
+/// Whether a request is a probe, whose answer takes microseconds.
+pub(super) fn is_health(target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    matches!(path, "/livez" | "/readyz" | "/healthz")
+}
+
 /// How a request is answered.
 pub(super) enum Answer {
     Now(Reply),
