@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use common::http::Http;
 use common::ports::{Port, reserve};
 use common::process::send_signal;
 use common::{Client, Herd, LIMIT, Setup, wait_until};
@@ -471,6 +472,29 @@ fn a_new_server_gets_the_next_port_for_administration_and_the_others_keep_theirs
     wait_until(LIMIT, "South and Hands listen there", || connect(&ports[2]) && connect(&ports[1]));
     assert_eq!(herd.pid("Hands"), hands);
     herd.reloads("", "configuration reloaded: no changes");
+    herd.stops();
+}
+
+#[test]
+fn a_server_that_is_restarted_still_says_what_waits_for_a_restart_of_the_herd() {
+    let setup = Herd::small_setup();
+    let ports = in_a_row(2);
+    let mut command = Herd::command(&setup);
+    command.args(["--admin", &ports[0].number.to_string()]);
+    let file = setup.folder.path().join("herd.toml");
+    let herd = Reloaded { herd: Herd::spawn(setup, command), file };
+    let is_required = |value: u8| {
+        let line = format!("\nherd_config_restart_required {value}\n");
+        std::net::TcpStream::connect(ports[0].address()).is_ok()
+            && Http::connect(ports[0].address()).get("/metrics").text().contains(&line)
+    };
+    herd.reload_text(&format!("max_clients = 500\n{}", herd.herd.setup.toml("herd")));
+    wait_until(LIMIT, "Goloman says so", || is_required(1));
+    herd.herd.kill_and_wait_for_another("Goloman");
+    wait_until(LIMIT, "the next Goloman listens", || is_required(0) || is_required(1));
+    assert!(is_required(1));
+    herd.reloads("", "configuration reloaded: no changes\n");
+    wait_until(LIMIT, "nothing waits any more", || is_required(0));
     herd.stops();
 }
 

@@ -66,7 +66,7 @@ fn run() -> ExitCode {
     }
     let files = files_of(&args);
     let stamps = Stamps::of(&files);
-    let (text, mut config) = match load(&args) {
+    let Loaded { text, mut config, waits } = match load(&args) {
         Ok(loaded) => loaded,
         Err(error) => {
             record(&args, &error);
@@ -79,7 +79,7 @@ fn run() -> ExitCode {
         _ => {}
     }
     match &args.mode {
-        Mode::Server(name) => serve(&args, &config, name),
+        Mode::Server(name) => serve(&args, &config, name, waits),
         Mode::PlacesServer(address) => {
             if let Ok(log) = std::env::var(LOG_SETTINGS) {
                 config.take_log(&log);
@@ -106,12 +106,22 @@ fn files_of(args: &Args) -> Vec<PathBuf> {
     args.config.iter().chain(places.into_iter().flatten()).cloned().collect()
 }
 
-/// Reads the configuration, and returns the text of its file, too, if there is one. A process that a supervisor has
-/// started gets the text from there: it may be restarted while the file is being edited.
-fn load(args: &Args) -> Result<(Option<String>, Config), ConfigError> {
+/// A configuration that was read.
+struct Loaded {
+    /// Of its file, if there is one.
+    text: Option<String>,
+    config: Config,
+    /// The file has other settings of the whole herd, which wait for a restart of it.
+    waits: bool,
+}
+
+/// Reads the configuration. A process that a supervisor has started gets the text from there: it may be restarted while
+/// the file is being edited.
+fn load(args: &Args) -> Result<Loaded, ConfigError> {
     let runs_all = matches!(args.mode, Mode::Herd | Mode::Check(_));
     let Some(path) = &args.config else {
-        return Ok((None, Config::load(None, &args.overrides, runs_all)?));
+        let config = Config::load(None, &args.overrides, runs_all)?;
+        return Ok(Loaded { text: None, config, waits: false });
     };
     let of_supervisor =
         |name| std::env::var_os(node::LIFELINE).and_then(|_| std::env::var_os(name));
@@ -120,10 +130,13 @@ fn load(args: &Args) -> Result<(Option<String>, Config), ConfigError> {
         None => Config::read(path)?,
     };
     let mut config = Config::from_text(&text, path, &args.overrides, runs_all)?;
+    let mut waits = false;
     if let Some(herd_wide) = of_supervisor(HERD_WIDE) {
+        let read = config.herd_wide_text();
         config.take_herd_wide(&herd_wide.to_string_lossy());
+        waits = config.herd_wide_text() != read;
     }
-    Ok((Some(text), config))
+    Ok(Loaded { text: Some(text), config, waits })
 }
 
 /// Prints what changes from the configuration in the file `old`. The command line overrides both.
@@ -159,7 +172,7 @@ fn record(args: &Args, error: &ConfigError) {
     }
 }
 
-fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
+fn serve(args: &Args, config: &Config, name: &str, waits: bool) -> ExitCode {
     let Some(server) = config.server(name) else {
         // Not recorded: a mistyped name must not create a log.
         return usage_error(&unknown(name, config));
@@ -169,7 +182,7 @@ fn serve(args: &Args, config: &Config, name: &str) -> ExitCode {
         Err(error) => return runtime_error(&error.to_string()),
     };
     warn(config);
-    let source = Source { path: args.config.clone(), overrides: args.overrides.clone() };
+    let source = Source { path: args.config.clone(), overrides: args.overrides.clone(), waits };
     end(name, node::run(config, server, source, log.clone()), &log)
 }
 

@@ -33,6 +33,8 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// The command line, which overrides the file each time.
     pub overrides: Overrides,
+    /// Some of it was not put in force at the start, and waits for a restart of the whole herd.
+    pub waits: bool,
 }
 
 /// Stands before and behind the reason why a supervisor has refused a configuration, before the text in force
@@ -102,6 +104,7 @@ pub(super) fn prepare(
         source,
     });
     reloader.watch_every(config.reload.watch);
+    first.application().waits_for_restart(reloader.source.waits);
     first.application().reload_by(Box::new(move |source| job(&reloader, source)));
 }
 
@@ -148,7 +151,7 @@ impl Reloader {
 
     /// Reads and checks the configuration.
     fn read(&self, source: ReloadSource) -> Result<Config, String> {
-        let Source { path, overrides } = &self.source;
+        let Source { path, overrides, .. } = &self.source;
         self.watcher.iter().for_each(Watcher::loading);
         let Some(path) = path else {
             return Config::built_in_again(overrides, false).map_err(|error| error.in_one_line());

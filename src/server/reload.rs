@@ -83,6 +83,11 @@ impl Server {
         self.reloads.job = Some(job);
     }
 
+    /// Whether the configuration has changes that the start has left out. Call it before the loop runs.
+    pub fn waits_for_restart(&mut self, waits: bool) {
+        self.reloads.state.restart_required = waits;
+    }
+
     /// The result of the last reload.
     pub fn reload_state(&self) -> ReloadState {
         self.reloads.state
