@@ -1,7 +1,7 @@
 //! The events that the herd's core reports to an observer: a log, a simulator that checks it, a test.
 
 use super::{Applied, NeighbourId};
-use crate::protocol::{Common, Seq, UpdateError, UpdateRef};
+use crate::protocol::{Common, Seq, Update, UpdateError, UpdateRef};
 
 /// Receives each event as it happens. It must not act on the herd.
 pub trait Observer {
@@ -15,7 +15,7 @@ pub enum Event<'a> {
     /// that sent it, if it was none of our clients.
     Applied { update: &'a UpdateRef<'a>, from: Option<NeighbourId>, applied: Applied },
     /// The update is in the link's output. If the connection is lost, the update is sent again.
-    Sending { update: &'a UpdateRef<'a>, neighbour: NeighbourId },
+    Sending { update: &'a Update, neighbour: NeighbourId },
     /// The link to the neighbour is down; the update will be sent once it is up.
     CannotSend { update: &'a UpdateRef<'a>, neighbour: NeighbourId },
     /// The neighbour was sent all updates up to `seq`, and a MARK. So many of them were sent since the MARK before.

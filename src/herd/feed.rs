@@ -71,9 +71,18 @@ impl Feed {
 
     /// A slice of housekeeping, to be called once after every append: drops dead records once they
     /// outnumber the `live` ones.
+    #[inline]
     pub fn compact(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
         let outweighed = self.records.len() > 2 * live + SMALLEST_REWRITE;
-        if self.rewrite.is_none() && outweighed {
+        if self.rewrite.is_some() || outweighed {
+            self.compact_slice(live, is_alive);
+        }
+    }
+
+    // Not inline, so that `compact` is.
+    #[inline(never)]
+    fn compact_slice(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
+        if self.rewrite.is_none() {
             // With room for what a small table's feed will hold before the next rewrite.
             let fresh = VecDeque::with_capacity(live + 2 * SMALLEST_REWRITE);
             self.rewrite = Some(Rewrite { fresh, looked_at: 0 });

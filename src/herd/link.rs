@@ -422,7 +422,7 @@ impl Up {
         self.bytes += line.len();
         match &mut self.catching_up {
             Some(updates) => *updates += 1,
-            None => observer.record(Event::Sending { update: &entry.update.get(), neighbour }),
+            None => observer.record(Event::Sending { update: &entry.update, neighbour }),
         }
     }
 

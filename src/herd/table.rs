@@ -254,6 +254,7 @@ impl Table {
     }
 
     /// The housekeeping after each change.
+    #[inline]
     fn tidy_up(&mut self) {
         if self.sweep.is_some() {
             self.sweep_slice();
@@ -267,6 +268,7 @@ impl Table {
     }
 
     /// Frees a few of the entries below the floor.
+    #[cold]
     fn sweep_slice(&mut self) {
         let Some(begin) = self.sweep else {
             return;

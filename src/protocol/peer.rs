@@ -87,6 +87,8 @@ pub enum UpdateError {
 
 impl<'a> FromDialler<'a> {
     /// Reads a line, given without its ending.
+    // Inline, because its result is large: it would be written to memory and read again.
+    #[inline(always)]
     pub fn parse(line: &'a [u8]) -> Result<FromDialler<'a>, PeerError> {
         match split(line).as_slice() {
             [COMMAND, fields @ ..] => {
@@ -150,6 +152,7 @@ fn parse_settings<'a>(
     is_word.then_some(Common { dialect, max_clients, max_future })
 }
 
+#[inline(always)] // As its caller.
 fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
     let [id, location, timestamp, server, skew] = *fields else {
         return Err(UpdateError::FieldCount);

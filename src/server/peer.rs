@@ -154,7 +154,6 @@ impl Server {
     /// again: it may now resolve to another address.
     fn herd_peer_line(&mut self, peer: &mut Peer, line: &[u8], io: &mut Io<'_>) -> Outcome {
         let neighbours = &self.neighbours;
-        let address = io.peer.ip().to_canonical();
         // What a neighbour sends to let us catch up is old.
         let arrival = match *peer {
             Peer::Identified { neighbour, .. } if self.answers.is_observed() => {
@@ -164,11 +163,13 @@ impl Server {
         };
         let unknown_from_here = Cell::new(None);
         let admits = |neighbour: NeighbourId| {
+            let address = io.peer.ip().to_canonical();
             let is_known = neighbours[usize::from(neighbour.0)].has_address(address);
             unknown_from_here.set(Some(neighbour).filter(|_| !is_known));
             is_known
         };
-        let log = &mut HerdLog::new(&self.log_name, neighbours, &self.metrics).at(arrival);
+        let log = &mut HerdLog::new(&self.log_name, neighbours, &self.metrics);
+        log.measure_until(arrival);
         let verdict = self.herd.handle_peer_line(peer, line, &admits, io.now, io.out, log);
         if let Some(neighbour) = unknown_from_here.get() {
             self.look_up_again(neighbour, io.now);

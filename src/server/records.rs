@@ -68,9 +68,9 @@ impl<'a> HerdLog<'a> {
         HerdLog { name, neighbours, metrics, arrival: None }
     }
 
-    /// The same, for a line of a neighbour that comes at this time: how long its update took is measured.
-    pub(super) fn at(self, arrival: Option<WallTime>) -> HerdLog<'a> {
-        HerdLog { arrival, ..self }
+    /// For a line of a neighbour that comes at this time: how long its update took is measured.
+    pub(super) fn measure_until(&mut self, arrival: Option<WallTime>) {
+        self.arrival = arrival;
     }
 
     fn neighbour(&self, neighbour: NeighbourId) -> &Neighbour {
@@ -115,7 +115,7 @@ impl HerdLog<'_> {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn count_received(&self, update: &UpdateRef<'_>, from: NeighbourId, result: UpdateResult) {
         let from = self.neighbour(from);
         if from.is_loop() {
@@ -124,9 +124,7 @@ impl HerdLog<'_> {
         self.metrics.count_update(UpdateSource::Neighbour, result);
         from.metrics.count_updates(Direction::In, 1);
         if let Some(arrival) = self.arrival {
-            let told = update.timestamp.nanos.saturating_add(update.skew.0);
-            let delay = arrival.0.saturating_sub(told).clamp(0, i128::from(u64::MAX));
-            from.metrics.flood_delay.observe(Duration::from_nanos(delay as u64));
+            measure_delay(update, from, arrival);
         }
     }
 
@@ -162,6 +160,7 @@ impl HerdLog<'_> {
         self.count(event);
         match *event {
             Event::Sending { update, neighbour } => {
+                let update = update.get();
                 Traffic::sending(update.id, update.location, self.name(neighbour));
             }
             Event::CannotSend { update, neighbour } => {
@@ -276,6 +275,14 @@ impl HerdLog<'_> {
             _ => {}
         }
     }
+}
+
+/// Measures how long an update took since a client told a neighbour where it is.
+#[cold]
+fn measure_delay(update: &UpdateRef<'_>, from: &Neighbour, arrival: WallTime) {
+    let told = update.timestamp.nanos.saturating_add(update.skew.0);
+    let delay = arrival.0.saturating_sub(told).clamp(0, i128::from(u64::MAX));
+    from.metrics.flood_delay.observe(Duration::from_nanos(delay as u64));
 }
 
 fn plural(count: usize) -> &'static str {
