@@ -9,11 +9,12 @@
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use herd_mio::application::{
     Application, Command as LoopCommand, ConnectionId, Dial, Due, Framing, Io, Line, LineBuffer,
-    Next, Opened, Origin, Target,
+    LoopMetrics, Next, Opened, Origin, Target,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -24,7 +25,8 @@ use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::trim::trim;
 use herd_mio::protocol::{ClientRequest, Dialect, Epoch, FromDialler, Location};
 use herd_mio::protocol::{Skew, Timestamp, split};
-use herd_mio::server::{CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup, Session};
+use herd_mio::server::admin::exposition::Exposition;
+use herd_mio::server::{AllMetrics, CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup, Session};
 
 /// A function, and by how many its count is divided: lines or calls of one round.
 struct Case {
@@ -49,6 +51,7 @@ const CASES: &[Case] = &[
     Case { name: "an HTTP answer of 20 places", parts: 1, run: http_answer },
     Case { name: "trim it to 5 places", parts: 1, run: trim_places },
     Case { name: "judge it, and trim it for one asker", parts: 1, run: judge_and_trim },
+    Case { name: "a scrape, one neighbour", parts: 1, run: scrape },
     Case { name: "record a line, report", parts: BATCH, run: || record(Format::Report) },
     Case { name: "record a line, JSON", parts: BATCH, run: || record(Format::Json) },
 ];
@@ -206,6 +209,19 @@ fn lines_to_tell((teller, _): &mut (Peer, Peer), round: usize) -> Vec<u8> {
     teller.receive(&batch(16, round));
     teller.fill();
     teller.output.clone()
+}
+
+/// From the counters to the text that Prometheus reads.
+fn scrape() {
+    let mut peer = linked();
+    let counters = Arc::new(LoopMetrics::new(Instant::now()));
+    let loops = vec![(Arc::clone(&counters), peer.server.metrics())];
+    peer.server.know_metrics(counters, AllMetrics { loops, process: None });
+    rounds(
+        peer,
+        |_, _| (),
+        |peer, ()| drop(black_box(Exposition::Text.encode(peer.server.families(true, NOW)))),
+    );
 }
 
 fn http_answer() {

@@ -3,7 +3,7 @@
 //! ```text
 //!   peers    builds and starts the servers    rules    what each must answer first
 //!   load     asks and compares                shapes   how much, in rounds
-//!   flood, memory, places, loops              parts that are no load
+//!   flood, memory, places, loops, scraped     parts that are no load
 //!   report, plot, goals                       docs/measurements.md and its pictures
 //! ```
 
@@ -19,6 +19,7 @@ mod places;
 mod plot;
 mod report;
 mod rules;
+mod scraped;
 mod shapes;
 
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ use flood::Kind;
 use options::{HELP, Options};
 use peers::{Peer, Workshop};
 use report::Findings;
+use shapes::Shape;
 
 /// What went wrong, in words.
 pub type Failure = Box<dyn std::error::Error>;
@@ -118,6 +120,14 @@ fn other_parts(
         match loops::measure(workshop, options.measured, options.rounds) {
             Ok(loops) => findings.loops = loops,
             Err(error) => eprintln!("two loops are left out: {error}"),
+        }
+    }
+    if options.wants_part("scraped") && present.contains(&Peer::Ours) {
+        let is_wanted = |shape: &Shape| shape.is_closed() && options.wants_shape(shape.name);
+        let shapes: Vec<Shape> = shapes::ALL.into_iter().filter(is_wanted).collect();
+        match scraped::measure(workshop, &shapes, options.measured, options.rounds) {
+            Ok(scraped) => findings.scraped = scraped,
+            Err(error) => eprintln!("scrapes are left out: {error}"),
         }
     }
     for &peer in present {

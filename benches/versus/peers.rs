@@ -228,6 +228,24 @@ impl Workshop {
 
     /// Starts our server with this number of loops.
     pub fn start_ours(&self, port: u16, loops: usize, log: bool) -> Result<Running, Failure> {
+        let (command, log) = self.ours_at(port, loops, log)?;
+        self.start_command(command, port, log)
+    }
+
+    /// Starts our server with an admin listener.
+    pub fn start_watched(&self, port: u16, admin: SocketAddr) -> Result<Running, Failure> {
+        let (mut command, log) = self.ours_at(port, 1, false)?;
+        command.args(["--admin", &admin.to_string()]);
+        self.start_command(command, port, log)
+    }
+
+    /// Our server with a configuration of its own, and where its log is.
+    fn ours_at(
+        &self,
+        port: u16,
+        loops: usize,
+        log: bool,
+    ) -> Result<(Command, Option<PathBuf>), Failure> {
         let peers = free_port()?;
         let text = format!(
             "loops = {loops}\n[[server]]\nname = \"Ours_{port}\"\nlisten = \"127.0.0.1:{port}\"\n\
@@ -237,7 +255,7 @@ impl Workshop {
         fs::write(&file, text)?;
         let command = self.our_command(&format!("Ours_{port}"), &file, log);
         let log = log.then(|| self.scratch.path().join(format!("Ours_{port}_log.txt")));
-        self.start_command(command, port, log)
+        Ok((command, log))
     }
 
     /// Our server with its configuration.

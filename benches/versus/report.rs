@@ -14,6 +14,7 @@ use crate::memory::Footprint;
 use crate::peers::Peer;
 use crate::places::Places;
 use crate::plot::{bars, lines, thousands};
+use crate::scraped::Scraped;
 use crate::shapes::{self, Cell, Shape};
 
 /// All that one run has seen.
@@ -32,6 +33,7 @@ pub struct Findings {
     pub starts: Vec<(Peer, Duration, Option<u64>)>,
     pub places: Vec<Places>,
     pub loops: Vec<Loops>,
+    pub scraped: Vec<Scraped>,
 }
 
 impl Findings {
@@ -57,6 +59,7 @@ impl Findings {
         self.flood(&mut text);
         self.whatsat(&mut text);
         self.loops(&mut text);
+        self.scraped(&mut text);
         self.footprint(&mut text);
         text
     }
@@ -148,6 +151,19 @@ impl Findings {
                 one = *cpu;
             }
             _ = writeln!(text, "| {title} | {cpu:.2} | {:.2} |", *loops as f64 * one / cpu);
+        }
+    }
+
+    fn scraped(&self, text: &mut String) {
+        if self.scraped.is_empty() {
+            return;
+        }
+        text.push_str("\n### Scraped ten times a second, or without an admin listener\n\n");
+        text.push_str("| shape | | requests/s | CPU us per request | turns above 2 ms |\n|---|---|---|---|---|\n");
+        for Scraped { shape, is_scraped, rate, cpu, long_turns } in &self.scraped {
+            let (name, way) = (title(*shape), if *is_scraped { "scraped" } else { "no listener" });
+            let long = long_turns.map_or(String::new(), |turns| turns.to_string());
+            _ = writeln!(text, "| {name} | {way} | {} | {cpu:.3} | {long} |", thousands(*rate));
         }
     }
 

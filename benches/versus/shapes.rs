@@ -62,6 +62,13 @@ pub struct Round {
 
 pub const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
+impl Shape {
+    /// Whether so many requests are outstanding, without idle connections beside.
+    pub fn is_closed(&self) -> bool {
+        !self.is_open && !self.is_crowded
+    }
+}
+
 impl Cell {
     /// The median over the rounds of what `of` picks.
     pub fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
