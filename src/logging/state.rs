@@ -144,7 +144,7 @@ impl Streams {
 
     /// The same, also for what another thread has written a moment ago.
     #[cold]
-    pub(super) fn submit_all_shared(&self) {
+    fn submit_all_shared(&self) {
         self.has_shared.store(false, Relaxed);
         self.list.iter().for_each(Stream::submit_shared);
     }

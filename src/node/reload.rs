@@ -42,7 +42,7 @@ pub struct Source {
 pub const REFUSAL: char = '\0';
 
 /// All that a reload needs; its jobs share it.
-pub(super) struct Reloader {
+struct Reloader {
     source: Source,
     /// The server's.
     name: String,

@@ -158,7 +158,7 @@ impl Server {
 
 /// The number of a loop that has not ended its turn for too long, counted from 1. `now` is of the first loop, which
 /// asks.
-pub(super) fn stuck_loop(all: &AllMetrics, now: Duration) -> Option<usize> {
+fn stuck_loop(all: &AllMetrics, now: Duration) -> Option<usize> {
     let (reader, _) = all.loops.first()?;
     let is_stuck = |metrics: &LoopMetrics| {
         metrics.busy_for(reader, now).is_some_and(|busy| busy >= LOOP_STUCK_AFTER)
