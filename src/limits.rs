@@ -251,9 +251,9 @@ pub const ADMIN_EFFORT: u32 = 200;
 /// The listener's part of the loop's time is one in so many, if answers are asked for without a pause: clients are
 /// served by the same loop. Scrapers and people need a hundredth.
 pub const ADMIN_SHARE: u32 = 10;
-/// How far ahead of its part the listener may be: answers of 10 ms are given at once, such as those of a few scrapers that
+/// How far ahead of its part the listener may be: answers of 5 ms are given at once, such as those of a few scrapers that
 /// come together.
-pub const ADMIN_BURST: Duration = Duration::from_millis(100);
+pub const ADMIN_BURST: Duration = Duration::from_millis(50);
 /// How long an answer takes, without its contents.
 pub const ADMIN_ANSWER_TIME: Duration = Duration::from_micros(50);
 /// How long a byte of an answer takes, to be counted and written.
