@@ -82,14 +82,11 @@ impl Feed {
     // Not inline, so that `compact` is.
     #[inline(never)]
     fn compact_slice(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
-        if self.rewrite.is_none() {
+        let rewrite = self.rewrite.get_or_insert_with(|| {
             // With room for what a small table's feed will hold before the next rewrite.
             let fresh = VecDeque::with_capacity(live + 2 * SMALLEST_REWRITE);
-            self.rewrite = Some(Rewrite { fresh, looked_at: 0 });
-        }
-        let Some(rewrite) = &mut self.rewrite else {
-            return;
-        };
+            Rewrite { fresh, looked_at: 0 }
+        });
         let slice = self.records.range(rewrite.looked_at..).take(RECORDS_PER_SLICE);
         let before = rewrite.looked_at;
         for &record in slice {
