@@ -546,6 +546,19 @@ fn a_stop_ends_the_connections_of_the_admin_listener() {
 }
 
 #[test]
+fn a_stop_waits_for_the_answer_of_a_session_and_not_for_all_that_it_asks_behind_it() {
+    let (_setup, server) = alone();
+    let mut http = Http::connect(server.admin());
+    // Their share of the time is reached after a few; all of them would take more than the grace of a stop.
+    http.send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(5_000));
+    assert_eq!(http.response_to("HEAD").map(|first| first.status), Some(200));
+    let begin = Instant::now();
+    assert!(server.stop().success());
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(4), "it took {took:?}");
+}
+
+#[test]
 fn the_servers_of_a_herd_count_up_from_the_address() {
     let setup = Herd::small_setup();
     let ports = consecutive_ports();
@@ -624,10 +637,10 @@ fn a_server_that_stops_is_not_ready() {
     let (mut server, mut session) = without_socket(at);
     server.handle_timeout(&mut Due::new(now(at), &mut |_| false)); // Alone it is in sync.
     let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    for status in ["HTTP/1.1 200 ", "HTTP/1.1 503 "] {
+    for (status, next) in [("HTTP/1.1 200 ", Goes::Read), ("HTTP/1.1 503 ", Goes::Finish)] {
         let mut out = Vec::new();
         let mut io = io(at, &mut out);
-        assert_eq!(server.handle_bytes(&mut session, request, &mut io), Goes::Read);
+        assert_eq!(server.handle_bytes(&mut session, request, &mut io), next);
         let text = String::from_utf8_lossy(&out).into_owned();
         assert!(text.starts_with(status), "{text}");
         server.handle_stop(now(at));

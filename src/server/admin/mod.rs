@@ -296,8 +296,10 @@ impl Server {
     ) -> Next {
         self.metrics.count_admin_request(path, reply.status);
         records::answered(io.peer, request, reply);
-        reply.write(request.keep_alive, request.method == "HEAD", io.out);
-        match request.keep_alive {
+        // A server that stops answers what it has begun with, and no more.
+        let keep_alive = request.keep_alive && !self.is_stopping;
+        reply.write(keep_alive, request.method == "HEAD", io.out);
+        match keep_alive {
             true if session.reader.has_begun() => Next::Again,
             true => Next::Read,
             false => Next::Finish,
