@@ -16,7 +16,7 @@ use herd_mio::application::{
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
 use herd_mio::server::admin::exposition::Exposition;
 use herd_mio::server::metrics::{AdminPath, Family, FamilyKind, Kind, Paused, RateLimit};
-use herd_mio::server::{CLIENTS, Message, PEERS, ReloadEnd};
+use herd_mio::server::{ADMIN, CLIENTS, Message, PEERS, ReloadEnd};
 use regex::Regex;
 use world::{WALL, World, peer, samples};
 
@@ -659,6 +659,26 @@ fn requests_of_the_admin_listener_count_by_path_and_status() {
         let act = |world: &mut World| world.loops[0].1.count_admin_request(path, code);
         assert_changes(&mut world, act, &[(&shown, 1.0)]);
     }
+}
+
+/// The loop answers the former question when the next one is waiting already.
+#[test]
+fn a_question_that_is_not_answered_in_time_counts_as_that_and_its_answer_is_not_the_next_ones() {
+    let mut world = World::of(|config| config.servers[0].admin_listen = Some(peer()));
+    let session = world.accept(ADMIN);
+    let ask = |world: &mut World, limit: u32| {
+        let request = format!("GET /connz?limit={limit} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(world.bytes(session, request.as_bytes()), Next::Wait);
+    };
+    ask(&mut world, 1);
+    let name = |code| format!("herd_admin_requests_total{{path=/connz,code={code}}}");
+    world.now += 3 * SECOND;
+    assert_changes(&mut world, |world| world.pass(Duration::ZERO), &[(&name(503), 1.0)]);
+    ask(&mut world, 2);
+    assert_changes(&mut world, World::inspect, &[]);
+    assert_changes(&mut world, World::inspect, &[(&name(200), 1.0)]);
+    let reply = String::from_utf8_lossy(&world.filled);
+    assert!(reply.contains("\"limit\":2"), "{reply}");
 }
 
 #[test]

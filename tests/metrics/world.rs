@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use herd_mio::application::{
     Application, Closed, ClosedConnection, Command, ConnectionId, Dial, DialEvent, Due, Io, Job,
-    Line, ListenerId, LoopId, LoopMetrics, Next, Opened, Origin, Refused, Target, TlsId,
+    Line, ListenerId, LoopId, LoopMetrics, Next, Opened, Origin, Refused, Target, Ticket, TlsId,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -24,6 +24,10 @@ pub struct World {
     pub now: Duration,
     pub dials: Vec<Dial>,
     pub jobs: Vec<Job<Message>>,
+    /// Requests for all connections.
+    pub inspections: Vec<Ticket>,
+    /// What the latest `fill` has appended.
+    pub filled: Vec<u8>,
     connections: HashMap<u32, (Session, Origin)>,
     last: u32,
 }
@@ -75,6 +79,8 @@ impl World {
             now: Duration::ZERO,
             dials: Vec::new(),
             jobs: Vec::new(),
+            inspections: Vec::new(),
+            filled: Vec::new(),
             connections: HashMap::new(),
             last: 0,
         };
@@ -171,6 +177,13 @@ impl World {
         self.message((job.run)());
     }
 
+    /// The loop shows no connections for the request that came first.
+    pub fn inspect(&mut self) {
+        let ticket = self.inspections.remove(0);
+        self.server.handle_inspect(ticket, &mut std::iter::empty(), at(self.now));
+        self.run_commands();
+    }
+
     /// The dial to a neighbour or to the Places service that was asked for last.
     pub fn dial_of(&mut self, name: &str) -> Dial {
         let is_it = |dial: &Dial| dial.to == Target::Name(name.to_owned());
@@ -196,6 +209,7 @@ impl World {
             match command {
                 Command::Dial(dial) => self.dials.push(dial),
                 Command::Run(job) => self.jobs.push(job),
+                Command::Inspect(ticket) => self.inspections.push(ticket),
                 Command::Fill(id) => self.fill(id.slot),
                 Command::Close(id) if self.connections.contains_key(&id.slot) => {
                     self.close(id.slot, &Closed::Commanded);
@@ -210,13 +224,12 @@ impl World {
 
     fn fill(&mut self, id: u32) {
         let now = at(self.now);
-        let mut out = Vec::new();
         let Some((session, _)) = self.connections.get_mut(&id) else {
             return;
         };
         loop {
-            out.clear();
-            let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
+            self.filled.clear();
+            let mut io = Io::new(connection(id), peer(), now, &mut self.filled, ROOM);
             match self.server.fill(session, &mut io) {
                 Next::Again => {}
                 // The loop asks the kernel; there is nothing to read.

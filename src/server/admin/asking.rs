@@ -29,6 +29,9 @@ pub(in crate::server) struct Asking {
     posts: Vec<Post>,
     /// Questions that wait for this loop's next inspection.
     asks: Vec<Ask>,
+    /// The latest question. Each has a ticket of its own, so an answer that comes late is not taken for that to the next
+    /// question of the same session.
+    last: u64,
 }
 
 impl Server {
@@ -44,7 +47,9 @@ impl Server {
         now: Now,
     ) -> Result<Answer, String> {
         let mut query = Query::parse(query)?;
-        let ask = Ask::parse(&mut query, ticket(id), self.all_metrics.loops.len())?;
+        self.asking.last += 1;
+        let ticket = Ticket(self.asking.last);
+        let ask = Ask::parse(&mut query, ticket, self.all_metrics.loops.len())?;
         query.finish(crate::server::metrics::AdminPath::Connz)?;
         if let Some(admin) = &mut self.admin {
             let of_loop = self.all_metrics.loops.get(ask.number - 1);
@@ -63,7 +68,7 @@ impl Server {
             }
         }
         if let Some(admin) = &mut self.admin {
-            admin.wait(id, now.elapsed + ADMIN_ANSWER_WAIT);
+            admin.wait(id, ticket, now.elapsed + ADMIN_ANSWER_WAIT);
         }
         Ok(Answer::Later)
     }
@@ -102,20 +107,10 @@ impl Server {
 
     /// Gives a session the reply that it waits for, unless it is gone or has got an error instead.
     pub(super) fn deliver(&mut self, ticket: Ticket, reply: Reply) {
-        let id = connection(ticket);
         if let Some(admin) = &mut self.admin
-            && admin.set_reply(id, reply)
+            && let Some(id) = admin.set_reply(ticket, reply)
         {
             self.commands.push_back(ServerCommand::Fill(id));
         }
     }
-}
-
-/// A session as the ticket of its question: it has one at a time.
-pub(super) fn ticket(ConnectionId { slot, generation }: ConnectionId) -> Ticket {
-    Ticket(u64::from(generation) << 32 | u64::from(slot))
-}
-
-fn connection(Ticket(ticket): Ticket) -> ConnectionId {
-    ConnectionId { slot: ticket as u32, generation: (ticket >> 32) as u32 }
 }

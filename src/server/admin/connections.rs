@@ -25,7 +25,7 @@ use crate::server::{ADMIN, CLIENTS, PEERS, Server, Session};
 /// A question for the connections of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Of the session that asks.
+    /// Of the question alone.
     pub(super) ticket: Ticket,
     /// The loop, counted from 1.
     pub(super) number: usize,

@@ -43,7 +43,7 @@ mod watch;
 use std::time::Duration;
 
 use super::{Server, Session, policy};
-use crate::application::{ClosedConnection, ConnectionId, Due, Io, Next, Policy, Refused};
+use crate::application::{ClosedConnection, ConnectionId, Due, Io, Next, Policy, Refused, Ticket};
 use crate::config::Config;
 use crate::http::{Get, GetReader};
 use crate::limits::{
@@ -53,7 +53,6 @@ use crate::limits::{
 use crate::server::ServerCommand;
 use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
 pub(super) use asking::Asking;
-use asking::ticket;
 pub use asking::{AdminMessage, Post};
 use pace::Pace;
 use reply::Reply;
@@ -94,8 +93,8 @@ enum SessionState {
     Delayed,
     /// Now it is.
     Due,
-    /// Its answer is not there yet.
-    Waiting,
+    /// The answer to this question is not there yet.
+    Waiting(Ticket),
     /// Its answer is there; `fill` writes it.
     Answered(Reply),
 }
@@ -151,26 +150,40 @@ impl Admin {
         }
     }
 
-    /// A session waits for its answer until then.
-    fn wait(&mut self, id: ConnectionId, until: Duration) {
+    /// A session waits for the answer to a question until then.
+    fn wait(&mut self, id: ConnectionId, question: Ticket, until: Duration) {
         if let Some(session) = self.session(id) {
-            (session.until, session.state) = (until, SessionState::Waiting);
+            (session.until, session.state) = (until, SessionState::Waiting(question));
         }
     }
 
-    /// Returns whether the session waits for it.
-    fn set_reply(&mut self, id: ConnectionId, reply: Reply) -> bool {
-        match self.session(id) {
-            Some(session) if matches!(session.state, SessionState::Waiting) => {
-                (session.until, session.state) = (Duration::MAX, SessionState::Answered(reply));
-                true
-            }
-            _ => false,
-        }
+    /// Returns the session that waits for the answer to this question, if one does.
+    fn set_reply(&mut self, question: Ticket, reply: Reply) -> Option<ConnectionId> {
+        let waits =
+            |state: &SessionState| matches!(state, SessionState::Waiting(it) if *it == question);
+        let session = self.open.iter_mut().find(|session| waits(&session.state))?;
+        (session.until, session.state) = (Duration::MAX, SessionState::Answered(reply));
+        Some(session.id)
     }
 
     fn session(&mut self, id: ConnectionId) -> Option<&mut OpenSession> {
         self.open.iter_mut().find(|session| session.id == id)
+    }
+}
+
+impl OpenSession {
+    /// The reply, if it is there. From then on the next request is expected, until `until`.
+    fn take_reply(&mut self, until: Duration) -> Option<Reply> {
+        match std::mem::replace(&mut self.state, SessionState::Reading) {
+            SessionState::Answered(reply) => {
+                self.until = until;
+                Some(reply)
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 }
 
@@ -315,17 +328,14 @@ impl Server {
             return Next::Finish; // The listener was removed.
         };
         let until = io.now.elapsed + ADMIN_IDLE;
-        let state = admin.session(io.id).map(|open| &mut open.state);
-        if let Some(SessionState::Due) = state {
+        let open = admin.session(io.id);
+        if let Some(OpenSession { state: SessionState::Due, .. }) = open {
             admin.read_until(io.id, until);
             return self.answer_now(request, session, io);
         }
-        match state.map(|state| std::mem::replace(state, SessionState::Waiting)) {
-            Some(SessionState::Answered(reply)) => {
-                admin.read_until(io.id, until);
-                self.write_reply(path, &request, &reply, session, io)
-            }
-            _ => {
+        match open.and_then(|open| open.take_reply(until)) {
+            Some(reply) => self.write_reply(path, &request, &reply, session, io),
+            None => {
                 session.unanswered = Some(Unanswered { path, request });
                 Next::Wait
             }
@@ -367,7 +377,7 @@ impl Server {
         let mut late = Vec::new();
         for session in admin.open.iter_mut().filter(|session| session.until <= now) {
             match session.state {
-                SessionState::Waiting => late.push(session.id),
+                SessionState::Waiting(question) => late.push(question),
                 // A request may have arrived and not been read yet, or the answer is being sent. It is judged again
                 // after a while and not at once: a slow reader may be behind for long, and the loop would spin.
                 _ if due.is_behind(session.id) => session.until = now + ADMIN_JUDGE_AGAIN,
@@ -377,10 +387,10 @@ impl Server {
                 }
             }
         }
-        for id in late {
+        for question in late {
             let seconds = ADMIN_ANSWER_WAIT.as_secs();
             let text = format!("the loop has not answered within {seconds} s\n");
-            self.deliver(ticket(id), Reply::text(503, text));
+            self.deliver(question, Reply::text(503, text));
         }
     }
 }
