@@ -151,7 +151,9 @@ fn a_heartbeat_and_a_neighbour_change_while_clients_and_the_other_link_stay() {
     served.reloads("link.heartbeat = \"2s\"", &["1 change", "neighbour South removed"]);
     served.server.wait_for_log("The link to South is closed: it is no longer a neighbour.");
     // South goes on to dial, and is refused.
-    served.server.wait_for_log("no neighbour has that name");
+    served.server.wait_for_log(
+        "WARNING: Refused on the neighbours' port: no neighbour has that name: HELLO herd/1 South ",
+    );
     tells(&mut client, "after");
     let mut other = hands.client();
     wait_until(LIMIT, "Hands learns of it", || {

@@ -257,9 +257,10 @@ impl HerdLog<'_> {
                     Escaped(line)
                 ),
             ),
-            Event::PeerRejected { reason, .. } => {
+            Event::PeerRejected { reason, line } => {
+                let line = Escaped(line);
                 let text = format_args!(
-                    "Refused on the neighbours' port: {reason}. The connection is closed."
+                    "Refused on the neighbours' port: {reason}: {line}. The connection is closed."
                 );
                 rate_limit::note(Kind::PeerLineRefused, &[field("reason", &reason)], text);
             }
