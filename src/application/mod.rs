@@ -87,9 +87,9 @@ pub trait Application: Sized {
         Next::Read
     }
 
-    /// The other side is slow: even after a write the output is full, so nothing more is read until there is room. Or it
-    /// has recovered: at most half of a full output is left. Not for connections that are read while their output is full
-    /// ([`Policy::reads_when_full`]); and one that is closed while it is full does not recover.
+    /// The other side is slow: even after a write the output is full, so nothing is read until there is room.
+    /// Or it has recovered: at most half of a full output is left. A connection that is closed while it is
+    /// full does not recover. Those that are read all the same ([`Policy::reads_when_full`]) are not reported.
     fn handle_full(&mut self, _full: FullOutput, _session: &mut Self::Session, _now: Now) {}
 
     /// A connection is closed. Its id is never used again. (The loop does not report those that are left when

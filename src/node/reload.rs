@@ -283,7 +283,8 @@ impl Reloader {
         Ok(())
     }
 
-    /// Changes each loop, and waits until all have.
+    /// Changes each loop, and waits until all have. Only a loop that stops refuses a prepared change: then the server
+    /// ends, so it does not matter that other loops have changed.
     fn apply(&self, prepared: Prepared, state: &mut State) -> Result<(), String> {
         let Prepared { config, tls, tls_made, most_clients, changes, log } = prepared;
         let (report, reports) = mpsc::channel();
