@@ -135,7 +135,7 @@ impl<T: Transport> Connection<T> {
         Duration::from_nanos(self.last_read)
     }
 
-    /// Notes that bytes arrived. Returns whether they are the first ones in this [`TICK`](TICK_BITS).
+    /// Notes that bytes arrived. Returns whether they are the first ones in this tick (`TICK_BITS`).
     #[inline]
     pub fn note_read(&mut self, now: Duration) -> bool {
         let now = nanoseconds(now);
