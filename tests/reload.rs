@@ -78,11 +78,15 @@ impl Served {
         }
     }
 
-    /// The same, with the changes, which follow in the same turn; a changed log may write them a moment later.
+    /// The same, with the records of the changes, which follow.
     fn next_reload(&self) -> String {
-        let news = self.next_end();
-        std::thread::sleep(Duration::from_millis(50));
-        news + &self.news()
+        let (begin, mut news) = (Instant::now(), self.next_end());
+        while !has_its_changes(&news) {
+            assert!(begin.elapsed() < LIMIT, "not all changes are recorded: {news}");
+            std::thread::sleep(Duration::from_millis(1));
+            news += &self.news();
+        }
+        news
     }
 
     /// Asks for a reload, and returns what the log says of it.
@@ -121,6 +125,15 @@ impl Served {
 
 fn tells(client: &mut Client, id: &str) {
     assert_eq!(client.ask(&format!("IAMAT {id} +1.0+2.0 10")), format!("AT AT {id} +1.0+2.0 10"));
+}
+
+/// Whether as many records follow the last reload as it says that it has changed.
+fn has_its_changes(news: &str) -> bool {
+    let Some((_, reload)) = news.rsplit_once("configuration reloaded: ") else {
+        return true; // It was refused.
+    };
+    let changes = reload.split(' ').next().and_then(|count| count.parse().ok());
+    reload.lines().skip(1).count() >= changes.unwrap_or(0) // "no changes"
 }
 
 #[test]
