@@ -21,9 +21,9 @@ pub fn closed(
 ) {
     let peer = closed.peer;
     match closed.why {
-        Closed::Finished | Closed::Commanded | Closed::Unsolicited => {}
+        Closed::Finished | Closed::Drained | Closed::Commanded | Closed::Unsolicited => {}
         // It may quote the other side's certificate.
-        Closed::Broken(reason) => {
+        Closed::Broken(reason) | Closed::Untrusted(reason) => {
             let reason = Escaped(reason.as_bytes());
             log::info!(
                 target: target, event = "connection_aborted", peer:% = peer, reason:% = reason;

@@ -31,6 +31,14 @@ pub struct ConfiguredLimits {
     pub new_ids_per_second: usize,
     /// New ids that one group of addresses may add at once.
     pub new_ids_burst: usize,
+    /// How long a connection may take from its acceptance to the end of its TLS handshake.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes in progress at once.
+    pub handshakes: usize,
+    /// TLS handshakes that one group of addresses may begin in each second, after the burst; 0 if there is no such limit.
+    pub handshakes_per_second: usize,
+    /// TLS handshakes that one group of addresses may begin at once.
+    pub handshakes_burst: usize,
 }
 
 impl Default for ConfiguredLimits {
@@ -50,6 +58,10 @@ impl Default for ConfiguredLimits {
             client_connections_per_address: 0,
             new_ids_per_second: 1_000,
             new_ids_burst: 100_000,
+            handshake_timeout: Duration::from_secs(5),
+            handshakes: 256,
+            handshakes_per_second: 50,
+            handshakes_burst: 200,
         }
     }
 }

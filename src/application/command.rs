@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ConnectionId, LoopId, Origin, Ticket, TlsId};
+use super::{ConnectionId, LoopId, Origin, Ticket, TlsId, TlsInfo};
 
 /// What the application wants the loop to do.
 #[derive(Debug)]
@@ -133,16 +133,33 @@ pub enum Refused {
     Limit(SocketAddr),
     /// Its group of addresses has as many connections as the listener allows one group.
     Group(SocketAddr),
-    /// Its TLS handshake failed, or took too long.
-    Handshake(SocketAddr, String),
+    /// Its TLS handshake failed, in words for an operator.
+    Handshake(SocketAddr, HandshakeFailure, String),
     /// The kernel lacks descriptors or memory. The loop tries again.
     Kernel(io::Error),
+}
+
+/// What a TLS handshake failed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// It took too long, or not even its first byte came in time.
+    Timeout,
+    /// The other side ended it by an alert.
+    Alert,
+    /// The other side's certificate is missing or not trusted.
+    Certificate,
+    /// What came is not TLS, or nothing in common was offered.
+    Protocol,
+    /// The connection was closed or broke, or the loop stopped.
+    Closed,
 }
 
 /// What the operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     ReopenLog,
+    /// The loop begins to drain: it goes on as before for a time, then closes its clients evenly, and stops.
+    Drain,
     /// Read the configuration again. A supervisor sends its text along, by the lifeline.
     Reload(Option<Vec<u8>>),
 }
@@ -168,6 +185,8 @@ pub struct Inspected<'a, S> {
     pub unsent: usize,
     /// Since when it has sent nothing, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
     pub silent_since: Duration,
+    /// What TLS has agreed on, once the handshake is complete.
+    pub tls: Option<TlsInfo>,
     /// What it did since it was opened; None unless the loop counts it
     /// ([`LoopMetrics::observe`](super::LoopMetrics::observe)).
     pub activity: Option<Activity>,
@@ -217,6 +236,11 @@ pub enum Closed {
     FairShare,
     /// All buffers together were full, and its own were the largest.
     OutOfMemory,
+    /// It was closed by a drain, after it got the answers that it was owed.
+    Drained,
+    /// The security of its listener or of its dial has changed, and its certificate is no longer trusted, for this
+    /// reason.
+    Untrusted(String),
     /// A part of a TLS record had arrived when [`Next::Probe`](super::Next::Probe) asked: the rest would be
     /// taken for what is received next.
     Unsolicited,
@@ -233,6 +257,8 @@ impl fmt::Display for Closed {
             Closed::Evicted => f.write_str("idle for longest, evicted"),
             Closed::FairShare => f.write_str("its addresses had the most connections, evicted"),
             Closed::OutOfMemory => f.write_str("memory limit reached"),
+            Closed::Drained => f.write_str("drained"),
+            Closed::Untrusted(reason) => f.write_str(reason),
             Closed::Unsolicited => f.write_str("a part of something came that nobody asked for"),
         }
     }

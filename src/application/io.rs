@@ -12,12 +12,42 @@ pub struct Opened<'a> {
     pub origin: Origin,
     /// The other side's certificate (DER), if TLS asked for one and verified it.
     pub certificate: Option<&'a [u8]>,
+    /// What TLS has agreed on; None for plain bytes. On a listener that takes both it is the application that decides
+    /// whether plain bytes are welcome.
+    pub tls: Option<TlsInfo>,
+}
+
+/// What a TLS handshake has agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    pub version: TlsVersion,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+    /// How long the handshake took: from its first byte, or for a dial from the connection, to its end.
+    pub took: Duration,
+}
+
+/// A version of TLS (RFC 5246, RFC 8446).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+impl TlsVersion {
+    /// "1.2" or "1.3".
+    pub const fn number(self) -> &'static str {
+        match self {
+            TlsVersion::V1_2 => "1.2",
+            TlsVersion::V1_3 => "1.3",
+        }
+    }
 }
 
 impl Opened<'_> {
     /// Plain bytes, from an unknown peer: for tests and simulators.
     pub const fn plain(origin: Origin) -> Opened<'static> {
-        Opened { origin, certificate: None }
+        Opened { origin, certificate: None, tls: None }
     }
 }
 

@@ -30,9 +30,9 @@ use std::time::Duration;
 
 pub use command::{
     Activity, Closed, ClosedConnection, Command, Control, Dial, DialEvent, Freshness, FullOutput,
-    Inspected, Job, Refused, Start, Target,
+    HandshakeFailure, Inspected, Job, Refused, Start, Target,
 };
-pub use io::{Class, FlushAt, Framing, Io, Next, Opened, Origin, Policy};
+pub use io::{Class, FlushAt, Framing, Io, Next, Opened, Origin, Policy, TlsInfo, TlsVersion};
 pub use line::{Line, LineBuffer};
 pub use metrics::{Budget, CLASSES, ClassMetrics, Counter, Gauge, Histogram, Lack, LoopMetrics};
 pub use turns::Turn;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Document, Section};
@@ -20,6 +21,10 @@ pub struct AdminSettings {
     pub positions: Option<bool>,
     /// How long after its start a server counts as ready even if it is not in sync with its neighbours.
     pub ready_timeout: Duration,
+    /// Whether the admin listener speaks TLS, with the certificate of `[tls]`.
+    pub tls: bool,
+    /// The authorities of operators' certificates (PEM). Where it is set, all paths but the health paths need one.
+    pub ca: Option<PathBuf>,
 }
 
 /// `[security]`
@@ -33,11 +38,18 @@ pub struct SecuritySettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlainText {
     Admin,
+    Neighbours,
 }
 
 impl Default for AdminSettings {
     fn default() -> AdminSettings {
-        AdminSettings { hosts: Vec::new(), positions: None, ready_timeout: Duration::from_secs(30) }
+        AdminSettings {
+            hosts: Vec::new(),
+            positions: None,
+            ready_timeout: Duration::from_secs(30),
+            tls: false,
+            ca: None,
+        }
     }
 }
 
@@ -58,6 +70,7 @@ impl PlainText {
     pub fn name(self) -> &'static str {
         match self {
             PlainText::Admin => "admin",
+            PlainText::Neighbours => "neighbours",
         }
     }
 
@@ -213,7 +226,7 @@ impl Config {
 
     /// `[admin]` and `[security]` as `--check` prints them.
     pub(super) fn write_admin(&self, text: &mut String) {
-        let AdminSettings { hosts, positions, ready_timeout } = &self.admin;
+        let AdminSettings { hosts, positions, ready_timeout, .. } = &self.admin;
         let names: Vec<&str> =
             self.security.allow_plaintext.iter().map(|kind| kind.name()).collect();
         // Writing to a String never fails.

@@ -9,7 +9,9 @@ mod herd_wide;
 mod log;
 mod places;
 mod servers;
+mod stop;
 mod summary;
+mod tls;
 mod units;
 
 use std::fmt;
@@ -25,11 +27,16 @@ use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
+use crate::tls::Identity;
 
 pub use admin::{AdminSettings, PlainText, SecuritySettings};
 pub use diff::{Change, Effect, View, diff};
 pub use places::{KEY_VARIABLE, PlacesSettings};
+pub use stop::{OnSigterm, StopSettings};
 pub use summary::format_duration;
+pub use tls::{
+    Accept, ClientCertificates, ClientsTls, MinVersion, NeighboursTls, OwnFiles, TlsSettings, Who,
+};
 
 /// A whole herd, checked: every neighbour exists, every edge is known at both its ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +56,8 @@ pub struct Config {
     pub admin: AdminSettings,
     pub security: SecuritySettings,
     pub reload: ReloadSettings,
+    pub tls: TlsSettings,
+    pub stop: StopSettings,
 }
 
 /// When the configuration is read again without a signal.
@@ -70,6 +79,8 @@ pub struct ServerConfig {
     pub advertise: String,
     /// Where operators and monitoring connect (HTTP); nowhere by default.
     pub admin_listen: Option<SocketAddr>,
+    /// How its certificate names it.
+    pub identity: Identity,
     /// Indices into [`Config::servers`], ascending, each edge at both of its ends.
     pub neighbours: Vec<usize>,
 }
@@ -264,6 +275,7 @@ impl Default for Config {
                 peer_listen,
                 advertise: peer_listen.to_string(),
                 admin_listen: None,
+                identity: Identity::of_server(name),
                 neighbours: neighbours.to_vec(),
             }
         };
@@ -280,6 +292,8 @@ impl Default for Config {
             admin: AdminSettings::default(),
             security: SecuritySettings::default(),
             reload: ReloadSettings::default(),
+            tls: TlsSettings::default(),
+            stop: StopSettings::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::errors::{did_you_mean, listed};
 use crate::protocol::is_server_name;
+use crate::tls::Identity;
 
 /// A server as written in the file, each value with its place.
 struct Written {
@@ -311,6 +312,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
         peer_listen: *one.peer_listen.get_ref(),
         advertise: one.advertise.get_ref().clone(),
         admin_listen: one.admin_listen.as_ref().map(|admin| *admin.get_ref()),
+        identity: Identity::of_server(one.name.get_ref()),
         neighbours: Vec::new(),
     };
     let mut servers: Vec<ServerConfig> = written.iter().map(server).collect();

@@ -208,8 +208,7 @@ impl Config {
 impl ServerConfig {
     /// Its settings, but for its neighbours.
     pub(super) fn settings_text(&self) -> String {
-        let ServerConfig { name, listen, peer_listen, advertise, admin_listen, neighbours: _ } =
-            self;
+        let ServerConfig { name, listen, peer_listen, advertise, admin_listen, .. } = self;
         let mut text = format!("name = {name:?}\nlisten = \"{listen}\"\n");
         let _ = writeln!(text, "peer_listen = \"{peer_listen}\"");
         if *advertise != peer_listen.to_string() {

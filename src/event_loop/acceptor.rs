@@ -23,7 +23,9 @@ use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::{Sharing, Socket, set_socket_options};
-use crate::application::{Application, Budget, Lack, ListenerId, Origin, Refused};
+use crate::application::{
+    Application, Budget, HandshakeFailure, Lack, ListenerId, Origin, Refused,
+};
 use crate::tls::ServerTls;
 pub(super) use replace::Sources;
 use room::Admission;
@@ -73,8 +75,23 @@ impl Listen {
 /// What carries the application's bytes.
 #[derive(Clone)]
 pub enum Security {
+    /// Bytes as they are.
     Plain,
+    /// TLS only; plain bytes fail the handshake.
     Tls(ServerTls),
+    /// The first byte decides: 22 begins TLS (RFC 8446, section 5.1), any other one is plain. No message of
+    /// plain text on this listener may begin with that byte, and neither side may wait for the other one's first byte.
+    Either { tls: ServerTls, silent: Silent },
+}
+
+/// What becomes of a connection that has sent no byte within
+/// [`handshake_timeout`](super::Limits::handshake_timeout).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silent {
+    /// It is opened as plain.
+    Open,
+    /// It is refused.
+    Refuse,
 }
 
 /// A port that accepts connections.
@@ -327,10 +344,11 @@ impl Listener {
                 let id = connections.add(Socket::Plain(stream), peer, origin, state);
                 connections.open(id, app);
             }
-            Security::Tls(tls) => {
+            Security::Tls(tls) | Security::Either { tls, .. } => {
                 let tls = tls.begin(stream);
                 let refused = |error| {
-                    Refused::Handshake(peer, format!("no TLS: {}", crate::tls::plain(&error)))
+                    let why = format!("no TLS: {}", crate::tls::plain(&error));
+                    Refused::Handshake(peer, HandshakeFailure::Protocol, why)
                 };
                 let socket = Socket::Tls(Box::new(tls.map_err(refused)?));
                 let id = connections.add(socket, peer, origin, state);

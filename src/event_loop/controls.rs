@@ -42,6 +42,7 @@ pub(super) struct ControlRequests {
     /// The lifeline has ended. This is not a signal, so it never counts as a second one.
     pub lifeline_ended: bool,
     pub reopen_log: bool,
+    pub drain: bool,
     /// The newest one, with the text that came with it.
     pub reload: Option<Option<Vec<u8>>>,
 }
@@ -120,6 +121,7 @@ impl WatchedControls {
             match request {
                 ControlRequest::Stop => requests.stop_by_signal = true,
                 ControlRequest::Control(Control::ReopenLog) => requests.reopen_log = true,
+                ControlRequest::Control(Control::Drain) => requests.drain = true,
                 ControlRequest::Control(Control::Reload(text)) => requests.reload = Some(text),
             }
         }

@@ -16,10 +16,22 @@ pub struct Limits {
     pub buffer_bytes: usize,
     /// How long a peer may accept none of the bytes sent to it.
     pub write_timeout: Duration,
-    /// How long the TLS handshake of an accepted connection may take.
+    /// How long an accepted connection may take from its acceptance to the end of its TLS handshake.
     pub handshake_timeout: Duration,
+    /// TLS handshakes of accepted connections in progress at once. Further ones begin later, and one group of addresses
+    /// may have half of them at most.
+    pub handshakes: usize,
+    /// TLS handshakes that one group of addresses may begin in each second, after the burst; 0 if there is no such
+    /// limit. Exempt groups have none.
+    pub handshakes_per_second: usize,
+    /// TLS handshakes that one group of addresses may begin at once.
+    pub handshakes_burst: usize,
     /// How long the loop waits for answers when it stops.
     pub grace: Duration,
+    /// How long a drain goes on as before, listeners included.
+    pub drain_delay: Duration,
+    /// How long a drain takes at most, its delay included, before it becomes an ordinary stop.
+    pub drain_duration: Duration,
     /// Addresses that are free of limits for each group ([`GroupRules::per_group`](super::GroupRules)).
     pub exempt: Vec<Prefix>,
 }
@@ -31,8 +43,13 @@ impl Default for Limits {
             fill_bytes: 256 * 1024,
             buffer_bytes: 256 * 1024 * 1024,
             write_timeout: Duration::from_secs(10),
-            handshake_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+            handshakes: 256,
+            handshakes_per_second: 0,
+            handshakes_burst: 200,
             grace: Duration::from_secs(5),
+            drain_delay: Duration::from_secs(10),
+            drain_duration: Duration::from_secs(30),
             exempt: Vec::new(),
         }
     }

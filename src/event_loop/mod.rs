@@ -72,7 +72,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Events, Poll, Token, Waker};
 
-pub use acceptor::{Listen, Security};
+pub use acceptor::{Listen, Security, Silent};
 pub use buffers::Buffers;
 pub use connection::Connection;
 pub use controls::{ControlRequest, Controls};

@@ -27,7 +27,7 @@ use mio::Token;
 use mio::net::TcpListener;
 use socket2::SockRef;
 
-use super::acceptor::{Acceptor, Listen, Sources};
+use super::acceptor::{Acceptor, Listen, Security, Sources};
 use super::connections::Connections;
 use super::groups::GroupRules;
 use super::limits::Limits;
@@ -71,7 +71,11 @@ pub struct Change {
     /// closed because a limit is lower: new connections meet it.
     pub rules: Vec<Rules>,
     pub limits: Option<Limits>,
-    /// For dials that begin from now on. An id that exists is replaced; new ones follow the last one without
+    /// How listeners secure the connections that they accept from now on, also those in [`Change::listen`]. Each open TLS
+    /// connection of such a listener is verified again, some in each turn: one whose certificate the new authorities do
+    /// not trust is closed ([`Closed::Untrusted`](crate::application::Closed::Untrusted)). Plain connections stay.
+    pub security: Vec<(ListenerId, Security)>,
+    /// For dials that begin from now on; open connections that were dialled with the same id are verified again. An id that exists is replaced; new ones follow the last one without
     /// a gap.
     pub client_tls: Vec<(TlsId, ClientTls)>,
     /// Every open connection with the first policy has the second one from now on. Both have the same

@@ -58,7 +58,8 @@ impl<S> Slot<S> {
         shared.timers.clear(Timer::Opening(connection.id));
         connection.is_reported = true;
         let certificate = connection.transport.peer_certificate().map(<[u8]>::to_vec);
-        let opened = Opened { origin: connection.origin(), certificate: certificate.as_deref() };
+        let origin = connection.origin();
+        let opened = Opened { origin, certificate: certificate.as_deref(), tls: None };
         let (accepted, _) = call(connection, shared, |io, _| app.handle_open(opened, io));
         let Some((session, policy)) = accepted else {
             shared.close(connection, Closed::Finished);

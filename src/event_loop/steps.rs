@@ -10,8 +10,8 @@ use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{
-    Application, Budget, Closed, ClosedConnection, Command, ConnectionId, Control, Due, Origin,
-    Refused,
+    Application, Budget, Closed, ClosedConnection, Command, ConnectionId, Control, Due,
+    HandshakeFailure, Origin, Refused,
 };
 use crate::clock::Now;
 
@@ -67,7 +67,7 @@ impl<A: Application> EventLoop<A> {
         match origin {
             Origin::Dialled(_) => self.dialer.attempt_failed(id, reason, app, connections),
             Origin::Accepted(listener) => {
-                let why = Refused::Handshake(peer, reason.to_owned());
+                let why = Refused::Handshake(peer, HandshakeFailure::Closed, reason.to_owned());
                 app.handle_refused(listener, &why, connections.shared.now);
             }
             Origin::Loop(_) => {} // The other loop sees its end of the pair close.

@@ -150,9 +150,13 @@ fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
         fill_bytes: LINK_OUTPUT_BYTES,
         buffer_bytes: limits.buffer_bytes.div_ceil(loops),
         write_timeout: limits.write_timeout,
-        handshake_timeout: limits.line_timeout,
+        handshake_timeout: limits.handshake_timeout,
+        handshakes: limits.handshakes.div_ceil(loops),
+        handshakes_per_second: limits.handshakes_per_second.div_ceil(loops),
+        handshakes_burst: limits.handshakes_burst.div_ceil(loops),
         grace: SHUTDOWN_GRACE,
         exempt: limits.exempt.clone(),
+        ..event_loop::Limits::default()
     }
 }
 

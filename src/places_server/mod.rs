@@ -168,6 +168,7 @@ impl Application for PlacesServer {
         self.now = now.elapsed;
         match control {
             Control::ReopenLog | Control::Reload(_) => self.log.reopen(),
+            Control::Drain => {}
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) fn refused(why: &Refused, limits: &ConfiguredLimits) {
         Refused::Limit(peer) => connection_records::client_rejected(*peer, limits),
         Refused::Group(peer) => connection_records::group_rejected(*peer, limits),
         // Any connection without TLS causes it: that is not an error of the server.
-        Refused::Handshake(peer, reason) => {
+        Refused::Handshake(peer, _, reason) => {
             let reason = Escaped(reason.as_bytes());
             log::info!(
                 target: target::HTTP, event = "connection_refused", peer:% = peer, reason:% = reason;

@@ -46,7 +46,8 @@ impl Server {
             Closed::Evicted => ClosedReason::IdleEvicted,
             Closed::FairShare => ClosedReason::FairShare,
             Closed::OutOfMemory => ClosedReason::BuffersFull,
-            Closed::Unsolicited => ClosedReason::Protocol,
+            Closed::Drained => ClosedReason::Stopped,
+            Closed::Untrusted(_) | Closed::Unsolicited => ClosedReason::Protocol,
         }
     }
 

@@ -301,7 +301,7 @@ impl Server {
         match why {
             Refused::Limit(peer) => connection_records::client_rejected(*peer, &self.limits),
             Refused::Group(peer) => connection_records::group_rejected(*peer, &self.limits),
-            Refused::Handshake(peer, reason) => {
+            Refused::Handshake(peer, _, reason) => {
                 let reason = Escaped(reason.as_bytes());
                 connection_records::rejected(Kind::TlsFailed, *peer, format_args!("{reason}"));
             }

@@ -175,6 +175,7 @@ impl Application for Server {
         self.now = now.elapsed;
         match control {
             Control::ReopenLog => self.log.reopen(),
+            Control::Drain => {}
             Control::Reload(text) => {
                 // By a signal, and whatever the reload finds: a log that was rotated must be reopened. A supervisor asks
                 // for that by itself.

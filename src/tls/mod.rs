@@ -7,6 +7,7 @@
 //! | `records.rs` | the boundaries of records |
 //! | `trust.rs` | which certificates are trusted |
 //! | `explain.rs` | errors of rustls, webpki and the system in words |
+//! | `names.rs` | names in certificates |
 //! | `certificates.rs` | one's own certificates, made and kept in a folder |
 //!
 //! Nothing here knows sockets, polling or what is sent over TLS.
@@ -21,12 +22,14 @@ use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnecti
 
 use explain::{Other, explain_setup, plain_pem};
 pub use explain::{is_of_tls, plain};
+pub use names::{Identity, Names};
 pub use stream::TlsStream;
 pub use trust::Authorities;
 use trust::Trust;
 
 pub mod certificates;
 mod explain;
+pub mod names;
 mod records;
 mod stream;
 #[cfg(test)]

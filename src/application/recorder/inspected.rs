@@ -61,6 +61,7 @@ fn parse<'a, S>(text: &str, sessions: &'a HashMap<ConnectionId, S>) -> Option<In
         silent_since: Duration::from_nanos(words.next()?.parse().ok()?),
         waits: words.next()?.parse().ok()?,
         is_full: words.next()?.parse().ok()?,
+        tls: None,
         activity: match words.next() {
             Some(opened) => Some(parse_activity(opened, &mut words)?),
             None => None,
@@ -87,6 +88,7 @@ mod tests {
         let ids = [1, 2].map(|slot| ConnectionId { slot, generation: 7 });
         let sessions = HashMap::from([(ids[0], "session")]);
         let open = Inspected {
+            tls: None,
             id: ids[0],
             peer: ([127, 0, 0, 1], 9).into(),
             origin: Origin::Accepted(ListenerId(3)),

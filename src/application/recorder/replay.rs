@@ -125,7 +125,7 @@ impl<A: Application> Replayer<'_, A> {
             let (origin, certificate): (Origin, _) = text::parse_open(what)?;
             let certificate = certificate.as_deref();
             if let Some((session, _)) =
-                self.recorder.handle_open(Opened { origin, certificate }, io)
+                self.recorder.handle_open(Opened { origin, certificate, tls: None }, io)
             {
                 self.sessions.insert(io.id, session);
             }

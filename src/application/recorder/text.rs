@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::{
-    Closed, ClosedConnection, Command, ConnectionId, Control, DialEvent, FullOutput, Io, Line,
-    ListenerId, LoopId, Next, Opened, Origin, Refused, Ticket,
+    Closed, ClosedConnection, Command, ConnectionId, Control, DialEvent, FullOutput,
+    HandshakeFailure, Io, Line, ListenerId, LoopId, Next, Opened, Origin, Refused, Ticket,
 };
 use crate::clock::{Now, WallTime};
 
@@ -39,6 +39,8 @@ pub(super) fn line(line: Line<'_>) -> String {
 pub(super) fn closed(closed: &ClosedConnection<'_>, now: Now) -> String {
     let why = match closed.why {
         Closed::Finished => "finished".to_owned(),
+        Closed::Drained => "drained".to_owned(),
+        Closed::Untrusted(reason) => format!("untrusted {}", reason.as_bytes().escape_ascii()),
         Closed::Commanded => "commanded".to_owned(),
         Closed::Broken(reason) => format!("broken {}", reason.as_bytes().escape_ascii()),
         Closed::InputTimeout => "input-timeout".to_owned(),
@@ -77,8 +79,8 @@ pub(super) fn refused(ListenerId(listener): ListenerId, why: &Refused, now: Now)
     let why = match why {
         Refused::Limit(peer) => format!("limit {peer}"),
         Refused::Group(peer) => format!("group {peer}"),
-        Refused::Handshake(peer, why) => {
-            format!("handshake {peer} {}", why.as_bytes().escape_ascii())
+        Refused::Handshake(peer, failure, why) => {
+            format!("handshake {peer} {failure:?} {}", why.as_bytes().escape_ascii())
         }
         Refused::Kernel(error) => format!("kernel {}", error.to_string().as_bytes().escape_ascii()),
     };
@@ -88,6 +90,7 @@ pub(super) fn refused(ListenerId(listener): ListenerId, why: &Refused, now: Now)
 pub(super) fn control(control: &Control) -> String {
     match control {
         Control::ReopenLog => "reopen-log".to_owned(),
+        Control::Drain => "drain".to_owned(),
         Control::Reload(None) => "reload".to_owned(),
         Control::Reload(Some(text)) => format!("reload {}", text.escape_ascii()),
     }
@@ -214,13 +217,25 @@ pub(super) fn parse_refused(text: &str) -> Option<(ListenerId, Refused)> {
         "limit" => Refused::Limit(text.parse().ok()?),
         "group" => Refused::Group(text.parse().ok()?),
         "handshake" => {
-            let (peer, why) = text.split_once(' ')?;
-            Refused::Handshake(peer.parse().ok()?, words(why)?)
+            let (peer, rest) = text.split_once(' ')?;
+            let (failure, why) = rest.split_once(' ')?;
+            Refused::Handshake(peer.parse().ok()?, parse_failure(failure)?, words(why)?)
         }
         "kernel" => Refused::Kernel(io::Error::other(words(text)?)),
         _ => return None,
     };
     Some((ListenerId(listener.parse().ok()?), why))
+}
+
+fn parse_failure(text: &str) -> Option<HandshakeFailure> {
+    let all = [
+        HandshakeFailure::Timeout,
+        HandshakeFailure::Alert,
+        HandshakeFailure::Certificate,
+        HandshakeFailure::Protocol,
+        HandshakeFailure::Closed,
+    ];
+    all.into_iter().find(|failure| format!("{failure:?}") == text)
 }
 
 pub(super) fn parse_control(text: &str) -> Option<Control> {
@@ -229,6 +244,7 @@ pub(super) fn parse_control(text: &str) -> Option<Control> {
         Some(_) => None,
         None => match text {
             "reopen-log" => Some(Control::ReopenLog),
+            "drain" => Some(Control::Drain),
             "reload" => Some(Control::Reload(None)),
             _ => None,
         },
