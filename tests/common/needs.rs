@@ -36,15 +36,22 @@ pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 const LONG: &str = "_for_a_minute";
 
 /// The package of each tool that tests use. `.ci/tools` installs the same.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 30] = [
     ("bash", "bash"),
+    ("buildah", "buildah"),
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("env", "coreutils"),
+    ("fish", "fish"),
     ("ip", "iproute2"),
     ("jq", "jq"),
+    ("lintian", "lintian"),
     ("logrotate", "logrotate"),
+    ("mandoc", "mandoc"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
     ("openssl", "openssl"),
     ("patch", "patch"),
     ("pgrep", "procps"),
@@ -52,8 +59,14 @@ const PACKAGES: [(&str, &str); 17] = [
     ("promtool", "prometheus"),
     ("python3", "python3"),
     ("rsyslogd", "rsyslog"),
+    ("socat", "socat"),
+    ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
+    ("systemd-socket-activate", "systemd"),
     ("tc", "iproute2"),
+    ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
+    ("zsh", "zsh"),
 ];
 
 /// A program of others.
@@ -91,6 +104,18 @@ pub fn python_with(module: &str, package: &'static str) -> Result<Command, Missi
     let python = [own, "python3".into()].into_iter().find(|python| has_it(python));
     let program = format!("{module} for Python");
     python.map(Command::new).ok_or(Missing::Tool { program, package })
+}
+
+/// Node with this package, which a script gets by `require`: it is in the folder `node` where cargo builds, where
+/// `.ci/tools` puts it.
+pub fn node_with(package: &str) -> Result<Command, Missing> {
+    let mut node = tool("node")?;
+    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("node").join("node_modules");
+    if !modules.join(package).join("package.json").is_file() {
+        return Err(Missing::Tool { program: format!("{package} for Node"), package: "npm, which installs it" });
+    }
+    node.env("NODE_PATH", modules);
+    Ok(node)
 }
 
 /// Something of the kernel's.
