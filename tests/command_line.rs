@@ -239,12 +239,13 @@ fn help_and_version_go_to_standard_output() {
         "--places-server",
         "--places-key",
         "--tls-dir",
+        "--completion",
         "Ports:",
         "Signals:",
         "Environment:",
         "Exit status:",
         "Examples:",
-        "excludes --places-key\n",
+        "excludes --places-key;",
     ] {
         assert!(stdout(&help).contains(option), "{option}");
     }

@@ -2,16 +2,17 @@
 //! options to the configuration file.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use lexopt::Arg;
 
+use super::args_error::ArgsError;
+use super::completion::Shell;
+use super::options::{CliOption, Section, Value, find, of};
 use crate::config::{Overrides, admin};
-use crate::errors::did_you_mean;
-use crate::logging::{LevelOverrides, LevelsError};
+use crate::logging::LevelOverrides;
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
 use crate::places::key::ApiKey;
@@ -40,39 +41,10 @@ pub enum Mode {
     /// Print the effective configuration or, with the path of another one (`--diff`), what changes from that
     /// one to this.
     Check(Option<PathBuf>),
+    /// Print the completion of the options for a shell.
+    Completion(Shell),
     Help,
     Version,
-}
-
-/// Why a command line is invalid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ArgsError {
-    /// None of `--server`, `--herd`, `--places-server` and `--check` was given.
-    NoMode,
-    /// Two options that exclude each other.
-    TwoModes(&'static str, &'static str),
-    /// A second server name, or a name beside another mode.
-    Name {
-        name: String,
-        beside: String,
-    },
-    /// `--diff` without `--check`.
-    DiffAlone,
-    Unknown(String),
-    Twice(&'static str),
-    NeedsValue(&'static str),
-    TakesNoValue(&'static str),
-    /// `value` is None where it may be a secret.
-    Value {
-        option: &'static str,
-        value: Option<String>,
-        expected: &'static str,
-    },
-    /// Of `--log-level`.
-    Levels {
-        value: String,
-        reason: LevelsError,
-    },
 }
 
 /// The words, split into options and a name; each option at most once.
@@ -86,9 +58,8 @@ struct Typed {
 impl Args {
     /// Parses the words after the program's name.
     pub fn parse(words: Vec<OsString>) -> Result<Args, ArgsError> {
-        let asks =
-            |names: [&str; 2]| words.iter().any(|word| names.iter().any(|name| word == name));
-        let (help, version) = (asks(["-h", "--help"]), asks(["-V", "--version"]));
+        let asks = |name| words.iter().any(|word| asks_for(word) == Some(name));
+        let (help, version) = (asks("--help"), asks("--version"));
         let mut typed = match help || version {
             true => Typed::default(), // Help is printed even if the rest is wrong.
             false => Typed::read(words)?,
@@ -141,17 +112,15 @@ impl Typed {
                 Arg::Long(name) => format!("--{name}"),
                 Arg::Short(letter) => short(letter, &mut words),
             };
-            let Some(&(option, takes_value)) = OPTIONS.iter().find(|(known, _)| name == *known)
-            else {
-                if let Some(ends) = ASK_ONLY.iter().find(|ends| name == **ends) {
-                    return Err(ArgsError::TakesNoValue(ends)); // The case without a value was handled above.
-                }
-                // Leave out its value, which may be a secret.
-                return Err(ArgsError::Unknown(name));
-            };
-            let value = match takes_value {
-                true => value_of(option, &mut words)?,
-                false => OsString::new(),
+            // An unknown one without its value, which may be a secret.
+            let &CliOption { name: option, value, section, .. } =
+                find(&name).ok_or(ArgsError::Unknown(name))?;
+            if section == Section::Ask {
+                return Err(ArgsError::TakesNoValue(option)); // The case without a value was handled above.
+            }
+            let value = match value {
+                Value::None => OsString::new(),
+                _ => value_of(option, &mut words)?,
             };
             if typed.options.iter().any(|(other, _)| *other == option) {
                 return Err(ArgsError::Twice(option));
@@ -163,8 +132,8 @@ impl Typed {
 
     /// The one mode that was given.
     fn mode(&mut self) -> Result<Mode, ArgsError> {
-        let given = |option: &&&str| self.has(option);
-        let mut modes = MODES.iter().filter(given);
+        let given = |option: &&'static str| self.has(option);
+        let mut modes = of(Section::Task).map(|option| option.name).filter(given);
         let (first, second) = (modes.next(), modes.next());
         if let (Some(first), Some(second)) = (first, second) {
             return Err(ArgsError::TwoModes(first, second));
@@ -172,20 +141,39 @@ impl Typed {
         if let (Some(name), Some(mode)) = (&self.name, first) {
             let beside = match self.options.iter().find(|(option, _)| *option == "--server") {
                 Some((_, other)) => format!("--server {}", other.to_string_lossy()),
-                None => (*mode).to_owned(),
+                None => mode.to_owned(),
             };
             return Err(ArgsError::Name { name: name.clone(), beside });
         }
-        let server = self.value("--server", "a server's name", |name| Some(name.to_owned()))?;
-        let expected = "an IP address and a port, such as 127.0.0.1:8443";
-        let service = self.value("--places-server", expected, |text| text.parse().ok())?;
-        match (server.or(self.name.take()), service, first) {
-            (Some(name), ..) => Ok(Mode::Server(name)),
-            (_, Some(address), _) => Ok(Mode::PlacesServer(address)),
-            (_, _, Some(&"--herd")) => Ok(Mode::Herd),
-            (_, _, Some(_)) => Ok(Mode::Check(self.path("--diff"))),
-            _ => Err(ArgsError::NoMode),
+        if let Some(name) = self.name.take() {
+            return Ok(Mode::Server(name));
         }
+        match first {
+            None => Err(ArgsError::NoMode),
+            Some("--herd") => Ok(Mode::Herd),
+            Some("--check") => Ok(Mode::Check(self.path("--diff"))),
+            Some(mode) => self.mode_with_value(mode),
+        }
+    }
+
+    /// A mode whose option has a value.
+    fn mode_with_value(&mut self, mode: &'static str) -> Result<Mode, ArgsError> {
+        let mode = match mode {
+            "--places-server" => {
+                let expected = "an IP address and a port, such as 127.0.0.1:8443";
+                let address = self.value(mode, expected, |text| text.parse().ok())?;
+                address.map(Mode::PlacesServer)
+            }
+            "--completion" => {
+                self.value(mode, "bash, fish or zsh", Shell::named)?.map(Mode::Completion)
+            }
+            _ => {
+                let name =
+                    self.value("--server", "a server's name", |name| Some(name.to_owned()))?;
+                name.map(Mode::Server)
+            }
+        };
+        mode.ok_or(ArgsError::NoMode)
     }
 
     fn has(&self, option: &str) -> bool {
@@ -243,6 +231,12 @@ impl Typed {
     }
 }
 
+/// The option that this word is, if it is one of those that need nothing else.
+fn asks_for(word: &OsStr) -> Option<&'static str> {
+    let option = find(word.to_str()?)?;
+    (option.section == Section::Ask).then_some(option.name)
+}
+
 /// A word that begins with one dash, up to a `=`, because a secret may follow that. There are no such
 /// options.
 fn short(letter: char, words: &mut lexopt::Parser) -> String {
@@ -270,10 +264,9 @@ fn value_of(option: &'static str, words: &mut lexopt::Parser) -> Result<OsString
 
 /// The only error when the next word is read: the option before it has a value but takes none.
 fn unexpected(error: lexopt::Error) -> ArgsError {
-    let known = |name: &str| OPTIONS.iter().find(|(known, _)| *known == name);
     match &error {
-        lexopt::Error::UnexpectedValue { option, .. } => match known(option) {
-            Some((option, _)) => ArgsError::TakesNoValue(option),
+        lexopt::Error::UnexpectedValue { option, .. } => match find(option) {
+            Some(option) => ArgsError::TakesNoValue(option.name),
             None => ArgsError::Unknown(option.clone()),
         },
         _ => ArgsError::Unknown(error.to_string()),
@@ -305,147 +298,5 @@ fn key(text: &str) -> Option<ApiKey> {
     ApiKey::parse(text.as_bytes())
 }
 
-impl fmt::Display for ArgsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ArgsError::NoMode => f.write_str(
-                "one of --server NAME, --herd, --check or --places-server IP:PORT is required; see \
-                 --help",
-            ),
-            ArgsError::TwoModes(one, other) => {
-                write!(f, "{one} and {other} exclude each other; give only one of them")
-            }
-            ArgsError::Name { name, beside } => write!(
-                f,
-                "unexpected argument {name:?} beside {beside}: a name alone means --server NAME, \
-                 and only one server can be given"
-            ),
-            ArgsError::Unknown(option) => {
-                let options =
-                    OPTIONS.iter().map(|(option, _)| *option).chain(["--help", "--version"]);
-                let meant = did_you_mean(option, options);
-                write!(f, "unknown option {}{meant} (see --help)", option.escape_debug())
-            }
-            ArgsError::DiffAlone => f.write_str(
-                "--diff needs --check: --check --config NEW --diff OLD prints what changes",
-            ),
-            ArgsError::Twice(option) => write!(f, "{option} was given more than once"),
-            ArgsError::NeedsValue(option) => write!(f, "{option} needs a value"),
-            ArgsError::TakesNoValue(option) => write!(f, "{option} takes no value"),
-            ArgsError::Value { option, value: Some(value), expected } => {
-                write!(f, "invalid value {value:?} for {option}: expected {expected}")
-            }
-            ArgsError::Levels { value, reason } => {
-                write!(f, "invalid value {value:?} for --log-level: {reason}")
-            }
-            ArgsError::Value { option, value: None, expected } => {
-                write!(f, "invalid value for {option}: expected {expected}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ArgsError {}
-
 const ADMIN: &str = "a port on 127.0.0.1, or an IP address (not a name) and a port";
 const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";
-
-/// The modes; exactly one is required.
-const MODES: &[&str] = &["--server", "--herd", "--check", "--places-server"];
-/// How `--help` and `--version` are written.
-const ASK_ONLY: [&str; 4] = ["-h", "--help", "-V", "--version"];
-/// Every option, and whether it takes a value.
-const OPTIONS: &[(&str, bool)] = &[
-    ("--server", true),
-    ("--herd", false),
-    ("--check", false),
-    ("--diff", true),
-    ("--config", true),
-    ("--dialect", true),
-    ("--admin", true),
-    ("--log-dir", true),
-    ("--log-level", true),
-    ("--places", true),
-    ("--places-url", true),
-    ("--places-ca", true),
-    ("--places-key-file", true),
-    ("--places-key", true),
-    ("--places-server", true),
-    ("--tls-dir", true),
-];
-
-/// What `--help` prints.
-pub const HELP: &str = "\
-herd-mio: servers that tell each other where their clients are, on a hand-written event loop
-
-Usage:
-  herd-mio NAME [options]              run one server of the herd; also --server NAME
-  herd-mio --herd [options]            run every server, one process each; stop with Ctrl-C
-  herd-mio --check [options]           validate the configuration, print it, and exit
-  herd-mio --check --diff OLD [options]
-                                       print what changes from the configuration OLD, and whether a
-                                       reload or only a restart puts it in force
-  herd-mio --places-server IP:PORT     serve the embedded places over HTTPS (for tests and demos)
-  herd-mio --help | --version
-
-Configuration:
-  --config FILE            configuration file (TOML); herd.example.toml explains every setting
-                           [default: five servers on 127.0.0.1, ports 12138 to 12142]
-  --dialect report|course  form of the answers, overrides the file [default: report]
-
-Administration:
-  --admin ADDR             serve health, metrics and JSON over HTTP at this port of 127.0.0.1, or at
-                           this IP:PORT; with --herd the servers count up from it; overrides
-                           admin_listen [default: off]
-
-Log:
-  --log-dir DIR            folder for the logs, <server>_log.txt [default: the current folder]
-  --log-level LEVELS       off, error, warning, info, debug or trace; also by target, such as
-                           info,link=debug; overrides [log] level and levels [default: info]
-
-Places:
-  --places PROVIDER        google, google-new, or offline (the embedded places)
-                           [default: google-new with an API key, offline without one]
-  --places-url URL         another https endpoint with the provider's API
-  --places-ca FILE         PEM certificates to trust for it, in place of the built-in roots
-  --places-key-file FILE   file that holds the API key; excludes --places-key
-  --places-key KEY         the API key; excludes --places-key-file, which is better:
-                           `ps` shows the command line to every user
-
-With --places-server:
-  --places-key-file FILE   the API key that its clients must send; also --places-key and
-                           HERD_PLACES_KEY [default: none]
-  --tls-dir DIR            folder for its certificates; clients trust DIR/ca.pem (--places-ca)
-                           [default: the current folder; with --herd a temporary one]
-
-Options also accept --name=value.
-
-Ports:
-  Clients connect to a server's `listen`, neighbours to its `peer_listen` (by default on 127.0.0.1,
-  10,000 above). Without a configuration file: Goloman 12138, Hands 12139, Holiday 12140,
-  Wilkes 12141, Welsh 12142, and 22138 to 22142 for neighbours.
-
-Signals:
-  SIGTERM, SIGINT          stop gracefully, within 5 s; a second one, a second or more after the
-                           first, stops at once
-  SIGHUP                   read the configuration again and reopen the log; stops the program if its
-                           terminal was closed
-  SIGUSR1                  reopen the log (for logrotate)
-
-Environment:
-  HERD_PLACES_KEY          the API key, if no option gives it
-
-Exit status:
-  0  stopped by SIGTERM or SIGINT; the configuration is valid (--check)
-  1  failed at run time, for example because a port is in use; stopped by a second signal
-  2  the command line or the configuration is invalid
-
-Examples:
-  herd-mio --herd                      the five servers; in another terminal: nc localhost 12138
-      IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.5
-      WHATSAT kiwi.cs.ucla.edu 10 5
-  herd-mio --check --config herd.toml
-  herd-mio Goloman --config herd.toml --log-dir /var/log/herd --log-level debug
-  herd-mio Goloman --places google-new --places-key-file key.txt
-  herd-mio Goloman --admin 32138       in another terminal: curl localhost:32138/readyz
-";

@@ -3,12 +3,18 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | the modes, and the messages at their end |
-//! | `args.rs` | the options |
+//! | `options.rs` | the table of options |
+//! | `args.rs`, `args_error.rs` | their values on the command line |
+//! | `help.rs`, `completion/` | what is made of the table: `--help`, and completion in shells |
 //! | `supervisor/` | `--herd`: every server a process of its own |
 //! | `demo.rs` | the Places server that `--herd` runs beside a herd that names no other service |
 
 pub mod args;
+pub mod args_error;
+pub mod completion;
 mod demo;
+mod help;
+pub mod options;
 mod supervisor;
 
 use std::ffi::OsString;
@@ -25,7 +31,7 @@ use crate::logging::{self, Log, stderr, target};
 use crate::node::{self, RunError, Source, process};
 use crate::protocol::is_server_name;
 use crate::tls::{ServerTls, certificates};
-use args::{Args, HELP, Mode};
+use args::{Args, Mode};
 use demo::{LOG_SETTINGS, PLACES_CERTIFICATE, TEMPORARY, with_remedy};
 use supervisor::{CONFIG_TEXT, HERD_WIDE, HerdError, ReadOnce, Start};
 
@@ -45,8 +51,9 @@ fn run() -> ExitCode {
         Err(error) => return usage_error(&error.to_string()),
     };
     match &args.mode {
-        Mode::Help => return print(HELP),
+        Mode::Help => return print(&help::help()),
         Mode::Version => return print(&version()),
+        Mode::Completion(shell) => return print(&completion::script(*shell)),
         _ => {}
     }
     // In every mode, even if it writes no log: a command line that `--check` accepts must run.
