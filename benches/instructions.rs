@@ -283,6 +283,8 @@ impl Peer {
             epoch: Epoch(1),
             seed: 1,
             tls: None,
+            neighbour_tls: Default::default(),
+            expiries: Default::default(),
             log: None,
             now: NOW,
         });

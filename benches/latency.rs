@@ -38,8 +38,18 @@ fn handle(criterion: &mut Criterion) {
     let now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };
     let config = &Config::default();
     let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(1), 1, None, None);
-    let mut server =
-        Server::new(ServerSetup { config, index: 0, number, epoch, seed, tls, log, now });
+    let mut server = Server::new(ServerSetup {
+        config,
+        index: 0,
+        number,
+        epoch,
+        seed,
+        tls,
+        neighbour_tls: Default::default(),
+        expiries: Default::default(),
+        log,
+        now,
+    });
     let id = ConnectionId { slot: 0, generation: 1 };
     let peer = ([127, 0, 0, 1], 1).into();
     let mut out = Vec::new();

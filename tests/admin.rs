@@ -592,7 +592,18 @@ fn without_socket(at: Duration) -> (Server, Session) {
         "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let config = &Config::parse(text).expect("a configuration");
     let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(0xabcd), 1, None, None);
-    let setup = ServerSetup { config, index: 0, number, epoch, seed, tls, log, now: now(at) };
+    let setup = ServerSetup {
+        config,
+        index: 0,
+        number,
+        epoch,
+        seed,
+        tls,
+        neighbour_tls: Default::default(),
+        expiries: Default::default(),
+        log,
+        now: now(at),
+    };
     let mut server = Server::new(setup);
     let mut out = Vec::new();
     let mut io = io(at, &mut out);

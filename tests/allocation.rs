@@ -113,8 +113,18 @@ impl World {
     fn new() -> World {
         let config = &Config::default();
         let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(1), 1, None, None, NOW);
-        let mut server =
-            Server::new(ServerSetup { config, index: 0, number, epoch, seed, tls, log, now });
+        let mut server = Server::new(ServerSetup {
+            config,
+            index: 0,
+            number,
+            epoch,
+            seed,
+            tls,
+            neighbour_tls: Default::default(),
+            expiries: Default::default(),
+            log,
+            now,
+        });
         let mut greeting = Vec::new();
         let mut io = io(&mut greeting);
         let opened = server.handle_open(Opened::plain(Origin::Accepted(CLIENTS)), &mut io);

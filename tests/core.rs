@@ -92,7 +92,18 @@ fn server(case: &Case) -> Server {
     let config = &Config { dialect, ..Config::default() };
     let (number, epoch, seed) = (LoopId(0), Epoch(0xabcd), 1);
     let (tls, log, now) = (None, None, NOW);
-    Server::new(server::ServerSetup { config, index: 0, number, epoch, seed, tls, log, now })
+    Server::new(server::ServerSetup {
+        config,
+        index: 0,
+        number,
+        epoch,
+        seed,
+        tls,
+        neighbour_tls: Default::default(),
+        expiries: Default::default(),
+        log,
+        now,
+    })
 }
 
 fn peer() -> std::net::SocketAddr {

@@ -52,7 +52,18 @@ impl World {
         let make = move || {
             let (config, now) = (&config, at(Duration::ZERO));
             let (index, epoch, seed, tls, log) = (0, Epoch(1), 1, None, None);
-            Server::new(ServerSetup { config, index, number, epoch, seed, tls, log, now })
+            Server::new(ServerSetup {
+                config,
+                index,
+                number,
+                epoch,
+                seed,
+                tls,
+                neighbour_tls: Default::default(),
+                expiries: Default::default(),
+                log,
+                now,
+            })
         };
         let server = Recorder::new(make(), Vec::new());
         let (make, now, commands) = (Box::new(make), Duration::ZERO, Vec::new());

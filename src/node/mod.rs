@@ -24,6 +24,7 @@ mod watch;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use places::run_places;
@@ -120,6 +121,8 @@ fn new_loop(
         epoch,
         seed,
         tls,
+        neighbour_tls: Arc::default(),
+        expiries: Arc::default(),
         log,
         now: event_loop::now(Instant::now()),
     };

@@ -293,7 +293,15 @@ impl Reloader {
             let done = move |result: std::io::Result<()>| {
                 let result = result.map_err(|error| error.to_string());
                 let _ = report.send(result.clone()); // The job waits for it.
-                Message::Reconfigured(Reconfigured { result, config, tls, most_clients })
+                let (neighbour_tls, expiries) = (Arc::default(), Arc::default());
+                Message::Reconfigured(Reconfigured {
+                    result,
+                    config,
+                    tls,
+                    neighbour_tls,
+                    expiries,
+                    most_clients,
+                })
             };
             mailbox.reconfigure(change, done).map_err(|error| error.to_string())?;
         }

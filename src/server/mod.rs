@@ -37,7 +37,7 @@ mod records;
 mod reload;
 mod session;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,7 @@ use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
 use crate::logging::{LastingProblem, Log, TurnLog};
 use crate::protocol::{Dialect, Epoch, Seq};
+use crate::tls::Expiry;
 use admin::{Admin, Asking};
 use answer_times::AnswersAtOnce;
 use dial::Tickets;
@@ -88,6 +89,10 @@ pub struct ServerSetup<'a> {
     pub seed: u128,
     /// The TLS configuration for the Places service, if the server queries one.
     pub tls: Option<TlsId>,
+    /// The TLS configuration for each neighbour, by its name; empty if neighbours are dialled in plain text.
+    pub neighbour_tls: Arc<BTreeMap<String, TlsId>>,
+    /// Until when certificates and revocation lists are valid.
+    pub expiries: Arc<[Expiry]>,
     /// Where its records go at the end of each turn.
     pub log: Option<Log>,
     pub now: Now,
@@ -168,7 +173,7 @@ pub struct Server {
 impl Server {
     /// A server that has just started and knows nothing yet.
     pub fn new(setup: ServerSetup<'_>) -> Server {
-        let ServerSetup { config, index, number, epoch, seed, tls, log, now } = setup;
+        let ServerSetup { config, index, number, epoch, seed, tls, log, now, .. } = setup;
         let own = &config.servers[index];
         let is_first = number == FIRST_LOOP;
         let neighbours = neighbour::of(config, index, number);

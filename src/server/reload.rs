@@ -11,6 +11,7 @@
 //!        +------------- ReloadEnded <-----+-----------------------------------+
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::application::{Command, Job, TlsId};
 use crate::clock::{Now, WallTime};
 use crate::config::Config;
 use crate::logging::target;
+use crate::tls::Expiry;
 
 /// What a reload reads: the text that a supervisor has sent, or else the files.
 pub type ReloadSource = Option<Vec<u8>>;
@@ -34,6 +36,10 @@ pub struct Reconfigured {
     pub config: Arc<Config>,
     /// The TLS configuration for the Places service.
     pub tls: Option<TlsId>,
+    /// The same as at the start: [`ServerSetup::neighbour_tls`](super::ServerSetup::neighbour_tls) and
+    /// [`ServerSetup::expiries`](super::ServerSetup::expiries).
+    pub neighbour_tls: Arc<BTreeMap<String, TlsId>>,
+    pub expiries: Arc<[Expiry]>,
     /// For how many clients of a loop there are descriptors.
     pub most_clients: usize,
 }

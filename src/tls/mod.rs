@@ -8,6 +8,7 @@
 //! | `trust.rs` | which certificates are trusted |
 //! | `explain.rs` | errors of rustls, webpki and the system in words |
 //! | `names.rs` | names in certificates |
+//! | `expiry.rs` | until when certificates are valid |
 //! | `certificates.rs` | one's own certificates, made and kept in a folder |
 //!
 //! Nothing here knows sockets, polling or what is sent over TLS.
@@ -20,6 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection, crypto};
 
+pub use expiry::{CertificateUse, Expiry};
 use explain::{Other, explain_setup, plain_pem};
 pub use explain::{is_of_tls, plain};
 pub use names::{Identity, Names};
@@ -28,6 +30,7 @@ pub use trust::Authorities;
 use trust::Trust;
 
 pub mod certificates;
+mod expiry;
 mod explain;
 pub mod names;
 mod records;

@@ -175,8 +175,18 @@ pub fn configuration(data: &[u8]) {
 fn converse(port: ListenerId, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let config = &Config { dialect: Dialect::Report, max_clients: 8, ..Config::default() };
     let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(0xabcd), 1, None, None, NOW);
-    let mut server =
-        Server::new(ServerSetup { config, index: 0, number, epoch, seed, tls, log, now });
+    let mut server = Server::new(ServerSetup {
+        config,
+        index: 0,
+        number,
+        epoch,
+        seed,
+        tls,
+        neighbour_tls: Default::default(),
+        expiries: Default::default(),
+        log,
+        now,
+    });
     let mut input = LineBuffer::default();
     let mut output = Vec::new();
     let opened = server.handle_open(Opened::plain(Origin::Accepted(port)), &mut io(&mut output));

@@ -59,6 +59,8 @@ impl World {
             epoch: Epoch(0xabcd),
             seed: 1,
             tls: Some(TlsId(0)),
+            neighbour_tls: Default::default(),
+            expiries: Default::default(),
             log: None,
             now: at(Duration::ZERO),
         };

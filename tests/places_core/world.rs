@@ -82,6 +82,8 @@ impl World {
             epoch: Epoch(1),
             seed: 1,
             tls: Some(TlsId(0)),
+            neighbour_tls: Default::default(),
+            expiries: Default::default(),
             log: None,
             now: at(Duration::ZERO),
         });
