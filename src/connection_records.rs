@@ -23,7 +23,7 @@ pub fn closed(
     match closed.why {
         Closed::Finished | Closed::Drained | Closed::Commanded | Closed::Unsolicited => {}
         // It may quote the other side's certificate.
-        Closed::Broken(reason) | Closed::Untrusted(reason) => {
+        Closed::Broken(reason) | Closed::Tls(_, reason) | Closed::Untrusted(reason) => {
             let reason = Escaped(reason.as_bytes());
             log::info!(
                 target: target, event = "connection_aborted", peer:% = peer, reason:% = reason;

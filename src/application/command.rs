@@ -120,6 +120,9 @@ pub enum DialEvent<'a> {
     Connecting(SocketAddr),
     /// Connected; the TLS handshake begins.
     Handshaking(SocketAddr),
+    /// The TLS handshake with this address failed, at this. [`DialEvent::AttemptFailed`] or [`DialEvent::Failed`]
+    /// follows, with the reason in words.
+    HandshakeFailed(SocketAddr, HandshakeFailure),
     /// This address failed, for this reason. The next one follows, if there is one.
     AttemptFailed(SocketAddr, &'a str),
     /// All addresses failed. The text names the addresses that were tried, and why they failed.
@@ -224,8 +227,11 @@ pub enum Closed {
     Finished,
     /// By [`Command::Close`].
     Commanded,
-    /// The kernel or TLS reported an error.
+    /// The kernel reported an error.
     Broken(String),
+    /// TLS reported an error after the handshake: what arrived is damaged or ends too early, or the other side sent an
+    /// alert. With TLS 1.3 that is also how a client learns that its certificate is refused.
+    Tls(HandshakeFailure, String),
     /// The rest of a message did not arrive within [`Policy::input_timeout`](super::Policy::input_timeout).
     InputTimeout,
     /// The other side read none of its output for too long.
@@ -251,7 +257,7 @@ impl fmt::Display for Closed {
         match self {
             Closed::Finished => f.write_str("closed"),
             Closed::Commanded => f.write_str("closed by the application"),
-            Closed::Broken(reason) => f.write_str(reason),
+            Closed::Broken(reason) | Closed::Tls(_, reason) => f.write_str(reason),
             Closed::InputTimeout => f.write_str("a message was not completed in time"),
             Closed::WriteTimeout => f.write_str("write timed out"),
             Closed::Evicted => f.write_str("idle for longest, evicted"),

@@ -41,7 +41,7 @@ impl Server {
             Closed::Finished if self.is_stopping => ClosedReason::Stopped,
             Closed::Finished => ClosedReason::Peer,
             Closed::Commanded | Closed::InputTimeout => ClosedReason::LineTimeout,
-            Closed::Broken(_) => ClosedReason::Reset,
+            Closed::Broken(_) | Closed::Tls(..) => ClosedReason::Reset,
             Closed::WriteTimeout => ClosedReason::WriteTimeout,
             Closed::Evicted => ClosedReason::IdleEvicted,
             Closed::FairShare => ClosedReason::FairShare,

@@ -172,7 +172,7 @@ impl Server {
                 known.attempts.trying(address);
                 known.attempt_until = Some(now.elapsed + known.attempts.time(timeout));
             }
-            DialEvent::Handshaking(_) => {}
+            DialEvent::Handshaking(_) | DialEvent::HandshakeFailed(..) => {}
             DialEvent::AttemptFailed(address, reason) => {
                 known.attempts.trying(address);
                 self.note_failed_attempt(neighbour, reason, now);

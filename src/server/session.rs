@@ -101,7 +101,7 @@ impl Application for Server {
     fn handle_closed(&mut self, closed: ClosedConnection<'_>, session: Session, now: Now) {
         self.now = now.elapsed;
         let is_recorded = match session {
-            Session::Places(_) => !matches!(closed.why, Closed::Broken(_)),
+            Session::Places(_) => !matches!(closed.why, Closed::Broken(_) | Closed::Tls(..)),
             Session::Admin(_) => false,
             Session::Client(_) | Session::Peer(_) | Session::Link(_) => true,
         };

@@ -110,9 +110,13 @@ pub fn python_with(module: &str, package: &'static str) -> Result<Command, Missi
 /// `.ci/tools` puts it.
 pub fn node_with(package: &str) -> Result<Command, Missing> {
     let mut node = tool("node")?;
-    let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("node").join("node_modules");
+    let modules =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("node").join("node_modules");
     if !modules.join(package).join("package.json").is_file() {
-        return Err(Missing::Tool { program: format!("{package} for Node"), package: "npm, which installs it" });
+        return Err(Missing::Tool {
+            program: format!("{package} for Node"),
+            package: "npm, which installs it",
+        });
     }
     node.env("NODE_PATH", modules);
     Ok(node)

@@ -43,6 +43,9 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, now: Now) -> String {
         Closed::Untrusted(reason) => format!("untrusted {}", reason.as_bytes().escape_ascii()),
         Closed::Commanded => "commanded".to_owned(),
         Closed::Broken(reason) => format!("broken {}", reason.as_bytes().escape_ascii()),
+        Closed::Tls(failure, reason) => {
+            format!("tls {failure:?} {}", reason.as_bytes().escape_ascii())
+        }
         Closed::InputTimeout => "input-timeout".to_owned(),
         Closed::WriteTimeout => "write-timeout".to_owned(),
         Closed::Evicted => "evicted".to_owned(),
@@ -67,6 +70,9 @@ pub(super) fn dial(Ticket(ticket): Ticket, event: &DialEvent<'_>, now: Now) -> S
         }
         DialEvent::Connecting(address) => format!("connecting {address}"),
         DialEvent::Handshaking(address) => format!("handshaking {address}"),
+        DialEvent::HandshakeFailed(address, failure) => {
+            format!("handshake-failed {address} {failure:?}")
+        }
         DialEvent::AttemptFailed(address, why) => {
             format!("attempt-failed {address} {}", why.as_bytes().escape_ascii())
         }
@@ -169,6 +175,10 @@ pub(super) fn parse_open(text: &str) -> Option<(Origin, Option<Vec<u8>>)> {
 pub(super) fn parse_closed(text: &str) -> Option<Closed> {
     Some(match text.split_once(' ') {
         Some(("broken", reason)) => Closed::Broken(words(reason)?),
+        Some(("tls", text)) => {
+            let (failure, reason) = text.split_once(' ')?;
+            Closed::Tls(parse_failure(failure)?, words(reason)?)
+        }
         Some(_) => return None,
         None => match text {
             "finished" => Closed::Finished,
@@ -200,6 +210,11 @@ pub(super) fn parse_dial<T>(
         }
         "connecting" => then(ticket, DialEvent::Connecting(text.parse().ok()?)),
         "handshaking" => then(ticket, DialEvent::Handshaking(text.parse().ok()?)),
+        "handshake-failed" => {
+            let (address, failure) = text.split_once(' ')?;
+            let failure = parse_failure(failure)?;
+            then(ticket, DialEvent::HandshakeFailed(address.parse().ok()?, failure))
+        }
         "attempt-failed" => {
             let (address, why) = text.split_once(' ')?;
             let why = words(why)?;

@@ -31,6 +31,7 @@ impl Application for App {
         self.0.push(match event {
             DialEvent::Resolved(addresses) => format!("{ticket} resolved {addresses:?}"),
             DialEvent::Connecting(address) => format!("{ticket} connecting {address}"),
+            DialEvent::HandshakeFailed(address, failure) => format!("{address}: {failure:?}"),
             DialEvent::Handshaking(address) => format!("{ticket} handshaking {address}"),
             DialEvent::AttemptFailed(address, why) => format!("{ticket} attempt {address}: {why}"),
             DialEvent::Failed(why) => format!("{ticket} failed {why}"),

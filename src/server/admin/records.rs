@@ -52,7 +52,7 @@ pub(super) fn closed(closed: &ClosedConnection<'_>, limits: &ConfiguredLimits) {
             connection_records::abort(Kind::AdminRequestRefused, peer, reason);
         }
         // A client may leave before the end of the answer.
-        Closed::Broken(_) => {}
+        Closed::Broken(_) | Closed::Tls(..) => {}
         _ => connection_records::closed(closed, target::ADMIN, "request", limits),
     }
     log::debug!(

@@ -93,6 +93,7 @@ impl Pool {
                 query.address = Some(address);
             }
             DialEvent::Handshaking(_) => set(DialProgress::Handshaking),
+            DialEvent::HandshakeFailed(..) => {} // What follows has the reason.
             DialEvent::AttemptFailed(address, reason) => {
                 let is_timeout = now >= deadline;
                 let in_handshake = progress == DialProgress::Handshaking;

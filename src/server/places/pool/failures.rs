@@ -34,10 +34,10 @@ impl Pool {
     pub(in super::super) fn handle_closed(&mut self, closed: &ClosedConnection<'_>, now: Duration) {
         let reason = match closed.why {
             Closed::Finished | Closed::Commanded => CLOSED.to_owned(),
-            Closed::Broken(reason) => self.without_key(reason.clone()),
+            Closed::Broken(reason) | Closed::Tls(_, reason) => self.without_key(reason.clone()),
             other => other.to_string(),
         };
-        if let Closed::Broken(_) = closed.why {
+        if let Closed::Broken(_) | Closed::Tls(..) = closed.why {
             let (peer, reason) = (closed.peer, Escaped(reason.as_bytes()));
             log::info!(
                 target: target::PLACES, event = "connection_aborted", peer:% = peer, reason:% = reason;
