@@ -36,7 +36,7 @@ pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 const LONG: &str = "_for_a_minute";
 
 /// The package of each tool that tests use. `.ci/tools` installs the same.
-const PACKAGES: [(&str, &str); 30] = [
+const PACKAGES: [(&str, &str); 31] = [
     ("bash", "bash"),
     ("buildah", "buildah"),
     ("chromium", "chromium"),
@@ -65,6 +65,7 @@ const PACKAGES: [(&str, &str); 30] = [
     ("systemd-socket-activate", "systemd"),
     ("tc", "iproute2"),
     ("tcpdump", "tcpdump"),
+    ("timeout", "coreutils"),
     ("unshare", "util-linux"),
     ("zsh", "zsh"),
 ];

@@ -8,6 +8,7 @@ mod common;
 
 mod admin;
 mod alerts;
+mod completion;
 mod dialling;
 mod harness;
 mod hosts;
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
         admin::jq_reads_all_that_is_json,
         alerts::each_alert_fires_for_its_reason_and_after_its_time,
         alerts::the_example_of_a_configuration_is_valid,
+        completion::bash_proposes_options_and_their_values,
+        completion::each_shell_reads_its_script,
+        completion::fish_proposes_options_and_their_values,
+        completion::zsh_completes_options_and_their_values,
         dialling::a_name_is_looked_up_for_every_dial,
         dialling::a_name_of_twenty_addresses_is_reached_by_the_last_of_them,
         dialling::a_name_that_nobody_answers_for_is_a_reason,
