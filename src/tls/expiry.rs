@@ -17,6 +17,41 @@ pub enum CertificateUse {
     AdminCa,
 }
 
+impl CertificateUse {
+    pub const ALL: [CertificateUse; 6] = [
+        CertificateUse::Server,
+        CertificateUse::HerdCa,
+        CertificateUse::ClientsCa,
+        CertificateUse::HerdCrl,
+        CertificateUse::ClientsCrl,
+        CertificateUse::AdminCa,
+    ];
+
+    /// As a label of metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            CertificateUse::Server => "server",
+            CertificateUse::HerdCa => "herd_ca",
+            CertificateUse::ClientsCa => "clients_ca",
+            CertificateUse::HerdCrl => "herd_crl",
+            CertificateUse::ClientsCrl => "clients_crl",
+            CertificateUse::AdminCa => "admin_ca",
+        }
+    }
+
+    /// The setting that names the file.
+    pub const fn setting(self) -> &'static str {
+        match self {
+            CertificateUse::Server => "[tls] certificate",
+            CertificateUse::HerdCa => "[tls.neighbours] ca",
+            CertificateUse::ClientsCa => "[tls.clients] ca",
+            CertificateUse::HerdCrl => "[tls.neighbours] crl",
+            CertificateUse::ClientsCrl => "[tls.clients] crl",
+            CertificateUse::AdminCa => "[admin] ca",
+        }
+    }
+}
+
 /// Until when the files for one use are valid: the earliest end of all that are in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {

@@ -9,6 +9,7 @@
 //! as `?`.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use rustls::pki_types::pem;
 use rustls::{
@@ -16,9 +17,11 @@ use rustls::{
     InconsistentKeys, OtherError,
 };
 
-use super::Remedies;
 use super::trust::Distrust;
+use super::{Identity, Names, Remedies};
+use crate::application::HandshakeFailure;
 use protocol::{alert, incompatible, message, misbehaved};
+pub(super) use values::day;
 use values::{bare, date, dotted, harmless};
 
 mod protocol;
@@ -31,6 +34,52 @@ mod values;
 pub(super) struct Other {
     pub name: String,
     pub remedies: Remedies,
+    pub side: Side,
+}
+
+/// What the other side is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A service that we ask. It has no certificate of ours.
+    Service,
+    /// A server of the herd that we dial.
+    Server,
+    /// Who dials us.
+    Client,
+}
+
+impl Side {
+    /// The words that differ with the side, by the names that stand for them in the texts below.
+    const fn words(self) -> [(&'static str, &'static str); 5] {
+        match self {
+            Side::Service | Side::Server => [
+                (
+                    "{side}",
+                    match self {
+                        Side::Service => "the service",
+                        _ => "the server",
+                    },
+                ),
+                ("{purpose}", "serverAuth"),
+                ("{purposes}", "servers"),
+                ("{otherwise}", "clients"),
+                (
+                    "{trust}",
+                    match self {
+                        Side::Service => "give it ca.pem to trust",
+                        _ => "its [tls.neighbours] ca must contain that authority's certificate",
+                    },
+                ),
+            ],
+            Side::Client => [
+                ("{side}", "the client"),
+                ("{purpose}", "clientAuth"),
+                ("{purposes}", "clients"),
+                ("{otherwise}", "servers"),
+                ("{trust}", "give it that authority's certificate to trust (ca.pem, herd-ca.pem)"),
+            ],
+        }
+    }
 }
 
 /// What a failed read or write means.
@@ -61,14 +110,33 @@ pub fn is_of_tls(error: &io::Error) -> bool {
     error.is_some_and(|error| *error != Error::AlertReceived(AlertDescription::CloseNotify))
 }
 
-fn explain_tls(error: &Error, other: &Other) -> String {
-    spelled(&words(error, &other.name), &other.remedies)
+/// What a handshake failed at.
+pub(super) fn handshake_failure(error: &io::Error) -> HandshakeFailure {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match error {
+        None | Some(Error::AlertReceived(AlertDescription::CloseNotify)) => {
+            HandshakeFailure::Closed
+        }
+        Some(Error::AlertReceived(_)) => HandshakeFailure::Alert,
+        Some(
+            Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::InvalidCertRevocationList(_),
+        ) => HandshakeFailure::Certificate,
+        Some(_) => HandshakeFailure::Protocol,
+    }
 }
 
-/// Fills in `{authorities}` and `{address}`, which the texts below may contain, with the caller's words. Text
-/// from the other side never contains a brace ([`harmless`]).
-fn spelled(words: &str, remedies: &Remedies) -> String {
-    words.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address)
+pub(super) fn explain_tls(error: &Error, other: &Other) -> String {
+    spelled(&words(error, &other.name), &other.remedies, other.side)
+}
+
+/// Fills in `{authorities}`, `{address}` and the words of [`Side::words`], which the texts below may contain. Text from
+/// the other side never contains a brace ([`harmless`]).
+fn spelled(words: &str, remedies: &Remedies, side: Side) -> String {
+    let filled =
+        words.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address);
+    side.words().iter().fold(filled, |text, (name, word)| text.replace(name, word))
 }
 
 fn words(error: &Error, host: &str) -> String {
@@ -84,11 +152,38 @@ fn words(error: &Error, host: &str) -> String {
 
 /// Why rustls refuses a certificate or key of ours.
 pub(super) fn explain_setup(error: &Error) -> String {
-    match error {
+    let words = match error {
         Error::InvalidCertificate(reason) => {
             format!("a certificate can't be used: {}", certificate(reason))
         }
         other => failure(other),
+    };
+    spelled(&words, &Remedies::default(), Side::Service)
+}
+
+/// Why a list of revoked certificates can't be read.
+pub(super) fn explain_list(error: &webpki::Error) -> String {
+    spelled(&chain(error), &Remedies::default(), Side::Service)
+}
+
+/// webpki's error as rustls's own verifiers would report it, so that the other side gets the same alert.
+pub(super) fn of_webpki(error: webpki::Error) -> Error {
+    use webpki::Error as Chain;
+    match error {
+        Chain::IssuerNotCrlSigner => CertRevocationListError::IssuerInvalidForCrl.into(),
+        Chain::InvalidCrlSignatureForPublicKey => CertRevocationListError::BadSignature.into(),
+        Chain::UnsupportedCrlSignatureAlgorithmContext(_)
+        | Chain::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_) => {
+            CertRevocationListError::UnsupportedCrlVersion.into()
+        }
+        Chain::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose.into(),
+        Chain::BadDer | Chain::BadDerTime | Chain::TrailingData(_) => {
+            CertificateError::BadEncoding.into()
+        }
+        other => match as_rustls(&other) {
+            Some(reason) => reason.into(),
+            None => CertificateError::Other(OtherError(Arc::new(other))).into(),
+        },
     }
 }
 
@@ -156,11 +251,11 @@ fn certificate(reason: &CertificateError) -> String {
     let words = match reason {
         CertificateError::BadEncoding => MALFORMED,
         CertificateError::Expired => {
-            "it has expired, or ends before it begins; the service needs a new one"
+            "it has expired, or ends before it begins; {side} needs a new one"
         }
         CertificateError::ExpiredContext { time, not_after } => {
             return format!(
-                "it has expired at {} (the clock here says {}); the service needs a new one",
+                "it has expired at {} (the clock here says {}); {{side}} needs a new one",
                 date(*not_after),
                 date(*time)
             );
@@ -173,11 +268,11 @@ fn certificate(reason: &CertificateError) -> String {
                 date(*time)
             );
         }
-        CertificateError::Revoked => "it has been revoked; the service needs a new one",
+        CertificateError::Revoked => "it has been revoked; {side} needs a new one",
         CertificateError::UnhandledCriticalExtension => CRITICAL,
         CertificateError::UnknownIssuer => {
             "no authority that is trusted here has issued it; add its authority's certificate to \
-             {authorities}, or have the service send the intermediate certificates, too"
+             {authorities}, or have {side} send the intermediate certificates, too"
         }
         CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
@@ -199,8 +294,11 @@ fn certificate(reason: &CertificateError) -> String {
         }
         CertificateError::InvalidPurpose => PURPOSE,
         CertificateError::InvalidPurposeContext { presented, .. } => {
-            return match presented.contains(&ExtendedKeyPurpose::ClientAuth) {
-                true => format!("it is for clients only; {NEEDS_PURPOSE}"),
+            let is_of_others = presented.iter().any(|it| {
+                matches!(it, ExtendedKeyPurpose::ClientAuth | ExtendedKeyPurpose::ServerAuth)
+            });
+            return match is_of_others {
+                true => format!("it is for {{otherwise}} only; {NEEDS_PURPOSE}"),
                 false => PURPOSE.into(),
             };
         }
@@ -237,33 +335,31 @@ fn chain(reason: &webpki::Error) -> String {
     let words = match reason {
         Chain::BadDer | Chain::BadDerTime | Chain::TrailingData(_) => MALFORMED,
         Chain::CaUsedAsEndEntity => {
-            "it is an authority's (CA:TRUE), and not a server's; add this very certificate to \
-             {authorities}, or give the service one with CA:FALSE"
+            "it is an authority's (CA:TRUE), and not one of {purposes}; add this very certificate to \
+             {authorities}, or give {side} one with CA:FALSE"
         }
-        Chain::CertDistrusted => "its key is distrusted; the service needs a new one",
+        Chain::CertDistrusted => "its key is distrusted; {side} needs a new one",
         Chain::UnknownRevocationStatus | Chain::CrlExpired { .. } => REVOCATION,
         Chain::EmptyEkuExtension => {
-            "it is for no purpose at all; it needs serverAuth among its extended key usages, or none of these"
+            "it is for no purpose at all; it needs {purpose} among its extended key usages, or none of these"
         }
         Chain::EndEntityUsedAsCa => {
             "what has issued it is no authority (CA:FALSE); it must be issued by one with CA:TRUE"
         }
         Chain::ExtensionValueInvalid | Chain::MalformedExtensions => {
-            "one of its extensions is malformed; the service needs another one"
+            "one of its extensions is malformed; {side} needs another one"
         }
-        Chain::InvalidCertValidity => "it ends before it begins; the service needs a new one",
+        Chain::InvalidCertValidity => "it ends before it begins; {side} needs a new one",
         Chain::InvalidNetworkMaskConstraint | Chain::MalformedNameConstraint => {
             "its authority's limit on names is malformed; the authority must be made again"
         }
-        Chain::InvalidSerialNumber => {
-            "its serial number is malformed; the service needs another one"
-        }
-        Chain::MalformedDnsIdentifier => "a name in it is malformed; the service needs another one",
+        Chain::InvalidSerialNumber => "its serial number is malformed; {side} needs another one",
+        Chain::MalformedDnsIdentifier => "a name in it is malformed; {side} needs another one",
         Chain::MaximumNameConstraintComparisonsExceeded
         | Chain::MaximumPathBuildCallsExceeded
         | Chain::MaximumPathDepthExceeded
         | Chain::MaximumSignatureChecksExceeded => {
-            "its chain takes too many steps to follow; have the service send those certificates alone \
+            "its chain takes too many steps to follow; have {side} send those certificates alone \
              that lead to its authority"
         }
         Chain::NameConstraintViolation => {
@@ -276,7 +372,7 @@ fn chain(reason: &webpki::Error) -> String {
         }
         Chain::RequiredEkuNotFoundContext(_) => PURPOSE,
         Chain::SignatureAlgorithmMismatch => {
-            "it names two algorithms for its one signature; the service needs another one"
+            "it names two algorithms for its one signature; {side} needs another one"
         }
         Chain::UnsupportedCertVersion => {
             "it is not of X.509 version 3; make it again, with extensions (openssl x509 -req needs \
@@ -377,6 +473,24 @@ fn other_name(expected: &str, presented: &[String]) -> String {
     )
 }
 
+/// The certificate of a server of the herd that is not the one that was dialled.
+pub(super) fn other_identity(expected: &Identity, found: &Names) -> String {
+    let expected = harmless(&expected.to_string());
+    let of_kind = match expected.starts_with("uri:") {
+        true => &found.uris,
+        false => &found.dns,
+    };
+    let names: Vec<String> = of_kind.iter().take(NAMES_SHOWN).map(|name| harmless(name)).collect();
+    let names = match names.is_empty() {
+        true => "no server".to_owned(),
+        false => names.join(", "),
+    };
+    format!(
+        "it names {names}, and must name {expected} as a subjectAltName; is {{address}} right, and the certificate that \
+         of this server?"
+    )
+}
+
 fn unsupported_algorithm(id: &[u8]) -> String {
     format!("it is signed in a way that is not supported here{}; {SUPPORTED}", dotted(id))
 }
@@ -390,16 +504,16 @@ fn unsupported_key(id: &[u8]) -> String {
 
 /// How many of a certificate's names are shown.
 const NAMES_SHOWN: usize = 5;
-const MALFORMED: &str = "it is malformed; the service needs another one";
+const MALFORMED: &str = "it is malformed; {side} needs another one";
 const CRITICAL: &str =
-    "it has a critical extension that is not understood here; the service needs one without it";
+    "it has a critical extension that is not understood here; {side} needs one without it";
 const REVOCATION: &str =
     "it can't be checked whether it was revoked: the revocation list is missing or old";
 const BAD_LIST: &str =
     "the list of revoked certificates can't be used; its authority must make it again";
 const OTHER_NAME: &str = "it is for another name; is the host in {address} right?";
 const PURPOSE: &str =
-    "it is not for servers; it needs serverAuth among its extended key usages, or none of these";
-const NEEDS_PURPOSE: &str = "it needs serverAuth among its extended key usages, or none of these";
+    "it is not for {purposes}; it needs {purpose} among its extended key usages, or none of these";
+const NEEDS_PURPOSE: &str = "it needs {purpose} among its extended key usages, or none of these";
 const SUPPORTED: &str =
     "it needs ECDSA with P-256 or P-384, Ed25519, or RSA with SHA-256 or better";

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
+
 /// How a certificate names a server of the herd.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
@@ -17,6 +19,65 @@ pub enum Identity {
 pub struct Names {
     pub uris: Vec<String>,
     pub dns: Vec<String>,
+}
+
+/// The ids that a client's certificate may speak for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientNames {
+    /// Any id: the certificate of a gateway.
+    pub any: bool,
+    pub ids: Vec<Vec<u8>>,
+}
+
+impl Names {
+    /// The names in a certificate. Names that are not UTF-8, longer than any of ours, or after the first
+    /// [`MAX_NAMES`] are left out, and so match nothing.
+    pub(super) fn in_certificate(certificate: &webpki::EndEntityCert<'_>) -> Names {
+        let bounded = |names: &mut dyn Iterator<Item = &str>| {
+            let short = names.filter(|name| name.len() <= MAX_NAME_BYTES);
+            short.take(MAX_NAMES).map(str::to_owned).collect()
+        };
+        Names {
+            uris: bounded(&mut certificate.valid_uri_names()),
+            dns: bounded(&mut certificate.valid_dns_names()),
+        }
+    }
+}
+
+impl ClientNames {
+    /// Reads the URIs `herd:client:...`. What follows is a client's id, percent-encoded, or `*` for any id. (The id `*`
+    /// itself is written `%2A`.) Others, malformed ones, and those of ids that are too long are left out.
+    pub fn of(names: &Names) -> ClientNames {
+        let written = names.uris.iter().filter_map(|uri| uri.strip_prefix(CLIENT));
+        let mut found = ClientNames::default();
+        for id in written {
+            match id {
+                "*" => found.any = true,
+                id => found.ids.extend(decoded(id)),
+            }
+        }
+        found
+    }
+
+    /// Whether a client with this certificate may speak for this id.
+    pub fn may_speak_for(&self, id: &[u8]) -> bool {
+        let is_possible = (1..=MAX_ID_BYTES).contains(&id.len());
+        is_possible && (self.any || self.ids.iter().any(|one| one == id))
+    }
+}
+
+/// The bytes that a percent-encoded text stands for (RFC 3986, section 2.1); None if an escape is malformed or no client
+/// can have such an id.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let is_escape = |rest: &str| {
+        let digits = rest.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
+    }
+    let id: Vec<u8> = percent_decode_str(text).collect();
+    (1..=MAX_ID_BYTES).contains(&id.len()).then_some(id)
 }
 
 impl Identity {
@@ -48,3 +109,9 @@ impl fmt::Display for Identity {
 pub const SERVER: &str = "herd:server:";
 /// Stands before a client's id, percent-encoded, in the URI of its certificate.
 pub const CLIENT: &str = "herd:client:";
+/// The longest id of a client (`protocol::MAX_ID_BYTES`).
+const MAX_ID_BYTES: usize = 256;
+/// Names of one kind that are read from a certificate: a gateway names some ids; one for more has `herd:client:*`.
+const MAX_NAMES: usize = 256;
+/// The longest name that is read: no configured identity is longer, nor is the longest id with each byte encoded.
+const MAX_NAME_BYTES: usize = 2_048;

@@ -34,10 +34,12 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
-use rustls::{Connection, Error};
+use rustls::pki_types::CertificateDer;
+use rustls::{Connection, Error, HandshakeKind, ProtocolVersion};
 
 use super::explain::{self, Other};
 use super::records::RecordBorders;
+use crate::application::{HandshakeFailure, TlsVersion};
 
 /// TLS over `S`, which must not block.
 pub struct TlsStream<S> {
@@ -136,6 +138,31 @@ impl<S: Read + Write> TlsStream<S> {
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         let chain = self.session.peer_certificates()?;
         chain.first().map(|certificate| certificate.as_ref())
+    }
+
+    /// The certificates that the other side has shown, its own first; empty without any, or before the handshake is
+    /// complete. [`ServerTls::distrusts`](super::ServerTls::distrusts) judges them again.
+    pub fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        self.session.peer_certificates().unwrap_or_default()
+    }
+
+    /// The version of TLS, once both sides have agreed on one.
+    pub fn version(&self) -> Option<TlsVersion> {
+        match self.session.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some(TlsVersion::V1_2),
+            ProtocolVersion::TLSv1_3 => Some(TlsVersion::V1_3),
+            _ => None,
+        }
+    }
+
+    /// Whether an earlier session was resumed.
+    pub fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// What the handshake failed at.
+    pub fn handshake_failure(&self, error: &io::Error) -> HandshakeFailure {
+        explain::handshake_failure(error)
     }
 
     /// What a failed read or write means, in words for an operator.

@@ -1,9 +1,13 @@
 //! What the other side can make TLS do over a real socket, and the words for errors.
 
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
-use rustls::CertificateError;
+use explain::Other;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ServerConfig, ServerConnection};
 
 use super::*;
 
@@ -56,7 +60,8 @@ fn a_read_ends_although_records_without_plaintext_continue() {
 #[test]
 fn remedies_are_named_as_the_caller_names_them() {
     let remedies = Remedies { authorities: "the file of --ca", address: "--url" };
-    let other = Other { name: "localhost".to_owned(), remedies };
+    let side = explain::Side::Service;
+    let other = Other { name: "localhost".to_owned(), remedies, side };
     let text_of = |reason: CertificateError| {
         explain::explain(&io::Error::new(ErrorKind::InvalidData, Error::from(reason)), &other)
     };

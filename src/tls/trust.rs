@@ -25,8 +25,8 @@ use rustls::{
     crypto,
 };
 
-use super::TlsError;
-use super::explain::plain_pem;
+use super::explain::{other_identity, plain_pem};
+use super::{Certificate, ClientAuthority, Identity, Names, TlsError};
 
 /// Certificates that are trusted instead of the built-in roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +42,18 @@ impl Authorities {
         Ok(authorities)
     }
 
+    /// When the first of the certificates expires (Unix seconds).
+    pub fn not_after(&self) -> Option<i64> {
+        let ends = self.0.iter().filter_map(|one| Certificate::read(one).ok());
+        ends.map(|certificate| certificate.not_after).min()
+    }
+
     /// The certificates (DER), one after the other.
     pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|certificate| &**certificate)
     }
 
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
+    pub(super) fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in &self.0 {
             roots.add(certificate.clone()).map_err(TlsError::Setup)?;
@@ -56,17 +62,23 @@ impl Authorities {
     }
 }
 
-/// Which clients a server accepts: those with a certificate of one of `authorities`, or all.
+/// Which clients a server accepts: those with a certificate of one of the authorities, or all.
 pub(super) fn of_clients(
-    authorities: Option<&Authorities>,
+    clients: Option<ClientAuthority<'_>>,
     provider: Arc<crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let Some(authorities) = authorities else {
+    let Some(clients) = clients else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
-    let roots = Arc::new(authorities.roots()?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-    verifier.map_err(no_verifier)
+    let roots = Arc::new(clients.authorities.roots()?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .with_crls(clients.revoked.ders())
+        .allow_unknown_revocation_status(); // see `revocations.rs`
+    let builder = match clients.required {
+        true => builder,
+        false => builder.allow_unauthenticated(),
+    };
+    builder.build().map_err(no_verifier)
 }
 
 fn no_verifier(error: VerifierBuilderError) -> TlsError {
@@ -77,12 +89,14 @@ fn no_verifier(error: VerifierBuilderError) -> TlsError {
 }
 
 /// Reasons not to trust a certificate for which rustls has no error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Distrust {
     /// The service's RSA key has this many bits, and signatures of such a key can't be verified.
     OwnKey { bits: usize },
     /// The same for an authority's key.
     AuthoritysKey { bits: usize },
+    /// It is the certificate of another server of the herd, or of none.
+    OtherIdentity { expected: Identity, found: Names },
 }
 
 impl fmt::Display for Distrust {
@@ -90,6 +104,9 @@ impl fmt::Display for Distrust {
         let (whose, bits) = match self {
             Distrust::OwnKey { bits } => ("its", bits),
             Distrust::AuthoritysKey { bits } => ("its authority's", bits),
+            Distrust::OtherIdentity { expected, found } => {
+                return f.write_str(&other_identity(expected, found));
+            }
         };
         write!(f, "{whose} RSA key has {bits} bits; it needs {MIN_RSA_BITS} to {MAX_RSA_BITS}")
     }

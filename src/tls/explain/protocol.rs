@@ -28,9 +28,7 @@ pub(super) fn alert(alert: AlertDescription) -> &'static str {
         Alert::CertificateExpired => {
             "our certificate has expired, or is not valid yet, it says; is its clock right?"
         }
-        Alert::UnknownCA => {
-            "it does not trust the authority of our certificate; give it ca.pem to trust"
-        }
+        Alert::UnknownCA => "it does not trust the authority of our certificate; {trust}",
         Alert::IllegalParameter | Alert::DecodeError => {
             "it does not understand what it got, it says; is there a proxy in between?"
         }

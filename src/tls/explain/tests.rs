@@ -66,7 +66,7 @@ impl Words {
     ) {
         let camel_case = Regex::new(r"\b[A-Z][a-z0-9]+[A-Z]\w*").expect("a pattern");
         for (name, value) in &variants {
-            let text = spelled(&explain(value), &Remedies::default());
+            let text = spelled(&explain(value), &Remedies::default(), Side::Client);
             // The text contains a name of several words, or a value in debug form.
             let is_dump = name.chars().filter(char::is_ascii_uppercase).count() > 1
                 && text.contains(name)

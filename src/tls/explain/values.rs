@@ -11,7 +11,7 @@ pub(super) fn bare(name: &str) -> &str {
 
 /// The text with `?` for every character that does not occur in host names, addresses or our own texts.
 pub(super) fn harmless(text: &str) -> String {
-    let is_fine = |it: &char| it.is_ascii_alphanumeric() || " .,:;*-_/()[]'".contains(*it);
+    let is_fine = |it: &char| it.is_ascii_alphanumeric() || " .,:;*%-_/()[]'".contains(*it);
     let shown = text.chars().map(|it| if is_fine(&it) { it } else { '?' });
     shown.take(TEXT_SHOWN).collect()
 }
@@ -44,7 +44,11 @@ pub(super) fn dotted(id: &[u8]) -> String {
 }
 
 pub(super) fn date(time: UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    day(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A time in Unix seconds.
+pub(in crate::tls) fn day(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         Err(_) => "a time past the year 9999".to_owned(),
