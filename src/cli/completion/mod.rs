@@ -54,7 +54,6 @@ mod tests {
 
     use super::super::args::Args;
     use super::super::options::{OPTIONS, Section};
-    use super::*;
 
     /// What a shell proposes, the parser accepts.
     #[test]
