@@ -274,6 +274,12 @@ pub const ADMIN_BYTE_TIME: Duration = Duration::from_nanos(3);
 pub const ADMIN_ROW_TIME: Duration = Duration::from_micros(3);
 /// How long a connection takes that is looked at for `/connz`, and not shown.
 pub const ADMIN_CONNECTION_TIME: Duration = Duration::from_nanos(50);
+/// How long a probe may take in all: less than the pause between two of them in an image or a cluster.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest body of an answer to a probe, which nobody reads.
+pub const PROBE_BODY_BYTES: usize = 1 << 20;
+/// The largest file of authorities that a probe reads: all of Mozilla's take some 200 KB.
+pub const PROBE_CA_BYTES: u64 = 1 << 20;
 /// A loop that has not ended its turn for this long is stuck: a turn takes milliseconds.
 pub const LOOP_STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Connections in one answer of `/connz`: some 400 bytes each, so that an answer fits into the output of a

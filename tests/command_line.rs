@@ -239,6 +239,8 @@ fn help_and_version_go_to_standard_output() {
         "--places-server",
         "--places-key",
         "--tls-dir",
+        "--probe",
+        "--probe-ca",
         "--completion",
         "Ports:",
         "Signals:",

@@ -77,6 +77,7 @@ const NODE: &[&str] = &[
     "logging",
     "application",
     "places",
+    "http",
     "protocol",
     "addresses",
     "clock",

@@ -11,6 +11,7 @@ use lexopt::Arg;
 use super::args_error::ArgsError;
 use super::completion::Shell;
 use super::options::{CliOption, Section, Value, find, of};
+use super::probe::ProbeUrl;
 use crate::config::{Overrides, admin};
 use crate::logging::LevelOverrides;
 use crate::places::Provider;
@@ -27,6 +28,8 @@ pub struct Args {
     pub log_dir: PathBuf,
     /// Where a Places server keeps its certificates.
     pub tls_dir: Option<PathBuf>,
+    /// What a probe trusts in place of the built-in roots.
+    pub probe_ca: Option<PathBuf>,
 }
 
 /// The task of this process.
@@ -41,6 +44,8 @@ pub enum Mode {
     /// Print the effective configuration or, with the path of another one (`--diff`), what changes from that
     /// one to this.
     Check(Option<PathBuf>),
+    /// Ask a server how it is.
+    Probe(ProbeUrl),
     /// Print the completion of the options for a shell.
     Completion(Shell),
     Help,
@@ -91,6 +96,7 @@ impl Args {
             overrides,
             log_dir: typed.path("--log-dir").unwrap_or_else(|| ".".into()),
             tls_dir: typed.path("--tls-dir"),
+            probe_ca: typed.path("--probe-ca"),
         })
     }
 }
@@ -164,6 +170,7 @@ impl Typed {
                 let address = self.value(mode, expected, |text| text.parse().ok())?;
                 address.map(Mode::PlacesServer)
             }
+            "--probe" => self.value(mode, PROBE_URL, ProbeUrl::parse)?.map(Mode::Probe),
             "--completion" => {
                 self.value(mode, "bash, fish or zsh", Shell::named)?.map(Mode::Completion)
             }
@@ -299,4 +306,5 @@ fn key(text: &str) -> Option<ApiKey> {
 }
 
 const ADMIN: &str = "a port on 127.0.0.1, or an IP address (not a name) and a port";
+const PROBE_URL: &str = "an http:// or https:// URL without a user or fragment";
 const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";

@@ -15,6 +15,7 @@ pub mod completion;
 mod demo;
 mod help;
 pub mod options;
+mod probe;
 mod supervisor;
 
 use std::ffi::OsString;
@@ -54,6 +55,7 @@ fn run() -> ExitCode {
         Mode::Help => return print(&help::help()),
         Mode::Version => return print(&version()),
         Mode::Completion(shell) => return print(&completion::script(*shell)),
+        Mode::Probe(url) => return probe::run(url, args.probe_ca.as_deref()),
         _ => {}
     }
     // In every mode, even if it writes no log: a command line that `--check` accepts must run.

@@ -115,6 +115,8 @@ pub const OPTIONS: &[CliOption] = &[
         "validate the configuration, print it, and exit"),
     option(Section::Task, "--places-server", Value::Text("IP:PORT"),
         "serve the embedded places over HTTPS (for tests and demos)"),
+    option(Section::Task, "--probe", Value::Text("URL"),
+        "send one GET to this http or https URL; exit with status 0 if the answer is 200 within 2 s, or else with 1"),
     option(Section::Task, "--completion", Value::OneOf("SHELL", &["bash", "fish", "zsh"]),
         "print the completion of these options for bash, fish or zsh"),
     ask("--help", "-h", "print this text"),
@@ -129,6 +131,8 @@ pub const OPTIONS: &[CliOption] = &[
     option(Section::Configuration, "--dialect", Value::OneOf("report|course", &["report", "course"]),
         "form of the answers, overrides the file [default: report]"),
 
+    option(Section::Administration, "--probe-ca", Value::File("FILE"),
+        "with --probe: PEM certificates to trust, in place of the built-in roots"),
     option(Section::Administration, "--admin", Value::Text("ADDR"),
         "serve health, metrics and JSON over HTTP at this port of 127.0.0.1, or at this IP:PORT; with --herd the \
          servers count up from it; overrides admin_listen [default: off]"),

@@ -143,6 +143,14 @@ impl ResponseReader {
         matches!(self.state, ResponseState::Body { .. })
     }
 
+    /// The final status, once the head is complete and while the body is not.
+    pub fn status(&self) -> Option<u16> {
+        match self.state {
+            ResponseState::Body { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
     /// Bytes of memory that it holds.
     pub fn buffered(&self) -> usize {
         match &self.state {

@@ -9,6 +9,7 @@
 //! | `proc.rs` | what the kernel knows of the process, for metrics |
 //! | `reload.rs` | another configuration for a server that runs |
 //! | `watch.rs` | the watch over its files |
+//! | `probe.rs` | one request to a server, for `--probe` |
 //! | `process.rs` | the resources of the process: signals, the lifeline, descriptors, random numbers |
 //!
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
@@ -16,6 +17,7 @@
 
 mod loops;
 mod places;
+mod probe;
 mod proc;
 pub mod process;
 mod reload;
@@ -28,6 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use places::run_places;
+pub use probe::{ProbeRequest, probe};
 pub use process::{LIFELINE, lifeline_has_ended};
 pub use reload::{REFUSAL, Source};
 

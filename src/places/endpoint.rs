@@ -18,9 +18,16 @@ impl Endpoint {
     /// a query or fragment, and bytes that would need escaping.
     pub fn parse(url: &str) -> Option<Endpoint> {
         let scheme = url.get(..SCHEME.len())?;
-        let rest = &url[SCHEME.len()..];
+        match scheme.eq_ignore_ascii_case(SCHEME) {
+            true => Endpoint::parse_rest(&url[SCHEME.len()..], HTTPS_PORT),
+            false => None,
+        }
+    }
+
+    /// Reads `host[:port]/path`: what follows the scheme, which has this port by default.
+    pub fn parse_rest(rest: &str, default_port: u16) -> Option<Endpoint> {
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#@\\\"<>^`{|}".contains(&byte);
-        if !scheme.eq_ignore_ascii_case(SCHEME) || !rest.bytes().all(plain) {
+        if !rest.bytes().all(plain) {
             return None;
         }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -41,7 +48,7 @@ impl Endpoint {
                 digits.parse().ok()?
             }
             Some(_) => return None,
-            None if port.is_empty() => HTTPS_PORT,
+            None if port.is_empty() => default_port,
             None => return None,
         };
         let path = if path.is_empty() { "/" } else { path };
