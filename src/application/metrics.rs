@@ -8,8 +8,8 @@ use std::sync::atomic::{
 };
 use std::time::{Duration, Instant};
 
-use super::Class;
 use super::turns::{Turn, TurnRing};
+use super::{Class, ListenerId};
 use crate::clock::nanoseconds;
 
 /// A number that only grows. There is one writer, so no other write falls between its load and its store: no locked
@@ -126,6 +126,8 @@ pub enum Budget {
     Accepts,
     /// The time for [`fill`](super::Application::fill) was used up.
     Fill,
+    /// More TLS handshakes had something to process than one turn processes.
+    Handshakes,
 }
 
 /// What the kernel lacked when it refused further connections.
@@ -141,8 +143,12 @@ pub enum Lack {
 pub struct ClassMetrics {
     /// Open now.
     pub open: Gauge,
+    /// Those of them that use TLS.
+    pub tls: Gauge,
     /// Ever opened.
     pub opened: Counter,
+    /// Those of them that use TLS.
+    pub tls_opened: Counter,
     /// Received from the socket, TLS included.
     pub bytes_in: Counter,
     /// Taken by the socket, TLS included.
@@ -169,7 +175,7 @@ pub struct LoopMetrics {
     /// the loop waits.
     pub busy_since: Gauge,
     /// By [`Budget`].
-    pub budgets: [Counter; 4],
+    pub budgets: [Counter; 5],
     /// Memory that counts towards the limit, at the end of the last turn.
     pub buffer_bytes: Gauge,
     pub buffer_limit: Gauge,
@@ -180,6 +186,14 @@ pub struct LoopMetrics {
     pub accept_paused_now: Gauge,
     /// Groups of addresses that have connections.
     pub address_groups: Gauge,
+    /// Connections accepted by a listener with TLS that are not open yet: no byte has come that tells whether they use
+    /// TLS, or their handshake waits or is in progress. By listener; read it with [`LoopMetrics::handshaking`].
+    pub handshaking: [Gauge; LISTENERS],
+    /// Those of them whose handshake waits, because too many are in progress or their group of addresses has begun too
+    /// many.
+    pub waiting_handshakes: Gauge,
+    /// How many handshakes have ever had to wait for that.
+    pub rate_limited_handshakes: Counter,
     /// By [`Class`].
     pub classes: [ClassMetrics; CLASSES],
     start: Instant,
@@ -197,12 +211,15 @@ impl LoopMetrics {
             turn_duration: Histogram::new(&TURN_BOUNDS),
             busy: Counter::new(),
             busy_since: Gauge::new(),
-            budgets: [const { Counter::new() }; 4],
+            budgets: [const { Counter::new() }; 5],
             buffer_bytes: Gauge::new(),
             buffer_limit: Gauge::new(),
             accept_paused: [const { Counter::new() }; 2],
             accept_paused_now: Gauge::new(),
             address_groups: Gauge::new(),
+            handshaking: Default::default(),
+            waiting_handshakes: Gauge::new(),
+            rate_limited_handshakes: Counter::new(),
             classes: Default::default(),
             start,
             is_observed: AtomicBool::new(false),
@@ -212,6 +229,12 @@ impl LoopMetrics {
 
     pub fn class(&self, class: Class) -> &ClassMetrics {
         &self.classes[usize::from(class.0) % CLASSES]
+    }
+
+    /// The connections of a listener that are not open yet. Listeners with numbers from [`LISTENERS`] on share the last
+    /// gauge.
+    pub fn handshaking(&self, ListenerId(listener): ListenerId) -> &Gauge {
+        &self.handshaking[usize::from(listener).min(LISTENERS - 1)]
     }
 
     /// The open connections of all classes.
@@ -272,6 +295,8 @@ impl LoopMetrics {
 
 /// How many classes a loop counts.
 pub const CLASSES: usize = 8;
+/// How many listeners a loop counts connections in their handshake for.
+pub const LISTENERS: usize = 8;
 
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000 * MICRO;

@@ -34,7 +34,9 @@ pub use command::{
 };
 pub use io::{Class, FlushAt, Framing, Io, Next, Opened, Origin, Policy, TlsInfo, TlsVersion};
 pub use line::{Line, LineBuffer};
-pub use metrics::{Budget, CLASSES, ClassMetrics, Counter, Gauge, Histogram, Lack, LoopMetrics};
+pub use metrics::{
+    Budget, CLASSES, ClassMetrics, Counter, Gauge, Histogram, LISTENERS, Lack, LoopMetrics,
+};
 pub use turns::Turn;
 
 use crate::clock::Now;
@@ -203,7 +205,7 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub u16);
 
-/// A TLS client configuration, numbered by the loop.
+/// A TLS client configuration, numbered by the program that sets the loop up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TlsId(pub u16);
 

@@ -31,7 +31,7 @@ use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{
-    Application, ConnectionId, Dial, DialEvent, Freshness, LoopId, Start, Target, Ticket, TlsId,
+    Application, ConnectionId, Dial, DialEvent, Freshness, LoopId, Start, Target, Ticket,
 };
 use crate::tls::plain;
 use attempts::add;
@@ -81,9 +81,7 @@ impl Dialer {
     ) {
         let ticket = dial.ticket;
         self.cancel(ticket, on);
-        if let Some(TlsId(tls)) = dial.tls
-            && usize::from(tls) >= on.shared.client_tls.len()
-        {
+        if dial.tls.is_some_and(|tls| !on.shared.client_tls.contains_key(&tls)) {
             let why = "no such TLS configuration".to_owned();
             return app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
         }

@@ -253,11 +253,18 @@ impl<A: Application> EventLoop<A> {
         Ok(address)
     }
 
-    /// Adds a TLS client configuration for dials.
+    /// Adds a TLS client configuration for dials, under the lowest id that is free.
     pub fn client_tls(&mut self, tls: ClientTls) -> TlsId {
-        let all = &mut self.connections.shared.client_tls;
-        all.push(tls);
-        TlsId(all.len() as u16 - 1)
+        let all = &self.connections.shared.client_tls;
+        let is_free = |id: &u16| !all.contains_key(&TlsId(*id));
+        let id = TlsId((0..u16::MAX).find(is_free).unwrap_or(u16::MAX));
+        self.set_client_tls(id, tls);
+        id
+    }
+
+    /// Adds a TLS client configuration for dials under an id of the caller's choice, or replaces the one that has it.
+    pub fn set_client_tls(&mut self, id: TlsId, tls: ClientTls) {
+        self.connections.shared.client_tls.insert(id, tls);
     }
 
     /// Adds the way to another loop of the process, for dials to it. `us` is the id by which that loop knows

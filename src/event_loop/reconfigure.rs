@@ -75,8 +75,8 @@ pub struct Change {
     /// connection of such a listener is verified again, some in each turn: one whose certificate the new authorities do
     /// not trust is closed ([`Closed::Untrusted`](crate::application::Closed::Untrusted)). Plain connections stay.
     pub security: Vec<(ListenerId, Security)>,
-    /// For dials that begin from now on; open connections that were dialled with the same id are verified again. An id that exists is replaced; new ones follow the last one without
-    /// a gap.
+    /// For dials that begin from now on; open connections that were dialled with the same id are verified again. An id
+    /// that exists is replaced. The ids may have gaps.
     pub client_tls: Vec<(TlsId, ClientTls)>,
     /// Every open connection with the first policy has the second one from now on. Both have the same
     /// framing (the length of a line may differ), `drains_on_stop` and class: these stay for a connection's
@@ -160,20 +160,6 @@ impl Change {
         self.listen.iter_mut().try_for_each(|bound| bound.register(for_loop.sources()).map(drop))
     }
 
-    /// Refuses what the loop can't do, while nothing has changed yet. `client_tls` is the number of TLS
-    /// configurations that the loop has.
-    fn check(&self, client_tls: usize) -> io::Result<()> {
-        let mut count = client_tls;
-        for (TlsId(id), _) in &self.client_tls {
-            let place = usize::from(*id);
-            if place > count {
-                return refuse(format!("there is no TLS configuration {count} before {place}"));
-            }
-            count = count.max(place + 1);
-        }
-        self.check_policies()
-    }
-
     fn check_policies(&self) -> io::Result<()> {
         match self.policies.iter().find(|(old, new)| !policies::may_replace(old, new)) {
             Some((old, new)) => refuse(format!(
@@ -195,9 +181,8 @@ impl<A: Application> EventLoop<A> {
         if self.shutdown.is_under_way() {
             return Err(io::Error::other("the loop is stopping"));
         }
-        let shared = &self.connections.shared;
-        let now = shared.now.elapsed;
-        change.check(shared.client_tls.len())?;
+        let now = self.connections.shared.now.elapsed;
+        change.check_policies()?; // While nothing has changed yet.
         let new = Acceptor::register(change.listen, &self.sources)?;
         // From here on nothing can fail.
         change.unlisten.iter().for_each(|id| self.acceptor.retire(*id, now));
@@ -218,12 +203,7 @@ impl<S> Connections<S> {
         policies: &[(Policy, Policy)],
         app: &mut A,
     ) {
-        for (TlsId(id), tls) in client_tls {
-            match self.shared.client_tls.get_mut(usize::from(id)) {
-                Some(known) => *known = tls,
-                None => self.shared.client_tls.push(tls),
-            }
-        }
+        self.shared.client_tls.extend(client_tls);
         let is_judged_again = limits.is_some() || !policies.is_empty();
         if let Some(limits) = limits {
             self.shared.set_limits(limits);

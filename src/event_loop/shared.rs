@@ -1,6 +1,6 @@
 //! What all connections share besides the slots: buffers, timers, the lists of the turn, and the counts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
@@ -14,7 +14,7 @@ use super::state::{ConnectionState, Owed};
 use super::timers::{Timer, Timers};
 use super::transport::Socket;
 use crate::addresses::AddressGroup;
-use crate::application::{Closed, ConnectionId, ListenerId, Origin};
+use crate::application::{Closed, ConnectionId, ListenerId, Origin, TlsId};
 use crate::clock::Now;
 use crate::tls::ClientTls;
 
@@ -24,8 +24,8 @@ pub struct Shared {
     /// The time of this turn.
     pub now: Now,
     pub timers: Timers,
-    /// For dials; the index is the [`TlsId`](crate::application::TlsId).
-    pub client_tls: Vec<ClientTls>,
+    /// For dials. The ids may have gaps.
+    pub client_tls: BTreeMap<TlsId, ClientTls>,
     /// The buffer of every read; one for all connections.
     pub scratch: Vec<u8>,
     pub buffers: Buffers,
@@ -96,7 +96,7 @@ impl Shared {
             limits,
             now,
             timers: Timers::default(),
-            client_tls: Vec::new(),
+            client_tls: BTreeMap::new(),
             scratch: vec![0; READ_BYTES_PER_TURN],
             buffers: Buffers::default(),
             policies: Policies::default(),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{DialStage, Dialer, Dialing};
-use crate::application::{Application, ConnectionId, Dial, DialEvent, Origin, Ticket, TlsId};
+use crate::application::{Application, ConnectionId, Dial, DialEvent, Origin, Ticket};
 use crate::event_loop::connect::connect;
 use crate::event_loop::connections::Connections;
 use crate::event_loop::round::Round;
@@ -136,7 +136,7 @@ impl Dialer {
 /// Begins to connect to one address.
 fn begin<S>(dial: &Dial, to: SocketAddr, on: &mut Connections<S>) -> io::Result<ConnectionId> {
     let stream = connect(dial.from, to)?;
-    let tls = dial.tls.and_then(|TlsId(tls)| on.shared.client_tls.get(usize::from(tls)));
+    let tls = dial.tls.and_then(|tls| on.shared.client_tls.get(&tls));
     let socket = match tls {
         Some(tls) => Socket::Tls(Box::new(tls.begin(stream)?)),
         None => Socket::Plain(stream),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::{Poll, Token, Waker};
 
 use super::*;
+use crate::application::TlsId;
 use crate::application::{Io, Never, Opened, Policy};
 use crate::clock::{Now, WallTime};
 use crate::event_loop::acceptor::Sources;
