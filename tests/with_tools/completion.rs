@@ -83,7 +83,7 @@ pub fn bash_proposes_options_and_their_values() -> Outcome {
     ] {
         let said = bash(&scripts, words)?;
         let mut said = sorted(&said);
-        if words == &["-"] {
+        if words == ["-"] {
             said.retain(|word| !word.starts_with("--"));
         }
         assert_eq!(said, proposed, "{words:?}");
