@@ -298,3 +298,28 @@ pub const HEALTH_SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 pub const HEALTH_WINDOW: Duration = Duration::from_secs(60);
 /// How far into its connections a page of `/connz` may begin: no machine has more.
 pub const ADMIN_OFFSET: usize = 10_000_000;
+/// Event streams of the page, among the sessions of the admin listener: operators' browsers, with one each.
+pub const EVENT_STREAMS: usize = 8;
+/// How often a stream gets what has changed: an operator sees a change at once, and a busy server does not work for
+/// the page.
+pub const EVENT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a stream gets a comment, so that whatever is in between does not take it for idle.
+pub const EVENT_COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+/// Events that streams have not taken yet, once for all streams. One that falls behind begins anew.
+pub const EVENT_RING_BYTES: usize = 1024 * 1024;
+/// How long a stream may take for its last event when the server stops.
+pub const EVENT_LEAVE_WAIT: Duration = Duration::from_secs(1);
+/// Turns that the page shows.
+pub const EVENT_TURNS: usize = 240;
+/// Clients that are dots on the map: more are no longer told apart, and slow a browser down.
+pub const MAP_DOTS: usize = 2_000;
+/// Cells of one degree whose counts one event changes.
+pub const MAP_CELLS: usize = 2_000;
+/// Bytes of dots in one event, about. Ids have up to 256 bytes, and five times as many as text.
+pub const MAP_FRAME_BYTES: usize = 128 * 1024;
+/// Records of the feed that the map looks at for one event: half a millisecond.
+pub const MAP_LIVE_RECORDS: usize = 4_096;
+/// Older records that it looks at in one step, so that a million clients are counted within a minute.
+pub const MAP_BACK_RECORDS: usize = 2_048;
+/// The time between two such steps.
+pub const MAP_BACK_INTERVAL: Duration = Duration::from_millis(100);

@@ -83,7 +83,7 @@ fn a_request_that_is_not_answered_is_told_why() {
         (head("DELETE /livez HTTP/1.1", ""), 405, "only GET and HEAD"),
         (head("OPTIONS * HTTP/1.1", ""), 405, "only GET and HEAD"),
         (head("get /livez HTTP/1.1", ""), 405, "only GET and HEAD"),
-        (head("GET / HTTP/1.1", ""), 404, "known paths: /livez,"),
+        (head("GET /page HTTP/1.1", ""), 404, "known paths: /, /livez,"),
         (head("GET /livez/ HTTP/1.1", ""), 404, "known paths"),
         (head("GET //livez HTTP/1.1", ""), 404, "known paths"),
         (head("GET /%6civez HTTP/1.1", ""), 404, "known paths"),

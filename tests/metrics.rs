@@ -685,7 +685,7 @@ fn a_question_that_is_not_answered_in_time_counts_as_that_and_its_answer_is_not_
 fn combinations_are_shown_from_the_start_if_they_can_occur() {
     let all = samples(&World::new().families());
     for name in [
-        "herd_admin_requests_total{path=/,code=200}",
+        "herd_admin_requests_total{path=/nothing,code=200}",
         "herd_connections_rejected_total{kind=client,reason=unidentified}",
         "herd_connections_rejected_total{kind=link_in,reason=per_address}",
         "herd_connections_rejected_total{kind=admin,reason=not_a_neighbour}",

@@ -146,6 +146,11 @@ impl Table {
         records.map(|record| (record.seq, self.entry_of(record)))
     }
 
+    /// The same with the records themselves, whose slots name entries until the floor rises.
+    pub fn records_after(&self, cursor: Seq) -> impl Iterator<Item = (Record, Option<&Entry>)> {
+        self.feed.after(cursor).map(|record| (record, self.entry_of(record)))
+    }
+
     /// Records that the feed keeps, dead ones included.
     pub fn feed_len(&self) -> usize {
         self.feed.len()

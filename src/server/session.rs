@@ -191,6 +191,7 @@ impl Application for Server {
         self.now = now.elapsed;
         self.is_stopping = true;
         self.lift_new_ids();
+        self.leave_events(now);
         log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 
@@ -210,7 +211,7 @@ impl Application for Server {
     }
 
     fn shared_bytes(&self) -> usize {
-        self.places.shared_bytes()
+        self.places.shared_bytes() + self.admin.as_ref().map_or(0, |admin| admin.shared_bytes())
     }
 
     fn handle_turn_end(&mut self) {

@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// What is wrong, in words.
-    fn degraded(&mut self, now: Now) -> Vec<String> {
+    pub(super) fn degraded(&mut self, now: Now) -> Vec<String> {
         let mut reasons: Vec<String> = self.broken_links(now).collect();
         let sample = self.health_sample(now.elapsed);
         if let Some(admin) = &mut self.admin {

@@ -20,6 +20,8 @@
 //! | `varz.rs`, `links.rs`, `turns.rs` | `/varz`, `/linksz`, `/debug/turns` |
 //! | `connections.rs`, `asking.rs` | `/connz`, also of another loop |
 //! | `values.rs` | times and durations in JSON |
+//! | `page.rs`, `events/` | the page at `/`, and the events that it shows |
+//! | `ends.rs` | time limits and ends of sessions |
 //!
 //! It runs on the first loop, so each reply must be built within a fraction of a turn: lists are paged, and
 //! nothing walks the table. It has sessions of its own number, so that an attack on it costs no client its
@@ -27,11 +29,14 @@
 
 mod asking;
 mod connections;
+mod ends;
+mod events;
 pub mod exposition;
 mod gate;
 mod health;
 mod links;
 mod pace;
+mod page;
 mod records;
 mod reply;
 mod routes;
@@ -43,17 +48,18 @@ mod watch;
 use std::time::Duration;
 
 use super::{Server, Session, policy};
-use crate::application::{ClosedConnection, ConnectionId, Due, Io, Next, Policy, Refused, Ticket};
+use crate::application::{ConnectionId, Io, Next, Policy, Ticket};
 use crate::config::Config;
 use crate::http::{Get, GetReader};
 use crate::limits::{
-    ADMIN_ANSWER_WAIT, ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT,
-    ADMIN_IDLE, ADMIN_JUDGE_AGAIN, ADMIN_SESSIONS,
+    ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT, ADMIN_IDLE,
+    ADMIN_SESSIONS,
 };
 use crate::server::ServerCommand;
 use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
 pub(super) use asking::Asking;
 pub use asking::{AdminMessage, Post};
+use events::{Events, HerdMap, Stream};
 use pace::Pace;
 use reply::Reply;
 use routes::Answer;
@@ -67,6 +73,9 @@ pub struct Admin {
     open: Vec<OpenSession>,
     watch: Watch,
     pace: Pace,
+    /// None while no event stream is open.
+    events: Option<Box<Events>>,
+    herd: HerdMap,
 }
 
 /// The settings that requests are judged by.
@@ -97,6 +106,8 @@ enum SessionState {
     Waiting(Ticket),
     /// Its answer is there; `fill` writes it.
     Answered(Reply),
+    /// It gets events.
+    Streaming,
 }
 
 /// A connection with the admin listener.
@@ -105,6 +116,8 @@ pub struct AdminSession {
     reader: GetReader<ADMIN_HEAD_FIELDS>,
     /// The request whose answer is not there yet.
     unanswered: Option<Unanswered>,
+    /// Its place in the events, once it has asked for them.
+    stream: Option<Stream>,
 }
 
 #[derive(Debug)]
@@ -120,6 +133,11 @@ pub(super) fn shows_ids(config: &Config, index: usize) -> bool {
 }
 
 impl AdminSession {
+    fn new() -> AdminSession {
+        let reader = GetReader::new(ADMIN_HEAD_BYTES);
+        AdminSession { reader, unanswered: None, stream: None }
+    }
+
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
         self.reader.buffered()
@@ -134,13 +152,27 @@ impl Admin {
             hosts: config.admin.hosts.clone(),
             ready_timeout: config.admin.ready_timeout,
         };
-        Some(Admin { settings, open: Vec::new(), watch: Watch::default(), pace: Pace::default() })
+        Some(Admin {
+            settings,
+            open: Vec::new(),
+            watch: Watch::default(),
+            pace: Pace::default(),
+            events: None,
+            herd: HerdMap::new(config, index),
+        })
     }
 
     /// When [`Server::judge_admin`] must be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let sessions = self.open.iter().map(|session| session.until);
-        Some(sessions.chain(self.pace.poll_timeout()).fold(self.watch.next(), Duration::min))
+        let events = self.events.as_ref().and_then(|events| events.poll_timeout());
+        let others = self.pace.poll_timeout().into_iter().chain(events);
+        Some(sessions.chain(others).fold(self.watch.next(), Duration::min))
+    }
+
+    /// Bytes of memory that all sessions share.
+    pub(super) fn shared_bytes(&self) -> usize {
+        self.events.as_ref().map_or(0, |events| events.held_bytes())
     }
 
     /// Sets the time by which a session must send something; with `Duration::MAX` the loop limits the time.
@@ -198,6 +230,10 @@ impl Server {
         match (self.admin.take(), new) {
             (Some(mut admin), Some(new)) => {
                 admin.settings = new.settings;
+                admin.herd = new.herd;
+                if let Some(events) = &mut admin.events {
+                    events.begin_anew();
+                }
                 self.admin = Some(admin);
             }
             (Some(admin), None) => {
@@ -228,7 +264,7 @@ impl Server {
                 state: SessionState::Reading,
             });
         }
-        let session = AdminSession { reader: GetReader::new(ADMIN_HEAD_BYTES), unanswered: None };
+        let session = AdminSession::new();
         Some((Session::Admin(Box::new(session)), policy::ADMIN))
     }
 
@@ -296,6 +332,7 @@ impl Server {
                 session.unanswered = Some(Unanswered { path, request });
                 Next::Wait
             }
+            Answer::Events => self.open_events(&request, session, io),
         }
     }
 
@@ -308,7 +345,7 @@ impl Server {
         io: &mut Io<'_>,
     ) -> Next {
         self.metrics.count_admin_request(path, reply.status);
-        records::answered(io.peer, request, reply);
+        records::answered(io.peer, request, reply.status);
         // A server that stops answers what it has begun with, and no more.
         let keep_alive = request.keep_alive && !self.is_stopping;
         reply.write(keep_alive, request.method == "HEAD", io.out);
@@ -321,6 +358,9 @@ impl Server {
 
     /// Writes the reply that a session waits for, once it is there.
     pub(super) fn fill_admin(&mut self, session: &mut AdminSession, io: &mut Io<'_>) -> Next {
+        if let Some(stream) = &mut session.stream {
+            return self.fill_events(stream, io);
+        }
         let Some(Unanswered { path, request }) = session.unanswered.take() else {
             return Next::Read; // It waits for nothing.
         };
@@ -339,58 +379,6 @@ impl Server {
                 session.unanswered = Some(Unanswered { path, request });
                 Next::Wait
             }
-        }
-    }
-
-    pub(super) fn admin_closed(&mut self, closed: &ClosedConnection<'_>) {
-        if let Some(admin) = &mut self.admin {
-            admin.open.retain(|session| session.id != closed.id);
-            admin.pace.leave(closed.id);
-        }
-        records::closed(closed, &self.limits);
-    }
-
-    /// Records that a connection to the admin listener was not accepted.
-    pub(super) fn admin_refused(&self, why: &Refused) {
-        match why {
-            Refused::Limit(peer) | Refused::Group(peer) => records::full(*peer),
-            Refused::Handshake(..) | Refused::Kernel(_) => self.record_refused(why),
-        }
-    }
-
-    /// Closes sessions that have sent nothing for too long.
-    pub(super) fn judge_admin(&mut self, due: &mut Due<'_>) {
-        let now = due.now.elapsed;
-        if self.admin.as_ref().is_some_and(|admin| admin.watch.next() <= now) {
-            let sample = self.health_sample(now);
-            if let Some(admin) = &mut self.admin {
-                admin.watch.add(sample);
-            }
-        }
-        let Some(admin) = &mut self.admin else { return };
-        if let Some(id) = admin.pace.next(now)
-            && let Some(open) = admin.session(id)
-        {
-            open.state = SessionState::Due;
-            self.commands.push_back(ServerCommand::Fill(id));
-        }
-        let mut late = Vec::new();
-        for session in admin.open.iter_mut().filter(|session| session.until <= now) {
-            match session.state {
-                SessionState::Waiting(question) => late.push(question),
-                // A request may have arrived and not been read yet, or the answer is being sent. It is judged again
-                // after a while and not at once: a slow reader may be behind for long, and the loop would spin.
-                _ if due.is_behind(session.id) => session.until = now + ADMIN_JUDGE_AGAIN,
-                _ => {
-                    session.until = Duration::MAX;
-                    self.commands.push_back(ServerCommand::Close(session.id));
-                }
-            }
-        }
-        for question in late {
-            let seconds = ADMIN_ANSWER_WAIT.as_secs();
-            let text = format!("the loop has not answered within {seconds} s\n");
-            self.deliver(question, Reply::text(503, text));
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 
-use super::reply::Reply;
 use crate::application::{Closed, ClosedConnection};
 use crate::config::format_duration;
 use crate::connection_records;
@@ -33,9 +32,8 @@ pub(super) fn refused(peer: SocketAddr, reason: &impl Display) {
     rate_limit::warn(Kind::AdminRequestRefused, &fields, text);
 }
 
-pub(super) fn answered(peer: SocketAddr, request: &Get, reply: &Reply) {
+pub(super) fn answered(peer: SocketAddr, request: &Get, status: u16) {
     let (method, target) = (&request.method, Escaped(request.target.as_bytes()));
-    let status = reply.status;
     log::debug!(
         target: target::ADMIN, event = "request_answered", peer:% = peer;
         "Answered {peer}: {method} {target} with {status}."

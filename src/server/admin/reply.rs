@@ -10,16 +10,23 @@ pub struct Reply {
     pub(super) status: u16,
     content_type: &'static str,
     body: Vec<u8>,
+    /// It is a part of the page.
+    is_page: bool,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Reply {
-        Reply { status, content_type, body }
+        Reply { status, content_type, body, is_page: false }
     }
 
     /// A text for people.
     pub(super) fn text(status: u16, body: String) -> Reply {
-        Reply { status, content_type: "text/plain; charset=utf-8", body: body.into_bytes() }
+        Reply::new(status, "text/plain; charset=utf-8", body.into_bytes())
+    }
+
+    /// A file of the page.
+    pub(super) fn page(content_type: &'static str, body: Vec<u8>) -> Reply {
+        Reply { is_page: true, ..Reply::new(200, content_type, body) }
     }
 
     /// JSON, with a line feed behind it.
@@ -27,7 +34,7 @@ impl Reply {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
                 body.push(b'\n');
-                Reply { status, content_type: "application/json", body }
+                Reply::new(status, "application/json", body)
             }
             // Only maps with other keys than texts fail.
             Err(error) => Reply::text(500, format!("the reply can't be written: {error}\n")),
@@ -41,7 +48,11 @@ impl Reply {
 
     /// Appends it; without its body if the request was HEAD.
     pub(super) fn write(&self, keep_alive: bool, is_head: bool, out: &mut Vec<u8>) {
-        let fields = if self.status == 405 { NOT_ALLOWED_FIELDS } else { FIELDS };
+        let fields = match self.status {
+            405 => NOT_ALLOWED_FIELDS,
+            _ if self.is_page => PAGE_FIELDS,
+            _ => FIELDS,
+        };
         let Reply { status, content_type, .. } = *self;
         ResponseHead { status, content_type, fields, keep_alive }.write(&self.body, is_head, out);
     }
@@ -59,4 +70,14 @@ macro_rules! fields {
     };
 }
 const FIELDS: &str = fields!("");
+/// The page loads nothing but its own files, sends nothing, and is shown in no frame.
+const PAGE_FIELDS: &str = fields!(
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
+);
+/// The head of a stream of events, which ends with its connection.
+pub(super) const EVENT_STREAM_HEAD: &str = concat!(
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n",
+    fields!("Connection: close\r\n\r\n")
+);
 const NOT_ALLOWED_FIELDS: &str = fields!("Allow: GET, HEAD\r\n");

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::exposition::Exposition;
+use super::page;
 use super::reply::Reply;
 use crate::application::ConnectionId;
 use crate::clock::Now;
@@ -28,10 +29,16 @@ impl Server {
             "/connz" => AdminPath::Connz,
             "/linksz" => AdminPath::Linksz,
             "/debug/turns" => AdminPath::Turns,
-            _ => return (AdminPath::Other, Answer::Now(Reply::text(404, NOT_FOUND.to_owned()))),
+            "/" => AdminPath::Page,
+            "/events" => AdminPath::Events,
+            name if page::file(name).is_some() => AdminPath::PageFile,
+            _ => return (AdminPath::Other, Answer::Now(not_found())),
         };
         let answer = match path {
             AdminPath::Connz => self.ask_connz(query, id, now),
+            AdminPath::Events => no_parameters(path, query).map(|()| Answer::Events),
+            AdminPath::PageFile => no_parameters(path, query)
+                .map(|()| Answer::Now(page::file(name).unwrap_or_else(not_found))),
             _ => self.answer(path, query, &request.accept, now).map(Answer::Now),
         };
         let refused = |reason| Answer::Now(Reply::text(400, format!("{reason}\n")));
@@ -58,7 +65,8 @@ impl Server {
             AdminPath::Varz => self.varz(now),
             AdminPath::Linksz => self.linksz(now),
             AdminPath::Turns => self.turns(&mut query, now)?,
-            _ => Reply::text(404, NOT_FOUND.to_owned()),
+            AdminPath::Page => self.page(now),
+            _ => not_found(),
         };
         query.finish(path)?;
         Ok(reply)
@@ -75,6 +83,14 @@ impl Server {
     }
 }
 
+fn not_found() -> Reply {
+    Reply::text(404, NOT_FOUND.to_owned())
+}
+
+fn no_parameters(path: AdminPath, query: &str) -> Result<(), String> {
+    Query::parse(query)?.finish(path)
+}
+
 /// Whether a request is a probe, whose answer takes microseconds.
 pub(super) fn is_health(target: &str) -> bool {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
@@ -86,6 +102,8 @@ pub(super) enum Answer {
     Now(Reply),
     /// The session waits for its reply.
     Later,
+    /// By events.
+    Events,
 }
 
 /// The parameters of a request, each at most once.
@@ -169,8 +187,8 @@ fn quoted(text: &str) -> String {
 const QUOTED: usize = 40;
 /// No path has as many.
 const MAX_PARAMETERS: usize = 16;
-const NOT_FOUND: &str = "nothing is here; known paths: /livez, /readyz, /healthz, /metrics, /varz, /connz, /linksz, \
-                         /debug/turns\n";
+const NOT_FOUND: &str = "nothing is here; known paths: /, /livez, /readyz, /healthz, /metrics, /varz, /connz, /linksz, \
+                         /debug/turns, /events\n";
 
 #[cfg(test)]
 mod tests {

@@ -170,6 +170,12 @@ label! {
         Connz = "/connz",
         Linksz = "/linksz",
         Turns = "/debug/turns",
+        /// The page itself.
+        Page = "/",
+        /// Its event stream.
+        Events = "/events",
+        /// The other files of the page: its style, its script, its pictures and the licences.
+        PageFile = "page_file",
         /// Every other path, and requests that were refused before their path counted.
         Other = "other",
     }
@@ -181,10 +187,19 @@ impl AdminPath {
     pub const fn can_have(self, code: u16) -> bool {
         match self {
             AdminPath::Other => code != 200,
-            AdminPath::Livez | AdminPath::Readyz | AdminPath::Healthz | AdminPath::Connz => {
+            AdminPath::Livez
+            | AdminPath::Readyz
+            | AdminPath::Healthz
+            | AdminPath::Connz
+            | AdminPath::Events => {
                 matches!(code, 200 | 400 | 503)
             }
-            AdminPath::Metrics | AdminPath::Varz | AdminPath::Linksz | AdminPath::Turns => {
+            AdminPath::Metrics
+            | AdminPath::Varz
+            | AdminPath::Linksz
+            | AdminPath::Turns
+            | AdminPath::Page
+            | AdminPath::PageFile => {
                 matches!(code, 200 | 400)
             }
         }

@@ -1,0 +1,332 @@
+//! `/events`: what the page shows, as server-sent events. While no stream is open, nothing here costs anything.
+//!
+//! ```text
+//!   feed, links, turns, log --each half second--> Ring (1 MiB) --fill--> stream, with its cursor
+//!                                                   |
+//!                    a cursor that fell behind -----+--> `state` instead: everything anew
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | streams and times |
+//! | `ring.rs` | events that wait to be taken |
+//! | `state.rs` | their contents |
+//! | `clients.rs`, `herd.rs` | the map and the graph |
+
+mod clients;
+mod herd;
+mod ring;
+mod state;
+
+use std::time::Duration;
+
+pub(super) use herd::HerdMap;
+
+use super::reply::{EVENT_STREAM_HEAD, Reply};
+use super::values::{seconds, time};
+use super::{AdminSession, OpenSession, SessionState, pace, records};
+use crate::application::{ConnectionId, Io, Next};
+use crate::clock::Now;
+use crate::http::Get;
+use crate::limits::{
+    EVENT_COMMENT_INTERVAL, EVENT_INTERVAL, EVENT_LEAVE_WAIT, EVENT_STREAMS, EVENT_TURNS,
+    MAP_BACK_INTERVAL,
+};
+use crate::server::metrics::{AdminPath, Kind, LineCommand, LineResult};
+use crate::server::{Server, ServerCommand};
+use clients::ClientMap;
+use ring::Ring;
+use state::{Delta, LinkShown, MapShown, Numbers, State, event};
+
+/// What the streams share, while there are any. Times are as [`Now::elapsed`] counts.
+#[derive(Debug)]
+pub(super) struct Events {
+    streams: Vec<ConnectionId>,
+    ring: Ring,
+    /// None if positions are not shown.
+    map: Option<ClientMap>,
+    next_delta: Duration,
+    next_step: Duration,
+    next_comment: Duration,
+    /// When the latest turn that was shown began.
+    last_turn: Duration,
+    /// The links that were shown last, as an event.
+    links: Vec<u8>,
+    /// The last event is in the ring.
+    is_leaving: bool,
+}
+
+/// A session's place in the events.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The number of its next event; None before its `state`.
+    next: Option<u64>,
+}
+
+impl Events {
+    fn new(now: Duration) -> Events {
+        Events {
+            streams: Vec::new(),
+            ring: Ring::default(),
+            map: None,
+            next_delta: now,
+            next_step: now,
+            next_comment: now + EVENT_COMMENT_INTERVAL,
+            last_turn: Duration::ZERO,
+            links: Vec::new(),
+            is_leaving: false,
+        }
+    }
+
+    /// When [`Server::advance_events`] must be called at the latest.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let is_behind = self.map.as_ref().is_some_and(ClientMap::is_behind);
+        let next = if is_behind { self.next_delta.min(self.next_step) } else { self.next_delta };
+        (!self.is_leaving).then_some(next)
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.ring.bytes() + self.map.as_ref().map_or(0, ClientMap::held_bytes)
+    }
+
+    /// The configuration has changed: all streams begin anew.
+    pub(super) fn begin_anew(&mut self) {
+        self.map = None;
+        self.ring.skip();
+    }
+
+    /// A session is closed.
+    pub(super) fn leave(&mut self, id: ConnectionId) {
+        self.streams.retain(|stream| *stream != id);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+}
+
+impl Server {
+    /// Begins a stream, unless there are enough.
+    pub(super) fn open_events(
+        &mut self,
+        request: &Get,
+        session: &mut AdminSession,
+        io: &mut Io<'_>,
+    ) -> Next {
+        let now = io.now.elapsed;
+        let is_stopping = self.is_stopping;
+        let Some(admin) = &mut self.admin else {
+            return Next::Finish; // The listener was removed.
+        };
+        let is_head = request.method == "HEAD";
+        let open = admin.events.as_ref().map_or(0, |events| events.streams.len());
+        if is_stopping || open >= EVENT_STREAMS {
+            let reason = match is_stopping {
+                true => "the server stops\n".to_owned(),
+                false => format!("too many event streams: {EVENT_STREAMS} are open\n"),
+            };
+            return self.write_reply(
+                AdminPath::Events,
+                request,
+                &Reply::text(503, reason),
+                session,
+                io,
+            );
+        }
+        self.metrics.count_admin_request(AdminPath::Events, 200);
+        records::answered(io.peer, request, 200);
+        io.out.extend_from_slice(EVENT_STREAM_HEAD.as_bytes());
+        if is_head {
+            return Next::Finish;
+        }
+        io.out.extend_from_slice(b"retry: 2000\n\n");
+        admin.events.get_or_insert_with(|| Box::new(Events::new(now))).streams.push(io.id);
+        if let Some(OpenSession { until, state, .. }) = admin.session(io.id) {
+            (*until, *state) = (Duration::MAX, SessionState::Streaming);
+        }
+        session.stream = Some(Stream::default());
+        self.commands.push_back(ServerCommand::Fill(io.id));
+        // Its input is not read any more: a client that is gone is noticed with the next event.
+        Next::Wait
+    }
+
+    /// Appends the events that a stream does not have yet, or everything if it is behind.
+    pub(super) fn fill_events(&mut self, stream: &mut Stream, io: &mut Io<'_>) -> Next {
+        let Some(mut events) = self.admin.as_mut().and_then(|admin| admin.events.take()) else {
+            return Next::Finish; // The listener was removed.
+        };
+        let is_behind = stream.next.is_none_or(|next| events.ring.from(next).is_none());
+        if is_behind && !events.is_leaving {
+            let state = self.event_state(&mut events, io.now);
+            if let Some(admin) = &mut self.admin {
+                admin.pace.spend(pace::of_body(state.len()), io.now.elapsed);
+            }
+            io.out.extend_from_slice(&state);
+        }
+        let next = stream.next.get_or_insert(0);
+        if is_behind {
+            // Of all events that it has missed, the last one matters.
+            *next = events.ring.end() - u64::from(events.is_leaving);
+        }
+        for event in events.ring.from(*next).into_iter().flatten() {
+            if !io.has_room() {
+                break;
+            }
+            io.out.extend_from_slice(event);
+            *next += 1;
+        }
+        let is_done = events.is_leaving && *next >= events.ring.end();
+        if let Some(admin) = &mut self.admin {
+            admin.events = Some(events);
+        }
+        if is_done { Next::Finish } else { Next::Wait }
+    }
+
+    /// Makes the events that are due.
+    pub(super) fn advance_events(&mut self, now: Now) {
+        let Some(mut events) = self.admin.as_mut().and_then(|admin| admin.events.take()) else {
+            return;
+        };
+        if events.is_empty() {
+            return; // It is dropped: nobody looks.
+        }
+        let elapsed = now.elapsed;
+        if events.poll_timeout().is_some_and(|at| at <= elapsed) {
+            self.step_map(&mut events, elapsed);
+            if events.next_delta <= elapsed {
+                events.next_delta = elapsed + EVENT_INTERVAL;
+                self.add_delta(&mut events, now);
+                if events.next_comment <= elapsed {
+                    events.next_comment = elapsed + EVENT_COMMENT_INTERVAL;
+                    events.ring.push(b": still here\n\n".to_vec());
+                }
+                self.commands.extend(events.streams.iter().copied().map(ServerCommand::Fill));
+            }
+        }
+        if let Some(admin) = &mut self.admin {
+            admin.events = Some(events);
+        }
+    }
+
+    fn step_map(&self, events: &mut Events, now: Duration) {
+        let table = self.herd.table();
+        match &mut events.map {
+            Some(map) if map.is_outdated(table) => events.begin_anew(),
+            Some(map) if map.is_behind() && events.next_step <= now => {
+                events.next_step = now + MAP_BACK_INTERVAL;
+                map.walk_back(table);
+            }
+            _ => {}
+        }
+    }
+
+    /// The server stops: the streams get their last event, and little time for it.
+    pub(in crate::server) fn leave_events(&mut self, now: Now) {
+        let Some(admin) = &mut self.admin else { return };
+        let Some(events) = &mut admin.events else { return };
+        events.ring.push(event("leaving", &"the server stops"));
+        events.is_leaving = true;
+        self.commands.extend(events.streams.iter().copied().map(ServerCommand::Fill));
+        for session in &mut admin.open {
+            if matches!(session.state, SessionState::Streaming) {
+                session.until = now.elapsed + EVENT_LEAVE_WAIT;
+            }
+        }
+    }
+
+    fn event_state(&mut self, events: &mut Events, now: Now) -> Vec<u8> {
+        if events.map.is_none() && self.shows_ids {
+            events.map = Some(ClientMap::new(self.herd.table()));
+        }
+        if events.last_turn.is_zero() {
+            events.last_turn = now.elapsed;
+        }
+        let numbers = self.event_numbers(now);
+        let settings = self.herd.settings();
+        let Some(admin) = &self.admin else { return Vec::new() };
+        let state = State {
+            server: &settings.name,
+            version: env!("CARGO_PKG_VERSION"),
+            epoch: format!("{:016x}", settings.epoch.0),
+            positions: self.shows_ids,
+            herd: &admin.herd,
+            numbers,
+            links: self.links_shown(now),
+            turns: self.turns_shown(|start| start <= events.last_turn).0,
+            map: events.map.as_mut().map(MapShown::all),
+        };
+        event("state", &state)
+    }
+
+    fn add_delta(&mut self, events: &mut Events, now: Now) {
+        if let Some(map) = &mut events.map {
+            map.follow(self.herd.table());
+        }
+        let numbers = self.event_numbers(now);
+        let links = self.links_shown(now);
+        let as_event = event("links", &links);
+        let has_changed = events.links != as_event;
+        events.links = as_event;
+        let (turns, last) = self.turns_shown(|start| start > events.last_turn);
+        events.last_turn = last.unwrap_or(events.last_turn);
+        let map = events.map.as_mut().and_then(MapShown::changes);
+        let links = has_changed.then_some(links);
+        events.ring.push(event("delta", &Delta { numbers, links, turns, map }));
+    }
+
+    fn event_numbers(&mut self, now: Now) -> Numbers {
+        let trouble = self.degraded(now);
+        let loops = &self.all_metrics.loops;
+        let lines = |of: &crate::server::ServerMetrics| -> u64 {
+            let pairs = LineCommand::ALL
+                .iter()
+                .flat_map(|command| LineResult::ALL.iter().map(move |result| (*command, *result)));
+            pairs.map(|(command, result)| of.lines(command, result)).sum()
+        };
+        Numbers {
+            time: time(now.wall),
+            uptime: seconds(now.elapsed.saturating_sub(self.started.elapsed)),
+            phase: if self.is_stopping { "stopping" } else { "running" },
+            trouble,
+            clients: self.herd.table().len(),
+            connections: loops
+                .iter()
+                .map(|(of, _)| of.class(Kind::Client.class()).open.get())
+                .sum(),
+            lines: loops.iter().map(|(_, of)| lines(of)).sum(),
+            loops: loops.len(),
+        }
+    }
+
+    pub(super) fn links_shown(&self, now: Now) -> Vec<LinkShown<'_>> {
+        let links = self.other_servers().map(|(id, known)| {
+            let out = self.herd.link_status(id).state;
+            let is_in = self.herd.inbound_status(id).is_up;
+            let is_out = self.herd.link_is_up(id);
+            let error = match (is_out, is_in) {
+                (false, _) => known.link_error.as_ref(),
+                (true, false) => known.peer_error.as_ref(),
+                (true, true) => None,
+            };
+            LinkShown {
+                neighbour: &known.name,
+                up: is_out && is_in,
+                out,
+                inbound: if is_in { "up" } else { "down" },
+                lag: (seconds(self.herd.link_lag(id, now)) * 10.0).round() / 10.0,
+                reason: error.map(|error| error.reason.clone()),
+            }
+        });
+        links.collect()
+    }
+
+    /// Durations of the latest turns of the first loop of which that is true, and when the last of them began.
+    fn turns_shown(&self, is_shown: impl Fn(Duration) -> bool) -> (Vec<f64>, Option<Duration>) {
+        let latest = self.all_metrics.loops.first().map(|(of, _)| of.latest_turns(EVENT_TURNS));
+        let latest = latest.unwrap_or_default().into_iter().filter(|turn| is_shown(turn.start));
+        let latest: Vec<_> = latest.collect();
+        let microseconds = |duration: Duration| (seconds(duration) * 1e7).round() / 10.0;
+        let durations = latest.iter().map(|turn| microseconds(turn.duration)).collect();
+        (durations, latest.last().map(|turn| turn.start))
+    }
+}

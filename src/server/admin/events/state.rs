@@ -1,0 +1,123 @@
+//! What the events say, as JSON. Ids and texts are shown as the log shows them: escaped, and never as HTML.
+
+use serde::Serialize;
+
+use super::clients::{ClientMap, DotShown, MapChanges};
+use super::herd::HerdMap;
+use crate::logging::Escaped;
+
+/// `state`: everything.
+#[derive(Serialize)]
+pub(super) struct State<'a> {
+    pub(super) server: &'a str,
+    pub(super) version: &'a str,
+    pub(super) epoch: String,
+    /// Whether ids and positions are shown.
+    pub(super) positions: bool,
+    pub(super) herd: &'a HerdMap,
+    pub(super) numbers: Numbers,
+    pub(super) links: Vec<LinkShown<'a>>,
+    /// The durations of the latest turns in microseconds, the oldest first.
+    pub(super) turns: Vec<f64>,
+    pub(super) map: Option<MapShown>,
+}
+
+/// `delta`: what has changed.
+#[derive(Serialize)]
+pub(super) struct Delta<'a> {
+    pub(super) numbers: Numbers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) links: Option<Vec<LinkShown<'a>>>,
+    pub(super) turns: Vec<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) map: Option<MapShown>,
+}
+
+/// Numbers and words that each event has.
+#[derive(Serialize)]
+pub(super) struct Numbers {
+    pub(super) time: Option<String>,
+    /// Seconds.
+    pub(super) uptime: f64,
+    /// `running`, `draining` or `stopping`.
+    pub(super) phase: &'static str,
+    /// What is wrong, in words; nothing if all is well.
+    pub(super) trouble: Vec<String>,
+    /// Known clients.
+    pub(super) clients: usize,
+    /// Connected ones.
+    pub(super) connections: u64,
+    /// Lines of clients since the start.
+    pub(super) lines: u64,
+    pub(super) loops: usize,
+}
+
+/// The links with one neighbour.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(in crate::server::admin) struct LinkShown<'a> {
+    pub(in crate::server::admin) neighbour: &'a str,
+    /// Both directions are up.
+    pub(in crate::server::admin) up: bool,
+    /// The link on which we send: `up`, `dialling` and so on.
+    pub(in crate::server::admin) out: &'static str,
+    /// The one on which we receive: `up` or `down`.
+    #[serde(rename = "in")]
+    pub(in crate::server::admin) inbound: &'static str,
+    /// In seconds, to a tenth.
+    pub(in crate::server::admin) lag: f64,
+    /// Why it is down, if that is known.
+    pub(in crate::server::admin) reason: Option<String>,
+}
+
+/// Clients on the map, all or those that have changed.
+#[derive(Serialize)]
+pub(super) struct MapShown {
+    /// How many were counted so far.
+    counted: usize,
+    /// Number, latitude, longitude and id of each.
+    dots: Vec<(u32, f64, f64, String)>,
+    /// Numbers of dots that are none any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gone: Vec<u32>,
+    /// Cells of one degree, by rows from the north-west, each as its number and its count.
+    cells: Vec<(u16, u32)>,
+}
+
+impl MapShown {
+    pub(super) fn all(map: &mut ClientMap) -> MapShown {
+        let slots = map.all_dots();
+        let cells = map.all_cells().collect();
+        MapShown::new(map, &MapChanges { dots: slots, gone: Vec::new(), cells })
+    }
+
+    /// None if there are none.
+    pub(super) fn changes(map: &mut ClientMap) -> Option<MapShown> {
+        let changes = map.take_changes();
+        let MapChanges { dots, gone, cells } = &changes;
+        let is_empty = dots.is_empty() && gone.is_empty() && cells.is_empty();
+        (!is_empty).then(|| MapShown::new(map, &changes))
+    }
+
+    fn new(map: &ClientMap, changes: &MapChanges) -> MapShown {
+        let dots = changes.dots.iter().filter_map(|slot| map.dot(*slot)).map(dot);
+        let (gone, cells) = (changes.gone.clone(), changes.cells.clone());
+        MapShown { counted: map.counted(), dots: dots.collect(), gone, cells }
+    }
+}
+
+fn dot((slot, place, id): DotShown<'_>) -> (u32, f64, f64, String) {
+    // A ten-thousandth of a degree is ten metres.
+    let rounded = |degrees: f64| (degrees * 1e4).round() / 1e4;
+    (slot, rounded(place.latitude), rounded(place.longitude), Escaped(id).to_string())
+}
+
+/// An event as a stream gets it.
+pub(super) fn event(name: &str, data: &impl Serialize) -> Vec<u8> {
+    let mut event = format!("event: {name}\ndata: ").into_bytes();
+    // Only maps with other keys than texts fail. JSON has no line feed in it.
+    if serde_json::to_writer(&mut event, data).is_err() {
+        return b": an event could not be written\n\n".to_vec();
+    }
+    event.extend_from_slice(b"\n\n");
+    event
+}
