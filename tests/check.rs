@@ -6,7 +6,7 @@ mod common;
 use std::fmt::Write;
 
 use common::Setup;
-use common::program::{A, check, herd_mio, server, text};
+use common::program::{A, PLAIN, check, herd_mio, server, text};
 use herd_mio::config::Config;
 
 /// Configurations with every setting away from its default, and the shapes that addresses and links can have.
@@ -25,11 +25,15 @@ fn right() -> Vec<String> {
         format!(
             "limits.line_pause = \"off\"\nlimits.exempt = []\nlimits.new_ids_per_second = 0\n{A}"
         ),
-        server("A", 1200, "neighbours = [\"B\", \"C\", \"B\"]")
+        PLAIN.to_owned()
+            + &server("A", 1200, "neighbours = [\"B\", \"C\", \"B\"]")
             + &server("B", 1201, "neighbours = [\"A\", \"C\"]\nadvertise = \"b.example:5\"")
             + "[[server]]\nname = \"C\"\nlisten = \"[::1]:5\"\npeer_listen = \"[::]:6\"\nadvertise = \"c:6\"\n",
         "[[server]]\nname = \"_\"\nlisten = \"0.0.0.0:0\"\n".to_owned(),
-        format!("{A}{}", server("B", 1201, "peer_listen = \"0.0.0.0:1300\"\nneighbours = [\"A\"]")),
+        format!(
+            "{PLAIN}{A}{}",
+            server("B", 1201, "peer_listen = \"0.0.0.0:1300\"\nneighbours = [\"A\"]")
+        ),
     ]
 }
 
@@ -134,7 +138,8 @@ fn names_that_are_accepted_run() {
 #[test]
 fn an_edge_named_once_counts_both_ways_and_ports_follow() {
     let config = Config::parse(
-        "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\nneighbours = [\"B\"]\n\
+        "[security]\nallow_plaintext = [\"neighbours\"]\n\
+         [[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\nneighbours = [\"B\"]\n\
          [[server]]\nname = \"B\"\nlisten = \"0.0.0.0:0\"\npeer_listen = \"0.0.0.0:1300\"\n",
     );
     let servers = config.expect("a herd").servers;

@@ -42,7 +42,7 @@ fn an_unusable_command_line_is_explained() {
     );
     is_unusable(
         &["--check", "--admin", "0.0.0.0:1"],
-        "use a loopback address (127.0.0.1:1), or set allow_plaintext = [\"admin\"] in [security]",
+        "use a loopback address (127.0.0.1:1), or set tls = true in [admin], or allow_plaintext = [\"admin\"] in [security]",
     );
     is_unusable(&["Goloman", "--admin", "[::]:1"], "has neither TLS nor a password");
     is_unusable(&["--check", "--admin", "12137"], "where Goloman listens for clients");

@@ -5,11 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use toml::Spanned;
+
 use super::document::{Document, Section};
 use super::file::{HINTS, MAX_DURATION, OFF};
 use super::servers::{is_host_name, overlap};
+use super::tls::{file_path, write_path};
 use super::units::written;
-use super::{Config, ConfigError, ServerConfig};
+use super::{Config, ConfigError, ServerConfig, TlsSettings};
 
 /// `[admin]`: the same for the admin listeners of all servers.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +78,7 @@ impl PlainText {
     }
 
     fn named(name: &str) -> Option<PlainText> {
-        [PlainText::Admin].into_iter().find(|kind| kind.name() == name)
+        [PlainText::Admin, PlainText::Neighbours].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -85,7 +88,12 @@ pub(super) fn is_loopback(address: SocketAddr) -> bool {
 }
 
 /// Reads `[admin]`.
-pub(super) fn read(mut section: Section<'_, '_>, admin: &mut AdminSettings) {
+pub(super) fn read(
+    document: &Document<'_>,
+    mut section: Section<'_, '_>,
+    tls: &TlsSettings,
+    admin: &mut AdminSettings,
+) {
     for host in section.texts("hosts") {
         match is_host_name(host.get_ref()) {
             true => admin.hosts.push(host.get_ref().to_ascii_lowercase()),
@@ -101,6 +109,18 @@ pub(super) fn read(mut section: Section<'_, '_>, admin: &mut AdminSettings) {
         admin.positions = Some(positions);
     }
     section.duration("ready_timeout", MAX_DURATION, &mut admin.ready_timeout);
+    section.flag("tls", &mut admin.tls);
+    if admin.tls && tls.own.is_none() {
+        let text = "admin.tls needs a certificate: set `certificate` and `key` in [tls]";
+        document.fault(section.at(), text.to_owned());
+    }
+    let ca = file_path(&mut section, "ca", "\"tls/operators-ca.pem\"");
+    if let Some(ca) = &ca
+        && !admin.tls
+    {
+        document.fault(&ca.span(), "admin.ca needs tls = true in [admin]".to_owned());
+    }
+    admin.ca = ca.map(Spanned::into_inner);
     section.finish(&HINTS);
 }
 
@@ -112,7 +132,7 @@ pub(super) fn read_security(
 ) {
     for name in section.texts("allow_plaintext") {
         match PlainText::named(name.get_ref()) {
-            None => section.refuse("allow_plaintext", &name.span(), "a list of \"admin\""),
+            None => section.refuse("allow_plaintext", &name.span(), LISTENERS),
             Some(kind) if security.allows(kind) => {
                 let text =
                     format!("`security.allow_plaintext` names {:?} more than once", kind.name());
@@ -134,7 +154,8 @@ pub(super) fn refusal(listener: &str, address: SocketAddr) -> String {
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
     format!(
         "{listener} can be reached from other hosts, and the admin listener has neither TLS nor a password; \
-         use a loopback address ({here}), or set allow_plaintext = [\"admin\"] in [security]"
+         use a loopback address ({here}), or set tls = true in [admin], or allow_plaintext = [\"admin\"] in \
+         [security]"
     )
 }
 
@@ -155,7 +176,8 @@ impl Config {
         first: SocketAddr,
         runs_all: bool,
     ) -> Result<(), ConfigError> {
-        if !is_loopback(first) && !self.security.allows(PlainText::Admin) {
+        let is_safe = self.admin.tls || is_loopback(first);
+        if !is_safe && !self.security.allows(PlainText::Admin) {
             return Err(ConfigError::Admin(refusal(&format!("--admin {first}"), first)));
         }
         let count = self.servers.len();
@@ -226,7 +248,7 @@ impl Config {
 
     /// `[admin]` and `[security]` as `--check` prints them.
     pub(super) fn write_admin(&self, text: &mut String) {
-        let AdminSettings { hosts, positions, ready_timeout, .. } = &self.admin;
+        let AdminSettings { hosts, positions, ready_timeout, tls, ca } = &self.admin;
         let names: Vec<&str> =
             self.security.allow_plaintext.iter().map(|kind| kind.name()).collect();
         // Writing to a String never fails.
@@ -237,6 +259,8 @@ impl Config {
             None => writeln!(text, "# admin.positions = true on loopback, else false"),
         };
         let _ = writeln!(text, "admin.ready_timeout = {:?}", written(*ready_timeout));
+        let _ = writeln!(text, "admin.tls = {tls}");
+        write_path(text, "admin.ca", ca.as_deref());
         let _ = writeln!(text, "\nsecurity.allow_plaintext = {names:?}");
     }
 }
@@ -248,6 +272,9 @@ impl ServerConfig {
         [("clients", self.listen), ("neighbours", self.peer_listen)].into_iter().chain(admin)
     }
 }
+
+/// What is expected in `allow_plaintext`.
+const LISTENERS: &str = "a list of \"neighbours\" and \"admin\"";
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -73,6 +73,13 @@ impl<'t> Document<'t> {
                 Err(self.error())
             }
         }
+    }
+
+    /// The folder of the file, where relative paths in it begin: the working directory for a pipe.
+    pub fn folder(&self) -> PathBuf {
+        let is_stream = self.path.starts_with("/dev") || self.path.starts_with("/proc");
+        let folder = self.path.parent().filter(|_| !is_stream);
+        folder.map(Path::to_owned).unwrap_or_default()
     }
 
     /// Adds a mistake at its place.
@@ -186,6 +193,13 @@ impl<'d, 't> Section<'d, 't> {
                 document.section(key, at, DeTable::new())
             }
         }
+    }
+
+    /// The same for a section whose keys are those of the program, as `[tls.clients]`; `path` is its whole name.
+    pub fn subsection(&mut self, key: &'static str, path: &'static str) -> Section<'d, 't> {
+        let mut section = self.section(key);
+        (section.path, section.heading) = (path, path.to_owned());
+        section
     }
 
     /// The sections of that name, `[[key]]`.
@@ -352,8 +366,8 @@ impl<'d, 't> Section<'d, 't> {
             "" => (*key).to_owned(),
             path => format!("{path}.{key}"),
         };
-        // A table within a section, such as log.levels, counts as one key.
-        if !self.heading.contains('.') {
+        // A table of keys that are not settings, such as log.levels, counts as one key.
+        if !self.heading.contains('.') || self.path.contains('.') {
             self.document.keys.borrow_mut().extend(self.known.iter().map(within));
         }
         let mut keys: Vec<_> = self.table.keys().collect();

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
-use super::{Config, ConfigError, ConfigFault, admin, log, servers};
+use super::{Config, ConfigError, ConfigFault, admin, log, servers, stop, tls};
 use crate::addresses::PrefixError;
 use crate::errors::plain;
 use crate::files;
@@ -69,20 +69,22 @@ pub(super) fn known_keys() -> Vec<String> {
 
 fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     let mut top = document.top()?;
-    let mut config = Config::default();
+    let mut config = Config { folder: document.folder(), ..Config::default() };
     read_settings(&mut top, &mut config);
     read_limits(document, top.section("limits"), &mut config.limits);
     read_link(top.section("link"), &mut config);
     read_places(top.section("places"), &mut config);
     log::read(document, top.section("log"), &mut config.log);
-    admin::read(top.section("admin"), &mut config.admin);
+    tls::read(document, &mut top, &mut config.tls);
+    admin::read(document, top.section("admin"), &config.tls, &mut config.admin);
     admin::read_security(document, top.section("security"), &mut config.security);
+    stop::read(document, top.section("stop"), &mut config.stop);
     read_reload(top.section("reload"), &mut config);
     let sections = top.sections("server");
     let at = top.at().clone();
     top.finish(&HINTS);
     let names;
-    (config.servers, names) = servers::read(document, &at, sections, &config.security)?;
+    (config.servers, names) = servers::read(document, &at, sections, &config)?;
     Ok(Parsed { config, names })
 }
 
@@ -121,7 +123,16 @@ fn read_limits(
     section.duration("write_timeout", MAX_DURATION, &mut limits.write_timeout);
     section.size("buffer_bytes", MAX_BYTES, &mut limits.buffer_bytes);
     read_groups(document, &mut section, limits);
+    read_handshakes(&mut section, limits);
     section.finish(&HINTS);
+}
+
+/// The limits of TLS handshakes.
+fn read_handshakes(section: &mut Section<'_, '_>, limits: &mut ConfiguredLimits) {
+    section.duration("handshake_timeout", MAX_DURATION, &mut limits.handshake_timeout);
+    section.count("handshakes", 1..=MAX_CONNECTIONS, &mut limits.handshakes);
+    section.count("handshakes_per_second", 0..=MAX_CONNECTIONS, &mut limits.handshakes_per_second);
+    section.count("handshakes_burst", 1..=MAX_CONNECTIONS, &mut limits.handshakes_burst);
 }
 
 /// The limits for each group of addresses.
@@ -193,7 +204,7 @@ fn read_reload(mut section: Section<'_, '_>, config: &mut Config) {
     section.finish(&HINTS);
 }
 
-fn off_or_time(text: &str) -> Result<Option<Duration>, &'static str> {
+pub(super) fn off_or_time(text: &str) -> Result<Option<Duration>, &'static str> {
     match text {
         OFF => Ok(None),
         text => parse_duration(text).map(Some),
@@ -204,11 +215,9 @@ fn off_or_time(text: &str) -> Result<Option<Duration>, &'static str> {
 pub(super) const HINTS: Hints = Hints { elsewhere: ELSEWHERE, renamed: &RENAMED };
 
 /// Old names of keys, and the present ones.
-const RENAMED: [(&str, &str); 11] = [
-    ("clients", "max_clients"),
+const RENAMED: [(&str, &str); 9] = [
     ("ahead", "max_future"),
     ("peers", "peer_listen"),
-    ("dial", "advertise"),
     ("begun_line", "line_timeout"),
     ("connections", "client_connections"),
     ("unsent_bytes", "output_bytes"),
@@ -228,7 +237,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("listen", "in [[server]]"),
     ("peer_listen", "in [[server]]"),
     ("advertise", "in [[server]]"),
-    ("neighbours", "in [[server]]"),
+    ("neighbours", "in [[server]], or in a section of its own, [tls.neighbours]"),
+    ("identity", "in [[server]]"),
     ("admin_listen", "in [[server]]"),
     ("line_bytes", "in [limits]"),
     ("line_timeout", "in [limits]"),
@@ -238,6 +248,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("new_ids_per_second", "in [limits]"),
     ("new_ids_burst", "in [limits]"),
     ("exempt", "in [limits]"),
+    ("handshake_timeout", "in [limits]"),
+    ("handshakes", "in [limits]"),
+    ("handshakes_per_second", "in [limits]"),
+    ("handshakes_burst", "in [limits]"),
     ("output_bytes", "in [limits]"),
     ("write_timeout", "in [limits]"),
     ("buffer_bytes", "in [limits]"),
@@ -251,7 +265,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("response_bytes", "in [places]"),
     ("url", "on the command line, as --places-url"),
     ("places_url", "on the command line, as --places-url"),
-    ("ca", "on the command line, as --places-ca"),
+    ("certificate", "in [tls]"),
+    ("key", "in [tls]"),
+    ("min_version", "in [tls]"),
+    ("clients", "in a section of its own, [tls.clients] (the number of clients is `max_clients`)"),
+    ("accept", "in [tls.clients] or [tls.neighbours]"),
+    ("certificates", "in [tls.clients]"),
+    ("ca", "in [tls.clients], [tls.neighbours] or [admin], or on the command line, as --places-ca"),
+    ("crl", "in [tls.clients] or [tls.neighbours]"),
+    ("ids", "in [tls.clients]"),
+    ("queries", "in [tls.clients]"),
+    ("dial", "in [tls.neighbours] (the address of a server is its `advertise`)"),
+    ("on_sigterm", "in [stop]"),
+    ("drain_delay", "in [stop]"),
+    ("drain_duration", "in [stop]"),
     ("places_ca", "on the command line, as --places-ca"),
     ("log_dir", "on the command line, as --log-dir"),
     ("log_level", "in [log], as level"),
@@ -274,6 +301,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("places", "in a section of its own, [places]"),
     ("log", "in a section of its own, [log]"),
     ("admin", "in a section of its own, [admin]"),
+    ("tls", "in a section of its own, [tls], or in [admin]"),
+    ("stop", "in a section of its own, [stop]"),
     ("security", "in a section of its own, [security]"),
     ("reload", "in a section of its own, [reload]"),
 ];
@@ -305,13 +334,15 @@ mod tests {
     fn the_hints_name_each_key_and_each_new_name() {
         let keys = known_keys();
         for key in &keys {
-            let (home, name) = match key.split_once('.') {
+            let (home, name) = match key.rsplit_once('.') {
                 Some(("server", name)) => ("[[server]]".to_owned(), name),
                 Some((section, name)) => (format!("[{section}]"), name),
                 None => (String::new(), key.as_str()),
             };
             let found = ELSEWHERE.iter().find(|(known, _)| *known == name);
-            assert!(found.is_some_and(|(_, place)| place.contains(&home)), "{key}");
+            let own = format!("[{key}]");
+            let is_home = |place: &str| place.contains(&home) || place.contains(&own);
+            assert!(found.is_some_and(|(_, place)| is_home(place)), "{key}");
         }
         for (old, new) in RENAMED {
             let is = |name: &str| keys.iter().any(|key| key.rsplit('.').next() == Some(name));

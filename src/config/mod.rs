@@ -6,8 +6,10 @@ mod diff;
 mod document;
 mod file;
 mod herd_wide;
+mod identities;
 mod log;
 mod places;
+mod plain_text;
 mod servers;
 mod stop;
 mod summary;
@@ -58,6 +60,8 @@ pub struct Config {
     pub reload: ReloadSettings,
     pub tls: TlsSettings,
     pub stop: StopSettings,
+    /// Where relative paths of the configuration begin.
+    pub folder: PathBuf,
 }
 
 /// When the configuration is read again without a signal.
@@ -294,6 +298,7 @@ impl Default for Config {
             reload: ReloadSettings::default(),
             tls: TlsSettings::default(),
             stop: StopSettings::default(),
+            folder: PathBuf::new(),
         }
     }
 }

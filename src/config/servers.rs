@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::document::{Document, Section};
 use super::file::HINTS;
 use super::{
-    ConfigError, PEERS_ABOVE_CLIENTS, PlainText, SecuritySettings, ServerConfig, admin,
-    default_advertise,
+    Config, ConfigError, PEERS_ABOVE_CLIENTS, ServerConfig, admin, default_advertise, identities,
+    plain_text,
 };
 use crate::errors::{did_you_mean, listed};
 use crate::protocol::is_server_name;
@@ -25,6 +25,7 @@ struct Written {
     peer_listen: Spanned<SocketAddr>,
     advertise: Spanned<String>,
     admin_listen: Option<Spanned<SocketAddr>>,
+    identity: Option<Spanned<Identity>>,
     neighbours: Vec<Spanned<String>>,
 }
 
@@ -33,7 +34,7 @@ pub fn read(
     document: &Document<'_>,
     at: &Range<usize>,
     sections: Vec<Section<'_, '_>>,
-    security: &SecuritySettings,
+    settings: &Config,
 ) -> Result<(Vec<ServerConfig>, Vec<Range<usize>>), ConfigError> {
     if sections.is_empty() {
         document.check()?; // A mistake elsewhere may be the reason.
@@ -48,10 +49,16 @@ pub fn read(
     let written: Vec<Written> = written.into_iter().flatten().collect();
     check_names(document, &written);
     check_listeners(document, &written);
-    check_plain_text(document, &written, security);
+    let identities = written.iter().map(|server| (&server.name, server.identity.as_ref()));
+    identities::check(document, identities);
+    let admin = written.iter().filter_map(|it| Some((&it.name, it.admin_listen.as_ref()?)));
+    plain_text::check_admin(document, admin, settings);
     document.check()?;
     let servers = connect(document, &written);
     check_advertised(document, &written, &servers);
+    document.check()?;
+    let places = written.iter().map(|it| (it.advertise.span(), it.peer_listen.span()));
+    plain_text::check_links(document, servers.iter().zip(places), settings);
     document.check()?;
     Ok((servers, written.iter().map(|server| server.name.span()).collect()))
 }
@@ -73,6 +80,7 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
         let at = admin.span();
         admin.into_inner().map(|address| Spanned::new(at, address))
     });
+    let identity = section.parsed_or("identity", identities::parse, identities::EXPECTED);
     let neighbours = section.texts("neighbours");
     match &name {
         None if section.has("name") => {} // It is not text, which was reported.
@@ -122,7 +130,7 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
     let advertise = advertise.unwrap_or_else(|| {
         Spanned::new(peer_listen.span(), default_advertise(*peer_listen.get_ref()))
     });
-    Some(Written { name, listen, peer_listen, advertise, admin_listen, neighbours })
+    Some(Written { name, listen, peer_listen, advertise, admin_listen, identity, neighbours })
 }
 
 fn socket(text: &str) -> Option<SocketAddr> {
@@ -312,7 +320,7 @@ fn connect(document: &Document<'_>, written: &[Written]) -> Vec<ServerConfig> {
         peer_listen: *one.peer_listen.get_ref(),
         advertise: one.advertise.get_ref().clone(),
         admin_listen: one.admin_listen.as_ref().map(|admin| *admin.get_ref()),
-        identity: Identity::of_server(one.name.get_ref()),
+        identity: identities::of(&one.name, one.identity.as_ref()),
         neighbours: Vec::new(),
     };
     let mut servers: Vec<ServerConfig> = written.iter().map(server).collect();
@@ -392,22 +400,6 @@ fn comparable(address: &str) -> String {
             let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
             let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
             format!("{host}:{}", port.trim_start_matches('0'))
-        }
-    }
-}
-
-/// Without TLS an admin listener must be on loopback, unless the operator allows it elsewhere.
-fn check_plain_text(document: &Document<'_>, servers: &[Written], security: &SecuritySettings) {
-    if security.allows(PlainText::Admin) {
-        return;
-    }
-    for server in servers {
-        if let Some(admin) = &server.admin_listen
-            && !admin::is_loopback(*admin.get_ref())
-        {
-            let address = *admin.get_ref();
-            let listener = format!("`admin_listen` of {} ({address})", server.name.get_ref());
-            document.fault(&admin.span(), admin::refusal(&listener, address));
         }
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::file::OFF;
 use super::units::written;
-use super::{Config, ServerConfig, log};
+use super::{Config, ServerConfig, log, stop, tls};
 use crate::addresses::Prefix;
 use crate::places::Provider;
 use crate::protocol::Dialect;
+use crate::tls::Identity;
 
 impl Config {
     /// The effective configuration as TOML: every setting, every server, and warnings in comments.
@@ -39,7 +40,9 @@ impl Config {
         self.write_settings(&mut text);
         self.write_places(&mut text);
         log::write(&self.log, &mut text);
+        tls::write(&self.tls, &mut text);
         self.write_admin(&mut text);
+        stop::write(&self.stop, &mut text);
         let watch = self.reload.watch.map_or_else(|| OFF.to_owned(), written);
         let _ = writeln!(text, "\nreload.watch = {watch:?}");
         text
@@ -80,6 +83,14 @@ impl Config {
                 ),
                 ("limits.new_ids_burst", limits.new_ids_burst.to_string(), String::new()),
                 ("limits.exempt", exempt, String::new()),
+                ("limits.handshake_timeout", time(limits.handshake_timeout), String::new()),
+                ("limits.handshakes", limits.handshakes.to_string(), String::new()),
+                (
+                    "limits.handshakes_per_second",
+                    limits.handshakes_per_second.to_string(),
+                    off_if_zero(limits.handshakes_per_second),
+                ),
+                ("limits.handshakes_burst", limits.handshakes_burst.to_string(), String::new()),
                 bytes("limits.output_bytes", limits.output_bytes),
                 ("limits.write_timeout", time(limits.write_timeout), String::new()),
                 bytes("limits.buffer_bytes", limits.buffer_bytes),
@@ -208,7 +219,8 @@ impl Config {
 impl ServerConfig {
     /// Its settings, but for its neighbours.
     pub(super) fn settings_text(&self) -> String {
-        let ServerConfig { name, listen, peer_listen, advertise, admin_listen, .. } = self;
+        let ServerConfig { name, listen, peer_listen, advertise, admin_listen, identity, .. } =
+            self;
         let mut text = format!("name = {name:?}\nlisten = \"{listen}\"\n");
         let _ = writeln!(text, "peer_listen = \"{peer_listen}\"");
         if *advertise != peer_listen.to_string() {
@@ -216,6 +228,9 @@ impl ServerConfig {
         }
         if let Some(address) = admin_listen {
             let _ = writeln!(text, "admin_listen = \"{address}\"");
+        }
+        if *identity != Identity::of_server(name) {
+            let _ = writeln!(text, "identity = {:?}", identity.to_string());
         }
         text
     }

@@ -46,7 +46,8 @@ impl Hosts {
 
     /// A configuration of two servers, of which the first listens for neighbours at a loopback address only.
     pub fn deaf_and_hearing(setup: &Setup) -> String {
-        let text = "[[server]]\nname = \"H1\"\nlisten = \"10.77.0.1:4000\"\nneighbours = [\"H2\"]\n\
+        let text = "security.allow_plaintext = [\"neighbours\"]\n\
+                    [[server]]\nname = \"H1\"\nlisten = \"10.77.0.1:4000\"\nneighbours = [\"H2\"]\n\
                     peer_listen = \"127.0.0.1:14000\"\nadvertise = \"10.77.0.1:14000\"\n\
                     [[server]]\nname = \"H2\"\nlisten = \"10.77.0.2:4000\"\npeer_listen = \"10.77.0.2:14000\"\n";
         let path = setup.folder.path().join("hosts.toml");
@@ -64,7 +65,9 @@ impl Hosts {
         };
         let config = [server(1, "\"H2\""), server(2, "\"H3\""), server(3, "")].concat();
         let path = setup.folder.path().join("hosts.toml");
-        let text = format!("{config}[link]\nheartbeat = \"{heartbeat}\"\n");
+        let text = format!(
+            "{config}[link]\nheartbeat = \"{heartbeat}\"\n[security]\nallow_plaintext = [\"neighbours\"]\n"
+        );
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("text").to_owned()
     }

@@ -33,5 +33,7 @@ pub fn server(name: &str, port: u32, more: &str) -> String {
     format!("[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n{more}\n")
 }
 
+/// Lets neighbours be on other hosts without TLS.
+pub const PLAIN: &str = "security.allow_plaintext = [\"neighbours\"]\n";
 /// A herd of one.
 pub const A: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1200\"\n";

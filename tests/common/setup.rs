@@ -126,6 +126,11 @@ impl Setup {
 
     /// The same, and where is said by a name: `host:port`.
     pub fn detour_by_name(&mut self, from: &str, to: &str, at: &str) {
+        const PLAIN: &str = "security.allow_plaintext = [\"neighbours\"]\n";
+        if at.parse::<SocketAddr>().is_err() && !self.top.contains(PLAIN) {
+            // A name may be another host's.
+            self.top = format!("{PLAIN}{}", self.top);
+        }
         self.detours.push((from.to_owned(), to.to_owned(), at.to_owned()));
     }
 

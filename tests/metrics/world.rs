@@ -309,6 +309,8 @@ pub fn at(elapsed: Duration) -> Now {
 }
 
 const HERD: &str = r#"
+security.allow_plaintext = ["neighbours"]
+
 [[server]]
 name = "A"
 listen = "127.0.0.1:1001"
