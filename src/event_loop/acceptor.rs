@@ -51,6 +51,8 @@ pub struct Listen {
     /// Whether connections that wait in the kernel when the loop stops are accepted and answered: to the
     /// other side they are connected, and closing the listener would reset them.
     pub accept_on_stop: bool,
+    /// Whether a drain closes it, and its connections one after the other. The others serve until the loop stops.
+    pub drains: bool,
     /// How much of it one group of addresses may take.
     pub groups: GroupRules,
 }
@@ -67,6 +69,7 @@ impl Listen {
             evict_after: None,
             sharing: Sharing::None,
             accept_on_stop: true,
+            drains: true,
             groups: GroupRules::default(),
         }
     }

@@ -59,7 +59,7 @@ impl<S> Slot<S> {
         if connection.ready.readable {
             shared.queue_serve(connection); // The read was interrupted.
         } else if connection.is_leaving {
-            shared.finish(connection);
+            shared.finish_leaving(connection);
         }
     }
 

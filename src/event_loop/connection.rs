@@ -337,9 +337,11 @@ impl<T: Transport> Connection<T> {
         was_open
     }
 
-    /// Notes why it is being closed, unless a reason is known already.
+    /// Notes why it is being closed, unless a reason is known already. That a drain closes it is the weakest one: it may
+    /// still break.
     pub fn note_why(&mut self, why: Closed) {
-        if self.why.is_none() && why != Closed::Finished {
+        let is_known = self.why.as_deref().is_some_and(|known| *known != Closed::Drained);
+        if !is_known && why != Closed::Finished {
             self.why = Some(Box::new(why));
         }
     }

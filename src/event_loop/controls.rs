@@ -18,10 +18,19 @@ use crate::application::Control;
 /// What a signal asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlRequest {
-    /// Stop gracefully; or at once, if it is repeated after a second or later.
+    /// Stop gracefully, also in a drain; or at once, if it is repeated after a second or later.
     Stop,
+    /// Stop as well, or drain; but in a drain it changes nothing.
+    Terminate(Termination),
     /// Something that the application does.
     Control(Control),
+}
+
+/// What a request to terminate means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    Stop,
+    Drain,
 }
 
 /// What a loop watches besides its connections.
@@ -38,7 +47,8 @@ pub struct Controls {
 /// The requests since the last look; a repeated one counts once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ControlRequests {
-    pub stop_by_signal: bool,
+    pub stop: bool,
+    pub terminate: Option<Termination>,
     /// The lifeline has ended. This is not a signal, so it never counts as a second one.
     pub lifeline_ended: bool,
     pub reopen_log: bool,
@@ -119,7 +129,8 @@ impl WatchedControls {
         };
         for request in signals.pending().filter_map(request) {
             match request {
-                ControlRequest::Stop => requests.stop_by_signal = true,
+                ControlRequest::Stop => requests.stop = true,
+                ControlRequest::Terminate(how) => requests.terminate = Some(how),
                 ControlRequest::Control(Control::ReopenLog) => requests.reopen_log = true,
                 ControlRequest::Control(Control::Drain) => requests.drain = true,
                 ControlRequest::Control(Control::Reload(text)) => requests.reload = Some(text),

@@ -3,6 +3,7 @@
 //! | bytes | request |
 //! |---|---|
 //! | `L` | reopen the log |
+//! | `D` | drain |
 //! | `R`, a length as four bytes (big-endian), a text of that length | reload, with this text |
 //! | the end; anything else; a length above [`LIFELINE_TEXT`] | stop |
 //!
@@ -77,6 +78,10 @@ impl<R: Read> Lifeline<R> {
             (self.part, bytes) = match (std::mem::take(&mut self.part), first) {
                 (Part::Nothing, b'L') => {
                     requests.reopen_log = true;
+                    (Part::Nothing, rest)
+                }
+                (Part::Nothing, b'D') => {
+                    requests.drain = true;
                     (Part::Nothing, rest)
                 }
                 (Part::Nothing, b'R') => (Part::Length(0, 0), rest),

@@ -32,6 +32,9 @@ pub struct Limits {
     pub drain_delay: Duration,
     /// How long a drain takes at most, its delay included, before it becomes an ordinary stop.
     pub drain_duration: Duration,
+    /// How long a drain waits for the application ([`may_stop`](crate::application::Application::may_stop)) after its last
+    /// connection.
+    pub drain_settle: Duration,
     /// Addresses that are free of limits for each group ([`GroupRules::per_group`](super::GroupRules)).
     pub exempt: Vec<Prefix>,
 }
@@ -50,6 +53,7 @@ impl Default for Limits {
             grace: Duration::from_secs(5),
             drain_delay: Duration::from_secs(10),
             drain_duration: Duration::from_secs(30),
+            drain_settle: Duration::from_secs(15),
             exempt: Vec::new(),
         }
     }
@@ -111,6 +115,9 @@ pub(super) const LIFELINE_READS_PER_TURN: usize = 16;
 /// After this time a second signal to stop counts as a separate one: `timeout`, service managers and Ctrl-C
 /// signal a process and then its group, within milliseconds.
 pub(super) const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
+/// The time between two steps of a drain: often enough for an even rate, and rarely enough that a step may look at all
+/// connections.
+pub(super) const DRAIN_STEP: Duration = Duration::from_millis(100);
 /// The kernel counts a wait's milliseconds in 32 bits.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(86_400);
 /// Groups of addresses that are counted one by one: more addresses than most servers have connections, in

@@ -44,6 +44,7 @@ pub(super) enum Incoming<M> {
     },
     /// What is to change, and what makes a message of the result.
     Reconfigure(Box<Change>, Answer<M>),
+    Drain,
     Stop,
 }
 
@@ -90,10 +91,15 @@ impl<M> Mailbox<M> {
         self.enqueue(Sent::Incoming(Incoming::Stop))
     }
 
+    /// Lets the loop drain and then stop. An error means that it has ended.
+    pub fn drain(&self) -> io::Result<()> {
+        self.enqueue(Sent::Incoming(Incoming::Drain))
+    }
+
     /// Changes the loop: all of it in one step, between two turns, or nothing if a part fails. `done` runs on
     /// the loop's thread and makes a message of the result, with which the loop calls
     /// [`handle_message`](crate::application::Application::handle_message) in the same step. A loop that is
-    /// stopping refuses every change. An error here means that the loop has ended; then, and if it ends
+    /// draining or stopping refuses every change. An error here means that the loop has ended; then, and if it ends
     /// before the change's turn comes, there is no message.
     pub fn reconfigure(
         &self,

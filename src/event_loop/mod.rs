@@ -29,7 +29,7 @@
 //! | how another host is reached | `dialer`, `resolver` |
 //! | what other threads may send | `mailbox` |
 //! | what changes while the loop runs: listeners, limits, TLS, policies | `reconfigure` |
-//! | signals, the lifeline, the end | `controls`, `lifeline`, `shutdown` |
+//! | signals, the lifeline, the end | `controls`, `lifeline`, `drain`, `shutdown` |
 //! | what the bytes mean | not here: it is an [`Application`] |
 
 mod acceptor;
@@ -41,6 +41,7 @@ mod connections;
 mod controls;
 mod counting;
 mod dialer;
+mod drain;
 mod groups;
 mod inspect;
 mod lifeline;
@@ -75,7 +76,7 @@ use mio::{Events, Poll, Token, Waker};
 pub use acceptor::{Listen, Security, Silent};
 pub use buffers::Buffers;
 pub use connection::Connection;
-pub use controls::{ControlRequest, Controls};
+pub use controls::{ControlRequest, Controls, Termination};
 pub use groups::GroupRules;
 pub use limits::{LIFELINE_TEXT, Limits};
 pub use mailbox::Mailbox;
@@ -109,7 +110,7 @@ pub struct EventLoop<A: Application> {
     was_woken: bool,
     /// Signals and the supervisor's lifeline; only one loop of a process gets them.
     controls: WatchedControls,
-    /// Other loops of the process, which stop with this one.
+    /// Other loops of the process, which drain and stop with this one.
     stop_with: Vec<Mailbox<A::Message>>,
     shutdown: Shutdown,
     start: Instant,
@@ -128,8 +129,10 @@ pub struct Stopped<A> {
     pub app: A,
     /// Connections that drain on a stop and were still open at the end: 0 if all was answered.
     pub still_open: usize,
-    /// The grace time was over before all was answered.
+    /// The grace time was over before all was answered, or the application was not done in time.
     pub grace_expired: bool,
+    /// How long that took, from the beginning of the stop, or of the drain before it.
+    pub took: Duration,
     /// A second signal ended it at once.
     pub hurried: bool,
 }
@@ -294,7 +297,7 @@ impl<A: Application> EventLoop<A> {
         Ok(())
     }
 
-    /// When this loop begins to stop, it stops the other one, too.
+    /// When this loop begins to drain or to stop, so does the other one.
     pub fn also_stop(&mut self, other: Mailbox<A::Message>) {
         self.stop_with.push(other);
     }
@@ -311,6 +314,7 @@ impl<A: Application> EventLoop<A> {
             still_open: self.connections.shared.counts.draining,
             grace_expired: self.shutdown.has_grace_expired(),
             hurried: self.shutdown.is_hurried(),
+            took: self.shutdown.took(self.connections.shared.now.elapsed),
             app: self.app,
         })
     }

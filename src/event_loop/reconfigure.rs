@@ -176,10 +176,13 @@ fn refuse<T>(why: String) -> io::Result<T> {
 }
 
 impl<A: Application> EventLoop<A> {
-    /// Applies a change, or nothing of it. While the loop stops, every change is refused.
+    /// Applies a change, or nothing of it. While the loop drains or stops, every change is refused.
     pub(super) fn reconfigure(&mut self, change: Change) -> io::Result<()> {
         if self.shutdown.is_under_way() {
             return Err(io::Error::other("the loop is stopping"));
+        }
+        if self.shutdown.is_draining() {
+            return Err(io::Error::other("the loop is draining"));
         }
         let now = self.connections.shared.now.elapsed;
         change.check_policies()?; // While nothing has changed yet.

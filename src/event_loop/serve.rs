@@ -71,10 +71,13 @@ impl<S> Slot<S> {
         shared.policies.give_back(connection.policy);
         connection.policy = shared.policies.take(policy);
         shared.counting.opened(connection, policy.class, shared.now.elapsed);
-        (connection.is_leaving, connection.is_owed_nothing) = (false, false);
+        let was_leaving = std::mem::take(&mut connection.is_leaving);
+        connection.is_owed_nothing = false;
         shared.set_drains(connection, policy.drains_on_stop);
-        if shared.is_stopping && policy.drains_on_stop {
-            shared.drain(connection);
+        match policy.drains_on_stop {
+            true if shared.is_stopping => shared.drain(connection),
+            true if was_leaving => shared.release(connection),
+            _ => {}
         }
         if matches!(connection.origin(), Origin::Dialled(_)) {
             connection.ready.readable = true; // Its events arrived while it was connecting.
@@ -214,7 +217,7 @@ impl<S> Slot<S> {
                 shared.queue_serve(connection);
             }
             Pause::Later => shared.queue_serve(connection),
-            Pause::Dry if connection.is_leaving => shared.finish(connection),
+            Pause::Dry if connection.is_leaving => shared.finish_leaving(connection),
             Pause::Dry | Pause::Blocked => {}
         }
         if policy.framing == Framing::Bytes {

@@ -167,18 +167,37 @@ impl Shared {
         connection.drains = drains;
     }
 
+    /// The loop stops: a connection that is owed nothing is closed without lingering.
     pub fn drain(&mut self, connection: &mut Connection<Socket>) {
+        self.release(connection);
+        // True until the last read brings something.
+        connection.is_owed_nothing = connection.state <= ConnectionState::Open
+            && connection.unsent() == 0
+            && !connection.is_waiting
+            && connection.owed == Owed::Nothing
+            && connection.has_no_line();
+    }
+
+    /// Reads a connection until it is empty, answers it, and then closes it.
+    pub fn release(&mut self, connection: &mut Connection<Socket>) {
         if connection.state > ConnectionState::Open {
             return; // It is being closed already.
         }
         connection.is_leaving = true;
         connection.ready.readable = true;
-        // True until the last read brings something.
-        connection.is_owed_nothing = connection.unsent() == 0
-            && !connection.is_waiting
-            && connection.owed == Owed::Nothing
-            && connection.has_no_line();
         self.queue_serve(connection);
+    }
+
+    /// Nothing is left to read and handle of a connection that leaves.
+    pub fn finish_leaving(&mut self, connection: &mut Connection<Socket>) {
+        if !self.is_stopping {
+            // In a drain there is time for the rest of a line.
+            if connection.has_incomplete_line() && !connection.has_ended() {
+                return;
+            }
+            connection.note_why(Closed::Drained);
+        }
+        self.finish(connection);
     }
 
     pub fn finish(&mut self, connection: &mut Connection<Socket>) {

@@ -1,4 +1,4 @@
-//! How a loop stops: it accepts no new connections, answers what was received, and ends once the application
+//! How a loop stops, perhaps after a drain ([`drain`](super::drain)): it accepts no new connections, answers what was received, and ends once the application
 //! agrees.
 //!
 //! ```text
@@ -14,30 +14,67 @@
 
 use std::time::Duration;
 
-use super::limits::SECOND_SIGNAL_AFTER;
+use super::drain::Drain;
+use super::limits::{Limits, SECOND_SIGNAL_AFTER};
 
-/// Whether the loop is stopping, and how far it has come.
+/// Whether the loop is draining or stopping, and how far it has come.
 #[derive(Debug, Default)]
 pub struct Shutdown {
+    /// When the end began, with a drain or with a stop.
+    began: Option<Duration>,
+    /// From the beginning of a drain until it has become a stop.
+    drain: Option<Drain>,
     /// When it began to stop, if it did.
     since: Option<Duration>,
+    /// The signal that counts as the first one.
+    first_signal: Option<Duration>,
     is_over: bool,
     grace_expired: bool,
     is_hurried: bool,
+    /// The application has had enough time: it is not asked any more whether the loop may stop.
+    asks_no_more: bool,
 }
 
 impl Shutdown {
-    /// Begins to stop. Returns whether this is the first call.
-    pub fn begin(&mut self, now: Duration) -> bool {
-        let begins = self.since.is_none();
-        self.since.get_or_insert(now);
-        begins
+    /// Begins to drain, unless the loop drains or stops already.
+    pub fn begin_drain(&mut self, now: Duration, limits: &Limits) -> Option<&Drain> {
+        if self.since.is_some() || self.drain.is_some() {
+            return None;
+        }
+        self.began = Some(now);
+        self.drain = Some(Drain::new(now, limits));
+        self.drain.as_ref()
     }
 
-    /// Handles a signal. A second one while the loop stops ends it at once, unless it arrives together with
-    /// the first one. (`timeout` and Ctrl-C on a group signal twice.)
+    /// The drain that is under way.
+    pub fn drain(&mut self) -> Option<&mut Drain> {
+        self.drain.as_mut()
+    }
+
+    /// Whether the loop drains, and does not stop yet.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Begins to stop; a drain is over then. Returns whether this is the first call.
+    pub fn begin(&mut self, now: Duration) -> bool {
+        if self.since.is_some() {
+            return false;
+        }
+        self.since = Some(now);
+        self.began.get_or_insert(now);
+        if self.drain.take().is_none() {
+            self.first_signal.get_or_insert(now);
+        }
+        true
+    }
+
+    /// Handles a signal to stop. A second one while the loop stops ends it at once, unless it arrives together with
+    /// the first one. (`timeout` and Ctrl-C on a group signal twice.) Where no signal has begun the stop, its beginning
+    /// counts as the first one; but not if it was a drain before, because service managers send theirs behind it.
     pub fn handle_signal(&mut self, now: Duration) {
-        if self.since.is_some_and(|since| now >= since + SECOND_SIGNAL_AFTER) {
+        let first = *self.first_signal.get_or_insert(now);
+        if self.since.is_some() && now >= first + SECOND_SIGNAL_AFTER {
             self.is_hurried = true;
             self.is_over = true;
         }
@@ -53,6 +90,16 @@ impl Shutdown {
         self.is_over = true;
     }
 
+    /// The application has had enough time: the loop does not wait for it any more.
+    pub fn ask_no_more(&mut self) {
+        (self.asks_no_more, self.grace_expired) = (true, true);
+    }
+
+    /// Whether the application decides about the end.
+    pub fn asks(&self) -> bool {
+        !self.asks_no_more
+    }
+
     /// The grace time is over: connections that are not answered yet will not be.
     pub fn expire(&mut self) {
         self.grace_expired = true;
@@ -66,6 +113,11 @@ impl Shutdown {
 
     pub fn has_grace_expired(&self) -> bool {
         self.grace_expired
+    }
+
+    /// How long the end has taken, at this time.
+    pub fn took(&self, now: Duration) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| now.saturating_sub(began))
     }
 
     pub fn is_hurried(&self) -> bool {
@@ -89,6 +141,34 @@ mod tests {
             assert_eq!(shutdown.is_over(), ends, "after {after} ms");
         }
         assert!(shutdown.is_hurried() && !shutdown.has_grace_expired());
+    }
+
+    /// Service managers and Kubernetes send SIGTERM behind a drain, whenever it ends.
+    #[test]
+    fn the_first_signal_after_a_drain_that_became_a_stop_is_no_second_one() {
+        let second = Duration::from_secs;
+        let mut shutdown = Shutdown::default();
+        assert!(shutdown.begin_drain(second(1), &Limits::default()).is_some());
+        assert!(shutdown.begin_drain(second(2), &Limits::default()).is_none(), "it drains");
+        assert!(shutdown.is_draining() && !shutdown.is_under_way());
+        assert!(shutdown.begin(second(31)));
+        assert!(!shutdown.is_draining() && shutdown.is_under_way());
+        assert!(shutdown.begin_drain(second(32), &Limits::default()).is_none(), "it stops");
+        for (after, ends) in [(33, false), (33, false), (34, true)] {
+            shutdown.handle_signal(second(after));
+            assert_eq!(shutdown.is_over(), ends, "after {after} s");
+        }
+    }
+
+    #[test]
+    fn a_signal_that_ends_a_drain_is_the_first_one_of_the_stop() {
+        let second = Duration::from_secs;
+        let mut shutdown = Shutdown::default();
+        assert!(shutdown.begin_drain(second(1), &Limits::default()).is_some());
+        shutdown.handle_signal(second(5));
+        assert!(shutdown.begin(second(5)) && !shutdown.is_over());
+        shutdown.handle_signal(second(6));
+        assert!(shutdown.is_over() && shutdown.is_hurried());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Steps 3 to 8 of the turn, in their order, and what they share: commands, and the stop.
 
 use super::EventLoop;
+use super::controls::Termination;
 use super::dialer::IN_PROCESS;
 use super::limits::{CALL_EFFORT, EFFORT_PER_LOOK, HANDSHAKE_EFFORT, MESSAGES_PER_TURN};
 use super::mailbox::Incoming;
@@ -160,6 +161,7 @@ impl<A: Application> EventLoop<A> {
                 let message = done(self.reconfigure(*change));
                 self.app.handle_message(message, self.connections.shared.now);
             }
+            Incoming::Drain => self.drain(),
             Incoming::Stop => self.stop(),
         }
     }
@@ -210,6 +212,8 @@ impl<A: Application> EventLoop<A> {
                 self.dialer.look_up_is_late(ticket, &mut self.app, connections);
             }
             Timer::Accept => self.acceptor.resume(),
+            Timer::Drain => self.step_drain(),
+            Timer::Shutdown if self.shutdown.is_draining() => self.stop(),
             Timer::Shutdown => self.shutdown.expire(),
         }
     }
@@ -226,10 +230,19 @@ impl<A: Application> EventLoop<A> {
         if let Some(text) = requests.reload {
             self.app.handle_control(Control::Reload(text), now);
         }
-        if requests.stop_by_signal {
+        if requests.drain {
+            self.drain();
+        }
+        let mut stops = requests.stop;
+        match requests.terminate {
+            _ if self.shutdown.is_draining() => {} // It changes nothing.
+            Some(Termination::Drain) if !self.shutdown.is_under_way() => self.drain(),
+            terminate => stops |= terminate.is_some(),
+        }
+        if stops {
             self.shutdown.handle_signal(now.elapsed);
         }
-        if requests.stop_by_signal || requests.lifeline_ended {
+        if stops || requests.lifeline_ended {
             self.stop();
         }
     }
@@ -325,6 +338,7 @@ impl<A: Application> EventLoop<A> {
         // Loops that have already ended are ignored.
         self.stop_with.drain(..).for_each(|other| drop(other.stop()));
         let until = now.elapsed + self.connections.shared.limits.grace;
+        self.connections.shared.timers.clear(Timer::Drain);
         self.connections.shared.timers.set(Timer::Shutdown, until);
         self.acceptor.stop();
         self.connections.drain();
@@ -333,10 +347,16 @@ impl<A: Application> EventLoop<A> {
 
     /// Ends the loop once nothing is left to wait for and all closed connections are reported.
     pub(super) fn check_shutdown(&mut self) {
+        if self.shutdown.is_draining() {
+            self.check_drain();
+        }
         let shared = &self.connections.shared;
         let is_reported = shared.counts.draining == 0 && shared.closed.is_empty();
         let is_answered = self.acceptor.is_empty() && is_reported;
-        if self.shutdown.is_under_way() && is_answered && self.app.may_stop() {
+        if self.shutdown.is_under_way() && is_answered {
+            if self.shutdown.asks() && !self.app.may_stop() {
+                return;
+            }
             self.shutdown.end();
         }
     }

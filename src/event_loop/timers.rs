@@ -25,7 +25,9 @@ pub enum Timer {
     Lookup(Ticket),
     /// When to try to accept again after the kernel refused.
     Accept,
-    /// When to stop, even if answers are still being sent.
+    /// When a drain does its next step.
+    Drain,
+    /// When a drain becomes a stop; or when to end a stop, even if answers are still being sent.
     Shutdown,
 }
 
@@ -38,7 +40,7 @@ impl Timer {
             | Timer::Write(id)
             | Timer::Linger(id)
             | Timer::Opening(id) => Some(id),
-            Timer::Lookup(_) | Timer::Accept | Timer::Shutdown => None,
+            Timer::Lookup(_) | Timer::Accept | Timer::Drain | Timer::Shutdown => None,
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::errors::plain;
 use crate::event_loop::{self, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
 use crate::limits::{
     ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES,
-    SHUTDOWN_GRACE,
+    SETTLE_HEARTBEATS, SHUTDOWN_GRACE,
 };
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
@@ -79,6 +79,7 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
     let admin =
         own.admin_listen.map(|address| bind(&mut first, "administration", admin_port(address)));
     let admin = admin.transpose()?;
+    process::terminate_by(config.stop.on_sigterm);
     watch_controls(&mut first)?;
     let mut further = Vec::new();
     for number in 1..config.loops {
@@ -129,7 +130,7 @@ fn new_loop(
         log,
         now: event_loop::now(Instant::now()),
     };
-    let limits = loop_limits(&config.limits, config.loops);
+    let limits = loop_limits(config);
     let mut new = EventLoop::new(Server::new(setup), limits).map_err(kernel("make a poll"))?;
     if let Some(client_tls) = client_tls {
         new.client_tls(client_tls);
@@ -148,9 +149,18 @@ fn places_tls(config: &Config) -> Result<Option<ClientTls>, RunError> {
     tls.map(Some).map_err(RunError::Tls)
 }
 
-/// The bounds of one of `loops` loops. The bound of the buffers is for the whole server, so the loops
-/// share it.
-fn loop_limits(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
+/// The bounds of one loop of a server. The bound of the buffers is for the whole server, so the loops share it.
+fn loop_limits(config: &Config) -> event_loop::Limits {
+    event_loop::Limits {
+        drain_delay: config.stop.drain_delay,
+        drain_duration: config.stop.drain_duration,
+        drain_settle: SETTLE_HEARTBEATS * config.link.heartbeat,
+        ..limits_of(&config.limits, config.loops)
+    }
+}
+
+/// The bounds of one of `loops` loops, as far as they are among the configured limits.
+fn limits_of(limits: &ConfiguredLimits, loops: usize) -> event_loop::Limits {
     event_loop::Limits {
         output_bytes: limits.output_bytes,
         fill_bytes: LINK_OUTPUT_BYTES,
@@ -188,14 +198,25 @@ fn clients_port(
 }
 
 /// The neighbours' port. The server itself bounds how many peers may be unidentified. A peer that connects
-/// while the server stops would receive nothing that it needs, so none is accepted then.
+/// while the server stops would receive nothing that it needs, so none is accepted then. While it drains, clients still
+/// ask and tell: the links are needed until the last one has left.
 fn peers_port(address: SocketAddr) -> Listen {
-    Listen { connections: usize::MAX, accept_on_stop: false, ..Listen::on(PEERS, address) }
+    Listen {
+        connections: usize::MAX,
+        accept_on_stop: false,
+        drains: false,
+        ..Listen::on(PEERS, address)
+    }
 }
 
-/// The admin port. The server answers some connections beyond those that it serves, to tell them so.
+/// The admin port. The server answers some connections beyond those that it serves, to tell them so. Operators and
+/// probes watch a drain to its end.
 fn admin_port(address: SocketAddr) -> Listen {
-    Listen { connections: ADMIN_SESSIONS + ADMIN_REFUSALS, ..Listen::on(ADMIN, address) }
+    Listen {
+        connections: ADMIN_SESSIONS + ADMIN_REFUSALS,
+        drains: false,
+        ..Listen::on(ADMIN, address)
+    }
 }
 
 /// Listens, and returns the address with the port that the kernel chose where none was asked for.
@@ -256,7 +277,7 @@ fn record_unfinished(stopped: &Stopped<Server>) {
         "{} stopped before all was answered or acknowledged: after {} s {} still connected, and \
          {acknowledged}.",
         server.log_name(),
-        SHUTDOWN_GRACE.as_secs(),
+        stopped.took.as_secs(),
         clients_are(stopped.still_open),
     );
 }

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
-    RunError, bind, clients_are, finish, kernel, loop_limits, print_listening, process,
+    RunError, bind, clients_are, finish, kernel, limits_of, print_listening, process,
     record_stopped, watch_controls,
 };
 use crate::config::{Config, PLACES_SERVICE};
-use crate::event_loop::{EventLoop, Listen, Security};
-use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER, SHUTDOWN_GRACE};
+use crate::event_loop::{EventLoop, Limits, Listen, Security};
+use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER};
 use crate::logging::{Log, target};
 use crate::places::gazetteer::Gazetteer;
 use crate::places_server::{HTTPS, PlacesServer, PlacesServerSetup};
@@ -35,7 +36,7 @@ pub fn run_places(
     };
     let app = PlacesServer::new(setup);
     let mut event_loop =
-        EventLoop::new(app, loop_limits(&limits, 1)).map_err(kernel("make a poll"))?;
+        EventLoop::new(app, places_limits(&limits)).map_err(kernel("make a poll"))?;
     let port = Listen {
         security: Security::Tls(tls),
         connections: limits.client_connections,
@@ -52,7 +53,7 @@ pub fn run_places(
         log::warn!(
             target: target::LOOP, event = "stop_unfinished";
             "{PLACES_SERVICE} stopped before all was answered: after {} s {} still connected.",
-            SHUTDOWN_GRACE.as_secs(),
+            stopped.took.as_secs(),
             clients_are(stopped.still_open),
         );
     }
@@ -60,4 +61,11 @@ pub fn run_places(
         record_stopped(PLACES_SERVICE);
     }
     finish(stopped.hurried, &log)
+}
+
+/// The bounds of its loop. A drain is a stop here: the connections are those of servers, which come back as they need
+/// them.
+fn places_limits(limits: &ConfiguredLimits) -> Limits {
+    let (drain_delay, drain_duration) = (Duration::ZERO, Duration::ZERO);
+    Limits { drain_delay, drain_duration, ..limits_of(limits, 1) }
 }

@@ -7,7 +7,7 @@
 //! | signal | known state |
 //! |---|---|
 //! | SIGTERM, SIGINT, SIGCHLD | not blocked, handled |
-//! | SIGUSR1 | blocked until it is handled: unhandled it would kill a process that is just starting |
+//! | SIGUSR1, SIGUSR2 | blocked until they are handled: unhandled they would kill a process that is just starting |
 //! | SIGHUP | the same if there is no terminal; ignored if the parent ignored it (`nohup`) |
 //! | SIGTTOU | blocked: the kernel then permits writing to a terminal with `tostop` |
 //! | SIGXFSZ | handled, so that a write past `ulimit -f` fails with an error, like a full disk |
@@ -17,19 +17,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, WaitOptions, getrlimit, setrlimit};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 
 use super::{RunError, kernel};
 use crate::application::Control;
-use crate::config::{Config, ServerConfig};
-use crate::event_loop::{ControlRequest, LIFELINE_TEXT};
+use crate::config::{Config, OnSigterm, ServerConfig};
+use crate::event_loop::{ControlRequest, LIFELINE_TEXT, Termination};
 use crate::limits::{
     ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, MAX_UNIDENTIFIED_PEERS, REFUSAL_BYTES,
     RELOAD_FILE_BYTES,
@@ -45,11 +45,13 @@ struct Found {
 }
 
 static FOUND: OnceLock<Found> = OnceLock::new();
+/// Whether SIGTERM drains ([`terminate_by`]). A process has one configuration, and one meaning of a signal.
+static DRAINS_ON_SIGTERM: AtomicBool = AtomicBool::new(false);
 
 /// Sets every relevant signal to a known state. Call this once, before any thread is started.
 pub fn begin() {
     let found = FOUND.get_or_init(look);
-    let mut blocked = log_signals();
+    let mut blocked = held_signals();
     if found.has_terminal {
         // It means that the terminal was closed: a process that is still waiting for a file should end.
         blocked.remove(Signal::SIGHUP);
@@ -65,7 +67,7 @@ pub fn begin() {
 
 /// The signals by which an operator controls a process, and the one about its children.
 pub fn control_signals() -> Vec<i32> {
-    let mut signals = vec![SIGTERM, SIGINT, SIGUSR1, SIGCHLD];
+    let mut signals = vec![SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGCHLD];
     if !FOUND.get_or_init(look).ignores_sighup {
         signals.push(SIGHUP);
     }
@@ -76,16 +78,18 @@ pub fn control_signals() -> Vec<i32> {
 /// this on the main thread once [`control_signals`] are handled.
 pub fn unblock_signals() {
     // It fails only for signals that the kernel does not know.
-    let _ = log_signals().thread_unblock();
+    let _ = held_signals().thread_unblock();
 }
 
 /// The effect of a signal on a server. Its loop calls this for each of [`control_signals`] that came.
 pub fn request_of(signal: i32) -> Option<ControlRequest> {
     match signal {
-        SIGHUP if has_lost_its_terminal() => Some(ControlRequest::Stop),
+        SIGTERM => Some(ControlRequest::Terminate(termination())),
+        SIGHUP if has_lost_its_terminal() => Some(ControlRequest::Terminate(termination())),
         // A server of a supervisor gets the configuration from it: all of them have one text.
         SIGHUP if !is_supervised() => Some(ControlRequest::Control(Control::Reload(None))),
         SIGHUP | SIGUSR1 => Some(ControlRequest::Control(Control::ReopenLog)),
+        SIGUSR2 => Some(ControlRequest::Control(Control::Drain)),
         SIGCHLD => {
             // A server starts no process: these are orphans that it has inherited, as the first
             // process of a container does.
@@ -94,6 +98,16 @@ pub fn request_of(signal: i32) -> Option<ControlRequest> {
         }
         _ => Some(ControlRequest::Stop),
     }
+}
+
+/// From now on SIGTERM means this.
+pub fn terminate_by(on_sigterm: OnSigterm) {
+    DRAINS_ON_SIGTERM.store(on_sigterm == OnSigterm::Drain, Relaxed);
+}
+
+/// What SIGTERM means.
+fn termination() -> Termination {
+    if DRAINS_ON_SIGTERM.load(Relaxed) { Termination::Drain } else { Termination::Stop }
 }
 
 /// Whether a supervisor has started this process.
@@ -165,9 +179,9 @@ fn max_open(wanted: usize, set_aside: usize) -> usize {
     clients
 }
 
-/// The signals that reopen the log. (SIGHUP means more.)
-fn log_signals() -> SigSet {
-    SigSet::from_iter([Signal::SIGUSR1, Signal::SIGHUP])
+/// The signals that wait until the process handles them.
+fn held_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP])
 }
 
 /// Raises the limit on open descriptors to `needed`, as far as allowed, and returns the limit.

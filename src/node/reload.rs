@@ -210,12 +210,12 @@ impl Reloader {
 
     /// Limits of the loops and of their listeners, and policies, as far as they change.
     fn limits(&self, old: &Config, new: &Config, most_clients: usize) -> Vec<Change> {
-        let limits = loop_limits(&new.limits, new.loops);
+        let limits = loop_limits(new);
         let policies = policy::changes(&old.limits, &new.limits);
         let clients = clients_port(new, self.own(new).listen, most_clients, Sharing::None);
         let rules = vec![Rules::of(&clients)];
         let changes = self.loops.iter().map(|_| Change {
-            limits: (new.limits != old.limits).then(|| limits.clone()),
+            limits: (limits != loop_limits(old)).then(|| limits.clone()),
             policies: policies.clone(),
             rules: rules.clone(),
             ..Change::default()
@@ -319,6 +319,7 @@ impl Reloader {
             // This fails only for a loop that has ended.
             self.loops.iter().for_each(|mailbox| drop(mailbox.send(Message::LogChanged)));
         }
+        process::terminate_by(config.stop.on_sigterm);
         state.config = (*config).clone();
         state.tls_made = tls_made;
         Ok(())

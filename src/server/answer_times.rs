@@ -30,6 +30,11 @@ impl AnswersAtOnce {
         self.own_loop = Some(own_loop);
     }
 
+    /// The same.
+    pub(super) fn own_loop(&self) -> Option<&LoopMetrics> {
+        self.own_loop.as_deref()
+    }
+
     /// Whether durations are measured.
     pub(super) fn is_observed(&self) -> bool {
         self.is_observed

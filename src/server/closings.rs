@@ -46,7 +46,7 @@ impl Server {
             Closed::Evicted => ClosedReason::IdleEvicted,
             Closed::FairShare => ClosedReason::FairShare,
             Closed::OutOfMemory => ClosedReason::BuffersFull,
-            Closed::Drained => ClosedReason::Stopped,
+            Closed::Drained => ClosedReason::Drained,
             Closed::Untrusted(_) | Closed::Unsolicited => ClosedReason::Protocol,
         }
     }

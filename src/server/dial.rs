@@ -224,7 +224,7 @@ impl Server {
 
     /// A neighbour could not be reached, for this reason.
     fn link_failed(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
-        let is_stopping = self.is_stopping;
+        let is_stopping = !self.is_serving();
         let known = self.neighbour(neighbour);
         // Another loop stops before this one, which is expected.
         if !(is_stopping && matches!(known.target, Target::Loop(_))) {

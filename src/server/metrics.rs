@@ -44,6 +44,8 @@ pub struct ServerMetrics {
     /// Lines whose answer had to wait, by [`LineCommand`].
     delayed: [Counter; LineCommand::COUNT],
     pub places: Arc<PlacesMetrics>,
+    /// 0 while it serves, 1 while it drains, 2 while it stops ([`ServerMetrics::drain_state`]).
+    pub(super) draining: Gauge,
     /// By [`AdminPath`] and the place in [`ADMIN_CODES`].
     admin: Counters<{ AdminPath::COUNT }, { ADMIN_CODES.len() }>,
 }
@@ -107,6 +109,7 @@ impl Default for ServerMetrics {
         ServerMetrics {
             other_lines: counters(),
             updates: counters(),
+            draining: Gauge::default(),
             answers: [const { Histogram::new(&ANSWER_BOUNDS) }; LineCommand::COUNT],
             closed: counters(),
             rejected: counters(),

@@ -25,6 +25,7 @@ mod checks;
 mod client;
 mod closings;
 mod dial;
+mod drain;
 mod link;
 pub mod metrics;
 mod neighbour;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use client::Client;
 pub use dial::PLACES_TICKETS;
+pub use drain::DrainState;
 pub use metrics::{AllMetrics, ServerMetrics};
 pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use session::Session;
@@ -59,6 +61,7 @@ use crate::tls::Expiry;
 use admin::{Admin, Asking};
 use answer_times::AnswersAtOnce;
 use dial::Tickets;
+use drain::Draining;
 use metrics::ClosedReason;
 use neighbour::Neighbour;
 use new_ids::NewIds;
@@ -149,6 +152,7 @@ pub struct Server {
     /// Why another loop failed.
     failure: Option<String>,
     is_stopping: bool,
+    draining: Draining,
     reloads: Reloads,
     log: TurnLog,
     metrics: Arc<ServerMetrics>,
@@ -209,6 +213,7 @@ impl Server {
             other_loops: if is_first { config.loops - 1 } else { 0 },
             failure: None,
             is_stopping: false,
+            draining: Draining::new(&config.stop),
             reloads: Reloads::new(now),
             log: TurnLog::new(log),
             metrics,

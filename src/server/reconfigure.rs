@@ -27,6 +27,7 @@ impl Server {
         self.limits = limits_of(config, self.most_clients);
         self.change_new_ids(&config.limits, config.loops, now.elapsed);
         self.herd.set_heartbeat(config.link.heartbeat, now);
+        self.draining.change(&config.stop);
         self.peers_address = config.servers[index].peer_listen;
         self.places.reconfigure(&config.places, config.loops, tls);
         if self.number == FIRST_LOOP {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Message, Server};
+use super::{DrainState, Message, Server};
 use crate::application::{Command, Job, TlsId};
 use crate::clock::{Now, WallTime};
 use crate::config::Config;
@@ -101,6 +101,9 @@ impl Server {
 
     /// Begins a reload. While one runs, one more is remembered.
     pub(super) fn ask_for_reload(&mut self, source: ReloadSource) {
+        if self.drain_state() == DrainState::Draining {
+            return self.reload_failed("the server is draining");
+        }
         let reloads = &mut self.reloads;
         let Some(job) = reloads.job.as_ref().filter(|_| !self.is_stopping) else {
             return;

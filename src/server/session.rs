@@ -175,7 +175,7 @@ impl Application for Server {
         self.now = now.elapsed;
         match control {
             Control::ReopenLog => self.log.reopen(),
-            Control::Drain => {}
+            Control::Drain => self.begin_drain(now),
             Control::Reload(text) => {
                 // By a signal, and whatever the reload finds: a log that was rotated must be reopened. A supervisor asks
                 // for that by itself.
@@ -189,6 +189,7 @@ impl Application for Server {
 
     fn handle_stop(&mut self, now: Now) {
         self.now = now.elapsed;
+        self.end_drain(now);
         self.is_stopping = true;
         self.lift_new_ids();
         self.leave_events(now);

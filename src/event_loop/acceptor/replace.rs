@@ -82,6 +82,21 @@ impl Acceptor {
         }
     }
 
+    /// The loop drains: closes the listeners that drain, as [`Acceptor::retire`] does, and returns their ids.
+    pub fn drain(&mut self, now: Duration) -> Vec<ListenerId> {
+        let drains = self.listeners.iter().filter(|one| one.listen.drains);
+        let mut ids: Vec<ListenerId> = drains.map(|one| one.listen.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.iter().for_each(|id| self.retire(*id, now));
+        ids
+    }
+
+    /// Whether a listener that drains still accepts the connections that wait at it.
+    pub fn drains(&self) -> bool {
+        self.listeners.iter().any(|one| one.listen.drains)
+    }
+
     /// Changes the rules for the listeners with an id, if there are any.
     pub fn set_rules(&mut self, rules: &Rules) {
         for listener in self.listeners.iter_mut().filter(|one| one.listen.id == rules.id) {

@@ -65,8 +65,8 @@ impl Server {
         let checks = ReadyChecks {
             in_sync: self.herd.is_in_sync(),
             ready_timeout: self.has_ready_timeout_passed(now),
-            listeners: !self.is_stopping,
-            draining: self.is_stopping,
+            listeners: self.is_listening(now),
+            draining: !self.is_serving(),
         };
         let (code, status) = if self.is_ready(now) { (200, "ok") } else { (503, "not ready") };
         Reply::json(code, &Ready { status, checks })
@@ -75,7 +75,7 @@ impl Server {
     /// Whether clients should come.
     pub(super) fn is_ready(&self, now: Now) -> bool {
         let is_filled = self.herd.is_in_sync() || self.has_ready_timeout_passed(now);
-        is_filled && !self.is_stopping
+        is_filled && self.is_serving()
     }
 
     fn has_ready_timeout_passed(&self, now: Now) -> bool {

@@ -56,7 +56,9 @@ impl Server {
         let ready = Family::gauge("herd_ready", "Whether it is ready for clients").of(is_ready);
         let help = "Whether each reachable neighbour has sent all that it knew";
         let in_sync = Family::gauge("herd_in_sync", help).of(self.herd.is_in_sync());
-        all.extend([build, server, ready, in_sync]);
+        let help = "Whether it drains or stops";
+        let draining = Family::gauge("herd_draining", help).of(!self.is_serving());
+        all.extend([build, server, ready, in_sync, draining]);
     }
 
     fn add_connections(&self, loops: &Loops, all: &mut Vec<Family>) {

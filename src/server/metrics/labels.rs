@@ -35,7 +35,7 @@ impl ClosedReason {
     /// Whether connections of this kind can be closed for this reason.
     pub const fn is_of(self, kind: Kind) -> bool {
         match self {
-            ClosedReason::FairShare => matches!(kind, Kind::Client),
+            ClosedReason::FairShare | ClosedReason::Drained => matches!(kind, Kind::Client),
             ClosedReason::LineTooLong => matches!(kind, Kind::Client | Kind::LinkIn),
             ClosedReason::IdleEvicted => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Places),
             ClosedReason::Replaced => !matches!(kind, Kind::Client),
@@ -98,6 +98,8 @@ label! {
         Replaced = "replaced",
         /// It sent what it may not send.
         Protocol = "protocol",
+        /// The server drained.
+        Drained = "drained",
         /// The kernel or TLS reported an error.
         Reset = "reset",
         /// The server stopped.

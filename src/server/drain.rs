@@ -1,0 +1,121 @@
+//! Draining: the server leaves, and its clients go elsewhere, not all at once. The loop decides when each of them is
+//! closed; here is what operators, probes and clients see of it.
+
+use std::time::Duration;
+
+use super::Server;
+use super::metrics::{ClosedReason, Kind, ServerMetrics};
+use crate::clock::Now;
+use crate::config::{StopSettings, format_duration};
+use crate::logging::target;
+
+/// How far a server is on its way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainState {
+    Serving,
+    /// It is not ready, and goes on for a time; then it closes its clients evenly.
+    Draining,
+    /// It answers what has arrived, and ends.
+    Stopping,
+}
+
+/// The drain of a server, or none.
+#[derive(Debug, Default)]
+pub(super) struct Draining {
+    /// The settings in force.
+    settings: StopSettings,
+    /// When it began.
+    since: Option<Duration>,
+}
+
+impl Draining {
+    pub(super) fn new(settings: &StopSettings) -> Draining {
+        Draining { settings: settings.clone(), since: None }
+    }
+
+    /// Other settings; for a drain that has begun they come too late.
+    pub(super) fn change(&mut self, settings: &StopSettings) {
+        if self.since.is_none() {
+            self.settings = settings.clone();
+        }
+    }
+}
+
+impl ServerMetrics {
+    /// How far the server is on its way to the end. Any thread may ask.
+    pub fn drain_state(&self) -> DrainState {
+        match self.draining.get() {
+            0 => DrainState::Serving,
+            1 => DrainState::Draining,
+            _ => DrainState::Stopping,
+        }
+    }
+}
+
+impl Server {
+    /// How far it is on its way to the end.
+    pub fn drain_state(&self) -> DrainState {
+        self.metrics.drain_state()
+    }
+
+    /// Whether it goes on, without draining.
+    pub(super) fn is_serving(&self) -> bool {
+        self.drain_state() == DrainState::Serving
+    }
+
+    /// Whether it listens for clients.
+    pub(super) fn is_listening(&self, now: Now) -> bool {
+        let closes_at = self.draining.since.map(|since| since + self.draining.settings.drain_delay);
+        !self.is_stopping && closes_at.is_none_or(|at| now.elapsed < at)
+    }
+
+    /// The loop begins to drain.
+    pub(super) fn begin_drain(&mut self, now: Now) {
+        self.draining.since = Some(now.elapsed);
+        self.metrics.draining.set(1);
+        let StopSettings { drain_delay, drain_duration, .. } = self.draining.settings;
+        let clients = self.open_clients();
+        let (delay, duration) = (format_duration(drain_delay), format_duration(drain_duration));
+        log::info!(
+            target: target::LOOP, event = "drain", clients = clients;
+            "{} drains: {}; it listens for {delay} more, and closes them evenly until {duration} have passed.",
+            self.log_name(),
+            clients_are(clients)
+        );
+    }
+
+    /// The loop begins to stop. If it has drained until now, records how that went.
+    pub(super) fn end_drain(&mut self, now: Now) {
+        self.metrics.draining.set(2);
+        let Some(since) = self.draining.since else {
+            return;
+        };
+        let drained = &self.metrics.closed[Kind::Client as usize][ClosedReason::Drained as usize];
+        let (drained, left) = (drained.get(), self.open_clients());
+        let took = now.elapsed.saturating_sub(since).as_secs();
+        let left = match left {
+            0 => String::new(),
+            left => format!("; {}", clients_are(left)),
+        };
+        let plural = if drained == 1 { "client was" } else { "clients were" };
+        log::info!(
+            target: target::LOOP, event = "drained", clients = drained;
+            "{} has drained for {took} s: {drained} {plural} closed{left}.",
+            self.log_name()
+        );
+    }
+
+    /// Clients of this loop.
+    fn open_clients(&self) -> u64 {
+        let own_loop = self.answers.own_loop();
+        own_loop.map_or(0, |metrics| metrics.class(Kind::Client.class()).open.get())
+    }
+}
+
+/// "1 client is connected", "2 clients are connected".
+fn clients_are(count: u64) -> String {
+    match count {
+        1 => "1 client is connected".to_owned(),
+        count => format!("{count} clients are connected"),
+    }
+}
