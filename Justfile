@@ -50,6 +50,10 @@ long *test:
 ci:
     .ci/run
 
+# Build the image of contrib/image by docker, podman or buildah. It pulls a base image and a compiler.
+image tool="docker" tag="herd-mio":
+    {{tool}} build -t {{tag}} -f contrib/image/Dockerfile .
+
 # Copy the event loop into a package of its own, and run the echo there.
 lift:
     .ci/lift

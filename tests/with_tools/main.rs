@@ -13,6 +13,7 @@ mod dialling;
 mod harness;
 mod hosts;
 mod https;
+mod image;
 mod inherited;
 mod logrotate;
 mod machine;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         https::python_is_answered,
         https::requests_in_one_segment_are_answered_in_order_and_nonsense_is_refused,
         https::a_connection_without_tls_is_closed_and_costs_nobody_anything,
+        image::the_image_serves_clients_is_healthy_and_stops,
         inherited::a_log_that_another_user_has_linked_elsewhere_is_refused,
         inherited::a_signal_mask_that_is_inherited_blocks_nothing,
         inherited::signals_that_the_parent_ignored_are_handled_but_for_sighup,
