@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)] // each test file uses a part
 
 pub mod cases;
+pub mod certificates;
 pub mod client;
 pub mod herd;
 pub mod hosts;
