@@ -15,6 +15,7 @@ mod hosts;
 mod https;
 mod image;
 mod inherited;
+mod kubernetes;
 mod logrotate;
 mod machine;
 mod metrics;
@@ -70,6 +71,9 @@ fn main() -> ExitCode {
         inherited::a_log_that_another_user_has_linked_elsewhere_is_refused,
         inherited::a_signal_mask_that_is_inherited_blocks_nothing,
         inherited::signals_that_the_parent_ignored_are_handled_but_for_sighup,
+        kubernetes::the_configuration_is_valid_and_names_the_pods,
+        kubernetes::the_files_fit_the_schemas_and_a_wrong_type_does_not,
+        kubernetes::the_objects_name_each_other_and_give_no_privileges,
         logrotate::no_record_is_lost_or_doubled_by_a_rotation,
         logrotate::rotations_for_a_minute,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
