@@ -146,6 +146,20 @@ impl Process {
         }
     }
 
+    /// Makes it drain, without waiting for it; one that is not running is not started again.
+    pub(super) fn drain(&mut self) {
+        match &mut self.state {
+            ProcessState::Running { lifeline: Some(lifeline), .. } => lifeline.drain(),
+            ProcessState::Running { .. } => {}
+            state => *state = ProcessState::Ended,
+        }
+    }
+
+    /// Whether it is a server of the herd, and not our own Places server.
+    pub(super) fn reads_config(&self) -> bool {
+        self.reads_config
+    }
+
     /// Hands it a configuration, if it reads one.
     pub(super) fn reload(&mut self, frame: &Frame) {
         if self.reads_config

@@ -3,11 +3,12 @@
 //! | frame | meaning |
 //! |---|---|
 //! | `L` | reopen the log |
+//! | `D` | drain |
 //! | `R`, the length in 4 bytes, big-endian, and a text | the configuration is now this text |
 //! | the same, where the text has a reason between two NULs before it | the same; a newer one was refused for this reason |
 //!
-//! Writing never waits. What a server has not read yet is kept, and written later: one request to reopen the log, and
-//! the newest text. So a server that is stopped costs the memory of one frame, however many requests follow.
+//! Writing never waits. What a server has not read yet is kept, and written later: one request to drain, one to reopen
+//! the log, and the newest text. So a server that is stopped costs the memory of one frame, however many requests follow.
 
 use std::io::{ErrorKind, Write};
 use std::process::ChildStdin;
@@ -42,6 +43,7 @@ pub(super) struct Lifeline {
     /// The frame that is being written, and how many bytes of it are.
     frame: Frame,
     written: usize,
+    drain: bool,
     reopen_log: bool,
     text: Option<Frame>,
     /// When to write on, if the pipe is full.
@@ -53,8 +55,22 @@ impl Lifeline {
     pub(super) fn new(pipe: ChildStdin) -> Lifeline {
         // A server that does not read must not block the supervisor; this never fails for a pipe.
         let _ = rustix::io::ioctl_fionbio(&pipe, true);
-        let (frame, pause) = (Frame::from([]), LIFELINE_RETRY);
-        Lifeline { pipe, frame, written: 0, reopen_log: false, text: None, retry_at: None, pause }
+        Lifeline {
+            pipe,
+            frame: Frame::from([]),
+            written: 0,
+            drain: false,
+            reopen_log: false,
+            text: None,
+            retry_at: None,
+            pause: LIFELINE_RETRY,
+        }
+    }
+
+    /// Asks the server to drain.
+    pub(super) fn drain(&mut self) {
+        self.drain = true;
+        self.write();
     }
 
     /// Asks the server to reopen its log.
@@ -74,23 +90,28 @@ impl Lifeline {
         self.retry_at
     }
 
+    /// What is to be written next.
+    fn next_frame(&mut self) -> Option<Frame> {
+        if std::mem::take(&mut self.drain) {
+            return Some(Frame::from(*b"D"));
+        }
+        match std::mem::take(&mut self.reopen_log) {
+            true => Some(Frame::from(*b"L")),
+            false => self.text.take(),
+        }
+    }
+
     /// Writes as much as the pipe takes.
     pub(super) fn write(&mut self) {
         loop {
             if self.written == self.frame.len() {
                 self.written = 0;
-                self.frame = match (std::mem::take(&mut self.reopen_log), self.text.take()) {
-                    (true, text) => {
-                        self.text = text;
-                        Frame::from(*b"L")
-                    }
-                    (false, Some(text)) => text,
-                    (false, None) => {
-                        self.frame = Frame::from([]);
-                        self.retry_at = None;
-                        return;
-                    }
+                let Some(next) = self.next_frame() else {
+                    self.frame = Frame::from([]);
+                    self.retry_at = None;
+                    return;
                 };
+                self.frame = next;
             }
             match self.pipe.write(&self.frame[self.written..]) {
                 Ok(count) => {
@@ -105,7 +126,7 @@ impl Lifeline {
                 }
                 Err(_) => {
                     // The process is exiting. The next one gets all of it at its start.
-                    (self.reopen_log, self.text) = (false, None);
+                    (self.drain, self.reopen_log, self.text) = (false, false, None);
                     self.written = self.frame.len();
                 }
             }

@@ -2,14 +2,14 @@
 //!
 //! The supervisor restarts a server that dies, after pauses that grow. Every server has a *lifeline*: its
 //! standard input is a pipe that only the supervisor holds. When the pipe closes, the server stops gracefully, so
-//! no server outlives the supervisor, however that ends. Frames on the pipe ask the server to reopen its log, or hand
-//! it a new configuration. The supervisor never communicates with a running server in any other way.
+//! no server outlives the supervisor, however that ends. Frames on the pipe ask the server to reopen its log or to
+//! drain, or hand it a new configuration. The supervisor never communicates with a running server in any other way.
 //!
 //! ```text
 //!   signals --thread--> channel --> supervisor ==lifeline==> Goloman, Hands, Holiday, ...
 //!   SIGCHLD, SIGTERM,      ^            |
 //!   SIGINT, SIGHUP,        |            v
-//!   SIGUSR1                +-------- thread that reads the configuration file
+//!   SIGUSR1, SIGUSR2       +-------- thread that reads the configuration file
 //! ```
 //!
 //! All servers run with one text of the configuration: the supervisor reads the file, and hands the text to servers
@@ -19,6 +19,7 @@
 //! |---|---|
 //! | `mod.rs` | the watch over the servers, and their end |
 //! | `child.rs` | one server's process, or the pause before it is restarted |
+//! | `drain.rs` | the wait for servers that drain |
 //! | `lifeline.rs` | the frames on its pipe |
 //! | `reload.rs` | the reading of the configuration file |
 //! | `apply.rs` | a new configuration is put in force |
@@ -32,6 +33,7 @@
 
 mod apply;
 mod child;
+mod drain;
 mod error;
 mod lifeline;
 mod memory;
@@ -48,12 +50,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::cli::args::{Args, remove};
 use crate::cli::demo::DemoPlaces;
-use crate::config::{Config, PLACES_SERVICE, ServerConfig};
+use crate::config::{Config, OnSigterm, PLACES_SERVICE, ServerConfig};
 use crate::files::Stamps;
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
 use crate::node::process;
@@ -89,6 +91,13 @@ enum Event {
     Signal(i32),
     /// A thread has read the configuration, or looked at its file.
     Found(Found),
+}
+
+/// How the herd ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Stop,
+    Drain,
 }
 
 /// A channel of events, because waiting on a channel can have a time limit.
@@ -163,8 +172,11 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
         service.await_listening();
     }
     let watched = supervisor.watch();
+    if let Ok(Ending::Drain) = watched {
+        supervisor.drain();
+    }
     let stopped = supervisor.stop();
-    watched.and(stopped)
+    watched.map(drop).and(stopped)
 }
 
 /// Begins to receive signals.
@@ -190,12 +202,18 @@ fn events() -> io::Result<Events> {
     Ok(Events { send, receive })
 }
 
-/// Whether a signal stops the herd.
-fn means_stop(signal: i32) -> bool {
+/// Whether a signal ends the herd, and how.
+fn ending(signal: i32, on_sigterm: OnSigterm) -> Option<Ending> {
+    let on_sigterm = match on_sigterm {
+        OnSigterm::Stop => Ending::Stop,
+        OnSigterm::Drain => Ending::Drain,
+    };
     match signal {
-        SIGTERM | SIGINT => true,
-        SIGHUP => process::has_lost_its_terminal(),
-        _ => false,
+        SIGINT => Some(Ending::Stop),
+        SIGTERM => Some(on_sigterm),
+        SIGHUP if process::has_lost_its_terminal() => Some(on_sigterm),
+        SIGUSR2 => Some(Ending::Drain),
+        _ => None,
     }
 }
 
@@ -211,14 +229,19 @@ impl Supervisor {
         Process::server(&server.name, words, ports::of(server))
     }
 
-    /// Starts servers that are due, and handles events, until a signal stops the herd.
-    fn watch(&mut self) -> Result<(), HerdError> {
+    /// Starts servers that are due, and handles events, until a signal ends the herd.
+    fn watch(&mut self) -> Result<Ending, HerdError> {
         self.reap_children()?; // Inherited children that had already ended.
         loop {
             self.act()?;
-            match self.next_event() {
+            let event = self.next_event();
+            if let Some(Event::Signal(signal)) = event
+                && let Some(ending) = ending(signal, self.config.stop.on_sigterm)
+            {
+                return Ok(ending);
+            }
+            match event {
                 None => {}
-                Some(Event::Signal(signal)) if means_stop(signal) => return Ok(()),
                 Some(Event::Signal(SIGHUP)) => self.reload(),
                 Some(Event::Signal(SIGUSR1)) => self.reopen_logs(),
                 Some(Event::Signal(_)) => self.reap_children()?,

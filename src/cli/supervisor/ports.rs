@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::child::Process;
 use super::error::HerdError;
-use super::{Event, Events, means_stop};
+use super::{Event, Events, ending};
 use crate::config::{Config, ServerConfig};
 use crate::limits::PORTS_WAIT;
 
@@ -41,7 +41,9 @@ pub(super) fn try_all(config: &Config, events: &Events) -> Result<bool, HerdErro
             return Err(HerdError::Port { server, what, address, error, more });
         }
         match events.receive.recv_timeout(PORTS_PROBE) {
-            Ok(Event::Signal(signal)) if means_stop(signal) => return Ok(false),
+            Ok(Event::Signal(signal)) if ending(signal, config.stop.on_sigterm).is_some() => {
+                return Ok(false); // Nothing is there to be drained.
+            }
             Ok(Event::Signal(SIGHUP)) => is_asked = true,
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => thread::sleep(PORTS_PROBE),
