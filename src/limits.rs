@@ -283,6 +283,12 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const PROBE_BODY_BYTES: usize = 1 << 20;
 /// The largest file of authorities that a probe reads: all of Mozilla's take some 200 KB.
 pub const PROBE_CA_BYTES: u64 = 1 << 20;
+/// How often a service manager is told how the server is: each time it wakes up and tells others.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// How much longer a drain may take, told with each status: if the loop is stuck, the manager ends the process after it.
+pub const DRAIN_EXTENSION: Duration = Duration::from_secs(30);
+/// The shortest time within which a service manager gets its pings: they must not keep the loop busy.
+pub const MIN_WATCHDOG: Duration = Duration::from_millis(200);
 /// A loop that has not ended its turn for this long is stuck: a turn takes milliseconds.
 pub const LOOP_STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Connections in one answer of `/connz`: some 400 bytes each, so that an answer fits into the output of a

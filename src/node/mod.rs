@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | one server of the herd: binds, runs, ends |
+//! | `notify.rs` | the way to a service manager, such as systemd |
 //! | `places.rs` | the Places server |
 //! | `loops.rs` | the further loops of a server, each on a thread of its own |
 //! | `proc.rs` | what the kernel knows of the process, for metrics |
@@ -16,6 +17,7 @@
 //! ports changes nothing.
 
 mod loops;
+mod notify;
 mod places;
 mod probe;
 mod proc;
@@ -29,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use notify::{OF_SERVICE_MANAGER, REPORT_ALIVE, REPORT_READY, REPORTS, Watched};
 pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
 pub use process::{LIFELINE, lifeline_has_ended};
@@ -91,6 +94,9 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
     }
     reload::prepare(&mut first, &mut further, config, index, source, &log);
     loops::start(&mut first, further)?;
+    if let Some(manager) = notify::manager() {
+        first.application().report_to(manager);
+    }
     let mut text = format!("{} listens on {listen}, for neighbours on {peers}", own.name);
     if let Some(address) = admin {
         text += &format!(", for administration on {address}");

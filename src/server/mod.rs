@@ -36,6 +36,7 @@ pub mod policy;
 mod reconfigure;
 mod records;
 mod reload;
+mod service_manager;
 mod session;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -48,6 +49,7 @@ pub use dial::PLACES_TICKETS;
 pub use drain::DrainState;
 pub use metrics::{AllMetrics, ServerMetrics};
 pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
+pub use service_manager::{Notice, ServiceManager, Tell};
 pub use session::Session;
 
 use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics, TlsId};
@@ -166,6 +168,8 @@ pub struct Server {
     started: Now,
     /// None without an admin listener, and on every loop but the first.
     admin: Option<Box<Admin>>,
+    /// The service manager of the process; None without one, and on every loop but the first.
+    manager: Option<Box<ServiceManager>>,
     /// Questions for the connections of loops.
     asking: Asking,
     /// Whether the admin listener shows ids of clients, so that they are kept.
@@ -221,6 +225,7 @@ impl Server {
             answers: AnswersAtOnce::default(),
             ends: HashMap::new(),
             started: now,
+            manager: None,
             asking: Asking::default(),
             shows_ids: admin::shows_ids(config, index),
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
@@ -324,6 +329,7 @@ impl Server {
             self.new_ids.poll_timeout(),
             self.log.poll_timeout(),
             self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
+            self.manager.as_ref().map(|manager| manager.poll_timeout()),
         ]
         .into_iter()
         .fold(attempts, earlier)
@@ -348,6 +354,7 @@ impl Server {
         self.places.handle_timeout(due);
         self.resume_new_ids(now.elapsed);
         self.check_own_name_is_free(now);
+        self.tell_what_is_due(now.elapsed);
         self.log.handle_timeout(now.elapsed);
     }
 }

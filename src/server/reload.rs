@@ -105,15 +105,17 @@ impl Server {
             return self.reload_failed("the server is draining");
         }
         let reloads = &mut self.reloads;
-        let Some(job) = reloads.job.as_ref().filter(|_| !self.is_stopping) else {
+        let Some(make_job) = reloads.job.as_ref().filter(|_| !self.is_stopping) else {
             return;
         };
         if reloads.is_running {
             reloads.next = Some(source);
             return;
         }
+        let job = make_job(source);
         reloads.is_running = true;
-        self.commands.push_back(Command::Run(job(source)));
+        self.tell_reloading();
+        self.commands.push_back(Command::Run(job));
     }
 
     /// This loop was changed in this very step.
@@ -150,6 +152,9 @@ impl Server {
         }
         if let Some(source) = self.reloads.next.take() {
             self.ask_for_reload(source);
+        }
+        if !self.reloads.is_running {
+            self.tell_reloaded(now);
         }
     }
 

@@ -175,7 +175,10 @@ impl Application for Server {
         self.now = now.elapsed;
         match control {
             Control::ReopenLog => self.log.reopen(),
-            Control::Drain => self.begin_drain(now),
+            Control::Drain => {
+                self.begin_drain(now);
+                self.tell_draining(now);
+            }
             Control::Reload(text) => {
                 // By a signal, and whatever the reload finds: a log that was rotated must be reopened. A supervisor asks
                 // for that by itself.
@@ -191,6 +194,7 @@ impl Application for Server {
         self.now = now.elapsed;
         self.end_drain(now);
         self.is_stopping = true;
+        self.tell_stopping(now);
         self.lift_new_ids();
         self.leave_events(now);
         log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());

@@ -20,6 +20,7 @@ pub mod program;
 pub mod proxy;
 pub mod random;
 pub mod service;
+pub mod service_manager;
 pub mod setup;
 pub mod sockets;
 pub mod terminal;

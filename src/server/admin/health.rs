@@ -56,7 +56,8 @@ struct Health {
 
 impl Server {
     pub(super) fn livez(&self, now: Now) -> Reply {
-        let loops_turn = stuck_loop(&self.all_metrics, now.elapsed).is_none();
+        let stuck = stuck_loop(&self.all_metrics, now.elapsed, LOOP_STUCK_AFTER);
+        let loops_turn = stuck.is_none();
         let (code, status) = if loops_turn { (200, "ok") } else { (503, "stuck") };
         Reply::json(code, &Live { status, checks: LiveChecks { loops_turn } })
     }
@@ -117,7 +118,7 @@ impl Server {
         if loops.iter().any(|(metrics, _)| metrics.accept_paused_now.get() > 0) {
             reasons.push("no connection can be accepted: descriptors or memory are missing".into());
         }
-        if let Some(number) = stuck_loop(&self.all_metrics, now.elapsed) {
+        if let Some(number) = stuck_loop(&self.all_metrics, now.elapsed, LOOP_STUCK_AFTER) {
             reasons.push(format!("loop {number} is stuck"));
         }
         reasons
@@ -156,13 +157,16 @@ impl Server {
     }
 }
 
-/// The number of a loop that has not ended its turn for too long, counted from 1. `now` is of the first loop, which
+/// The number of a loop that has not ended its turn for this long, counted from 1. `now` is of the first loop, which
 /// asks.
-fn stuck_loop(all: &AllMetrics, now: Duration) -> Option<usize> {
+pub(in crate::server) fn stuck_loop(
+    all: &AllMetrics,
+    now: Duration,
+    after: Duration,
+) -> Option<usize> {
     let (reader, _) = all.loops.first()?;
-    let is_stuck = |metrics: &LoopMetrics| {
-        metrics.busy_for(reader, now).is_some_and(|busy| busy >= LOOP_STUCK_AFTER)
-    };
+    let is_stuck =
+        |metrics: &LoopMetrics| metrics.busy_for(reader, now).is_some_and(|busy| busy >= after);
     let place = all.loops.iter().skip(1).position(|(metrics, _)| is_stuck(metrics))?;
     Some(place + 2)
 }
@@ -179,7 +183,7 @@ mod tests {
         let start = Instant::now();
         let of = |_| (Arc::new(LoopMetrics::new(start)), Arc::default());
         let all = AllMetrics { loops: (0..3).map(of).collect(), process: None };
-        let stuck = |seconds| stuck_loop(&all, Duration::from_secs(seconds));
+        let stuck = |seconds| stuck_loop(&all, Duration::from_secs(seconds), LOOP_STUCK_AFTER);
         assert_eq!(stuck(1_000), None, "all wait");
         all.loops[0].0.busy_since.set(1_000_000_000);
         assert_eq!(stuck(1_000), None, "the first one asks, so it turns");

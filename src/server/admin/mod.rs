@@ -60,6 +60,7 @@ use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
 pub(super) use asking::Asking;
 pub use asking::{AdminMessage, Post};
 use events::{Events, HerdMap, Stream};
+pub(super) use health::stuck_loop;
 use pace::Pace;
 use reply::Reply;
 use routes::Answer;
