@@ -31,7 +31,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use notify::{OF_SERVICE_MANAGER, REPORT_ALIVE, REPORT_READY, REPORTS, Watched};
+pub use crate::server::Notice;
+pub use notify::{Notifier, OF_SERVICE_MANAGER, REPORT_ALIVE, REPORT_READY, REPORTS, Watched};
 pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
 pub use process::{LIFELINE, lifeline_has_ended};

@@ -10,10 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::error::HerdError;
 use super::lifeline::{Frame, Lifeline};
+use super::manager::Report;
 use super::program::Program;
 use crate::errors::plain;
 use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER, STOP_WAIT};
 use crate::logging::stderr::print_line;
+use crate::node::REPORTS;
 
 /// One server's process, restarted when it dies.
 pub(super) struct Process {
@@ -38,6 +40,8 @@ enum ProcessState {
         pid: Pid,
         lifeline: Option<Lifeline>,
         since: Instant,
+        /// When it has reported something last; None if it is not ready, or has nobody to report to.
+        heard: Option<Instant>,
     },
     Pausing {
         until: Instant,
@@ -75,6 +79,29 @@ impl Process {
         }
     }
 
+    /// It has reported something.
+    pub(super) fn reported(&mut self, report: Report, now: Instant) {
+        if let ProcessState::Running { heard, .. } = &mut self.state
+            && (report == Report::Ready || heard.is_some())
+        {
+            *heard = Some(now);
+        }
+    }
+
+    /// Whether it has reported that it listens.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, ProcessState::Running { heard: Some(_), .. })
+    }
+
+    /// Whether nothing is wrong with it that a restart could mend: it has reported something within this time, or it is
+    /// not ready yet, or does not run.
+    pub(super) fn is_alive(&self, within: Duration, now: Instant) -> bool {
+        match self.state {
+            ProcessState::Running { heard: Some(heard), .. } => now < heard + within,
+            _ => true,
+        }
+    }
+
     /// When to start it, if it is not running.
     pub(super) fn starts_at(&self) -> Option<Instant> {
         match self.state {
@@ -109,19 +136,31 @@ impl Process {
 
     /// Starts its process.
     pub(super) fn start(&mut self, program: &Program) -> Result<(), HerdError> {
-        let spawned = program
-            .command()
-            .args(&self.options)
-            .stdin(Stdio::piped())
-            // A group of its own: Ctrl-C in a terminal is for the supervisor alone.
-            .process_group(0)
-            .spawn();
+        let mut command = program.command();
+        // A group of its own: Ctrl-C in a terminal is for the supervisor alone.
+        command.args(&self.options).stdin(Stdio::piped()).process_group(0);
+        let reports = program.reports.as_ref().filter(|_| self.reads_config);
+        if let Some(reports) = reports {
+            command.env(REPORTS, reports.within.as_micros().to_string()).stdout(Stdio::piped());
+        }
+        let spawned = command.spawn();
         match spawned {
             Ok(mut process) => {
                 let lifeline = process.stdin.take().map(Lifeline::new);
                 self.starts += 1;
                 let pid = Pid::from_child(&process);
-                self.state = ProcessState::Running { pid, lifeline, since: Instant::now() };
+                let now = Instant::now();
+                self.state = ProcessState::Running { pid, lifeline, since: now, heard: None };
+                if let (Some(reports), Some(pipe)) = (reports, process.stdout.take())
+                    && let Err(error) = reports.follow(pipe, pid)
+                {
+                    // The service manager ends the herd if it misses them.
+                    print_line(&format!(
+                        "cannot hear the reports of {}: {}",
+                        self.name,
+                        plain(&error)
+                    ));
+                }
             }
             Err(error) if self.starts == 0 && !self.is_added => {
                 return Err(HerdError::Start { name: self.name.clone(), error });

@@ -29,7 +29,9 @@ impl Supervisor {
                 return;
             }
             self.servers.iter_mut().for_each(|server| server.act(now));
-            let due = self.servers.iter().filter_map(Process::due_at).fold(until, Instant::min);
+            self.tell_what_is_due(now);
+            let due = self.servers.iter().filter_map(Process::due_at).chain(self.manager_due_at());
+            let due = due.fold(until, Instant::min);
             match self.events.recv_timeout(due.saturating_duration_since(now)) {
                 Ok(Event::Signal(SIGINT)) => return,
                 Ok(Event::Signal(SIGHUP)) if !process::has_lost_its_terminal() => {
@@ -37,6 +39,7 @@ impl Supervisor {
                     print_line("configuration not reloaded: the herd is draining");
                 }
                 Ok(Event::Signal(SIGUSR1)) => self.reopen_logs(),
+                Ok(Event::Reported(pid, report)) => self.reported(pid, report),
                 // SIGTERM comes behind a drain.
                 _ => {}
             }

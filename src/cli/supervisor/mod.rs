@@ -23,6 +23,7 @@
 //! | `lifeline.rs` | the frames on its pipe |
 //! | `reload.rs` | the reading of the configuration file |
 //! | `apply.rs` | a new configuration is put in force |
+//! | `manager.rs` | the service manager that has started the herd |
 //! | `ports.rs` | ports are tried before a server needs them |
 //! | `program.rs` | how processes are started |
 //! | `read_once.rs`, `memory.rs` | files that can be read only once, and files in memory |
@@ -36,6 +37,7 @@ mod child;
 mod drain;
 mod error;
 mod lifeline;
+mod manager;
 mod memory;
 mod ports;
 mod program;
@@ -50,6 +52,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -60,6 +63,7 @@ use crate::files::Stamps;
 use crate::limits::{KILL_WAIT, SECOND_SIGNAL_AFTER, STOP_WAIT};
 use crate::node::process;
 use child::Process;
+use manager::{Manager, Report};
 use program::Program;
 use reload::{Found, Reader, Source};
 
@@ -79,6 +83,8 @@ struct Supervisor {
     /// The one that was loaded last. Some of it may wait for a restart.
     newest: Config,
     reader: Reader,
+    /// None without a service manager.
+    manager: Option<Manager>,
     /// The common options of the servers.
     options: Vec<OsString>,
     /// Our own Places server, if the herd has one.
@@ -91,6 +97,8 @@ enum Event {
     Signal(i32),
     /// A thread has read the configuration, or looked at its file.
     Found(Found),
+    /// A server has reported something.
+    Reported(Pid, Report),
 }
 
 /// How the herd ends.
@@ -136,6 +144,8 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
             None => Source::File(path.clone()),
         },
     };
+    let manager = Manager::from_environment();
+    program.reports = manager.as_ref().map(|manager| manager.reports(events.send.clone()));
     let reader = Reader::new(source, &args.overrides, (files, stamps), events.send);
     let mut servers = Vec::new();
     let mut places = None;
@@ -158,6 +168,7 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
         text,
         newest,
         reader,
+        manager,
         options,
         places,
         args,
@@ -173,8 +184,10 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
     }
     let watched = supervisor.watch();
     if let Ok(Ending::Drain) = watched {
+        supervisor.tell_draining();
         supervisor.drain();
     }
+    supervisor.tell_stopping();
     let stopped = supervisor.stop();
     watched.map(drop).and(stopped)
 }
@@ -250,7 +263,9 @@ impl Supervisor {
                         self.reloaded(read);
                     }
                 }
+                Some(Event::Reported(pid, report)) => self.reported(pid, report),
             }
+            self.tell_whether_it_reloads();
         }
     }
 
@@ -258,7 +273,7 @@ impl Supervisor {
     fn next_event(&self) -> Option<Event> {
         let starts = self.startable().filter_map(|place| self.servers[place].starts_at());
         let due = starts.chain(self.servers.iter().filter_map(Process::due_at));
-        let due = due.chain(self.reader.due_at()).min();
+        let due = due.chain(self.reader.due_at()).chain(self.manager_due_at()).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         // There is always a sender: the reader has one.
         self.events.recv_timeout(timeout.unwrap_or(Duration::MAX)).ok()
@@ -268,6 +283,7 @@ impl Supervisor {
     fn act(&mut self) -> Result<(), HerdError> {
         let now = Instant::now();
         self.reader.act(now);
+        self.tell_what_is_due(now);
         self.servers.iter_mut().for_each(|server| server.act(now));
         let due = |place: &usize| self.servers[*place].starts_at().is_some_and(|due| due <= now);
         let due: Vec<usize> = self.startable().filter(due).collect();

@@ -7,9 +7,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::manager::Reports;
 use super::memory::{memory_file, name_of};
 use crate::config::Config;
-use crate::node::LIFELINE;
+use crate::node::{LIFELINE, OF_SERVICE_MANAGER, REPORTS};
 
 /// This program, and the environment of its processes.
 pub(super) struct Program {
@@ -20,6 +21,8 @@ pub(super) struct Program {
     /// The text of the configuration in force, for processes that start from now on. Without one they read the
     /// file.
     config: Option<OwnedFd>,
+    /// How servers report; None without a service manager.
+    pub(super) reports: Option<Reports>,
     /// The settings of the whole herd, which only a restart of it changes.
     herd_wide: String,
 }
@@ -37,7 +40,7 @@ impl Program {
         let called = std::env::args_os().next();
         let called = called.unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
         let herd_wide = config.herd_wide_text();
-        Ok(Program { path, called, variables: Vec::new(), config: None, herd_wide })
+        Ok(Program { path, called, variables: Vec::new(), config: None, reports: None, herd_wide })
     }
 
     /// Keeps the text of the configuration that is in force from now on. On systems without files in memory, each
@@ -55,7 +58,11 @@ impl Program {
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.arg0(&self.called).env(LIFELINE, "1");
-        command.env(HERD_WIDE, &self.herd_wide);
+        command.env(HERD_WIDE, &self.herd_wide).env_remove(REPORTS);
+        // They are for the supervisor alone.
+        for name in OF_SERVICE_MANAGER {
+            command.env_remove(name);
+        }
         match &self.config {
             Some(file) => command.env(CONFIG_TEXT, name_of(file)),
             None => command.env_remove(CONFIG_TEXT),

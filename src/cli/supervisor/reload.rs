@@ -46,6 +46,8 @@ pub(super) struct Reader {
     looks: Option<(Duration, Instant)>,
     events: Sender<Event>,
     is_busy: bool,
+    /// The thread reads the files, and does not only look at them.
+    is_reading: bool,
     /// A request that came while a thread was reading.
     is_asked: bool,
 }
@@ -60,8 +62,8 @@ impl Reader {
     ) -> Reader {
         let watch = Watch::new(stamps);
         let overrides = overrides.clone();
-        let (looks, is_busy, is_asked) = (None, false, false);
-        Reader { source, overrides, files, watch, looks, events, is_busy, is_asked }
+        let (looks, is_busy, is_reading, is_asked) = (None, false, false, false);
+        Reader { source, overrides, files, watch, looks, events, is_busy, is_reading, is_asked }
     }
 
     /// How often to look at the files from now on; never with None.
@@ -76,6 +78,11 @@ impl Reader {
     /// When to look at the files next.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.looks.map(|(_, at)| at)
+    }
+
+    /// Whether a thread reads them.
+    pub(super) fn is_reading(&self) -> bool {
+        self.is_reading
     }
 
     /// Looks at the files, if that is due.
@@ -109,16 +116,18 @@ impl Reader {
             return Ok(());
         }
         let (files, overrides) = (self.files.clone(), self.overrides.clone());
-        self.run(move || {
+        let started = self.run(move || {
             let before = Stamps::of(&files);
             Found::Checked(before, read(path.as_deref(), &overrides).map(Box::new))
-        })
+        });
+        self.is_reading = started.is_ok();
+        started
     }
 
     /// The thread has ended. Returns the text and the configuration if it has read them; reads again if that was
     /// asked for in the meantime, or if the files have changed.
     pub(super) fn take(&mut self, found: Found) -> Option<Result<Box<Fresh>, String>> {
-        self.is_busy = false;
+        (self.is_busy, self.is_reading) = (false, false);
         let (checked, has_changed) = match found {
             Found::Checked(before, checked) => {
                 self.watch.loading(before);
