@@ -370,6 +370,7 @@ fn a_dial_is_open_only_after_its_handshake_and_a_failed_handshake_is_explained()
             assert_eq!(next(&events), "Dialled(Ticket(7)) open");
         } else {
             let words = "the certificate of localhost is not trusted: ";
+            assert_eq!(next(&events), format!("HandshakeFailed({to}, Certificate)"));
             let attempt = next(&events);
             assert!(attempt.starts_with(&format!("AttemptFailed({to}, \"{words}")), "{attempt}");
             let failed = next(&events);
@@ -397,7 +398,7 @@ fn an_application_learns_of_broken_tls_before_its_connection_is_closed() {
     await_event(&events, "Dialled(Ticket(7)) open");
     let begin = Instant::now();
     server.stream().write_all(b"not a TLS record").expect("it is connected");
-    assert!(next(&events).starts_with("Broken("));
+    assert!(next(&events).starts_with("Tls(Protocol, "));
     assert!(begin.elapsed() < LINGER, "the application need not wait for the close");
     running.stop();
     assert_eq!(events.iter().count(), 0, "it is reported once");

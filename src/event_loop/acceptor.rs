@@ -19,13 +19,12 @@ use super::counting::{AcceptPause, lack};
 use super::groups::GroupRules;
 use super::limits::{ACCEPT_RETRY, ACCEPTS_PER_TURN, BACKLOG, CALL_EFFORT};
 use super::reconfigure::Bound;
+use super::secured::Secured;
 use super::shared::Shared;
 use super::state::ConnectionState;
 use super::timers::Timer;
 use super::transport::{Sharing, Socket, set_socket_options};
-use crate::application::{
-    Application, Budget, HandshakeFailure, Lack, ListenerId, Origin, Refused,
-};
+use crate::application::{Application, Budget, Lack, ListenerId, Origin, Refused};
 use crate::tls::ServerTls;
 pub(super) use replace::Sources;
 use room::Admission;
@@ -263,7 +262,10 @@ impl Listener {
             match accepted {
                 Accepted::Connection(stream, peer) => {
                     let refused = match self.admit(peer, connections) {
-                        Admission::Take => self.take(stream, peer, app, connections).err(),
+                        Admission::Take => {
+                            self.take(stream, peer, app, connections);
+                            None
+                        }
                         Admission::Refuse(why) => Some(why),
                         Admission::NextTurn => {
                             self.waiting = Some((stream, peer));
@@ -331,35 +333,31 @@ impl Listener {
         }
     }
 
-    /// Gives a new connection a slot. One that is refused is closed here, by being dropped.
+    /// Gives a new connection a slot.
     fn take<A: Application>(
         &mut self,
         stream: TcpStream,
         peer: SocketAddr,
         app: &mut A,
         connections: &mut Connections<A::Session>,
-    ) -> Result<(), Refused> {
+    ) {
         set_socket_options(&stream);
-        let origin = Origin::Accepted(self.listen.id);
-        let state = ConnectionState::Handshaking;
-        match &self.listen.security {
-            Security::Plain => {
+        let listener = self.listen.id;
+        let (origin, state) = (Origin::Accepted(listener), ConnectionState::Handshaking);
+        let shared = &mut connections.shared;
+        match shared.security.of(listener) {
+            None | Some(Security::Plain) => {
                 let id = connections.add(Socket::Plain(stream), peer, origin, state);
                 connections.open(id, app);
             }
-            Security::Tls(tls) | Security::Either { tls, .. } => {
-                let tls = tls.begin(stream);
-                let refused = |error| {
-                    let why = format!("no TLS: {}", crate::tls::plain(&error));
-                    Refused::Handshake(peer, HandshakeFailure::Protocol, why)
-                };
-                let socket = Socket::Tls(Box::new(tls.map_err(refused)?));
-                let id = connections.add(socket, peer, origin, state);
+            Some(Security::Tls(_) | Security::Either { .. }) => {
+                shared.counting.metrics.handshaking(listener).add(1);
+                let secured = Secured::undecided(stream, listener);
+                let id = connections.add(Socket::Tls(Box::new(secured)), peer, origin, state);
                 let timeout = connections.shared.limits.handshake_timeout;
                 connections.shared.timer_in(Timer::Opening(id), timeout);
             }
         }
-        Ok(())
     }
 }
 

@@ -299,6 +299,11 @@ impl<T: Transport> Connection<T> {
         self.input.has_incomplete_line()
     }
 
+    /// How many bytes wait for the end of their line.
+    pub fn incomplete_bytes(&self) -> usize {
+        if self.has_incomplete_line() { self.input.len() } else { 0 }
+    }
+
     /// Whether neither a whole line nor bytes that were not looked at yet wait to be handled.
     pub fn has_no_line(&self) -> bool {
         self.input.is_empty() || self.input.has_incomplete_line()

@@ -59,8 +59,10 @@ impl<S> Connections<S> {
         let id = self.slots.next_id();
         let now = self.shared.now.elapsed;
         let mut connection = Connection::new(id, socket, peer, origin, state, now);
-        let source = connection.transport.source();
-        let registered = self.registry.register(source, slots::token(id), INTEREST);
+        let registered = match connection.transport.source() {
+            Some(source) => self.registry.register(source, slots::token(id), INTEREST),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
         self.shared.admit(&mut connection);
         if let Err(error) = registered {
             let reason = format!("it can't be watched: {}", crate::tls::plain(&error));
@@ -82,6 +84,9 @@ impl<S> Connections<S> {
             && connection.state == ConnectionState::Connecting
         {
             connection.state = ConnectionState::Handshaking;
+            if let Some(secured) = connection.transport.secured() {
+                secured.began = Some(shared.now.elapsed);
+            }
             (connection.ready.readable, connection.ready.writable) = (true, true);
             shared.queue_serve(connection);
             shared.queue_flush(connection);
@@ -149,11 +154,15 @@ impl<S> Connections<S> {
         }
     }
 
-    /// Ends an incomplete line after a pause: it is handled as it is, before anything more is read.
+    /// Ends an incomplete line after a pause: it is handled as it is, before anything more is read. TLS has no such
+    /// lines.
     pub fn end_line(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id) {
-            connection.end_line();
-            shared.queue_serve(connection);
+            // Whoever delays a TLS record could cut a line.
+            if connection.transport.secured().is_none() {
+                connection.end_line();
+                shared.queue_serve(connection);
+            }
         }
     }
 
@@ -184,6 +193,11 @@ impl<S> Connections<S> {
 
     pub fn origin(&mut self, id: ConnectionId) -> Option<(Origin, SocketAddr)> {
         self.slots.get_mut(id).map(|slot| (slot.connection.origin(), slot.connection.peer))
+    }
+
+    /// Why it is being closed, if that is known.
+    pub fn why(&mut self, id: ConnectionId) -> Option<&Closed> {
+        self.slots.get_mut(id)?.connection.why.as_deref()
     }
 
     pub fn state(&mut self, id: ConnectionId) -> Option<ConnectionState> {

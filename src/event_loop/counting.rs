@@ -102,6 +102,10 @@ impl Counting {
         if let Some(class) = self.metrics.classes.get(usize::from(class.0)) {
             class.open.add(1);
             class.opened.add(1);
+            if connection.transport.tls_info().is_some() {
+                class.tls.add(1);
+                class.tls_opened.add(1);
+            }
         }
         if let Some(activities) = &mut self.activities {
             activities.begin(connection.id, now);
@@ -116,6 +120,9 @@ impl Counting {
         self.set_full(connection, false);
         if let Some(class) = self.metrics.classes.get(usize::from(connection.class.0)) {
             class.open.subtract(1);
+            if connection.transport.tls_info().is_some() {
+                class.tls.subtract(1);
+            }
         }
     }
 

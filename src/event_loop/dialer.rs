@@ -81,7 +81,7 @@ impl Dialer {
     ) {
         let ticket = dial.ticket;
         self.cancel(ticket, on);
-        if dial.tls.is_some_and(|tls| !on.shared.client_tls.contains_key(&tls)) {
+        if dial.tls.is_some_and(|tls| !on.shared.security.dials.contains_key(&tls)) {
             let why = "no such TLS configuration".to_owned();
             return app.handle_dial(ticket, DialEvent::Failed(why), on.shared.now);
         }

@@ -22,7 +22,7 @@ impl<S> Connections<S> {
                 session: slot.session.as_ref(),
                 unsent,
                 silent_since: connection.last_read(),
-                tls: None,
+                tls: connection.transport.tls_info(),
                 activity: shared.counting.activity_of(id),
                 waits: connection.is_waiting,
                 is_full: unsent > most && !shared.policies.get(connection.policy).reads_when_full,

@@ -82,6 +82,13 @@ pub(super) const MIN_EFFORT: u32 = 64;
 pub(super) const CALL_EFFORT: u32 = 4;
 /// Effort of a step of a TLS handshake, which signs or verifies.
 pub(super) const HANDSHAKE_EFFORT: u32 = 256;
+/// Messages of TLS handshakes processed in one turn, of accepted connections: some 115 us each, so that those that are
+/// open wait a millisecond at most for the handshakes of others.
+pub(super) const HANDSHAKES_PER_TURN: usize = 8;
+/// Certificates of open connections verified again in one turn after a change of TLS: some 100 us each.
+pub(super) const VERIFICATIONS_PER_TURN: usize = 16;
+/// Slots looked at in one turn in search of such connections: some microseconds where none is concerned.
+pub(super) const SLOTS_PER_LOOK: usize = 1_024;
 /// Bytes of a line that cost as much as the line itself: they are copied, searched and printed.
 pub(super) const LINE_BYTES_PER_EFFORT: usize = 128;
 /// Connections accepted in one turn at each listener, if there is time for so many: a new connection should
@@ -123,6 +130,9 @@ pub(super) const MAX_WAIT: Duration = Duration::from_secs(86_400);
 /// Groups of addresses that are counted one by one: more addresses than most servers have connections, in
 /// some 8 MB. Connections of any further group count for one that is shared.
 pub(super) const ADDRESS_GROUPS: usize = 65_536;
+/// Groups of addresses that each new one looks at for one that can be forgotten: more than one, so that they become
+/// fewer while there are some.
+pub(super) const GROUPS_SWEPT: usize = 2;
 /// Connections that are compared to find the one of a group that is silent for longest: those of one tick.
 pub(super) const FAIR_LOOKS: usize = 64;
 /// A tick has two to the power of this many nanoseconds, 134 ms: the order in which connections were read is

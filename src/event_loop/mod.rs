@@ -25,6 +25,7 @@
 //! | to change ... | go to |
 //! |---|---|
 //! | how a connection is read, answered, written | `serve`, `lines`, `bytes`, `output`; its state: `connection` |
+//! | whether a connection uses TLS, and its handshake | `opening`, `handshakes`, `secured`, `security` |
 //! | which connections are accepted, and what happens at a limit | `acceptor`, `memory` |
 //! | how another host is reached | `dialer`, `resolver` |
 //! | what other threads may send | `mailbox` |
@@ -43,18 +44,22 @@ mod counting;
 mod dialer;
 mod drain;
 mod groups;
+mod handshakes;
 mod inspect;
 mod lifeline;
 mod limits;
 mod lines;
 mod mailbox;
 mod memory;
+mod opening;
 mod output;
 mod pace;
 mod policies;
 mod reconfigure;
 mod resolver;
 mod round;
+mod secured;
+mod security;
 mod serve;
 mod shared;
 mod shutdown;
@@ -249,25 +254,27 @@ impl<A: Application> EventLoop<A> {
 
     /// Listens; [`Application::handle_open`] gets the listener's id. Returns the bound address.
     pub fn listen(&mut self, listen: Listen) -> io::Result<SocketAddr> {
+        let (id, security) = (listen.id, listen.security.clone());
         let bound = Bound::new(listen)?;
         let address = bound.address();
         let listeners = Acceptor::register(vec![bound], &self.sources)?;
         self.acceptor.add(listeners);
+        self.connections.shared.security.insert(id, security);
         Ok(address)
     }
 
     /// Adds a TLS client configuration for dials, under the lowest id that is free.
     pub fn client_tls(&mut self, tls: ClientTls) -> TlsId {
-        let all = &self.connections.shared.client_tls;
+        let all = &self.connections.shared.security.dials;
         let is_free = |id: &u16| !all.contains_key(&TlsId(*id));
         let id = TlsId((0..u16::MAX).find(is_free).unwrap_or(u16::MAX));
         self.set_client_tls(id, tls);
         id
     }
 
-    /// Adds a TLS client configuration for dials under an id of the caller's choice, or replaces the one that has it.
+    /// Adds a TLS client configuration for dials under an id of the caller's choice, instead of the one that has it.
     pub fn set_client_tls(&mut self, id: TlsId, tls: ClientTls) {
-        self.connections.shared.client_tls.insert(id, tls);
+        self.connections.shared.security.dials.insert(id, tls);
     }
 
     /// Adds the way to another loop of the process, for dials to it. `us` is the id by which that loop knows

@@ -11,7 +11,6 @@ use super::timers::Timer;
 use crate::application::{
     Application, Budget, Closed, ClosedConnection, Framing, FullOutput, Next, Policy,
 };
-use crate::tls;
 
 impl<S> Slot<S> {
     /// Step 4: calls `fill` as [`Command::Fill`](crate::application::Command::Fill) asked, while there is
@@ -210,24 +209,19 @@ impl<S> Slot<S> {
     }
 
     /// The kernel or TLS reported an error. After an error in received TLS data an alert must be sent, so
-    /// such a connection is closed gracefully. Returns the reason in words.
-    pub fn handle_io_error(&mut self, error: &io::Error, shared: &mut Shared) -> String {
+    /// such a connection is closed gracefully.
+    pub fn handle_io_error(&mut self, error: &io::Error, shared: &mut Shared) {
         let connection = &mut self.connection;
-        let mut reason = connection.transport.explain(error);
-        if connection.state == ConnectionState::Handshaking && !tls::is_of_tls(error) {
-            reason = format!(
-                "the TLS handshake failed: {reason}; does the other side use TLS at this port?"
-            );
-        }
-        connection.note_why(Closed::Broken(reason.clone()));
+        let why = connection.why_broken(error);
+        connection.note_why(why.clone());
+        shared.end_handshake(connection);
         let has_alert = error.kind() == ErrorKind::InvalidData;
         if has_alert && connection.state < ConnectionState::Flushing {
             connection.finish();
             shared.queue_flush(connection);
         } else {
-            shared.close(connection, Closed::Broken(reason.clone()));
+            shared.close(connection, why);
         }
-        reason
     }
 
     /// Takes empty buffers back, and counts the memory of the others.

@@ -186,6 +186,8 @@ impl<A: Application> EventLoop<A> {
         }
         let now = self.connections.shared.now.elapsed;
         change.check_policies()?; // While nothing has changed yet.
+        let listening = change.listen.iter().map(|new| (new.id(), new.listen.security.clone()));
+        let security: Vec<_> = listening.chain(change.security).collect();
         let new = Acceptor::register(change.listen, &self.sources)?;
         // From here on nothing can fail.
         change.unlisten.iter().for_each(|id| self.acceptor.retire(*id, now));
@@ -193,7 +195,8 @@ impl<A: Application> EventLoop<A> {
         change.rules.iter().for_each(|rules| self.acceptor.set_rules(rules));
         self.acceptor.resume(); // There may be room now.
         let Change { limits, client_tls, policies, .. } = change;
-        self.connections.reconfigure(limits, client_tls, &policies, &mut self.app);
+        self.connections.secure(security, client_tls);
+        self.connections.reconfigure(limits, &policies, &mut self.app);
         Ok(())
     }
 }
@@ -202,11 +205,9 @@ impl<S> Connections<S> {
     fn reconfigure<A: Application<Session = S>>(
         &mut self,
         limits: Option<Limits>,
-        client_tls: Vec<(TlsId, ClientTls)>,
         policies: &[(Policy, Policy)],
         app: &mut A,
     ) {
-        self.shared.client_tls.extend(client_tls);
         let is_judged_again = limits.is_some() || !policies.is_empty();
         if let Some(limits) = limits {
             self.shared.set_limits(limits);

@@ -2,9 +2,8 @@
 //! all that this needs, and the application is an argument.
 
 use super::connection::Connection;
-use super::limits::HANDSHAKE_EFFORT;
 use super::shared::Shared;
-use super::state::{ConnectionState, Owed, Received};
+use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{
@@ -26,8 +25,8 @@ pub enum Served {
     Connecting,
     /// Its handshake is complete, and the application knows of it.
     Opened(Origin),
-    /// Its handshake has failed.
-    NotOpened(String),
+    /// Its handshake has failed; the connection knows why.
+    NotOpened,
 }
 
 /// Why a connection is not served any further in this turn.
@@ -59,7 +58,11 @@ impl<S> Slot<S> {
         connection.is_reported = true;
         let certificate = connection.transport.peer_certificate().map(<[u8]>::to_vec);
         let origin = connection.origin();
-        let opened = Opened { origin, certificate: certificate.as_deref(), tls: None };
+        if let Some(secured) = connection.transport.secured() {
+            secured.note_complete(shared.now.elapsed);
+        }
+        let tls = connection.transport.tls_info();
+        let opened = Opened { origin, certificate: certificate.as_deref(), tls };
         let (accepted, _) = call(connection, shared, |io, _| app.handle_open(opened, io));
         let Some((session, policy)) = accepted else {
             shared.close(connection, Closed::Finished);
@@ -97,7 +100,7 @@ impl<S> Slot<S> {
         self.connection.read_pending = false;
         match self.connection.state {
             ConnectionState::Connecting => return Served::Connecting,
-            ConnectionState::Handshaking => return self.serve_handshake(app, shared),
+            ConnectionState::Handshaking => return self.serve_opening(app, shared),
             ConnectionState::Open => self.serve_open(share, app, shared),
             ConnectionState::Lingering => self.serve_lingering(shared),
             ConnectionState::Flushing | ConnectionState::Closed => {}
@@ -139,48 +142,7 @@ impl<S> Slot<S> {
         }
     }
 
-    /// Reading advances the handshake. Bytes behind it in the same read are the application's already.
-    fn serve_handshake<A: Application<Session = S>>(
-        &mut self,
-        app: &mut A,
-        shared: &mut Shared,
-    ) -> Served {
-        shared.allowance.spend(HANDSHAKE_EFFORT);
-        let connection = &mut self.connection;
-        let received = match connection.read(&mut shared.scratch) {
-            Ok(Received::End) => {
-                let reason = "the connection was closed during the TLS handshake".to_owned();
-                shared.close(connection, Closed::Broken(reason.clone()));
-                return Served::NotOpened(reason);
-            }
-            Ok(received) => received,
-            Err(error) => return Served::NotOpened(self.handle_io_error(&error, shared)),
-        };
-        shared.queue_flush(connection);
-        if connection.transport.is_handshaking() {
-            if connection.ready.readable {
-                shared.queue_serve(connection);
-            } else if connection.is_leaving {
-                // It cannot have sent a request yet.
-                let reason = "the TLS handshake was not complete when the loop stopped".to_owned();
-                shared.close(connection, Closed::Broken(reason.clone()));
-                return Served::NotOpened(reason);
-            }
-            self.account(app, shared);
-            return Served::Done;
-        }
-        self.open(app, shared);
-        if let (Received::Bytes(count), ConnectionState::Open) = (received, self.connection.state) {
-            shared.note_read(&mut self.connection, count);
-            self.connection.is_owed_nothing = false;
-            self.take_first_bytes(count, app, shared);
-        } else if self.connection.ready.readable {
-            shared.queue_serve(&mut self.connection); // Interrupted; no event will announce the rest.
-        }
-        Served::Opened(self.connection.origin())
-    }
-
-    fn take_first_bytes<A: Application<Session = S>>(
+    pub(super) fn take_first_bytes<A: Application<Session = S>>(
         &mut self,
         count: usize,
         app: &mut A,

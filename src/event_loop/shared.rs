@@ -1,22 +1,23 @@
 //! What all connections share besides the slots: buffers, timers, the lists of the turn, and the counts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
 use super::connection::Connection;
 use super::counting::Counting;
 use super::groups::Groups;
+use super::handshakes::Handshakes;
 use super::limits::{Limits, READ_BYTES_PER_TURN};
 use super::pace::{Allowance, ServedUpTo};
 use super::policies::Policies;
+use super::security::Securities;
 use super::state::{ConnectionState, Owed};
 use super::timers::{Timer, Timers};
 use super::transport::Socket;
 use crate::addresses::AddressGroup;
-use crate::application::{Closed, ConnectionId, ListenerId, Origin, TlsId};
+use crate::application::{Closed, ConnectionId, ListenerId, Origin};
 use crate::clock::Now;
-use crate::tls::ClientTls;
 
 /// What all connections share, and their counts.
 pub struct Shared {
@@ -24,8 +25,9 @@ pub struct Shared {
     /// The time of this turn.
     pub now: Now,
     pub timers: Timers,
-    /// For dials. The ids may have gaps.
-    pub client_tls: BTreeMap<TlsId, ClientTls>,
+    pub security: Securities,
+    /// TLS handshakes of accepted connections.
+    pub handshakes: Handshakes,
     /// The buffer of every read; one for all connections.
     pub scratch: Vec<u8>,
     pub buffers: Buffers,
@@ -70,7 +72,7 @@ pub struct Counts {
 }
 
 impl Queue {
-    fn push(&mut self, id: ConnectionId) {
+    pub(super) fn push(&mut self, id: ConnectionId) {
         self.ids.push_back(id);
         self.pushed += 1;
     }
@@ -93,10 +95,10 @@ impl Queue {
 impl Shared {
     pub fn new(limits: Limits, start: Instant, now: Now) -> Shared {
         let mut shared = Shared {
-            limits,
             now,
             timers: Timers::default(),
-            client_tls: BTreeMap::new(),
+            security: Securities::default(),
+            handshakes: Handshakes::new(&limits),
             scratch: vec![0; READ_BYTES_PER_TURN],
             buffers: Buffers::default(),
             policies: Policies::default(),
@@ -106,6 +108,7 @@ impl Shared {
             counting: Counting::new(start),
             allowance: Allowance::new(start),
             served_up_to: ServedUpTo::default(),
+            limits,
             is_stopping: false,
             has_commands: false,
             ready: Queue::default(),
@@ -120,6 +123,7 @@ impl Shared {
     pub fn set_limits(&mut self, limits: Limits) {
         self.counting.metrics.buffer_limit.set(limits.buffer_bytes as u64);
         self.limits = limits;
+        self.limit_handshakes();
     }
 
     /// Puts a connection on the list of those to serve next.
@@ -214,6 +218,7 @@ impl Shared {
             self.groups.closed(connection.group, connection.id.slot);
             self.count_groups();
             self.counting.closed(connection);
+            self.end_handshake(connection);
             self.set_drains(connection, false);
             self.closed.push(connection.id);
         }

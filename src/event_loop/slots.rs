@@ -49,6 +49,16 @@ impl<T> Slots<T> {
         self.slab.get(slot as usize).map(|(_, value)| value)
     }
 
+    /// The same, to change it.
+    pub fn at_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.slab.get_mut(slot).map(|(_, value)| value)
+    }
+
+    /// No slot that is in use has this number or a higher one.
+    pub fn bound(&self) -> usize {
+        self.slab.capacity()
+    }
+
     /// Takes a value out and gives its slot back.
     pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
         self.get_mut(id)?;

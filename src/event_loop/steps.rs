@@ -35,7 +35,7 @@ impl<A: Application> EventLoop<A> {
                 }
                 Served::Opened(Origin::Dialled(ticket)) => self.dialer.opened(ticket),
                 Served::Opened(_) => {}
-                Served::NotOpened(reason) => self.not_opened(id, &reason),
+                Served::NotOpened => self.not_opened(id),
             }
             // Connections for which no time is left stay first in the list, before any that join it from now
             // on.
@@ -50,10 +50,12 @@ impl<A: Application> EventLoop<A> {
     }
 
     /// A connection's handshake has failed: the application has no session for it.
-    fn not_opened(&mut self, id: ConnectionId, reason: &str) {
+    #[cold]
+    fn not_opened(&mut self, id: ConnectionId) {
         if let Some((origin, peer)) = self.connections.origin(id) {
+            let why = self.connections.why(id).cloned().unwrap_or(Closed::Finished);
             self.connections.abandon(id);
-            self.report_unopened(id, origin, peer, reason);
+            self.report_unopened(id, origin, peer, &why);
         }
     }
 
@@ -62,13 +64,19 @@ impl<A: Application> EventLoop<A> {
         id: ConnectionId,
         origin: Origin,
         peer: std::net::SocketAddr,
-        reason: &str,
+        why: &Closed,
     ) {
         let (app, connections) = (&mut self.app, &mut self.connections);
+        let (failure, reason) = match why {
+            Closed::Tls(failure, reason) => (*failure, reason.clone()),
+            other => (HandshakeFailure::Closed, other.to_string()),
+        };
         match origin {
-            Origin::Dialled(_) => self.dialer.attempt_failed(id, reason, app, connections),
+            Origin::Dialled(_) => {
+                self.dialer.attempt_failed(id, &reason, Some(failure), app, connections);
+            }
             Origin::Accepted(listener) => {
-                let why = Refused::Handshake(peer, HandshakeFailure::Closed, reason.to_owned());
+                let why = Refused::Handshake(peer, failure, reason);
                 app.handle_refused(listener, &why, connections.shared.now);
             }
             Origin::Loop(_) => {} // The other loop sees its end of the pair close.
@@ -201,13 +209,9 @@ impl<A: Application> EventLoop<A> {
             Timer::LinePause(id) => connections.end_line(id),
             Timer::Write(id) => connections.close(id, Closed::WriteTimeout),
             Timer::Linger(id) => connections.close(id, Closed::Finished),
-            Timer::Opening(id) => {
-                let reason = match connections.state(id) {
-                    Some(ConnectionState::Connecting) => "no answer in time",
-                    _ => "the TLS handshake was not complete in time",
-                };
-                self.connections.close(id, Closed::Broken(reason.to_owned()));
-            }
+            Timer::Opening(id) => connections.opening_is_late(id, &mut self.app),
+            Timer::Handshakes => connections.admit_handshakes(),
+            Timer::Verification => connections.verify_some(),
             Timer::Lookup(ticket) => {
                 self.dialer.look_up_is_late(ticket, &mut self.app, connections);
             }
@@ -299,7 +303,7 @@ impl<A: Application> EventLoop<A> {
                 let closed = ClosedConnection { id, peer, origin, why };
                 self.app.handle_closed(closed, session, self.connections.shared.now);
             } else if !connection.is_reported {
-                self.report_unopened(id, origin, peer, &why.to_string());
+                self.report_unopened(id, origin, peer, why);
             }
         }
         if any {

@@ -25,6 +25,10 @@ pub enum Timer {
     Lookup(Ticket),
     /// When to try to accept again after the kernel refused.
     Accept,
+    /// When a TLS handshake that waits may begin.
+    Handshakes,
+    /// When to verify more of the open connections after a change of TLS.
+    Verification,
     /// When a drain does its next step.
     Drain,
     /// When a drain becomes a stop; or when to end a stop, even if answers are still being sent.
@@ -40,7 +44,12 @@ impl Timer {
             | Timer::Write(id)
             | Timer::Linger(id)
             | Timer::Opening(id) => Some(id),
-            Timer::Lookup(_) | Timer::Accept | Timer::Drain | Timer::Shutdown => None,
+            Timer::Lookup(_)
+            | Timer::Accept
+            | Timer::Handshakes
+            | Timer::Verification
+            | Timer::Drain
+            | Timer::Shutdown => None,
         }
     }
 }

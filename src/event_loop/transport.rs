@@ -10,6 +10,8 @@ use mio::net::{TcpStream, UnixStream};
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::limits::BACKLOG;
+use super::secured::Secured;
+use crate::application::TlsInfo;
 use crate::tls::TlsStream;
 
 /// A byte stream that can be closed in one direction: a socket, or a test's script.
@@ -54,19 +56,35 @@ pub trait Transport: Read + Write {
 pub enum Socket {
     /// Bytes as they are.
     Plain(TcpStream),
-    /// As client or as server.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// TLS as client or as server, or perhaps TLS.
+    Tls(Box<Secured>),
     /// To another loop of this process.
     Pair(UnixStream),
 }
 
 impl Socket {
     /// The event source that the loop registers.
-    pub fn source(&mut self) -> &mut dyn Source {
+    pub fn source(&mut self) -> Option<&mut dyn Source> {
         match self {
-            Socket::Plain(stream) => stream,
-            Socket::Tls(tls) => tls.stream(),
-            Socket::Pair(stream) => stream,
+            Socket::Plain(stream) => Some(stream),
+            Socket::Tls(tls) => tls.tcp().map(|stream| stream as &mut dyn Source),
+            Socket::Pair(stream) => Some(stream),
+        }
+    }
+
+    /// TLS, or perhaps TLS.
+    pub(super) fn secured(&mut self) -> Option<&mut Secured> {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => None,
+            Socket::Tls(tls) => Some(tls),
+        }
+    }
+
+    /// What TLS has agreed on, once the handshake is complete.
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        match self {
+            Socket::Plain(_) | Socket::Pair(_) => None,
+            Socket::Tls(tls) => tls.info,
         }
     }
 
@@ -74,7 +92,7 @@ impl Socket {
     pub fn tcp(&mut self) -> Option<&mut TcpStream> {
         match self {
             Socket::Plain(stream) => Some(stream),
-            Socket::Tls(tls) => Some(tls.stream()),
+            Socket::Tls(tls) => tls.tcp(),
             Socket::Pair(_) => None,
         }
     }
@@ -91,7 +109,7 @@ impl Socket {
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => None,
-            Socket::Tls(tls) => tls.peer_certificate(),
+            Socket::Tls(tls) => tls.session()?.peer_certificate(),
         }
     }
 
@@ -107,7 +125,7 @@ impl Socket {
     pub fn holds_nothing(&self) -> bool {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => true,
-            Socket::Tls(tls) => tls.is_between_records(),
+            Socket::Tls(tls) => tls.session().is_none_or(TlsStream::is_between_records),
         }
     }
 }
@@ -143,10 +161,7 @@ impl Transport for Socket {
     fn shut_down_writing(&mut self) -> io::Result<()> {
         match self {
             Socket::Plain(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Tls(tls) => {
-                tls.close()?;
-                tls.stream().shutdown(Shutdown::Write)
-            }
+            Socket::Tls(tls) => tls.shut_down_writing(),
             Socket::Pair(stream) => stream.shutdown(Shutdown::Write),
         }
     }
@@ -154,8 +169,7 @@ impl Transport for Socket {
     fn short_means_blocked(&self) -> bool {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => SHORT_MEANS_BLOCKED,
-            // TLS returned all its plaintext, and the kernel all its records.
-            Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.input_drained(),
+            Socket::Tls(tls) => SHORT_MEANS_BLOCKED && tls.short_means_blocked(),
         }
     }
 
@@ -176,14 +190,14 @@ impl Transport for Socket {
     fn received(&mut self, plain: usize) -> usize {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => plain,
-            Socket::Tls(tls) => tls.take_received(),
+            Socket::Tls(tls) => tls.received(plain),
         }
     }
 
     fn sent(&mut self, plain: usize) -> usize {
         match self {
             Socket::Plain(_) | Socket::Pair(_) => plain,
-            Socket::Tls(tls) => tls.take_sent(),
+            Socket::Tls(tls) => tls.sent(plain),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::str::SplitWhitespace;
 use std::time::Duration;
 
 use super::super::{Activity, Application, ConnectionId, Inspected, Ticket};
-use super::text::{id, origin, parse_id, parse_origin};
+use super::text::{id, origin, parse_id, parse_origin, parse_tls, tls};
 use crate::clock::Now;
 
 pub(super) fn begin(Ticket(ticket): Ticket) -> String {
@@ -19,11 +19,12 @@ pub(super) fn push<S>(call: &mut String, one: &Inspected<'_, S>) {
     let (is_open, waits, is_full) = (one.session.is_some(), one.waits, one.is_full);
     _ = write!(
         call,
-        ";{} {} {} {is_open} {} {silent} {waits} {is_full}",
+        ";{} {} {} {is_open} {} {silent} {waits} {is_full} {}",
         id(one.id),
         one.peer,
         origin(one.origin),
         one.unsent,
+        tls(one.tls),
     );
     if let Some(Activity { opened, bytes_in, bytes_out, lines }) = one.activity {
         _ = write!(call, " {} {bytes_in} {bytes_out} {lines}", opened.as_nanos());
@@ -61,7 +62,7 @@ fn parse<'a, S>(text: &str, sessions: &'a HashMap<ConnectionId, S>) -> Option<In
         silent_since: Duration::from_nanos(words.next()?.parse().ok()?),
         waits: words.next()?.parse().ok()?,
         is_full: words.next()?.parse().ok()?,
-        tls: None,
+        tls: parse_tls(words.next()?)?,
         activity: match words.next() {
             Some(opened) => Some(parse_activity(opened, &mut words)?),
             None => None,
@@ -80,7 +81,7 @@ fn parse_activity(opened: &str, words: &mut SplitWhitespace<'_>) -> Option<Activ
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{ListenerId, LoopId, Origin};
+    use super::super::super::{ListenerId, LoopId, Origin, TlsInfo, TlsVersion};
     use super::*;
 
     #[test]
@@ -88,7 +89,11 @@ mod tests {
         let ids = [1, 2].map(|slot| ConnectionId { slot, generation: 7 });
         let sessions = HashMap::from([(ids[0], "session")]);
         let open = Inspected {
-            tls: None,
+            tls: Some(TlsInfo {
+                version: TlsVersion::V1_3,
+                resumed: true,
+                took: Duration::from_nanos(16),
+            }),
             id: ids[0],
             peer: ([127, 0, 0, 1], 9).into(),
             origin: Origin::Accepted(ListenerId(3)),
@@ -108,6 +113,7 @@ mod tests {
             id: ids[1],
             origin: Origin::Loop(LoopId(1)),
             session: None,
+            tls: None,
             activity: None,
             ..open
         };

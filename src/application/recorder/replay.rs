@@ -122,10 +122,10 @@ impl<A: Application> Replayer<'_, A> {
 
     fn call_on(&mut self, kind: &str, what: &str, io: &mut Io<'_>) -> Option<()> {
         if kind == "open" {
-            let (origin, certificate): (Origin, _) = text::parse_open(what)?;
+            let (origin, tls, certificate): (Origin, _, _) = text::parse_open(what)?;
             let certificate = certificate.as_deref();
             if let Some((session, _)) =
-                self.recorder.handle_open(Opened { origin, certificate, tls: None }, io)
+                self.recorder.handle_open(Opened { origin, certificate, tls }, io)
             {
                 self.sessions.insert(io.id, session);
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::super::{
     Closed, ClosedConnection, Command, ConnectionId, Control, DialEvent, FullOutput,
-    HandshakeFailure, Io, Line, ListenerId, LoopId, Next, Opened, Origin, Refused, Ticket,
+    HandshakeFailure, Io, Line, ListenerId, LoopId, Next, Opened, Origin, Refused, Ticket, TlsInfo,
+    TlsVersion,
 };
 use crate::clock::{Now, WallTime};
 
@@ -24,7 +25,18 @@ pub(super) fn on(call: &str, io: &Io<'_>) -> String {
 
 pub(super) fn open(opened: &Opened<'_>) -> String {
     let certificate = opened.certificate.map(|bytes| format!("!{}", bytes.escape_ascii()));
-    format!("open\t{} {}", origin(opened.origin), certificate.unwrap_or_default())
+    let certificate = certificate.unwrap_or_default();
+    format!("open\t{} {} {certificate}", origin(opened.origin), tls(opened.tls))
+}
+
+/// What TLS has agreed on: one word.
+pub(super) fn tls(tls: Option<TlsInfo>) -> String {
+    match tls {
+        Some(TlsInfo { version, resumed, took }) => {
+            format!("{},{resumed},{}", version.number(), took.as_nanos())
+        }
+        None => "plain".to_owned(),
+    }
 }
 
 pub(super) fn line(line: Line<'_>) -> String {
@@ -162,14 +174,28 @@ pub(super) fn parse_origin(text: &str) -> Option<Origin> {
     })
 }
 
-/// Where an opened connection comes from, and its certificate.
-pub(super) fn parse_open(text: &str) -> Option<(Origin, Option<Vec<u8>>)> {
+/// Where an opened connection comes from, what TLS has agreed on, and its certificate.
+pub(super) fn parse_open(text: &str) -> Option<(Origin, Option<TlsInfo>, Option<Vec<u8>>)> {
     let place = text.match_indices(' ').nth(1)?.0;
-    let certificate = match text[place + 1..].strip_prefix('!') {
+    let (tls, certificate) = text[place + 1..].split_once(' ')?;
+    let certificate = match certificate.strip_prefix('!') {
         Some(text) => Some(unescape(text)?),
         None => None,
     };
-    Some((parse_origin(&text[..place])?, certificate))
+    Some((parse_origin(&text[..place])?, parse_tls(tls)?, certificate))
+}
+
+pub(super) fn parse_tls(word: &str) -> Option<Option<TlsInfo>> {
+    if word == "plain" {
+        return Some(None);
+    }
+    let mut parts = word.split(',');
+    let number = parts.next()?;
+    let version =
+        [TlsVersion::V1_2, TlsVersion::V1_3].into_iter().find(|one| one.number() == number)?;
+    let resumed = parts.next()?.parse().ok()?;
+    let took = Duration::from_nanos(parts.next()?.parse().ok()?);
+    Some(Some(TlsInfo { version, resumed, took }))
 }
 
 pub(super) fn parse_closed(text: &str) -> Option<Closed> {
@@ -179,9 +205,11 @@ pub(super) fn parse_closed(text: &str) -> Option<Closed> {
             let (failure, reason) = text.split_once(' ')?;
             Closed::Tls(parse_failure(failure)?, words(reason)?)
         }
+        Some(("untrusted", reason)) => Closed::Untrusted(words(reason)?),
         Some(_) => return None,
         None => match text {
             "finished" => Closed::Finished,
+            "drained" => Closed::Drained,
             "commanded" => Closed::Commanded,
             "input-timeout" => Closed::InputTimeout,
             "write-timeout" => Closed::WriteTimeout,

@@ -4,10 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{DialStage, Dialer, Dialing};
-use crate::application::{Application, ConnectionId, Dial, DialEvent, Origin, Ticket};
+use crate::application::{
+    Application, ConnectionId, Dial, DialEvent, HandshakeFailure, Origin, Ticket,
+};
 use crate::event_loop::connect::connect;
 use crate::event_loop::connections::Connections;
 use crate::event_loop::round::Round;
+use crate::event_loop::secured::Secured;
 use crate::event_loop::state::ConnectionState;
 use crate::event_loop::timers::Timer;
 use crate::event_loop::transport::Socket;
@@ -86,7 +89,7 @@ impl Dialer {
                     self.opened(ticket);
                 }
             }
-            Err(error) => self.attempt_failed(id, &plain(&error), app, on),
+            Err(error) => self.attempt_failed(id, &plain(&error), None, app, on),
         }
     }
 
@@ -108,6 +111,7 @@ impl Dialer {
         &mut self,
         id: ConnectionId,
         why: &str,
+        failure: Option<HandshakeFailure>,
         app: &mut A,
         on: &mut Connections<A::Session>,
     ) {
@@ -120,6 +124,10 @@ impl Dialer {
             dialing.stage
         {
             self.note_failure(&mut dialing, address, why);
+            if let (DialStage::Handshaking(..), Some(failure)) = (dialing.stage, failure) {
+                let failed = DialEvent::HandshakeFailed(address, failure);
+                app.handle_dial(dialing.dial.ticket, failed, on.shared.now);
+            }
             let failed = DialEvent::AttemptFailed(address, why);
             app.handle_dial(dialing.dial.ticket, failed, on.shared.now);
         }
@@ -136,9 +144,13 @@ impl Dialer {
 /// Begins to connect to one address.
 fn begin<S>(dial: &Dial, to: SocketAddr, on: &mut Connections<S>) -> io::Result<ConnectionId> {
     let stream = connect(dial.from, to)?;
-    let tls = dial.tls.and_then(|tls| on.shared.client_tls.get(&tls));
+    let security = &on.shared.security;
+    let tls = dial.tls.and_then(|id| Some((id, security.dials.get(&id)?)));
     let socket = match tls {
-        Some(tls) => Socket::Tls(Box::new(tls.begin(stream)?)),
+        Some((id, tls)) => {
+            let secured = Secured::dialled(stream, id, tls, security.generation)?;
+            Socket::Tls(Box::new(secured))
+        }
         None => Socket::Plain(stream),
     };
     add(socket, to, dial.ticket, ConnectionState::Connecting, on)

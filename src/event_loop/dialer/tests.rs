@@ -83,7 +83,7 @@ impl Parts {
     /// Makes the present attempt of the only dial fail.
     fn fail(&mut self, why: &str) {
         let id = *self.dialer.attempts.keys().next().expect("an attempt");
-        self.dialer.attempt_failed(id, why, &mut self.app, &mut self.on);
+        self.dialer.attempt_failed(id, why, None, &mut self.app, &mut self.on);
     }
 
     fn events(&mut self) -> Vec<String> {
@@ -224,7 +224,7 @@ fn a_cancelled_dial_reports_nothing() {
     parts.dialer.cancel(Ticket(1), &mut parts.on);
     parts.events();
     parts.dialer.check(id, &mut parts.app, &mut parts.on);
-    parts.dialer.attempt_failed(id, "closed", &mut parts.app, &mut parts.on);
+    parts.dialer.attempt_failed(id, "closed", None, &mut parts.app, &mut parts.on);
     assert_eq!(parts.events(), [""; 0]);
     assert_eq!(parts.on.state(id), Some(ConnectionState::Closed));
     parts.dial_name(1, Freshness::Cached);
