@@ -1,6 +1,7 @@
 //! Reads files that the operator names, as a whole and up to a limit, because they may be anything.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,27 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// All that is in a regular file of at most `limit` bytes (whole MiB). Anything else fails and never blocks, not
 /// even a FIFO that nobody writes to.
 pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_at_most(open_regular(path)?.0, limit)
+}
+
+/// The same for a secret. Fails if every user could read or change the file.
+pub fn read_private(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let (file, found) = open_regular(path)?;
+    if found.mode() & 0o007 != 0 {
+        let mode = found.mode() & 0o777;
+        let reason = format!("every user may use this file (mode {mode:03o}); chmod o-rwx");
+        return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
+    }
+    read_at_most(file, limit)
+}
+
+/// Opens a file, and says what was opened.
+fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    match file.metadata()?.is_file() {
-        true => read_at_most(file, limit),
+    let found = file.metadata()?;
+    match found.is_file() {
+        true => Ok((file, found)),
         false => Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
     }
 }
@@ -38,7 +56,7 @@ fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
 /// What tells one version of some files from another: for each its size, the time of its last change, its device
 /// and inode; None where there is no file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamps(Vec<Option<[i64; 5]>>);
+pub struct Stamps(BTreeMap<PathBuf, Option<[i64; 5]>>);
 
 impl Stamps {
     /// Looks at the files now.
@@ -48,7 +66,18 @@ impl Stamps {
             let (size, device, inode) = (found.size(), found.dev(), found.ino());
             Some([size as i64, found.mtime(), found.mtime_nsec(), device as i64, inode as i64])
         };
-        Stamps(paths.iter().map(stamp).collect())
+        Stamps(paths.iter().map(|path| (path.clone(), stamp(path))).collect())
+    }
+
+    /// Of which files they are.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// With further files.
+    pub fn and(mut self, further: Stamps) -> Stamps {
+        self.0.extend(further.0);
+        self
     }
 }
 
@@ -69,6 +98,17 @@ impl Watch {
 
     /// The files are about to be read, whatever the reason; `stamps` was taken just before.
     pub fn loading(&mut self, stamps: Stamps) {
+        self.loaded = stamps;
+    }
+
+    /// From now on these are the files, `stamps` their looks. Those that were among them before keep the stamps of which
+    /// [`Watch::loading`] was told: they were read before this.
+    pub fn loading_also(&mut self, mut stamps: Stamps) {
+        for (path, stamp) in &mut stamps.0 {
+            if let Some(loaded) = self.loaded.0.get(path) {
+                *stamp = *loaded;
+            }
+        }
         self.loaded = stamps;
     }
 

@@ -151,6 +151,8 @@ pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// How long an answer that equals the one before is held back, at least: a service that answers twice has the
 /// second answer ready. A service that does not loses that time once a minute.
 pub const PLACES_DOUBT: Duration = Duration::from_millis(250);
+/// The longest file of certificates, of a key, or of revoked certificates: a list of some 20,000 fits.
+pub const CERTIFICATE_FILE_BYTES: u64 = 1024 * 1024;
 /// TLS configurations for the Places service in one loop. Each reload that changes `[places]` uses the next one, so
 /// that queries accepted before the last few changes can still be sent. Such reloads are rare, and a query takes
 /// seconds.

@@ -82,10 +82,8 @@ fn run() -> ExitCode {
             return usage_error(&read_once.as_typed(error.to_string()));
         }
     };
-    match &args.mode {
-        Mode::Check(None) => return print(&config.summary()),
-        Mode::Check(Some(old)) => return print_changes(&args, old, &config),
-        _ => {}
+    if let Mode::Check(old) = &args.mode {
+        return print_checked(&args, old.as_deref(), &config);
     }
     match &args.mode {
         Mode::Server(name) => serve(&args, &config, name, waits),
@@ -96,6 +94,9 @@ fn run() -> ExitCode {
             serve_places(&args, &config, *address)
         }
         _ => {
+            // The servers read them from now on.
+            let certificates = config.all_tls_files();
+            let stamps = stamps.and(Stamps::of(&certificates));
             let text = text.as_deref();
             let (config, read_once) = (&config, &read_once);
             run_herd(&args, Start { config, text, read_once, files, stamps }, words)
@@ -146,6 +147,21 @@ fn load(args: &Args) -> Result<Loaded, ConfigError> {
         waits = config.herd_wide_text() != read;
     }
     Ok(Loaded { text: Some(text), config, waits })
+}
+
+/// Checks the certificates, too, and prints the configuration, or what changes from the one in the file `old`.
+fn print_checked(args: &Args, old: Option<&Path>, config: &Config) -> ExitCode {
+    let notes = match node::check_certificates(config) {
+        Ok(notes) => notes,
+        Err(error) => return usage_error(&error.to_string()),
+    };
+    match old {
+        Some(old) => print_changes(args, old, config),
+        None => {
+            let notes = notes.iter().map(|note| format!("# note: {note}\n"));
+            print(&(config.summary() + &notes.collect::<String>()))
+        }
+    }
 }
 
 /// Prints what changes from the configuration in the file `old`. The command line overrides both.
@@ -248,7 +264,8 @@ fn end(name: &str, result: Result<(), RunError>, log: &Log) -> ExitCode {
                 RunError::Hurried => log.finish_within(LOG_FLUSH_WAIT_HURRIED),
                 _ => log.finish(),
             }
-            runtime_error(&format!("{name} {error}"))
+            let text = format!("{name} {error}");
+            if error.is_of_configuration() { usage_error(&text) } else { runtime_error(&text) }
         }
     }
 }

@@ -191,6 +191,13 @@ impl Config {
             warnings.truncate(MAX_PORT_WARNINGS);
             warnings.push(format!("the same is true of {left_out} more ports"));
         }
+        let plain: Vec<String> =
+            self.servers.iter().filter_map(|server| self.plain_clients(server)).collect();
+        warnings.extend(plain.iter().take(MAX_PORT_WARNINGS).cloned());
+        if plain.len() > MAX_PORT_WARNINGS {
+            let left_out = plain.len() - MAX_PORT_WARNINGS;
+            warnings.push(format!("the same is true of the clients of {left_out} more servers"));
+        }
         let groups = self.groups();
         if groups > 1 {
             warnings.push(format!("the servers form {groups} groups with no link between them"));

@@ -1,13 +1,16 @@
 //! `[tls]`: who speaks TLS with whom, and with which files; and `[[server]] identity`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use super::admin::is_loopback;
 use super::document::{Document, Section};
 use super::file::HINTS;
+use super::{Config, ServerConfig};
 use crate::application::TlsVersion;
 
 /// `[tls]`. Without the section nothing of it is in force, and everything is plain text.
@@ -101,6 +104,11 @@ impl OwnFiles {
     pub fn of(&self, name: &str) -> (PathBuf, PathBuf) {
         (with_name(&self.certificate, name), with_name(&self.key, name))
     }
+
+    /// Whether each server has a certificate of its own by its path.
+    pub fn is_of_one(&self) -> bool {
+        self.certificate.to_string_lossy().contains("{name}")
+    }
 }
 
 impl TlsSettings {
@@ -109,6 +117,41 @@ impl TlsSettings {
         self.clients.accept != Accept::Plain
             || self.neighbours.accept != Accept::Plain
             || self.neighbours.dials_tls
+    }
+}
+
+impl Config {
+    /// Where a file of the configuration is.
+    pub fn file(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// The files of certificates, keys and lists that a server reads.
+    pub fn tls_files(&self, server: &ServerConfig) -> Vec<PathBuf> {
+        let TlsSettings { own, clients, neighbours, .. } = &self.tls;
+        let own = own.as_ref().map(|own| own.of(&server.name));
+        let own = own.into_iter().flat_map(|(certificate, key)| [certificate, key]);
+        let shared = [&clients.ca, &clients.crl, &neighbours.ca, &neighbours.crl, &self.admin.ca];
+        let shared = shared.into_iter().flatten().cloned();
+        own.chain(shared).map(|path| self.file(&path)).collect()
+    }
+
+    /// The same for all servers.
+    pub fn all_tls_files(&self) -> Vec<PathBuf> {
+        let files = self.servers.iter().flat_map(|server| self.tls_files(server));
+        files.collect::<BTreeSet<PathBuf>>().into_iter().collect()
+    }
+
+    /// A warning, if clients on other hosts may talk with a server in plain text.
+    pub fn plain_clients(&self, server: &ServerConfig) -> Option<String> {
+        let ServerConfig { name, listen, .. } = server;
+        let is_warned = self.tls.clients.accept != Accept::Tls && !is_loopback(*listen);
+        is_warned.then(|| {
+            format!(
+                "clients on other hosts can talk with {name} in plain text ({listen}); accept = \"tls\" in \
+                 [tls.clients] forbids it"
+            )
+        })
     }
 }
 

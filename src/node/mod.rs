@@ -10,12 +10,15 @@
 //! | `proc.rs` | what the kernel knows of the process, for metrics |
 //! | `reload.rs` | another configuration for a server that runs |
 //! | `watch.rs` | the watch over its files |
+//! | `credentials.rs` | the files of certificates, keys and lists |
+//! | `tls.rs` | the TLS of listeners and dials, made from these |
 //! | `probe.rs` | one request to a server, for `--probe` |
 //! | `process.rs` | the resources of the process: signals, the lifeline, descriptors, random numbers |
 //!
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
 //! ports changes nothing.
 
+mod credentials;
 mod loops;
 mod notify;
 mod places;
@@ -23,6 +26,7 @@ mod probe;
 mod proc;
 pub mod process;
 mod reload;
+mod tls;
 mod watch;
 
 use std::fmt;
@@ -37,6 +41,7 @@ pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
 pub use process::{LIFELINE, lifeline_has_ended};
 pub use reload::{REFUSAL, Source};
+pub use tls::{check_certificates, require_certificates};
 
 use crate::application::{LoopId, TlsId};
 use crate::config::Config;
@@ -50,6 +55,7 @@ use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
 use crate::server::{ADMIN, CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
 use crate::tls::{ClientTls, Remedies, TlsError};
+use tls::{Tls, TlsChange};
 
 /// Why a server could not start, or failed.
 #[derive(Debug)]
@@ -60,6 +66,12 @@ pub enum RunError {
     Kernel { what: &'static str, error: io::Error },
     /// TLS with the Places service can't be set up.
     Tls(TlsError),
+    /// A file of `[tls]` or `[admin]` can't be used.
+    Credentials(String),
+    /// TLS can't be set up from the settings and their files.
+    TlsSettings(TlsError),
+    /// Over time there were more neighbours than can be numbered.
+    TooManyNames,
     /// One of the server's other loops failed, for this reason.
     Loop(String),
     /// A second signal ended it before it had stopped.
@@ -74,26 +86,27 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
     let own = &config.servers[index];
     logging::set_loop_number(FIRST_LOOP.0 + 1);
     let most_clients = process::most_clients(config, own);
-    let mut first = new_loop(config, index, FIRST_LOOP, &log)?;
+    let TlsChange { tls, dials, .. } = Tls::start(config, own)?;
+    let mut first = new_loop(config, index, FIRST_LOOP, &tls, &log)?;
+    dials.into_iter().for_each(|(id, dial)| first.set_client_tls(id, dial));
     first.application().know_most_clients(most_clients);
-    let peers = bind(&mut first, "neighbours", peers_port(own.peer_listen))?;
+    let peers = bind(&mut first, "neighbours", tls.secure(peers_port(own.peer_listen)))?;
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
     let port = clients_port(config, own.listen, most_clients, sharing);
-    let listen = bind(&mut first, "clients", port)?;
-    let admin =
-        own.admin_listen.map(|address| bind(&mut first, "administration", admin_port(address)));
-    let admin = admin.transpose()?;
+    let listen = bind(&mut first, "clients", tls.secure(port))?;
+    let admin = own.admin_listen.map(|address| tls.secure(admin_port(address)));
+    let admin = admin.map(|port| bind(&mut first, "administration", port)).transpose()?;
     process::terminate_by(config.stop.on_sigterm);
     watch_controls(&mut first)?;
     let mut further = Vec::new();
     for number in 1..config.loops {
-        let mut next = new_loop(config, index, LoopId(number as u16), &log)?;
+        let mut next = new_loop(config, index, LoopId(number as u16), &tls, &log)?;
         next.application().know_most_clients(most_clients);
         let port = clients_port(config, listen, most_clients, Sharing::Further);
-        bind(&mut next, "clients", port)?;
+        bind(&mut next, "clients", tls.secure(port))?;
         further.push(next);
     }
-    reload::prepare(&mut first, &mut further, config, index, source, &log);
+    reload::prepare(&mut first, &mut further, (config, index), source, tls, &log);
     loops::start(&mut first, further)?;
     if let Some(manager) = notify::manager() {
         first.application().report_to(manager);
@@ -103,6 +116,7 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
         text += &format!(", for administration on {address}");
     }
     print_listening(&text, &config.places.warnings);
+    tls::warn_of_plain_text(config, own);
     let mut stopped = first.run().map_err(kernel("wait for events"))?;
     match stopped.app.take_failure() {
         Some(reason) => Err(RunError::Loop(reason)),
@@ -118,6 +132,7 @@ fn new_loop(
     config: &Config,
     index: usize,
     number: LoopId,
+    in_force: &Tls,
     log: &Log,
 ) -> Result<ServerLoop, RunError> {
     let (epoch, seed) = process::fresh_run()?;
@@ -132,8 +147,8 @@ fn new_loop(
         epoch,
         seed,
         tls,
-        neighbour_tls: Arc::default(),
-        expiries: Arc::default(),
+        neighbour_tls: Arc::clone(&in_force.neighbours),
+        expiries: Arc::clone(&in_force.expiries),
         log,
         now: event_loop::now(Instant::now()),
     };
@@ -310,6 +325,17 @@ fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |error| RunError::Kernel { what, error }
 }
 
+impl RunError {
+    fn credentials(error: credentials::CredentialsError) -> RunError {
+        RunError::Credentials(error.to_string())
+    }
+
+    /// Whether the configuration or its files are to blame, so that another start would fail, too.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, RunError::Credentials(_) | RunError::TlsSettings(_))
+    }
+}
+
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -323,6 +349,11 @@ impl fmt::Display for RunError {
             }
             RunError::Kernel { what, error } => write!(f, "can't {what}: {}", plain(error)),
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
+            RunError::Credentials(reason) => write!(f, "can't use {reason}"),
+            RunError::TlsSettings(error) => write!(f, "can't set up TLS: {error}"),
+            RunError::TooManyNames => {
+                f.write_str("has had too many neighbours since its start; restart it")
+            }
             RunError::Loop(reason) => f.write_str(reason),
             RunError::Hurried => f.write_str("was signalled twice; it exits without waiting"),
         }

@@ -1,7 +1,7 @@
 //! A reload: the job that reads the configuration again and puts it in force in every loop, or changes nothing.
 //!
 //! ```text
-//!   read -> parse, check -> compare -> TLS, log, ports -> listen -> each loop, in one step -> log
+//!   read -> parse, check -> certificates -> compare -> TLS, log, ports -> listen -> each loop, in one step -> log
 //!   '---------------- any failure: everything that is new is dropped ----'
 //! ```
 //!
@@ -13,17 +13,20 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::credentials::Credentials;
+use super::tls::{Tls, TlsChange};
 use super::watch::Watcher;
 use super::{
     RunError, ServerLoop, admin_port, clients_port, loop_limits, peers_port, places_tls, process,
+    tls,
 };
-use crate::application::{Job, TlsId};
+use crate::application::{Job, ListenerId, TlsId};
 use crate::config::{Config, Effect, Overrides, View, diff};
 use crate::errors::without_keys;
-use crate::event_loop::{Bound, Change, Mailbox, Rules, Sharing};
+use crate::event_loop::{Bound, Change, Mailbox, Rules, Security, Sharing};
 use crate::limits::PLACES_GENERATIONS;
 use crate::logging::Log;
-use crate::server::{ADMIN, Message, Reconfigured, ReloadEnd, ReloadSource, policy};
+use crate::server::{ADMIN, CLIENTS, Message, Reconfigured, ReloadEnd, ReloadSource, policy};
 use crate::tls::ClientTls;
 
 /// Where a configuration comes from.
@@ -58,6 +61,8 @@ struct Reloader {
 struct State {
     /// What is in force.
     config: Config,
+    /// Of listeners and dials of neighbours.
+    tls: Tls,
     /// How many TLS configurations for the Places service were made. Each takes the place of an old one.
     tls_made: u64,
 }
@@ -65,7 +70,9 @@ struct State {
 /// A configuration that can be put in force.
 struct Prepared {
     config: Arc<Config>,
-    tls: Option<TlsId>,
+    /// Of listeners and dials of neighbours.
+    tls: Tls,
+    places_tls: Option<TlsId>,
     tls_made: u64,
     /// For how many clients of a loop there are descriptors.
     most_clients: usize,
@@ -86,20 +93,21 @@ struct PlacesTls {
 pub(super) fn prepare(
     first: &mut ServerLoop,
     further: &mut [ServerLoop],
-    config: &Config,
-    index: usize,
+    (config, index): (&Config, usize),
     source: Source,
+    tls: Tls,
     log: &Log,
 ) {
     let mailboxes = further.iter_mut().map(|next| next.mailbox());
     let tls_made = u64::from(config.has_places_service());
     let watches = source.path.is_some() && !process::is_supervised();
-    let watcher = watches.then(|| Watcher::new(source.files(), first.mailbox()));
+    let files = [source.files(), config.tls_files(&config.servers[index])].concat();
+    let watcher = watches.then(|| Watcher::new(files, first.mailbox()));
     let reloader = Arc::new(Reloader {
         name: config.servers[index].name.clone(),
         log: log.clone(),
         loops: std::iter::once(first.mailbox()).chain(mailboxes).collect(),
-        state: Mutex::new(State { config: config.clone(), tls_made }),
+        state: Mutex::new(State { config: config.clone(), tls, tls_made }),
         watcher,
         source,
     });
@@ -139,10 +147,12 @@ impl Reloader {
         }
         let read = self.read(source)?;
         let config = state.config.reloaded(&read, View::Server(&self.name));
-        let changes = texts(&state.config, &config, &self.name, |_| true);
+        let credentials = self.credentials(&config)?;
+        let mut changes = texts(&state.config, &config, &self.name, |_| true);
+        changes.extend(state.tls.credentials().changes(&credentials));
         let later = texts(&config, &read, &self.name, |effect| effect != Effect::Reload);
         if !changes.is_empty() {
-            let prepared = self.prepare(&state, config)?;
+            let prepared = self.prepare(&state, config, credentials)?;
             self.apply(prepared, &mut state)?;
             self.watch_every(state.config.reload.watch);
         }
@@ -180,32 +190,53 @@ impl Reloader {
         }
     }
 
-    /// Everything that can fail.
-    fn prepare(&self, state: &State, config: Config) -> Result<Prepared, String> {
-        let failed = |error: RunError| match &self.source.path {
+    /// Reads the files of certificates, keys and lists, also if nothing else has changed.
+    fn credentials(&self, config: &Config) -> Result<Credentials, String> {
+        let own = self.own(config);
+        let files = [self.source.files(), config.tls_files(own)].concat();
+        self.watcher.iter().for_each(|watcher| watcher.watch_also(&files));
+        Credentials::load(config, own).map_err(|error| self.failed(&RunError::credentials(error)))
+    }
+
+    fn failed(&self, error: &RunError) -> String {
+        match &self.source.path {
             Some(path) => format!("{}: {error}", path.display()),
             None => error.to_string(),
-        };
+        }
+    }
+
+    /// Everything else that can fail.
+    fn prepare(
+        &self,
+        state: &State,
+        config: Config,
+        credentials: Credentials,
+    ) -> Result<Prepared, String> {
+        let failed = |error: RunError| self.failed(&error);
         let old = &state.config;
         // The rest of the configuration leaves as many descriptors for clients.
         let most_clients = process::most_clients(&config, self.own(&config));
         let mut changes = self.limits(old, &config, most_clients);
-        let PlacesTls { id: tls, new, made: tls_made } =
-            self.tls(state, &config).map_err(failed)?;
-        if let (Some(id), Some(new)) = (tls, new) {
+        let (before, after) = ((old, self.own(old)), (&config, self.own(&config)));
+        let tls = state.tls.changed(Some(before), after, credentials).map_err(failed)?;
+        let TlsChange { tls, security, dials } = tls;
+        secure(&mut changes, security, dials);
+        let PlacesTls { id: places_tls, new, made: tls_made } =
+            self.places_tls(state, &config).map_err(failed)?;
+        if let (Some(id), Some(new)) = (places_tls, new) {
             changes.iter_mut().for_each(|change| change.client_tls.push((id, new.clone())));
         }
         let log = match config.log == old.log {
             true => None,
             false => Some(self.log.reconfigure(&config.log).map_err(|error| error.to_string())?),
         };
-        self.bind(old, &config, most_clients, &mut changes).map_err(failed)?;
+        self.bind((old, &config), &tls, most_clients, &mut changes).map_err(failed)?;
         for (change, mailbox) in changes.iter_mut().zip(&self.loops) {
             let register = "register a port";
             change.prepare(mailbox).map_err(|error| failed(super::kernel(register)(error)))?;
         }
         let config = Arc::new(config);
-        Ok(Prepared { config, tls, tls_made, most_clients, changes, log })
+        Ok(Prepared { config, tls, places_tls, tls_made, most_clients, changes, log })
     }
 
     /// Limits of the loops and of their listeners, and policies, as far as they change.
@@ -224,7 +255,7 @@ impl Reloader {
     }
 
     /// The TLS configuration for the Places service from now on, and a new one if anything about it changes.
-    fn tls(&self, state: &State, config: &Config) -> Result<PlacesTls, RunError> {
+    fn places_tls(&self, state: &State, config: &Config) -> Result<PlacesTls, RunError> {
         let id = |made: u64| TlsId((made % u64::from(PLACES_GENERATIONS)) as u16);
         let made = state.tls_made;
         if config.places.is_same(&state.config.places) {
@@ -240,8 +271,8 @@ impl Reloader {
     /// Takes the ports of listeners that move, and listens.
     fn bind(
         &self,
-        old: &Config,
-        new: &Config,
+        (old, new): (&Config, &Config),
+        tls: &Tls,
         most_clients: usize,
         changes: &mut [Change],
     ) -> Result<(), RunError> {
@@ -249,7 +280,7 @@ impl Reloader {
         let mut bound = Vec::new();
         let take = |what, listen: crate::event_loop::Listen| {
             let address = listen.address;
-            Bound::new(listen).map_err(|error| RunError::Bind { what, address, error })
+            Bound::new(tls.secure(listen)).map_err(|error| RunError::Bind { what, address, error })
         };
         if before.peer_listen != after.peer_listen {
             bound.push((0, "neighbours", take("neighbours", peers_port(after.peer_listen))?));
@@ -286,14 +317,23 @@ impl Reloader {
     /// Changes each loop, and waits until all have. Only a loop that stops refuses a prepared change: then the server
     /// ends, so it does not matter that other loops have changed.
     fn apply(&self, prepared: Prepared, state: &mut State) -> Result<(), String> {
-        let Prepared { config, tls, tls_made, most_clients, changes, log } = prepared;
+        let Prepared {
+            config,
+            tls: in_force,
+            places_tls: tls,
+            tls_made,
+            most_clients,
+            changes,
+            log,
+        } = prepared;
         let (report, reports) = mpsc::channel();
         for (mailbox, change) in self.loops.iter().zip(changes) {
             let (config, report) = (Arc::clone(&config), report.clone());
+            let neighbour_tls = Arc::clone(&in_force.neighbours);
+            let expiries = Arc::clone(&in_force.expiries);
             let done = move |result: std::io::Result<()>| {
                 let result = result.map_err(|error| error.to_string());
                 let _ = report.send(result.clone()); // The job waits for it.
-                let (neighbour_tls, expiries) = (Arc::default(), Arc::default());
                 Message::Reconfigured(Reconfigured {
                     result,
                     config,
@@ -320,8 +360,12 @@ impl Reloader {
             self.loops.iter().for_each(|mailbox| drop(mailbox.send(Message::LogChanged)));
         }
         process::terminate_by(config.stop.on_sigterm);
-        state.config = (*config).clone();
-        state.tls_made = tls_made;
+        let old = std::mem::replace(&mut state.config, (*config).clone());
+        (state.tls, state.tls_made) = (in_force, tls_made);
+        let own = self.own(&config);
+        if old.plain_clients(self.own(&old)) != config.plain_clients(own) {
+            tls::warn_of_plain_text(&config, own);
+        }
         Ok(())
     }
 
@@ -345,6 +389,22 @@ impl Source {
     fn files(&self) -> Vec<PathBuf> {
         let Overrides { places_ca, places_key_file, .. } = &self.overrides;
         [&self.path, places_ca, places_key_file].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Adds the changes of TLS: clients connect to each loop, neighbours and operators to the first one, which alone dials
+/// neighbours.
+fn secure(
+    changes: &mut [Change],
+    security: Vec<(ListenerId, Security)>,
+    dials: Vec<(TlsId, ClientTls)>,
+) {
+    for (number, change) in changes.iter_mut().enumerate() {
+        let is_here = |(id, _): &&(ListenerId, Security)| number == 0 || *id == CLIENTS;
+        change.security = security.iter().filter(is_here).cloned().collect();
+    }
+    if let Some(first) = changes.first_mut() {
+        first.client_tls = dials;
     }
 }
 

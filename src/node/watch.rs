@@ -14,7 +14,7 @@ use crate::server::Message;
 
 /// The thread, if it was ever wanted, and what is known of the files.
 pub(super) struct Watcher {
-    files: Vec<PathBuf>,
+    files: Arc<Mutex<Vec<PathBuf>>>,
     known: Arc<Mutex<Watch>>,
     /// Tells the thread the interval; None until it runs.
     thread: Mutex<Option<Sender<Option<Duration>>>>,
@@ -25,12 +25,19 @@ impl Watcher {
     /// The files were just read. `home` is the loop that reloads.
     pub(super) fn new(files: Vec<PathBuf>, home: Mailbox<Message>) -> Watcher {
         let known = Arc::new(Mutex::new(Watch::new(Stamps::of(&files))));
-        Watcher { files, known, thread: Mutex::default(), home }
+        Watcher { files: Arc::new(Mutex::new(files)), known, thread: Mutex::default(), home }
     }
 
     /// The files are about to be read: a change after this is another one.
     pub(super) fn loading(&self) {
-        lock(&self.known).loading(Stamps::of(&self.files));
+        let stamps = Stamps::of(&lock(&self.files));
+        lock(&self.known).loading(stamps);
+    }
+
+    /// From now on these are the files. Those that were not watched before are about to be read.
+    pub(super) fn watch_also(&self, files: &[PathBuf]) {
+        *lock(&self.files) = files.to_vec();
+        lock(&self.known).loading_also(Stamps::of(files));
     }
 
     /// From now on the files are looked at with this interval, or not at all.
@@ -46,7 +53,8 @@ impl Watcher {
 
     fn start(&self, interval: Option<Duration>) -> Option<Sender<Option<Duration>>> {
         let (send, told) = mpsc::channel();
-        let (files, known, home) = (self.files.clone(), Arc::clone(&self.known), self.home.clone());
+        let (files, known) = (Arc::clone(&self.files), Arc::clone(&self.known));
+        let home = self.home.clone();
         let run = move || watch(&files, &known, &home, interval, &told);
         match thread::Builder::new().name("watch".into()).spawn(run) {
             Ok(_) => Some(send),
@@ -64,7 +72,7 @@ impl Watcher {
 
 /// Looks until the loop has ended.
 fn watch(
-    files: &[PathBuf],
+    files: &Mutex<Vec<PathBuf>>,
     known: &Mutex<Watch>,
     home: &Mailbox<Message>,
     mut interval: Option<Duration>,
@@ -79,7 +87,8 @@ fn watch(
             Ok(new) => interval = new,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                let has_changed = lock(known).look(Stamps::of(files));
+                let paths = lock(files).clone();
+                let has_changed = lock(known).look(Stamps::of(&paths));
                 if has_changed && home.send(Message::FilesChanged).is_err() {
                     return;
                 }

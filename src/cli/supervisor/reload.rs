@@ -10,6 +10,7 @@ use super::Event;
 use crate::config::{Config, ConfigError, Overrides};
 use crate::errors::plain;
 use crate::files::{Stamps, Watch};
+use crate::node;
 
 /// Where the configuration comes from.
 pub(super) enum Source {
@@ -30,7 +31,7 @@ pub(super) struct Fresh {
 /// What a thread has found.
 pub(super) enum Found {
     /// How the files looked before they were read, and what they hold.
-    Checked(Stamps, Result<Box<Fresh>, ConfigError>),
+    Checked(Stamps, Result<Box<Fresh>, String>),
     /// How the files look.
     Looked(Stamps),
 }
@@ -39,7 +40,9 @@ pub(super) enum Found {
 pub(super) struct Reader {
     source: Source,
     overrides: Overrides,
-    /// The files that are watched.
+    /// Those of the command line.
+    own_files: Vec<PathBuf>,
+    /// The files that are watched: also those of certificates.
     files: Vec<PathBuf>,
     watch: Watch,
     /// How often to look at them, and when next.
@@ -53,17 +56,26 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// `files` are those of the configuration, with their looks before they were read.
+    /// `files` are those of the configuration, without those that it names, with the looks of all before they were read.
     pub(super) fn new(
         source: Source,
         overrides: &Overrides,
         (files, stamps): (Vec<PathBuf>, Stamps),
         events: Sender<Event>,
     ) -> Reader {
-        let watch = Watch::new(stamps);
-        let overrides = overrides.clone();
-        let (looks, is_busy, is_reading, is_asked) = (None, false, false, false);
-        Reader { source, overrides, files, watch, looks, events, is_busy, is_reading, is_asked }
+        let (own_files, files) = (files, stamps.paths());
+        Reader {
+            source,
+            overrides: overrides.clone(),
+            own_files,
+            files,
+            watch: Watch::new(stamps),
+            looks: None,
+            events,
+            is_busy: false,
+            is_reading: false,
+            is_asked: false,
+        }
     }
 
     /// How often to look at the files from now on; never with None.
@@ -115,11 +127,8 @@ impl Reader {
             self.is_asked = true;
             return Ok(());
         }
-        let (files, overrides) = (self.files.clone(), self.overrides.clone());
-        let started = self.run(move || {
-            let before = Stamps::of(&files);
-            Found::Checked(before, read(path.as_deref(), &overrides).map(Box::new))
-        });
+        let (files, overrides) = (self.own_files.clone(), self.overrides.clone());
+        let started = self.run(move || check(&files, path.as_deref(), &overrides));
         self.is_reading = started.is_ok();
         started
     }
@@ -130,8 +139,9 @@ impl Reader {
         (self.is_busy, self.is_reading) = (false, false);
         let (checked, has_changed) = match found {
             Found::Checked(before, checked) => {
+                self.files = before.paths();
                 self.watch.loading(before);
-                (Some(checked.map_err(|error| error.in_one_line())), false)
+                (Some(checked), false)
             }
             Found::Looked(stamps) => (None, self.watch.look(stamps)),
         };
@@ -151,6 +161,20 @@ impl Reader {
         self.is_busy = started.is_ok();
         started.map(drop).map_err(|error| format!("cannot start a thread: {}", plain(&error)))
     }
+}
+
+/// Reads and checks the configuration and the certificates of all servers.
+fn check(files: &[PathBuf], path: Option<&Path>, overrides: &Overrides) -> Found {
+    let mut looks = Stamps::of(files);
+    let checked = match read(path, overrides) {
+        Err(error) => Err(error.in_one_line()),
+        Ok(fresh) => {
+            looks = looks.and(Stamps::of(&fresh.config.all_tls_files()));
+            let certificates = node::require_certificates(&fresh.config);
+            certificates.map(|()| Box::new(fresh)).map_err(|error| error.to_string())
+        }
+    };
+    Found::Checked(looks, checked)
 }
 
 /// Reads and checks the file, or the files that the command line names beside the built-in configuration.
