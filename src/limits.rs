@@ -334,3 +334,12 @@ pub const MAP_LIVE_RECORDS: usize = 4_096;
 pub const MAP_BACK_RECORDS: usize = 2_048;
 /// The time between two such steps.
 pub const MAP_BACK_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest line that is copied into the refusal of plain text on a port that takes only TLS: enough to recognise it,
+/// and no more than the beginning of a line that is too long.
+pub const PLAINTEXT_LINE_BYTES: usize = 256;
+/// How long before its end a certificate is warned of: an authority needs days, and people have holidays.
+pub const EXPIRY_WARNED: Duration = Duration::from_secs(30 * 86_400);
+/// How often that is said.
+pub const EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
+/// How long before that the server counts as degraded: time for a person to act within working days.
+pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);

@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use herd_mio::application::{
-    Budget, Closed, DialEvent, Lack, Line, ListenerId, Next, Origin, Refused,
+    Budget, Closed, DialEvent, HandshakeFailure, Lack, Line, ListenerId, Next, Opened, Origin,
+    Refused, TlsInfo, TlsVersion,
 };
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
 use herd_mio::server::admin::exposition::Exposition;
@@ -499,6 +500,8 @@ fn a_connection_is_closed_for_a_reason() {
         (Closed::WriteTimeout, "write_timeout"),
         (Closed::OutOfMemory, "buffers_full"),
         (Closed::Broken("reset".to_owned()), "reset"),
+        (Closed::Tls(HandshakeFailure::Closed, "cut".to_owned()), "tls"),
+        (Closed::Untrusted("another authority".to_owned()), "revoked"),
     ];
     let name =
         |kind, reason| format!("herd_connections_closed_total{{kind={kind},reason={reason}}}");
@@ -570,7 +573,7 @@ type Case<'a> = (&'a dyn Fn(&World), &'a [(&'a str, f64)]);
 fn the_loops_numbers_are_shown_each_under_its_name() {
     let mut world = World::of(|config| config.loops = 2);
     let own = |name: &str, labels: &str| format!("herd_loop_{name}{{loop=2{labels}}}");
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 14] = [
         (&|world| world.loops[1].0.turns.add(3), &[(&own("turns_total", ""), 3.0)]),
         (&|world| world.loops[1].0.events.add(4), &[(&own("events_total", ""), 4.0)]),
         (
@@ -591,6 +594,22 @@ fn the_loops_numbers_are_shown_each_under_its_name() {
         (
             &|world| world.loops[1].0.budget(Budget::Accepts).add(6),
             &[(&own("budget_exhausted_total", ",budget=accepts"), 6.0)],
+        ),
+        (
+            &|world| world.loops[1].0.budget(Budget::Handshakes).add(7),
+            &[(&own("budget_exhausted_total", ",budget=handshakes"), 7.0)],
+        ),
+        (
+            &|world| {
+                world.loops[1].0.waiting_handshakes.add(2);
+                world.loops[1].0.rate_limited_handshakes.add(3);
+                world.loops[1].0.handshaking(PEERS).add(4);
+            },
+            &[
+                ("herd_paused_connections{reason=handshakes}", 2.0),
+                ("herd_rate_limited_total{limit=handshakes}", 3.0),
+                ("herd_connections{kind=link_in,transport=handshake}", 4.0),
+            ],
         ),
         (
             &|world| world.loops[1].0.accept_paused[Lack::Memory as usize].add(2_500_000_000),
@@ -620,16 +639,24 @@ fn the_loops_numbers_are_shown_each_under_its_name() {
     }
     for (kind, transport) in [
         (Kind::Client, "plain"),
+        (Kind::Client, "tls"),
         (Kind::LinkIn, "plain"),
+        (Kind::LinkIn, "tls"),
         (Kind::LinkOut, "plain"),
+        (Kind::LinkOut, "tls"),
         (Kind::Places, "tls"),
         (Kind::Admin, "plain"),
+        (Kind::Admin, "tls"),
     ] {
         let act = |world: &mut World| {
             for (metrics, _) in &world.loops {
                 let class = metrics.class(kind.class());
                 class.open.add(1);
                 class.opened.add(2);
+                if transport == "tls" {
+                    class.tls.add(1);
+                    class.tls_opened.add(2);
+                }
                 class.bytes_in.add(3);
                 class.bytes_out.add(4);
             }
@@ -782,7 +809,7 @@ fn names(families: &[Family]) -> Vec<String> {
 
 #[test]
 fn the_names_and_types_are_those_that_others_rely_on() {
-    let now = names(&World::new().families());
+    let now = names(&World::with_tls().families());
     let golden: Vec<String> =
         include_str!("metrics/names.txt").lines().map(str::to_owned).collect();
     assert_eq!(now, golden, "a name or a type that changes breaks dashboards and alerts");
@@ -802,7 +829,7 @@ fn the_document_describes_each_metric_with_its_type_and_its_labels() {
             format!("{} {} {}", &row[1], &row[2], labels.join(","))
         })
         .collect();
-    let families = World::new().families();
+    let families = World::with_tls().families();
     let shown = families.iter().zip(names(&families)).map(|(family, name)| {
         let mut labels: Vec<&str> = family
             .samples
@@ -847,6 +874,9 @@ fn the_number_of_series_is_bounded_by_neighbours_and_loops_whatever_comes() {
     println!("{base} series, {of_neighbour} more for a neighbour, {of_loop} for a loop");
     // The outputs of the log are missing here: two series for each of four.
     assert!(base - of_loop + 8 <= 250, "{base}");
+    let tls = count(&mut World::with_tls()) - count(&mut World::new());
+    println!("{tls} more with TLS at every port");
+    assert!(tls <= 110, "{tls}");
     assert!(of_neighbour <= 40 && of_loop <= 60, "{of_neighbour}, {of_loop}");
     assert_eq!(alone(3, 2), base + 2 * of_neighbour + 2 * of_loop);
     let mut world = World::new();
@@ -937,4 +967,164 @@ fn who_takes_openmetrics_at_all_gets_it() {
     assert_eq!(Exposition::Text.content_type(), "text/plain; version=0.0.4; charset=utf-8");
     let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(Exposition::OpenMetrics.content_type(), open);
+}
+
+/// A port's handshakes, and how one ended.
+fn handshakes(listener: &str, result: &str) -> String {
+    format!("herd_tls_handshakes_total{{listener={listener},result={result}}}")
+}
+
+#[test]
+fn a_handshake_counts_by_its_listener_and_its_result() {
+    let mut world = World::with_tls();
+    let duration = |part: &str, listener: &str| {
+        format!("herd_tls_handshake_duration_seconds_{part}{{listener={listener}}}")
+    };
+    for (listener, name) in [(CLIENTS, "clients"), (PEERS, "peers"), (ADMIN, "admin")] {
+        let act = |world: &mut World| world.open_tls(Origin::Accepted(listener), None);
+        let expected = [
+            (&handshakes(name, "ok")[..], 1.0),
+            (&duration("count", name), 1.0),
+            (&duration("sum", name), 0.001),
+        ];
+        assert_changes(&mut world, act, &expected);
+    }
+    let act = |world: &mut World| {
+        let tls =
+            TlsInfo { version: TlsVersion::V1_2, resumed: true, took: Duration::from_secs(2) };
+        let origin = Origin::Accepted(CLIENTS);
+        world.open_as(Opened { tls: Some(tls), ..Opened::plain(origin) });
+    };
+    let expected = [
+        (&handshakes("clients", "resumed")[..], 1.0),
+        (&duration("count", "clients"), 1.0),
+        (&duration("sum", "clients"), 2.0),
+    ];
+    assert_changes(&mut world, act, &expected);
+    for (listener, name, kind) in
+        [(CLIENTS, "clients", "client"), (PEERS, "peers", "link_in"), (ADMIN, "admin", "admin")]
+    {
+        for (failure, result, rejected) in [
+            (HandshakeFailure::Timeout, "timeout", Some("handshake_timeout")),
+            (HandshakeFailure::Certificate, "certificate", Some("certificate")),
+            (HandshakeFailure::Alert, "alert", None),
+            (HandshakeFailure::Protocol, "protocol", None),
+            (HandshakeFailure::Closed, "closed", None),
+        ] {
+            let why = Refused::Handshake(peer(), failure, "in words".to_owned());
+            let reason = rejected.unwrap_or_default();
+            let rejected_name =
+                format!("herd_connections_rejected_total{{kind={kind},reason={reason}}}");
+            let counted = handshakes(name, result);
+            let mut expected = vec![(&counted[..], 1.0)];
+            expected.extend(rejected.map(|_| (&rejected_name[..], 1.0)));
+            assert_changes(&mut world, |world| world.refuse(listener, &why), &expected);
+        }
+    }
+}
+
+#[test]
+fn plain_text_where_only_tls_is_taken_is_refused_and_counts_as_that() {
+    let mut world = World::with_tls();
+    let closed = |kind| format!("herd_connections_closed_total{{kind={kind},reason=protocol}}");
+    let rejected =
+        |kind| format!("herd_connections_rejected_total{{kind={kind},reason=plaintext}}");
+    for (listener, kind, line) in [
+        (CLIENTS, "client", "IAMAT kiwi +1.0+2.0 1"),
+        (PEERS, "link_in", "HELLO herd/1 B 00000000000000b1"),
+    ] {
+        let id = world.accept(listener);
+        let act = |world: &mut World| {
+            assert_eq!(world.line(id, line), Next::Finish);
+            assert_eq!(String::from_utf8_lossy(&world.said), format!("? {line}\n"));
+            world.close(id, &Closed::Finished);
+        };
+        assert_changes(&mut world, act, &[(&rejected(kind), 1.0), (&closed(kind), 1.0)]);
+    }
+    let id = world.accept(ADMIN);
+    let act = |world: &mut World| {
+        let next = world.bytes(id, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(next, Next::Finish);
+        let said = String::from_utf8_lossy(&world.said).into_owned();
+        assert!(said.starts_with("HTTP/1.1 400 ") && said.ends_with("use https\n"), "{said}");
+        world.close(id, &Closed::Finished);
+    };
+    let request = "herd_admin_requests_total{path=other,code=400}";
+    let expected = [(&rejected("admin")[..], 1.0), (&closed("admin"), 1.0), (request, 1.0)];
+    assert_changes(&mut world, act, &expected);
+}
+
+#[test]
+fn a_client_without_a_certificate_for_an_id_may_not_speak_for_it() {
+    let mut world = World::with_tls();
+    let client = world.open_tls(Origin::Accepted(CLIENTS), None);
+    for (text, command) in [("IAMAT kiwi +1.0+2.0 1", "iamat"), ("WHATSAT kiwi 10 5", "whatsat")] {
+        let act = |world: &mut World| {
+            assert_eq!(world.line(client, text), Next::Read);
+            assert_eq!(String::from_utf8_lossy(&world.said), format!("? {text}\n"));
+        };
+        assert_changes(&mut world, act, &[(&line(command, "not_permitted"), 1.0)]);
+    }
+}
+
+#[test]
+fn a_peer_whose_certificate_names_nobody_is_rejected_for_it() {
+    let mut world = World::with_tls();
+    for (name, reason) in [("B", "certificate"), ("X", "not_a_neighbour")] {
+        let id = world.open_tls(Origin::Accepted(PEERS), None);
+        let hello = format!("HELLO herd/1 {name} 00000000000000b1");
+        let act = |world: &mut World| {
+            assert_eq!(world.line(id, &hello), Next::Finish);
+            assert_eq!(String::from_utf8_lossy(&world.said), format!("? {hello}\n"));
+            world.close(id, &Closed::Finished);
+        };
+        let rejected = format!("herd_connections_rejected_total{{kind=link_in,reason={reason}}}");
+        let closed = "herd_connections_closed_total{kind=link_in,reason=protocol}";
+        assert_changes(&mut world, act, &[(&rejected, 1.0), (closed, 1.0)]);
+    }
+}
+
+#[test]
+fn a_dial_that_fails_in_tls_counts_as_that_and_one_for_its_certificate_says_so() {
+    let dials = |result: &str| link("dials_total", &format!(",result={result}"));
+    let transition =
+        |reason: &str| link("transitions_total", &format!(",direction=out,reason={reason}"));
+    let mut world = World::with_tls();
+    for failure in [HandshakeFailure::Certificate, HandshakeFailure::Protocol] {
+        let dial = world.dial_of(B);
+        assert_eq!(dial.tls, Some(herd_mio::application::TlsId(1)));
+        let act = |world: &mut World| {
+            world.dial_event(&dial, DialEvent::Connecting(peer()));
+            world.dial_event(&dial, DialEvent::Handshaking(peer()));
+        };
+        let handshake = "herd_connections{kind=link_out,transport=handshake}";
+        assert_changes(&mut world, act, &[(handshake, 1.0)]);
+        let act = |world: &mut World| {
+            world.dial_event(&dial, DialEvent::HandshakeFailed(peer(), failure));
+            world.dial_event(&dial, DialEvent::Failed("in words".to_owned()));
+        };
+        let (tls, refused) = (dials("tls"), transition("certificate"));
+        let mut expected = vec![(&tls[..], 1.0), (handshake, -1.0)];
+        let is_certificate = failure == HandshakeFailure::Certificate;
+        expected.extend(is_certificate.then_some((&refused[..], 1.0)));
+        assert_changes(&mut world, act, &expected);
+        world.pass(SECOND);
+    }
+    // The neighbour refuses our certificate, which TLS 1.3 says after the handshake.
+    let dial = world.dial_of(B);
+    let id = world.connect(&dial);
+    let closed = "herd_connections_closed_total{kind=link_out,reason=tls}";
+    let act = |world: &mut World| {
+        world.close(id, &Closed::Tls(HandshakeFailure::Certificate, "refused".to_owned()));
+    };
+    assert_changes(&mut world, act, &[(&transition("certificate"), 1.0), (closed, 1.0)]);
+}
+
+#[test]
+fn the_end_of_each_certificate_is_shown() {
+    let all = samples(&World::with_tls().families());
+    for (year, what) in (1..).zip(["server", "herd_ca", "clients_ca", "herd_crl", "clients_crl"]) {
+        let name = format!("herd_certificate_not_after_timestamp_seconds{{use={what}}}");
+        assert_eq!(all[&name], (WALL + year * 365 * 86_400) as f64, "{name}");
+    }
 }

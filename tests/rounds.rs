@@ -14,7 +14,8 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::protocol::Epoch;
 use herd_mio::server::{
-    CLIENTS, FIRST_LOOP, Message, PEERS, ReloadEnd, ReloadSource, Server, ServerSetup, Session,
+    CLIENTS, FIRST_LOOP, Message, PEERS, Reconfigured, ReloadEnd, ReloadSource, Server,
+    ServerSetup, Session,
 };
 
 /// Server A with one neighbour, B, and the loop played by hand.
@@ -471,7 +472,7 @@ fn herd(neighbours: &[(&str, &str)]) -> Config {
 impl World {
     fn reconfigure(&mut self, config: &Config) {
         let now = at(self.now);
-        self.server.application().reconfigure(config, None, now);
+        self.server.application().reconfigure(&Reconfigured::plain(config, None), now);
         self.fetch();
         self.pass(0);
     }

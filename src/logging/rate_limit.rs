@@ -49,6 +49,12 @@ pub enum Kind {
     /// A line that waits, because its addresses add ids too fast.
     NewIdDelayed,
     AcceptFailed,
+    /// Plain text on a port that takes only TLS.
+    PlainTextRejected,
+    /// A client in plain text, where a reload has made that end.
+    PlainTextEnded,
+    /// A peer whose certificate does not name what its HELLO says.
+    PeerRejected,
     TlsFailed,
     NotWatched,
     TooManyQueries,
@@ -80,13 +86,14 @@ impl Kind {
             Kind::PeerLineRefused
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
+            | Kind::PeerRejected
             | Kind::LinkLineRefused
             | Kind::LinkLost
             | Kind::UpdateSkipped
             | Kind::NeighbourSilent => target::LINK,
             Kind::HttpRequestRefused => target::HTTP,
             Kind::AdminRejected | Kind::AdminRequestRefused => target::ADMIN,
-            Kind::TlsFailed => target::TLS,
+            Kind::TlsFailed | Kind::PlainTextRejected | Kind::PlainTextEnded => target::TLS,
             Kind::TooManyQueries
             | Kind::QueryFailed
             | Kind::ServiceDistrusted
@@ -114,8 +121,13 @@ impl Kind {
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
             | Kind::BuffersFull
+            | Kind::PlainTextEnded
             | Kind::ClientEvicted => "connection_aborted",
-            Kind::ClientRejected | Kind::AdminRejected | Kind::TlsFailed => "connection_refused",
+            Kind::ClientRejected
+            | Kind::AdminRejected
+            | Kind::PlainTextRejected
+            | Kind::PeerRejected
+            | Kind::TlsFailed => "connection_refused",
             Kind::NewIdDelayed => "line_delayed",
             Kind::SlowConsumer => "slow_consumer",
             Kind::SlowConsumerRecovered => "slow_consumer_recovered",
@@ -150,6 +162,11 @@ impl Kind {
             Kind::AdminRequestRefused => "refused requests to the admin listener",
             Kind::NewIdDelayed => "lines that waited because their addresses add ids too fast",
             Kind::AcceptFailed => "connections that could not be accepted",
+            Kind::PlainTextRejected => {
+                "connections in plain text rejected, where only TLS is taken"
+            }
+            Kind::PlainTextEnded => "clients in plain text closed, where only TLS is taken now",
+            Kind::PeerRejected => "peers rejected for what their certificates name",
             Kind::TlsFailed => "TLS that could not begin",
             Kind::NotWatched => "connections that could not be watched",
             Kind::TooManyQueries => "queries for places refused",

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::metrics::{ClosedReason, LineCommand, LineResult, Paused};
+use super::metrics::{ClosedReason, Kind, LineCommand, LineResult, Paused};
 use super::new_ids::WaitingLine;
 use super::places::PlacesRequest;
 use super::records;
+use super::tls::Rights;
 use super::{Server, Session, policy};
-use crate::application::{ClosedConnection, Io, Line, Next, Policy};
+use crate::application::{ClosedConnection, Io, Line, Next, Opened, Policy};
 use crate::limits::GAZETTEER_EFFORT;
-use crate::logging::rate_limit::Kind;
+use crate::logging::rate_limit;
 use crate::logging::{Traffic, target};
 use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line, write_refusal};
 
@@ -17,13 +18,17 @@ use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line
 #[derive(Debug, Default)]
 pub struct Client {
     pub(super) waits: Option<Box<Waits>>,
-    /// The id that it has sent last, where the admin listener shows it.
-    last_id: Option<Box<LastId>>,
+    details: Option<Box<Details>>,
 }
 
-/// An id in a box of its own: where none is shown, it takes a word of each client.
+/// What is known of some clients, in a box: it takes a word of each other one.
 #[derive(Debug, Default)]
-struct LastId(Vec<u8>);
+struct Details {
+    /// The id that it has sent last, where the admin listener shows it.
+    last_id: Option<Vec<u8>>,
+    /// If it has shown a certificate.
+    rights: Option<Rights>,
+}
 
 /// What a client waits for.
 #[derive(Debug)]
@@ -41,16 +46,20 @@ pub(super) struct WaitingAnswer {
 }
 
 impl Client {
-    #[inline(never)]
-    fn keep_id(&mut self, id: &[u8]) {
-        let LastId(last) = &mut **self.last_id.get_or_insert_default();
+    pub(super) fn keep_id(&mut self, id: &[u8]) {
+        let last = self.details.get_or_insert_default().last_id.get_or_insert_default();
         last.clear();
         last.extend_from_slice(id);
     }
 
     /// The id that it has sent last, if that was kept.
     pub(super) fn last_id(&self) -> Option<&[u8]> {
-        self.last_id.as_deref().map(|LastId(id)| &id[..])
+        self.details.as_deref()?.last_id.as_deref()
+    }
+
+    /// Its certificate, if it has shown one.
+    pub(super) fn rights(&self) -> Option<&Rights> {
+        self.details.as_deref()?.rights.as_ref()
     }
 
     /// What it waits for, as the metrics call it.
@@ -63,8 +72,9 @@ impl Client {
 
     /// Bytes of memory that it holds.
     pub(super) fn held_bytes(&self) -> usize {
-        let of_id = self.last_id.as_ref().map_or(0, |id| id.0.capacity());
+        let of_id = self.last_id().map_or(0, <[u8]>::len);
         of_id
+            + self.rights().map_or(0, Rights::held_bytes)
             + match self.waits.as_deref() {
                 None => 0,
                 Some(Waits::Places(waiting)) => waiting.first_line.capacity(),
@@ -74,12 +84,18 @@ impl Client {
 }
 
 impl Server {
-    pub(super) fn client_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
+    pub(super) fn client_opened(&mut self, opened: &Opened<'_>, io: &Io<'_>) -> (Session, Policy) {
+        if self.is_unwanted_plaintext(Kind::Client, opened) {
+            return self.plaintext_opened(Kind::Client, io);
+        }
         log::info!(
             target: target::CLIENT, event = "connection_opened", peer:% = io.peer;
-            "Client {} is connected.", io.peer
+            "Client {} is connected{}.", io.peer, records::by_tls(opened)
         );
-        (Session::Client(Client::default()), policy::client(&self.limits))
+        let details =
+            Rights::of(opened).map(|rights| Details { last_id: None, rights: Some(rights) });
+        let client = Client { waits: None, details: details.map(Box::new) };
+        (Session::Client(client), policy::client(&self.limits))
     }
 
     pub(super) fn client_line(
@@ -96,14 +112,14 @@ impl Server {
         Traffic::Client.received(&io.peer, line);
         let next = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
             ClientRequest::Iamat(iamat) => {
-                if self.shows_ids {
-                    client.keep_id(iamat.id);
+                if self.looks_at_ids && !self.permits_id(client, LineCommand::Iamat, iamat.id) {
+                    return Ok(self.refuse_id(client, LineCommand::Iamat, iamat.id, line, io));
                 }
                 self.iamat(client, &iamat, line, io)
             }
             ClientRequest::Whatsat(whatsat) => {
-                if self.shows_ids {
-                    client.keep_id(whatsat.id);
+                if self.looks_at_ids && !self.permits_id(client, LineCommand::Whatsat, whatsat.id) {
+                    return Ok(self.refuse_id(client, LineCommand::Whatsat, whatsat.id, line, io));
                 }
                 self.whatsat(client, &whatsat, io)
             }
@@ -119,7 +135,7 @@ impl Server {
         let before = io.out.len();
         Traffic::Client.received(&io.peer, beginning);
         let reason = "the line is too long; the connection is closed";
-        records::refused(Kind::ClientLineRefused, io.peer, reason);
+        records::refused(rate_limit::Kind::ClientLineRefused, io.peer, reason);
         write_refusal(beginning, io.out);
         Traffic::Client.sent(&io.peer, &io.out[before..]);
         self.metrics.count_line(command_of(beginning), LineResult::TooLong);
@@ -189,11 +205,12 @@ impl Server {
         io.out.extend_from_slice(&first_line);
         io.out.extend_from_slice(&body);
         Traffic::Client.sent(&io.peer, &io.out[before..]);
-        Next::Read
+        if self.leaves(io.id) { Next::Finish } else { Next::Read }
     }
 
     pub(super) fn client_closed(&mut self, client: &Client, closed: &ClosedConnection<'_>) {
         records::disconnected(target::CLIENT, None, closed.peer);
+        self.leaves(closed.id);
         match client.waits.as_deref() {
             None => {}
             Some(Waits::Places(_)) => {
@@ -208,7 +225,9 @@ impl Server {
     /// connection.
     #[cold]
     pub(super) fn refuse(&mut self, line: &[u8], reason: RequestError, io: &mut Io<'_>) -> Next {
-        records::refused(Kind::ClientLineRefused, io.peer, reason);
+        let hint = records::tls_hint(line);
+        let kind = rate_limit::Kind::ClientLineRefused;
+        records::refused(kind, io.peer, format_args!("{reason}{hint}"));
         write_refusal(line, io.out);
         let result = match reason {
             RequestError::UnknownClient => LineResult::UnknownId,

@@ -1,8 +1,8 @@
 //! Counts the connections that are closed or refused, by their kind and the reason.
 
-use super::metrics::{ClosedReason, Kind, RejectedReason};
+use super::metrics::{ClosedReason, Kind, Listener, RejectedReason};
 use super::{ADMIN, PEERS, Server, Session};
-use crate::application::{Closed, ClosedConnection, ListenerId, Origin, Refused};
+use crate::application::{Closed, ClosedConnection, HandshakeFailure, ListenerId, Origin, Refused};
 
 impl Server {
     /// Counts a connection that is closed, unless it was one between loops. Returns the reason.
@@ -23,6 +23,8 @@ impl Server {
         let kind = match session {
             Session::Client(_) => Some(Kind::Client),
             Session::Peer(_) => (!matches!(closed.origin, Origin::Loop(_))).then_some(Kind::LinkIn),
+            Session::CertifiedPeer(_) => Some(Kind::LinkIn),
+            Session::Plaintext(kind) => Some(*kind),
             Session::Link(neighbour) => {
                 (!self.neighbour(*neighbour).is_loop()).then_some(Kind::LinkOut)
             }
@@ -41,13 +43,15 @@ impl Server {
             Closed::Finished if self.is_stopping => ClosedReason::Stopped,
             Closed::Finished => ClosedReason::Peer,
             Closed::Commanded | Closed::InputTimeout => ClosedReason::LineTimeout,
-            Closed::Broken(_) | Closed::Tls(..) => ClosedReason::Reset,
+            Closed::Broken(_) => ClosedReason::Reset,
+            Closed::Tls(..) => ClosedReason::Tls,
             Closed::WriteTimeout => ClosedReason::WriteTimeout,
             Closed::Evicted => ClosedReason::IdleEvicted,
             Closed::FairShare => ClosedReason::FairShare,
             Closed::OutOfMemory => ClosedReason::BuffersFull,
             Closed::Drained => ClosedReason::Drained,
-            Closed::Untrusted(_) | Closed::Unsolicited => ClosedReason::Protocol,
+            Closed::Untrusted(_) => ClosedReason::Revoked,
+            Closed::Unsolicited => ClosedReason::Protocol,
         }
     }
 
@@ -56,7 +60,18 @@ impl Server {
         let reason = match why {
             Refused::Limit(_) => RejectedReason::Full,
             Refused::Group(_) => RejectedReason::PerAddress,
-            Refused::Handshake(..) | Refused::Kernel(_) => return,
+            Refused::Handshake(_, failure, _) => {
+                self.metrics.count_failed_handshake(Listener::of(listener), *failure);
+                match failure {
+                    HandshakeFailure::Timeout => RejectedReason::HandshakeTimeout,
+                    HandshakeFailure::Certificate => RejectedReason::Certificate,
+                    // Whoever connects and goes away was not refused.
+                    HandshakeFailure::Alert
+                    | HandshakeFailure::Protocol
+                    | HandshakeFailure::Closed => return,
+                }
+            }
+            Refused::Kernel(_) => return,
         };
         let kind = match listener {
             PEERS => Kind::LinkIn,

@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use super::Server;
 use super::metrics::{ClosedReason, DialResult, Direction, Transition};
+use super::neighbour::Handshake;
 use super::records::HerdLog;
-use crate::application::{Command, Dial, DialEvent, Due, Freshness, Start, Target, Ticket};
+use crate::application::{
+    Command, Dial, DialEvent, Due, Freshness, HandshakeFailure, Start, Target, Ticket,
+};
 use crate::clock::Now;
 use crate::herd::NeighbourId;
 use crate::limits::{LOOKUP_REFRESH, LOOKUP_WAIT};
@@ -111,17 +114,22 @@ impl Server {
     }
 
     fn dial(&mut self, neighbour: NeighbourId, to: Target, start: Start, limit: Duration) {
+        let tls = self.tls_for(neighbour);
         let timeout = self.dial_timeout();
         let ticket = self.tickets.next(0, neighbour);
         let is_another_loop = matches!(to, Target::Loop(_));
         let is_whole_round = matches!(to, Target::Name(_));
-        self.neighbour(neighbour).dial = Some(ticket);
+        let known = self.neighbour(neighbour);
+        known.dial = Some(ticket);
+        known.is_dialled_with_tls = tls.is_some();
+        known.handshake = Handshake::None;
         self.commands.push_back(Command::Dial(Dial {
             attempt_timeout: limit.min(timeout),
             timeout: if is_whole_round { timeout } else { self.time_of(neighbour) },
             from: (!is_another_loop).then_some(self.peers_address),
             start,
             freshness: Freshness::Ask(LOOKUP_WAIT.min(timeout)),
+            tls,
             ..Dial::new(ticket, to)
         }));
     }
@@ -170,9 +178,11 @@ impl Server {
             }
             DialEvent::Connecting(address) => {
                 known.attempts.trying(address);
+                known.handshake = Handshake::None;
                 known.attempt_until = Some(now.elapsed + known.attempts.time(timeout));
             }
-            DialEvent::Handshaking(_) | DialEvent::HandshakeFailed(..) => {}
+            DialEvent::Handshaking(_) => known.handshake = Handshake::UnderWay,
+            DialEvent::HandshakeFailed(_, failure) => known.handshake = Handshake::Failed(failure),
             DialEvent::AttemptFailed(address, reason) => {
                 known.attempts.trying(address);
                 self.note_failed_attempt(neighbour, reason, now);
@@ -199,7 +209,17 @@ impl Server {
     fn note_failed_attempt(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
         let known = self.neighbour(neighbour);
         let is_late = known.attempt_until.is_some_and(|until| until <= now.elapsed);
-        let result = if is_late { DialResult::Timeout } else { DialResult::Refused };
+        let result = match std::mem::take(&mut known.handshake) {
+            Handshake::None if is_late => DialResult::Timeout,
+            Handshake::None => DialResult::Refused,
+            Handshake::UnderWay => DialResult::Tls,
+            Handshake::Failed(failure) => {
+                if failure == HandshakeFailure::Certificate {
+                    known.metrics.count(Direction::Out, Transition::Certificate);
+                }
+                DialResult::Tls
+            }
+        };
         known.metrics.dials[result as usize].add(1);
         record_failed_attempt(&known.log_name, reason);
         known.attempts.failed(reason);
@@ -272,7 +292,12 @@ impl Server {
                     self.link_attempt_failed(neighbour, reason, now);
                 }
                 (Some(_), None) => {
-                    let reason = "no answer in time";
+                    let reason = match known.handshake {
+                        Handshake::UnderWay => {
+                            "connected, but the TLS handshake was not complete in time"
+                        }
+                        _ => "no answer in time",
+                    };
                     self.note_failed_attempt(neighbour, reason, now);
                     self.cancel_dial(neighbour);
                     self.try_next(neighbour, reason, now);

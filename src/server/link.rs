@@ -1,9 +1,13 @@
 //! Links: the connections on which this server sends updates to its neighbours (section 4).
 
 use super::metrics::{ClosedReason, DialResult, Direction, Transition};
+use super::neighbour::Handshake;
 use super::records::{self, HerdLog};
+use super::tls::Shown;
 use super::{Server, Session, policy};
-use crate::application::{ClosedConnection, Io, Line, Next, Policy, Ticket};
+use crate::application::{
+    Closed, ClosedConnection, HandshakeFailure, Io, Line, Next, Opened, Policy, Ticket,
+};
 use crate::clock::Now;
 use crate::herd::{Event, NeighbourId, Observer, Outcome};
 use crate::logging::rate_limit::{self, Kind};
@@ -16,6 +20,7 @@ impl Server {
         &mut self,
         neighbour: NeighbourId,
         ticket: Ticket,
+        opened: &Opened<'_>,
         io: &mut Io<'_>,
     ) -> Option<(Session, Policy)> {
         let is_dialling = self.herd.link_is_dialling(neighbour);
@@ -28,6 +33,8 @@ impl Server {
         known.connected_to = Some(io.peer);
         known.is_fill_asked = false;
         known.refusal = None;
+        known.handshake = Handshake::None;
+        known.link_certificate = Shown::of(opened).map(Box::new);
         known.attempts.connected(io.peer);
         known.metrics.dials[DialResult::Ok as usize].add(1);
         let is_loop = known.is_loop();
@@ -36,7 +43,7 @@ impl Server {
         let name = self.log_name_of(neighbour);
         log::info!(
             target: target::LINK, event = "link_opened", peer:% = io.peer, neighbour = name;
-            "Connected to {name}."
+            "Connected to {name}{}.", records::by_tls(opened)
         );
         Traffic::Link.sent(name, &io.out[before..]);
         let policy = if is_loop { policy::loop_link } else { policy::link };
@@ -184,10 +191,17 @@ impl Server {
         known.link = None;
         // A line that was refused is counted as that.
         if reason != ClosedReason::Protocol {
-            known.metrics.count(Direction::Out, Transition::Closed);
+            known.metrics.count(Direction::Out, why_down(closed.why));
         }
+        let broken = match closed.why {
+            Closed::Tls(_, why) | Closed::Untrusted(why) => {
+                Some(Escaped(why.as_bytes()).to_string())
+            }
+            _ => None,
+        };
         if self.herd.link_is_being_made(neighbour) {
-            let reason = "the connection ended before RESUME came";
+            // With TLS 1.3 a neighbour refuses a certificate after the handshake.
+            let reason = broken.as_deref().unwrap_or("the connection ended before RESUME came");
             return self.link_attempt_failed(neighbour, reason, now);
         }
         let name = self.log_name_of(neighbour);
@@ -196,13 +210,24 @@ impl Server {
             "The link to {name} is closed."
         );
         if reason != ClosedReason::Protocol {
-            self.note_link_error(neighbour, "the connection was closed");
+            let reason = broken.as_deref().unwrap_or("the connection was closed");
+            self.note_link_error(neighbour, reason);
         }
         self.herd.link_closed(
             neighbour,
             now,
             &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics),
         );
+    }
+}
+
+/// What ended a link, if no line of the neighbour did.
+pub(super) fn why_down(why: &Closed) -> Transition {
+    match why {
+        Closed::Untrusted(_) | Closed::Tls(HandshakeFailure::Certificate, _) => {
+            Transition::Certificate
+        }
+        _ => Transition::Closed,
     }
 }
 

@@ -7,13 +7,15 @@ mod collect;
 mod family;
 mod labels;
 mod of_links;
+mod of_tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use labels::{
-    AdminPath, BETWEEN_LOOPS, ClosedReason, DialResult, Direction, Kind, LineCommand, LineResult,
-    Paused, PlacesResult, RateLimit, RejectedReason, Transition, UpdateResult, UpdateSource,
+    AdminPath, BETWEEN_LOOPS, ClosedReason, DialResult, Direction, HandshakeResult, Kind,
+    LineCommand, LineResult, Listener, Paused, PlacesResult, RateLimit, RejectedReason, Transition,
+    UpdateResult, UpdateSource,
 };
 
 pub use family::{Family, FamilyKind, Sample, SampleValue};
@@ -46,6 +48,10 @@ pub struct ServerMetrics {
     pub places: Arc<PlacesMetrics>,
     /// 0 while it serves, 1 while it drains, 2 while it stops ([`ServerMetrics::drain_state`]).
     pub(super) draining: Gauge,
+    /// By [`Listener`] and [`HandshakeResult`].
+    pub handshakes: Counters<{ Listener::COUNT }, { HandshakeResult::COUNT }>,
+    /// Of handshakes that were successful, by [`Listener`].
+    pub handshake_duration: [Histogram<9>; Listener::COUNT],
     /// By [`AdminPath`] and the place in [`ADMIN_CODES`].
     admin: Counters<{ AdminPath::COUNT }, { ADMIN_CODES.len() }>,
 }
@@ -117,6 +123,8 @@ impl Default for ServerMetrics {
             paused: Default::default(),
             delayed: Default::default(),
             places: Arc::default(),
+            handshakes: counters(),
+            handshake_duration: [const { Histogram::new(&HANDSHAKE_BOUNDS) }; Listener::COUNT],
             admin: counters(),
         }
     }
@@ -278,6 +286,18 @@ const PLACES_BOUNDS: [u64; 10] = [
     500 * MILLI,
     SECOND,
     2_500 * MILLI,
+    5 * SECOND,
+];
+/// Bounds of the durations of TLS handshakes, in nanoseconds.
+const HANDSHAKE_BOUNDS: [u64; 9] = [
+    500 * MICRO,
+    MILLI,
+    2 * MILLI,
+    5 * MILLI,
+    10 * MILLI,
+    50 * MILLI,
+    250 * MILLI,
+    SECOND,
     5 * SECOND,
 ];
 /// Bounds of the flood's delay, in nanoseconds.

@@ -38,8 +38,9 @@ mod records;
 mod reload;
 mod service_manager;
 mod session;
+mod tls;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub use metrics::{AllMetrics, ServerMetrics};
 pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use service_manager::{Notice, ServiceManager, Tell};
 pub use session::Session;
+pub use tls::CertifiedPeer;
 
 use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics, TlsId};
 use crate::clock::Now;
@@ -71,6 +73,7 @@ use peer::Unidentified;
 use places::Places;
 use records::HerdLog;
 use reload::Reloads;
+use tls::{Expiries, Tls, TlsRules};
 
 /// The listener of the clients' port.
 pub const CLIENTS: ListenerId = ListenerId(0);
@@ -174,6 +177,11 @@ pub struct Server {
     asking: Asking,
     /// Whether the admin listener shows ids of clients, so that they are kept.
     shows_ids: bool,
+    /// Whether a client's id is looked at: to be kept, or because not every client may speak for every id.
+    looks_at_ids: bool,
+    tls: Tls,
+    /// Clients that must leave once they have got what they wait for.
+    leaving: HashSet<ConnectionId>,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -197,6 +205,9 @@ impl Server {
             seed,
         };
         let metrics = Arc::<ServerMetrics>::default();
+        let rules = TlsRules::new(config, index);
+        // One loop warns for all.
+        let expiries = if is_first { setup.expiries } else { Arc::default() };
         Server {
             log_name: neighbour::loop_name(&own.name, number),
             number,
@@ -228,6 +239,9 @@ impl Server {
             manager: None,
             asking: Asking::default(),
             shows_ids: admin::shows_ids(config, index),
+            looks_at_ids: admin::shows_ids(config, index) || rules.judges_ids(),
+            tls: Tls::new(rules, setup.neighbour_tls, Expiries::new(expiries, now.elapsed)),
+            leaving: HashSet::new(),
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
         }
@@ -328,6 +342,7 @@ impl Server {
             self.unidentified.next_deadline(),
             self.new_ids.poll_timeout(),
             self.log.poll_timeout(),
+            self.tls.expiries.poll_timeout(),
             self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
             self.manager.as_ref().map(|manager| manager.poll_timeout()),
         ]
@@ -355,6 +370,7 @@ impl Server {
         self.resume_new_ids(now.elapsed);
         self.check_own_name_is_free(now);
         self.tell_what_is_due(now.elapsed);
+        self.check_expiries(now);
         self.log.handle_timeout(now.elapsed);
     }
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::attempts::Attempts;
 use super::checks::Checks;
 use super::metrics::LinkMetrics;
+use super::tls::Shown;
 use super::{FIRST_LOOP, Server};
-use crate::application::{ConnectionId, LoopId, Target, Ticket};
-use crate::config::Config;
+use crate::application::{ConnectionId, HandshakeFailure, LoopId, Target, Ticket};
+use crate::config::{Config, ServerConfig};
 use crate::herd::NeighbourId;
 use crate::limits::UNREACHABLE_AFTER;
 use crate::logging::LastingProblem;
+use crate::tls::Identity;
 
 /// A neighbour of this server: another server, or another loop of this one.
 #[derive(Debug)]
@@ -26,18 +28,28 @@ pub(super) struct Neighbour {
     pub(super) is_removed: bool,
     /// How it is dialled.
     pub(super) target: Target,
+    /// How its certificate names it.
+    pub(super) identity: Identity,
     /// Its known addresses: it may connect from these.
     pub(super) addresses: Vec<SocketAddr>,
     /// Our connection to it, also before its RESUME.
     pub(super) link: Option<ConnectionId>,
     /// The address that the latest link was connected to.
     pub(super) connected_to: Option<SocketAddr>,
+    /// Whether the latest dial was with TLS.
+    pub(super) is_dialled_with_tls: bool,
+    /// The TLS handshake of the latest attempt has begun; and what it failed at, if it did.
+    pub(super) handshake: Handshake,
+    /// What the certificate of the latest link says, if it has TLS.
+    pub(super) link_certificate: Option<Box<Shown>>,
     /// Whether the loop was asked to fill the link and has not yet filled it to the feed's end.
     pub(super) is_fill_asked: bool,
     /// Its connection to us.
     pub(super) peer: Option<ConnectionId>,
     /// Where its latest connection to us came from.
     pub(super) peer_address: Option<SocketAddr>,
+    /// What the certificate of that connection says, if it has TLS.
+    pub(super) peer_certificate: Option<Box<Shown>>,
     pub(super) attempts: Attempts,
     /// The dial that is under way.
     pub(super) dial: Option<Ticket>,
@@ -62,6 +74,16 @@ pub(super) struct Neighbour {
     pub(super) metrics: LinkMetrics,
 }
 
+/// How far the TLS handshake of an attempt has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// There is none, or not yet.
+    #[default]
+    None,
+    UnderWay,
+    Failed(HandshakeFailure),
+}
+
 /// Why a connection with a neighbour ended, or was not made.
 #[derive(Clone, Debug)]
 pub(super) struct LinkError {
@@ -72,19 +94,24 @@ pub(super) struct LinkError {
 }
 
 impl Neighbour {
-    fn new(name: &str, log_name: String, target: Target) -> Neighbour {
+    fn new(server: &ServerConfig, log_name: String, target: Target) -> Neighbour {
         let addresses = if let Target::Address(address) = target { vec![address] } else { vec![] };
         Neighbour {
-            name: name.to_owned(),
+            name: server.name.clone(),
             log_name,
             is_removed: false,
             target,
+            identity: server.identity.clone(),
             addresses,
             link: None,
             connected_to: None,
+            is_dialled_with_tls: false,
+            handshake: Handshake::None,
+            link_certificate: None,
             is_fill_asked: false,
             peer: None,
             peer_address: None,
+            peer_certificate: None,
             attempts: Attempts::default(),
             dial: None,
             attempt_until: None,
@@ -116,8 +143,7 @@ impl Neighbour {
 /// other loops; any other loop has the first.
 pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour> {
     let own = &config.servers[index];
-    let other_loop =
-        |other| Neighbour::new(&own.name, loop_name(&own.name, other), Target::Loop(other));
+    let other_loop = |other| Neighbour::new(own, loop_name(&own.name, other), Target::Loop(other));
     if number != FIRST_LOOP {
         return vec![other_loop(FIRST_LOOP)];
     }
@@ -125,7 +151,7 @@ pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour
         let server = &config.servers[place];
         let target = server.advertise.parse().map(Target::Address);
         let target = target.unwrap_or_else(|_| Target::Name(server.advertise.clone()));
-        Neighbour::new(&server.name, server.name.clone(), target)
+        Neighbour::new(server, server.name.clone(), target)
     });
     servers.chain((1..config.loops).map(|other| other_loop(LoopId(other as u16)))).collect()
 }

@@ -10,16 +10,16 @@ use std::time::Duration;
 use super::metrics::{self, ClosedReason, Direction, RejectedReason, Transition};
 use super::neighbour::LinkError;
 use super::records::{self, HerdLog};
-use super::{Server, Session, policy};
+use super::{Server, Session, link, policy};
 use crate::application::{
-    ClosedConnection, ConnectionId, Due, Io, Line, LoopId, Next, Policy, Target,
+    ClosedConnection, ConnectionId, Due, Io, Line, LoopId, Next, Opened, Policy, Target,
 };
 use crate::config::format_duration;
 use crate::connection_records;
 use crate::herd::{NeighbourId, Outcome, Peer};
 use crate::limits::MAX_UNIDENTIFIED_PEERS;
 use crate::logging::rate_limit::Kind;
-use crate::logging::{Traffic, target};
+use crate::logging::{Escaped, Traffic, target};
 use crate::protocol::write_refusal;
 
 /// Peers that have not sent HELLO; the one that has waited longest is first.
@@ -34,6 +34,7 @@ struct Waiting {
     peer: SocketAddr,
     /// When its HELLO must have come.
     until: Duration,
+    has_tls: bool,
 }
 
 impl Unidentified {
@@ -41,24 +42,28 @@ impl Unidentified {
         self.waiting.front().map(|waiting| waiting.until)
     }
 
-    fn contains(&self, id: ConnectionId) -> bool {
+    pub(super) fn contains(&self, id: ConnectionId) -> bool {
         self.waiting.iter().any(|waiting| waiting.id == id)
     }
 
-    fn remove(&mut self, id: ConnectionId) {
+    pub(super) fn remove(&mut self, id: ConnectionId) {
         self.waiting.retain(|waiting| waiting.id != id);
+    }
+}
+
+impl Unidentified {
+    /// Those in plain text.
+    pub(super) fn in_plain_text(&self) -> Vec<ConnectionId> {
+        let plain = self.waiting.iter().filter(|waiting| !waiting.has_tls);
+        plain.map(|waiting| waiting.id).collect()
     }
 }
 
 impl Server {
     /// Accepts a connection on the neighbours' port. If too many peers have not sent HELLO, closes the one that has
     /// waited longest.
-    pub(super) fn peer_opened(&mut self, io: &Io<'_>) -> (Session, Policy) {
+    pub(super) fn peer_opened(&mut self, opened: &Opened<'_>, io: &Io<'_>) -> (Session, Policy) {
         let Io { id, peer, now, .. } = *io;
-        log::info!(
-            target: target::LINK, event = "connection_opened", peer:% = peer;
-            "Peer {peer} is connected, not yet identified."
-        );
         if self.unidentified.waiting.len() >= MAX_UNIDENTIFIED_PEERS
             && let Some(oldest) = self.unidentified.waiting.pop_front()
         {
@@ -69,8 +74,19 @@ impl Server {
             self.close(oldest.id, ClosedReason::IdleEvicted);
         }
         let until = now.elapsed + self.herd.settings().heartbeat;
-        self.unidentified.waiting.push_back(Waiting { id, peer, until });
-        (Session::Peer(Peer::Unidentified), policy::peer(&self.limits))
+        let has_tls = opened.tls.is_some();
+        self.unidentified.waiting.push_back(Waiting { id, peer, until, has_tls });
+        if self.is_unwanted_plaintext(metrics::Kind::LinkIn, opened) {
+            return self.plaintext_opened(metrics::Kind::LinkIn, io);
+        }
+        log::info!(
+            target: target::LINK, event = "connection_opened", peer:% = peer;
+            "Peer {peer} is connected{}, not yet identified.", records::by_tls(opened)
+        );
+        match has_tls {
+            true => self.certified_peer(opened),
+            false => (Session::Peer(Peer::Unidentified), policy::peer(&self.limits)),
+        }
     }
 
     /// The other end of a link from another loop of this server. It has no deadline for HELLO.
@@ -101,6 +117,23 @@ impl Server {
         }
         self.record_peer_line(peer, io.peer, line);
         let verdict = self.herd_peer_line(peer, line, io);
+        if !is_identified && let Peer::Identified { neighbour, .. } = *peer {
+            self.neighbour(neighbour).peer_certificate = None;
+        }
+        self.peer_line_handled(peer, is_identified, line, verdict, before, io)
+    }
+
+    /// The herd's core has handled a line: `verdict`, with an answer behind `before`.
+    #[inline(always)] // In the path of each update, and once more in that of a HELLO.
+    pub(super) fn peer_line_handled(
+        &mut self,
+        peer: &Peer,
+        is_identified: bool,
+        line: &[u8],
+        verdict: Outcome,
+        before: usize,
+        io: &mut Io<'_>,
+    ) -> Next {
         if !is_identified && let Peer::Identified { neighbour, .. } = *peer {
             self.unidentified.remove(io.id);
             self.replace_peer(neighbour, io.id);
@@ -152,7 +185,12 @@ impl Server {
 
     /// Passes a line to the herd's core. After a HELLO from an unknown address, looks up the neighbour's name
     /// again: it may now resolve to another address.
-    fn herd_peer_line(&mut self, peer: &mut Peer, line: &[u8], io: &mut Io<'_>) -> Outcome {
+    pub(super) fn herd_peer_line(
+        &mut self,
+        peer: &mut Peer,
+        line: &[u8],
+        io: &mut Io<'_>,
+    ) -> Outcome {
         let neighbours = &self.neighbours;
         // What a neighbour sends to let us catch up is old.
         let arrival = match *peer {
@@ -233,10 +271,10 @@ impl Server {
             } else {
                 let reason = match reason {
                     ClosedReason::LineTooLong => "it sent a line that is too long".to_owned(),
-                    _ => closed.why.to_string(),
+                    _ => Escaped(closed.why.to_string().as_bytes()).to_string(),
                 };
                 known.peer_error = Some(LinkError { reason, at });
-                known.metrics.count(Direction::In, Transition::Closed);
+                known.metrics.count(Direction::In, link::why_down(closed.why));
             }
         }
     }

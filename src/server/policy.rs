@@ -1,8 +1,8 @@
 //! How the loop treats each kind of connection, by the limits that are in force.
 
 use super::metrics::{BETWEEN_LOOPS, Kind};
-use crate::application::{FlushAt, Policy};
-use crate::limits::{ADMIN_HEAD_TIMEOUT, ConfiguredLimits, PEER_LINE_BYTES};
+use crate::application::{FlushAt, Framing, Policy};
+use crate::limits::{ADMIN_HEAD_TIMEOUT, ConfiguredLimits, PEER_LINE_BYTES, PLAINTEXT_LINE_BYTES};
 
 /// Of clients.
 pub(super) fn client(limits: &ConfiguredLimits) -> Policy {
@@ -24,6 +24,13 @@ pub(super) fn peer(limits: &ConfiguredLimits) -> Policy {
         input_timeout: limits.line_timeout,
         ..Policy::lines(PEER_LINE_BYTES)
     }
+}
+
+/// Of connections in plain text, on a port that takes only TLS, for connections of that kind: their first line is
+/// refused.
+pub(super) fn plaintext(limits: &ConfiguredLimits, kind: Kind) -> Policy {
+    let of_kind = if kind == Kind::LinkIn { peer(limits) } else { client(limits) };
+    Policy { framing: Framing::Lines(PLAINTEXT_LINE_BYTES), flush: FlushAt::Served, ..of_kind }
 }
 
 /// Of our links to neighbours. What comes on them are ACKs, which need no answer; if they were not read, the link
@@ -52,6 +59,10 @@ pub(super) const ADMIN: Policy = Policy {
 
 /// The policies that differ by the limits, each with the one that replaces it when the limits change.
 pub fn changes(old: &ConfiguredLimits, new: &ConfiguredLimits) -> Vec<(Policy, Policy)> {
-    let all = [client, peer, link, loop_peer, loop_link].map(|of| (of(old), of(new)));
+    let plain_client = |limits: &ConfiguredLimits| plaintext(limits, Kind::Client);
+    let plain_peer = |limits: &ConfiguredLimits| plaintext(limits, Kind::LinkIn);
+    let all: [fn(&ConfiguredLimits) -> Policy; 7] =
+        [client, peer, link, loop_peer, loop_link, plain_client, plain_peer];
+    let all = all.map(|of| (of(old), of(new)));
     all.into_iter().filter(|(old, new)| old != new).collect()
 }

@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use super::metrics::{ClosedReason, Direction, Transition};
 use super::neighbour::{self, Neighbour};
 use super::records::HerdLog;
+use super::reload::Reconfigured;
+use super::tls::TlsRules;
 use super::{FIRST_LOOP, Server, admin};
-use crate::application::{Target, TlsId};
+use crate::application::Target;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::herd::NeighbourId;
@@ -18,9 +20,9 @@ use crate::limits::ConfiguredLimits;
 use crate::logging::target;
 
 impl Server {
-    /// Takes over another configuration, which must have a server of this one's name. `tls` is for the Places
-    /// service, if there is one.
-    pub fn reconfigure(&mut self, config: &Config, tls: Option<TlsId>, now: Now) {
+    /// Takes over another configuration, which must have a server of this one's name.
+    pub fn reconfigure(&mut self, reconfigured: &Reconfigured, now: Now) {
+        let Reconfigured { config, tls, neighbour_tls, expiries, .. } = reconfigured;
         let Some(index) = config.server(&self.herd.settings().name) else {
             return; // The caller has looked.
         };
@@ -29,12 +31,15 @@ impl Server {
         self.herd.set_heartbeat(config.link.heartbeat, now);
         self.draining.change(&config.stop);
         self.peers_address = config.servers[index].peer_listen;
-        self.places.reconfigure(&config.places, config.loops, tls);
+        self.places.reconfigure(&config.places, config.loops, *tls);
+        self.change_tls(TlsRules::new(config, index), neighbour_tls, expiries, now);
         if self.number == FIRST_LOOP {
             self.change_neighbours(neighbour::of(config, index, FIRST_LOOP), now);
+            self.judge_neighbours(now);
             self.reconfigure_admin(config, index);
         }
         self.shows_ids = admin::shows_ids(config, index);
+        self.looks_at_ids = self.shows_ids || self.tls.rules.judges_ids();
         self.links_checked = None;
     }
 
@@ -50,6 +55,7 @@ impl Server {
             match self.find(&new) {
                 Some(known) => {
                     gone.retain(|neighbour| *neighbour != known);
+                    self.neighbour(known).identity = new.identity;
                     if !is_same(&self.neighbour(known).target, &new.target) {
                         moved.push((known, new.target));
                     }
@@ -149,12 +155,17 @@ impl Server {
         let is_up = self.herd.link_is_up(neighbour);
         let known = self.neighbour(neighbour);
         let is_there = known.connected_to.is_some_and(|address| addresses.contains(&address));
-        if is_up && is_there {
-            return;
+        if !(is_up && is_there) {
+            self.redial(neighbour, "its address has changed", now);
         }
+    }
+
+    /// Closes the link to a neighbour, and dials it again at once.
+    pub(super) fn redial(&mut self, neighbour: NeighbourId, reason: &str, now: Now) {
+        let known = self.neighbour(neighbour);
         known.attempts = Default::default();
         known.refusal = None;
-        self.abandon_link(neighbour, "its address has changed");
+        self.abandon_link(neighbour, reason);
         self.herd.neighbour_moved(neighbour, now);
     }
 

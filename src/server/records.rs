@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::Server;
 use super::metrics::{Direction, ServerMetrics, Transition, UpdateResult, UpdateSource};
 use super::neighbour::Neighbour;
-use crate::application::{ClosedConnection, Refused};
+use super::tls::Shown;
+use crate::application::{ClosedConnection, Opened, Refused};
 use crate::clock::WallTime;
 use crate::connection_records;
 use crate::herd::{Applied, Event, HELLO_RECEIVED, NeighbourId, Observer};
@@ -38,6 +39,23 @@ pub(super) fn received_from_neighbour(name: &str, line: &[u8]) {
 /// The answer to a neighbour's line.
 pub(super) fn sent_to_neighbour(name: &str, answer: &[u8]) {
     Traffic::of_link(answer).sent(name, answer);
+}
+
+/// What to add to the record of a connection that is open with TLS: its version, and whom the certificate names.
+pub(super) fn by_tls(opened: &Opened<'_>) -> String {
+    let Some(tls) = opened.tls else {
+        return String::new();
+    };
+    let version = tls.version.number();
+    match Shown::of(opened) {
+        None => format!(" (TLS {version})"),
+        Some(shown) => format!(" (TLS {version}, the certificate names {shown})"),
+    }
+}
+
+/// What to add to the reason of a refused line that begins like a TLS handshake (RFC 8446, section 5.1).
+pub(super) fn tls_hint(line: &[u8]) -> &'static str {
+    if line.starts_with(b"\x16\x03") { " (this looks like TLS)" } else { "" }
 }
 
 /// An inbound connection was closed: a client's, or that of a neighbour whose name is known or not.
@@ -258,9 +276,9 @@ impl HerdLog<'_> {
                 ),
             ),
             Event::PeerRejected { reason, line } => {
-                let line = Escaped(line);
+                let (hint, line) = (tls_hint(line), Escaped(line));
                 let text = format_args!(
-                    "Refused on the neighbours' port: {reason}: {line}. The connection is closed."
+                    "Refused on the neighbours' port: {reason}{hint}: {line}. The connection is closed."
                 );
                 rate_limit::note(Kind::PeerLineRefused, &[field("reason", &reason)], text);
             }

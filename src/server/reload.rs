@@ -44,6 +44,20 @@ pub struct Reconfigured {
     pub most_clients: usize,
 }
 
+impl Reconfigured {
+    /// Without TLS between servers: for tests and simulators.
+    pub fn plain(config: &Config, tls: Option<TlsId>) -> Reconfigured {
+        Reconfigured {
+            result: Ok(()),
+            config: Arc::new(config.clone()),
+            tls,
+            neighbour_tls: Arc::default(),
+            expiries: Arc::default(),
+            most_clients: usize::MAX,
+        }
+    }
+}
+
 /// How a reload has ended.
 #[derive(Debug)]
 pub enum ReloadEnd {
@@ -123,7 +137,7 @@ impl Server {
         // A failure is the job's to report.
         if reconfigured.result.is_ok() {
             self.most_clients = reconfigured.most_clients;
-            self.reconfigure(&reconfigured.config, reconfigured.tls, now);
+            self.reconfigure(reconfigured, now);
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::admin::AdminSession;
 use super::dial::{Purpose, purpose};
+use super::metrics::Kind;
+use super::tls::CertifiedPeer;
 use super::{ADMIN, CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
 use crate::application::{
     Application, Closed, ClosedConnection, Control, DialEvent, Due, FullOutput, Inspected, Io,
@@ -22,6 +24,10 @@ pub enum Session {
     Client(Client),
     /// Accepted on the neighbours' port, or from another loop of this server.
     Peer(Peer),
+    /// The same, with TLS.
+    CertifiedPeer(Box<CertifiedPeer>),
+    /// In plain text, accepted on the port for connections of this kind, which takes only TLS.
+    Plaintext(Kind),
     /// A neighbour that we dialled.
     Link(NeighbourId),
     /// The Places service, that we dialled for a query.
@@ -36,14 +42,15 @@ impl Application for Server {
 
     fn handle_open(&mut self, opened: Opened<'_>, io: &mut Io<'_>) -> Option<(Session, Policy)> {
         self.now = io.now.elapsed;
+        self.count_handshake(&opened);
         match opened.origin {
-            Origin::Accepted(CLIENTS) => Some(self.client_opened(io)),
-            Origin::Accepted(PEERS) => Some(self.peer_opened(io)),
-            Origin::Accepted(ADMIN) => self.admin_opened(io),
+            Origin::Accepted(CLIENTS) => Some(self.client_opened(&opened, io)),
+            Origin::Accepted(PEERS) => Some(self.peer_opened(&opened, io)),
+            Origin::Accepted(ADMIN) => self.admin_opened(&opened, io),
             Origin::Accepted(_) => None,
             Origin::Loop(from) => self.loop_opened(from),
             Origin::Dialled(ticket) => match purpose(ticket) {
-                Purpose::Dial(neighbour) => self.link_opened(neighbour, ticket, io),
+                Purpose::Dial(neighbour) => self.link_opened(neighbour, ticket, &opened, io),
                 Purpose::LookUp(_) => None,
                 Purpose::Places => {
                     let (session, policy) = self.places.handle_open(ticket, io)?;
@@ -59,6 +66,8 @@ impl Application for Server {
             Session::Client(client) => self.client_line(client, line, io),
             Session::Peer(peer) => self.peer_line(peer, line, io),
             Session::Link(neighbour) => self.link_line(*neighbour, line, io),
+            Session::CertifiedPeer(peer) => self.certified_peer_line(peer, line, io),
+            Session::Plaintext(kind) => self.plaintext_line(*kind, line, io),
             Session::Places(_) | Session::Admin(_) => Next::Finish, // They send bytes.
         }
     }
@@ -68,7 +77,7 @@ impl Application for Server {
         match session {
             Session::Places(session) => self.places.handle_bytes(session, bytes, io),
             Session::Admin(session) => self.admin_bytes(session, bytes, io),
-            Session::Client(_) | Session::Peer(_) | Session::Link(_) => Next::Finish,
+            _ => Next::Finish, // They send lines.
         }
     }
 
@@ -76,9 +85,7 @@ impl Application for Server {
         self.now = io.now.elapsed;
         match session {
             Session::Places(session) => self.places.handle_end(session, io),
-            Session::Client(_) | Session::Peer(_) | Session::Link(_) | Session::Admin(_) => {
-                Next::Finish
-            }
+            _ => Next::Finish,
         }
     }
 
@@ -89,7 +96,7 @@ impl Application for Server {
             Session::Link(neighbour) => self.fill_link(*neighbour, io),
             Session::Places(session) => self.places.fill(session, io),
             Session::Admin(session) => self.fill_admin(session, io),
-            Session::Peer(_) => Next::Read,
+            Session::Peer(_) | Session::CertifiedPeer(_) | Session::Plaintext(_) => Next::Read,
         }
     }
 
@@ -103,7 +110,7 @@ impl Application for Server {
         let is_recorded = match session {
             Session::Places(_) => !matches!(closed.why, Closed::Broken(_) | Closed::Tls(..)),
             Session::Admin(_) => false,
-            Session::Client(_) | Session::Peer(_) | Session::Link(_) => true,
+            _ => true,
         };
         if is_recorded {
             self.record_closed(&closed);
@@ -112,6 +119,8 @@ impl Application for Server {
         match session {
             Session::Client(client) => self.client_closed(&client, &closed),
             Session::Peer(peer) => self.peer_closed(peer, &closed, reason),
+            Session::CertifiedPeer(certified) => self.peer_closed(certified.peer, &closed, reason),
+            Session::Plaintext(_) => self.plaintext_closed(&closed),
             Session::Link(neighbour) => self.link_closed(neighbour, &closed, reason, now),
             Session::Places(session) => self.places.handle_closed(&closed, session, now),
             Session::Admin(_) => self.admin_closed(&closed),
@@ -211,7 +220,8 @@ impl Application for Server {
             Session::Client(client) => client.held_bytes(),
             Session::Places(session) => self.places.held_bytes(session),
             Session::Admin(session) => session.held_bytes(),
-            Session::Peer(_) | Session::Link(_) => 0,
+            Session::CertifiedPeer(peer) => peer.held_bytes(),
+            Session::Peer(_) | Session::Plaintext(_) | Session::Link(_) => 0,
         }
     }
 

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use herd_mio::application::{
     Application, Closed, ClosedConnection, Command, ConnectionId, Dial, DialEvent, Due, Io, Job,
     Line, ListenerId, LoopId, LoopMetrics, Next, Opened, Origin, Refused, Target, Ticket, TlsId,
+    TlsInfo, TlsVersion,
 };
 use herd_mio::clock::{Now, WallTime};
-use herd_mio::config::Config;
+use herd_mio::config::{Accept, ClientCertificates, ClientsTls, Config, Who};
 use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::protocol::Epoch;
 use herd_mio::server::metrics::{Family, Process, SampleValue};
 use herd_mio::server::{AllMetrics, Message, Server, ServerMetrics, ServerSetup, Session};
+use herd_mio::tls::{CertificateUse, Expiry};
 
 /// The server `A`, its loop's counters, and a script in the loop's place.
 pub struct World {
@@ -26,6 +28,8 @@ pub struct World {
     pub jobs: Vec<Job<Message>>,
     /// Requests for all connections.
     pub inspections: Vec<Ticket>,
+    /// What the latest line or bytes were answered with.
+    pub said: Vec<u8>,
     /// What the latest `fill` has appended.
     pub filled: Vec<u8>,
     connections: HashMap<u32, (Session, Origin)>,
@@ -49,9 +53,34 @@ impl World {
         })
     }
 
+    /// The same with TLS at every port and with neighbours, and ids that certificates name.
+    pub fn with_tls() -> World {
+        World::of(|config| {
+            config.tls.clients = ClientsTls {
+                accept: Accept::Tls,
+                certificates: ClientCertificates::Required,
+                ids: Who::Certificate,
+                queries: Who::Certificate,
+                ..ClientsTls::default()
+            };
+            config.tls.neighbours.accept = Accept::Tls;
+            config.tls.neighbours.dials_tls = true;
+            config.servers[0].admin_listen = Some(peer());
+            config.admin.tls = true;
+            config.admin.ca = Some("ca.pem".into());
+        })
+    }
+
     pub fn of(change: impl FnOnce(&mut Config)) -> World {
         let mut config = Config::parse(HERD).expect("a configuration");
         change(&mut config);
+        let neighbour_tls = [("B".to_owned(), TlsId(1)), ("C".to_owned(), TlsId(2))];
+        let neighbour_tls = Arc::new(BTreeMap::from(neighbour_tls));
+        let expiries: Arc<[Expiry]> = match config.tls.clients.accept {
+            Accept::Plain => Arc::default(),
+            // Each a year later than the one before.
+            _ => (1..).zip(CertificateUse::ALL).map(|(year, what)| expiry(what, year)).collect(),
+        };
         let setup = |number| ServerSetup {
             config: &config,
             index: 0,
@@ -59,8 +88,8 @@ impl World {
             epoch: Epoch(0xabcd),
             seed: 1,
             tls: Some(TlsId(0)),
-            neighbour_tls: Default::default(),
-            expiries: Default::default(),
+            neighbour_tls: Arc::clone(&neighbour_tls),
+            expiries: Arc::clone(&expiries),
             log: None,
             now: at(Duration::ZERO),
         };
@@ -82,6 +111,7 @@ impl World {
             dials: Vec::new(),
             jobs: Vec::new(),
             inspections: Vec::new(),
+            said: Vec::new(),
             filled: Vec::new(),
             connections: HashMap::new(),
             last: 0,
@@ -115,11 +145,23 @@ impl World {
 
     /// A connection is open.
     pub fn open(&mut self, origin: Origin) -> u32 {
+        self.open_as(Opened::plain(origin))
+    }
+
+    /// The same with TLS, whose handshake took a millisecond, and perhaps with a certificate.
+    pub fn open_tls(&mut self, origin: Origin, certificate: Option<&[u8]>) -> u32 {
+        let took = Duration::from_millis(1);
+        let tls = Some(TlsInfo { version: TlsVersion::V1_3, resumed: false, took });
+        self.open_as(Opened { origin, certificate, tls })
+    }
+
+    pub fn open_as(&mut self, opened: Opened<'_>) -> u32 {
+        let origin = opened.origin;
         self.last += 1;
         let (id, now) = (self.last, at(self.now));
         let mut out = Vec::new();
         let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
-        let opened = self.server.handle_open(Opened::plain(origin), &mut io);
+        let opened = self.server.handle_open(opened, &mut io);
         let (session, _) = opened.expect("it is accepted");
         self.connections.insert(id, (session, origin));
         self.run_commands();
@@ -141,6 +183,7 @@ impl World {
         let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
         let (session, _) = self.connections.get_mut(&id).expect("it is open");
         let next = self.server.handle_line(session, line, &mut io);
+        self.said = out;
         self.run_commands();
         next
     }
@@ -152,6 +195,7 @@ impl World {
         let mut io = Io::new(connection(id), peer(), now, &mut out, ROOM);
         let (session, _) = self.connections.get_mut(&id).expect("it is open");
         let next = self.server.handle_bytes(session, bytes, &mut io);
+        self.said = out;
         self.run_commands();
         next
     }
@@ -282,6 +326,10 @@ pub fn samples(families: &[Family]) -> BTreeMap<String, f64> {
         }
     }
     all
+}
+
+fn expiry(what: CertificateUse, year: i64) -> Expiry {
+    Expiry { what, not_after: WALL as i64 + year * 365 * 86_400 }
 }
 
 fn process() -> Option<Process> {

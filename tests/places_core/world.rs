@@ -15,7 +15,7 @@ use herd_mio::places::endpoint::Endpoint;
 use herd_mio::places::key::ApiKey;
 use herd_mio::protocol::Epoch;
 use herd_mio::server::{
-    CLIENTS, FIRST_LOOP, Message, PLACES_TICKETS, Server, ServerSetup, Session,
+    CLIENTS, FIRST_LOOP, Message, PLACES_TICKETS, Reconfigured, Server, ServerSetup, Session,
 };
 
 /// An answer, behind which the service closes.
@@ -103,7 +103,8 @@ impl World {
     /// Other settings of places, with this TLS configuration.
     pub fn change_places(&mut self, tls: u16, change: impl FnOnce(&mut PlacesSettings)) {
         change(&mut self.config.places);
-        self.server.reconfigure(&self.config, Some(TlsId(tls)), at(self.now));
+        let reconfigured = Reconfigured::plain(&self.config, Some(TlsId(tls)));
+        self.server.reconfigure(&reconfigured, at(self.now));
         self.fetch();
     }
 

@@ -8,6 +8,7 @@ use super::routes::{Answer, Query};
 use crate::application::{ConnectionId, Inspected, Ticket};
 use crate::clock::Now;
 use crate::limits::ADMIN_ANSWER_WAIT;
+use crate::server::tls::PLAIN_CLIENTS;
 use crate::server::{Message, Server, ServerCommand, Session};
 
 /// A message between the loops of a server.
@@ -91,6 +92,9 @@ impl Server {
         all: &mut dyn Iterator<Item = Inspected<'_, Session>>,
         now: Now,
     ) {
+        if ticket == PLAIN_CLIENTS {
+            return self.end_plain_clients(all);
+        }
         let Some(place) = self.asking.asks.iter().position(|ask| ask.ticket == ticket) else {
             return;
         };

@@ -20,6 +20,7 @@ use crate::limits::{ADMIN_OFFSET, ADMIN_PAGE, ADMIN_PAGE_DEFAULT};
 use crate::logging::IdBase64;
 use crate::server::dial::{Purpose, purpose};
 use crate::server::metrics::Kind;
+use crate::server::tls::Shown;
 use crate::server::{ADMIN, CLIENTS, PEERS, Server, Session};
 
 /// A question for the connections of a loop.
@@ -71,6 +72,12 @@ struct Row<'a> {
     /// A pair between loops has none.
     address: Option<String>,
     transport: &'static str,
+    /// The version of TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'static str>,
+    /// The names in the other side's certificate, where they may be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<Vec<String>>,
     opened: Option<String>,
     /// Seconds since its last byte.
     idle: f64,
@@ -224,11 +231,13 @@ impl Server {
             id: format!("{}.{}", id.slot, id.generation),
             kind: kind.name(),
             address: (kind != ConnectionKind::BetweenLoops).then(|| peer.to_string()),
-            transport: match kind {
+            transport: match inspected.tls {
                 _ if session.is_none() => "handshake",
-                ConnectionKind::Of(Kind::Places) => "tls",
-                _ => "plain",
+                Some(_) => "tls",
+                None => "plain",
             },
+            tls: inspected.tls.filter(|_| session.is_some()).map(|tls| tls.version.number()),
+            names: session.and_then(|session| self.shown_names(session)),
             opened: activity.and_then(|activity| time_at(activity.opened, now)),
             idle: ago(silent_since, now),
             lines: count(|activity| activity.lines),
@@ -254,14 +263,34 @@ impl Server {
         }
     }
 
+    /// The names in the certificate of its other side, if ids may be shown: a client's are ids.
+    fn shown_names(&self, session: &Session) -> Option<Vec<String>> {
+        let shown = match session {
+            _ if !self.shows_ids => None,
+            Session::Client(client) => client.rights().map(|rights| &rights.shown),
+            Session::CertifiedPeer(peer) => Some(&peer.certificate),
+            Session::Link(neighbour) => {
+                let known = self.neighbours.get(usize::from(neighbour.0));
+                known.and_then(|known| known.link_certificate.as_deref())
+            }
+            _ => None,
+        };
+        shown.map(Shown::listed)
+    }
+
     fn neighbour_of(&self, session: &Session) -> Option<&str> {
         let neighbour = match session {
             Session::Link(neighbour) => *neighbour,
             Session::Peer(Peer::Identified { neighbour, .. } | Peer::Expected(neighbour)) => {
                 *neighbour
             }
+            Session::CertifiedPeer(certified) => match certified.peer {
+                Peer::Identified { neighbour, .. } => neighbour,
+                Peer::Unidentified | Peer::Expected(_) => return None,
+            },
             Session::Peer(Peer::Unidentified)
             | Session::Client(_)
+            | Session::Plaintext(_)
             | Session::Places(_)
             | Session::Admin(_) => return None,
         };
@@ -281,7 +310,7 @@ fn waits_for(session: &Session) -> &'static str {
     match session {
         Session::Client(client) => client.waits_for(),
         Session::Admin(_) => "loop",
-        Session::Peer(_) | Session::Link(_) | Session::Places(_) => "application",
+        _ => "application",
     }
 }
 

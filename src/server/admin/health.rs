@@ -111,6 +111,7 @@ impl Server {
                 reasons.push(format!("queries for places have failed for {seconds} s"));
             }
         }
+        reasons.extend(self.tls.expiries.degraded(now.wall));
         if !self.reload_state().last_successful {
             reasons.push("the last reload of the configuration failed; the log says why".into());
         }

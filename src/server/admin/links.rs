@@ -11,6 +11,7 @@ use crate::protocol::Epoch;
 use crate::server::Server;
 use crate::server::metrics::Direction;
 use crate::server::neighbour::{LinkError, Neighbour};
+use crate::server::tls::Shown;
 
 #[derive(Serialize)]
 struct Links<'a> {
@@ -34,6 +35,8 @@ struct Link<'a> {
 struct Out {
     state: &'static str,
     since: Option<String>,
+    #[serde(flatten)]
+    transport: Transport,
     /// The address that is tried, or connected to.
     address: Option<String>,
     /// Seconds until the next dial.
@@ -53,6 +56,8 @@ struct Out {
 #[derive(Serialize)]
 struct In {
     state: &'static str,
+    #[serde(flatten)]
+    transport: Transport,
     address: Option<String>,
     epoch: Option<String>,
     mark: Option<u64>,
@@ -61,6 +66,15 @@ struct In {
     updates: u64,
     malformed: u64,
     last_error: Option<Problem>,
+}
+
+/// How a connection is, or was last, carried.
+#[derive(Serialize)]
+struct Transport {
+    transport: &'static str,
+    /// The names in the neighbour's certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +106,7 @@ impl Server {
         Out {
             state,
             since: time_at(since, now),
+            transport: Transport::of(known.is_dialled_with_tls, known.link_certificate.as_deref()),
             address: connected.or(known.attempts.current()).map(|address| address.to_string()),
             next_dial: next_dial.map(|at| seconds(at.saturating_sub(now.elapsed))),
             epoch: epoch.map(hexadecimal),
@@ -109,6 +124,10 @@ impl Server {
         let InboundStatus { is_up, last_received, epoch, mark } = self.herd.inbound_status(id);
         In {
             state: if is_up { "up" } else { "down" },
+            transport: Transport::of(
+                known.peer_certificate.is_some(),
+                known.peer_certificate.as_deref(),
+            ),
             address: known.peer_address.filter(|_| is_up).map(|address| address.to_string()),
             epoch: epoch.map(hexadecimal),
             mark: mark.map(|seq| seq.0),
@@ -117,6 +136,13 @@ impl Server {
             malformed: known.metrics.malformed.get(),
             last_error: problem(known.peer_error.as_ref(), now),
         }
+    }
+}
+
+impl Transport {
+    fn of(is_tls: bool, certificate: Option<&Shown>) -> Transport {
+        let transport = if is_tls { "tls" } else { "plain" };
+        Transport { transport, names: certificate.map(Shown::listed) }
     }
 }
 

@@ -10,7 +10,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | the sessions: requests in, replies out, time limits |
-//! | `gate.rs` | which requests are answered at all |
+//! | `gate.rs`, `access.rs` | which requests are answered at all, and for whom |
 //! | `routes.rs` | which path is answered by what, and with which parameters |
 //! | `reply.rs` | a reply and its head |
 //! | `health.rs` | `/livez`, `/readyz`, `/healthz` |
@@ -27,6 +27,7 @@
 //! nothing walks the table. It has sessions of its own number, so that an attack on it costs no client its
 //! place.
 
+mod access;
 mod asking;
 mod connections;
 mod ends;
@@ -48,7 +49,7 @@ mod watch;
 use std::time::Duration;
 
 use super::{Server, Session, policy};
-use crate::application::{ConnectionId, Io, Next, Policy, Ticket};
+use crate::application::{ConnectionId, Io, Next, Opened, Policy, Ticket};
 use crate::config::Config;
 use crate::http::{Get, GetReader};
 use crate::limits::{
@@ -57,6 +58,8 @@ use crate::limits::{
 };
 use crate::server::ServerCommand;
 use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
+pub(super) use access::shows_ids;
+use access::{Access, Carried, Verdict};
 pub(super) use asking::Asking;
 pub use asking::{AdminMessage, Post};
 use events::{Events, HerdMap, Stream};
@@ -85,6 +88,7 @@ struct AdminRules {
     /// Names in `Host`, besides addresses and `localhost`.
     hosts: Vec<String>,
     ready_timeout: Duration,
+    access: Access,
 }
 
 #[derive(Debug)]
@@ -119,6 +123,8 @@ pub struct AdminSession {
     unanswered: Option<Unanswered>,
     /// Its place in the events, once it has asked for them.
     stream: Option<Stream>,
+    /// How it is carried.
+    carried: Carried,
 }
 
 #[derive(Debug)]
@@ -127,16 +133,10 @@ struct Unanswered {
     request: Get,
 }
 
-/// Whether the admin listener of a server shows ids of clients.
-pub(super) fn shows_ids(config: &Config, index: usize) -> bool {
-    let address = config.servers[index].admin_listen;
-    address.is_some_and(|address| config.admin.shows_positions(address))
-}
-
 impl AdminSession {
-    fn new() -> AdminSession {
+    fn new(carried: Carried) -> AdminSession {
         let reader = GetReader::new(ADMIN_HEAD_BYTES);
-        AdminSession { reader, unanswered: None, stream: None }
+        AdminSession { reader, unanswered: None, stream: None, carried }
     }
 
     /// Bytes of memory that it holds.
@@ -152,6 +152,7 @@ impl Admin {
         let settings = AdminRules {
             hosts: config.admin.hosts.clone(),
             ready_timeout: config.admin.ready_timeout,
+            access: Access::new(&config.admin),
         };
         Some(Admin {
             settings,
@@ -247,7 +248,11 @@ impl Server {
     }
 
     /// A connection to the admin listener. One beyond [`ADMIN_SESSIONS`] gets the answer 503 and is closed.
-    pub(super) fn admin_opened(&mut self, io: &mut Io<'_>) -> Option<(Session, Policy)> {
+    pub(super) fn admin_opened(
+        &mut self,
+        opened: &Opened<'_>,
+        io: &mut Io<'_>,
+    ) -> Option<(Session, Policy)> {
         let admin = self.admin.as_mut()?;
         records::opened(io.peer);
         if admin.open.len() >= ADMIN_SESSIONS {
@@ -265,7 +270,7 @@ impl Server {
                 state: SessionState::Reading,
             });
         }
-        let session = AdminSession::new();
+        let session = AdminSession::new(Carried::of(opened));
         Some((Session::Admin(Box::new(session)), policy::ADMIN))
     }
 
@@ -293,7 +298,7 @@ impl Server {
             }
             Ok(None) => Next::Read,
             Err(bad) => {
-                records::refused(io.peer, &bad);
+                records::refused(io.peer, bytes, &bad);
                 self.metrics.count_admin_request(AdminPath::Other, bad.status());
                 Reply::text(bad.status(), format!("{bad}\n")).write(false, false, io.out);
                 Next::Finish
@@ -317,10 +322,17 @@ impl Server {
     }
 
     fn answer_now(&mut self, request: Get, session: &mut AdminSession, io: &mut Io<'_>) -> Next {
-        let hosts = self.admin.as_ref().map_or(&[][..], |admin| &admin.settings.hosts);
-        let (path, answer) = match gate::check(&request, hosts) {
-            Ok(()) => self.route_admin(&request, io.id, io.now),
+        let Some(admin) = &self.admin else {
+            return Next::Finish; // The listener was removed.
+        };
+        let verdict = session.carried.judge(admin.settings.access);
+        let (path, answer) = match gate::check(&request, &admin.settings.hosts) {
+            _ if verdict == Verdict::Plaintext => return self.refuse_plaintext(io),
             Err(reply) => (AdminPath::Other, Answer::Now(reply)),
+            Ok(()) if verdict == Verdict::Uncertified => {
+                self.route_uncertified(&request, io.id, io.now)
+            }
+            Ok(()) => self.route_admin(&request, io.id, io.now),
         };
         match answer {
             Answer::Now(reply) => {

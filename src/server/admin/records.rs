@@ -11,6 +11,7 @@ use crate::http::Get;
 use crate::limits::{ADMIN_HEAD_TIMEOUT, ADMIN_SESSIONS, ConfiguredLimits};
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, field, target};
+use crate::server::records::tls_hint;
 
 pub(super) fn opened(peer: SocketAddr) {
     log::debug!(
@@ -25,10 +26,16 @@ pub(super) fn full(peer: SocketAddr) {
     connection_records::rejected(Kind::AdminRejected, peer, reason);
 }
 
+/// A request came in plain text where only TLS is taken.
+pub(super) fn plaintext(peer: SocketAddr) {
+    let reason = format_args!("plain text on a port that takes only TLS");
+    connection_records::rejected(Kind::PlainTextRejected, peer, reason);
+}
+
 /// A request that can't be read was refused.
-pub(super) fn refused(peer: SocketAddr, reason: &impl Display) {
+pub(super) fn refused(peer: SocketAddr, bytes: &[u8], reason: &impl Display) {
     let fields = [field("peer", &peer), field("reason", reason)];
-    let text = format_args!("Refused from {peer}: {reason}.");
+    let text = format_args!("Refused from {peer}: {reason}{}.", tls_hint(bytes));
     rate_limit::warn(Kind::AdminRequestRefused, &fields, text);
 }
 

@@ -20,19 +20,8 @@ impl Server {
         now: Now,
     ) -> (AdminPath, Answer) {
         let (name, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        let path = match name {
-            "/livez" => AdminPath::Livez,
-            "/readyz" => AdminPath::Readyz,
-            "/healthz" => AdminPath::Healthz,
-            "/metrics" => AdminPath::Metrics,
-            "/varz" => AdminPath::Varz,
-            "/connz" => AdminPath::Connz,
-            "/linksz" => AdminPath::Linksz,
-            "/debug/turns" => AdminPath::Turns,
-            "/" => AdminPath::Page,
-            "/events" => AdminPath::Events,
-            name if page::file(name).is_some() => AdminPath::PageFile,
-            _ => return (AdminPath::Other, Answer::Now(not_found())),
+        let Some(path) = path_of(name) else {
+            return (AdminPath::Other, Answer::Now(not_found()));
         };
         let answer = match path {
             AdminPath::Connz => self.ask_connz(query, id, now),
@@ -43,6 +32,21 @@ impl Server {
         };
         let refused = |reason| Answer::Now(Reply::text(400, format!("{reason}\n")));
         (path, answer.unwrap_or_else(refused))
+    }
+
+    /// The same for a client without the certificate that it would need: only probes are answered, which can't show one.
+    pub(super) fn route_uncertified(
+        &mut self,
+        request: &Get,
+        id: ConnectionId,
+        now: Now,
+    ) -> (AdminPath, Answer) {
+        if is_health(&request.target) {
+            return self.route_admin(request, id, now);
+        }
+        let name = request.target.split_once('?').map_or(&request.target[..], |(name, _)| name);
+        let path = path_of(name).unwrap_or(AdminPath::Other);
+        (path, Answer::Now(Reply::text(403, NO_CERTIFICATE.to_owned())))
     }
 
     /// Err if the query has a parameter that the path does not know, or a malformed one.
@@ -89,6 +93,24 @@ fn not_found() -> Reply {
 
 fn no_parameters(path: AdminPath, query: &str) -> Result<(), String> {
     Query::parse(query)?.finish(path)
+}
+
+/// The path with this name, if it is one that is answered.
+fn path_of(name: &str) -> Option<AdminPath> {
+    Some(match name {
+        "/livez" => AdminPath::Livez,
+        "/readyz" => AdminPath::Readyz,
+        "/healthz" => AdminPath::Healthz,
+        "/metrics" => AdminPath::Metrics,
+        "/varz" => AdminPath::Varz,
+        "/connz" => AdminPath::Connz,
+        "/linksz" => AdminPath::Linksz,
+        "/debug/turns" => AdminPath::Turns,
+        "/" => AdminPath::Page,
+        "/events" => AdminPath::Events,
+        name if page::file(name).is_some() => AdminPath::PageFile,
+        _ => return None,
+    })
 }
 
 /// Whether a request is a probe, whose answer takes microseconds.
@@ -187,6 +209,8 @@ fn quoted(text: &str) -> String {
 const QUOTED: usize = 40;
 /// No path has as many.
 const MAX_PARAMETERS: usize = 16;
+const NO_CERTIFICATE: &str = "this path needs a client certificate that an authority of [admin] ca has issued; \
+                              /livez, /readyz and /healthz need none\n";
 const NOT_FOUND: &str = "nothing is here; known paths: /, /livez, /readyz, /healthz, /metrics, /varz, /connz, /linksz, \
                          /debug/turns, /events\n";
 

@@ -1,11 +1,14 @@
 //! `/varz`: what the server is, its limits in force, and the counters of `/metrics` as nested objects.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
 use super::reply::Reply;
 use super::values::{seconds, time, time_at};
-use crate::clock::Now;
+use crate::clock::{Now, WallTime};
+use crate::config::{Accept, Who};
 use crate::limits::ConfiguredLimits;
 use crate::server::Server;
 use crate::server::metrics::{Family, SampleValue};
@@ -23,6 +26,7 @@ struct Varz<'a> {
     uptime: f64,
     limits: Limits,
     neighbours: Vec<&'a str>,
+    tls: Tls,
     metrics: Tree,
 }
 
@@ -43,6 +47,30 @@ struct Limits {
     write_timeout: f64,
     buffer_bytes: usize,
     heartbeat: f64,
+}
+
+/// Who speaks TLS, and until when its files are valid.
+#[derive(Serialize)]
+struct Tls {
+    identity: String,
+    clients: ClientsTls,
+    neighbours: NeighboursTls,
+    admin: bool,
+    /// When the first of the certificates for a use, or its revocation list, ends.
+    not_after: BTreeMap<&'static str, Option<String>>,
+}
+
+#[derive(Serialize)]
+struct ClientsTls {
+    accept: &'static str,
+    ids: &'static str,
+    queries: &'static str,
+}
+
+#[derive(Serialize)]
+struct NeighboursTls {
+    accept: &'static str,
+    dial: &'static str,
 }
 
 /// Metrics by name, then by the values of their labels.
@@ -71,9 +99,32 @@ impl Server {
                 uptime: seconds(now.elapsed.saturating_sub(started)),
                 limits: self.limits_in_force(),
                 neighbours: self.other_servers().map(|(_, known)| &known.name[..]).collect(),
+                tls: self.tls_facts(),
                 metrics: tree(families),
             },
         )
+    }
+
+    fn tls_facts(&self) -> Tls {
+        let rules = &self.tls.rules;
+        let ends = self.tls.expiries.all().iter().map(|expiry| {
+            let nanoseconds = i128::from(expiry.not_after) * 1_000_000_000;
+            (expiry.what.label(), time(WallTime(nanoseconds)))
+        });
+        Tls {
+            identity: rules.own.to_string(),
+            clients: ClientsTls {
+                accept: accept(rules.clients),
+                ids: who(rules.ids),
+                queries: who(rules.queries),
+            },
+            neighbours: NeighboursTls {
+                accept: accept(rules.peers),
+                dial: if rules.dials_tls { "tls" } else { "plain" },
+            },
+            admin: self.admin.as_ref().is_some_and(|admin| admin.takes_only_tls()),
+            not_after: ends.collect(),
+        }
     }
 
     fn limits_in_force(&self) -> Limits {
@@ -97,6 +148,21 @@ impl Server {
             buffer_bytes,
             heartbeat: seconds(settings.heartbeat),
         }
+    }
+}
+
+fn accept(accept: Accept) -> &'static str {
+    match accept {
+        Accept::Plain => "plain",
+        Accept::Both => "both",
+        Accept::Tls => "tls",
+    }
+}
+
+fn who(who: Who) -> &'static str {
+    match who {
+        Who::Any => "any",
+        Who::Certificate => "certificate",
     }
 }
 

@@ -12,9 +12,10 @@ use super::{
 use crate::application::{Lack, LoopMetrics};
 use crate::clock::Now;
 use crate::logging;
-use crate::server::Server;
+use crate::server::neighbour::Handshake;
+use crate::server::{ADMIN, CLIENTS, PEERS, Server};
 
-type Loops = [(Arc<LoopMetrics>, Arc<ServerMetrics>)];
+pub(super) type Loops = [(Arc<LoopMetrics>, Arc<ServerMetrics>)];
 
 impl Server {
     /// All metrics, in the order in which they are shown. `is_ready` is what `/readyz` says.
@@ -27,10 +28,11 @@ impl Server {
         self.add_connections(loops, &mut all);
         add_pauses(loops, &mut all);
         add_traffic(loops, &mut all);
-        add_lines(loops, &mut all);
+        self.add_lines(loops, &mut all);
         self.add_table(loops, &mut all);
         self.add_links(now, &mut all);
         add_places(loops, &mut all);
+        self.add_tls(loops, &mut all);
         self.add_reloads(&mut all);
         add_log(&mut all);
         all.push(admin_requests(loops));
@@ -58,7 +60,7 @@ impl Server {
         let in_sync = Family::gauge("herd_in_sync", help).of(self.herd.is_in_sync());
         let help = "Whether it drains or stops";
         let draining = Family::gauge("herd_draining", help).of(!self.is_serving());
-        all.extend([build, server, ready, in_sync, draining]);
+        all.extend([build, server, ready, draining, in_sync]);
     }
 
     fn add_connections(&self, loops: &Loops, all: &mut Vec<Family>) {
@@ -66,20 +68,48 @@ impl Server {
         let help = "Connections that were accepted or made";
         let mut accepted = Family::counter("herd_connections_accepted_total", help);
         for kind in Kind::ALL {
-            let labels = [("kind", kind.text()), ("transport", transport(*kind))];
             let class = |it: &LoopMetrics| {
-                (it.class(kind.class()).open.get(), it.class(kind.class()).opened.get())
+                let class = it.class(kind.class());
+                (class.open.get(), class.opened.get())
             };
             let (now, ever) = sum2(loops, class);
-            open.add(labels, now);
-            accepted.add(labels, ever);
+            let class = |it: &LoopMetrics| {
+                let class = it.class(kind.class());
+                (class.tls.get(), class.tls_opened.get())
+            };
+            let (tls_now, tls_ever) = sum2(loops, class);
+            let of = |transport| [("kind", kind.text()), ("transport", transport)];
+            // The Places service is always asked over TLS. (Two counters may show different moments.)
+            if *kind != Kind::Places {
+                open.add(of("plain"), now.saturating_sub(tls_now));
+                accepted.add(of("plain"), ever.saturating_sub(tls_ever));
+            }
+            let in_handshake = self.in_handshake(*kind, loops);
+            if self.may_have_tls(*kind) || tls_ever + in_handshake > 0 {
+                open.add(of("tls"), tls_now);
+                accepted.add(of("tls"), tls_ever);
+                open.add(of("handshake"), in_handshake);
+            }
         }
-        let labels = [("kind", Kind::Places.text()), ("transport", "handshake")];
-        open.add(labels, of_servers(loops, |it| it.places.in_handshake.get()));
         let help = "Clients that may be connected";
         let limit = self.limits.client_connections * loops.len().max(1);
         let limit = Family::gauge("herd_connections_limit", help).of(limit as u64);
-        all.extend([open, limit, accepted, closed(loops), rejected(loops)]);
+        all.extend([open, limit, accepted, self.closed(loops), self.rejected(loops)]);
+    }
+
+    /// Connections of a kind that are not open yet, because their TLS handshake is not complete.
+    fn in_handshake(&self, kind: Kind, loops: &Loops) -> u64 {
+        let accepted = |listener| of_loops(loops, |it| it.handshaking(listener).get());
+        match kind {
+            Kind::Client => accepted(CLIENTS),
+            Kind::LinkIn => accepted(PEERS),
+            Kind::Admin => accepted(ADMIN),
+            Kind::LinkOut => {
+                let dialled = self.other_servers().map(|(_, known)| known.handshake);
+                dialled.filter(|handshake| *handshake == Handshake::UnderWay).count() as u64
+            }
+            Kind::Places => of_servers(loops, |it| it.places.in_handshake.get()),
+        }
     }
 
     fn add_table(&self, loops: &Loops, all: &mut Vec<Family>) {
@@ -111,51 +141,73 @@ impl Server {
     }
 }
 
-/// How connections of a kind are carried: so far the kind decides it.
-fn transport(kind: Kind) -> &'static str {
-    if kind == Kind::Places { "tls" } else { "plain" }
+/// Reasons of TLS are shown where TLS is spoken.
+impl Server {
+    fn closed(&self, loops: &Loops) -> Family {
+        let help = "Connections that were closed";
+        let mut family = Family::counter("herd_connections_closed_total", help);
+        for kind in Kind::ALL {
+            for reason in ClosedReason::ALL {
+                let count = |it: &ServerMetrics| it.closed[*kind as usize][*reason as usize].get();
+                let count = of_servers(loops, count);
+                let can_occur =
+                    reason.is_of(*kind) && (!reason.is_of_tls() || self.may_have_tls(*kind));
+                if count > 0 || can_occur {
+                    family.add([("kind", kind.text()), ("reason", reason.text())], count);
+                }
+            }
+        }
+        family
+    }
+
+    fn rejected(&self, loops: &Loops) -> Family {
+        let help = "Connections that were refused, or closed before they were identified";
+        let mut family = Family::counter("herd_connections_rejected_total", help);
+        for kind in [Kind::Client, Kind::LinkIn, Kind::Admin] {
+            for reason in RejectedReason::ALL {
+                let count = |it: &ServerMetrics| it.rejected[kind as usize][*reason as usize].get();
+                let count = of_servers(loops, count);
+                let can_occur =
+                    reason.is_of(kind) && (!reason.is_of_tls() || self.may_have_tls(kind));
+                if count > 0 || can_occur {
+                    family.add([("kind", kind.text()), ("reason", reason.text())], count);
+                }
+            }
+        }
+        family
+    }
+
+    fn add_lines(&self, loops: &Loops, all: &mut Vec<Family>) {
+        let mut lines = Family::counter("herd_lines_total", "Lines of clients");
+        let help = "From the complete line to the answer in the output; the whole turn if it is given at once";
+        let mut answers = Family::histogram("herd_answer_duration_seconds", help);
+        for command in LineCommand::ALL {
+            let of = ("command", command.text());
+            for result in LineResult::ALL {
+                let count = of_servers(loops, |it| it.lines(*command, *result));
+                let can_occur =
+                    *result != LineResult::NotPermitted || self.tls.rules.judges_lines(*command);
+                if count > 0 || can_occur {
+                    lines.add([of, ("result", result.text())], count);
+                }
+            }
+            let histograms = loops.iter().map(|(_, metrics)| &metrics.answers[*command as usize]);
+            answers.add([of], SampleValue::of_histograms(histograms));
+        }
+        all.extend([lines, answers]);
+    }
 }
 
 fn of_loops(loops: &Loops, number: impl Fn(&LoopMetrics) -> u64) -> u64 {
     loops.iter().map(|(metrics, _)| number(metrics)).sum()
 }
 
-fn of_servers(loops: &Loops, number: impl Fn(&ServerMetrics) -> u64) -> u64 {
+pub(super) fn of_servers(loops: &Loops, number: impl Fn(&ServerMetrics) -> u64) -> u64 {
     loops.iter().map(|(_, metrics)| number(metrics)).sum()
 }
 
 fn sum2(loops: &Loops, numbers: impl Fn(&LoopMetrics) -> (u64, u64)) -> (u64, u64) {
     (of_loops(loops, |it| numbers(it).0), of_loops(loops, |it| numbers(it).1))
-}
-
-fn closed(loops: &Loops) -> Family {
-    let help = "Connections that were closed";
-    let mut family = Family::counter("herd_connections_closed_total", help);
-    for kind in Kind::ALL {
-        for reason in ClosedReason::ALL {
-            let count = |it: &ServerMetrics| it.closed[*kind as usize][*reason as usize].get();
-            let count = of_servers(loops, count);
-            if count > 0 || reason.is_of(*kind) {
-                family.add([("kind", kind.text()), ("reason", reason.text())], count);
-            }
-        }
-    }
-    family
-}
-
-fn rejected(loops: &Loops) -> Family {
-    let help = "Connections that were refused, or closed before they were identified";
-    let mut family = Family::counter("herd_connections_rejected_total", help);
-    for kind in [Kind::Client, Kind::LinkIn, Kind::Admin] {
-        for reason in RejectedReason::ALL {
-            let count = |it: &ServerMetrics| it.rejected[kind as usize][*reason as usize].get();
-            let count = of_servers(loops, count);
-            if count > 0 || reason.is_of(kind) {
-                family.add([("kind", kind.text()), ("reason", reason.text())], count);
-            }
-        }
-    }
-    family
 }
 
 fn updates(loops: &Loops) -> Family {
@@ -186,7 +238,8 @@ fn add_loops(loops: &Loops, all: &mut Vec<Family>) {
         duration.add([of], &metrics.turn_duration);
         busy.add([of], seconds(metrics.busy.get()));
         events.add([of], &metrics.events);
-        for (budget, count) in ["lines", "bytes", "accepts", "feed"].iter().zip(&metrics.budgets) {
+        let names = ["lines", "bytes", "accepts", "feed", "handshakes"];
+        for (budget, count) in names.iter().zip(&metrics.budgets) {
             budgets.add([of, ("budget", budget)], count);
         }
     }
@@ -208,12 +261,16 @@ fn add_pauses(loops: &Loops, all: &mut Vec<Family>) {
         let count = of_servers(loops, |it| it.paused[*reason as usize].get());
         paused.add([("reason", reason.text())], count);
     }
+    let waiting = of_loops(loops, |it| it.waiting_handshakes.get());
+    paused.add([("reason", "handshakes")], waiting);
     let help = "How often a limit made a connection wait";
     let mut limited = Family::counter("herd_rate_limited_total", help);
     for limit in RateLimit::ALL {
         let count = of_servers(loops, |it| it.rate_limited[*limit as usize].get());
         limited.add([("limit", limit.text())], count);
     }
+    let count = of_loops(loops, |it| it.rate_limited_handshakes.get());
+    limited.add([("limit", "handshakes")], count);
     let help = "Addresses (IPv6: /64) that have connections";
     let groups = of_loops(loops, |it| it.address_groups.get());
     all.extend([accept, paused, limited, Family::gauge("herd_address_groups", help).of(groups)]);
@@ -236,23 +293,6 @@ fn add_traffic(loops: &Loops, all: &mut Vec<Family>) {
     let buffers = Family::gauge("herd_buffer_bytes", "Memory of all buffers").of(buffers);
     let help = "Memory that all buffers may take";
     all.extend([received, sent, buffers, Family::gauge("herd_buffer_limit_bytes", help).of(limit)]);
-}
-
-fn add_lines(loops: &Loops, all: &mut Vec<Family>) {
-    let mut lines = Family::counter("herd_lines_total", "Lines of clients");
-    let help =
-        "From the complete line to the answer in the output; the whole turn if it is given at once";
-    let mut answers = Family::histogram("herd_answer_duration_seconds", help);
-    for command in LineCommand::ALL {
-        let of = ("command", command.text());
-        for result in LineResult::ALL {
-            let count = of_servers(loops, |it| it.lines(*command, *result));
-            lines.add([of, ("result", result.text())], count);
-        }
-        let histograms = loops.iter().map(|(_, metrics)| &metrics.answers[*command as usize]);
-        answers.add([of], SampleValue::of_histograms(histograms));
-    }
-    all.extend([lines, answers]);
 }
 
 fn add_places(loops: &Loops, all: &mut Vec<Family>) {

@@ -1,6 +1,7 @@
 //! The values of the labels.
 
-use crate::application::Class;
+use crate::application::{Class, HandshakeFailure, ListenerId};
+use crate::server::{ADMIN, PEERS};
 
 /// Declares the values of a label, with their texts.
 macro_rules! label {
@@ -44,6 +45,25 @@ impl ClosedReason {
     }
 }
 
+impl ClosedReason {
+    /// Whether only connections with TLS can be closed for this reason.
+    pub const fn is_of_tls(self) -> bool {
+        matches!(self, ClosedReason::Tls | ClosedReason::Revoked)
+    }
+}
+
+impl RejectedReason {
+    /// Whether only a port with TLS can reject for this reason.
+    pub const fn is_of_tls(self) -> bool {
+        matches!(
+            self,
+            RejectedReason::Plaintext
+                | RejectedReason::HandshakeTimeout
+                | RejectedReason::Certificate
+        )
+    }
+}
+
 impl RejectedReason {
     /// Whether connections of this kind can be rejected for this reason.
     pub const fn is_of(self, kind: Kind) -> bool {
@@ -52,6 +72,11 @@ impl RejectedReason {
             RejectedReason::PerAddress => matches!(kind, Kind::Client),
             RejectedReason::Unidentified | RejectedReason::NotANeighbour => {
                 matches!(kind, Kind::LinkIn)
+            }
+            RejectedReason::Plaintext
+            | RejectedReason::HandshakeTimeout
+            | RejectedReason::Certificate => {
+                matches!(kind, Kind::Client | Kind::LinkIn | Kind::Admin)
             }
         }
     }
@@ -70,6 +95,8 @@ label! {
         Ok = "ok",
         Invalid = "invalid",
         UnknownId = "unknown_id",
+        /// The client's certificate does not name the id.
+        NotPermitted = "not_permitted",
         TooLong = "too_long",
     }
 }
@@ -94,13 +121,17 @@ label! {
         WriteTimeout = "write_timeout",
         LineTooLong = "line_too_long",
         BuffersFull = "buffers_full",
+        /// TLS reported an error, such as an end without a farewell.
+        Tls = "tls",
         /// Another connection took its place, or a reload has removed what it was for.
         Replaced = "replaced",
         /// It sent what it may not send.
         Protocol = "protocol",
+        /// A reload no longer trusts its certificate, or the certificate no longer names what it must.
+        Revoked = "revoked",
         /// The server drained.
         Drained = "drained",
-        /// The kernel or TLS reported an error.
+        /// The kernel reported an error.
         Reset = "reset",
         /// The server stopped.
         Stopped = "stopped",
@@ -115,6 +146,12 @@ label! {
         Unidentified = "unidentified",
         /// Its HELLO names no neighbour, or comes from an address that is not that neighbour's.
         NotANeighbour = "not_a_neighbour",
+        /// Its TLS handshake took too long.
+        HandshakeTimeout = "handshake_timeout",
+        /// Its certificate is missing or not trusted, or names others than its HELLO.
+        Certificate = "certificate",
+        /// It came in plain text to a port that takes only TLS.
+        Plaintext = "plaintext",
     }
 }
 label! {
@@ -139,13 +176,75 @@ label! {
         Refused = "refused",
         /// Another server answered.
         Name = "name",
+        /// One side did not accept the other's certificate.
+        Certificate = "certificate",
         Replaced = "replaced",
     }
 }
 label! {
     /// How an attempt to connect to a neighbour's address went.
-    DialResult { Ok = "ok", Refused = "refused", Timeout = "timeout", Dns = "dns" }
+    DialResult {
+        Ok = "ok",
+        Refused = "refused",
+        Timeout = "timeout",
+        Dns = "dns",
+        /// Connected, but the TLS handshake failed.
+        Tls = "tls",
+    }
 }
+label! {
+    /// A port.
+    Listener { Clients = "clients", Peers = "peers", Admin = "admin" }
+}
+label! {
+    /// How a TLS handshake of a connection that was accepted ended.
+    HandshakeResult {
+        Ok = "ok",
+        /// The same, with the secrets of an earlier session.
+        Resumed = "resumed",
+        Timeout = "timeout",
+        /// The other side ended it by an alert.
+        Alert = "alert",
+        /// The other side's certificate is missing or not trusted.
+        Certificate = "certificate",
+        /// What came is not TLS, or nothing in common was offered.
+        Protocol = "protocol",
+        /// The other side closed the connection, or it broke.
+        Closed = "closed",
+    }
+}
+
+impl Listener {
+    /// The kind of its connections.
+    pub(in crate::server) const fn kind(self) -> Kind {
+        match self {
+            Listener::Clients => Kind::Client,
+            Listener::Peers => Kind::LinkIn,
+            Listener::Admin => Kind::Admin,
+        }
+    }
+
+    pub(in crate::server) fn of(listener: ListenerId) -> Listener {
+        match listener {
+            PEERS => Listener::Peers,
+            ADMIN => Listener::Admin,
+            _ => Listener::Clients,
+        }
+    }
+}
+
+impl From<HandshakeFailure> for HandshakeResult {
+    fn from(failure: HandshakeFailure) -> HandshakeResult {
+        match failure {
+            HandshakeFailure::Timeout => HandshakeResult::Timeout,
+            HandshakeFailure::Alert => HandshakeResult::Alert,
+            HandshakeFailure::Certificate => HandshakeResult::Certificate,
+            HandshakeFailure::Protocol => HandshakeResult::Protocol,
+            HandshakeFailure::Closed => HandshakeResult::Closed,
+        }
+    }
+}
+
 label! {
     /// How a query for places ended.
     PlacesResult {
