@@ -10,6 +10,7 @@ use lexopt::Arg;
 
 use super::args_error::ArgsError;
 use super::completion::Shell;
+use super::make_certificates::Making;
 use super::options::{CliOption, Section, Value, find, of};
 use super::probe::ProbeUrl;
 use crate::config::{Overrides, admin};
@@ -30,6 +31,7 @@ pub struct Args {
     pub tls_dir: Option<PathBuf>,
     /// What a probe trusts in place of the built-in roots.
     pub probe_ca: Option<PathBuf>,
+    pub making: Making,
 }
 
 /// The task of this process.
@@ -46,6 +48,8 @@ pub enum Mode {
     Check(Option<PathBuf>),
     /// Ask a server how it is.
     Probe(ProbeUrl),
+    /// Make certificates in this folder.
+    MakeCertificates(PathBuf),
     /// Print the completion of the options for a shell.
     Completion(Shell),
     Help,
@@ -80,6 +84,11 @@ impl Args {
         if typed.has("--diff") {
             return Err(ArgsError::DiffAlone);
         }
+        let makes = matches!(mode, Mode::MakeCertificates(_) | Mode::Help | Mode::Version);
+        if let Some(option) = OF_MAKING.into_iter().find(|option| !makes && typed.has(option)) {
+            return Err(ArgsError::MakingAlone(option));
+        }
+        let making = typed.making()?;
         let overrides = Overrides {
             log_level: typed.levels()?.unwrap_or_default(),
             dialect: typed.value("--dialect", "report or course", Dialect::named)?,
@@ -97,6 +106,7 @@ impl Args {
             log_dir: typed.path("--log-dir").unwrap_or_else(|| ".".into()),
             tls_dir: typed.path("--tls-dir"),
             probe_ca: typed.path("--probe-ca"),
+            making,
         })
     }
 }
@@ -128,7 +138,7 @@ impl Typed {
                 Value::None => OsString::new(),
                 _ => value_of(option, &mut words)?,
             };
-            if typed.options.iter().any(|(other, _)| *other == option) {
+            if option != CLIENT && typed.options.iter().any(|(other, _)| *other == option) {
                 return Err(ArgsError::Twice(option));
             }
             typed.options.push((option, value));
@@ -171,6 +181,7 @@ impl Typed {
                 address.map(Mode::PlacesServer)
             }
             "--probe" => self.value(mode, PROBE_URL, ProbeUrl::parse)?.map(Mode::Probe),
+            "--make-certificates" => self.path(mode).map(Mode::MakeCertificates),
             "--completion" => {
                 self.value(mode, "bash, fish or zsh", Shell::named)?.map(Mode::Completion)
             }
@@ -189,7 +200,7 @@ impl Typed {
 
     fn take(&mut self, option: &str) -> Option<OsString> {
         let at = self.options.iter().position(|(other, _)| *other == option)?;
-        Some(self.options.swap_remove(at).1)
+        Some(self.options.remove(at).1)
     }
 
     /// A path may be any bytes.
@@ -212,6 +223,22 @@ impl Typed {
             ArgsError::Value { option, value, expected }
         };
         value.to_str().and_then(parse).map(Some).ok_or_else(unusable)
+    }
+
+    /// The options of `--make-certificates`.
+    fn making(&mut self) -> Result<Making, ArgsError> {
+        let expected = "a number of days from 1 to 3650";
+        let days = self.value("--days", expected, Making::days)?.unwrap_or(DEFAULT_DAYS);
+        let renews = self.take("--renew").is_some();
+        let mut clients = Vec::new();
+        // In the order in which they were typed.
+        for (_, id) in self.options.iter().filter(|(option, _)| *option == CLIENT) {
+            let expected = "an id of 1 to 256 bytes without white space";
+            let value = Some(id.to_string_lossy().into_owned());
+            let unusable = ArgsError::Value { option: CLIENT, value, expected };
+            clients.push(Making::id(id).ok_or(unusable)?);
+        }
+        Ok(Making { days, clients, renews })
     }
 
     /// The levels of the log.
@@ -305,6 +332,12 @@ fn key(text: &str) -> Option<ApiKey> {
     ApiKey::parse(text.as_bytes())
 }
 
+/// The option that may be repeated.
+const CLIENT: &str = "--client";
+/// The options that only `--make-certificates` has.
+const OF_MAKING: [&str; 3] = ["--days", CLIENT, "--renew"];
+/// The longest that programs on phones and in browsers accept, which some clients may be.
+const DEFAULT_DAYS: u32 = 397;
 const ADMIN: &str = "a port on 127.0.0.1, or an IP address (not a name) and a port";
 const PROBE_URL: &str = "an http:// or https:// URL without a user or fragment";
 const HTTPS_URL: &str = "an https:// URL without a query, user or fragment";

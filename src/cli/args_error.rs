@@ -20,6 +20,8 @@ pub enum ArgsError {
     },
     /// `--diff` without `--check`.
     DiffAlone,
+    /// An option of `--make-certificates` without it.
+    MakingAlone(&'static str),
     Unknown(String),
     Twice(&'static str),
     NeedsValue(&'static str),
@@ -59,6 +61,7 @@ impl fmt::Display for ArgsError {
             ArgsError::DiffAlone => f.write_str(
                 "--diff needs --check: --check --config NEW --diff OLD prints what changes",
             ),
+            ArgsError::MakingAlone(option) => write!(f, "{option} needs --make-certificates DIR"),
             ArgsError::Twice(option) => write!(f, "{option} was given more than once"),
             ArgsError::NeedsValue(option) => write!(f, "{option} needs a value"),
             ArgsError::TakesNoValue(option) => write!(f, "{option} takes no value"),

@@ -177,7 +177,7 @@ pub(in crate::cli) fn with_remedy(error: &CertificateError) -> String {
         CertificateError::Foreign { .. } => {
             format!("{error}, or choose another folder with --tls-dir")
         }
-        CertificateError::Make(_) | CertificateError::File { .. } => error.to_string(),
+        _ => error.to_string(),
     }
 }
 

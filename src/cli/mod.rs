@@ -14,6 +14,7 @@ pub mod args_error;
 pub mod completion;
 mod demo;
 mod help;
+mod make_certificates;
 pub mod options;
 mod probe;
 mod supervisor;
@@ -55,6 +56,7 @@ fn run() -> ExitCode {
         Mode::Help => return print(&help::help()),
         Mode::Version => return print(&version()),
         Mode::Completion(shell) => return print(&completion::script(*shell)),
+        Mode::MakeCertificates(folder) => return make_certificates::run(&args, folder),
         Mode::Probe(url) => return probe::run(url, args.probe_ca.as_deref()),
         _ => {}
     }

@@ -115,6 +115,9 @@ pub const OPTIONS: &[CliOption] = &[
         "validate the configuration, print it, and exit"),
     option(Section::Task, "--places-server", Value::Text("IP:PORT"),
         "serve the embedded places over HTTPS (for tests and demos)"),
+    option(Section::Task, "--make-certificates", Value::Folder("DIR"),
+        "make certificates for TLS in this folder, for each server of the configuration: those that are missing; print \
+         what was made, and the configuration's lines for it"),
     option(Section::Task, "--probe", Value::Text("URL"),
         "send one GET to this http or https URL; exit with status 0 if the answer is 200 within 2 s, or else with 1"),
     option(Section::Task, "--completion", Value::OneOf("SHELL", &["bash", "fish", "zsh"]),
@@ -156,6 +159,12 @@ pub const OPTIONS: &[CliOption] = &[
     option(Section::Places, "--places-key", Value::Text("KEY"),
         "the API key; excludes --places-key-file, which is better: `ps` shows the command line to every user"),
 
+    option(Section::Certificates, "--days", Value::Text("N"),
+        "with --make-certificates: how long certificates of servers and clients are valid [default: 397]"),
+    option(Section::Certificates, "--client", Value::Text("ID"),
+        "with --make-certificates: also one for a client that may speak for this id; can be repeated"),
+    option(Section::Certificates, "--renew", Value::None,
+        "with --make-certificates: issue again what has fewer than 30 days"),
     option(Section::Certificates, "--tls-dir", Value::Folder("DIR"),
         "with --places-server or --herd: folder for the certificates of the Places server; clients trust DIR/ca.pem \
          (--places-ca) [default: the current folder; with --herd a temporary one]"),

@@ -10,6 +10,8 @@
 //!
 //! The authority's own key is discarded: it signs nothing else. Certificates that somebody else has put there
 //! are used and never overwritten.
+//!
+//! [`herd`] makes those of a whole herd.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -32,6 +34,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::{ServerTls, plain};
+
+pub mod herd;
+mod issue;
 
 /// The service that the certificates are for.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,12 @@ pub enum CertificateError {
     Folder { path: PathBuf, reason: String },
     /// A certificate that this program has not made and therefore does not overwrite.
     Foreign { path: PathBuf, service: Service },
+    /// What is in a file is of no use.
+    Unusable { path: PathBuf, reason: String },
+    /// The key of an authority is not there, and the certificate `wanted` needs it.
+    NoAuthority { path: PathBuf, wanted: String },
+    /// Another process makes certificates in the folder.
+    Busy { path: PathBuf },
 }
 
 impl Service {
@@ -225,6 +236,17 @@ impl fmt::Display for CertificateError {
             }
             CertificateError::Folder { path, reason } => {
                 write!(f, "the folder {} is not safe for a private key: {reason}", path.display())
+            }
+            CertificateError::Unusable { path, reason } => {
+                write!(f, "{} can't be used: {reason}", path.display())
+            }
+            CertificateError::NoAuthority { path, wanted } => write!(
+                f,
+                "{} is not there, and {wanted} can't be made without it: bring the key back for as long as it is needed",
+                path.display()
+            ),
+            CertificateError::Busy { path } => {
+                write!(f, "another process makes certificates in the folder {}", path.display())
             }
             CertificateError::Foreign { path, service } => write!(
                 f,

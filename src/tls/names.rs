@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 /// How a certificate names a server of the herd.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +66,11 @@ impl ClientNames {
     }
 }
 
+/// The name in the certificate of a client that may speak for this id.
+pub fn client_uri(id: &[u8]) -> String {
+    format!("{CLIENT}{}", percent_encode(id, ENCODED))
+}
+
 /// The bytes that a percent-encoded text stands for (RFC 3986, section 2.1); None if an escape is malformed or no client
 /// can have such an id.
 fn decoded(text: &str) -> Option<Vec<u8>> {
@@ -115,3 +120,5 @@ const MAX_ID_BYTES: usize = 256;
 const MAX_NAMES: usize = 256;
 /// The longest name that is read: no configured identity is longer, nor is the longest id with each byte encoded.
 const MAX_NAME_BYTES: usize = 2_048;
+/// All but the characters that never need it in a URI (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rustls::crypto;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 
 use super::explain::{Other, Side, day, explain_tls};
@@ -61,8 +61,7 @@ pub fn judge_own(own: &Own<'_>, now: i64) -> Result<Certificate, OwnError> {
     let leaf = chain.first().ok_or_else(|| OwnError::Certificate(TlsError::Pem(EMPTY.into())))?;
     let certificate = Certificate::read(leaf).map_err(OwnError::Certificate)?;
     let key = key_of(own.key).map_err(OwnError::Key)?;
-    CertifiedKey::from_der(chain.clone(), key, &crypto::ring::default_provider())
-        .map_err(|error| OwnError::Pair(TlsError::Setup(error)))?;
+    check_pair(chain.clone(), key).map_err(OwnError::Pair)?;
     if certificate.not_before > now {
         return Err(OwnError::NotYetValid { not_before: certificate.not_before });
     }
@@ -94,6 +93,15 @@ pub fn judge_own(own: &Own<'_>, now: i64) -> Result<Certificate, OwnError> {
         })?;
     }
     Ok(certificate)
+}
+
+/// Whether a key is that of a certificate.
+pub(super) fn check_pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<(), TlsError> {
+    let pair = CertifiedKey::from_der(chain, key, &crypto::ring::default_provider());
+    pair.map(|_| ()).map_err(TlsError::Setup)
 }
 
 impl fmt::Display for OwnError {
