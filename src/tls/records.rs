@@ -35,17 +35,89 @@ impl RecordBorders {
         }
     }
 
+    /// How many bytes of a record have arrived that is not whole.
+    pub fn incomplete(&self) -> usize {
+        match self.left {
+            0 => self.seen,
+            left => {
+                let length = u16::from_be_bytes([self.header[3], self.header[4]]);
+                HEADER_BYTES + usize::from(length) - left
+            }
+        }
+    }
+
     /// Whether the last record is whole.
     pub fn is_between(&self) -> bool {
         self.seen == 0 && self.left == 0
     }
 }
 
+/// The memory in which rustls keeps what it has received. rustls does not tell its size, so this repeats how it grows:
+/// each read makes room for [`READ_BYTES`] more, and only a read into an empty buffer makes it small again. So a
+/// connection that sent a large record and then nothing holds as much as the record took.
+#[derive(Debug, Default)]
+pub(super) struct ReadBuffer {
+    capacity: usize,
+    /// What is in it at most. A record goes when its plaintext is read; parts of a long handshake message stay.
+    used: usize,
+}
+
+impl ReadBuffer {
+    /// Something is about to be read.
+    pub fn prepare(&mut self) {
+        let needed = (self.used + READ_BYTES).min(MOST_BYTES);
+        if self.used == 0 {
+            self.capacity = needed;
+        } else if needed > self.capacity {
+            self.capacity = needed.max(2 * self.capacity).min(MOST_BYTES); // As a `Vec` grows.
+        }
+    }
+
+    /// So many bytes were read.
+    pub fn add(&mut self, count: usize) {
+        self.used = (self.used + count).min(MOST_BYTES);
+    }
+
+    /// What was read has become plaintext, except for an incomplete record.
+    pub fn take(&mut self, borders: &RecordBorders) {
+        self.used = borders.incomplete();
+    }
+
+    /// Memory that it holds.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
 const HEADER_BYTES: usize = 5;
+/// How much rustls reads at once.
+const READ_BYTES: usize = 4 * 1024;
+/// The longest handshake message that rustls puts together.
+const MOST_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_record_holds_its_memory_until_the_next_read() {
+        let (mut buffer, mut borders) = (ReadBuffer::default(), RecordBorders::default());
+        let record = [&b"\x17\x03\x03\x40\x00"[..], &[b'x'; 16 * 1024]].concat();
+        for bytes in record.chunks(READ_BYTES) {
+            buffer.prepare();
+            buffer.add(bytes.len());
+            borders.pass(bytes);
+        }
+        buffer.take(&borders);
+        assert!((16 * 1024..40 * 1024).contains(&buffer.capacity()), "{}", buffer.capacity());
+        buffer.prepare();
+        assert_eq!(buffer.capacity(), READ_BYTES);
+        (0..100).for_each(|_| {
+            buffer.prepare();
+            buffer.add(READ_BYTES);
+        });
+        assert_eq!(buffer.capacity(), MOST_BYTES, "rustls refuses what is longer");
+    }
 
     #[test]
     fn a_part_of_a_record_is_distinguished_from_a_whole_one_however_it_is_cut() {
@@ -59,6 +131,8 @@ mod tests {
                 borders.pass(bytes);
                 passed += bytes.len();
                 assert_eq!(borders.is_between(), whole_at.contains(&passed), "{passed} by {piece}");
+                let whole = whole_at.iter().rev().find(|end| **end <= passed).expect("0 is one");
+                assert_eq!(borders.incomplete(), passed - whole, "{passed} by {piece}");
             }
         }
     }
