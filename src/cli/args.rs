@@ -13,7 +13,7 @@ use super::completion::Shell;
 use super::make_certificates::Making;
 use super::options::{CliOption, Section, Value, find, of};
 use super::probe::ProbeUrl;
-use crate::config::{Overrides, admin};
+use crate::config::{Overrides, PassedAddresses, admin};
 use crate::logging::LevelOverrides;
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
@@ -98,6 +98,7 @@ impl Args {
             places_ca: typed.path("--places-ca"),
             places_key_file: typed.path("--places-key-file"),
             places_key: typed.secret("--places-key", "printable ASCII without spaces", key)?,
+            passed: PassedAddresses::default(),
         };
         Ok(Args {
             mode,

@@ -30,7 +30,7 @@ use crate::errors::{did_you_mean, listed, plain, without_keys};
 use crate::files::Stamps;
 use crate::limits::LOG_FLUSH_WAIT_HURRIED;
 use crate::logging::{self, Log, stderr, target};
-use crate::node::{self, RunError, Source, process};
+use crate::node::{self, RunError, Sockets, Source, process};
 use crate::protocol::is_server_name;
 use crate::tls::{ServerTls, certificates};
 use args::{Args, Mode};
@@ -39,14 +39,16 @@ use supervisor::{CONFIG_TEXT, HERD_WIDE, HerdError, ReadOnce, Start};
 
 /// The program: from the process's arguments to its exit status.
 pub fn main() -> ExitCode {
+    let sockets = Sockets::take();
     process::begin();
     stderr::catch_panics();
-    let status = run();
+    let status = run(sockets);
     stderr::finish();
     status
 }
 
-fn run() -> ExitCode {
+/// `sockets` were passed on by a service manager, or are unusable.
+fn run(sockets: Result<Sockets, String>) -> ExitCode {
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let mut args = match Args::parse(words.clone()) {
         Ok(args) => args,
@@ -68,6 +70,16 @@ fn run() -> ExitCode {
              with --log-dir"
         ));
     }
+    let sockets = match (sockets, &args.mode) {
+        (Ok(sockets), Mode::Server(name)) => {
+            args.overrides.passed = sockets.addresses(name);
+            sockets
+        }
+        (Err(error), Mode::Server(_)) => return usage_error(&error),
+        (Ok(sockets), Mode::Herd) if sockets.is_empty() => sockets,
+        (_, Mode::Herd) => return usage_error(SOCKETS_FOR_HERD),
+        _ => Sockets::default(),
+    };
     let mut read_once = ReadOnce::default();
     if args.mode == Mode::Herd {
         read_once = ReadOnce::replace(&mut words);
@@ -88,7 +100,7 @@ fn run() -> ExitCode {
         return print_checked(&args, old.as_deref(), &config);
     }
     match &args.mode {
-        Mode::Server(name) => serve(&args, &config, name, waits),
+        Mode::Server(name) => serve(&args, &config, name, sockets, waits),
         Mode::PlacesServer(address) => {
             if let Ok(log) = std::env::var(LOG_SETTINGS) {
                 config.take_log(&log);
@@ -199,7 +211,7 @@ fn record(args: &Args, error: &ConfigError) {
     }
 }
 
-fn serve(args: &Args, config: &Config, name: &str, waits: bool) -> ExitCode {
+fn serve(args: &Args, config: &Config, name: &str, sockets: Sockets, waits: bool) -> ExitCode {
     let Some(server) = config.server(name) else {
         // Not recorded: a mistyped name must not create a log.
         return usage_error(&unknown(name, config));
@@ -210,7 +222,7 @@ fn serve(args: &Args, config: &Config, name: &str, waits: bool) -> ExitCode {
     };
     warn(config);
     let source = Source { path: args.config.clone(), overrides: args.overrides.clone(), waits };
-    end(name, node::run(config, server, source, log.clone()), &log)
+    end(name, node::run(config, server, source, sockets, log.clone()), &log)
 }
 
 /// Whether a log may have this name: a valid name of a server, and not a key that was typed in its
@@ -293,6 +305,10 @@ fn warn(config: &Config) {
         // Not limited: once, at the start.
         log::warn!(target: target::CONFIG, event = "config_warning"; "{warning}");
     }
+    for warning in &config.passed_warnings {
+        // Not limited: once, at the start.
+        log::warn!(target: target::CONFIG, event = "socket_differs"; "{warning}");
+    }
 }
 
 fn unknown(name: &str, config: &Config) -> String {
@@ -323,3 +339,6 @@ fn print(text: &str) -> ExitCode {
         Err(_) => ExitCode::from(1),
     }
 }
+
+const SOCKETS_FOR_HERD: &str = "--herd takes no sockets of a service manager (LISTEN_FDS): run each server as a service of \
+                                its own, with --server";

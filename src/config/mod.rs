@@ -8,6 +8,7 @@ mod file;
 mod herd_wide;
 mod identities;
 mod log;
+mod passed;
 mod places;
 mod plain_text;
 mod servers;
@@ -33,6 +34,7 @@ use crate::tls::Identity;
 
 pub use admin::{AdminSettings, PlainText, SecuritySettings};
 pub use diff::{Change, Effect, View, diff};
+pub use passed::PassedAddresses;
 pub use places::{KEY_VARIABLE, PlacesSettings};
 pub use stop::{OnSigterm, StopSettings};
 pub use summary::format_duration;
@@ -62,6 +64,8 @@ pub struct Config {
     pub stop: StopSettings,
     /// Where relative paths of the configuration begin.
     pub folder: PathBuf,
+    /// Which settings do not hold, because a socket was passed in their place.
+    pub passed_warnings: Vec<String>,
 }
 
 /// When the configuration is read again without a signal.
@@ -104,6 +108,8 @@ pub struct Overrides {
     pub dialect: Option<Dialect>,
     /// Where the admin listener of the server, or of the herd's first one, is.
     pub admin: Option<SocketAddr>,
+    /// Where the sockets listen that were passed to the server.
+    pub passed: PassedAddresses,
     pub log_level: LevelOverrides,
     pub provider: Option<Provider>,
     pub places_url: Option<Endpoint>,
@@ -127,6 +133,8 @@ pub enum ConfigError {
     NameTaken { path: PathBuf, fault: ConfigFault },
     /// The settings of places are incomplete, or the API key is invalid.
     Places(String),
+    /// A socket that was passed to the server may not listen there.
+    Passed(String),
     /// `--admin` names an address that an admin listener may not or cannot have.
     Admin(String),
 }
@@ -231,6 +239,7 @@ impl Config {
         if let Some(first) = overrides.admin {
             self.apply_admin(first, runs_all)?;
         }
+        self.apply_passed(&overrides.passed)?;
         self.places.apply_overrides(overrides, read)
     }
 
@@ -299,6 +308,7 @@ impl Default for Config {
             tls: TlsSettings::default(),
             stop: StopSettings::default(),
             folder: PathBuf::new(),
+            passed_warnings: Vec::new(),
         }
     }
 }
@@ -347,7 +357,9 @@ impl fmt::Display for ConfigError {
             ConfigError::NameTaken { path, fault: ConfigFault { line, column, text } } => {
                 write!(f, "{}:{line}:{column}: {text}", path.display())
             }
-            ConfigError::Places(text) | ConfigError::Admin(text) => f.write_str(text),
+            ConfigError::Places(text) | ConfigError::Admin(text) | ConfigError::Passed(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -254,8 +254,12 @@ impl<A: Application> EventLoop<A> {
 
     /// Listens; [`Application::handle_open`] gets the listener's id. Returns the bound address.
     pub fn listen(&mut self, listen: Listen) -> io::Result<SocketAddr> {
-        let (id, security) = (listen.id, listen.security.clone());
-        let bound = Bound::new(listen)?;
+        self.listen_at(Bound::new(listen)?)
+    }
+
+    /// The same at a port that is taken already.
+    pub fn listen_at(&mut self, bound: Bound) -> io::Result<SocketAddr> {
+        let (id, security) = (bound.id(), bound.security().clone());
         let address = bound.address();
         let listeners = Acceptor::register(vec![bound], &self.sources)?;
         self.acceptor.add(listeners);

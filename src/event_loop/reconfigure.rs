@@ -95,8 +95,24 @@ impl Bound {
         Ok(Bound { listen, socket, address, registered: None })
     }
 
+    /// Takes a socket that listens already, and perhaps for others, too: another loop of the process has a copy of it, or
+    /// a service manager has opened it. It decides the address. Connections that wait at it when the loop closes it are
+    /// not reset while somebody else has it.
+    pub fn from_listener(listen: Listen, socket: std::net::TcpListener) -> io::Result<Bound> {
+        socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(socket);
+        let address = socket.local_addr()?;
+        // Another sharing is not this loop's to choose.
+        let listen = Listen { address, sharing: transport::Sharing::None, ..listen };
+        Ok(Bound { listen, socket, address, registered: None })
+    }
+
     pub fn id(&self) -> ListenerId {
         self.listen.id
+    }
+
+    pub(super) fn security(&self) -> &Security {
+        &self.listen.security
     }
 
     /// The address, with the port that the kernel chose if the given one was 0.

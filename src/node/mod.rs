@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | one server of the herd: binds, runs, ends |
+//! | `activation.rs` | sockets that a service manager has passed on |
 //! | `notify.rs` | the way to a service manager, such as systemd |
 //! | `places.rs` | the Places server |
 //! | `loops.rs` | the further loops of a server, each on a thread of its own |
@@ -18,6 +19,7 @@
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
 //! ports changes nothing.
 
+mod activation;
 mod credentials;
 mod loops;
 mod notify;
@@ -31,11 +33,12 @@ mod watch;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use crate::server::Notice;
+pub use activation::Sockets;
 pub use notify::{Notifier, OF_SERVICE_MANAGER, REPORT_ALIVE, REPORT_READY, REPORTS, Watched};
 pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
@@ -46,7 +49,7 @@ pub use tls::{check_certificates, require_certificates};
 use crate::application::{LoopId, TlsId};
 use crate::config::Config;
 use crate::errors::plain;
-use crate::event_loop::{self, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
+use crate::event_loop::{self, Bound, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
 use crate::limits::{
     ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES,
     SETTLE_HEARTBEATS, SHUTDOWN_GRACE,
@@ -82,7 +85,15 @@ pub enum RunError {
 type ServerLoop = EventLoop<Server>;
 
 /// Runs server number `index` of the configuration until it is stopped. A reload reads `source` again.
-pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<(), RunError> {
+/// `sockets` were passed on, and the configuration has their addresses.
+pub fn run(
+    config: &Config,
+    index: usize,
+    source: Source,
+    sockets: Sockets,
+    log: Log,
+) -> Result<(), RunError> {
+    let Sockets { clients, peers, admin } = sockets;
     let own = &config.servers[index];
     logging::set_loop_number(FIRST_LOOP.0 + 1);
     let most_clients = process::most_clients(config, own);
@@ -90,12 +101,14 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
     let mut first = new_loop(config, index, FIRST_LOOP, &tls, &log)?;
     dials.into_iter().for_each(|(id, dial)| first.set_client_tls(id, dial));
     first.application().know_most_clients(most_clients);
-    let peers = bind(&mut first, "neighbours", tls.secure(peers_port(own.peer_listen)))?;
+    let port = tls.secure(peers_port(own.peer_listen));
+    let peers = bind(&mut first, "neighbours", port, peers)?;
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
     let port = clients_port(config, own.listen, most_clients, sharing);
-    let listen = bind(&mut first, "clients", tls.secure(port))?;
-    let admin = own.admin_listen.map(|address| tls.secure(admin_port(address)));
-    let admin = admin.map(|port| bind(&mut first, "administration", port)).transpose()?;
+    let mut copies = copies(clients, config.loops)?.into_iter();
+    let listen = bind(&mut first, "clients", tls.secure(port), copies.next())?;
+    let port = own.admin_listen.map(|address| tls.secure(admin_port(address)));
+    let admin = port.map(|port| bind(&mut first, "administration", port, admin)).transpose()?;
     process::terminate_by(config.stop.on_sigterm);
     watch_controls(&mut first)?;
     let mut further = Vec::new();
@@ -103,7 +116,7 @@ pub fn run(config: &Config, index: usize, source: Source, log: Log) -> Result<()
         let mut next = new_loop(config, index, LoopId(number as u16), &tls, &log)?;
         next.application().know_most_clients(most_clients);
         let port = clients_port(config, listen, most_clients, Sharing::Further);
-        bind(&mut next, "clients", tls.secure(port))?;
+        bind(&mut next, "clients", tls.secure(port), copies.next())?;
         further.push(next);
     }
     reload::prepare(&mut first, &mut further, (config, index), source, tls, &log);
@@ -241,14 +254,34 @@ fn admin_port(address: SocketAddr) -> Listen {
     }
 }
 
-/// Listens, and returns the address with the port that the kernel chose where none was asked for.
+/// Listens, at a socket that was passed on or at a new one, and returns the address with the port that the kernel chose
+/// where none was asked for.
 fn bind<A: crate::application::Application>(
     event_loop: &mut EventLoop<A>,
     what: &'static str,
     port: Listen,
+    passed: Option<TcpListener>,
 ) -> Result<SocketAddr, RunError> {
     let address = port.address;
-    event_loop.listen(port).map_err(|error| RunError::Bind { what, address, error })
+    let bound = match passed {
+        // Connections that wait at it when the server stops are the next process's.
+        Some(socket) => Bound::from_listener(Listen { accept_on_stop: false, ..port }, socket),
+        None => Bound::new(port),
+    };
+    let listening = bound.and_then(|bound| event_loop.listen_at(bound));
+    listening.map_err(|error| RunError::Bind { what, address, error })
+}
+
+/// A socket that was passed on, once for each loop: all of them accept from the same queue.
+fn copies(passed: Option<TcpListener>, loops: usize) -> Result<Vec<TcpListener>, RunError> {
+    let Some(socket) = passed else {
+        return Ok(Vec::new());
+    };
+    let further = (1..loops).map(|_| socket.try_clone());
+    let mut copies: Vec<TcpListener> =
+        further.collect::<io::Result<_>>().map_err(kernel("share a socket between loops"))?;
+    copies.push(socket);
+    Ok(copies)
 }
 
 /// From now on signals and the supervisor's lifeline are events of this loop.

@@ -44,7 +44,7 @@ pub fn run_places(
         evict_after: Some(EVICT_IDLE_AFTER),
         ..Listen::on(HTTPS, address)
     };
-    let listening = bind(&mut event_loop, "HTTP clients", port)?;
+    let listening = bind(&mut event_loop, "HTTP clients", port, None)?;
     watch_controls(&mut event_loop)?;
     print_listening(&format!("{PLACES_SERVICE} listens on {listening}"), &config.places.warnings);
     let stopped = event_loop.run().map_err(kernel("wait for events"))?;

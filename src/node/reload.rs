@@ -25,7 +25,7 @@ use crate::config::{Config, Effect, Overrides, View, diff};
 use crate::errors::without_keys;
 use crate::event_loop::{Bound, Change, Mailbox, Rules, Security, Sharing};
 use crate::limits::PLACES_GENERATIONS;
-use crate::logging::Log;
+use crate::logging::{Log, target};
 use crate::server::{ADMIN, CLIENTS, Message, Reconfigured, ReloadEnd, ReloadSource, policy};
 use crate::tls::ClientTls;
 
@@ -146,6 +146,10 @@ impl Reloader {
             return Ok(ReloadEnd::Done { changes: Vec::new(), later: Vec::new(), refused });
         }
         let read = self.read(source)?;
+        for warning in &read.passed_warnings {
+            // Not limited: an operator has asked for the reload.
+            log::warn!(target: target::CONFIG, event = "socket_differs"; "{warning}");
+        }
         let config = state.config.reloaded(&read, View::Server(&self.name));
         let credentials = self.credentials(&config)?;
         let mut changes = texts(&state.config, &config, &self.name, |_| true);
