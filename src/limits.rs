@@ -167,6 +167,12 @@ pub const SETTLE_HEARTBEATS: u32 = 3;
 pub const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of the log that wait for the disk (section 6). Beyond that, records are dropped.
 pub const LOG_QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// Records that the page of the admin listener shows: what a person reads.
+pub const LOG_TAIL_RECORDS: usize = 200;
+/// The memory for them: records of 16 KiB in JSON are few.
+pub const LOG_TAIL_BYTES: usize = 1024 * 1024;
+/// The longest text of such a record: an id of 256 bytes, escaped, with what is around it.
+pub const LOG_TAIL_TEXT_BYTES: usize = 2 * 1024;
 /// How long a record waits for the socket of syslog or journald before the log reports in its other outputs that
 /// nobody reads it. A daemon that works takes a record in microseconds.
 pub const LOG_SOCKET_WAIT: Duration = Duration::from_secs(1);

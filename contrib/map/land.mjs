@@ -32,11 +32,26 @@ const points = ring => ring.flatMap((number, place) => {
 const joined = numbers => numbers.reduce((text, number) =>
   text + (text === '' || number < 0 ? '' : ' ') + number, '');
 
+// A ring that crosses 180 degrees goes on behind the edge of the map, and its copy comes in at the other edge. One that
+// goes around the earth is closed at the south pole.
+const outlines = ring => {
+  let offset = 0;
+  const unrolled = points(ring).map(([x, y], place, all) => {
+    const before = all[place - 1]?.[0] ?? x;
+    if (Math.abs(x - before) > 1800) offset += x < before ? 3600 : -3600;
+    return [x + offset, y];
+  });
+  if (offset !== 0) unrolled.push([unrolled.at(-1)[0], 900], [unrolled[0][0], 900]);
+  const crosses = unrolled.some(([x]) => Math.abs(x) > 1800) && offset === 0;
+  const side = Math.sign(unrolled.find(([x]) => Math.abs(x) > 1800)?.[0] ?? 0);
+  return crosses ? outline(unrolled) + outline(unrolled.map(([x, y]) => [x - side * 3600, y])) : outline(unrolled);
+};
+
 const outline = ring => {
   const steps = [];
-  const [first, ...rest] = points(ring);
+  const [first, ...rest] = ring;
   let [x, y] = first;
-  for (const [toX, toY] of rest) {
+  for (const [toX, toY] of [...rest, first]) {
     if (toX !== x || toY !== y) steps.push(toX - x, toY - y);
     [x, y] = [toX, toY];
   }
@@ -45,6 +60,6 @@ const outline = ring => {
 };
 
 const polygons = topology.objects.land.geometries.flatMap(geometry => geometry.arcs);
-const path = polygons.flatMap(polygon => polygon.map(outline)).join('');
+const path = polygons.flatMap(polygon => polygon.map(outlines)).join('');
 process.stdout.write('<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1800 -900 3600 1800">'
   + `<path id="land" d="${path}"/></svg>\n`);

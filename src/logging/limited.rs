@@ -7,7 +7,12 @@ use crate::limits::LOG_RECORD_BYTES;
 
 /// The part of a message that is written.
 pub(super) fn cut(text: &str) -> &str {
-    match text.floor_char_boundary(LOG_RECORD_BYTES) {
+    cut_at(text, LOG_RECORD_BYTES)
+}
+
+/// The same up to another length.
+pub(super) fn cut_at(text: &str, most: usize) -> &str {
+    match text.floor_char_boundary(most) {
         end if end < text.len() => &text[..end],
         _ => text,
     }

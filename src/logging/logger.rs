@@ -14,7 +14,7 @@ use super::layout::Envelope;
 use super::severity::Severity;
 use super::state::{Core, Streams};
 use super::text::{self, TurnText};
-use super::{Format, Levels, PROCESS, journal, json, limited};
+use super::{Format, Levels, PROCESS, journal, json, limited, target};
 
 /// Levels and formats of one set of settings.
 pub(super) struct Fern {
@@ -122,8 +122,9 @@ impl Sink {
             _ => drop(std::io::Write::write_fmt(text, *record.args())),
         }
         let level = Severity::from(record.level());
+        let target = target::number(record.target());
         text::append(&self.streams, self.number, level, |turn: &mut TurnText| {
-            if turn.begin(level, &self.server, |out| out.extend_from_slice(fields)) {
+            if turn.begin(level, target, &self.server, |out| out.extend_from_slice(fields)) {
                 turn.text.extend_from_slice(text);
                 turn.end();
             }

@@ -26,6 +26,7 @@
 //! | `logger.rs`, `traffic.rs` | records of a logger, and of traffic |
 //! | `layout.rs`, `text.rs`, `json.rs`, `journal.rs` | how a record looks, and the text of a turn |
 //! | `writer.rs`, `output.rs`, `datagram.rs`, `file.rs`, `health.rs` | a writer thread and what it writes to |
+//! | `tail.rs` | the latest records, for the page of the admin listener |
 //! | `rate_limit.rs`, `lasting.rs` | warnings that would repeat |
 
 mod counters;
@@ -48,6 +49,7 @@ mod settings;
 mod severity;
 mod state;
 pub mod stderr;
+mod tail;
 pub mod target;
 mod text;
 mod traffic;
@@ -72,6 +74,7 @@ pub use reconfigure::LogChange;
 pub use settings::{
     Format, JOURNALD_SOCKET, LogSettings, OutputFormats, OutputKind, SYSLOG_SOCKET,
 };
+pub use tail::{TailRecord, keep_tail, latest_records};
 pub use traffic::{Party, Traffic};
 pub use turn_log::TurnLog;
 

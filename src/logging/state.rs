@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use super::layout::Layout;
 use super::text::TurnText;
 use super::writer::{Retired, Writer};
-use super::{LogSettings, logger};
+use super::{LogSettings, logger, tail};
 
 /// What all handles of a log share.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) layout: Layout,
+    /// All streams have the same records; those of this one are kept for who looks at them.
+    is_first: bool,
     /// The text of the threads that have none of their own.
     shared: Mutex<TurnText>,
     pub(super) outputs: Vec<Writer>,
@@ -119,6 +121,7 @@ impl Streams {
                 Some(stream) => stream.outputs.push(writer),
                 None => list.push(Stream {
                     layout,
+                    is_first: list.is_empty(),
                     shared: Mutex::new(TurnText::new(layout, zone)),
                     outputs: vec![writer],
                 }),
@@ -187,6 +190,7 @@ impl Stream {
         let Some((first, others)) = self.outputs.split_first() else {
             return;
         };
+        tail::submit(turn, self.is_first);
         let dropped = std::mem::take(&mut turn.dropped);
         for other in others {
             other.push_copy(&turn.text, dropped);

@@ -28,3 +28,10 @@ pub const SUPERVISOR: &str = "supervisor";
 /// All of them.
 pub const ALL: [&str; 11] =
     [CLIENT, LINK, FLOOD, TABLE, PLACES, HTTP, ADMIN, TLS, CONFIG, LOOP, SUPERVISOR];
+
+/// The number of a target in [`ALL`]; of any other text, the number of [`LOOP`].
+pub(super) fn number(target: &str) -> u8 {
+    let is_it = |known: &&str| *known == target;
+    let place = ALL.iter().position(is_it).or_else(|| ALL.iter().position(|known| *known == LOOP));
+    place.unwrap_or_default() as u8
+}

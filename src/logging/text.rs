@@ -19,6 +19,7 @@ use super::layout::{self, Envelope, Layout};
 use super::local_time::{LocalTime, TimeStyle};
 use super::severity::Severity;
 use super::state::{Core, State, Streams};
+use super::tail::Marks;
 use super::{Format, journal, json, limited, target};
 use crate::limits::{LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
 
@@ -38,6 +39,8 @@ pub(super) struct TurnText {
     tag: String,
     /// For datagrams only: where the last one begins.
     datagram: usize,
+    /// Where its last records are, if somebody looks at them.
+    pub(super) marks: Marks,
 }
 
 impl TurnText {
@@ -55,6 +58,7 @@ impl TurnText {
             stamp: LocalTime::new(TimeStyle::Syslog, zone),
             tag: String::new(),
             datagram: 0,
+            marks: Marks::new(),
         }
     }
 
@@ -63,11 +67,13 @@ impl TurnText {
     }
 
     /// Begins a record, up to its message in the report's format, and up to its time in JSON. If there is no
-    /// room, counts the record and returns false. `fields` appends the record's own fields for journald.
+    /// room, counts the record and returns false. `target` is the target's number, and `fields` appends the record's own
+    /// fields for journald.
     #[inline]
     pub(super) fn begin(
         &mut self,
         level: Severity,
+        target: u8,
         server: &str,
         fields: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
@@ -94,8 +100,13 @@ impl TurnText {
                 }
             }
             Layout { format: Format::Report, .. } => {}
-            Layout { format: Format::Json, .. } => self.time.append(&mut self.text),
+            Layout { format: Format::Json, .. } => {
+                self.marks.begin(self.text.len(), level, target);
+                self.time.append(&mut self.text);
+                return true;
+            }
         }
+        self.marks.begin(self.text.len(), level, target);
         true
     }
 
@@ -120,6 +131,7 @@ impl TurnText {
     /// Ends the record.
     #[inline]
     pub(super) fn end(&mut self) {
+        self.marks.end(self.text.len());
         match self.layout.envelope {
             Envelope::Line | Envelope::Priority => self.text.push(b'\n'),
             Envelope::Syslog => layout::end_datagram(&mut self.text, self.datagram),
@@ -140,7 +152,9 @@ impl TurnText {
         reason: &str,
     ) {
         let fields = [(json::EVENT, event), ("reason", reason)];
-        if !self.begin(level, server, |out| journal::append_fields(out, target::LOOP, &fields)) {
+        let number = target::number(target::LOOP);
+        let append_fields = |out: &mut Vec<u8>| journal::append_fields(out, target::LOOP, &fields);
+        if !self.begin(level, number, server, append_fields) {
             return;
         }
         match self.layout.format {

@@ -143,7 +143,7 @@ impl Traffic {
             journal::append_names(out, self.target(), message.event());
             message.append_journal_fields(out);
         };
-        if !text.begin(self.severity(), server, fields) {
+        if !text.begin(self.severity(), self.target_number(), server, fields) {
             return;
         }
         match text.layout.format {
@@ -171,11 +171,16 @@ impl Traffic {
     }
 
     fn target(self) -> &'static str {
+        target::ALL[usize::from(self.target_number())]
+    }
+
+    /// The place of its target in [`target::ALL`].
+    const fn target_number(self) -> u8 {
         match self {
-            Traffic::Client => target::CLIENT,
-            Traffic::Link | Traffic::LinkMarks => target::LINK,
-            Traffic::Flood => target::FLOOD,
-            Traffic::Http => target::HTTP,
+            Traffic::Client => 0,
+            Traffic::Link | Traffic::LinkMarks => 1,
+            Traffic::Flood => 2,
+            Traffic::Http => 5,
         }
     }
 

@@ -59,7 +59,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
-use crate::logging::{LastingProblem, Log, TurnLog};
+use crate::logging::{self, LastingProblem, Log, TurnLog};
 use crate::protocol::{Dialect, Epoch, Seq};
 use crate::tls::Expiry;
 use admin::{Admin, Asking};
@@ -288,6 +288,7 @@ impl Server {
         self.all_metrics = all;
         if self.admin.is_some() {
             self.all_metrics.observe(true);
+            logging::keep_tail(true);
         }
     }
 

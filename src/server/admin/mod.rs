@@ -56,6 +56,7 @@ use crate::limits::{
     ADMIN_EFFORT, ADMIN_HEAD_BYTES, ADMIN_HEAD_FIELDS, ADMIN_HEAD_TIMEOUT, ADMIN_IDLE,
     ADMIN_SESSIONS,
 };
+use crate::logging;
 use crate::server::ServerCommand;
 use crate::server::metrics::{AdminPath, ClosedReason, Kind, RejectedReason};
 pub(super) use access::shows_ids;
@@ -228,6 +229,7 @@ impl Server {
         let observes = new.is_some();
         if observes != self.admin.is_some() {
             self.all_metrics.observe(observes);
+            logging::keep_tail(observes);
         }
         match (self.admin.take(), new) {
             (Some(mut admin), Some(new)) => {

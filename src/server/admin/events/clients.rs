@@ -223,6 +223,8 @@ impl ClientMap {
             dot.is_shown = true;
             changes.dots.push(slot);
         }
+        // The latest one last, as in `all_dots`.
+        changes.dots.sort_by_key(|slot| self.dots.get(slot).map(|dot| dot.seq));
         let count = self.changed_cells.len().min(MAP_CELLS);
         for cell in self.changed_cells.drain(..count) {
             self.is_changed[usize::from(cell)] = false;
@@ -236,10 +238,11 @@ impl ClientMap {
         self.dots.get(&slot).map(|dot| (slot, dot.place, &dot.id[..]))
     }
 
-    /// The slots of all dots that fit into one event; the others follow as changes.
+    /// The slots of all dots that fit into one event, the latest one last; the others follow as changes.
     pub(super) fn all_dots(&mut self) -> Vec<u32> {
         let (mut bytes, mut shown) = (0, Vec::with_capacity(self.dots.len()));
-        for (&slot, dot) in &mut self.dots {
+        for &slot in self.by_age.values().rev() {
+            let Some(dot) = self.dots.get_mut(&slot) else { continue };
             if bytes < 2 * MAP_FRAME_BYTES {
                 bytes += dot.shown_bytes();
                 dot.is_shown = true;
@@ -248,6 +251,7 @@ impl ClientMap {
                 self.changed_dots.insert(slot);
             }
         }
+        shown.reverse();
         shown
     }
 

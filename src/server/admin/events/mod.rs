@@ -10,10 +10,11 @@
 //! |---|---|
 //! | `mod.rs` | streams and times |
 //! | `ring.rs` | events that wait to be taken |
-//! | `state.rs` | their contents |
+//! | `contents.rs`, `state.rs` | what they say, and how it is written |
 //! | `clients.rs`, `herd.rs` | the map and the graph |
 
 mod clients;
+mod contents;
 mod herd;
 mod ring;
 mod state;
@@ -23,20 +24,18 @@ use std::time::Duration;
 pub(super) use herd::HerdMap;
 
 use super::reply::{EVENT_STREAM_HEAD, Reply};
-use super::values::{seconds, time};
 use super::{AdminSession, OpenSession, SessionState, pace, records};
 use crate::application::{ConnectionId, Io, Next};
 use crate::clock::Now;
 use crate::http::Get;
 use crate::limits::{
-    EVENT_COMMENT_INTERVAL, EVENT_INTERVAL, EVENT_LEAVE_WAIT, EVENT_STREAMS, EVENT_TURNS,
-    MAP_BACK_INTERVAL,
+    EVENT_COMMENT_INTERVAL, EVENT_INTERVAL, EVENT_LEAVE_WAIT, EVENT_STREAMS, MAP_BACK_INTERVAL,
 };
-use crate::server::metrics::{AdminPath, Kind, LineCommand, LineResult};
+use crate::server::metrics::AdminPath;
 use crate::server::{Server, ServerCommand};
 use clients::ClientMap;
 use ring::Ring;
-use state::{Delta, LinkShown, MapShown, Numbers, State, event};
+use state::event;
 
 /// What the streams share, while there are any. Times are as [`Now::elapsed`] counts.
 #[derive(Debug)]
@@ -50,6 +49,8 @@ pub(super) struct Events {
     next_comment: Duration,
     /// When the latest turn that was shown began.
     last_turn: Duration,
+    /// The number of the latest record of the log that was shown.
+    last_record: u64,
     /// The links that were shown last, as an event.
     links: Vec<u8>,
     /// The last event is in the ring.
@@ -73,6 +74,7 @@ impl Events {
             next_step: now,
             next_comment: now + EVENT_COMMENT_INTERVAL,
             last_turn: Duration::ZERO,
+            last_record: 0,
             links: Vec::new(),
             is_leaving: false,
         }
@@ -232,101 +234,5 @@ impl Server {
                 session.until = now.elapsed + EVENT_LEAVE_WAIT;
             }
         }
-    }
-
-    fn event_state(&mut self, events: &mut Events, now: Now) -> Vec<u8> {
-        if events.map.is_none() && self.shows_ids {
-            events.map = Some(ClientMap::new(self.herd.table()));
-        }
-        if events.last_turn.is_zero() {
-            events.last_turn = now.elapsed;
-        }
-        let numbers = self.event_numbers(now);
-        let settings = self.herd.settings();
-        let Some(admin) = &self.admin else { return Vec::new() };
-        let state = State {
-            server: &settings.name,
-            version: env!("CARGO_PKG_VERSION"),
-            epoch: format!("{:016x}", settings.epoch.0),
-            positions: self.shows_ids,
-            herd: &admin.herd,
-            numbers,
-            links: self.links_shown(now),
-            turns: self.turns_shown(|start| start <= events.last_turn).0,
-            map: events.map.as_mut().map(MapShown::all),
-        };
-        event("state", &state)
-    }
-
-    fn add_delta(&mut self, events: &mut Events, now: Now) {
-        if let Some(map) = &mut events.map {
-            map.follow(self.herd.table());
-        }
-        let numbers = self.event_numbers(now);
-        let links = self.links_shown(now);
-        let as_event = event("links", &links);
-        let has_changed = events.links != as_event;
-        events.links = as_event;
-        let (turns, last) = self.turns_shown(|start| start > events.last_turn);
-        events.last_turn = last.unwrap_or(events.last_turn);
-        let map = events.map.as_mut().and_then(MapShown::changes);
-        let links = has_changed.then_some(links);
-        events.ring.push(event("delta", &Delta { numbers, links, turns, map }));
-    }
-
-    fn event_numbers(&mut self, now: Now) -> Numbers {
-        let trouble = self.degraded(now);
-        let loops = &self.all_metrics.loops;
-        let lines = |of: &crate::server::ServerMetrics| -> u64 {
-            let pairs = LineCommand::ALL
-                .iter()
-                .flat_map(|command| LineResult::ALL.iter().map(move |result| (*command, *result)));
-            pairs.map(|(command, result)| of.lines(command, result)).sum()
-        };
-        Numbers {
-            time: time(now.wall),
-            uptime: seconds(now.elapsed.saturating_sub(self.started.elapsed)),
-            phase: if self.is_stopping { "stopping" } else { "running" },
-            trouble,
-            clients: self.herd.table().len(),
-            connections: loops
-                .iter()
-                .map(|(of, _)| of.class(Kind::Client.class()).open.get())
-                .sum(),
-            lines: loops.iter().map(|(_, of)| lines(of)).sum(),
-            loops: loops.len(),
-        }
-    }
-
-    pub(super) fn links_shown(&self, now: Now) -> Vec<LinkShown<'_>> {
-        let links = self.other_servers().map(|(id, known)| {
-            let out = self.herd.link_status(id).state;
-            let is_in = self.herd.inbound_status(id).is_up;
-            let is_out = self.herd.link_is_up(id);
-            let error = match (is_out, is_in) {
-                (false, _) => known.link_error.as_ref(),
-                (true, false) => known.peer_error.as_ref(),
-                (true, true) => None,
-            };
-            LinkShown {
-                neighbour: &known.name,
-                up: is_out && is_in,
-                out,
-                inbound: if is_in { "up" } else { "down" },
-                lag: (seconds(self.herd.link_lag(id, now)) * 10.0).round() / 10.0,
-                reason: error.map(|error| error.reason.clone()),
-            }
-        });
-        links.collect()
-    }
-
-    /// Durations of the latest turns of the first loop of which that is true, and when the last of them began.
-    fn turns_shown(&self, is_shown: impl Fn(Duration) -> bool) -> (Vec<f64>, Option<Duration>) {
-        let latest = self.all_metrics.loops.first().map(|(of, _)| of.latest_turns(EVENT_TURNS));
-        let latest = latest.unwrap_or_default().into_iter().filter(|turn| is_shown(turn.start));
-        let latest: Vec<_> = latest.collect();
-        let microseconds = |duration: Duration| (seconds(duration) * 1e7).round() / 10.0;
-        let durations = latest.iter().map(|turn| microseconds(turn.duration)).collect();
-        (durations, latest.last().map(|turn| turn.start))
     }
 }

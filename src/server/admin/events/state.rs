@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::clients::{ClientMap, DotShown, MapChanges};
 use super::herd::HerdMap;
-use crate::logging::Escaped;
+use crate::logging::{Escaped, TailRecord};
 
 /// `state`: everything.
 #[derive(Serialize)]
@@ -20,6 +20,7 @@ pub(super) struct State<'a> {
     /// The durations of the latest turns in microseconds, the oldest first.
     pub(super) turns: Vec<f64>,
     pub(super) map: Option<MapShown>,
+    pub(super) log: Vec<RecordShown>,
 }
 
 /// `delta`: what has changed.
@@ -81,6 +82,17 @@ pub(super) struct MapShown {
     gone: Vec<u32>,
     /// Cells of one degree, by rows from the north-west, each as its number and its count.
     cells: Vec<(u16, u32)>,
+}
+
+/// A record of the log, in an event `log`: its number, the milliseconds since 1970, level, target and text.
+#[derive(Serialize)]
+pub(super) struct RecordShown(u64, i64, &'static str, &'static str, String);
+
+impl RecordShown {
+    pub(super) fn new(record: TailRecord) -> RecordShown {
+        let TailRecord { number, time, level, target, text } = record;
+        RecordShown(number, time, level, target, text)
+    }
 }
 
 impl MapShown {

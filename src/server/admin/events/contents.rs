@@ -1,0 +1,141 @@
+//! What the events say, from what the server knows.
+
+use std::time::Duration;
+
+use super::Events;
+use super::clients::ClientMap;
+use super::state::{Delta, LinkShown, MapShown, Numbers, RecordShown, State, event};
+use crate::clock::Now;
+use crate::limits::EVENT_TURNS;
+use crate::logging::{self, target};
+use crate::server::admin::values::{seconds, time};
+use crate::server::metrics::{Kind, LineCommand, LineResult};
+use crate::server::{Server, ServerMetrics};
+
+impl Server {
+    pub(super) fn event_state(&mut self, events: &mut Events, now: Now) -> Vec<u8> {
+        if events.map.is_none() && self.shows_ids {
+            events.map = Some(ClientMap::new(self.herd.table()));
+        }
+        if events.last_turn.is_zero() {
+            events.last_turn = now.elapsed;
+            events.last_record = logging::latest_records(0, |_, _| false).1;
+        }
+        let numbers = self.event_numbers(now);
+        let settings = self.herd.settings();
+        let Some(admin) = &self.admin else { return Vec::new() };
+        let state = State {
+            server: &settings.name,
+            version: env!("CARGO_PKG_VERSION"),
+            epoch: format!("{:016x}", settings.epoch.0),
+            positions: self.shows_ids,
+            herd: &admin.herd,
+            numbers,
+            links: self.links_shown(now),
+            turns: self.turns_shown(|start| start <= events.last_turn).0,
+            map: events.map.as_mut().map(MapShown::all),
+            log: self.records_shown(0, events.last_record).0,
+        };
+        event("state", &state)
+    }
+
+    pub(super) fn add_delta(&mut self, events: &mut Events, now: Now) {
+        if let Some(map) = &mut events.map {
+            map.follow(self.herd.table());
+        }
+        let numbers = self.event_numbers(now);
+        let links = self.links_shown(now);
+        let as_event = event("links", &links);
+        let has_changed = events.links != as_event;
+        events.links = as_event;
+        let (turns, last) = self.turns_shown(|start| start > events.last_turn);
+        events.last_turn = last.unwrap_or(events.last_turn);
+        let map = events.map.as_mut().and_then(MapShown::changes);
+        let links = has_changed.then_some(links);
+        events.ring.push(event("delta", &Delta { numbers, links, turns, map }));
+        let (log, last) = self.records_shown(events.last_record, u64::MAX);
+        events.last_record = last;
+        if !log.is_empty() {
+            events.ring.push(event("log", &log));
+        }
+    }
+
+    fn event_numbers(&mut self, now: Now) -> Numbers {
+        let trouble = self.degraded(now);
+        let loops = &self.all_metrics.loops;
+        let lines = |of: &ServerMetrics| -> u64 {
+            let pairs = LineCommand::ALL
+                .iter()
+                .flat_map(|command| LineResult::ALL.iter().map(move |result| (*command, *result)));
+            pairs.map(|(command, result)| of.lines(command, result)).sum()
+        };
+        Numbers {
+            time: time(now.wall),
+            uptime: seconds(now.elapsed.saturating_sub(self.started.elapsed)),
+            phase: if self.is_stopping { "stopping" } else { "running" },
+            trouble,
+            clients: self.herd.table().len(),
+            connections: loops
+                .iter()
+                .map(|(of, _)| of.class(Kind::Client.class()).open.get())
+                .sum(),
+            lines: loops.iter().map(|(_, of)| lines(of)).sum(),
+            loops: loops.len(),
+        }
+    }
+
+    pub(in crate::server::admin) fn links_shown(&self, now: Now) -> Vec<LinkShown<'_>> {
+        let links = self.other_servers().map(|(id, known)| {
+            let out = self.herd.link_status(id).state;
+            let is_in = self.herd.inbound_status(id).is_up;
+            let is_out = self.herd.link_is_up(id);
+            let error = match (is_out, is_in) {
+                (false, _) => known.link_error.as_ref(),
+                (true, false) => known.peer_error.as_ref(),
+                (true, true) => None,
+            };
+            LinkShown {
+                neighbour: &known.name,
+                up: is_out && is_in,
+                out,
+                inbound: if is_in { "up" } else { "down" },
+                lag: (seconds(self.herd.link_lag(id, now)) * 10.0).round() / 10.0,
+                reason: error.map(|error| error.reason.clone()),
+            }
+        });
+        links.collect()
+    }
+
+    /// The latest records of the log after one number and up to another, and the number of the last one that there is.
+    /// Without positions only those that hold none.
+    fn records_shown(&self, after: u64, until: u64) -> (Vec<RecordShown>, u64) {
+        let is_shown =
+            |target: &str, is_warning: bool| self.shows_ids || is_warning || !holds_ids(target);
+        let (records, last) = logging::latest_records(after, is_shown);
+        let records = records.into_iter().filter(|record| record.number <= until);
+        (records.map(RecordShown::new).collect(), last)
+    }
+
+    /// Durations of the latest turns of the first loop of which that is true, and when the last of them began.
+    fn turns_shown(&self, is_shown: impl Fn(Duration) -> bool) -> (Vec<f64>, Option<Duration>) {
+        let latest = self.all_metrics.loops.first().map(|(of, _)| of.latest_turns(EVENT_TURNS));
+        let latest = latest.unwrap_or_default().into_iter().filter(|turn| is_shown(turn.start));
+        let latest: Vec<_> = latest.collect();
+        let microseconds = |duration: Duration| (seconds(duration) * 1e7).round() / 10.0;
+        let durations = latest.iter().map(|turn| microseconds(turn.duration)).collect();
+        (durations, latest.last().map(|turn| turn.start))
+    }
+}
+
+/// Whether records of a target hold ids and positions of clients. A target that is not known here may.
+fn holds_ids(target: &str) -> bool {
+    !matches!(
+        target,
+        target::HTTP
+            | target::ADMIN
+            | target::TLS
+            | target::CONFIG
+            | target::LOOP
+            | target::SUPERVISOR
+    )
+}
