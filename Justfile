@@ -46,6 +46,10 @@ profile pid:
 long *test:
     cargo test --release --test with_tools -- --ignored --nocapture {{test}}
 
+# 10,000 clients of one server, which drains for half a minute.
+drain:
+    cargo test --release --test drain -- --ignored --nocapture
+
 # All that a reviewer would run.
 ci:
     .ci/run

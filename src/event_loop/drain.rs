@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::EventLoop;
 use super::connections::Connections;
-use super::limits::{DRAIN_STEP, Limits};
+use super::limits::{DRAIN_STEP, LINGER, Limits};
 use super::state::ConnectionState;
 use super::timers::Timer;
 use crate::application::{Application, ConnectionId, Control, ListenerId, Origin};
@@ -36,8 +36,14 @@ pub struct Drain {
     ends_at: Duration,
     /// The listeners that have drained: their connections are released.
     listeners: Vec<ListenerId>,
-    /// The part of a connection that the steps so far were short of.
+    /// When the latest step was; before the first one, when that phase began.
+    last_step: Duration,
+    /// The part of a connection that the steps so far were short of, or had too much.
     carried: f64,
+    /// Every connection was released, in the last step at the latest.
+    all_released: bool,
+    /// It has got the time that the last ones need.
+    is_prolonged: bool,
 }
 
 /// What a drain does at a time.
@@ -60,7 +66,10 @@ impl Drain {
             closes_at: ends_at.min(now + limits.drain_delay),
             ends_at,
             listeners: Vec::new(),
+            last_step: Duration::ZERO,
             carried: 0.0,
+            all_released: false,
+            is_prolonged: false,
         }
     }
 
@@ -76,9 +85,9 @@ impl Drain {
         self.ends_at
     }
 
-    /// The next phase: these listeners are closed.
-    pub fn close(&mut self, listeners: Vec<ListenerId>) {
-        (self.phase, self.listeners) = (DrainPhase::Closing, listeners);
+    /// The next phase: these listeners are closed now.
+    pub fn close(&mut self, listeners: Vec<ListenerId>, now: Duration) {
+        (self.phase, self.listeners, self.last_step) = (DrainPhase::Closing, listeners, now);
     }
 
     /// The next phase: all their connections are closed.
@@ -86,15 +95,27 @@ impl Drain {
         self.phase = DrainPhase::Settling;
     }
 
-    /// How many connections to release in the step at `now`, if `left` were not released yet: an equal part in each step
-    /// that is left, but at least one, so that a drain with few connections ends early. A step that comes late is not
-    /// made up for: the rest is spread over the steps that are left.
+    /// Its time is over. If all connections are released, those of the last steps get the time to end as the others did.
+    /// Returns until when, at the first call.
+    pub fn prolong(&mut self) -> Option<Duration> {
+        let prolongs = self.all_released && !std::mem::replace(&mut self.is_prolonged, true);
+        prolongs.then_some(self.ends_at + LINGER)
+    }
+
+    /// How many connections to release in the step at `now`, if `left` were not released yet: the part of them that the
+    /// time since the step before has of the time that is left, but at least one, so that a drain with few connections
+    /// ends early. For a loop that was held up for long, this is not all that the steps in that time would have released:
+    /// the rest is spread over the time that is left.
     pub fn share(&mut self, now: Duration, left: usize) -> usize {
-        let time = self.ends_at.saturating_sub(now).as_secs_f64();
-        let steps = (time / DRAIN_STEP.as_secs_f64()).round().max(1.0);
-        self.carried += (left as f64 / steps).max(1.0);
-        let share = (self.carried as usize).min(left);
-        self.carried -= self.carried.trunc();
+        let passed = now.saturating_sub(self.last_step).min(MAX_STEP);
+        self.last_step = now;
+        // The last step comes before the end.
+        let time = self.ends_at.saturating_sub(DRAIN_STEP).saturating_sub(now) + passed;
+        let part = passed.as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
+        self.carried += (left as f64 * part).max(1.0);
+        let share = (self.carried.round_ties_even() as usize).min(left);
+        self.carried -= share as f64;
+        self.all_released = share == left;
         share
     }
 }
@@ -123,12 +144,20 @@ impl<A: Application> EventLoop<A> {
         let shared = &mut self.connections.shared;
         let now = shared.now.elapsed;
         match drain.phase() {
-            DrainPhase::Delay => drain.close(self.acceptor.drain(now)),
+            DrainPhase::Delay => drain.close(self.acceptor.drain(now), now),
             DrainPhase::Closing => self.connections.release(drain),
             // The application has waited for too long.
             DrainPhase::Settling => return self.stop_unsettled(),
         }
         self.connections.shared.timers.set(Timer::Drain, now + DRAIN_STEP);
+    }
+
+    /// The time of the drain is over: it becomes an ordinary stop.
+    pub(super) fn end_drain(&mut self) {
+        match self.shutdown.drain().and_then(Drain::prolong) {
+            Some(until) => self.connections.shared.timers.set(Timer::Shutdown, until),
+            None => self.stop(),
+        }
     }
 
     /// The application was not done in time: the loop stops without waiting for it.
@@ -183,6 +212,10 @@ impl<S> Connections<S> {
     }
 }
 
+/// The longest time that one step makes up for: a busy loop is some milliseconds late in each step, and must not be left
+/// with a crowd at the end; but one that was held up for seconds must not release a crowd, either.
+const MAX_STEP: Duration = DRAIN_STEP.saturating_mul(3);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,20 +230,18 @@ mod tests {
             Limits { drain_delay: at(10_000), drain_duration: at(30_000), ..Limits::default() };
         let mut drain = Drain::new(at(5_000), &limits);
         assert_eq!((drain.closes_at(), drain.ends_at()), (at(15_000), at(35_000)));
-        drain.close(vec![ListenerId(0)]);
+        drain.close(vec![ListenerId(0)], at(15_000));
         drain
     }
 
-    /// How many are released in each second, of `count`.
-    fn by_second(count: usize) -> Vec<usize> {
+    /// How many are released in each second, of `count`, if a step comes each so many milliseconds.
+    fn by_second(count: usize, step: u64) -> Vec<usize> {
         let (mut drain, mut left, mut seconds) = (closing(), count, Vec::new());
-        for step in 1..200 {
-            let share = drain.share(at(15_000 + 100 * step), left);
+        for now in (0..20_300).step_by(step as usize).skip(1) {
+            let share = drain.share(at(15_000 + now), left);
             left -= share;
-            if (step - 1) % 10 == 0 {
-                seconds.push(0);
-            }
-            *seconds.last_mut().expect("it was pushed") += share;
+            seconds.resize((now / 1_000).min(19) as usize + 1, 0);
+            *seconds.last_mut().expect("it was resized") += share;
             if left == 0 {
                 return seconds;
             }
@@ -219,23 +250,29 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_released_evenly_whatever_their_number() {
-        for count in [200, 201, 250, 399, 777, 10_000, 99_999] {
-            let seconds = by_second(count);
-            let even = count as f64 / 19.9;
-            let (last, whole) = seconds.split_last().expect("it takes some");
-            assert_eq!(seconds.len(), 20, "{count}: {seconds:?}");
-            for of_second in whole {
-                assert!((*of_second as f64 - even).abs() <= 1.5, "{count}: {seconds:?}");
+    fn connections_are_released_evenly_whatever_their_number_and_however_late_the_steps() {
+        for (count, step) in [200, 201, 250, 399, 777, 10_000, 99_999]
+            .into_iter()
+            .flat_map(|count| [100, 103, 130, 299].map(|step| (count, step)))
+        {
+            let seconds = by_second(count, step);
+            let (even, of_step) = (count as f64 / 19.9, count as f64 * step as f64 / 19_900.0);
+            let (first, last) = (seconds[0] as f64, seconds[seconds.len() - 1] as f64);
+            assert_eq!(seconds.len(), 20, "{count}, {step}: {seconds:?}");
+            for of_second in &seconds[1..19] {
+                let off = (*of_second as f64 - even).abs();
+                assert!(off <= of_step + 1.5, "{count}, {step}: {seconds:?}");
             }
-            assert!((*last as f64) <= even + 1.5, "{count}: {seconds:?}");
+            // The first step comes when a tenth of a second has passed; the last one releases all that are left.
+            assert!((first - even).abs() <= 2.0 * of_step + 1.5, "{count}, {step}: {seconds:?}");
+            assert!((last - even).abs() <= 2.0 * of_step + 1.5, "{count}, {step}: {seconds:?}");
         }
     }
 
     #[test]
     fn few_connections_are_released_early_one_in_each_step() {
-        assert_eq!(by_second(1), [1]);
-        assert_eq!(by_second(25), [10, 10, 5]);
+        assert_eq!(by_second(1, 100), [1]);
+        assert_eq!(by_second(25, 100), [9, 10, 6]);
         assert_eq!(closing().share(at(15_100), 0), 0);
     }
 
@@ -243,7 +280,11 @@ mod tests {
     #[test]
     fn a_late_step_spreads_what_is_left_over_the_rest_of_the_time() {
         let mut drain = closing();
-        assert_eq!(drain.share(at(20_100), 1_490), 10);
+        assert_eq!(
+            drain.share(at(20_100), 1_510),
+            30,
+            "as many as in 0.3 s of the 15.1 that are left"
+        );
         assert_eq!(drain.share(at(34_900), 70), 70, "the last step releases all");
         assert_eq!(drain.share(at(99_000), 7), 7, "and so does one after it");
     }

@@ -217,7 +217,7 @@ impl<A: Application> EventLoop<A> {
             }
             Timer::Accept => self.acceptor.resume(),
             Timer::Drain => self.step_drain(),
-            Timer::Shutdown if self.shutdown.is_draining() => self.stop(),
+            Timer::Shutdown if self.shutdown.is_draining() => self.end_drain(),
             Timer::Shutdown => self.shutdown.expire(),
         }
     }
@@ -336,12 +336,15 @@ impl<A: Application> EventLoop<A> {
     /// Begins to stop. A second call does nothing.
     pub(super) fn stop(&mut self) {
         let now = self.connections.shared.now;
+        // A drain that has taken longer than it may has used up some of the grace time.
+        let since =
+            self.shutdown.drain().map_or(now.elapsed, |drain| now.elapsed.min(drain.ends_at()));
         if !self.shutdown.begin(now.elapsed) {
             return;
         }
         // Loops that have already ended are ignored.
         self.stop_with.drain(..).for_each(|other| drop(other.stop()));
-        let until = now.elapsed + self.connections.shared.limits.grace;
+        let until = since + self.connections.shared.limits.grace;
         self.connections.shared.timers.clear(Timer::Drain);
         self.connections.shared.timers.set(Timer::Shutdown, until);
         self.acceptor.stop();

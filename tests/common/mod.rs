@@ -23,6 +23,7 @@ pub mod service;
 pub mod service_manager;
 pub mod setup;
 pub mod sockets;
+pub mod talkers;
 pub mod terminal;
 pub mod tls_server;
 
