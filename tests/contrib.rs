@@ -1,10 +1,12 @@
 //! Claim: what `contrib/` and the documents say of metrics, alerts and options is what the program and the rules have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use herd_mio::cli::options::OPTIONS;
+use herd_mio::config::Config;
 use regex::Regex;
 use serde_json::Value;
 
@@ -94,28 +96,126 @@ fn each_query_of_the_dashboard_names_metrics_that_exist() {
     assert!(queries > 30, "{queries} queries");
 }
 
-/// The words that begin with two dashes.
-fn options(text: &str) -> BTreeSet<String> {
-    let option = pattern(r"(?:^|[\s(])--([a-z][a-z-]*)");
-    option
-        .captures_iter(text)
-        .map(|found| found[1].to_owned())
-        .filter(|name| name != "name")
-        .collect()
+/// An entry of a manual page: what stands in its first line, and its text as a reader sees it.
+struct Entry {
+    section: String,
+    head: String,
+    text: String,
+}
+
+/// The entries of a page that is written in mdoc.
+fn entries(page: &str) -> Vec<Entry> {
+    let (mut entries, mut section): (Vec<Entry>, _) = (Vec::new(), String::new());
+    let mut is_entry = false;
+    let request = pattern(r"^\.(?:[A-Z][a-z] )*");
+    for line in page.lines() {
+        is_entry = line.starts_with(".It ") || is_entry && line != ".El";
+        if let Some(title) = line.strip_prefix(".Ss ").or(line.strip_prefix(".Sh ")) {
+            section = title.to_owned();
+        } else if let Some(head) = line.strip_prefix(".It ") {
+            let head = head.to_owned();
+            entries.push(Entry { section: section.clone(), head, text: String::new() });
+        } else if let Some(entry) = entries.last_mut().filter(|_| is_entry) {
+            entry.text += &request.replace(line, "").replace(r"\-", "-").replace(" ,", ",");
+            entry.text += " ";
+        }
+    }
+    entries
 }
 
 #[test]
-fn the_manual_page_has_the_options_and_signals_of_the_help() {
+fn the_manual_page_has_each_option_with_its_value_and_its_words() {
+    let page = entries(&read("contrib/man/herd-mio.1"));
+    let described: BTreeSet<&str> = page
+        .iter()
+        .flat_map(|entry| entry.head.split(" , "))
+        .filter_map(|head| head.strip_prefix("Fl ")?.split(' ').next())
+        .collect();
+    let options: BTreeSet<&str> = OPTIONS.iter().map(|option| &option.name[1..]).collect();
+    assert_eq!(described, options);
+    for option in OPTIONS {
+        let value =
+            option.value.shown().map(|shown| shown.replace('|', " | ").replace(':', " : Ns Ar "));
+        let head = match value {
+            Some(value) => format!("Fl {} Ar {value}", &option.name[1..]),
+            None => format!("Fl {}", &option.name[1..]),
+        };
+        let is_its = |entry: &&Entry| entry.head.split(" , ").any(|one| one == head);
+        let entry = page.iter().find(is_its).unwrap_or_else(|| panic!("no entry {head}"));
+        for word in option.value.words() {
+            let text = format!("{} {}", entry.head, entry.text);
+            let is_word = |found: &str| found.trim_matches([',', ';', '.']) == *word;
+            assert!(text.split(' ').any(is_word), "{head} does not name {word}: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_page_has_the_signals_variables_and_statuses_of_the_help() {
     let page = read("contrib/man/herd-mio.1");
     let help = Command::new(env!("CARGO_BIN_EXE_herd-mio")).arg("--help").output();
     let help = String::from_utf8(help.expect("the program runs").stdout).expect("text");
-    let flag = pattern(r"Fl -([a-z][a-z-]*)");
-    let mut described: BTreeSet<_> =
-        flag.captures_iter(&page).map(|found| found[1].to_owned()).collect();
-    described.remove("name");
-    assert_eq!(described, options(&help));
     for signal in pattern(r"SIG[A-Z0-9]+").find_iter(&help) {
         assert!(page.contains(&format!("Dv {}", signal.as_str())), "{}", signal.as_str());
     }
-    assert!(page.contains("Ev HERD_PLACES_KEY"));
+    for variable in pattern(r"(?m)^  ([A-Z]+_[A-Z_]+)  ").captures_iter(&help) {
+        assert!(page.contains(&format!(".It Ev {}", &variable[1])), "{}", &variable[1]);
+    }
+    for status in pattern(r"(?m)^  ([0-9])  ").captures_iter(&help) {
+        assert!(page.contains(&format!("\n.It {}\n", &status[1])), "status {}", &status[1]);
+    }
+}
+
+/// What `herd.example.toml` says of the defaults, by key.
+fn defaults() -> BTreeMap<String, String> {
+    let (mut defaults, mut section, mut words) = (BTreeMap::new(), String::new(), String::new());
+    let header = pattern(r"^#?\[+([a-z.]+)\]+$");
+    let setting = pattern(r"^#?([a-z_]+) = ");
+    for line in read("herd.example.toml").lines() {
+        if let Some(found) = header.captures(line) {
+            section = format!("{}.", &found[1]);
+        } else if let Some(found) = setting.captures(line) {
+            let key = format!("{section}{}", &found[1]);
+            defaults.entry(key).or_insert_with(|| default_of(&words.replace('`', "")));
+        } else if let Some(more) = line.strip_prefix("# ") {
+            words += &format!("{more} ");
+            continue;
+        }
+        words.clear();
+    }
+    defaults
+}
+
+/// The last sentence of an explanation; empty for a setting that is required.
+fn default_of(explanation: &str) -> String {
+    let at = explanation.find("Default: ").unwrap_or(explanation.len());
+    explanation[at..].trim_end().to_owned()
+}
+
+#[test]
+fn the_manual_page_of_the_configuration_has_each_key_and_its_default() {
+    let page = entries(&read("contrib/man/herd-mio.toml.5"));
+    let described: BTreeMap<String, String> = page
+        .iter()
+        .filter_map(|entry| {
+            let key = entry.head.strip_prefix("Ic ")?;
+            let section = entry.section.trim_matches(['[', ']']);
+            let is_first = section == "Before all sections";
+            let key = if is_first { key.to_owned() } else { format!("{section}.{key}") };
+            Some((key, default_of(&entry.text)))
+        })
+        .collect();
+    let sections: BTreeSet<&str> =
+        described.keys().filter_map(|key| Some(key.rsplit_once('.')?.0)).collect();
+    let known = Config::known_keys();
+    let known = known.iter().filter(|key| !sections.contains(key.as_str()));
+    assert_eq!(described.keys().collect::<BTreeSet<_>>(), known.collect());
+    let defaults = defaults();
+    for (key, default) in &described {
+        assert_eq!(Some(default), defaults.get(key), "{key}");
+        assert!(
+            !default.is_empty() || ["server.name", "server.listen"].contains(&key.as_str()),
+            "{key}"
+        );
+    }
 }

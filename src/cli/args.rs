@@ -11,7 +11,7 @@ use lexopt::Arg;
 use super::args_error::ArgsError;
 use super::completion::Shell;
 use super::make_certificates::Making;
-use super::options::{CliOption, Section, Value, find, of};
+use super::options::{CliOption, REPEATABLE, Section, Value, find, of};
 use super::probe::ProbeUrl;
 use crate::config::{Overrides, PassedAddresses, admin};
 use crate::logging::LevelOverrides;
@@ -333,8 +333,7 @@ fn key(text: &str) -> Option<ApiKey> {
     ApiKey::parse(text.as_bytes())
 }
 
-/// The option that may be repeated.
-const CLIENT: &str = "--client";
+const CLIENT: &str = REPEATABLE;
 /// The options that only `--make-certificates` has.
 const OF_MAKING: [&str; 3] = ["--days", CLIENT, "--renew"];
 /// The longest that programs on phones and in browsers accept, which some clients may be.

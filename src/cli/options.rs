@@ -104,6 +104,9 @@ const fn ask(name: &'static str, short: &'static str, text: &'static str) -> Cli
     CliOption { name, short: Some(short), value: Value::None, section: Section::Ask, text }
 }
 
+/// The option that may be given more than once.
+pub const REPEATABLE: &str = "--client";
+
 /// Every option.
 #[rustfmt::skip] // A row is an option, its value, and its text.
 pub const OPTIONS: &[CliOption] = &[
@@ -161,7 +164,7 @@ pub const OPTIONS: &[CliOption] = &[
 
     option(Section::Certificates, "--days", Value::Text("N"),
         "with --make-certificates: how long certificates of servers and clients are valid [default: 397]"),
-    option(Section::Certificates, "--client", Value::Text("ID"),
+    option(Section::Certificates, REPEATABLE, Value::Text("ID"),
         "with --make-certificates: also one for a client that may speak for this id; can be repeated"),
     option(Section::Certificates, "--renew", Value::None,
         "with --make-certificates: issue again what has fewer than 30 days"),

@@ -68,7 +68,8 @@ pub fn bash_proposes_options_and_their_values() -> Outcome {
     for (words, proposed) in [
         (&["--dia"] as &[&str], &["--dialect"] as &[&str]),
         (&["--places-k"], &["--places-key", "--places-key-file"]),
-        (&["--herd", "--her"], &[]), // It was given.
+        (&["--herd", "--her"], &[]),                     // It was given.
+        (&["--client", "kiwi", "--cli"], &["--client"]), // It may be repeated.
         (&["-"], &["-V", "-h"]),
         (&["--dialect", ""], &["course", "report"]),
         (&["--dialect", "c"], &["course"]),
@@ -119,6 +120,7 @@ pub fn zsh_completes_options_and_their_values() -> Outcome {
         ("herd-mio --dialect=c", "herd-mio --dialect=course "),
         ("herd-mio --config herd.", "herd-mio --config herd.toml "),
         ("herd-mio --log-dir he", "herd-mio --log-dir herd\\ files/"),
+        ("herd-mio --client kiwi --cli", "herd-mio --client kiwi --client="),
         ("herd-mio --herd --ser", "herd-mio --herd --ser"), // One task excludes the others.
     ];
     for how in ["as a file that is read", "as a function in a folder of $fpath"] {

@@ -46,11 +46,16 @@ pub fn the_configuration_is_valid_and_names_the_pods() -> Outcome {
     let path = folder.path().join("config/herd.toml");
     fs::create_dir(folder.path().join("config")).expect("a folder");
     fs::write(&path, config).expect("a file");
-    let checked = herd_mio(&["--check", "--config", path.to_str().expect("text")]);
+    let (path, tls) = (path.to_str().expect("text"), folder.path().join("tls"));
+    let tls = tls.to_str().expect("text");
+    let made = herd_mio(&["--make-certificates", tls, "--config", path]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let checked = herd_mio(&["--check", "--config", path]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
     assert!(!text(&checked.stdout).contains("warning:"), "{}", text(&checked.stdout));
 
-    let config = Config::from_text(config, &path, &Overrides::default(), false).expect("valid");
+    let config =
+        Config::from_text(config, Path::new(path), &Overrides::default(), false).expect("valid");
     let names: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
     let replicas = set["replicas"].as_u64().expect("a number");
     let pods: Vec<String> = (0..replicas).map(|number| format!("herd-{number}")).collect();

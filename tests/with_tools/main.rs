@@ -18,6 +18,7 @@ mod inherited;
 mod kubernetes;
 mod logrotate;
 mod machine;
+mod manual;
 mod metrics;
 #[path = "../metrics/world.rs"]
 #[allow(dead_code, reason = "it serves another file, too")]
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         logrotate::rotations_for_a_minute,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
         machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
+        manual::mandoc_finds_nothing_to_warn_of,
         metrics::promtool_finds_nothing_to_improve,
         metrics::pythons_parser_reads_every_sample_of_openmetrics,
         netcat::nc_gets_its_answer_and_the_end,

@@ -1,6 +1,6 @@
 //! For bash. Before the function runs, bash splits a word at each `=`, so `--name=value` comes as three words.
 
-use super::super::options::{CliOption, OPTIONS, Value};
+use super::super::options::{CliOption, OPTIONS, REPEATABLE, Value};
 use super::names;
 
 pub(super) fn script() -> String {
@@ -13,6 +13,7 @@ pub(super) fn script() -> String {
     SCRIPT
         .replace("@ALL@", &all.join(" "))
         .replace("@WORDS@", &words)
+        .replace("@REPEATABLE@", REPEATABLE)
         .replace("@FILES@", &files)
         .replace("@FOLDERS@", &folders)
         .replace("@TEXTS@", &texts)
@@ -57,8 +58,10 @@ _herd_mio() {
         @TEXTS@) ;;
         *)
             known=" @ALL@ "
-            # Each option may be given once.
-            for option in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do known=${known/" $option "/ }; done
+            # Each option may be given once, but for one.
+            for option in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+                [[ $option == @REPEATABLE@ ]] || known=${known/" $option "/ }
+            done
             _herd_mio_reply -W "$known" ;;
     esac
 }

@@ -1,6 +1,6 @@
 //! For zsh: a specification for each option, as `_arguments` reads it.
 
-use super::super::options::{CliOption, OPTIONS, Section, Value, of};
+use super::super::options::{CliOption, OPTIONS, REPEATABLE, Section, Value, of};
 use super::brief;
 
 pub(super) fn script() -> String {
@@ -28,8 +28,11 @@ fn specification(option: &CliOption) -> String {
     format!("'{}{name}=[{text}]:{}:{action}'", excluded(option), escaped(shown))
 }
 
-/// One task excludes the others.
+/// What comes before the name. One task excludes the others.
 fn excluded(option: &CliOption) -> String {
+    if option.name == REPEATABLE {
+        return "*".to_owned();
+    }
     if option.section != Section::Task {
         return String::new();
     }
