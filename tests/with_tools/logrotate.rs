@@ -87,6 +87,7 @@ fn as_here(server: &ServerProcess, folder: &Path, rotations: usize) -> String {
     for (written, here) in [
         ("/var/log/herd-mio/*", &format!("{folder}/*")),
         ("pkill -USR1 -x herd-mio || true", &format!("kill -USR1 {pid}")),
+        ("    su herd-mio herd-mio\n", &String::new()), // The servers of this test run as its own user.
         ("rotate 14", &format!("rotate {}", rotations + 1)),
     ] {
         assert_eq!(text.matches(written).count(), 1, "{written}");
