@@ -151,8 +151,12 @@ impl Reloader {
             log::warn!(target: target::CONFIG, event = "socket_differs"; "{warning}");
         }
         let config = state.config.reloaded(&read, View::Server(&self.name));
-        let credentials = self.credentials(&config)?;
         let mut changes = texts(&state.config, &config, &self.name, |_| true);
+        // What the supervisor has refused may be a file of certificates: those in force stay.
+        let credentials = match refused.is_some() && changes.is_empty() {
+            true => state.tls.credentials().clone(),
+            false => self.credentials(&config)?,
+        };
         changes.extend(state.tls.credentials().changes(&credentials));
         let later = texts(&config, &read, &self.name, |effect| effect != Effect::Reload);
         if !changes.is_empty() {

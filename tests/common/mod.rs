@@ -25,6 +25,7 @@ pub mod setup;
 pub mod sockets;
 pub mod talkers;
 pub mod terminal;
+pub mod tls_client;
 pub mod tls_server;
 
 pub use client::{Answer, Client, Next};
@@ -33,6 +34,7 @@ pub use neighbour::{FakeNeighbour, Link, connect_as};
 pub use process::{Ended, ServerProcess, raise_descriptor_limit, run_to_end};
 pub use proxy::Proxy;
 pub use setup::{REPORT, Setup};
+pub use tls_client::TlsClient;
 
 use std::time::{Duration, Instant};
 
