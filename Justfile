@@ -58,6 +58,15 @@ ci:
 image tool="docker" tag="herd-mio":
     {{tool}} build -t {{tag}} -f contrib/image/Dockerfile .
 
+# Build the Debian package into target/debian (needs cargo-deb: cargo install cargo-deb --locked).
+deb *options:
+    contrib/debian/build {{options}}
+
+# Check the manual pages, and show both.
+manual:
+    mandoc -T lint -W warning contrib/man/*
+    man -l contrib/man/*
+
 # Copy the event loop into a package of its own, and run the echo there.
 lift:
     .ci/lift
