@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::needs::{Missing, kernel, netcat, tool};
+use super::process::follow;
 use super::{LIMIT, Setup, wait_until};
 
 /// Hosts on one bridge. The names of the namespaces are those of this process.
@@ -72,6 +73,20 @@ impl Hosts {
         path.to_str().expect("text").to_owned()
     }
 
+    /// A configuration of two servers, H1 and H2, each on its host, with these sections.
+    pub fn pair(setup: &Setup, sections: &str) -> String {
+        let server = |number: usize, neighbours: &str| {
+            format!(
+                "[[server]]\nname = \"H{number}\"\nlisten = \"10.77.0.{number}:4000\"\n\
+                 peer_listen = \"10.77.0.{number}:14000\"\nneighbours = [{neighbours}]\n"
+            )
+        };
+        let path = setup.folder.path().join("hosts.toml");
+        let text = server(1, "\"H2\"") + &server(2, "") + sections;
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("text").to_owned()
+    }
+
     /// Waits until each host's server answers so about a client.
     pub fn wait_for(&self, id: &str, line: &str) {
         for number in 0..self.names.len() {
@@ -84,13 +99,41 @@ impl Hosts {
     pub fn start(&self, setup: &Setup, number: usize, config: &str) -> HostProcess {
         let name = format!("H{}", number + 1);
         let log = setup.folder.path().join(format!("{name}_log.txt"));
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[number], env!("CARGO_BIN_EXE_herd-mio")]);
-        command.args(["--server", &name, "--config", config, "--log-dir"]);
-        command.arg(setup.folder.path()).stderr(Stdio::null());
+        let mut command = self.server(setup, number, config);
+        command.stderr(Stdio::null());
         let process = HostProcess { child: command.spawn().expect("ip runs"), log };
         wait_until(LIMIT, &format!("{name} listens"), || process.log().contains("listens on"));
         process
+    }
+
+    /// The command that runs a server of the configuration on its host.
+    pub fn server(&self, setup: &Setup, number: usize, config: &str) -> Command {
+        let mut command = self.command(number, env!("CARGO_BIN_EXE_herd-mio"));
+        command.args(["--server", &format!("H{}", number + 1), "--config", config, "--log-dir"]);
+        command.arg(setup.folder.path());
+        command
+    }
+
+    fn command(&self, number: usize, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[number], program]);
+        command
+    }
+
+    /// Records what passes the cable of a host from now on.
+    pub fn record(&self, setup: &Setup, number: usize) -> Result<Recording, Missing> {
+        tool("tcpdump")?;
+        let path = setup.folder.path().join("packets");
+        let mut command = self.command(number, "tcpdump");
+        // As root it would write as another user.
+        command.args(["-i", "eth0", "-U", "-Z", "root", "-w"]).arg(&path).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("ip runs");
+        let said = follow(child.stderr.take().expect("a pipe"));
+        let recording = Recording { child, path };
+        wait_until(LIMIT, "tcpdump listens", || {
+            said.lock().expect("nobody panics with it").contains("listening on eth0")
+        });
+        Ok(recording)
     }
 
     /// Says a line to the server of a host, from that host, with Debian's nc.
@@ -148,6 +191,27 @@ impl Drop for Hosts {
         for name in self.names.iter().chain([&self.bridge]) {
             ip(&["netns", "del", name]);
         }
+    }
+}
+
+/// Packets that are being recorded.
+pub struct Recording {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Recording {
+    /// Whether some packet has these bytes so far.
+    pub fn has(&self, bytes: &[u8]) -> bool {
+        let recorded = std::fs::read(&self.path).unwrap_or_default();
+        recorded.windows(bytes.len()).any(|window| window == bytes)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
     }
 }
 

@@ -1,6 +1,8 @@
-//! Hosts reach each other; those that lose sight of each other without a word, packets that are late or lost, and a host
+//! Hosts talk with each other in plain text only if that is allowed, and with TLS nobody between them reads an update; they
+//! reach each other; those that lose sight of each other without a word, packets that are late or lost, and a host
 //! that comes back with the same address and an empty memory end with equal tables.
 
+use crate::common::certificates::Certificates;
 use crate::common::hosts::Hosts;
 use crate::common::needs::Outcome;
 use crate::common::{LIMIT, Setup, wait_until};
@@ -68,5 +70,55 @@ pub fn late_and_lost_packets_delay_updates_and_lose_none() -> Outcome {
         hosts.wait_for(id, &format!("AT AT {id} +1.0-2.0 5"));
     }
     assert!(hosts.dropped() > 0, "{weather} dropped nothing");
+    Ok(())
+}
+
+/// What everybody between the hosts would read of an update.
+const UPDATE: &[&[u8]] = &[b"UPDATELOC", b"HELLO herd/1", b"kiwi"];
+
+pub fn plain_text_between_hosts_is_refused_unless_it_is_allowed_and_tls_hides_every_line() -> Outcome
+{
+    let hosts = Hosts::new(2)?;
+    let setup = Setup::alone(); // For its folder.
+    let path = Hosts::pair(&setup, "");
+    let output = hosts.server(&setup, 0, &path).output().expect("ip runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let refusal = "neighbours would talk in plain text with 10.77.0.1:14000: set [tls.neighbours], or allow it with \
+                   allow_plaintext = [\"neighbours\"] in [security]";
+    assert!(said.contains(refusal), "{said}");
+
+    // Allowed, and read by the one in between.
+    let plain = Hosts::pair(&setup, "[security]\nallow_plaintext = [\"neighbours\"]\n");
+    let between = hosts.record(&setup, 0)?;
+    let servers: Vec<_> = (0..2).map(|number| hosts.start(&setup, number, &plain)).collect();
+    assert_eq!(hosts.say(0, "IAMAT kiwi +1.0-2.0 1"), "AT AT kiwi +1.0-2.0 1\n");
+    hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 1");
+    for part in UPDATE {
+        wait_until(LIMIT, "it is read in between", || between.has(part));
+    }
+    let warning = "WARNING: clients on other hosts can talk with H1 in plain text (10.77.0.1:4000)";
+    assert!(servers[0].log().contains(warning), "{}", servers[0].log());
+    drop((servers, between));
+
+    let setup = Setup::alone(); // Other logs.
+    let made = Certificates::new(&["H1", "H2"]);
+    let file = |name: &str| format!("{:?}", made.path(name).display().to_string());
+    let sections = format!(
+        "[tls]\ncertificate = {}\nkey = {}\n[tls.clients]\naccept = \"plain\"\n[tls.neighbours]\nca = {}\n",
+        file("{name}.pem"),
+        file("{name}.key"),
+        file("herd-ca.pem")
+    );
+    let secure = Hosts::pair(&setup, &sections);
+    let between = hosts.record(&setup, 0)?;
+    let _servers: Vec<_> = (0..2).map(|number| hosts.start(&setup, number, &secure)).collect();
+    assert_eq!(hosts.say(0, "IAMAT kiwi +1.0-2.0 2"), "AT AT kiwi +1.0-2.0 2\n");
+    hosts.wait_for("kiwi", "AT AT kiwi +1.0-2.0 2");
+    // The protocol's name is said in the handshake, before anything is secret.
+    wait_until(LIMIT, "the handshake is recorded", || between.has(b"herd/1"));
+    for part in UPDATE {
+        assert!(!between.has(part), "{}", String::from_utf8_lossy(part));
+    }
     Ok(())
 }

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         hosts::a_pulled_cable_is_noticed_and_missed_updates_are_sent,
         hosts::a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_on_another_host,
         hosts::late_and_lost_packets_delay_updates_and_lose_none,
+        hosts::plain_text_between_hosts_is_refused_unless_it_is_allowed_and_tls_hides_every_line,
         https::curl_is_answered_in_both_apis,
         https::openssls_server_is_understood,
         https::python_is_answered,
