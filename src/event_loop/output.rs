@@ -209,14 +209,17 @@ impl<S> Slot<S> {
     }
 
     /// The kernel or TLS reported an error. After an error in received TLS data an alert must be sent, so
-    /// such a connection is closed gracefully.
+    /// such a connection is closed gracefully. So is one whose other side has ended without TLS's `close_notify`: it may
+    /// still read the answers to its whole lines.
     pub fn handle_io_error(&mut self, error: &io::Error, shared: &mut Shared) {
         let connection = &mut self.connection;
         let why = connection.why_broken(error);
         connection.note_why(why.clone());
         shared.end_handshake(connection);
         let has_alert = error.kind() == ErrorKind::InvalidData;
-        if has_alert && connection.state < ConnectionState::Flushing {
+        let is_end = error.kind() == ErrorKind::UnexpectedEof;
+        let may_be_read = has_alert || is_end && connection.state == ConnectionState::Open;
+        if may_be_read && connection.state < ConnectionState::Flushing {
             connection.finish();
             shared.queue_flush(connection);
         } else {
