@@ -9,20 +9,25 @@ use std::thread;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
+use super::process;
 use crate::server::metrics::Process;
 
 /// Reads it; None where there is no `/proc`.
 pub(super) fn read() -> Option<Process> {
     let stat = Stat::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
     let ticks = clock_ticks_per_second() as f64;
-    let booted = *BOOTED.get_or_init(|| booted().unwrap_or(0.0));
+    // A hardened service sees processes in /proc, and nothing else (ProcSubset=pid).
+    let start_seconds = match BOOTED.get_or_init(booted) {
+        Some(booted) => booted + stat.start_ticks as f64 / ticks,
+        None => process::began(),
+    };
     Some(Process {
         cpu_seconds: stat.cpu_ticks as f64 / ticks,
         resident_bytes: stat.resident_pages * page_size() as u64,
         virtual_bytes: stat.virtual_bytes,
         open_descriptors: open_descriptors(),
         max_descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
-        start_seconds: booted + stat.start_ticks as f64 / ticks,
+        start_seconds,
     })
 }
 
@@ -79,7 +84,7 @@ fn open_descriptors() -> Option<u64> {
     Some(COUNTED.load(Relaxed)).filter(|counted| *counted > 0)
 }
 
-static BOOTED: OnceLock<f64> = OnceLock::new();
+static BOOTED: OnceLock<Option<f64>> = OnceLock::new();
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 /// 0 before the first count.
 static COUNTED: AtomicU64 = AtomicU64::new(0);

@@ -19,6 +19,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Mode, OFlags};
@@ -45,11 +46,13 @@ struct Found {
 }
 
 static FOUND: OnceLock<Found> = OnceLock::new();
+static BEGAN: OnceLock<f64> = OnceLock::new();
 /// Whether SIGTERM drains ([`terminate_by`]). A process has one configuration, and one meaning of a signal.
 static DRAINS_ON_SIGTERM: AtomicBool = AtomicBool::new(false);
 
 /// Sets every relevant signal to a known state. Call this once, before any thread is started.
 pub fn begin() {
+    began();
     let found = FOUND.get_or_init(look);
     let mut blocked = held_signals();
     if found.has_terminal {
@@ -63,6 +66,12 @@ pub fn begin() {
     // Nothing reads the flag: the handler only keeps the signal from killing the process.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     name_process();
+}
+
+/// When [`begin`] was called first, in seconds since 1970.
+pub(super) fn began() -> f64 {
+    let since_1970 = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    *BEGAN.get_or_init(|| since_1970().map_or(0.0, |since| since.as_secs_f64()))
 }
 
 /// The signals by which an operator controls a process, and the one about its children.

@@ -29,6 +29,7 @@ mod places;
 mod prometheus;
 mod readme;
 mod syslog;
+mod systemd;
 
 use std::process::ExitCode;
 
@@ -94,5 +95,12 @@ fn main() -> ExitCode {
         readme::the_session_with_a_herd_is_as_written,
         syslog::jq_reads_each_line_of_the_log,
         syslog::rsyslogd_stores_each_record_with_its_level_and_its_server,
+        systemd::activation_passes_the_ports_of_clients_neighbours_and_operators,
+        systemd::process_metrics_are_right_where_only_processes_are_seen_in_proc,
+        systemd::system_calls_are_those_that_the_unit_allows,
+        systemd::unit_files_are_verified,
+        systemd::unit_has_a_user_that_sysusers_makes,
+        systemd::unit_is_hardened,
+        systemd::unit_starts_a_server_that_is_ready_and_reloads,
     ])
 }
