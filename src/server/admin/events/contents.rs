@@ -10,7 +10,7 @@ use crate::limits::EVENT_TURNS;
 use crate::logging::{self, target};
 use crate::server::admin::values::{seconds, time};
 use crate::server::metrics::{Kind, LineCommand, LineResult};
-use crate::server::{Server, ServerMetrics};
+use crate::server::{DrainState, Server, ServerMetrics};
 
 impl Server {
     pub(super) fn event_state(&mut self, events: &mut Events, now: Now) -> Vec<u8> {
@@ -72,7 +72,11 @@ impl Server {
         Numbers {
             time: time(now.wall),
             uptime: seconds(now.elapsed.saturating_sub(self.started.elapsed)),
-            phase: if self.is_stopping { "stopping" } else { "running" },
+            phase: match self.drain_state() {
+                DrainState::Serving => "running",
+                DrainState::Draining => "draining",
+                DrainState::Stopping => "stopping",
+            },
             trouble,
             clients: self.herd.table().len(),
             connections: loops
