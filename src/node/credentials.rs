@@ -182,7 +182,12 @@ fn trusted(
         trusted.authorities = Some(authorities);
     }
     if let Some(crl) = crl {
-        trusted.revoked = parsed(&config.file(crl), of_crl.setting(), Revocations::from_bytes)?;
+        let parse = |bytes: &[u8]| {
+            let revoked = Revocations::from_bytes(bytes)?;
+            trusted.authorities.iter().try_for_each(|authorities| revoked.check(authorities))?;
+            Ok(revoked)
+        };
+        trusted.revoked = parsed(&config.file(crl), of_crl.setting(), parse)?;
     }
     Ok(trusted)
 }

@@ -197,10 +197,15 @@ impl<'a> Listening<'a> {
         let Some(ListeningTls { own, shown, alpn, min_version, names }) = &self.tls else {
             return Ok(Security::Plain);
         };
-        let clients = shown.and_then(|(trusted, required)| {
-            let authorities = trusted.authorities.as_ref()?;
-            Some(ClientAuthority { authorities, revoked: &trusted.revoked, required })
-        });
+        let clients = match shown {
+            None => None,
+            // Without authorities nobody may get in: to ask for no certificate would let in all.
+            Some((trusted, required)) => Some(ClientAuthority {
+                authorities: trusted.authorities.as_ref().ok_or_else(|| nobody(names.1))?,
+                revoked: &trusted.revoked,
+                required: *required,
+            }),
+        };
         let settings = ServerSettings {
             chain: &own.chain,
             key: &own.key,
@@ -232,11 +237,14 @@ impl<'a> Dialling<'a> {
     }
 
     fn client_tls(&self) -> Result<ClientTls, TlsError> {
-        let nobody = || TlsError::Pem("there are no authorities in [tls.neighbours] ca".to_owned());
         let settings = PeerSettings {
             identity: self.identity,
             host: self.host,
-            authorities: self.trusted.authorities.as_ref().ok_or_else(nobody)?,
+            authorities: self
+                .trusted
+                .authorities
+                .as_ref()
+                .ok_or_else(|| nobody("[tls.neighbours] ca"))?,
             revoked: &self.trusted.revoked,
             chain: &self.own.chain,
             key: &self.own.key,
@@ -244,6 +252,10 @@ impl<'a> Dialling<'a> {
         };
         ClientTls::of_server(settings)
     }
+}
+
+fn nobody(setting: &str) -> TlsError {
+    TlsError::Pem(format!("there are no authorities in {setting}"))
 }
 
 /// Reads and judges the files of every server, as `--check` does. A host may have those of its own server only: what it

@@ -22,8 +22,8 @@ use crate::application::HandshakeFailure;
 use chain::chain;
 pub(super) use chain::of_webpki;
 use protocol::{alert, incompatible, message, misbehaved};
-pub(super) use values::day;
-use values::{bare, date, dotted, harmless};
+use values::{bare, date, dotted};
+pub(super) use values::{day, harmless};
 
 mod chain;
 mod protocol;

@@ -33,6 +33,7 @@ impl HerdTrust {
         revoked: &Revocations,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Result<HerdTrust, TlsError> {
+        revoked.check(authorities)?;
         let roots = authorities.roots()?;
         Ok(HerdTrust { identity, roots, revoked: revoked.clone(), algorithms })
     }

@@ -78,6 +78,8 @@ pub enum TlsError {
     Host(String),
     /// A file is not PEM, or lacks what is needed.
     Pem(String),
+    /// A list of revoked certificates is of none of the authorities that are trusted, or its signature is wrong.
+    List { issuer: String },
     /// A certificate can't be read.
     Certificate,
     /// rustls refuses the certificate or key.
@@ -89,6 +91,11 @@ impl fmt::Display for TlsError {
         match self {
             TlsError::Host(host) => write!(f, "{host:?} is neither a name nor an address"),
             TlsError::Pem(reason) => f.write_str(reason),
+            TlsError::List { issuer } => write!(
+                f,
+                "the list of revoked certificates of {issuer:?} is signed by none of the trusted authorities, and would \
+                 revoke nothing: add the certificate of its authority to them, or take the list out"
+            ),
             TlsError::Certificate => f.write_str("the certificate is malformed"),
             TlsError::Setup(error) => f.write_str(&explain_setup(error)),
         }

@@ -50,6 +50,8 @@ pub enum OwnError {
     Usage(&'static str),
     /// Other servers would not take it for this server's.
     Identity(Identity),
+    /// The herd's list of revoked certificates can't be used.
+    List(TlsError),
     /// Other servers would refuse it for this reason.
     Untrusted(String),
 }
@@ -82,7 +84,7 @@ pub fn judge_own(own: &Own<'_>, now: i64) -> Result<Certificate, OwnError> {
     }
     let algorithms = crypto::ring::default_provider().signature_verification_algorithms;
     let trust = HerdTrust::new(herd.identity.clone(), herd.authorities, herd.revoked, algorithms)
-        .map_err(|error| OwnError::Untrusted(error.to_string()))?;
+        .map_err(OwnError::List)?;
     let at = UnixTime::since_unix_epoch(Duration::from_secs(now.try_into().unwrap_or_default()));
     for usage in [webpki::KeyUsage::server_auth(), webpki::KeyUsage::client_auth()] {
         trust.verify(leaf, &chain[1..], at, usage).map_err(|error| {
@@ -131,6 +133,7 @@ impl fmt::Display for OwnError {
                 "[tls] certificate: it does not name this server, so its neighbours will refuse it; {identity} must \
                  stand among its subject alternative names"
             ),
+            OwnError::List(reason) => write!(f, "[tls.neighbours] crl: {reason}"),
             OwnError::Untrusted(reason) => {
                 write!(f, "[tls] certificate: its neighbours will refuse it: {reason}")
             }

@@ -2,21 +2,24 @@
 //!
 //! A certificate whose issuer has a list is refused if it is in it. One whose issuer has none is not affected: with
 //! intermediate authorities, often only one of them keeps a list. A list that is past its next update is still used, for
-//! it is the best that is known; the operator is warned by [`Expiry`](super::Expiry).
+//! it is the best that is known; the operator is warned by [`Expiry`](super::Expiry). A list of an authority that is not
+//! trusted is an error, for it would revoke nothing, and nobody would notice: who has the list of an intermediate
+//! authority trusts that authority by name, too.
 
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateRevocationListDer;
+use rustls::crypto;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use webpki::{
     CertRevocationList, ExpirationPolicy, OwnedCertRevocationList, RevocationCheckDepth,
     RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
-use x509_parser::prelude::{CertificateRevocationList, FromDer};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use super::TlsError;
-use super::explain::{explain_list, plain_pem};
+use super::explain::{explain_list, harmless, plain_pem};
+use super::{Authorities, TlsError};
 
 /// Lists of revoked certificates; cheap to clone.
 #[derive(Clone, Default)]
@@ -58,6 +61,16 @@ impl Revocations {
         self.lists.iter().filter_map(|one| one.next_update).min()
     }
 
+    /// Checks that each list is signed by one of these authorities. One that is not would revoke nothing, in silence.
+    pub fn check(&self, authorities: &Authorities) -> Result<(), TlsError> {
+        let is_signed =
+            |list: &Parsed| authorities.certificates().any(|one| list.is_signed_by(one));
+        match self.lists.iter().find(|list| !is_signed(list)) {
+            None => Ok(()),
+            Some(list) => Err(TlsError::List { issuer: list.issuer() }),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lists.is_empty()
     }
@@ -94,6 +107,31 @@ impl Parsed {
             .and_then(|(_, list)| list.next_update())
             .map(|time| time.timestamp());
         Ok(Parsed { der, list: list.into(), next_update })
+    }
+
+    /// Whether the authority with this certificate (DER) has signed it.
+    fn is_signed_by(&self, authority: &[u8]) -> bool {
+        let Ok((_, list)) = CertificateRevocationList::from_der(&self.der) else {
+            return false;
+        };
+        let Ok((_, parsed)) = X509Certificate::from_der(authority) else {
+            return false;
+        };
+        let der = CertificateDer::from(authority);
+        let Ok(certificate) = webpki::EndEntityCert::try_from(&der) else {
+            return false;
+        };
+        let algorithms = crypto::ring::default_provider().signature_verification_algorithms.all;
+        let (signed, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        parsed.subject().as_raw() == list.issuer().as_raw()
+            && algorithms
+                .iter()
+                .any(|one| certificate.verify_signature(*one, signed, signature).is_ok())
+    }
+
+    fn issuer(&self) -> String {
+        let list = CertificateRevocationList::from_der(&self.der);
+        list.map_or_else(|_| "?".to_owned(), |(_, list)| harmless(&list.issuer().to_string()))
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) fn of_clients(
     let Some(clients) = clients else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
+    clients.revoked.check(clients.authorities)?;
     let roots = Arc::new(clients.authorities.roots()?);
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .with_crls(clients.revoked.ders())

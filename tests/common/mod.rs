@@ -7,6 +7,7 @@
 pub mod cases;
 pub mod certificates;
 pub mod client;
+pub mod handshake;
 pub mod herd;
 pub mod hosts;
 pub mod http;

@@ -10,8 +10,8 @@ pub(super) fn bare(name: &str) -> &str {
 }
 
 /// The text with `?` for every character that does not occur in host names, addresses or our own texts.
-pub(super) fn harmless(text: &str) -> String {
-    let is_fine = |it: &char| it.is_ascii_alphanumeric() || " .,:;*%-_/()[]'".contains(*it);
+pub(in crate::tls) fn harmless(text: &str) -> String {
+    let is_fine = |it: &char| it.is_ascii_alphanumeric() || " .,:;*%=-_/()[]'".contains(*it);
     let shown = text.chars().map(|it| if is_fine(&it) { it } else { '?' });
     shown.take(TEXT_SHOWN).collect()
 }
