@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
+use crate::common::certificates::Certificates;
 use crate::common::http::get;
 use crate::common::needs::{Outcome, kernel, tool};
 use crate::common::ports::reserve;
@@ -150,10 +151,15 @@ pub fn system_calls_are_those_that_the_unit_allows() -> Outcome {
     let mut strace = tool("strace")?;
     let traced = strace.args(["-qq", "-o", "/dev/null", "true"]).status();
     kernel(traced.is_ok_and(|status| status.success()), "strace may not trace here")?;
-    let setup = Setup::star(&["Hands"]).section(
+    let certificates = Certificates::new(&["Goloman", "Hands"]);
+    let at = certificates.folder().display();
+    let setup = Setup::star(&["Hands"]).section(&format!(
         "[log]\noutputs = [\"file\", \"stderr\", \"syslog\", \"journald\"]\nsyslog_socket = \"/nowhere\"\n\
-         journald_socket = \"/nowhere\"",
-    );
+         journald_socket = \"/nowhere\"\n[stop]\ndrain_delay = \"100ms\"\ndrain_duration = \"1s\"\n\
+         [tls]\ncertificate = \"{at}/{{name}}.pem\"\nkey = \"{at}/{{name}}.key\"\n\
+         [tls.clients]\naccept = \"both\"\n[admin]\ntls = true\n\
+         [tls.neighbours]\naccept = \"tls\"\ndial = \"tls\"\nca = \"{at}/herd-ca.pem\""
+    ));
     let trace = setup.folder.path().join("trace");
     let mut command = setup.command("Goloman");
     // A name is looked up, and an API key asks for TLS with a service that is not there.
@@ -166,12 +172,13 @@ pub fn system_calls_are_those_that_the_unit_allows() -> Outcome {
     command.env("HERD_PLACES_KEY", "sesame");
     let manager = ServiceManager::new();
     manager.watch(&mut command, Some(Duration::from_secs(2)));
-    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    let mut server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
     let hands = setup.start("Hands");
-    busy(&server, &setup);
+    busy(&server, &setup, &certificates.path("herd-ca.pem"));
     manager.wait_for("WATCHDOG=1");
     hands.stop();
-    assert!(server.stop().success());
+    server.signal(Signal::USR2);
+    assert!(server.wait().success());
     let traced = || fs::read_to_string(&trace).unwrap_or_default();
     wait_until(LIMIT, "the trace is complete", || traced().contains("exit_group("));
     let called = calls(&traced());
@@ -207,12 +214,16 @@ pub fn process_metrics_are_right_where_only_processes_are_seen_in_proc() -> Outc
 }
 
 /// All that a server does in its life.
-fn busy(server: &ServerProcess, setup: &Setup) {
+fn busy(server: &ServerProcess, setup: &Setup, ca: &Path) {
     let mut client = server.client();
     assert_eq!(client.ask(LINE), ANSWER);
     client.whatsat("kiwi", "10", "5");
+    server.wait_for_log("The link to Hands is up");
     for path in ["/metrics", "/varz", "/connz", "/linksz", "/healthz"] {
-        assert_eq!(get(server.admin(), path).status, 200, "{path}");
+        let url = format!("https://{}{path}", server.admin());
+        let probe = Command::new(PROGRAM).args(["--probe", &url, "--probe-ca"]).arg(ca).output();
+        let probe = probe.expect("it runs");
+        assert!(probe.status.success(), "{}", String::from_utf8_lossy(&probe.stderr));
     }
     client.reset();
     let file = setup.folder.path().join("Goloman.toml");
