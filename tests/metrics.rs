@@ -17,7 +17,7 @@ use herd_mio::application::{
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
 use herd_mio::server::admin::exposition::Exposition;
 use herd_mio::server::metrics::{AdminPath, Family, FamilyKind, Kind, Paused, RateLimit};
-use herd_mio::server::{ADMIN, CLIENTS, Message, PEERS, ReloadEnd};
+use herd_mio::server::{ADMIN, CLIENTS, DrainState, Message, PEERS, ReloadEnd};
 use regex::Regex;
 use world::{WALL, World, peer, samples};
 
@@ -520,10 +520,29 @@ fn a_connection_is_closed_for_a_reason() {
     let expected = [(&line("other", "invalid")[..], 1.0), (&name("client", "protocol"), 1.0)];
     assert_changes(&mut world, act, &expected);
     let client = world.accept(CLIENTS);
+    let act = |world: &mut World| world.close(client, &Closed::Drained);
+    assert_changes(&mut world, act, &[(&name("client", "drained"), 1.0)]);
+    let client = world.accept(CLIENTS);
     use herd_mio::application::Application as _;
     world.server.handle_stop(world::at(world.now));
     let act = |world: &mut World| world.close(client, &Closed::Finished);
     assert_changes(&mut world, act, &[(&name("client", "stopped"), 1.0)]);
+}
+
+#[test]
+fn a_server_that_drains_or_stops_says_so() {
+    use herd_mio::application::{Application as _, Control};
+    let mut world = World::new();
+    let now = world::at(world.now);
+    let act = |world: &mut World| world.server.handle_control(Control::Drain, now);
+    assert_changes(&mut world, act, &[("herd_draining{}", 1.0)]);
+    assert_eq!(world.server.drain_state(), DrainState::Draining);
+    assert_changes(&mut world, |world| world.server.handle_stop(now), &[]);
+    assert_eq!(world.server.drain_state(), DrainState::Stopping);
+    let mut world = World::new();
+    assert_eq!(world.server.drain_state(), DrainState::Serving);
+    let act = |world: &mut World| world.server.handle_stop(now);
+    assert_changes(&mut world, act, &[("herd_draining{}", 1.0)]);
 }
 
 #[test]

@@ -12,12 +12,13 @@ use super::state::ConnectionState;
 use super::timers::Timer;
 use super::{ControlRequest, Controls, EventLoop, Limits, Listen, Socket};
 use crate::application::{
-    Application, Closed, ClosedConnection, Command, ConnectionId, Due, Io, Line, ListenerId, Next,
-    Opened, Origin, Policy, Refused,
+    Application, Closed, ClosedConnection, Command, ConnectionId, Control, Due, Io, Line,
+    ListenerId, Next, Opened, Origin, Policy, Refused,
 };
 use crate::clock::Now;
 
 mod counting;
+mod drain;
 mod stop;
 
 /// Answers a line with itself and a `!`, and writes down its calls.
@@ -36,6 +37,9 @@ struct Echo {
     received: Vec<Vec<u8>>,
     /// How long the handling of a closed connection takes.
     pause_at_close: Duration,
+    controls: Vec<Control>,
+    /// It has something to wait for before the loop may stop.
+    is_busy: bool,
 }
 
 impl Application for Echo {
@@ -95,6 +99,14 @@ impl Application for Echo {
         self.deadline = None;
     }
 
+    fn handle_control(&mut self, control: Control, _now: Now) {
+        self.controls.push(control);
+    }
+
+    fn may_stop(&self) -> bool {
+        !self.is_busy
+    }
+
     fn held_bytes(&self, held: &Vec<u8>) -> usize {
         held.capacity()
     }
@@ -106,9 +118,14 @@ fn event_loop(limits: Limits) -> EventLoop<Echo> {
 
 /// An accepted connection, and its other end.
 fn add(event_loop: &mut EventLoop<Echo>) -> (ConnectionId, UnixStream) {
+    add_at(event_loop, ListenerId(0))
+}
+
+/// The same at another listener.
+fn add_at(event_loop: &mut EventLoop<Echo>, listener: ListenerId) -> (ConnectionId, UnixStream) {
     let (one, other) = UnixStream::pair().expect("a pair");
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (origin, state) = (Origin::Accepted(ListenerId(0)), ConnectionState::Handshaking);
+    let (origin, state) = (Origin::Accepted(listener), ConnectionState::Handshaking);
     let id = event_loop.connections.add(Socket::Pair(one), peer, origin, state);
     assert!(event_loop.connections.open(id, &mut event_loop.app));
     (id, other)
