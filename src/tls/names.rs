@@ -122,3 +122,83 @@ const MAX_NAMES: usize = 256;
 const MAX_NAME_BYTES: usize = 2_048;
 /// All but the characters that never need it in a URI (RFC 3986, section 2.3).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speakers(uris: &[&str]) -> ClientNames {
+        let uris = uris.iter().map(|&uri| uri.to_owned()).collect();
+        ClientNames::of(&Names { uris, dns: vec!["herd:client:dns".to_owned(), "kiwi".to_owned()] })
+    }
+
+    #[test]
+    fn an_id_is_spoken_for_if_its_bytes_are_the_decoded_rest_of_a_name() {
+        let long = "a".repeat(MAX_ID_BYTES);
+        let (fits, too_long) = (format!("herd:client:{long}"), format!("herd:client:{long}a"));
+        let encoded = format!("herd:client:{}", "%61".repeat(MAX_ID_BYTES));
+        for (uri, id, may) in [
+            ("herd:client:kiwi", &b"kiwi"[..], true),
+            ("herd:client:%6b%69wi", b"kiwi", true),
+            ("herd:client:%6B%69wi", b"kiwi", true),
+            ("herd:client:kiwi", b"KIWI", false),
+            ("herd:client:KIWI", b"kiwi", false),
+            ("HERD:client:kiwi", b"kiwi", false),
+            ("herd:client:kiwi2", b"kiwi", false),
+            ("herd:client:kiw", b"kiwi", false),
+            ("herd:server:kiwi", b"kiwi", false),
+            ("x:herd:client:kiwi", b"kiwi", false),
+            ("herd:client:a%2Fb", b"a/b", true),
+            ("herd:client:a/b", b"a/b", true),
+            ("herd:client:%ff%00", b"\xff\x00", true),
+            ("herd:client:kiwi%00", b"kiwi", false),
+            ("herd:client:kiwi\0", b"kiwi", false),
+            ("herd:client:%25", b"%", true),
+            ("herd:client:%2525", b"%25", true),
+            ("herd:client:%2525", b"%", false),
+            // A malformed escape makes the whole name void.
+            ("herd:client:%", b"%", false),
+            ("herd:client:%4", b"%4", false),
+            ("herd:client:%4", b"4", false),
+            ("herd:client:%zz", b"%zz", false),
+            ("herd:client:%+1", b"%+1", false),
+            ("herd:client:kiwi%", b"kiwi", false),
+            ("herd:client:%6%62", b"kb", false),
+            ("herd:client:%€", "%€".as_bytes(), false),
+            ("herd:client:", b"", false),
+            (&fits, long.as_bytes(), true),
+            (&encoded, long.as_bytes(), true),
+            (&too_long, format!("{long}a").as_bytes(), false),
+        ] {
+            assert_eq!(speakers(&[uri]).may_speak_for(id), may, "{uri} {}", id.escape_ascii());
+        }
+        let two = speakers(&["herd:client:kiwi", "spiffe://x", "herd:client:koala"]);
+        assert!(
+            two.may_speak_for(b"kiwi") && two.may_speak_for(b"koala") && !two.may_speak_for(b"dns")
+        );
+    }
+
+    #[test]
+    fn a_star_alone_is_any_id_and_the_id_that_is_a_star_is_encoded() {
+        let any = speakers(&["herd:client:*"]);
+        assert!(any.may_speak_for(b"kiwi") && any.may_speak_for(b"*"));
+        assert!(!any.may_speak_for(&[b'a'; MAX_ID_BYTES + 1]) && !any.may_speak_for(b""));
+        let star = speakers(&["herd:client:%2A"]);
+        assert!(star.may_speak_for(b"*") && !star.may_speak_for(b"kiwi"));
+        let within = speakers(&["herd:client:ki*"]);
+        assert!(within.may_speak_for(b"ki*") && !within.may_speak_for(b"kiwi"));
+    }
+
+    #[test]
+    fn each_id_has_a_name_by_which_it_alone_is_spoken_for() {
+        for id in
+            [&b"kiwi"[..], b"*", b"%", b"%2A", b"\xff\x00 \n", b"a~b-c_d.e", &[0xe4; MAX_ID_BYTES]]
+        {
+            let uri = client_uri(id);
+            assert!(uri.is_ascii() && uri.len() <= MAX_NAME_BYTES);
+            let names = speakers(&[&uri]);
+            assert!(names.may_speak_for(id) && !names.any, "{uri}");
+            assert!(!names.may_speak_for(b"other"), "{uri}");
+        }
+    }
+}
