@@ -1,6 +1,6 @@
 //! Hosts of a test: each a network namespace, all on one bridge, and cables and weather between them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,6 +134,16 @@ impl Hosts {
             said.lock().expect("nobody panics with it").contains("listening on eth0")
         });
         Ok(recording)
+    }
+
+    /// A program on a host, where names have the addresses that this file says, in the form of /etc/hosts.
+    pub fn command_with(&self, number: usize, names: &Path, program: &str) -> Command {
+        let mut command = self.command(number, "sh");
+        command
+            .args(["-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""])
+            .arg(names)
+            .arg(program);
+        command
     }
 
     /// Says a line to the server of a host, from that host, with Debian's nc.

@@ -1,14 +1,18 @@
 //! The files of `contrib/kubernetes` are valid for Kubernetes, name each other by the right names, and hold a
-//! configuration that the program accepts. No cluster has run them.
+//! configuration with which a herd runs. No cluster has run them.
 
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use herd_mio::config::{Accept, Config, OnSigterm, Overrides};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::common::needs::{Missing, Outcome, python_with};
+use crate::common::hosts::Hosts;
+use crate::common::needs::{Missing, Outcome, python_with, tool};
 use crate::common::program::{herd_mio, text};
+use crate::common::{LIMIT, wait_until};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/kubernetes");
 /// The version whose schemas the files must fit.
@@ -38,24 +42,41 @@ pub fn the_files_fit_the_schemas_and_a_wrong_type_does_not() -> Outcome {
     Ok(())
 }
 
+/// The configuration of the ConfigMap and its certificates, in folders as a pod has them.
+struct Mounted {
+    folder: TempDir,
+    config: String,
+}
+
+impl Mounted {
+    fn new(objects: &Value) -> Mounted {
+        let config = objects["ConfigMap/herd-config"]["data"]["herd.toml"].as_str().expect("text");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = Mounted { folder, config: config.to_owned() };
+        fs::create_dir(mounted.folder.path().join("config")).expect("a folder");
+        fs::write(mounted.path("config/herd.toml"), config).expect("a file");
+        let (tls, config) = (mounted.path("tls"), mounted.path("config/herd.toml"));
+        let made = herd_mio(&["--make-certificates", &tls, "--config", &config]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        mounted
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().expect("text").to_owned()
+    }
+}
+
 pub fn the_configuration_is_valid_and_names_the_pods() -> Outcome {
     let objects = objects()?;
     let set = &objects["StatefulSet/herd"]["spec"];
-    let config = objects["ConfigMap/herd-config"]["data"]["herd.toml"].as_str().expect("text");
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("config/herd.toml");
-    fs::create_dir(folder.path().join("config")).expect("a folder");
-    fs::write(&path, config).expect("a file");
-    let (path, tls) = (path.to_str().expect("text"), folder.path().join("tls"));
-    let tls = tls.to_str().expect("text");
-    let made = herd_mio(&["--make-certificates", tls, "--config", path]);
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    let checked = herd_mio(&["--check", "--config", path]);
+    let mounted = Mounted::new(&objects);
+    let path = mounted.path("config/herd.toml");
+    let checked = herd_mio(&["--check", "--config", &path]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
     assert!(!text(&checked.stdout).contains("warning:"), "{}", text(&checked.stdout));
 
-    let config =
-        Config::from_text(config, Path::new(path), &Overrides::default(), false).expect("valid");
+    let (path, overrides) = (Path::new(&path), Overrides::default());
+    let config = Config::from_text(&mounted.config, path, &overrides, false).expect("valid");
     let names: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
     let replicas = set["replicas"].as_u64().expect("a number");
     let pods: Vec<String> = (0..replicas).map(|number| format!("herd-{number}")).collect();
@@ -69,6 +90,72 @@ pub fn the_configuration_is_valid_and_names_the_pods() -> Outcome {
     let patience = pod(&objects)["terminationGracePeriodSeconds"].as_u64().expect("a number");
     assert!(patience >= config.stop.drain_duration.as_secs() + PATIENCE_SECS);
     Ok(())
+}
+
+/// A host for each pod, and names as the Services give them. It is not a cluster: nothing is scheduled or replaced.
+pub fn the_herd_runs_on_three_hosts_and_answers_the_probes() -> Outcome {
+    let objects = objects()?;
+    for program in ["curl", "socat", "timeout"] {
+        tool(program)?;
+    }
+    let hosts = Hosts::new(3)?;
+    let mounted = Mounted::new(&objects);
+    let names = mounted.path("hosts");
+    let line = |number: usize| format!("10.77.0.{} herd-{number}.herd-peers\n", number + 1);
+    fs::write(&names, (0..3).map(line).collect::<String>()).expect("a file");
+    let on = |number: usize, program: &str, words: &[&str]| {
+        let mut command = hosts.command_with(number, Path::new(&names), program);
+        command.args(words).stdin(Stdio::null());
+        command
+    };
+    let _servers: Vec<Served> = (0..3).map(|number| start(&mounted, number, on)).collect();
+
+    // As a kubelet asks: at the address of the pod, whatever name its certificate has.
+    let status = |number: usize, path: &str| {
+        let url = format!("https://10.77.0.{}:32138{path}", number + 1);
+        let words = ["-sk", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", &url];
+        text(&on(0, "curl", &words).output().expect("ip runs").stdout)
+    };
+    for number in 0..3 {
+        let what = format!("herd-{number} is ready");
+        wait_until(LIMIT, &what, || status(number, "/readyz") == "200");
+        assert_eq!(status(number, "/livez"), "200");
+        assert_eq!(status(number, "/metrics"), "403", "that needs a certificate");
+    }
+    let authority = mounted.path("tls/herd-ca.pem");
+    let says = |number: usize, line: &str| {
+        let address = format!("OPENSSL:herd-{number}.herd-peers:12138,cafile={authority}");
+        let script = format!("echo '{line}' | timeout 20 socat -t5 - '{address}'");
+        text(&on(0, "sh", &["-c", &script]).output().expect("ip runs").stdout)
+    };
+    assert_eq!(says(0, "IAMAT kiwi +1.0-2.0 1"), "AT AT kiwi +1.0-2.0 1\n");
+    for number in 1..3 {
+        wait_until(LIMIT, &format!("herd-{number} knows it"), || {
+            says(number, "WHATSAT kiwi 0 0").starts_with("AT AT kiwi +1.0-2.0 1\n")
+        });
+    }
+    let log = fs::read_to_string(mounted.path("herd-0")).expect("a log");
+    assert!(log.lines().any(|line| line.starts_with('{') && line.contains("kiwi")), "{log}");
+    Ok(())
+}
+
+/// The server of a pod, which logs to standard error.
+fn start(mounted: &Mounted, number: usize, on: impl Fn(usize, &str, &[&str]) -> Command) -> Served {
+    let (name, config) = (format!("herd-{number}"), mounted.path("config/herd.toml"));
+    let log = fs::File::create(mounted.path(&name)).expect("a file");
+    let words = ["--server", &name, "--config", &config];
+    let mut server = on(number, env!("CARGO_BIN_EXE_herd-mio"), &words);
+    Served(server.stdout(Stdio::null()).stderr(log).spawn().expect("ip runs"))
+}
+
+/// A process that ends with the test.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 pub fn the_objects_name_each_other_and_give_no_privileges() -> Outcome {

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         inherited::signals_that_the_parent_ignored_are_handled_but_for_sighup,
         kubernetes::the_configuration_is_valid_and_names_the_pods,
         kubernetes::the_files_fit_the_schemas_and_a_wrong_type_does_not,
+        kubernetes::the_herd_runs_on_three_hosts_and_answers_the_probes,
         kubernetes::the_objects_name_each_other_and_give_no_privileges,
         logrotate::no_record_is_lost_or_doubled_by_a_rotation,
         logrotate::rotations_for_a_minute,
