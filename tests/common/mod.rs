@@ -6,6 +6,7 @@
 
 pub mod cases;
 pub mod certificates;
+pub mod certified_client;
 pub mod client;
 pub mod handshake;
 pub mod herd;

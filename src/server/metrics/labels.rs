@@ -39,7 +39,6 @@ impl ClosedReason {
             ClosedReason::FairShare | ClosedReason::Drained => matches!(kind, Kind::Client),
             ClosedReason::LineTooLong => matches!(kind, Kind::Client | Kind::LinkIn),
             ClosedReason::IdleEvicted => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Places),
-            ClosedReason::Replaced => !matches!(kind, Kind::Client),
             _ => true,
         }
     }

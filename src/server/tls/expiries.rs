@@ -61,10 +61,14 @@ impl Server {
             let warned =
                 if is_revocation_list(expiry.what) { Duration::ZERO } else { EXPIRY_WARNED };
             if left(expiry, now.wall) < seconds(warned) {
+                let problem = problem(expiry, now.wall);
+                // It begins with "the" or "a".
+                let (first, rest) = problem.split_at(1);
+                let first = first.to_ascii_uppercase();
                 // Not limited: once a day for each file.
                 log::warn!(
                     target: target::TLS, event = "certificate_expires";
-                    "{}. Replace it, and reload.", problem(expiry, now.wall)
+                    "{first}{rest}. Replace it, and reload."
                 );
             }
         }
