@@ -50,6 +50,10 @@ long *test:
 drain:
     cargo test --release --test drain -- --ignored --nocapture
 
+# The page of the admin listener open in Chromium for an hour while clients move: its heap must not grow.
+page seconds="3600":
+    HERD_MIO_PAGE_SECONDS={{seconds}} cargo test --test with_tools page::the_heap_stays_flat_for_an_hour -- --ignored --nocapture
+
 # All that a reviewer would run.
 ci:
     .ci/run

@@ -25,6 +25,7 @@ mod metrics;
 mod metrics_world;
 mod netcat;
 mod openssl;
+mod page;
 mod places;
 mod prometheus;
 mod readme;
@@ -90,6 +91,18 @@ fn main() -> ExitCode {
         openssl::a_service_with_nothing_in_common_is_named,
         openssl::a_signature_of_an_unsupported_kind_is_named,
         openssl::its_self_signed_certificate_is_trusted_where_it_is_the_trusted_file,
+        page::node_finds_no_mistake_in_the_scripts,
+        page::nothing_is_wrong_in_three_widths_light_and_dark,
+        page::a_stopped_neighbour_is_shown_as_down_and_an_update_of_another_process_moves_its_dot,
+        page::ids_of_an_attacker_are_shown_as_text,
+        page::everything_is_reached_by_keyboard_and_said_in_the_accessibility_tree,
+        page::the_log_is_filtered_by_level_and_can_be_held,
+        page::a_server_that_was_started_again_is_shown_without_a_reload_by_hand,
+        page::in_the_background_the_page_closes_its_stream_and_comes_back,
+        page::without_scripts_the_tables_are_there,
+        page::motion_and_colours_follow_the_operators_settings,
+        page::the_heap_stays_flat,
+        page::the_heap_stays_flat_for_an_hour,
         places::an_address_that_never_finishes_tls_is_asked_first_once_and_not_for_each_query,
         prometheus::it_scrapes_a_server_and_knows_what_that_has_counted,
         readme::every_block_is_run_and_what_needs_no_herd_is_as_written,
