@@ -42,6 +42,8 @@ fn the_debian_package_has_what_exists_and_all_of_it() {
         "usr/bin/",
         "etc/herd-mio/",
         "etc/logrotate.d/",
+        "usr/lib/systemd/system/",
+        "usr/lib/sysusers.d/herd-mio.conf",
         "usr/share/man/man1/",
         "usr/share/man/man5/",
         // Where each shell looks for them.
@@ -97,6 +99,36 @@ fn the_maintainer_scripts_are_valid_and_start_nothing() {
             for command in ["enable", "start", "deb-systemd-helper", "deb-systemd-invoke"] {
                 assert!(!line.contains(command), "{}: {line}", script.display());
             }
+        }
+    }
+}
+
+/// The Dockerfile compiles in a folder that has only what the list of exceptions names.
+#[test]
+fn the_context_of_the_image_is_enough_for_cargo() {
+    let ignored = read("contrib/image/Dockerfile.dockerignore");
+    let entries: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let context = tempfile::tempdir().expect("a folder");
+    for entry in entries.iter().filter(|entry| **entry != "target/image") {
+        let source = Path::new(PROJECT).join(entry);
+        assert!(source.exists(), "{entry}");
+        let link = context.path().join(entry);
+        fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink(source, link).expect("a link");
+    }
+    // It looks for the file of each test, bench and example first. What it may lack then is a crate of another platform.
+    let words = ["fetch", "--offline", "--locked"];
+    let output = Command::new(env!("CARGO")).args(words).current_dir(context.path()).output();
+    let said = text(&output.expect("cargo runs").stderr);
+    for fault in ["manifest", "lock file", "can't find"] {
+        assert!(!said.contains(fault), "{said}");
+    }
+    let dockerfile = read("contrib/image/Dockerfile");
+    let copied = dockerfile.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let of_context = copied.filter(|words| !words.starts_with("--from") && *words != ". .");
+    for words in of_context {
+        for file in words.split(' ').rev().skip(1) {
+            assert!(entries.iter().any(|entry| file.starts_with(entry)), "{file} is left out");
         }
     }
 }
