@@ -113,13 +113,13 @@ impl Three {
 
     /// Waits until each server has a link from and to each other one.
     fn wait_for_links(&self) {
-        for number in 0..self.servers.len() {
+        for (number, own) in NAMES.iter().enumerate() {
             for (place, name) in NAMES.iter().enumerate() {
                 for direction in ["in", "out"] {
                     let metric =
                         format!("herd_link_up{{neighbour=\"{name}\",direction=\"{direction}\"}}");
                     if place != number {
-                        wait_until(LIMIT, &format!("{} {metric}", NAMES[number]), || {
+                        wait_until(LIMIT, &format!("{own} {metric}"), || {
                             self.metric(number, &metric) == 1
                         });
                     }
@@ -140,8 +140,8 @@ impl Three {
     /// How many links of all servers came up since their start.
     fn connected(&self) -> i64 {
         let mut sum = 0;
-        for number in 0..NAMES.len() {
-            for neighbour in NAMES.iter().filter(|name| **name != NAMES[number]) {
+        for (number, own) in NAMES.iter().enumerate() {
+            for neighbour in NAMES.iter().filter(|name| *name != own) {
                 let labels =
                     format!("neighbour=\"{neighbour}\",direction=\"out\",reason=\"connected\"");
                 sum += self.metric(number, &format!("herd_link_transitions_total{{{labels}}}"));
@@ -376,7 +376,8 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_named() {
     let write = |name: &str, text: &str| std::fs::write(three.path(name), text).expect("a file");
     let expired = Certificates::new(&[]);
     expired.issue("Goloman", Issue { days: -1, ..Issue::server("Goloman") });
-    let cases: [(&str, &str, Box<dyn Fn()>); 6] = [
+    type Case<'a> = (&'a str, &'a str, Box<dyn Fn() + 'a>);
+    let cases: [Case<'_>; 6] = [
         ("Goloman.pem", "key", Box::new(|| three.take(&made, &["Goloman.pem"]))),
         (
             "Goloman.pem",

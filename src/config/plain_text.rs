@@ -33,9 +33,7 @@ pub(super) fn check_links<'a>(
     mut servers: impl Iterator<Item = (&'a ServerConfig, (Range<usize>, Range<usize>))>,
     settings: &Config,
 ) {
-    let tls = &settings.tls.neighbours;
-    let is_tls = tls.dials_tls && tls.accept == Accept::Tls;
-    if is_tls || settings.security.allows(PlainText::Neighbours) {
+    if is_secret(settings) {
         return;
     }
     let elsewhere = servers.find_map(|(server, (advertise, peer_listen))| {
@@ -51,12 +49,36 @@ pub(super) fn check_links<'a>(
     });
     // The remedy is the same for all others.
     if let Some((address, at)) = elsewhere {
-        let text = format!(
-            "neighbours would talk in plain text with {address}: set [tls.neighbours], or allow it with \
-             allow_plaintext = [\"neighbours\"] in [security]"
-        );
-        document.fault(&at, text);
+        document.fault(&at, refusal(&address));
     }
+}
+
+impl Config {
+    /// Why a server may not run with its addresses, if it may not. The text of a configuration was judged before; but
+    /// sockets that were passed on may be at other addresses.
+    pub fn refused_plain_text(&self, own: &ServerConfig) -> Option<String> {
+        let is_secret = is_secret(self) || own.neighbours.is_empty();
+        if !is_secret && !admin::is_loopback(own.peer_listen) {
+            return Some(refusal(&own.peer_listen.to_string()));
+        }
+        let is_plain = !self.admin.tls && !self.security.allows(PlainText::Admin);
+        let address = own.admin_listen.filter(|it| is_plain && !admin::is_loopback(*it))?;
+        Some(admin::refusal(&format!("the admin listener ({address})"), address))
+    }
+}
+
+/// Whether the links between neighbours use TLS only, or may be in plain text.
+fn is_secret(settings: &Config) -> bool {
+    let tls = &settings.tls.neighbours;
+    let is_tls = tls.dials_tls && tls.accept == Accept::Tls;
+    is_tls || settings.security.allows(PlainText::Neighbours)
+}
+
+fn refusal(address: &str) -> String {
+    format!(
+        "neighbours would talk in plain text with {address}: set [tls.neighbours], or allow it with allow_plaintext = \
+         [\"neighbours\"] in [security]"
+    )
 }
 
 /// Whether an address to connect to, `host:port`, is one of loopback, or `localhost`.

@@ -325,8 +325,14 @@ pub(super) fn write(tls: &TlsSettings, text: &mut String) {
     let _ = writeln!(text, "tls.clients.certificates = {:?}", clients.certificates.name());
     write_path(text, "tls.clients.ca", clients.ca.as_deref());
     write_path(text, "tls.clients.crl", clients.crl.as_deref());
-    let _ = writeln!(text, "tls.clients.ids = {:?}", clients.ids.name());
-    let _ = writeln!(text, "tls.clients.queries = {:?}", clients.queries.name());
+    for (key, who) in [("ids", clients.ids), ("queries", clients.queries)] {
+        // The settings are those of all servers that run with this configuration.
+        let opens = match who {
+            Who::Certificate => "  # a server of the herd that runs with \"any\" opens it for all",
+            Who::Any => "",
+        };
+        let _ = writeln!(text, "tls.clients.{key} = {:?}{opens}", who.name());
+    }
     let _ = writeln!(text, "tls.neighbours.accept = {:?}", neighbours.accept.name());
     let _ = writeln!(text, "tls.neighbours.dial = {dial:?}");
     write_path(text, "tls.neighbours.ca", neighbours.ca.as_deref());
