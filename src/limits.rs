@@ -159,8 +159,8 @@ pub const CERTIFICATE_FILE_BYTES: u64 = 1024 * 1024;
 pub const PLACES_GENERATIONS: u16 = 4;
 /// How long a stopping server waits for answers and acknowledgements.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// How many heartbeats a drain waits for the last acknowledgements of neighbours, after its last client: a link that is
-/// silent for longer is lost.
+/// How many heartbeats a drain waits for the last acknowledgements of neighbours, after its last client: a neighbour that
+/// is silent for longer counts as gone.
 pub const SETTLE_HEARTBEATS: u32 = 3;
 /// A second SIGTERM or SIGINT counts as a second one after this time: `timeout`, service managers and Ctrl-C
 /// signal a process and then its group, within milliseconds.

@@ -377,9 +377,16 @@ fn a_drain_waits_until_the_last_mark_is_acknowledged_but_not_for_long() {
                 assert!(server.is_running());
                 link.ack(mark);
             }
-            false => drop(hands), // It is dialled again in vain, once the link is lost.
+            // A neighbour that lives, and falls behind.
+            false => wait_until(LIMIT, "the server ends", || {
+                std::thread::sleep(Duration::from_millis(100));
+                link.ack(mark - 1);
+                !server.is_running()
+            }),
         }
         assert_eq!(server.wait().code(), Some(0));
+        let log = server.log();
+        assert_eq!(log.contains("not all updates are acknowledged"), !acknowledges, "{log}");
     }
 }
 
@@ -398,6 +405,36 @@ fn all_loops_of_a_server_drain_together() {
         server.wait_for_log(&format!("{name} has drained for"));
     }
     assert!(!server.log().contains("WARNING"), "{}", server.log());
+}
+
+/// The first loop has nothing left to wait for but the second one.
+#[test]
+fn a_loop_without_clients_waits_for_the_clients_of_another_one() {
+    let setup = with_stop(Setup::alone(), "1ms", "60s").top("loops = 2");
+    let mut server = setup.start_with("Goloman", &["--admin", "0"]);
+    let mut clients: Vec<Client> = Vec::new();
+    // The kernel chooses the loop.
+    let of_second = |client: &Client| {
+        let port = port_of(client);
+        let all = get(server.admin(), "/connz?kind=client&loop=2&limit=1000").text();
+        all.contains(&format!("127.0.0.1:{port}\""))
+    };
+    while clients.len() < 40 {
+        let mut client = server.client();
+        assert_eq!(client.ask(IAMAT), AT);
+        if of_second(&client) {
+            clients.push(client);
+        }
+    }
+    let begin = Instant::now();
+    server.signal(Signal::USR2);
+    clients.iter_mut().for_each(Client::expect_end);
+    let took = begin.elapsed();
+    drop(clients);
+    assert_eq!(server.wait().code(), Some(0));
+    // Ten in each second, and a heartbeat is one second.
+    assert!(took > Duration::from_secs(3), "{took:?}");
+    server.wait_for_log("s: 40 clients were closed.");
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //!     |  Delay             |  Closing                       |  Settling                |
 //!     |  as before         |  listeners are closed;         |  until the application   |  the ordinary stop
 //!     |                    |  each 100 ms some are          |  has nothing to wait     |  (shutdown)
-//!     |                    |  released, longest silent      |  for, but not for        |
-//!     |                    |  first                         |  long                    |
+//!     |                    |  released, longest silent      |  for                     |
+//!     |                    |  first                         |                          |
 //!     +------ drain_delay -+----------- up to drain_duration, then the ordinary stop -+
 //! ```
 //!
@@ -146,8 +146,7 @@ impl<A: Application> EventLoop<A> {
         match drain.phase() {
             DrainPhase::Delay => drain.close(self.acceptor.drain(now), now),
             DrainPhase::Closing => self.connections.release(drain),
-            // The application has waited for too long.
-            DrainPhase::Settling => return self.stop_unsettled(),
+            DrainPhase::Settling => return,
         }
         self.connections.shared.timers.set(Timer::Drain, now + DRAIN_STEP);
     }
@@ -158,12 +157,6 @@ impl<A: Application> EventLoop<A> {
             Some(until) => self.connections.shared.timers.set(Timer::Shutdown, until),
             None => self.stop(),
         }
-    }
-
-    /// The application was not done in time: the loop stops without waiting for it.
-    fn stop_unsettled(&mut self) {
-        self.stop();
-        self.shutdown.ask_no_more();
     }
 
     /// Whether all are closed that take part; and then, whether the application is done, too.
@@ -178,7 +171,6 @@ impl<A: Application> EventLoop<A> {
                 return;
             }
             drain.settle();
-            shared.timers.set(Timer::Drain, shared.now.elapsed + shared.limits.drain_settle);
         }
         if drain.phase() == DrainPhase::Settling && self.app.may_stop() {
             self.stop();

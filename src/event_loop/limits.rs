@@ -32,9 +32,6 @@ pub struct Limits {
     pub drain_delay: Duration,
     /// How long a drain takes at most, its delay included, before it becomes an ordinary stop.
     pub drain_duration: Duration,
-    /// How long a drain waits for the application ([`may_stop`](crate::application::Application::may_stop)) after its last
-    /// connection.
-    pub drain_settle: Duration,
     /// Addresses that are free of limits for each group ([`GroupRules::per_group`](super::GroupRules)).
     pub exempt: Vec<Prefix>,
 }
@@ -53,7 +50,6 @@ impl Default for Limits {
             grace: Duration::from_secs(5),
             drain_delay: Duration::from_secs(10),
             drain_duration: Duration::from_secs(30),
-            drain_settle: Duration::from_secs(15),
             exempt: Vec::new(),
         }
     }

@@ -134,7 +134,7 @@ pub struct Stopped<A> {
     pub app: A,
     /// Connections that drain on a stop and were still open at the end: 0 if all was answered.
     pub still_open: usize,
-    /// The grace time was over before all was answered, or the application was not done in time.
+    /// The grace time was over before all was answered.
     pub grace_expired: bool,
     /// How long that took, from the beginning of the stop, or of the drain before it.
     pub took: Duration,

@@ -31,8 +31,6 @@ pub struct Shutdown {
     is_over: bool,
     grace_expired: bool,
     is_hurried: bool,
-    /// The application has had enough time: it is not asked any more whether the loop may stop.
-    asks_no_more: bool,
 }
 
 impl Shutdown {
@@ -88,16 +86,6 @@ impl Shutdown {
     /// Nothing is left to wait for: the loop ends.
     pub fn end(&mut self) {
         self.is_over = true;
-    }
-
-    /// The application has had enough time: the loop does not wait for it any more.
-    pub fn ask_no_more(&mut self) {
-        (self.asks_no_more, self.grace_expired) = (true, true);
-    }
-
-    /// Whether the application decides about the end.
-    pub fn asks(&self) -> bool {
-        !self.asks_no_more
     }
 
     /// The grace time is over: connections that are not answered yet will not be.

@@ -360,10 +360,7 @@ impl<A: Application> EventLoop<A> {
         let shared = &self.connections.shared;
         let is_reported = shared.counts.draining == 0 && shared.closed.is_empty();
         let is_answered = self.acceptor.is_empty() && is_reported;
-        if self.shutdown.is_under_way() && is_answered {
-            if self.shutdown.asks() && !self.app.may_stop() {
-                return;
-            }
+        if self.shutdown.is_under_way() && is_answered && self.app.may_stop() {
             self.shutdown.end();
         }
     }

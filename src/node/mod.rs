@@ -52,7 +52,7 @@ use crate::errors::plain;
 use crate::event_loop::{self, Bound, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
 use crate::limits::{
     ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES,
-    SETTLE_HEARTBEATS, SHUTDOWN_GRACE,
+    SHUTDOWN_GRACE,
 };
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
@@ -194,7 +194,6 @@ fn loop_limits(config: &Config) -> event_loop::Limits {
     event_loop::Limits {
         drain_delay: config.stop.drain_delay,
         drain_duration: config.stop.drain_duration,
-        drain_settle: SETTLE_HEARTBEATS * config.link.heartbeat,
         ..limits_of(&config.limits, config.loops)
     }
 }
@@ -304,7 +303,8 @@ fn watch_controls<A: crate::application::Application>(
 
 /// Records in the log how a loop of a server has ended.
 fn record_end(stopped: &Stopped<Server>) {
-    if stopped.grace_expired {
+    // A drain waits for its neighbours no longer than for the others that it waits for.
+    if stopped.grace_expired || !stopped.app.herd().is_settled() {
         record_unfinished(stopped);
     }
     if !stopped.hurried {

@@ -7,6 +7,7 @@ use super::Server;
 use super::metrics::{ClosedReason, Kind, ServerMetrics};
 use crate::clock::Now;
 use crate::config::{StopSettings, format_duration};
+use crate::limits::SETTLE_HEARTBEATS;
 use crate::logging::target;
 
 /// How far a server is on its way to the end.
@@ -26,11 +27,13 @@ pub(super) struct Draining {
     settings: StopSettings,
     /// When it began.
     since: Option<Duration>,
+    /// Until when the neighbours' acknowledgements are waited for. Known once no client is left, in any loop.
+    settles_until: Option<Duration>,
 }
 
 impl Draining {
     pub(super) fn new(settings: &StopSettings) -> Draining {
-        Draining { settings: settings.clone(), since: None }
+        Draining { settings: settings.clone(), since: None, settles_until: None }
     }
 
     /// Other settings; for a drain that has begun they come too late.
@@ -38,6 +41,18 @@ impl Draining {
         if self.since.is_none() {
             self.settings = settings.clone();
         }
+    }
+}
+
+impl Draining {
+    /// When [`Draining::has_waited`] becomes true.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.settles_until
+    }
+
+    /// Whether the neighbours had enough time to acknowledge everything.
+    pub(super) fn has_waited(&self, now: Duration) -> bool {
+        self.settles_until.is_some_and(|until| until <= now)
     }
 }
 
@@ -82,6 +97,19 @@ impl Server {
             self.log_name(),
             clients_are(clients)
         );
+    }
+
+    /// At the end of a turn: once no client is left, the wait for the neighbours begins. The first loop waits for the
+    /// others before that.
+    pub(super) fn watch_drain(&mut self, now: Duration) {
+        let Draining { settings, since: Some(since), settles_until: None } = &self.draining else {
+            return;
+        };
+        let is_closing = now >= *since + settings.drain_delay;
+        if is_closing && self.other_loops == 0 && self.open_clients() == 0 {
+            let heartbeat = self.herd.settings().heartbeat;
+            self.draining.settles_until = Some(now + SETTLE_HEARTBEATS * heartbeat);
+        }
     }
 
     /// The loop begins to stop. If it has drained until now, records how that went.

@@ -343,6 +343,7 @@ impl Server {
             self.unidentified.next_deadline(),
             self.new_ids.poll_timeout(),
             self.log.poll_timeout(),
+            self.draining.poll_timeout().filter(|at| *at > self.now),
             self.tls.expiries.poll_timeout(),
             self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
             self.manager.as_ref().map(|manager| manager.poll_timeout()),

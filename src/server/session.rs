@@ -209,10 +209,11 @@ impl Application for Server {
         log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 
-    /// True once every connected neighbour has all that is known here and the other loops have ended: until then
-    /// they may still have updates for the neighbours.
+    /// True once the other loops have ended, which may have updates for the neighbours until then, and every connected
+    /// neighbour has all that is known here. A drain does not wait for long for the latter.
     fn may_stop(&self) -> bool {
-        self.other_loops == 0 && self.herd().is_settled()
+        let is_settled = || self.herd().is_settled() || self.draining.has_waited(self.now);
+        self.other_loops == 0 && is_settled()
     }
 
     fn held_bytes(&self, session: &Session) -> usize {
@@ -231,6 +232,7 @@ impl Application for Server {
 
     fn handle_turn_end(&mut self) {
         self.answers.turn_ends(&self.metrics);
+        self.watch_drain(self.now);
         self.log.submit(self.now);
     }
 }

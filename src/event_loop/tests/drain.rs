@@ -15,7 +15,6 @@ fn limits() -> Limits {
     Limits {
         drain_delay: seconds(10),
         drain_duration: seconds(30),
-        drain_settle: seconds(15),
         grace: seconds(5),
         ..Limits::default()
     }
@@ -106,29 +105,20 @@ fn the_longest_silent_are_released_first_and_evenly() {
 }
 
 #[test]
-fn after_the_last_connection_the_application_is_waited_for_but_not_for_long() {
-    for waits in [false, true] {
-        let mut event_loop = listening();
-        event_loop.app.is_busy = true;
-        let (_, other) = add(&mut event_loop);
-        event_loop.drain();
-        pass_delay(&mut event_loop);
-        pass(&mut event_loop, seconds(0.1));
-        drop(other);
-        turn(&mut event_loop);
-        turn(&mut event_loop);
-        assert!(event_loop.shutdown.is_draining(), "the application is not done");
-        pass(&mut event_loop, seconds(14.8));
-        assert!(event_loop.shutdown.is_draining());
-        match waits {
-            false => event_loop.app.is_busy = false,
-            true => pass(&mut event_loop, seconds(0.3)),
-        }
-        turn(&mut event_loop);
-        turn(&mut event_loop);
-        assert!(event_loop.shutdown.is_over());
-        assert_eq!(event_loop.shutdown.has_grace_expired(), waits);
-    }
+fn after_the_last_connection_the_application_is_waited_for() {
+    let mut event_loop = listening();
+    event_loop.app.is_busy = true;
+    let (_, other) = add(&mut event_loop);
+    event_loop.drain();
+    pass_delay(&mut event_loop);
+    pass(&mut event_loop, seconds(0.1));
+    drop(other);
+    pass(&mut event_loop, seconds(15.0));
+    assert!(event_loop.shutdown.is_draining(), "the application is not done");
+    event_loop.app.is_busy = false;
+    turn(&mut event_loop);
+    turn(&mut event_loop);
+    assert!(event_loop.shutdown.is_over() && !event_loop.shutdown.has_grace_expired());
 }
 
 #[test]
