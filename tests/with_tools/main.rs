@@ -31,6 +31,7 @@ mod prometheus;
 mod readme;
 mod syslog;
 mod systemd;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -116,5 +117,11 @@ fn main() -> ExitCode {
         systemd::unit_has_a_user_that_sysusers_makes,
         systemd::unit_is_hardened,
         systemd::unit_starts_a_server_that_is_ready_and_reloads,
+        tls::no_session_can_be_resumed_where_certificates_are_asked_for,
+        tls::openssl_accepts_what_make_certificates_makes,
+        tls::openssls_client_is_judged_by_its_certificate,
+        tls::openssls_server_is_a_neighbour_if_its_certificate_says_so,
+        tls::socat_openssl_and_nc_are_served_as_the_settings_say,
+        tls::the_commands_about_certificates_do_what_the_page_says,
     ])
 }

@@ -53,11 +53,14 @@ impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Names { uris, dns, .. } = &self.names;
         let count = uris.len() + dns.len();
-        for (place, name) in uris.iter().chain(dns).take(NAMES_SHOWN).enumerate() {
+        // A URI tells its kind; a host's name could be taken for a server's.
+        let uris = uris.iter().map(|name| ("", name));
+        let names = uris.chain(dns.iter().map(|name| ("dns:", name)));
+        for (place, (kind, name)) in names.take(NAMES_SHOWN).enumerate() {
             let cut = &name.as_bytes()[..name.len().min(NAME_SHOWN_BYTES)];
             let (comma, more) =
                 (if place > 0 { ", " } else { "" }, if cut.len() < name.len() { "…" } else { "" });
-            write!(f, "{comma}{}{more}", Escaped(cut))?;
+            write!(f, "{comma}{kind}{}{more}", Escaped(cut))?;
         }
         match count {
             0 => f.write_str("nobody")?,
@@ -92,16 +95,16 @@ mod tests {
     fn names_are_escaped_and_neither_many_nor_long_ones_fill_the_log() {
         assert_eq!(
             shown(&["herd:server:Welsh"], "3f:01"),
-            "herd:server:Welsh, welsh.example (serial 3f:01)"
+            "herd:server:Welsh, dns:welsh.example (serial 3f:01)"
         );
         assert_eq!(
             shown(&["a\nb", "\u{1b}[2J"], "1"),
-            "a\\x0ab, \\x1b[2J, welsh.example (serial 1)"
+            "a\\x0ab, \\x1b[2J, dns:welsh.example (serial 1)"
         );
         let many = vec!["x"; 100];
         assert_eq!(shown(&many, "1"), "x, x, x, x and 97 more (serial 1)");
         let long = shown(&[&"y".repeat(100_000)], "1");
-        assert_eq!(long, format!("{}…, welsh.example (serial 1)", "y".repeat(256)));
+        assert_eq!(long, format!("{}…, dns:welsh.example (serial 1)", "y".repeat(256)));
         assert_eq!(Shown::default().to_string(), "nobody (it can't be read)");
     }
 }

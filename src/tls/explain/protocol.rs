@@ -119,8 +119,8 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
         | Missing::Tls12NotOffered
         | Missing::Tls12NotOfferedOrEnabled
         | Missing::Tls13RequiredForQuic => {
-            "both sides have no version of TLS in common; 1.2 and 1.3 are supported here, so the other \
-             side must be renewed"
+            "both sides have no version of TLS in common; 1.3 is supported here, and 1.2 where the \
+             configuration allows it, so the other side must be renewed"
         }
         Missing::NoCipherSuitesInCommon => {
             "both sides have no cipher suite in common; those with AES-GCM and ChaCha20 are supported here"
