@@ -374,6 +374,39 @@ fn check_loads_the_files_and_names_one_that_cannot_be_used() {
 }
 
 #[test]
+fn a_list_of_revoked_certificates_must_be_one_of_the_authorities() {
+    let certificates = Certificates::new(&["A", "B"]);
+    certificates.revoke(By::Herd, &["B.pem"], 30);
+    certificates.revoke(By::Clients, &[], 30);
+    let text = |crl: &str| {
+        format!(
+            "[tls]\n{OWN}\n[tls.neighbours]\nca = \"herd-ca.pem\"\ncrl = {crl:?}\n{}",
+            server("A", 1200, "")
+        )
+    };
+    for (crl, reason) in [
+        ("herd.crl", None),
+        ("herd.crl.der", None),
+        ("clients.crl", Some("clients.crl: [tls.neighbours] crl: ")),
+        (
+            "A.pem",
+            Some("A.pem: [tls.neighbours] crl: there is no list of revoked certificates in it"),
+        ),
+    ] {
+        certificates.write("herd.toml", &text(crl));
+        let (status, _, said) = checked(&certificates.path("herd.toml"));
+        assert_eq!(status, Some(reason.map_or(0, |_| 2)), "{crl}: {said}");
+        assert!(said.contains(reason.unwrap_or_default()), "{crl}: {said}");
+    }
+    // The server itself is in it.
+    certificates.revoke(By::Herd, &["A.pem"], 30);
+    certificates.write("herd.toml", &text("herd.crl"));
+    let (status, _, said) = checked(&certificates.path("herd.toml"));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("A.pem: [tls] certificate: its neighbours will refuse it"), "{said}");
+}
+
+#[test]
 fn a_key_that_is_no_regular_file_is_refused_without_waiting_for_it() {
     let certificates = Certificates::new(&["A", "B"]);
     let path = herd(&certificates, OWN);

@@ -182,10 +182,11 @@ fn trusted(
         trusted.authorities = Some(authorities);
     }
     if let Some(crl) = crl {
+        // The configuration has no list without authorities.
+        let authorities = trusted.authorities.as_ref();
         let parse = |bytes: &[u8]| {
-            let revoked = Revocations::from_bytes(bytes)?;
-            trusted.authorities.iter().try_for_each(|authorities| revoked.check(authorities))?;
-            Ok(revoked)
+            let lists = Revocations::from_bytes(bytes)?;
+            authorities.map_or(Ok(()), |authorities| lists.check(authorities)).map(|()| lists)
         };
         trusted.revoked = parsed(&config.file(crl), of_crl.setting(), parse)?;
     }
