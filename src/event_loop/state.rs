@@ -8,7 +8,8 @@ use crate::application::{ListenerId, LoopId, Origin, Ticket};
 pub enum ConnectionState {
     /// A dial is in progress; the socket can't be used yet.
     Connecting,
-    /// The TLS handshake is in progress. A plain connection passes through this state within one step.
+    /// The TLS handshake is in progress, or it is not known yet whether there will be one. A connection of a plain
+    /// listener passes through this state within one step.
     Handshaking,
     /// Its input is handled.
     Open,

@@ -17,6 +17,10 @@ mod image;
 mod inherited;
 mod kubernetes;
 mod logrotate;
+mod loop_tls;
+#[path = "../loop_tls/world.rs"]
+#[allow(dead_code, reason = "it serves another file, too")]
+mod loop_tls_world;
 mod machine;
 mod manual;
 mod metrics;
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         kubernetes::the_objects_name_each_other_and_give_no_privileges,
         logrotate::no_record_is_lost_or_doubled_by_a_rotation,
         logrotate::rotations_for_a_minute,
+        loop_tls::openssl_speaks_the_versions_that_a_listener_takes,
+        loop_tls::socat_half_closes_by_close_notify_and_gets_the_answers_it_is_owed,
         machine::a_client_has_its_own_address_on_a_listener_for_both_families,
         machine::a_crowd_that_comes_at_once_waits_in_the_backlog,
         manual::mandoc_finds_nothing_to_warn_of,
