@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::process::{Running, follow, listens, send_signal, status_of};
-use common::{Client, LIMIT, Next, Setup, wait_until};
+use common::{Client, LIMIT, Next, Setup, raise_descriptor_limit, wait_until};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
@@ -99,6 +99,27 @@ fn nobody_is_refused_while_the_process_restarts() {
     waiting.iter_mut().for_each(|client| assert_eq!(client.line(), ANSWER));
     is_over.store(true, Ordering::SeqCst);
     clients.into_iter().for_each(|client| client.join().expect("it had no reason to panic"));
+}
+
+#[test]
+fn those_that_still_wait_when_it_stops_are_the_next_process_s() {
+    raise_descriptor_limit();
+    let (setup, socket) = (Setup::alone(), listener("127.0.0.1:0"));
+    let mut server = Server::start(&setup, socket.try_clone().expect("a copy"), &[]);
+    let pid = server.child.0.id();
+    send_signal(pid, Signal::STOP);
+    // More than it accepts before it looks at its signals.
+    let mut clients: Vec<Client> = (0..2_000).map(|_| Client::connect(server.clients)).collect();
+    send_signal(pid, Signal::TERM);
+    send_signal(pid, Signal::CONT);
+    assert_eq!(status_of(&mut server.child.0), Some(0));
+    let _next = Server::start(&setup, socket, &[]);
+    let mut answered = 0;
+    for client in &mut clients {
+        _ = client.try_send(format!("{LINE}\n"));
+        answered += usize::from(client.next(LIMIT) == Next::Line(ANSWER.into()));
+    }
+    assert!(answered > 0, "all were accepted by a server that stops");
 }
 
 #[test]
