@@ -67,6 +67,7 @@ fn a_request_that_is_not_answered_is_told_why() {
     let (_setup, server) = alone();
     let head = |first: &str, fields: &str| format!("{first}\r\nHost: localhost\r\n{fields}\r\n");
     let get = |fields: &str| head("GET /livez HTTP/1.1", fields);
+    let page = |fields: &str| head("GET / HTTP/1.1", fields);
     let other = |host: &str| format!("GET /livez HTTP/1.1\r\n{host}\r\n");
     let long = |bytes| format!("x: {}\r\n", "y".repeat(bytes));
     let room = ADMIN_HEAD_BYTES - get(&long(0)).len();
@@ -94,6 +95,10 @@ fn a_request_that_is_not_answered_is_told_why() {
         (other("Host: evil.example\r\n"), 421, "[admin] hosts"),
         (other("Host: 127.0.0.1.evil.example\r\n"), 421, "[admin] hosts"),
         (get("Sec-Fetch-Site: cross-site\r\n"), 403, "other sites"),
+        (get("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: document\r\n"), 403, "other sites"),
+        (page("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: document\r\n"), 200, "<title>Goloman"),
+        (page("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: iframe\r\n"), 403, "other sites"),
+        (page("Sec-Fetch-Site: cross-site\r\n"), 403, "other sites"),
     ];
     for (request, status, words) in &open {
         let mut http = Http::connect(server.admin());

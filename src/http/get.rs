@@ -34,6 +34,8 @@ pub struct Get {
     pub accept: String,
     /// `Sec-Fetch-Site`, empty if there is none; several are joined by commas.
     pub fetch_site: String,
+    /// `Sec-Fetch-Dest`, likewise.
+    pub fetch_dest: String,
     /// The client may send another request on this connection: HTTP/1.1 and no `close`.
     pub keep_alive: bool,
 }
@@ -112,6 +114,7 @@ fn parse<const FIELDS: usize>(text: &[u8]) -> Result<Get, BadRequest> {
         host: host.trim().to_owned(),
         accept: values("accept").join(","),
         fetch_site: values("sec-fetch-site").join(","),
+        fetch_dest: values("sec-fetch-dest").join(","),
         keep_alive: minor == 1 && !framing.closes,
     })
 }

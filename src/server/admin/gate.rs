@@ -12,7 +12,7 @@ pub(super) fn check(request: &Get, hosts: &[String]) -> Result<(), Reply> {
     if !is_known(&request.host, hosts) {
         return Err(Reply::text(421, UNKNOWN_HOST.to_owned()));
     }
-    if request.fetch_site.split(',').any(|site| site.trim().eq_ignore_ascii_case("cross-site")) {
+    if is_of_another_site(request) && !is_link_to_page(request) {
         return Err(Reply::text(
             403,
             "requests from pages of other sites are refused\n".to_owned(),
@@ -25,6 +25,17 @@ pub(super) fn check(request: &Get, hosts: &[String]) -> Result<(), Reply> {
         return Err(Reply::text(400, "the target must be a path, such as /healthz\n".to_owned()));
     }
     Ok(())
+}
+
+fn is_of_another_site(request: &Get) -> bool {
+    request.fetch_site.split(',').any(|site| site.trim().eq_ignore_ascii_case("cross-site"))
+}
+
+/// Whether an operator follows a link to the page, such as one on the page of another server: the browser shows the
+/// answer as a page of its own, and the page with the link can't read it. (In a frame the destination would be another
+/// one.)
+fn is_link_to_page(request: &Get) -> bool {
+    request.target == "/" && request.fetch_dest == "document"
 }
 
 /// Whether a `Host` is an address, `localhost`, or one of the configured names; with or without a port.
