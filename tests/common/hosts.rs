@@ -1,12 +1,21 @@
 //! Hosts of a test: each a network namespace, all on one bridge, and cables and weather between them.
 
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::needs::{Missing, kernel, netcat, tool};
-use super::process::follow;
-use super::{LIMIT, Setup, wait_until};
+use super::process::{follow, send_signal};
+use super::{Client, LIMIT, Setup, wait_until};
 
 /// Hosts on one bridge. The names of the namespaces are those of this process.
 pub struct Hosts {
@@ -93,6 +102,36 @@ impl Hosts {
             let what = format!("host {} knows {line}", number + 1);
             wait_until(LIMIT, &what, || self.knows(number, id) == line);
         }
+    }
+
+    /// The name of a host's namespace.
+    pub fn name(&self, number: usize) -> &str {
+        &self.names[number]
+    }
+
+    /// From now on the calling thread is on this host: what it connects to, it sees from there.
+    pub fn enter(name: &str) {
+        let namespace = File::open(format!("/run/netns/{name}")).expect("a namespace");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(namespace.as_fd(), kind).expect("root may enter it");
+    }
+
+    /// Does this on a host, on a thread of its own.
+    pub fn within<R: Send>(&self, number: usize, act: impl FnOnce() -> R + Send) -> R {
+        let name = self.name(number);
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                Hosts::enter(name);
+                act()
+            });
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// A client of a host's server, on that host.
+    pub fn client(&self, number: usize) -> io::Result<Client> {
+        let address = SocketAddr::from(([10, 77, 0, number as u8 + 1], 4000));
+        self.within(number, || Client::try_connect(address))
     }
 
     /// Runs a server of the configuration on its host.
@@ -233,6 +272,20 @@ pub struct HostProcess {
 impl HostProcess {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        send_signal(self.child.id(), signal);
+    }
+
+    /// Waits for the end of a server that was signalled to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until(LIMIT, "the server ends", || {
+            status = self.child.try_wait().expect("the child can be waited for");
+            status.is_some()
+        });
+        status.expect("the wait has ended")
     }
 }
 

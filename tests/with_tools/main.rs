@@ -35,6 +35,7 @@ mod prometheus;
 mod readme;
 mod syslog;
 mod systemd;
+mod three_hosts;
 mod tls;
 
 use std::process::ExitCode;
@@ -129,5 +130,6 @@ fn main() -> ExitCode {
         tls::openssls_server_is_a_neighbour_if_its_certificate_says_so,
         tls::socat_openssl_and_nc_are_served_as_the_settings_say,
         tls::the_commands_about_certificates_do_what_the_page_says,
+        three_hosts::a_herd_moves_to_mutual_tls_while_clients_write_changes_its_authority_and_drains_without_a_lost_answer,
     ])
 }

@@ -21,7 +21,7 @@ use crate::common::{LIMIT, ServerProcess, Setup};
 const SECONDS: &str = "HERD_MIO_PAGE_SECONDS";
 
 /// A browser with one page at a time.
-struct Browser {
+pub struct Browser {
     node: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -29,7 +29,7 @@ struct Browser {
 }
 
 impl Browser {
-    fn start() -> Result<Browser, Missing> {
+    pub fn start() -> Result<Browser, Missing> {
         tool("chromium")?;
         node_with("axe-core")?;
         let mut node = node_with("puppeteer-core")?;
@@ -61,7 +61,7 @@ impl Browser {
         answer["value"].clone()
     }
 
-    fn open(&mut self, admin: SocketAddr) {
+    pub fn open(&mut self, admin: SocketAddr) {
         self.act(&json!({ "act": "open", "url": url(admin) }));
         self.wait_for("connected");
     }
@@ -73,7 +73,7 @@ impl Browser {
         ));
     }
 
-    fn wait(&mut self, until: &str) -> Value {
+    pub fn wait(&mut self, until: &str) -> Value {
         self.act(&json!({ "act": "wait", "until": until, "time": LIMIT.as_millis() as u64 }))
     }
 
