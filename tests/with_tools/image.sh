@@ -5,6 +5,10 @@ set -euo pipefail
 program=$1 folder=$2
 cd "$(dirname "$0")/../.."
 ip link set lo up
+# What buildah writes beside its storage is within the folder, too.
+mkdir -p "$folder/temporary" "$folder/lib"
+export TMPDIR=$folder/temporary
+mount --bind "$folder/lib" /var/lib
 storage=(buildah --root "$folder/root" --runroot "$folder/run" --storage-driver vfs)
 isolated=(--isolation chroot)
 
