@@ -332,8 +332,8 @@ fn any_id_gets_a_file_and_a_name_of_its_own() {
 fn names_come_from_the_configuration_and_its_lines_fit_into_it() {
     let place = Place::new();
     let config = place.root.path().join("herd.toml");
-    let herd = "[security]\nallow_plaintext = [\"neighbours\"]\n\
-        [[server]]\nname = \"A\"\nlisten = \"0.0.0.0:4000\"\npeer_listen = \"0.0.0.0:4001\"\n\
+    // Without [tls] it is refused by all other tasks: its neighbours would talk in plain text.
+    let herd = "[[server]]\nname = \"A\"\nlisten = \"0.0.0.0:4000\"\npeer_listen = \"0.0.0.0:4001\"\n\
         advertise = \"a.example.:4001\"\nidentity = \"dns:herd.example\"\nneighbours = [\"B\"]\n\
         [[server]]\nname = \"B\"\nlisten = \"192.0.2.7:4000\"\npeer_listen = \"[2001:db8::7]:4001\"\n\
         advertise = \"Herd.example:4001\"\nidentity = \"uri:spiffe://example.org/b\"\n";

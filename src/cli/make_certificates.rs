@@ -40,7 +40,7 @@ impl Making {
 }
 
 pub fn run(args: &Args, folder: &Path) -> ExitCode {
-    let config = match Config::load(args.config.as_deref(), &args.overrides, false) {
+    let config = match Config::load_for_certificates(args.config.as_deref()) {
         Ok(config) => config,
         Err(error) => return usage_error(&error.to_string()),
     };

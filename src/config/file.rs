@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
-use super::{Config, ConfigError, ConfigFault, admin, log, servers, stop, tls};
+use super::{Config, ConfigError, ConfigFault, PlainText, admin, log, servers, stop, tls};
 use crate::addresses::PrefixError;
 use crate::errors::plain;
 use crate::files;
@@ -56,18 +56,24 @@ fn text_of(bytes: io::Result<Vec<u8>>, path: &Path) -> Result<String, ConfigErro
 
 /// Checks the text of a file. Errors name `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
-    parse_document(&Document::new(path, text))
+    parse_document(&Document::new(path, text), &[])
+}
+
+/// The same for a task that opens no port: plain text may be anywhere.
+pub(super) fn parse_for_certificates(text: &str, path: &Path) -> Result<Parsed, ConfigError> {
+    parse_document(&Document::new(path, text), &[PlainText::Neighbours, PlainText::Admin])
 }
 
 /// Every key that a configuration can have, found by parsing one with the required keys only.
 pub(super) fn known_keys() -> Vec<String> {
     let document = Document::new(Path::new(""), LEAST);
-    let parsed = parse_document(&document);
+    let parsed = parse_document(&document, &[]);
     debug_assert!(parsed.is_ok(), "the least configuration is one");
     document.known_keys()
 }
 
-fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
+/// `allowed` is plain text that is allowed whatever the file says.
+fn parse_document(document: &Document<'_>, allowed: &[PlainText]) -> Result<Parsed, ConfigError> {
     let mut top = document.top()?;
     let mut config = Config { folder: document.folder(), ..Config::default() };
     read_settings(&mut top, &mut config);
@@ -78,6 +84,7 @@ fn parse_document(document: &Document<'_>) -> Result<Parsed, ConfigError> {
     tls::read(document, &mut top, &mut config.tls);
     admin::read(document, top.section("admin"), &config.tls, &mut config.admin);
     admin::read_security(document, top.section("security"), &mut config.security);
+    config.security.allow_plaintext.extend(allowed);
     stop::read(document, top.section("stop"), &mut config.stop);
     read_reload(top.section("reload"), &mut config);
     let sections = top.sections("server");

@@ -165,6 +165,16 @@ impl Config {
         Config::from_text(&Config::read(path)?, path, overrides, runs_all)
     }
 
+    /// The servers of the file at `path`, or those of the report, for a task that needs their names and opens no port:
+    /// the configuration may still lack the TLS without which plain text between hosts is refused, and no other file is
+    /// read.
+    pub fn load_for_certificates(path: Option<&Path>) -> Result<Config, ConfigError> {
+        match path {
+            None => Ok(Config::default()),
+            Some(path) => Ok(file::parse_for_certificates(&Config::read(path)?, path)?.config),
+        }
+    }
+
     /// The text of the file at `path`, which may be a pipe, at the start of a process.
     pub fn read(path: &Path) -> Result<String, ConfigError> {
         file::read(path)
