@@ -139,6 +139,48 @@ fn without_a_section_all_is_plain_and_with_one_all_is_tls() {
 }
 
 #[test]
+fn what_check_prints_has_every_setting_of_tls_and_means_the_same() {
+    let text = format!(
+        "{A}identity = \"dns:a.example\"\n[tls]\ncertificate = \"x/{{name}}.pem\"\nkey = \"/y/\\\"{{name}}.key\"\n\
+         min_version = \"1.2\"\n[tls.clients]\naccept = \"tls\"\ncertificates = \"required\"\nca = \"c.pem\"\n\
+         crl = \"c.crl\"\nids = \"certificate\"\nqueries = \"certificate\"\n[tls.neighbours]\naccept = \"both\"\n\
+         dial = \"plain\"\nca = \"h.pem\"\ncrl = \"h.crl\"\n[admin]\ntls = true\nca = \"o.pem\"\n[stop]\n\
+         on_sigterm = \"drain\"\ndrain_delay = \"off\"\ndrain_duration = \"90s\"\n[limits]\nhandshake_timeout = \"3s\"\n\
+         handshakes = 7\nhandshakes_per_second = 0\nhandshakes_burst = 9\n[security]\n\
+         allow_plaintext = [\"neighbours\", \"admin\"]\n"
+    );
+    let config = Config::parse(&text).expect("a configuration");
+    let printed = config.summary();
+    assert_eq!(Config::parse(&printed), Ok(config), "{printed}");
+    let opens = "tls.clients.ids = \"certificate\"  # a server of the herd that runs with \"any\" opens it for all\n";
+    assert!(printed.contains(opens), "{printed}");
+}
+
+#[test]
+fn no_value_of_any_type_is_accepted_by_chance() {
+    let values = ["-1", "1.5", "true", "\"\"", "[]", "{}", "[{}]", "\"\\u0000\"", "nan", "\"x y\""];
+    for (section, keys) in [
+        ("tls", "certificate key min_version clients neighbours"),
+        ("tls.clients", "accept certificates ca crl ids queries"),
+        ("tls.neighbours", "accept dial ca crl"),
+        ("stop", "on_sigterm drain_delay drain_duration"),
+        ("limits", "handshake_timeout handshakes handshakes_per_second handshakes_burst"),
+    ] {
+        for key in keys.split(' ') {
+            for value in values {
+                let is_path = ["certificate", "key", "ca", "crl"].contains(&key);
+                let is_section = ["clients", "neighbours"].contains(&key);
+                let is_fine = (is_path && value == "\"x y\"") || (is_section && value == "{}");
+                let name = format!("invalid `{section}.{key}`: ");
+                let said = Config::parse(&format!("{A}[{section}]\n{key} = {value}\n"));
+                let said = said.map_or_else(|error| error.to_string(), |_| String::new());
+                assert_eq!(!said.contains(&name), is_fine, "{section}.{key} = {value}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn two_servers_cannot_have_one_identity() {
     let pair = |one: &str, other: &str| server("A", 1200, one) + &server("B", 1201, other);
     let clash = "would have the same identity";

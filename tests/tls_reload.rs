@@ -453,6 +453,26 @@ fn a_certificate_that_was_exchanged_under_its_path_is_noticed_by_the_watch() {
     server.wait_for_log("configuration reloaded: 2 changes");
     let mut client = TlsClient::connect(server.clients, &made.path("herd-ca.pem"), None);
     client.ask("IAMAT kiwi +1.0+2.0 1");
+    // Files that a reload has brought are watched from then on.
+    made.issue("another", Issue::server("Goloman"));
+    let path = setup.folder.path().join("Goloman.toml");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    std::fs::write(
+        &path,
+        text.replace("Goloman.pem", "another.pem").replace("Goloman.key", "another.key"),
+    )
+    .expect("a file");
+    let count = |text: &str| server.log().matches(text).count();
+    wait_until(LIMIT, "the other files are in force", || {
+        count("tls certificate changed") == 2 && count("tls.key: ") == 1
+    });
+    made.issue("another", Issue::server("Goloman"));
+    wait_until(LIMIT, "they are watched", || count("tls certificate changed") == 3);
+    // Nobody looks at what is not used any more, and a version is read once.
+    let reloads = count("configuration reloaded");
+    made.issue("Goloman", Issue::server("Goloman"));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(count("configuration reloaded"), reloads);
 }
 
 #[test]
