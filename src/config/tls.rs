@@ -111,15 +111,6 @@ impl OwnFiles {
     }
 }
 
-impl TlsSettings {
-    /// Whether any listener or dial uses TLS, apart from the admin listener.
-    pub fn is_used(&self) -> bool {
-        self.clients.accept != Accept::Plain
-            || self.neighbours.accept != Accept::Plain
-            || self.neighbours.dials_tls
-    }
-}
-
 impl Config {
     /// Where a file of the configuration is.
     pub fn file(&self, path: &Path) -> PathBuf {

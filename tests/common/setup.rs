@@ -7,6 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::ports::{Port, reserve};
+use super::program::PLAIN;
 use super::{FakeNeighbour, LIMIT, ServerProcess, wait_until};
 
 /// The report's herd: each edge is named once.
@@ -126,18 +127,24 @@ impl Setup {
 
     /// The same, and where is said by a name: `host:port`.
     pub fn detour_by_name(&mut self, from: &str, to: &str, at: &str) {
-        const PLAIN: &str = "security.allow_plaintext = [\"neighbours\"]\n";
-        if at.parse::<SocketAddr>().is_err() && !self.top.contains(PLAIN) {
-            // A name may be another host's.
-            self.top = format!("{PLAIN}{}", self.top);
-        }
+        // A name may be another host's.
+        let is_here = at.parse().is_ok_and(|address: SocketAddr| address.ip().is_loopback());
+        self.allow_plain_text_unless(is_here);
         self.detours.push((from.to_owned(), to.to_owned(), at.to_owned()));
     }
 
     /// Lets a server listen for its neighbours at another address than 127.0.0.1.
     pub fn move_peers(&mut self, name: &str, ip: impl Into<IpAddr>) {
+        let ip = ip.into();
+        self.allow_plain_text_unless(ip.is_loopback());
         let member = self.servers.iter_mut().find(|member| member.name == name);
-        member.unwrap_or_else(|| panic!("no server {name} in this herd")).ip = ip.into();
+        member.unwrap_or_else(|| panic!("no server {name} in this herd")).ip = ip;
+    }
+
+    fn allow_plain_text_unless(&mut self, is_here: bool) {
+        if !is_here && !self.top.contains(PLAIN) {
+            self.top = format!("{PLAIN}{}", self.top);
+        }
     }
 
     pub fn names(&self) -> Vec<String> {
