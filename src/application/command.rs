@@ -22,6 +22,9 @@ pub enum Command<M> {
     Fill(ConnectionId),
     /// Handle no more of its input; close it once its output is sent.
     Finish(ConnectionId),
+    /// Handle and answer what it has sent so far, also what it waits for, and then close it, as in a drain
+    /// ([`Closed::Drained`]).
+    Leave(ConnectionId),
     /// Close it at once.
     Close(ConnectionId),
     /// Run a job on a thread of its own; its result arrives as a message.

@@ -173,6 +173,13 @@ impl<S> Connections<S> {
         }
     }
 
+    /// Closes it once it has got what it is owed.
+    pub fn leave(&mut self, id: ConnectionId) {
+        if let Some((slot, shared)) = self.get(id) {
+            shared.release(&mut slot.connection);
+        }
+    }
+
     /// Closes it at once; its slot is given back at the end of the turn.
     pub fn close(&mut self, id: ConnectionId, why: Closed) {
         if let Some((slot, shared)) = self.get(id) {

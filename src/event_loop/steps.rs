@@ -281,6 +281,7 @@ impl<A: Application> EventLoop<A> {
             }
             Command::Fill(id) => connections.want_fill(id),
             Command::Finish(id) => connections.finish(id),
+            Command::Leave(id) => connections.leave(id),
             Command::Close(id) => connections.close(id, Closed::Commanded),
             Command::Run(job) => self.inbox.run(job),
             Command::Inspect(ticket) => self.inspections.push(ticket),

@@ -205,12 +205,11 @@ impl Server {
         io.out.extend_from_slice(&first_line);
         io.out.extend_from_slice(&body);
         Traffic::Client.sent(&io.peer, &io.out[before..]);
-        if self.leaves(io.id) { Next::Finish } else { Next::Read }
+        Next::Read
     }
 
     pub(super) fn client_closed(&mut self, client: &Client, closed: &ClosedConnection<'_>) {
         records::disconnected(target::CLIENT, None, closed.peer);
-        self.leaves(closed.id);
         match client.waits.as_deref() {
             None => {}
             Some(Waits::Places(_)) => {

@@ -13,7 +13,7 @@ impl Server {
     ) -> ClosedReason {
         let own = self.ends.remove(&closed.id);
         let reason = match closed.why {
-            Closed::Finished | Closed::Commanded => match session {
+            Closed::Finished | Closed::Commanded | Closed::Drained => match session {
                 Session::Places(_) => self.places.why_closed(closed.id).or(own),
                 _ => own,
             },

@@ -40,7 +40,7 @@ mod service_manager;
 mod session;
 mod tls;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,8 +180,6 @@ pub struct Server {
     /// Whether a client's id is looked at: to be kept, or because not every client may speak for every id.
     looks_at_ids: bool,
     tls: Tls,
-    /// Clients that must leave once they have got what they wait for.
-    leaving: HashSet<ConnectionId>,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -241,7 +239,6 @@ impl Server {
             shows_ids: admin::shows_ids(config, index),
             looks_at_ids: admin::shows_ids(config, index) || rules.judges_ids(),
             tls: Tls::new(rules, setup.neighbour_tls, Expiries::new(expiries, now.elapsed)),
-            leaving: HashSet::new(),
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
         }

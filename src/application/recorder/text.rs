@@ -133,6 +133,7 @@ pub(super) fn command<M>(command: Option<&Command<M>>) -> String {
         Some(Command::Resolve { ticket, name }) => format!("resolve {ticket:?} {name:?}"),
         Some(Command::Fill(one)) => format!("fill {}", id(*one)),
         Some(Command::Finish(one)) => format!("finish {}", id(*one)),
+        Some(Command::Leave(one)) => format!("leave {}", id(*one)),
         Some(Command::Close(one)) => format!("close {}", id(*one)),
         Some(Command::Run(job)) => format!("run {:?}", job.name),
         Some(Command::Inspect(ticket)) => format!("inspect {ticket:?}"),

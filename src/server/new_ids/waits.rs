@@ -87,7 +87,7 @@ impl Server {
             Err(reason) => self.refuse(&waiting.line, reason, io),
         };
         Traffic::Client.sent(&io.peer, &io.out[before..]);
-        if self.leaves(io.id) { Next::Finish } else { next }
+        next
     }
 
     /// A connection that waited for a token is closed.

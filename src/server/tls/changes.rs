@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Tls, TlsRules};
-use crate::application::{Command, ConnectionId, Inspected, Ticket, TlsId};
+use crate::application::{Command, Inspected, Ticket, TlsId};
 use crate::clock::Now;
 use crate::config::Accept;
 use crate::connection_records;
@@ -110,22 +110,13 @@ impl Server {
         &mut self,
         all: &mut dyn Iterator<Item = Inspected<'_, Session>>,
     ) {
-        for Inspected { id, peer, session, tls, waits, .. } in all {
-            if tls.is_some() || !matches!(session, Some(Session::Client(_))) {
-                continue;
-            }
-            let reason = format_args!("plain text is no longer accepted");
-            connection_records::abort(Kind::PlainTextEnded, peer, reason);
-            self.ends.insert(id, ClosedReason::Replaced);
-            match waits {
-                true => drop(self.leaving.insert(id)),
-                false => self.commands.push_back(Command::Finish(id)),
+        for Inspected { id, peer, session, tls, .. } in all {
+            if tls.is_none() && matches!(session, Some(Session::Client(_))) {
+                let reason = format_args!("plain text is no longer accepted");
+                connection_records::abort(Kind::PlainTextEnded, peer, reason);
+                self.ends.insert(id, ClosedReason::Replaced);
+                self.commands.push_back(Command::Leave(id));
             }
         }
-    }
-
-    /// Whether a client must leave that has got what it waited for.
-    pub(in crate::server) fn leaves(&mut self, id: ConnectionId) -> bool {
-        !self.leaving.is_empty() && self.leaving.remove(&id)
     }
 }
