@@ -244,6 +244,10 @@ fn a_reload_that_ends_plain_text_lets_its_clients_have_their_answers_and_closes_
     let server = before.start_with("Goloman", &["--admin", "0"]);
     let mut plain = server.client();
     assert_eq!(plain.ask(IAMAT), AT);
+    let (begun, rest) = IAMAT.split_at(20);
+    let mut late = server.client();
+    assert_eq!(late.ask(IAMAT), AT);
+    late.send(begun);
     let mut tls = CertifiedClient::connect(server.clients, &certificates, None);
     assert_eq!(tls.ask(IAMAT), AT);
     // The same server and ports with the other keys.
@@ -254,10 +258,12 @@ fn a_reload_that_ends_plain_text_lets_its_clients_have_their_answers_and_closes_
     server.signal(Signal::HUP);
     server.wait_for_log("configuration reloaded: ");
     plain.expect_end();
+    assert_eq!(late.ask(rest), AT, "it had begun a line");
+    late.expect_end();
     server.wait_for_log("plain text is no longer accepted");
     assert_eq!(tls.ask(IAMAT), AT, "it stays");
     let closed = "herd_connections_closed_total{kind=\"client\",reason=\"replaced\"}";
-    wait_until(LIMIT, "it is closed", || sample(&server, closed) == 1.0);
+    wait_until(LIMIT, "both are closed", || sample(&server, closed) == 2.0);
     let mut late = server.client();
     assert_eq!(late.ask(IAMAT), format!("? {IAMAT}"));
     late.expect_end();
