@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use common::certificates::Certificates;
+use common::certified_client::CertifiedClient;
 use common::http::get;
 use common::process::send_signal;
 use common::service::{Act, Service, ok};
@@ -212,6 +214,28 @@ fn a_client_that_waits_for_places_gets_its_answer_before_its_end() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// `rest` fails the test where TLS ends without `close_notify`.
+#[test]
+fn clients_over_tls_get_their_answers_and_close_notify() {
+    let certificates = Certificates::new(&["Goloman"]);
+    let folder = certificates.folder().display();
+    let tls = format!(
+        "[tls]\ncertificate = \"{folder}/{{name}}.pem\"\nkey = \"{folder}/{{name}}.key\"\n\n\
+         [tls.clients]\naccept = \"both\"\n\n\
+         [tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n"
+    );
+    let setup = with_stop(Setup::alone(), "1ms", "60s").section(&tls).any_port();
+    let mut server = setup.start("Goloman");
+    let mut clients: Vec<CertifiedClient> =
+        (0..5).map(|_| CertifiedClient::connect(server.clients, &certificates, None)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask(IAMAT), AT));
+    server.signal(Signal::USR2);
+    clients.iter_mut().for_each(|client| assert_eq!(client.rest(), ""));
+    drop(clients);
+    assert_eq!(server.wait().code(), Some(0));
+    server.wait_for_log("5 clients were closed.");
+}
+
 #[test]
 fn clients_in_the_backlog_are_answered() {
     let setup = with_stop(Setup::alone(), "1ms", "3s");
@@ -318,10 +342,11 @@ fn a_reload_is_refused_in_a_drain_and_the_log_is_reopened_all_the_same() {
     let server = setup.start("Goloman");
     server.signal(Signal::USR2);
     server.wait_for_log("Goloman drains");
-    let new_log = setup.move_log_away("Goloman");
     server.signal(Signal::HUP);
     server.wait_for_log("configuration not reloaded, nothing has changed: the server is draining");
-    assert!(new_log.exists());
+    let new_log = setup.move_log_away("Goloman");
+    server.signal(Signal::HUP);
+    wait_until(LIMIT, "a new log is there", || new_log.exists());
     server.assert_serves();
 }
 
