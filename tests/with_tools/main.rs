@@ -127,6 +127,7 @@ fn main() -> ExitCode {
         tls::no_session_can_be_resumed_where_certificates_are_asked_for,
         tls::openssl_accepts_what_make_certificates_makes,
         tls::openssls_client_is_judged_by_its_certificate,
+        tls::openssls_keys_are_read_in_each_form,
         tls::openssls_server_is_a_neighbour_if_its_certificate_says_so,
         tls::socat_openssl_and_nc_are_served_as_the_settings_say,
         tls::the_commands_about_certificates_do_what_the_page_says,

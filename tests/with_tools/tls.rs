@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use herd_mio::tls::{
     Authorities, Certificate, ClientNames, Identity, Own, OwnHerd, Revocations, judge_own,
@@ -13,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::common::certificates::{By, Certificates, Issue, Usage};
-use crate::common::handshake::{dialer, drive, holiday};
+use crate::common::handshake::{dialer, drive, holiday, now};
 use crate::common::needs::{Missing, Outcome, netcat, tool};
 use crate::common::ports::reserve;
 use crate::common::process::Running;
@@ -252,6 +251,30 @@ pub fn openssl_accepts_what_make_certificates_makes() -> Outcome {
     Ok(())
 }
 
+pub fn openssls_keys_are_read_in_each_form() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (make, begins) in [
+        ("genrsa -traditional -out key 2048", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("genpkey -algorithm RSA -out key", "-----BEGIN PRIVATE KEY-----"),
+        ("ecparam -name prime256v1 -genkey -noout -out key", "-----BEGIN EC PRIVATE KEY-----"),
+        // With its parameters in a section before it.
+        ("ecparam -name secp384r1 -genkey -out key", "-----BEGIN EC PARAMETERS-----"),
+        ("genpkey -algorithm ed25519 -out key", "-----BEGIN PRIVATE KEY-----"),
+    ] {
+        for words in [make, "req -x509 -key key -subj /CN=x -days 2 -out pem"] {
+            let mut openssl = tool("openssl")?;
+            let output = openssl.args(words.split(' ')).current_dir(folder.path()).output();
+            assert!(output.expect("openssl runs").status.success(), "{words}");
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("text");
+        let (chain, key) = (&read("pem"), &read("key"));
+        assert!(key.starts_with(begins), "{key}");
+        let judged = judge_own(&Own { chain, key, herd: None }, now());
+        assert!(judged.is_ok(), "{make}: {judged:?}");
+    }
+    Ok(())
+}
+
 /// The commands of `docs/security.md`, one block after the other, and what they make.
 pub fn the_commands_about_certificates_do_what_the_page_says() -> Outcome {
     tool("openssl")?;
@@ -275,11 +298,10 @@ pub fn the_commands_about_certificates_do_what_the_page_says() -> Outcome {
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("it was made");
     let authorities = &Authorities::from_pem(read("herd-ca.pem").as_bytes()).expect("one");
     let identity = &Identity::of_server("Goloman");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() as i64;
     let judge = |revoked: &Revocations| {
         let (chain, key) = (&read("Goloman.pem"), &read("Goloman.key"));
         let herd = Some(OwnHerd { identity, authorities, revoked });
-        judge_own(&Own { chain, key, herd }, now)
+        judge_own(&Own { chain, key, herd }, now())
     };
     judge(&Revocations::none()).expect("other servers accept it");
     let list = Revocations::from_bytes(read("herd.crl").as_bytes()).expect("a list");
