@@ -209,6 +209,35 @@ fn an_application_learns_what_tls_has_agreed_on_and_the_certificate() {
     running.stop();
 }
 
+/// The time in which it says nothing does not count, the time in which it waits for the rest does.
+#[test]
+fn the_time_of_a_handshake_counts_from_its_first_byte() {
+    let pki = Pki::new();
+    let running = Start::with(pki.both()).run();
+    let begin = Instant::now();
+    let mut client = TlsClient::new(running.connect(), &pki.client());
+    running.wait_until("it is accepted", |it| it.handshaking(ID).get() == 1);
+    let silent = sleep(MS(60));
+    client.begin();
+    common::sockets::wait_until_read(client.tls.stream());
+    let slow = sleep(MS(60));
+    client.handshake().expect("a handshake");
+    assert_eq!(client.ask("x"), "x!");
+    let all = begin.elapsed();
+    assert_eq!(running.next(), "open at 0: 1.3");
+    running.send("took");
+    let took = Duration::from_nanos(running.next().parse().expect("a number"));
+    assert!(slow <= took && took <= all - silent, "{slow:?} <= {took:?} <= {all:?} - {silent:?}");
+    running.stop();
+}
+
+/// Returns how long it took.
+fn sleep(time: Duration) -> Duration {
+    let begin = Instant::now();
+    std::thread::sleep(time);
+    begin.elapsed()
+}
+
 fn few_slots(pki: &Pki) -> Start {
     let limits = Limits { handshakes: 8, ..limits(LIMIT) };
     Start { limits, ..Start::with(pki.both()) }
@@ -232,6 +261,18 @@ fn handshakes_that_go_no_further_hold_half_of_the_slots_and_nobody_elses() {
     assert_eq!(waits.ask("y"), "y!");
     running.wait_until("none waits", |it| it.waiting_handshakes.get() == 0);
     running.wait_until("none is left", |it| it.handshaking(ID).get() == 0);
+    running.stop();
+}
+
+#[test]
+fn one_that_leaves_while_it_waits_holds_nothing() {
+    let pki = Pki::new();
+    let running = few_slots(&pki).run();
+    let mut halves = running.half_hellos(1, 20);
+    running.wait_until("the rest waits", |it| it.waiting_handshakes.get() == 16);
+    halves.truncate(10);
+    running.wait_until("ten wait no longer", |it| it.waiting_handshakes.get() == 6);
+    assert_eq!(running.metrics.handshaking(ID).get(), 10);
     running.stop();
 }
 

@@ -130,12 +130,13 @@ impl<S> Slot<S> {
     ) -> Served {
         let connection = &mut self.connection;
         if !shared.claim_handshake(connection) {
-            if connection.is_leaving {
-                let why = "its TLS handshake had not begun when the loop stopped".to_owned();
-                shared.close(connection, Closed::Tls(HandshakeFailure::Closed, why));
-                return Served::NotOpened;
-            }
-            return Served::Done;
+            let why = match (connection.is_leaving, connection.ready.read_closed) {
+                (true, _) => "its TLS handshake had not begun when the loop stopped",
+                (false, true) => "the connection was closed before its TLS handshake",
+                (false, false) => return Served::Done,
+            };
+            shared.close(connection, Closed::Tls(HandshakeFailure::Closed, why.to_owned()));
+            return Served::NotOpened;
         }
         if !may_process(connection, shared) {
             return Served::Done;

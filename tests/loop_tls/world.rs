@@ -30,6 +30,8 @@ pub struct App {
     /// The message "block" blocks on this, and with it the whole loop.
     pub gate: Receiver<()>,
     pub commands: VecDeque<Command<String>>,
+    /// How long the latest handshake took, in nanoseconds.
+    took: u128,
     waiting: Vec<ConnectionId>,
 }
 
@@ -61,6 +63,7 @@ impl Application for App {
             Origin::Dialled(Ticket(ticket)) => format!("dialled {ticket}"),
             Origin::Loop(_) => "a pair".to_owned(),
         };
+        self.took = opened.tls.map_or(0, |tls| tls.took.as_nanos());
         let certified = if opened.certificate.is_some() { " with a certificate" } else { "" };
         self.report(format!("{from}: {}{certified}", shown(opened.tls)));
         Some((opened.tls, self.policy))
@@ -128,6 +131,7 @@ impl Application for App {
                 let _ = self.gate.recv();
             }
             "go" => self.commands.extend(self.waiting.drain(..).map(Command::Fill)),
+            "took" => self.report(self.took.to_string()),
             "inspect" => self.commands.push_back(Command::Inspect(Ticket(9))),
             _ => self.report(message),
         }
@@ -175,7 +179,7 @@ impl Start {
     pub fn run(self) -> Running {
         let ((sender, events), (open, gate)) = (channel(), channel());
         let (policy, commands) = (self.policy, self.commands.into());
-        let app = App { events: sender, policy, gate, commands, waiting: Vec::new() };
+        let app = App { events: sender, policy, gate, commands, took: 0, waiting: Vec::new() };
         let mut event_loop = EventLoop::new(app, self.limits).expect("a loop");
         for (id, tls) in self.dials {
             event_loop.set_client_tls(id, tls);
