@@ -71,7 +71,7 @@ pub enum Kind {
 impl Kind {
     fn level(self) -> Level {
         match self {
-            Kind::TlsFailed | Kind::NotWatched | Kind::GazetteerFailed => Level::Error,
+            Kind::NotWatched | Kind::GazetteerFailed => Level::Error,
             _ => Level::Warn,
         }
     }
