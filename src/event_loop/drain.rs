@@ -179,7 +179,7 @@ impl<A: Application> EventLoop<A> {
 }
 
 impl<S> Connections<S> {
-    /// One step of a drain. It looks at all connections, which takes 20 ns for each; so nothing has to be kept up to date
+    /// One step of a drain. It looks at all connections, as an eviction does; so nothing has to be kept up to date
     /// while there is no drain, and those that come and go meanwhile count as they must.
     fn release(&mut self, drain: &mut Drain) {
         let is_meant = |origin| match origin {
