@@ -52,35 +52,32 @@ pub(super) enum Side {
 
 impl Side {
     /// The words that differ with the side, by the names that stand for them in the texts below.
-    const fn words(self) -> [(&'static str, &'static str); 5] {
-        match self {
-            Side::Service | Side::Server => [
-                (
-                    "{side}",
-                    match self {
-                        Side::Service => "the service",
-                        _ => "the server",
-                    },
-                ),
-                ("{purpose}", "serverAuth"),
-                ("{purposes}", "servers"),
-                ("{otherwise}", "clients"),
-                (
-                    "{trust}",
-                    match self {
-                        Side::Service => "give it ca.pem to trust",
-                        _ => "its [tls.neighbours] ca must contain that authority's certificate",
-                    },
-                ),
-            ],
-            Side::Client => [
-                ("{side}", "the client"),
-                ("{purpose}", "clientAuth"),
-                ("{purposes}", "clients"),
-                ("{otherwise}", "servers"),
-                ("{trust}", "give it that authority's certificate to trust (ca.pem, herd-ca.pem)"),
-            ],
-        }
+    const fn words(self) -> [(&'static str, &'static str); 7] {
+        let (side, whose, purpose, purposes, otherwise) = match self {
+            Side::Service => ("the service", "a server's", "serverAuth", "servers", "clients"),
+            Side::Server => ("the server", "a server's", "serverAuth", "servers", "clients"),
+            Side::Client => ("the client", "a client's", "clientAuth", "clients", "servers"),
+        };
+        let trust = match self {
+            Side::Service => "give it ca.pem to trust",
+            Side::Server => "its [tls.neighbours] ca must contain that authority's certificate",
+            Side::Client => "give it that authority's certificate to trust (ca.pem, herd-ca.pem)",
+        };
+        let remedy = match self {
+            Side::Service => {
+                "add this very certificate to {authorities}, or give the service one with CA:FALSE"
+            }
+            Side::Server | Side::Client => "it needs one with CA:FALSE",
+        };
+        [
+            ("{remedy}", remedy),
+            ("{side}", side),
+            ("{whose}", whose),
+            ("{purpose}", purpose),
+            ("{purposes}", purposes),
+            ("{otherwise}", otherwise),
+            ("{trust}", trust),
+        ]
     }
 }
 
@@ -136,9 +133,10 @@ pub(super) fn explain_tls(error: &Error, other: &Other) -> String {
 /// Fills in `{authorities}`, `{address}` and the words of [`Side::words`], which the texts below may contain. Text from
 /// the other side never contains a brace ([`harmless`]).
 fn spelled(words: &str, remedies: &Remedies, side: Side) -> String {
+    let of_side = side.words();
     let filled =
-        words.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address);
-    side.words().iter().fold(filled, |text, (name, word)| text.replace(name, word))
+        of_side.iter().fold(words.to_owned(), |text, (name, word)| text.replace(name, word));
+    filled.replace("{authorities}", remedies.authorities).replace("{address}", remedies.address)
 }
 
 fn words(error: &Error, host: &str) -> String {

@@ -38,10 +38,7 @@ pub(super) fn chain(reason: &webpki::Error) -> String {
     }
     let words = match reason {
         Chain::BadDer | Chain::BadDerTime | Chain::TrailingData(_) => MALFORMED,
-        Chain::CaUsedAsEndEntity => {
-            "it is an authority's (CA:TRUE), and not one of {purposes}; add this very certificate to \
-             {authorities}, or give {side} one with CA:FALSE"
-        }
+        Chain::CaUsedAsEndEntity => "it is an authority's (CA:TRUE), and not {whose}; {remedy}",
         Chain::CertDistrusted => "its key is distrusted; {side} needs a new one",
         Chain::UnknownRevocationStatus | Chain::CrlExpired { .. } => REVOCATION,
         Chain::EmptyEkuExtension => {

@@ -24,8 +24,14 @@ macro_rules! units {
 }
 
 #[test]
-fn every_reason_has_plain_words() {
-    let mut words = Words::default();
+fn every_reason_has_plain_words_for_whoever_is_on_the_other_side() {
+    for side in [Side::Client, Side::Server, Side::Service] {
+        check_words_about(side);
+    }
+}
+
+fn check_words_about(side: Side) {
+    let mut words = Words { side, ..Words::default() };
     words.check("error.rs", "Error", every_error(), |it| super::words(it, "example.org"));
     words.check("error.rs", "CertificateError", every_certificate_error(), certificate);
     words.check("error.rs", "CertRevocationListError", every_list_error(), |it| {
@@ -47,12 +53,13 @@ fn every_reason_has_plain_words() {
 /// Checks the words for each variant, and that every variant is listed.
 struct Words {
     package: (&'static str, &'static str),
+    side: Side,
     complaints: Vec<String>,
 }
 
 impl Default for Words {
     fn default() -> Words {
-        Words { package: ("rustls", RUSTLS), complaints: Vec::new() }
+        Words { package: ("rustls", RUSTLS), side: Side::Client, complaints: Vec::new() }
     }
 }
 
@@ -66,7 +73,7 @@ impl Words {
     ) {
         let camel_case = Regex::new(r"\b[A-Z][a-z0-9]+[A-Z]\w*").expect("a pattern");
         for (name, value) in &variants {
-            let text = spelled(&explain(value), &Remedies::default(), Side::Client);
+            let text = spelled(&explain(value), &Remedies::default(), self.side);
             // The text contains a name of several words, or a value in debug form.
             let is_dump = name.chars().filter(char::is_ascii_uppercase).count() > 1
                 && text.contains(name)
