@@ -2,6 +2,7 @@
 //! long, who is no longer trusted is closed, and a TLS stream that is cut loses no whole line and passes no part of one.
 
 use std::io::{Read, Write};
+use std::iter;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ mod world;
 
 use common::certificates::By;
 use common::{LIMIT, raise_descriptor_limit};
-use world::{ID, Pki, Start, TlsClient, ask, client_hello, read_line, read_to_end};
+use world::{ID, Pki, Start, TlsClient, ask, read_line, read_to_end};
 
 /// Two ends of a connection.
 fn pair() -> (TcpStream, TcpStream) {
@@ -125,6 +126,7 @@ fn a_first_byte_of_tls_and_then_silence_is_refused_in_time() {
         let why = "refused Timeout: the TLS handshake was not complete in time";
         assert_eq!(running.next(), why);
         assert_eq!(read_to_end(&mut one), b"");
+        running.change(Change { limits: Some(limits(LIMIT)), ..Change::default() });
         assert_eq!(running.tls(&pki.client()).ask("x"), "x!");
         running.stop();
     }
@@ -136,10 +138,11 @@ fn a_handshake_that_drips_is_over_in_time() {
     let pki = Pki::new();
     let running = Start { limits: limits(MS(200)), ..Start::with(pki.both()) }.run();
     let mut slow = running.connect();
-    let hello = client_hello();
+    // A record of 16 KiB, and in it a ClientHello: it has no end before the test has.
+    let endless = [22, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0xfb].into_iter().chain(iter::repeat(0));
     let begin = Instant::now();
-    for byte in hello.iter().cycle() {
-        if slow.write_all(&[*byte]).is_err() {
+    for byte in endless {
+        if slow.write_all(&[byte]).is_err() {
             break;
         }
         assert!(begin.elapsed() < LIMIT, "it goes on for ever");
@@ -279,9 +282,10 @@ fn one_that_leaves_while_it_waits_holds_nothing() {
 #[test]
 fn one_that_waited_for_others_for_too_long_is_refused_as_that() {
     let pki = Pki::new();
-    let limits = Limits { handshakes_per_second: 1, handshakes_burst: 1, ..limits(MS(300)) };
-    let running = Start { limits, ..Start::with(pki.both()) }.run();
+    let within = |time| Limits { handshakes_per_second: 1, handshakes_burst: 1, ..limits(time) };
+    let running = Start { limits: within(LIMIT), ..Start::with(pki.both()) }.run();
     let _first = running.tls(&pki.client());
+    running.change(Change { limits: Some(within(MS(100))), ..Change::default() });
     let _second = running.half_hellos(1, 1);
     let why = running.await_event("refused Timeout");
     assert!(why.ends_with("its TLS handshake had to wait for others for too long"), "{why}");
