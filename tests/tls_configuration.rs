@@ -348,7 +348,7 @@ fn check_loads_the_files_and_names_one_that_cannot_be_used() {
             "the key of another certificate",
             &|| certificates.write("A.key", &certificates.read("B.key")),
             "A.pem",
-            "[tls] certificate and key",
+            "A.key)",
         ),
         ("no PEM", &|| certificates.write("A.pem", "nothing"), "A.pem", "[tls] certificate"),
         (

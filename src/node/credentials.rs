@@ -11,8 +11,8 @@ use crate::errors::plain;
 use crate::files;
 use crate::limits::CERTIFICATE_FILE_BYTES;
 use crate::tls::{
-    Authorities, Certificate, CertificateUse, Expiry, Identity, Own, OwnError, OwnHerd,
-    Revocations, TlsError, judge_own,
+    Authorities, Certificate, CertificateUse, Expiry, Own, OwnError, OwnHerd, Revocations,
+    TlsError, judge_own,
 };
 
 /// What was read for one server. Without `[tls]` all of it is empty.
@@ -156,10 +156,13 @@ fn own_of(
         Ok(judged) => Ok(OwnCredentials { chain, key: private, certificate: judged }),
         Err(error) => {
             let path = if matches!(error, OwnError::Key(_)) { key } else { certificate };
-            let is_others =
-                matches!(error, OwnError::Identity(Identity::Uri(_) | Identity::Dns(_)));
+            let is_others = matches!(error, OwnError::Identity(_));
             let kind = if is_others { ErrorKind::OtherServer } else { ErrorKind::Unusable };
-            Err(CredentialsError { path: path.clone(), reason: error.to_string(), kind })
+            let reason = match error {
+                OwnError::Pair(_) => format!("{error} (the key is {})", key.display()),
+                _ => error.to_string(),
+            };
+            Err(CredentialsError { path: path.clone(), reason, kind })
         }
     }
 }
