@@ -19,7 +19,7 @@ use herd_mio::application::{
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::limits::{
-    EVENT_INTERVAL, EVENT_RING_BYTES, EVENT_STREAMS, MAP_BACK_INTERVAL, MAP_DOTS,
+    EVENT_INTERVAL, EVENT_RING_BYTES, EVENT_STREAMS, MAP_BACK_INTERVAL, MAP_CELLS_AT_ONCE, MAP_DOTS,
 };
 use herd_mio::protocol::Epoch;
 use herd_mio::server::{ADMIN, AllMetrics, CLIENTS, Server, ServerSetup, Session};
@@ -682,6 +682,36 @@ fn many_clients_are_counted_in_cells_step_by_step_and_the_latest_are_dots() {
     assert_eq!(map.cells[&cell(135, 79)], known / 80);
     assert_eq!(map.cells[&cell(82, 79)], 0);
     assert!(map.dots.values().any(|id| id == "latest"));
+}
+
+/// More cells than one event takes: the others follow, also for a stream that comes later.
+#[test]
+fn cells_that_do_not_fit_into_the_first_event_follow() {
+    let mut world = World::new();
+    let client = world.accept(CLIENTS);
+    let known = 20_000;
+    for number in 0..known {
+        let (row, column) = (number / 180, number % 180);
+        world.tell(
+            client,
+            &format!("IAMAT client-{number} {:+03}.5-{column:03}.5 1.5", 80 - row as i64),
+        );
+    }
+    let early = world.open();
+    for _ in 0..20 {
+        world.pass(MAP_BACK_INTERVAL);
+        world.fill(early, ROOM);
+    }
+    world.asked.clear();
+    let late = world.open();
+    let mut map = Map::default();
+    map.apply(&world.fill(late, ROOM));
+    assert_eq!(map.cells.len(), MAP_CELLS_AT_ONCE);
+    for _ in 0..10 {
+        world.pass(EVENT_INTERVAL);
+        map.apply(&world.fill(late, ROOM));
+    }
+    assert_eq!((map.cells.len() as u64, map.clients()), (known, known));
 }
 
 /// More changes than are looked at for one event: what was left out is counted later.

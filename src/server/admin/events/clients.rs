@@ -15,7 +15,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::herd::{Entry, Record, Table};
-use crate::limits::{MAP_BACK_RECORDS, MAP_CELLS, MAP_DOTS, MAP_FRAME_BYTES, MAP_LIVE_RECORDS};
+use crate::limits::{
+    MAP_BACK_RECORDS, MAP_CELLS, MAP_CELLS_AT_ONCE, MAP_DOTS, MAP_FRAME_BYTES, MAP_LIVE_RECORDS,
+};
 use crate::protocol::Seq;
 
 /// The positions of clients, as far as the feed was read.
@@ -255,10 +257,17 @@ impl ClientMap {
         shown
     }
 
-    /// Each cell that has clients.
-    pub(super) fn all_cells(&self) -> impl Iterator<Item = (u16, u32)> {
-        let cells = self.cells.iter().enumerate().filter(|(_, count)| **count > 0);
-        cells.map(|(cell, count)| (cell as u16, *count))
+    /// The cells that have clients, as many as fit into one event; the others follow as changes.
+    pub(super) fn all_cells(&mut self) -> Vec<(u16, u32)> {
+        let mut shown = Vec::new();
+        for (cell, &count) in self.cells.iter().enumerate().filter(|(_, count)| **count > 0) {
+            if shown.len() < MAP_CELLS_AT_ONCE {
+                shown.push((cell as u16, count));
+            } else if !std::mem::replace(&mut self.is_changed[cell], true) {
+                self.changed_cells.push_back(cell as u16);
+            }
+        }
+        shown
     }
 }
 

@@ -98,7 +98,7 @@ impl RecordShown {
 impl MapShown {
     pub(super) fn all(map: &mut ClientMap) -> MapShown {
         let slots = map.all_dots();
-        let cells = map.all_cells().collect();
+        let cells = map.all_cells();
         MapShown::new(map, &MapChanges { dots: slots, gone: Vec::new(), cells })
     }
 
