@@ -2,13 +2,15 @@
 //! that brings no RESUME counts as failed, and what replaced dials still report is ignored. What was recorded
 //! of each test is answered to the letter when it is replayed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use herd_mio::application::recorder::{Recorder, replay};
 use herd_mio::application::{
     Application, Closed, ClosedConnection, Command, ConnectionId, Control, Dial, DialEvent, Due,
-    Freshness, Io, Job, Line, LoopId, Next, Opened, Origin, Start, Target, Ticket,
+    Freshness, Io, Job, Line, LoopId, Next, Opened, Origin, Start, Target, Ticket, TlsId,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -43,7 +45,18 @@ impl World {
     }
 
     fn of_loops(dial: &str, loops: usize, number: LoopId) -> World {
-        let mut config = Config { loops, ..Config::default() };
+        World::of(dial, Config { loops, ..Config::default() }, number, &[])
+    }
+
+    /// `configurations` are those for dials of neighbours, by their names.
+    fn of(
+        dial: &str,
+        mut config: Config,
+        number: LoopId,
+        configurations: &[(&str, TlsId)],
+    ) -> World {
+        let known = configurations.iter().map(|(name, id)| ((*name).to_owned(), *id));
+        let neighbour_tls = Arc::new(known.collect::<BTreeMap<_, _>>());
         config.servers.truncate(2);
         for (index, server) in config.servers.iter_mut().enumerate() {
             server.name = ["A", "B"][index].to_owned();
@@ -60,7 +73,7 @@ impl World {
                 epoch,
                 seed,
                 tls,
-                neighbour_tls: Default::default(),
+                neighbour_tls: Arc::clone(&neighbour_tls),
                 expiries: Default::default(),
                 log,
                 now,
@@ -648,4 +661,41 @@ fn one_reload_runs_and_one_is_remembered() {
     let state = world.server.application().reload_state();
     assert!(state.last_successful && state.restart_required);
     assert_eq!(begun(&mut world), [""; 0]);
+}
+
+/// A herd whose neighbours are dialled with TLS.
+fn dials_tls() -> Config {
+    let mut config = Config::default();
+    config.tls.neighbours.dials_tls = true;
+    config
+}
+
+#[test]
+fn a_neighbour_is_dialled_with_its_own_tls_and_never_in_plain_text_for_want_of_it() {
+    let mut world = World::of("1.1.1.1:9", dials_tls(), FIRST_LOOP, &[("B", TlsId(7))]);
+    assert_eq!(world.dial().tls, Some(TlsId(7)));
+    world.replay(Vec::new());
+    let mut world = World::of("1.1.1.1:9", dials_tls(), FIRST_LOOP, &[("C", TlsId(7))]);
+    let dial = world.dial();
+    assert_eq!(dial.tls, Some(TlsId(u16::MAX)), "the loop has none of that number");
+    world.news(dial.ticket, DialEvent::Failed("no such TLS configuration".to_owned()));
+    world.pass(100);
+    assert!(world.dial().tls.is_some());
+    world.replay(Vec::new());
+}
+
+#[test]
+fn a_tls_handshake_takes_its_time_from_that_of_its_address() {
+    let mut world = World::of("b.example:9", dials_tls(), FIRST_LOOP, &[("B", TlsId(7))]);
+    let dial = world.dial();
+    world.resolved(&dial, "1.1.1.1:9 2.2.2.2:9");
+    world.pass(900);
+    world.news(dial.ticket, DialEvent::Handshaking(address("1.1.1.1:9")));
+    world.pass(99);
+    assert!(!world.cancels(&dial), "a second from the dial to RESUME");
+    world.pass(1);
+    assert!(world.cancels(&dial));
+    let second = world.dial();
+    assert_eq!((&second.to, second.tls), (&Target::Address(address("2.2.2.2:9")), Some(TlsId(7))));
+    world.replay(Vec::new());
 }

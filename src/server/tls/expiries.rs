@@ -36,6 +36,19 @@ impl Expiries {
         }
     }
 
+    /// What is to be warned of now, in words: nothing until a day after the last time.
+    fn take_due(&mut self, now: Now) -> Vec<String> {
+        if self.all.is_empty() || now.elapsed < self.next {
+            return Vec::new();
+        }
+        self.next = now.elapsed + EXPIRY_WARNING_INTERVAL;
+        let is_near = |expiry: &&Expiry| {
+            let is_list = is_revocation_list(expiry.what);
+            left(expiry, now.wall) < seconds(if is_list { Duration::ZERO } else { EXPIRY_WARNED })
+        };
+        self.all.iter().filter(is_near).map(|expiry| problem(expiry, now.wall)).collect()
+    }
+
     pub(in crate::server) fn poll_timeout(&self) -> Option<Duration> {
         (!self.all.is_empty()).then_some(self.next)
     }
@@ -52,25 +65,15 @@ impl Expiries {
 impl Server {
     /// Warns of what expires soon, once a day.
     pub(in crate::server) fn check_expiries(&mut self, now: Now) {
-        let Expiries { all, next } = &mut self.tls.expiries;
-        if all.is_empty() || now.elapsed < *next {
-            return;
-        }
-        *next = now.elapsed + EXPIRY_WARNING_INTERVAL;
-        for expiry in all.iter() {
-            let warned =
-                if is_revocation_list(expiry.what) { Duration::ZERO } else { EXPIRY_WARNED };
-            if left(expiry, now.wall) < seconds(warned) {
-                let problem = problem(expiry, now.wall);
-                // It begins with "the" or "a".
-                let (first, rest) = problem.split_at(1);
-                let first = first.to_ascii_uppercase();
-                // Not limited: once a day for each file.
-                log::warn!(
-                    target: target::TLS, event = "certificate_expires";
-                    "{first}{rest}. Replace it, and reload."
-                );
-            }
+        for problem in self.tls.expiries.take_due(now) {
+            // It begins with "the" or "a".
+            let (first, rest) = problem.split_at(1);
+            let first = first.to_ascii_uppercase();
+            // Not limited: once a day for each file.
+            log::warn!(
+                target: target::TLS, event = "certificate_expires";
+                "{first}{rest}. Replace it, and reload."
+            );
         }
     }
 }
@@ -153,5 +156,32 @@ mod tests {
         let degraded: Vec<String> = expiries.degraded(WallTime(0)).collect();
         assert_eq!(degraded.len(), 1, "{degraded:?}");
         assert!(degraded[0].starts_with("a certificate of [tls.neighbours] ca expires in 6 days"));
+    }
+
+    #[test]
+    fn warnings_come_once_a_day_and_at_once_for_other_files() {
+        let day = Duration::from_secs(86_400);
+        let ends = |what, days: i64| Expiry { what, not_after: days * 86_400 };
+        let files = |days| -> Arc<[Expiry]> {
+            let list = ends(CertificateUse::HerdCrl, 2);
+            [ends(CertificateUse::Server, days), list].into()
+        };
+        let mut expiries = Expiries::new(files(31), Duration::ZERO);
+        let warned = |expiries: &mut Expiries, elapsed: Duration| {
+            let wall = WallTime(elapsed.as_nanos() as i128);
+            expiries.take_due(Now { elapsed, wall }).len()
+        };
+        let mut at = |hours: u32| warned(&mut expiries, day * hours / 24);
+        assert_eq!([at(0), at(1), at(23)], [0, 0, 0], "31 days, and the list is up to date");
+        assert_eq!([at(24), at(25)], [0, 0], "30 days are enough");
+        assert_eq!([at(48), at(49), at(71)], [1, 0, 0]);
+        assert_eq!([at(72), at(73)], [2, 0], "the list is out of date");
+        assert_eq!(expiries.poll_timeout(), Some(day * 4));
+        expiries.change(&files(31), day * 3);
+        assert_eq!(expiries.poll_timeout(), Some(day * 4), "the same files");
+        expiries.change(&files(400), day * 3);
+        assert_eq!(warned(&mut expiries, day * 3), 1, "others: the list alone");
+        expiries.change(&Arc::default(), day * 3);
+        assert_eq!(expiries.poll_timeout(), None);
     }
 }
