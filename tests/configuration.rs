@@ -63,6 +63,18 @@ fn wrong() -> Vec<(String, &'static str)> {
             "5:10: invalid `admin.hosts`: \"herd.example:80\"; expected host names without a port, such as [\"herd.example\"]",
         ),
         (
+            format!("{A}[security]\nallow_plaintext = \"neighbours\"\n"),
+            "5:19: invalid `security.allow_plaintext`: \"neighbours\"; expected a list, such as [\"neighbours\"]",
+        ),
+        (
+            format!("{A}[log]\noutputs = \"file\"\n"),
+            "5:11: invalid `log.outputs`: \"file\"; expected a list, such as [\"file\"]",
+        ),
+        (
+            format!("{A}[admin]\nhosts = \"herd.example\"\n"),
+            "5:9: invalid `admin.hosts`: \"herd.example\"; expected a list, such as [\"herd.example\"]",
+        ),
+        (
             format!("{A}[security]\nallow_plaintext = [\"clients\"]\n"),
             "5:20: invalid `security.allow_plaintext`: \"clients\"; expected a list of \"neighbours\" and \"admin\"",
         ),

@@ -213,7 +213,7 @@ fn revoked_certificates_are_refused_by_both_sides_even_by_a_list_that_is_overdue
         let goloman = Identity::of_server("Goloman");
         let client = dialer(&certificates, "Holiday", &goloman, &Revocations::none());
         let (dialled, accepted) = shake(&client, &server);
-        let revoked_words = "it has been revoked; the client needs a new one";
+        let revoked_words = "it has been revoked; the neighbour needs a new one";
         assert!(accepted.words.ends_with(revoked_words), "{form}: {}", accepted.words);
         assert!(dialled.words.ends_with("our certificate has been revoked, it says"));
 

@@ -96,7 +96,7 @@ fn a_client_hello_at_a_plain_port_is_recognised_in_the_log() {
     server.client().send(hello);
     server.wait_for_log("a client says IAMAT or WHATSAT (this looks like TLS).");
     server.peer().send(hello);
-    server.wait_for_log("the first line here is a HELLO (this looks like TLS): ");
+    server.wait_for_log("a neighbour says HELLO first (this looks like TLS): ");
     server.client().send("\x16 is no handshake\n");
     server.wait_for_log("\\x16 is no handshake");
     let hints = server.log().lines().filter(|line| line.contains("looks like TLS")).count();

@@ -493,6 +493,7 @@ fn a_herd_reads_its_certificates_again_although_its_configuration_is_the_same() 
     }
     made.issue("Hands", Issue::server("Hands"));
     herd.signal(Signal::HUP);
+    herd.wait_until_said("certificates were read again");
     wait_until(LIMIT, "Hands has it", || log("Hands").contains("tls certificate changed"));
     wait_until(LIMIT, "Goloman has reloaded", || {
         log("Goloman").contains("configuration reloaded: no changes")

@@ -94,7 +94,7 @@ pub(super) fn read(
     tls: &TlsSettings,
     admin: &mut AdminSettings,
 ) {
-    for host in section.texts("hosts") {
+    for host in section.texts("hosts", "[\"herd.example\"]") {
         match is_host_name(host.get_ref()) {
             true => admin.hosts.push(host.get_ref().to_ascii_lowercase()),
             false => {
@@ -130,7 +130,7 @@ pub(super) fn read_security(
     mut section: Section<'_, '_>,
     security: &mut SecuritySettings,
 ) {
-    for name in section.texts("allow_plaintext") {
+    for name in section.texts("allow_plaintext", "[\"neighbours\"]") {
         match PlainText::named(name.get_ref()) {
             None => section.refuse("allow_plaintext", &name.span(), LISTENERS),
             Some(kind) if security.allows(kind) => {

@@ -231,13 +231,8 @@ impl<'d, 't> Section<'d, 't> {
         self.as_text(value, key)
     }
 
-    /// A list of texts.
-    pub fn texts(&mut self, key: &'static str) -> Vec<Spanned<String>> {
-        self.texts_such_as(key, "[\"Hands\"]")
-    }
-
-    /// The same, with an example for the message about a value that is no list.
-    pub fn texts_such_as(&mut self, key: &'static str, example: &str) -> Vec<Spanned<String>> {
+    /// A list of texts, with an example for the message about a value that is no list.
+    pub fn texts(&mut self, key: &'static str, example: &str) -> Vec<Spanned<String>> {
         let Some(value) = self.take(key) else {
             return Vec::new();
         };

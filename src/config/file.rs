@@ -155,7 +155,7 @@ fn read_groups(
     );
     section.count("new_ids_per_second", 0..=MAX_NEW_IDS, &mut limits.new_ids_per_second);
     section.count("new_ids_burst", 1..=MAX_CLIENTS, &mut limits.new_ids_burst);
-    let prefixes = section.texts_such_as("exempt", "[\"127.0.0.0/8\", \"::1/128\"]");
+    let prefixes = section.texts("exempt", "[\"127.0.0.0/8\", \"::1/128\"]");
     if !section.has("exempt") {
         return;
     }

@@ -63,7 +63,7 @@ fn read_outputs(
     log: &mut logging::LogSettings,
 ) {
     let is_empty = section.has_empty_list("outputs");
-    let names = section.texts("outputs");
+    let names = section.texts("outputs", "[\"file\"]");
     if !section.has("outputs") {
         return;
     }

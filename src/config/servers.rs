@@ -81,7 +81,7 @@ fn one(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Written>
         admin.into_inner().map(|address| Spanned::new(at, address))
     });
     let identity = section.parsed_or("identity", identities::parse, identities::EXPECTED);
-    let neighbours = section.texts("neighbours");
+    let neighbours = section.texts("neighbours", "[\"Hands\"]");
     match &name {
         None if section.has("name") => {} // It is not text, which was reported.
         None => section.misses("name", "text, such as name = \"Goloman\""),

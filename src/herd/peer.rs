@@ -236,7 +236,7 @@ impl Herd {
             (Peer::Unidentified | Peer::Expected(_), Err(PeerError::Version)) => {
                 "this server speaks herd/1 only"
             }
-            (Peer::Unidentified | Peer::Expected(_), _) => "the first line here is a HELLO",
+            (Peer::Unidentified | Peer::Expected(_), _) => "a neighbour says HELLO first",
             (Peer::Identified { neighbour, .. }, Ok(FromDialler::Settings(theirs)))
                 if self.inbound[usize::from(neighbour.0)].is_new() =>
             {

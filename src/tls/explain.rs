@@ -127,7 +127,12 @@ pub(super) fn handshake_failure(error: &io::Error) -> HandshakeFailure {
 }
 
 pub(super) fn explain_tls(error: &Error, other: &Other) -> String {
-    spelled(&words(error, &other.name), &other.remedies, other.side)
+    let mut words = words(error, &other.name);
+    if other.side == Side::Client {
+        // It may be a neighbour.
+        words = words.replace("{side}", &other.name);
+    }
+    spelled(&words, &other.remedies, other.side)
 }
 
 /// Fills in `{authorities}`, `{address}` and the words of [`Side::words`], which the texts below may contain. Text from

@@ -77,6 +77,17 @@ fn remedies_are_named_as_the_caller_names_them() {
 }
 
 #[test]
+fn who_connects_is_called_by_its_name_in_the_whole_sentence() {
+    for name in ["the client", "the neighbour"] {
+        let side = explain::Side::Client;
+        let other = Other { name: name.to_owned(), remedies: Remedies::default(), side };
+        let revoked = explain::explain_tls(&Error::from(CertificateError::Revoked), &other);
+        assert!(revoked.starts_with(&format!("the certificate of {name} is not")), "{revoked}");
+        assert!(revoked.ends_with(&format!("; {name} needs a new one")), "{revoked}");
+    }
+}
+
+#[test]
 fn errors_of_the_system_are_shown_without_their_number() {
     for number in 1..134 {
         let error = io::Error::from_raw_os_error(number);

@@ -50,7 +50,7 @@ impl Supervisor {
         let frame = frame_of(&text);
         self.servers.iter_mut().for_each(|server| server.reload(&frame));
         self.text = text;
-        report(&changes);
+        report(&changes, &self.config);
         if moves_places {
             print_line(
                 "only after a restart of the whole herd: its own Places server is started or stopped",
@@ -112,10 +112,16 @@ impl Supervisor {
 }
 
 /// Prints what a reload has changed, and what a restart would change.
-fn report(changes: &[Change]) {
+fn report(changes: &[Change], in_force: &Config) {
     let of = |effect: Effect| changes.iter().filter(move |change| change.effect == effect);
     let now: Vec<&str> = of(Effect::Reload).map(|change| change.text.as_str()).collect();
     print_line(&format!("configuration reloaded: {}", some_of(&now)));
+    if !in_force.all_tls_files().is_empty() {
+        // Which of them have changed is known only where they are used.
+        print_line(
+            "certificates were read again; the log of each server names those that have changed",
+        );
+    }
     for (effect, after) in [
         (Effect::Restart, "a restart of the server"),
         (Effect::WholeHerd, "a restart of the whole herd"),

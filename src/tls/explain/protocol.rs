@@ -35,7 +35,7 @@ pub(super) fn alert(alert: AlertDescription) -> &'static str {
         Alert::AccessDenied => "it refuses us access; ask who runs it",
         Alert::ExportRestriction => "it restricts keys in a way that is not supported any more",
         Alert::ProtocolVersion => {
-            "it supports no version of TLS supported here (1.2 and 1.3); it must be renewed"
+            "it supports no version of TLS that is supported here (1.2 and 1.3); update its program"
         }
         Alert::InternalError => "it has failed within; its own log may say why",
         Alert::InappropriateFallback => {
@@ -120,7 +120,7 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
         | Missing::Tls12NotOfferedOrEnabled
         | Missing::Tls13RequiredForQuic => {
             "both sides have no version of TLS in common; 1.3 is supported here, and 1.2 where the \
-             configuration allows it, so the other side must be renewed"
+             configuration allows it; update the program of the other side"
         }
         Missing::NoCipherSuitesInCommon => {
             "both sides have no cipher suite in common; those with AES-GCM and ChaCha20 are supported here"
@@ -140,7 +140,7 @@ pub(super) fn incompatible(reason: &PeerIncompatible) -> &'static str {
              with SHA-256 or better are supported here"
         }
         Missing::ExtendedMasterSecretExtensionRequired => {
-            "it lacks the extended master secret (RFC 7627), so it must be renewed"
+            "it lacks the extended master secret (RFC 7627); update its program"
         }
         Missing::NullCompressionRequired => "it insists on compression, which TLS has no more",
         Missing::IncorrectCertificateTypeExtension
