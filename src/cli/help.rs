@@ -73,20 +73,26 @@ Signals:
   SIGHUP                   read the configuration again and reopen the log; stops the program if its
                            terminal was closed
   SIGUSR1                  reopen the log (for logrotate)
+  SIGUSR2                  drain: close the clients evenly, within 30 s, then stop ([stop])
 
 Environment:
   HERD_PLACES_KEY          the API key, if no option gives it; with --places-server: the key that
                            its clients must send
+  NOTIFY_SOCKET, LISTEN_FDS, and those that belong to them: set by a service manager, such as
+                           systemd, which learns how the server is and may open its ports
 
 Exit status:
-  0  stopped by SIGTERM or SIGINT; the configuration is valid (--check)
-  1  failed at run time, for example because a port is in use; stopped by a second signal
+  0  stopped by a signal or drained; the configuration is valid (--check); the answer is 200
+     (--probe)
+  1  failed at run time, for example because a port is in use; stopped by a second signal; the
+     answer is not 200 (--probe)
   2  the command line or the configuration is invalid
 
 Examples:
   herd-mio --herd                      the five servers; in another terminal: nc localhost 12138
       IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.5
       WHATSAT kiwi.cs.ucla.edu 10 5
+  herd-mio --make-certificates tls --config herd.toml
   herd-mio --check --config herd.toml
   herd-mio Goloman --config herd.toml --log-dir /var/log/herd --log-level debug
   herd-mio Goloman --places google-new --places-key-file key.txt
