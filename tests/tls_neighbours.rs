@@ -122,11 +122,11 @@ fn impostors_are_refused_by_name_and_the_real_link_stays() {
         (Some("of_clients"), "certificate"),
         (
             Some("client"),
-            "HELLO says Holiday, the certificate names herd:client:Holiday, localhost (serial ",
+            "HELLO says Holiday, the certificate names herd:client:Holiday, dns:localhost (serial ",
         ),
         (
             Some("Welsh"),
-            "HELLO says Holiday, the certificate names herd:server:Welsh, localhost (serial ",
+            "HELLO says Holiday, the certificate names herd:server:Welsh, dns:localhost (serial ",
         ),
     ] {
         let mut impostor = CertifiedClient::connect(goloman.peers, &certificates, shows);
