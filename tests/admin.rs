@@ -439,6 +439,8 @@ fn a_server_is_ready_once_it_was_in_sync_and_stays_so_whatever_its_neighbours_do
     let response = http.get("/readyz");
     assert_eq!(response.status, 503, "{}", response.text());
     assert_eq!(response.json()["checks"]["in_sync"], false);
+    let link = http.get("/linksz").json()["links"][0]["in"].clone();
+    assert_eq!((&link["state"], &link["transport"]), (&"down".into(), &Value::Null), "never yet");
     assert_eq!(http.get("/livez").status, 200, "a restart would not help");
     hands.signal(Signal::CONT);
     wait_until(LIMIT, "it is ready", || get(goloman.admin(), "/readyz").status == 200);

@@ -167,7 +167,7 @@ impl Kind {
             }
             Kind::PlainTextEnded => "clients in plain text closed, where only TLS is taken now",
             Kind::PeerRejected => "peers rejected for what their certificates name",
-            Kind::TlsFailed => "TLS that could not begin",
+            Kind::TlsFailed => "failed TLS handshakes",
             Kind::NotWatched => "connections that could not be watched",
             Kind::TooManyQueries => "queries for places refused",
             Kind::QueryFailed => "queries for places failed",

@@ -71,7 +71,7 @@ struct In {
 /// How a connection is, or was last, carried.
 #[derive(Serialize)]
 struct Transport {
-    transport: &'static str,
+    transport: Option<&'static str>,
     /// The names in the neighbour's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     names: Option<Vec<String>>,
@@ -124,10 +124,13 @@ impl Server {
         let InboundStatus { is_up, last_received, epoch, mark } = self.herd.inbound_status(id);
         In {
             state: if is_up { "up" } else { "down" },
-            transport: Transport::of(
-                known.peer_certificate.is_some(),
-                known.peer_certificate.as_deref(),
-            ),
+            transport: match known.peer_address {
+                None => Transport { transport: None, names: None }, // It has never connected.
+                Some(_) => {
+                    let certificate = known.peer_certificate.as_deref();
+                    Transport::of(certificate.is_some(), certificate)
+                }
+            },
             address: known.peer_address.filter(|_| is_up).map(|address| address.to_string()),
             epoch: epoch.map(hexadecimal),
             mark: mark.map(|seq| seq.0),
@@ -141,7 +144,7 @@ impl Server {
 
 impl Transport {
     fn of(is_tls: bool, certificate: Option<&Shown>) -> Transport {
-        let transport = if is_tls { "tls" } else { "plain" };
+        let transport = Some(if is_tls { "tls" } else { "plain" });
         Transport { transport, names: certificate.map(Shown::listed) }
     }
 }
