@@ -203,7 +203,7 @@ fn a_tls_alert_is_explained_in_words() {
     for (alert, words) in [
         (40, "it and this program have nothing in common to agree on"),
         (48, "it does not trust the authority of our certificate"),
-        (70, "it supports no version of TLS supported here (1.2 and 1.3)"),
+        (70, "it supports no version of TLS that is supported here (1.2 and 1.3)"),
         (80, "it has failed within; its own log may say why"),
         (112, "it knows no host of that name; is the host in --places-url right?"),
         (116, "it wants a client's certificate, and this program has none"),

@@ -34,9 +34,9 @@ fn a_herd_is_ready_when_all_servers_listen_and_keeps_the_manager_to_itself() {
 #[test]
 fn pings_need_each_server_that_runs() {
     let manager = ServiceManager::new();
+    let begin = Instant::now();
     let herd = start(Herd::small_setup(), &manager, Some(Duration::from_secs(2)));
     manager.wait_for("READY=1");
-    let begin = Instant::now();
     for _ in 0..3 {
         manager.wait_for("WATCHDOG=1");
     }

@@ -116,7 +116,7 @@ pub fn a_service_with_nothing_in_common_is_named() -> Outcome {
     files.make("own", &[RSA])?;
     let own = files.text("own.pem");
     let old = files.serve("own", &[&["-tls1_1"], ANY_SECURITY].concat())?;
-    old.service.fails(&own, "it supports no version of TLS supported here (1.2 and 1.3)");
+    old.service.fails(&own, "it supports no version of TLS that is supported here (1.2 and 1.3)");
     let weak = files.serve("own", &["-tls1_2", "-cipher", "AES128-SHA"])?;
     weak.service.fails(&own, "it and this program have nothing in common to agree on");
     let asking = files.serve("own", &["-Verify", "1"])?;

@@ -137,6 +137,8 @@ pub fn activation_passes_the_ports_of_clients_neighbours_and_operators() -> Outc
     wait_until(LIMIT, "systemd listens", || Client::try_connect(clients).is_ok());
     assert_eq!(Client::connect(clients).ask(LINE), ANSWER);
     let said = || said.lock().expect("the reader does not panic").clone();
+    // It answers whoever waited for it as soon as it serves, and says so when somebody reads that.
+    wait_until(LIMIT, "it says where it listens", || listens(&said(), "Goloman").is_some());
     assert_eq!(listens(&said(), "Goloman"), Some((clients, peers)), "{}", said());
     assert_eq!(administered(&said()), Some(admin));
     assert_eq!(get(admin, "/livez").status, 200);
