@@ -95,7 +95,7 @@ impl Herd {
 }
 
 #[test]
-fn whoever_has_no_right_certificate_gets_no_resume_and_the_log_says_why() {
+fn a_peer_without_the_right_certificate_gets_no_resume_and_the_log_says_why() {
     let herd = Herd::start();
     let holiday = || Issue::server("Holiday");
     let named = |uri: &str| Issue { uris: vec![uri.to_owned()], ..holiday() };
