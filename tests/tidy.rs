@@ -503,6 +503,31 @@ fn each_trap_has_a_patch_and_each_patch_a_trap_and_a_test() {
     assert!(found.is_empty(), "\n{found}");
 }
 
+/// The scripts that apply them take minutes to say so.
+#[test]
+fn each_patch_of_the_mutations_still_applies() {
+    let mut paths = Vec::new();
+    for folder in ["tests/loop/mutations", "tests/simulation/mutations"] {
+        collect(&project().join(folder), "patch", &mut paths);
+    }
+    let mut found = String::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("a readable patch");
+        for file in text.split("\n+++ b/").skip(1) {
+            let (name, changes) = file.split_once('\n').unwrap_or((file, ""));
+            let source = std::fs::read_to_string(project().join(name)).unwrap_or_default();
+            for hunk in changes.split("\n--- a/").next().unwrap_or("").split("@@ -").skip(1) {
+                let before: Vec<&str> =
+                    hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-'])).collect();
+                if !source.contains(&before.join("\n")) {
+                    _ = writeln!(found, "{}: not in {name}: @@ -{hunk}", path.display());
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "\n{found}");
+}
+
 /// Whether this names a file in `tests/`, or `lib`, and a test of it.
 fn is_a_test(words: &str) -> bool {
     let Some((file, path)) = words.split_once(' ') else {
