@@ -276,8 +276,8 @@ fn activated(
 fn end_of((child, said): (std::process::Child, Arc<Mutex<String>>)) -> (Option<i32>, String) {
     let mut child = Running(child);
     let status = status_of(&mut child.0);
-    wait_until(LIMIT, "it says why", || !said.lock().expect("no panic").is_empty());
-    std::thread::sleep(Duration::from_millis(20));
+    // Its reader ends at the end of the pipe.
+    wait_until(LIMIT, "all that it said is read", || Arc::strong_count(&said) == 1);
     let said = said.lock().expect("no panic").clone();
     (status, said)
 }
