@@ -26,7 +26,9 @@ pub fn read_private(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let (file, found) = open_regular(path)?;
     if found.mode() & 0o007 != 0 {
         let mode = found.mode() & 0o777;
-        let reason = format!("every user may use this file (mode {mode:03o}); chmod o-rwx");
+        let reason = format!(
+            "its mode {mode:03o} gives every user of this machine access; run chmod o-rwx on it"
+        );
         return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
     }
     read_at_most(file, limit)

@@ -322,7 +322,7 @@ pub const EVENT_STREAMS: usize = 8;
 pub const EVENT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a stream gets a comment, so that whatever is in between does not take it for idle.
 pub const EVENT_COMMENT_INTERVAL: Duration = Duration::from_secs(15);
-/// Events that streams have not taken yet, once for all streams. One that falls behind begins anew.
+/// Events that streams have not taken yet, once for all streams. One that falls behind begins again.
 pub const EVENT_RING_BYTES: usize = 1024 * 1024;
 /// How long a stream may take for its last event when the server stops.
 pub const EVENT_LEAVE_WAIT: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
 //! Claim: in a handshake both sides trust by the authority, the purpose and the names of a certificate and by nothing
-//! else, and whoever is refused can read why, on both sides.
+//! else, and a side that is refused can read why, on both sides.
 
 use herd_mio::application::{HandshakeFailure, TlsVersion};
 use herd_mio::tls::{Identity, Revocations};

@@ -389,7 +389,7 @@ fn check_loads_the_files_and_names_one_that_cannot_be_used() {
                 std::fs::set_permissions(certificates.path("A.key"), mode).expect("it can be set");
             },
             "A.key",
-            "[tls] key: every user may use this file (mode 644); chmod o-rwx",
+            "[tls] key: its mode 644 gives every user of this machine access; run chmod o-rwx on it",
         ),
         (
             "a broken authority",

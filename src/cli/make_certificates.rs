@@ -197,7 +197,7 @@ A server needs its own certificate and key, herd-ca.pem, and clients-ca.pem if c
 Clients trust the servers by herd-ca.pem.
 
 Move herd-ca.key and clients-ca.key away from {}, to where no server runs:
-whoever has them can join the herd, or speak for any client. They are needed only to make and renew
+with them anybody can join the herd, or speak for any client. They are needed only to make and renew
 certificates.
 ",
         folder.display()

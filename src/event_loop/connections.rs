@@ -158,7 +158,7 @@ impl<S> Connections<S> {
     /// lines.
     pub fn end_line(&mut self, id: ConnectionId) {
         if let Some((Slot { connection, .. }, shared)) = self.get(id) {
-            // Whoever delays a TLS record could cut a line.
+            // Somebody who delays a TLS record could cut a line.
             if connection.transport.secured().is_none() {
                 connection.end_line();
                 shared.queue_serve(connection);

@@ -262,7 +262,7 @@ impl<S> Connections<S> {
 
 impl Connection<Socket> {
     /// What an error of its transport means. Under TLS the end of the stream without `close_notify` is an error, too:
-    /// whoever cuts the connection could shorten a line, so an unfinished one is dropped.
+    /// somebody who cuts the connection could shorten a line, so an unfinished one is dropped.
     #[cold]
     pub(super) fn why_broken(&mut self, error: &io::Error) -> Closed {
         let mut reason = self.transport.explain(error);

@@ -1,4 +1,4 @@
-//! The latest records, for whoever looks at a server that runs. The outputs get every record; this keeps the last
+//! The latest records, for an operator who looks at a running server. The outputs get every record; this keeps the last
 //! ones of each turn, and adds none.
 //!
 //! ```text

@@ -65,7 +65,7 @@ impl Server {
                 match failure {
                     HandshakeFailure::Timeout => RejectedReason::HandshakeTimeout,
                     HandshakeFailure::Certificate => RejectedReason::Certificate,
-                    // Whoever connects and goes away was not refused.
+                    // A client that connects and goes away was not refused.
                     HandshakeFailure::Alert
                     | HandshakeFailure::Protocol
                     | HandshakeFailure::Closed => return,

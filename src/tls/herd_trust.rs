@@ -1,8 +1,9 @@
 //! Which certificates of other servers of the herd are trusted: those that one of the herd's authorities has issued for
 //! servers, that are valid and not revoked, and that name the server that was dialled.
 //!
-//! webpki decides everything but the name. The host that was dialled plays no part: whoever controls a DNS zone or an
-//! address could have a certificate for it, and a herd behind NAT or in containers has other addresses than it knows of.
+//! webpki decides everything but the name. The host that was dialled plays no part: a person who controls a DNS zone or
+//! an address could have a certificate for it, and a herd behind NAT or in containers has other addresses than it knows
+//! of.
 
 use std::fmt;
 use std::sync::Arc;

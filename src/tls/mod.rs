@@ -19,7 +19,7 @@
 //! Nothing here knows sockets, polling or what is sent over TLS.
 //!
 //! Names, subjects and serial numbers are what the other side has sent, or what a file contains. They may hold any
-//! character. Whoever logs or prints them must escape them.
+//! character. Code that logs or prints them must escape them.
 
 use std::fmt;
 

@@ -6,7 +6,7 @@
 //!   a neighbour                 its identity              Peer::Expected, and the herd's core answers RESUME
 //!   a neighbour                 others                    `? ..`, closed
 //!   this server, or nobody                                `? ..`, closed
-//!   whoever it says             this server               `? ..`, closed: it is our own connection, or our key
+//!   any name                    this server               `? ..`, closed: it is our own connection, or our key
 //! ```
 
 use std::fmt;

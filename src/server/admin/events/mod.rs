@@ -3,7 +3,7 @@
 //! ```text
 //!   feed, links, turns, log --each half second--> Ring (1 MiB) --fill--> stream, with its cursor
 //!                                                   |
-//!                    a cursor that fell behind -----+--> `state` instead: everything anew
+//!                    a cursor that fell behind -----+--> `state` instead: all of it again
 //! ```
 //!
 //! | file | what |
@@ -91,7 +91,7 @@ impl Events {
         self.ring.bytes() + self.map.as_ref().map_or(0, ClientMap::held_bytes)
     }
 
-    /// The configuration has changed: all streams begin anew.
+    /// The configuration has changed: all streams begin again, with a `state`.
     pub(super) fn begin_anew(&mut self) {
         self.map = None;
         self.ring.skip();
