@@ -10,7 +10,6 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use common::process::{Running, follow, listens, send_signal, status_of};
 use common::{Client, LIMIT, Next, Setup, raise_descriptor_limit, wait_until};
