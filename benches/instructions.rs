@@ -23,10 +23,10 @@ use herd_mio::http::{Response, ResponseProgress, ResponseReader};
 use herd_mio::logging::{Format, LogSettings, Party, Traffic};
 use herd_mio::places::google::{Answer, Api};
 use herd_mio::places::trim::trim;
-use herd_mio::protocol::{ClientRequest, Dialect, Epoch, FromDialler, Location};
+use herd_mio::protocol::{ClientRequest, Dialect, FromDialler, Location};
 use herd_mio::protocol::{Skew, Timestamp, split};
 use herd_mio::server::admin::exposition::Exposition;
-use herd_mio::server::{AllMetrics, CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup, Session};
+use herd_mio::server::{AllMetrics, CLIENTS, PEERS, Server, ServerSetup, Session};
 
 /// A function, and by how many its count is divided: lines or calls of one round.
 struct Case {
@@ -276,18 +276,7 @@ impl Peer {
             server.name = ["A", "B"][index].to_owned();
             server.neighbours = vec![1 - index; neighbours];
         }
-        let mut server = Server::new(ServerSetup {
-            config: &config,
-            index: 0,
-            number: FIRST_LOOP,
-            epoch: Epoch(1),
-            seed: 1,
-            tls: None,
-            neighbour_tls: Default::default(),
-            expiries: Default::default(),
-            log: None,
-            now: NOW,
-        });
+        let mut server = Server::new(ServerSetup::plain(&config, NOW));
         let (session, limit) = open(&mut server, origin, 0);
         let (buffers, input) = (Buffers::default(), LineBuffer::default());
         Peer { server, session, limit, link: None, buffers, input, output: Vec::new() }

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use herd_mio::application::{Application, ConnectionId, Io, Line, LoopId, Opened, Origin};
+use herd_mio::application::{Application, ConnectionId, Io, Line, Opened, Origin};
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::http::{ResponseProgress, ResponseReader};
@@ -19,7 +19,7 @@ use herd_mio::logging::{Escaped, Format, LogSettings, Traffic, target};
 use herd_mio::places::Area;
 use herd_mio::places::gazetteer::Gazetteer;
 use herd_mio::places::{answer, trim};
-use herd_mio::protocol::{ClientRequest, Dialect, Epoch};
+use herd_mio::protocol::{ClientRequest, Dialect};
 use herd_mio::server::{CLIENTS, Server, ServerSetup};
 use log::{Level, Log, Metadata, Record};
 
@@ -37,19 +37,7 @@ fn parse(criterion: &mut Criterion) {
 fn handle(criterion: &mut Criterion) {
     let now = Now { elapsed: Duration::ZERO, wall: WallTime(1_700_000_000_000_000_000) };
     let config = &Config::default();
-    let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(1), 1, None, None);
-    let mut server = Server::new(ServerSetup {
-        config,
-        index: 0,
-        number,
-        epoch,
-        seed,
-        tls,
-        neighbour_tls: Default::default(),
-        expiries: Default::default(),
-        log,
-        now,
-    });
+    let mut server = Server::new(ServerSetup::plain(config, now));
     let id = ConnectionId { slot: 0, generation: 1 };
     let peer = ([127, 0, 0, 1], 1).into();
     let mut out = Vec::new();

@@ -11,7 +11,7 @@ use common::neighbour::connect_as;
 use common::ports::{Port, reserve};
 use common::{Herd, LIMIT, Next, ServerProcess, Setup, wait_until};
 use herd_mio::application::{
-    Application, Command, ConnectionId, Due, Io, LoopId, Next as Goes, Opened, Origin,
+    Application, Command, ConnectionId, Due, Io, Next as Goes, Opened, Origin,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -598,19 +598,7 @@ fn without_socket(at: Duration) -> (Server, Session) {
     let text =
         "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
     let config = &Config::parse(text).expect("a configuration");
-    let (number, epoch, seed, tls, log) = (LoopId(0), Epoch(0xabcd), 1, None, None);
-    let setup = ServerSetup {
-        config,
-        index: 0,
-        number,
-        epoch,
-        seed,
-        tls,
-        neighbour_tls: Default::default(),
-        expiries: Default::default(),
-        log,
-        now: now(at),
-    };
+    let setup = ServerSetup { epoch: Epoch(0xabcd), ..ServerSetup::plain(config, now(at)) };
     let mut server = Server::new(setup);
     let mut out = Vec::new();
     let mut io = io(at, &mut out);

@@ -9,12 +9,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use herd_mio::application::{
-    Application, ConnectionId, Framing, Io, LineBuffer, LoopId, Opened, Origin, Policy,
+    Application, ConnectionId, Framing, Io, LineBuffer, Opened, Origin, Policy,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::event_loop::Buffers;
-use herd_mio::protocol::Epoch;
 use herd_mio::server::{CLIENTS, Server, ServerSetup, Session};
 
 /// The system's allocator, which counts what this thread asks it for.
@@ -112,19 +111,7 @@ struct World {
 impl World {
     fn new() -> World {
         let config = &Config::default();
-        let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(1), 1, None, None, NOW);
-        let mut server = Server::new(ServerSetup {
-            config,
-            index: 0,
-            number,
-            epoch,
-            seed,
-            tls,
-            neighbour_tls: Default::default(),
-            expiries: Default::default(),
-            log,
-            now,
-        });
+        let mut server = Server::new(ServerSetup::plain(config, NOW));
         let mut greeting = Vec::new();
         let mut io = io(&mut greeting);
         let opened = server.handle_open(Opened::plain(Origin::Accepted(CLIENTS)), &mut io);

@@ -10,8 +10,8 @@ use common::cases::{Case, CaseStep, Line, Port, parse};
 use common::shown;
 use herd_mio::application::recorder::{Recorder, replay};
 use herd_mio::application::{
-    Application, Closed, ClosedConnection, ConnectionId, Framing, Io, LineBuffer, LoopId, Next,
-    Opened, Origin, Policy,
+    Application, Closed, ClosedConnection, ConnectionId, Framing, Io, LineBuffer, Next, Opened,
+    Origin, Policy,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -90,20 +90,8 @@ fn server(case: &Case) -> Server {
         _ => Dialect::Report,
     };
     let config = &Config { dialect, ..Config::default() };
-    let (number, epoch, seed) = (LoopId(0), Epoch(0xabcd), 1);
-    let (tls, log, now) = (None, None, NOW);
-    Server::new(server::ServerSetup {
-        config,
-        index: 0,
-        number,
-        epoch,
-        seed,
-        tls,
-        neighbour_tls: Default::default(),
-        expiries: Default::default(),
-        log,
-        now,
-    })
+    let setup = server::ServerSetup::plain(config, NOW);
+    Server::new(server::ServerSetup { epoch: Epoch(0xabcd), ..setup })
 }
 
 fn peer() -> std::net::SocketAddr {

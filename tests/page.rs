@@ -13,15 +13,14 @@ use std::time::{Duration, Instant};
 use common::http::{Http, get};
 use common::{LIMIT, ServerProcess, Setup, wait_until};
 use herd_mio::application::{
-    Application, Command, ConnectionId, Due, Io, Line, ListenerId, LoopId, LoopMetrics,
-    Next as Goes, Opened, Origin,
+    Application, Command, ConnectionId, Due, Io, Line, ListenerId, LoopMetrics, Next as Goes,
+    Opened, Origin,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::limits::{
     EVENT_INTERVAL, EVENT_RING_BYTES, EVENT_STREAMS, MAP_BACK_INTERVAL, MAP_CELLS_AT_ONCE, MAP_DOTS,
 };
-use herd_mio::protocol::Epoch;
 use herd_mio::server::{ADMIN, AllMetrics, CLIENTS, Server, ServerSetup, Session};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -440,18 +439,7 @@ impl World {
             admin_listen = "127.0.0.1:3001"
         "#;
         let config = Config::parse(config).expect("a configuration");
-        let mut server = Server::new(ServerSetup {
-            config: &config,
-            index: 0,
-            number: LoopId(0),
-            epoch: Epoch(1),
-            seed: 1,
-            tls: None,
-            neighbour_tls: Arc::default(),
-            expiries: Arc::default(),
-            log: None,
-            now: at(Duration::ZERO),
-        });
+        let mut server = Server::new(ServerSetup::plain(&config, at(Duration::ZERO)));
         let own = Arc::new(LoopMetrics::new(Instant::now()));
         let loops = vec![(Arc::clone(&own), server.metrics())];
         server.know_metrics(own, AllMetrics { loops, process: None });

@@ -14,7 +14,6 @@ use herd_mio::application::{
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
-use herd_mio::protocol::Epoch;
 use herd_mio::server::{
     CLIENTS, FIRST_LOOP, Message, PEERS, Reconfigured, ReloadEnd, ReloadSource, Server,
     ServerSetup, Session,
@@ -64,20 +63,9 @@ impl World {
         }
         config.servers[1].advertise = dial.to_owned();
         let make = move || {
-            let (config, now) = (&config, at(Duration::ZERO));
-            let (index, epoch, seed, tls, log) = (0, Epoch(1), 1, None, None);
-            Server::new(ServerSetup {
-                config,
-                index,
-                number,
-                epoch,
-                seed,
-                tls,
-                neighbour_tls: Arc::clone(&neighbour_tls),
-                expiries: Default::default(),
-                log,
-                now,
-            })
+            let neighbour_tls = Arc::clone(&neighbour_tls);
+            let setup = ServerSetup::plain(&config, at(Duration::ZERO));
+            Server::new(ServerSetup { number, neighbour_tls, ..setup })
         };
         let server = Recorder::new(make(), Vec::new());
         let (make, now, commands) = (Box::new(make), Duration::ZERO, Vec::new());

@@ -38,9 +38,10 @@ mod records;
 mod reload;
 mod service_manager;
 mod session;
+mod setup;
 mod tls;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,16 +53,15 @@ pub use metrics::{AllMetrics, ServerMetrics};
 pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use service_manager::{Notice, ServiceManager, Tell};
 pub use session::Session;
+pub use setup::ServerSetup;
 pub use tls::CertifiedPeer;
 
-use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics, TlsId};
+use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics};
 use crate::clock::Now;
-use crate::config::Config;
 use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
-use crate::logging::{self, LastingProblem, Log, TurnLog};
-use crate::protocol::{Dialect, Epoch, Seq};
-use crate::tls::Expiry;
+use crate::logging::{self, LastingProblem, TurnLog};
+use crate::protocol::{Dialect, Seq};
 use admin::{Admin, Asking};
 use answer_times::AnswersAtOnce;
 use dial::Tickets;
@@ -83,28 +83,6 @@ pub const PEERS: ListenerId = ListenerId(1);
 pub const ADMIN: ListenerId = ListenerId(2);
 /// The first loop of a server, which has the neighbours' port and ends last.
 pub const FIRST_LOOP: LoopId = LoopId(0);
-
-/// What a server needs at its start.
-pub struct ServerSetup<'a> {
-    pub config: &'a Config,
-    /// Its place in [`Config::servers`].
-    pub index: usize,
-    /// Which of its [`Config::loops`] it is, from [`FIRST_LOOP`] on.
-    pub number: LoopId,
-    /// This run's identity: random, not 0. Each loop has its own.
-    pub epoch: Epoch,
-    /// The seed of the server's random numbers: random and secret.
-    pub seed: u128,
-    /// The TLS configuration for the Places service, if the server queries one.
-    pub tls: Option<TlsId>,
-    /// The TLS configuration for each neighbour, by its name; empty if neighbours are dialled in plain text.
-    pub neighbour_tls: Arc<BTreeMap<String, TlsId>>,
-    /// Until when certificates and revocation lists are valid.
-    pub expiries: Arc<[Expiry]>,
-    /// Where its records go at the end of each turn.
-    pub log: Option<Log>,
-    pub now: Now,
-}
 
 /// Messages from other threads to a server.
 #[derive(Debug)]

@@ -229,8 +229,7 @@ mod tests {
     use crate::application::{Application, Control, Due, LoopMetrics};
     use crate::clock::WallTime;
     use crate::config::{Config, Overrides};
-    use crate::protocol::Epoch;
-    use crate::server::{AllMetrics, FIRST_LOOP, ServerSetup};
+    use crate::server::{AllMetrics, ServerSetup};
 
     /// The first of three loops of Goloman, which has three neighbours.
     struct Told {
@@ -244,19 +243,7 @@ mod tests {
             let config =
                 Config::load(None, &Overrides::default(), false).expect("the report's herd");
             let now = at(0);
-            let setup = ServerSetup {
-                config: &config,
-                index: 0,
-                number: FIRST_LOOP,
-                epoch: Epoch(1),
-                seed: 1,
-                tls: None,
-                neighbour_tls: Arc::default(),
-                expiries: Arc::default(),
-                log: None,
-                now,
-            };
-            let mut server = Server::new(setup);
+            let mut server = Server::new(ServerSetup::plain(&config, now));
             let start = Instant::now();
             let loops: Vec<_> = (0..3).map(|_| Arc::new(LoopMetrics::new(start))).collect();
             let of = |metrics: &Arc<LoopMetrics>| (Arc::clone(metrics), Arc::default());

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use herd_mio::application::{
-    Application, ConnectionId, Framing, Io, LineBuffer, ListenerId, LoopId, Next, Opened, Origin,
+    Application, ConnectionId, Framing, Io, LineBuffer, ListenerId, Next, Opened, Origin,
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
@@ -174,19 +174,8 @@ pub fn configuration(data: &[u8]) {
 /// What one connection gets for these pieces, its last line included, and whether it was closed.
 fn converse(port: ListenerId, pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let config = &Config { dialect: Dialect::Report, max_clients: 8, ..Config::default() };
-    let (number, epoch, seed, tls, log, now) = (LoopId(0), Epoch(0xabcd), 1, None, None, NOW);
-    let mut server = Server::new(ServerSetup {
-        config,
-        index: 0,
-        number,
-        epoch,
-        seed,
-        tls,
-        neighbour_tls: Default::default(),
-        expiries: Default::default(),
-        log,
-        now,
-    });
+    let setup = ServerSetup { epoch: Epoch(0xabcd), ..ServerSetup::plain(config, NOW) };
+    let mut server = Server::new(setup);
     let mut input = LineBuffer::default();
     let mut output = Vec::new();
     let opened = server.handle_open(Opened::plain(Origin::Accepted(port)), &mut io(&mut output));

@@ -82,16 +82,12 @@ impl World {
             _ => (1..).zip(CertificateUse::ALL).map(|(year, what)| expiry(what, year)).collect(),
         };
         let setup = |number| ServerSetup {
-            config: &config,
-            index: 0,
             number: LoopId(number),
             epoch: Epoch(0xabcd),
-            seed: 1,
             tls: Some(TlsId(0)),
             neighbour_tls: Arc::clone(&neighbour_tls),
             expiries: Arc::clone(&expiries),
-            log: None,
-            now: at(Duration::ZERO),
+            ..ServerSetup::plain(&config, at(Duration::ZERO))
         };
         let mut server = Server::new(setup(0));
         let start = Instant::now();

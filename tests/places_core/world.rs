@@ -13,9 +13,8 @@ use herd_mio::config::{Config, PlacesSettings};
 use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::places::key::ApiKey;
-use herd_mio::protocol::Epoch;
 use herd_mio::server::{
-    CLIENTS, FIRST_LOOP, Message, PLACES_TICKETS, Reconfigured, Server, ServerSetup, Session,
+    CLIENTS, Message, PLACES_TICKETS, Reconfigured, Server, ServerSetup, Session,
 };
 
 /// An answer, behind which the service closes.
@@ -75,18 +74,8 @@ impl World {
         let (host, path) = ("places.example".to_owned(), "/x".to_owned());
         config.places.endpoint = Endpoint { host, port: 443, path };
         change(&mut config);
-        let server = Server::new(ServerSetup {
-            config: &config,
-            index: 0,
-            number: FIRST_LOOP,
-            epoch: Epoch(1),
-            seed: 1,
-            tls: Some(TlsId(0)),
-            neighbour_tls: Default::default(),
-            expiries: Default::default(),
-            log: None,
-            now: at(Duration::ZERO),
-        });
+        let setup = ServerSetup::plain(&config, at(Duration::ZERO));
+        let server = Server::new(ServerSetup { tls: Some(TlsId(0)), ..setup });
         let mut world = World {
             server,
             config,
