@@ -285,25 +285,6 @@ fn plain_text_between_hosts_is_refused_unless_it_is_allowed() {
     }
 }
 
-/// As a socket that a service manager has opened may be.
-#[test]
-fn an_address_that_the_configuration_does_not_have_is_judged_as_well() {
-    let far = ([10, 0, 0, 1], 5).into();
-    let pair = server("A", 1200, "") + &server("B", 1201, "neighbours = [\"A\"]");
-    let mut config = Config::parse(&pair).expect("a configuration");
-    assert_eq!(config.refused_plain_text(&config.servers[0]), None);
-    config.servers[0].peer_listen = far;
-    let refused = config.refused_plain_text(&config.servers[0]).expect("it is not on loopback");
-    assert!(refused.contains("plain text with 10.0.0.1:5"), "{refused}");
-    assert_eq!(config.refused_plain_text(&config.servers[1]), None);
-    config.servers[1].admin_listen = Some(far);
-    let refused = config.refused_plain_text(&config.servers[1]).expect("it is not on loopback");
-    assert!(refused.contains("the admin listener (10.0.0.1:5)"), "{refused}");
-    let mut config = Config::parse(&(PLAIN.to_owned() + &pair)).expect("a configuration");
-    config.servers[0].peer_listen = far;
-    assert_eq!(config.refused_plain_text(&config.servers[0]), None, "it is allowed");
-}
-
 #[test]
 fn check_warns_of_clients_in_plain_text_beyond_this_host() {
     let contents = "[[server]]\nname = \"A\"\nlisten = \"0.0.0.0:1200\"\n";

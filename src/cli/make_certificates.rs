@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::args::Args;
 use super::{print, runtime_error, usage_error};
 use crate::config::{Config, ServerConfig};
+use crate::protocol::MAX_ID_BYTES;
 use crate::tls::certificates::herd::{self, AUTHORITIES, Done, Request, Row, ServerNames};
 
 /// The options beside the folder.
@@ -35,7 +36,7 @@ impl Making {
     pub fn id(word: &std::ffi::OsStr) -> Option<Vec<u8>> {
         let id = word.as_bytes();
         let is_word = !id.iter().any(|byte| byte.is_ascii_whitespace() || *byte == 0x0b);
-        (is_word && (1..=ID_BYTES).contains(&id.len())).then(|| id.to_vec())
+        (is_word && (1..=MAX_ID_BYTES).contains(&id.len())).then(|| id.to_vec())
     }
 }
 
@@ -85,7 +86,7 @@ fn names_of(server: &ServerConfig) -> ServerNames {
             add(address.to_string());
         }
     }
-    match host_of(&server.advertise) {
+    match host_of(server) {
         Ok(address) if address.is_loopback() => {
             add("localhost".to_owned());
             add(address.to_string());
@@ -96,12 +97,12 @@ fn names_of(server: &ServerConfig) -> ServerNames {
     ServerNames { name: server.name.clone(), identity: server.identity.clone(), hosts }
 }
 
-/// The address or the name in `host:port`.
-fn host_of(advertise: &str) -> Result<IpAddr, String> {
-    if let Ok(address) = advertise.parse::<SocketAddr>() {
+/// The address or the name where other servers reach this one.
+fn host_of(server: &ServerConfig) -> Result<IpAddr, String> {
+    if let Ok(address) = server.advertise.parse::<SocketAddr>() {
         return Ok(address.ip().to_canonical());
     }
-    let host = advertise.rsplit_once(':').map_or(advertise, |(host, _)| host);
+    let host = server.host();
     Err(host.strip_suffix('.').unwrap_or(host).to_owned())
 }
 
@@ -206,5 +207,3 @@ certificates.
 
 /// The longest validity: that of the authorities.
 const MAX_DAYS: u32 = 3_650;
-/// The longest id of a client.
-const ID_BYTES: usize = 256;

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::document::{Document, Section};
 use super::file::{HINTS, MAX_DURATION, OFF};
+use super::plain_text::is_admin_secret;
 use super::servers::{is_host_name, overlap};
 use super::tls::{file_path, write_path};
 use super::units::written;
@@ -176,8 +177,7 @@ impl Config {
         first: SocketAddr,
         runs_all: bool,
     ) -> Result<(), ConfigError> {
-        let is_safe = self.admin.tls || is_loopback(first);
-        if !is_safe && !self.security.allows(PlainText::Admin) {
+        if !is_loopback(first) && !is_admin_secret(self) {
             return Err(ConfigError::Admin(refusal(&format!("--admin {first}"), first)));
         }
         let count = self.servers.len();

@@ -93,6 +93,13 @@ pub struct ServerConfig {
     pub neighbours: Vec<usize>,
 }
 
+impl ServerConfig {
+    /// The host of [`ServerConfig::advertise`], as it is written there: a name, or an address, an IPv6 one in brackets.
+    pub fn host(&self) -> &str {
+        self.advertise.rsplit_once(':').map_or(&self.advertise, |(host, _)| host)
+    }
+}
+
 /// The settings of the links between neighbours.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkSettings {

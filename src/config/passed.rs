@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::{Accept, Config, ConfigError, PlainText, admin};
+use super::plain_text::refused_sockets;
+use super::{Config, ConfigError};
 
 /// Where the sockets that were passed to a server listen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,10 @@ impl Config {
         let Some(place) = self.server(&passed.server) else {
             return Ok(()); // Its caller says so.
         };
-        self.check_passed(place, passed)?;
+        // As for the addresses in the file: plain text beyond this host must be allowed, in so many words.
+        if let Some(reason) = refused_sockets(self, &self.servers[place], passed) {
+            return Err(ConfigError::Passed(reason));
+        }
         let server = &mut self.servers[place];
         let warnings = &mut self.passed_warnings;
         let mut set = |setting, known: &mut SocketAddr, passed: SocketAddr| {
@@ -44,35 +48,12 @@ impl Config {
         }
         Ok(())
     }
-
-    /// As for the addresses in the file: plain text beyond this host must be allowed, in so many words.
-    fn check_passed(&self, place: usize, passed: &PassedAddresses) -> Result<(), ConfigError> {
-        let is_plain = |kind, has_tls: bool| !has_tls && !self.security.allows(kind);
-        if let Some(address) = passed.admin
-            && !admin::is_loopback(address)
-            && is_plain(PlainText::Admin, self.admin.tls)
-        {
-            let listener = format!("the socket admin, which was passed ({address}),");
-            return Err(ConfigError::Passed(admin::refusal(&listener, address)));
-        }
-        let tls = &self.tls.neighbours;
-        if let Some(address) = passed.peers
-            && !admin::is_loopback(address)
-            && !self.servers[place].neighbours.is_empty()
-            && is_plain(PlainText::Neighbours, tls.dials_tls && tls.accept == Accept::Tls)
-        {
-            return Err(ConfigError::Passed(format!(
-                "neighbours would talk in plain text with the socket peers, which was passed ({address}): set \
-                 [tls.neighbours], or allow it with allow_plaintext = [\"neighbours\"] in [security]"
-            )));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PlainText;
 
     fn passed() -> PassedAddresses {
         PassedAddresses { server: "Goloman".to_owned(), ..PassedAddresses::default() }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::document::Document;
-use super::{Accept, Config, PlainText, ServerConfig, admin};
+use super::{Accept, Config, PassedAddresses, PlainText, ServerConfig, admin};
 
 /// Without TLS an admin listener must be on loopback. `listeners` are the servers' names and addresses.
 pub(super) fn check_admin<'a>(
@@ -14,7 +14,7 @@ pub(super) fn check_admin<'a>(
     listeners: impl Iterator<Item = (&'a Spanned<String>, &'a Spanned<SocketAddr>)>,
     settings: &Config,
 ) {
-    if settings.admin.tls || settings.security.allows(PlainText::Admin) {
+    if is_admin_secret(settings) {
         return;
     }
     for (name, admin) in listeners {
@@ -39,7 +39,7 @@ pub(super) fn check_links<'a>(
     let elsewhere = servers.find_map(|(server, (advertise, peer_listen))| {
         if server.neighbours.is_empty() {
             None
-        } else if !is_of_this_host(&server.advertise) {
+        } else if !is_of_this_host(server) {
             Some((server.advertise.clone(), advertise))
         } else if !admin::is_loopback(server.peer_listen) {
             Some((server.peer_listen.to_string(), peer_listen))
@@ -53,18 +53,28 @@ pub(super) fn check_links<'a>(
     }
 }
 
-impl Config {
-    /// Why a server may not run with its addresses, if it may not. The text of a configuration was judged before; but
-    /// sockets that were passed on may be at other addresses.
-    pub fn refused_plain_text(&self, own: &ServerConfig) -> Option<String> {
-        let is_secret = is_secret(self) || own.neighbours.is_empty();
-        if !is_secret && !admin::is_loopback(own.peer_listen) {
-            return Some(refusal(&own.peer_listen.to_string()));
-        }
-        let is_plain = !self.admin.tls && !self.security.allows(PlainText::Admin);
-        let address = own.admin_listen.filter(|it| is_plain && !admin::is_loopback(*it))?;
-        Some(admin::refusal(&format!("the admin listener ({address})"), address))
+/// Why a server may not use the sockets that were passed to it, if it may not: they may be at other addresses than those
+/// that were judged with the text.
+pub(super) fn refused_sockets(
+    settings: &Config,
+    own: &ServerConfig,
+    passed: &PassedAddresses,
+) -> Option<String> {
+    let is_far = |address: &SocketAddr| !admin::is_loopback(*address);
+    if let Some(address) = passed.peers.filter(is_far)
+        && !own.neighbours.is_empty()
+        && !is_secret(settings)
+    {
+        return Some(refusal(&format!("the socket peers, which was passed ({address})")));
     }
+    let address = passed.admin.filter(is_far).filter(|_| !is_admin_secret(settings))?;
+    let listener = format!("the socket admin, which was passed ({address}),");
+    Some(admin::refusal(&listener, address))
+}
+
+/// Whether admin listeners use TLS, or may be in plain text.
+pub(super) fn is_admin_secret(settings: &Config) -> bool {
+    settings.admin.tls || settings.security.allows(PlainText::Admin)
 }
 
 /// Whether the links between neighbours use TLS only, or may be in plain text.
@@ -81,12 +91,12 @@ fn refusal(address: &str) -> String {
     )
 }
 
-/// Whether an address to connect to, `host:port`, is one of loopback, or `localhost`.
-fn is_of_this_host(address: &str) -> bool {
-    match address.parse::<SocketAddr>() {
+/// Whether a server is reached at an address of loopback, or at `localhost`.
+fn is_of_this_host(server: &ServerConfig) -> bool {
+    match server.advertise.parse::<SocketAddr>() {
         Ok(address) => admin::is_loopback(address),
         Err(_) => {
-            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            let host = server.host();
             host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost")
         }
     }

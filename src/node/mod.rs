@@ -71,8 +71,6 @@ pub enum RunError {
     Tls(TlsError),
     /// A file of `[tls]` or `[admin]` can't be used.
     Credentials(String),
-    /// It would talk in plain text with other hosts, which is not allowed.
-    PlainText(String),
     /// TLS can't be set up from the settings and their files.
     TlsSettings(TlsError),
     /// Over time there were more neighbours than can be numbered.
@@ -99,9 +97,6 @@ pub fn run(
     let own = &config.servers[index];
     logging::set_loop_number(FIRST_LOOP.0 + 1);
     let most_clients = process::most_clients(config, own);
-    if let Some(reason) = config.refused_plain_text(own) {
-        return Err(RunError::PlainText(reason));
-    }
     let TlsChange { tls, dials, .. } = Tls::start(config, own)?;
     let mut first = new_loop(config, index, FIRST_LOOP, &tls, &log)?;
     dials.into_iter().for_each(|(id, dial)| first.set_client_tls(id, dial));
@@ -370,7 +365,7 @@ impl RunError {
 
     /// Whether the configuration or its files are to blame, so that another start would fail, too.
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, RunError::Credentials(_) | RunError::PlainText(_) | RunError::TlsSettings(_))
+        matches!(self, RunError::Credentials(_) | RunError::TlsSettings(_))
     }
 }
 
@@ -388,7 +383,6 @@ impl fmt::Display for RunError {
             RunError::Kernel { what, error } => write!(f, "can't {what}: {}", plain(error)),
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
             RunError::Credentials(reason) => write!(f, "can't use {reason}"),
-            RunError::PlainText(reason) => write!(f, "does not start: {reason}"),
             RunError::TlsSettings(error) => write!(f, "can't set up TLS: {error}"),
             RunError::TooManyNames => {
                 f.write_str("has had too many neighbours since its start; restart it")

@@ -231,9 +231,8 @@ impl<'a> Dialling<'a> {
         files: &'a Credentials,
     ) -> Option<Dialling<'a>> {
         let own = files.own.as_ref().filter(|_| config.tls.neighbours.dials_tls)?;
-        let advertise = neighbour.advertise.as_str();
-        let host = advertise.rsplit_once(':').map_or(advertise, |(host, _)| host);
-        Some(Dialling { own, identity: &neighbour.identity, host, trusted: &files.herd })
+        let ServerConfig { identity, .. } = neighbour;
+        Some(Dialling { own, identity, host: neighbour.host(), trusted: &files.herd })
     }
 
     fn client_tls(&self) -> Result<ClientTls, TlsError> {

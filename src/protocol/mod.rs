@@ -23,7 +23,9 @@ pub use fields::{Fields, split};
 pub use location::{Angle, Location, LocationError};
 pub use peer::{Common, Epoch, FromAcceptor, FromDialler, PeerError, Seq, UpdateError};
 pub use peer::{write_ack, write_hello, write_mark, write_resume, write_settings};
-pub use request::{ClientRequest, Iamat, RequestError, Whatsat, is_http_request_line};
+pub use request::{
+    ClientRequest, Iamat, MAX_ID_BYTES, RequestError, Whatsat, is_http_request_line,
+};
 pub use time::{Skew, Timestamp, TimestampError};
 pub use update::{Update, UpdateRef};
 

@@ -126,7 +126,7 @@ impl fmt::Display for RequestError {
 }
 
 /// Longer is an invalid command (section 3).
-pub(super) const MAX_ID_BYTES: usize = 256;
+pub const MAX_ID_BYTES: usize = 256;
 /// Places that one answer can hold: as many as Google returns at once.
 const MAX_BOUND: usize = 20;
 const METRES_PER_MILE: f64 = 1609.344;

@@ -46,9 +46,6 @@ fn page(config: &Config, own: usize, place: usize) -> Option<String> {
     let scheme = if config.admin.tls { "https" } else { "http" };
     match address.ip().is_unspecified() {
         false => Some(format!("{scheme}://{address}/")),
-        true => {
-            let (host, _) = server.advertise.rsplit_once(':')?;
-            Some(format!("{scheme}://{host}:{}/", address.port()))
-        }
+        true => Some(format!("{scheme}://{}:{}/", server.host(), address.port())),
     }
 }
