@@ -23,10 +23,10 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     ("limits", &["addresses"]),
     ("errors", &[]),
-    ("protocol", &["clock", "limits"]),
-    ("http", &["clock", "limits"]),
+    ("protocol", &["clock"]),
+    ("http", &["limits"]),
     ("herd", &["protocol", "clock", "limits"]),
-    ("places", &["protocol", "http", "clock", "limits"]),
+    ("places", &["http", "limits"]),
     ("application", &["clock"]),
     ("tls", &["application"]),
     ("event_loop", &["application", "tls", "addresses", "clock"]),
@@ -47,12 +47,15 @@ const LAYERS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("connection_records", &["application", "config", "logging", "limits", "errors"]),
-    ("server", SESSIONS),
-    ("places_server", SESSIONS),
+    ("server", SERVER),
+    (
+        "places_server",
+        &["connection_records", "application", "places", "http", "clock", "limits", "logging"],
+    ),
     ("node", NODE),
     ("cli", CLI),
 ];
-const SESSIONS: &[&str] = &[
+const SERVER: &[&str] = &[
     "connection_records",
     "tls",
     "application",
@@ -65,7 +68,6 @@ const SESSIONS: &[&str] = &[
     "limits",
     "config",
     "logging",
-    "errors",
 ];
 const NODE: &[&str] = &[
     "server",
@@ -79,7 +81,6 @@ const NODE: &[&str] = &[
     "places",
     "http",
     "protocol",
-    "addresses",
     "clock",
     "limits",
     "errors",
