@@ -6,6 +6,8 @@
 //! | `options.rs` | the table of options |
 //! | `args.rs`, `args_error.rs` | their values on the command line |
 //! | `help.rs`, `completion/` | what is made of the table: `--help`, and completion in shells |
+//! | `make_certificates.rs` | `--make-certificates`: certificates for a herd without a PKI |
+//! | `probe.rs` | `--probe`: asks a server how it is |
 //! | `supervisor/` | `--herd`: every server a process of its own |
 //! | `demo.rs` | the Places server that `--herd` runs beside a herd that names no other service |
 

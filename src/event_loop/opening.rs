@@ -146,7 +146,7 @@ impl<S> Slot<S> {
             return Served::Done;
         };
         if let Err(error) = secured.begin(tls, generation) {
-            let why = format!("no TLS: {}", crate::tls::plain(&error));
+            let why = format!("no TLS: {}", tls::plain(&error));
             shared.close(connection, Closed::Tls(HandshakeFailure::Protocol, why));
             return Served::NotOpened;
         }

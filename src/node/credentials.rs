@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
-use crate::config::{Config, ServerConfig};
+use crate::config::{Accept, Config, ServerConfig};
 use crate::errors::plain;
 use crate::files;
 use crate::limits::CERTIFICATE_FILE_BYTES;
@@ -144,7 +144,7 @@ fn own_of(
     let chain = text(certificate, what, files::read_regular)?;
     let private = text(key, KEY, files::read_private)?;
     let tls = &config.tls.neighbours;
-    let is_of_herd = tls.dials_tls || tls.accept != crate::config::Accept::Plain;
+    let is_of_herd = tls.dials_tls || tls.accept != Accept::Plain;
     let authorities = herd.authorities.as_ref().filter(|_| is_of_herd);
     let herd = authorities.map(|authorities| OwnHerd {
         identity: &server.identity,

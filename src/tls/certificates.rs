@@ -260,13 +260,6 @@ impl fmt::Display for CertificateError {
     }
 }
 
-impl CertificateError {
-    /// Whether another folder would help.
-    pub fn blames_folder(&self) -> bool {
-        !matches!(self, CertificateError::Make(_) | CertificateError::File { .. })
-    }
-}
-
 impl std::error::Error for CertificateError {}
 
 /// The file in a service's folder that clients must trust.

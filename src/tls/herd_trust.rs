@@ -6,17 +6,14 @@
 //! of.
 
 use std::fmt;
-use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::explain::of_webpki;
-use super::trust::Distrust;
+use super::trust::{Distrust, distrust};
 use super::{Authorities, Identity, Names, Revocations, TlsError};
 
 /// The verifier that the module's description explains.
@@ -63,14 +60,12 @@ impl HerdTrust {
         let names = Names::in_certificate(&parsed);
         match self.identity.is_in(&names) {
             true => Ok(()),
-            false => Err(other_identity(&self.identity, &names)),
+            false => {
+                let expected = self.identity.clone();
+                Err(distrust(Distrust::OtherIdentity { expected, found: names }))
+            }
         }
     }
-}
-
-fn other_identity(expected: &Identity, names: &Names) -> Error {
-    let reason = Distrust::OtherIdentity { expected: expected.clone(), found: names.clone() };
-    CertificateError::Other(OtherError(Arc::new(reason))).into()
 }
 
 impl ServerCertVerifier for HerdTrust {

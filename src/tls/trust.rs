@@ -230,7 +230,7 @@ fn blame_service(error: Error, certificate: &CertificateDer<'_>) -> Error {
     }
 }
 
-fn distrust(reason: Distrust) -> Error {
+pub(super) fn distrust(reason: Distrust) -> Error {
     CertificateError::Other(OtherError(Arc::new(reason))).into()
 }
 
