@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::process::{Running, follow, listens, send_signal, status_of};
+use common::process::{Running, follow, listens, read_to_end, send_signal, status_of};
 use common::{Client, LIMIT, Next, Setup, raise_descriptor_limit, wait_until};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
@@ -275,10 +275,7 @@ fn activated(
 fn end_of((child, said): (std::process::Child, Arc<Mutex<String>>)) -> (Option<i32>, String) {
     let mut child = Running(child);
     let status = status_of(&mut child.0);
-    // Its reader ends at the end of the pipe.
-    wait_until(LIMIT, "all that it said is read", || Arc::strong_count(&said) == 1);
-    let said = said.lock().expect("no panic").clone();
-    (status, said)
+    (status, read_to_end(&said))
 }
 
 fn listener(address: &str) -> TcpListener {

@@ -277,6 +277,8 @@ fn a_port_in_use_changes_nothing() {
         drop(change);
         let mut client = connect(running.address);
         assert_eq!(ask(&mut client, "as before"), "as before");
+        // A listener that goes would still have accepted that one.
+        assert_eq!(ask(&mut connect(running.address), "as before"), "as before");
         await_refused(added);
         await_refused(replacing);
     }

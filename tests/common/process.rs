@@ -259,6 +259,12 @@ pub fn follow(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
     collected
 }
 
+/// All that [`follow`] reads of a process that ends, once it has read to the end.
+pub fn read_to_end(said: &Arc<Mutex<String>>) -> String {
+    wait_until(LIMIT, "all is read", || Arc::strong_count(said) == 1);
+    said.lock().expect("nobody panics with it").clone()
+}
+
 /// Finds `NAME listens on ADDRESS, for neighbours on ADDRESS` in what was said, as a whole line.
 pub fn listens(said: &str, name: &str) -> Option<(SocketAddr, SocketAddr)> {
     let whole = &said[..said.rfind('\n')? + 1];

@@ -15,7 +15,7 @@ use crate::common::certificates::{By, Certificates, Issue, Usage};
 use crate::common::handshake::{dialer, drive, holiday, now};
 use crate::common::needs::{Missing, Outcome, netcat, tool};
 use crate::common::ports::reserve;
-use crate::common::process::Running;
+use crate::common::process::{Running, follow, read_to_end};
 use crate::common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 
 const LINE: &str = "IAMAT kiwi +1.0-1.0 1\n";
@@ -112,19 +112,16 @@ fn asked(one: &One, more: &[&str]) -> Result<String, Missing> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut client = Running(command.spawn().expect("openssl runs"));
     let mut stdin = client.0.stdin.take().expect("a pipe");
-    let stdout = crate::common::process::follow(client.0.stdout.take().expect("a pipe"));
-    let stderr = crate::common::process::follow(client.0.stderr.take().expect("a pipe"));
+    let stdout = follow(client.0.stdout.take().expect("a pipe"));
+    let stderr = follow(client.0.stderr.take().expect("a pipe"));
     let _ = stdin.write_all(LINE.as_bytes());
-    let said = || {
-        let read = |text: &std::sync::Mutex<String>| text.lock().expect("no panic").clone();
-        read(&stdout) + &read(&stderr)
-    };
     wait_until(LIMIT, "OpenSSL's client is answered, or ends", || {
-        said().contains("AT AT ") || client.0.try_wait().expect("a process").is_some()
+        let is_answered = stdout.lock().expect("no panic").contains("AT AT ");
+        is_answered || client.0.try_wait().expect("a process").is_some()
     });
     drop(stdin);
     let _ = client.0.wait();
-    Ok(said())
+    Ok(read_to_end(&stdout) + &read_to_end(&stderr))
 }
 
 pub fn openssls_client_is_judged_by_its_certificate() -> Outcome {
