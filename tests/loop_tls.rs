@@ -221,7 +221,7 @@ fn the_time_of_a_handshake_counts_from_its_first_byte() {
     let mut client = TlsClient::new(running.connect(), &pki.client());
     running.wait_until("it is accepted", |it| it.handshaking(ID).get() == 1);
     let silent = sleep(MS(60));
-    client.begin();
+    client.flush();
     common::sockets::wait_until_read(client.tls.stream());
     let slow = sleep(MS(60));
     client.handshake().expect("a handshake");
@@ -256,7 +256,7 @@ fn handshakes_that_go_no_further_hold_half_of_the_slots_and_nobody_elses() {
     assert_eq!(ask(&mut running.connect(), "plain needs no slot"), "plain needs no slot!");
     assert_eq!(running.tls_from(2, &pki.client()).ask("x"), "x!", "another group has its own");
     let mut waits = TlsClient::new(running.connect(), &pki.client());
-    waits.begin();
+    waits.flush();
     running.wait_until("it waits", |it| it.waiting_handshakes.get() == 17);
     assert_eq!(running.metrics.rate_limited_handshakes.get(), 17);
     drop(halves);
@@ -301,7 +301,7 @@ fn a_group_begins_so_many_handshakes_and_then_waits_for_tokens() {
     let client = pki.client();
     let _open = [running.tls(&client), running.tls(&client)];
     let mut third = TlsClient::new(running.connect(), &client);
-    third.begin();
+    third.flush();
     running.wait_until("it waits", |it| it.waiting_handshakes.get() == 1);
     let _exempt: Vec<_> = (0..4).map(|_| running.tls_from(9, &client)).collect();
     let _other = running.tls_from(2, &client);
@@ -320,7 +320,7 @@ fn handshakes_beyond_the_budget_of_a_turn_are_served_in_the_next_ones() {
     running.block();
     let mut all: Vec<TlsClient> =
         (0..COUNT).map(|_| TlsClient::new(running.connect(), &client)).collect();
-    all.iter_mut().for_each(TlsClient::begin);
+    all.iter_mut().for_each(TlsClient::flush);
     running.go_on();
     for one in &mut all {
         one.handshake().expect("a handshake");
@@ -384,6 +384,42 @@ fn a_tls_stream_that_is_cut_passes_whole_lines_and_no_part_of_one() {
     clean.close_notify();
     assert_eq!(clean.line().expect("an answer"), "unfinished 15.98!");
     assert_eq!(running.await_event("closed"), "closed 1.3: Finished");
+    running.stop();
+}
+
+/// As a load balancer asks whether TLS works: nothing of it is a failure, and it does not depend on how much of it one
+/// read finds.
+#[test]
+fn a_client_that_ends_with_the_last_message_of_its_handshake_has_completed_it() {
+    let pki = Pki::new();
+    let running = Start::with(pki.both()).run();
+    let mut clean = running.connect_for_tls(&pki.client());
+    clean.complete_unsent();
+    clean.close_notify();
+    assert_eq!(running.next(), "open at 0: 1.3");
+    assert_eq!(running.next(), "closed 1.3: Finished");
+    let end = clean.line().expect_err("it ends");
+    assert_eq!(end.kind(), std::io::ErrorKind::NotConnected, "with close_notify");
+
+    let mut cut = running.connect_for_tls(&pki.client());
+    cut.complete_unsent();
+    running.block(); // So that it finds all of it at once.
+    cut.flush();
+    cut.cut();
+    running.go_on();
+    assert_eq!(running.next(), "open at 0: 1.3");
+    assert_eq!(running.next(), "closed 1.3: Tls(Closed, \"the connection was cut\")");
+
+    let mut faulty = running.connect_for_tls(&pki.client());
+    faulty.complete_unsent();
+    running.block();
+    faulty.flush();
+    faulty.tls.stream().write_all(&[23, 3, 3, 0, 17, 0, 0, 0, 0, 0]).expect("it is connected");
+    faulty.tls.stream().write_all(&[0; 12]).expect("it is connected");
+    running.go_on();
+    assert_eq!(running.next(), "open at 0: 1.3");
+    let why = running.next();
+    assert!(why.starts_with("closed 1.3: Tls(") && why.contains("can't be decrypted"), "{why}");
     running.stop();
 }
 
@@ -490,7 +526,7 @@ fn a_handshake_that_ends_after_a_change_is_judged_by_the_new_rules() {
     let asks = |name: &str| Security::Tls(pki.server_for(&[name]));
     let running = Start::with(asks("herd-ca.pem")).run();
     let mut client = TlsClient::new(running.connect(), &pki.client_of(By::Herd));
-    client.begin();
+    client.flush();
     common::sockets::wait_until_read(client.tls.stream());
     running.secure(asks("clients-ca.pem"));
     let _ = client.handshake().and_then(|()| client.line());

@@ -161,20 +161,22 @@ impl<S> Slot<S> {
     ) -> Served {
         shared.allowance.spend(HANDSHAKE_EFFORT);
         let connection = &mut self.connection;
-        let received = match connection.read(&mut shared.scratch) {
-            Ok(Received::End) => {
+        let received = connection.read(&mut shared.scratch);
+        let is_handshaking = connection.transport.is_handshaking();
+        match &received {
+            Ok(Received::End) if is_handshaking => {
                 let why = "the connection was closed during the TLS handshake".to_owned();
                 shared.close(connection, Closed::Tls(HandshakeFailure::Closed, why));
                 return Served::NotOpened;
             }
-            Ok(received) => received,
-            Err(error) => {
-                self.handle_io_error(&error, shared);
+            Err(error) if is_handshaking => {
+                self.handle_io_error(error, shared);
                 return Served::NotOpened;
             }
-        };
+            _ => {}
+        }
         shared.queue_flush(connection);
-        if connection.transport.is_handshaking() {
+        if is_handshaking {
             if connection.ready.readable {
                 shared.queue_serve(connection);
             } else if connection.is_leaving {
@@ -192,14 +194,36 @@ impl<S> Slot<S> {
         }
         shared.end_handshake(connection);
         self.open(app, shared);
-        if let (Received::Bytes(count), ConnectionState::Open) = (received, self.connection.state) {
-            shared.note_read(&mut self.connection, count);
-            self.connection.is_owed_nothing = false;
-            self.take_first_bytes(count, app, shared);
-        } else if self.connection.ready.readable {
-            shared.queue_serve(&mut self.connection); // Interrupted; no event will announce the rest.
-        }
+        self.take_rest(received, app, shared);
         Served::Opened(self.connection.origin())
+    }
+
+    /// Takes what the last read of a handshake has found behind it: bytes of the application, or that the other side has
+    /// ended already. That is then an end of an open connection, and the handshake has succeeded.
+    fn take_rest<A: Application<Session = S>>(
+        &mut self,
+        received: io::Result<Received>,
+        app: &mut A,
+        shared: &mut Shared,
+    ) {
+        let connection = &mut self.connection;
+        match received {
+            Ok(Received::Bytes(count)) if connection.state == ConnectionState::Open => {
+                shared.note_read(connection, count);
+                connection.is_owed_nothing = false;
+                self.take_first_bytes(count, app, shared);
+            }
+            Err(error) if connection.state == ConnectionState::Open => {
+                self.fail(&error, app, shared);
+            }
+            Ok(Received::End) => {
+                connection.ready.readable = true; // It is read once more, as that of an open one.
+                shared.queue_serve(connection);
+            }
+            // Interrupted; no event will announce the rest.
+            _ if connection.ready.readable => shared.queue_serve(connection),
+            _ => {}
+        }
     }
 
     /// Its time to connect, to send a first byte and to complete the handshake is over.

@@ -263,6 +263,13 @@ impl Running {
         self.tls_from(1, tls)
     }
 
+    /// A client that has sent its ClientHello.
+    pub fn connect_for_tls(&self, tls: &ClientTls) -> TlsClient {
+        let mut client = TlsClient::new(self.connect(), tls);
+        client.flush();
+        client
+    }
+
     pub fn tls_from(&self, last: u8, tls: &ClientTls) -> TlsClient {
         let mut client = TlsClient::new(self.connect_from(last), tls);
         client.handshake().expect("a handshake");
@@ -326,9 +333,19 @@ impl TlsClient {
         }
     }
 
-    /// Sends its ClientHello.
-    pub fn begin(&mut self) {
+    /// Sends what TLS wants to send: at first its ClientHello.
+    pub fn flush(&mut self) {
         self.tls.flush().expect("it is connected");
+    }
+
+    /// Receives what completes its handshake, and sends nothing yet.
+    pub fn complete_unsent(&mut self) {
+        let begin = Instant::now();
+        while self.tls.is_handshaking() {
+            assert!(begin.elapsed() < LIMIT, "nothing came");
+            let _ = self.tls.read(&mut [0; 1]); // Nothing for the application can have come.
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn handshake(&mut self) -> io::Result<()> {
