@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::certificates::{By, Certificates, Issue, Usage};
-use common::{LIMIT, ServerProcess, Setup, TlsClient, wait_until};
+use common::certified_client::CertifiedClient;
+use common::{LIMIT, ServerProcess, Setup, wait_until};
 
 const NAMES: [&str; 3] = ["Goloman", "Holiday", "Welsh"];
 
@@ -45,8 +46,9 @@ impl Herd {
 
     /// What Goloman receives comes to Welsh, by two links.
     fn tell(&self, id: &str) {
-        let ca = self.certificates.path("herd-ca.pem");
-        let client = |name| TlsClient::connect(self.setup.clients_address(name), &ca, None);
+        let client = |name| {
+            CertifiedClient::connect(self.setup.clients_address(name), &self.certificates, None)
+        };
         client("Goloman").ask(&format!("IAMAT {id} +1.0-1.0 1"));
         let mut asking = client("Welsh");
         wait_until(LIMIT, "Welsh learns it", || {
@@ -56,13 +58,8 @@ impl Herd {
 
     /// Says HELLO over TLS. None if the connection is closed without an answer.
     fn hello(&self, shows: Option<&str>, says: &str) -> Option<String> {
-        let ca = self.certificates.path("herd-ca.pem");
-        let files = shows.map(|file| {
-            ["pem", "key"].map(|ending| self.certificates.path(&format!("{file}.{ending}")))
-        });
-        let own = files.as_ref().map(|[chain, key]| (chain.as_path(), key.as_path()));
-        let mut intruder = TlsClient::connect(self.peers(), &ca, own);
-        intruder.try_ask(&format!("HELLO herd/1 {says} 0123456789abcdef")).ok()
+        let mut intruder = CertifiedClient::connect(self.peers(), &self.certificates, shows);
+        intruder.try_ask(&format!("HELLO herd/1 {says} 0123456789abcdef"))
     }
 
     /// Whether Goloman refuses somebody with these words within the time.

@@ -13,7 +13,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use common::certificates::{By, Certificates, Issue};
-use common::{Client, Herd, LIMIT, ServerProcess, Setup, TlsClient, http, wait_until};
+use common::certified_client::CertifiedClient;
+use common::{Client, Herd, LIMIT, ServerProcess, Setup, http, wait_until};
 
 const NAMES: [&str; 3] = ["Goloman", "Hands", "Holiday"];
 
@@ -164,8 +165,9 @@ impl Three {
         self.servers[number].client()
     }
 
-    fn secure(&self, number: usize) -> TlsClient {
-        TlsClient::connect(self.servers[number].clients, &self.path("herd-ca.pem"), None)
+    fn secure(&self, number: usize) -> CertifiedClient {
+        let authorities = std::fs::read_to_string(self.path("herd-ca.pem")).expect("a file");
+        CertifiedClient::trusting(self.servers[number].clients, &authorities, None)
     }
 }
 
@@ -228,7 +230,8 @@ fn a_running_herd_goes_from_plain_text_to_tls_in_three_reloads() {
     writers.into_iter().for_each(Writer::end);
 
     let mut plain: Vec<Client> = (0..NAMES.len()).map(|number| three.plain(number)).collect();
-    let mut secure: Vec<TlsClient> = (0..NAMES.len()).map(|number| three.secure(number)).collect();
+    let mut secure: Vec<CertifiedClient> =
+        (0..NAMES.len()).map(|number| three.secure(number)).collect();
     secure.iter_mut().for_each(|client| drop(client.ask("IAMAT plum +1.0+2.0 10")));
     three.reload(&three.tls("accept = \"tls\"", "accept = \"tls\"\ndial = \"tls\""));
     for client in &mut plain {
@@ -256,16 +259,15 @@ fn all_certificates_are_replaced_by_those_of_another_authority_without_losing_a_
     old.client(b"kiwi");
     new.client(b"pear");
     let client = |number: usize, made: &Certificates, id: &str, ca: &Certificates| {
-        let (chain, key) = (made.path(&format!("{id}.pem")), made.path(&format!("{id}.key")));
         let address = three.servers[number].clients;
-        TlsClient::connect(address, &ca.path("herd-ca.pem"), Some((&chain, &key)))
+        CertifiedClient::trusting(address, &ca.read("herd-ca.pem"), Some((made, id)))
     };
     let mut writers = Vec::new();
     for number in 0..NAMES.len() {
         let mut client = client(number, &old, "kiwi", &old);
         writers.push(Writer::start(number, move |line| client.ask(line)));
     }
-    let mut olds: Vec<TlsClient> =
+    let mut olds: Vec<CertifiedClient> =
         (0..NAMES.len()).map(|number| client(number, &old, "kiwi", &old)).collect();
     olds.iter_mut().for_each(|client| drop(client.ask("IAMAT kiwi +1.0+2.0 10")));
     let links = three.connected();
@@ -284,7 +286,7 @@ fn all_certificates_are_replaced_by_those_of_another_authority_without_losing_a_
         assert!(news.contains("tls certificate changed (valid until 20"), "{news}");
         assert!(news.contains("tls key changed") && !news.contains("PRIVATE"), "{news}");
     }
-    let mut news: Vec<TlsClient> =
+    let mut news: Vec<CertifiedClient> =
         (0..NAMES.len()).map(|number| client(number, &new, "pear", &new)).collect();
     for one in news.iter_mut().chain(&mut olds) {
         assert_eq!(one.ask("IAMAT kiwi +1.0+2.0 11"), "AT AT kiwi +1.0+2.0 11");
@@ -329,11 +331,7 @@ fn a_client_and_a_server_that_are_revoked_are_disconnected() {
         three.take(&made, &[]);
         of(three, false)
     });
-    let client = |id: &str| {
-        let (chain, key) = (made.path(&format!("{id}.pem")), made.path(&format!("{id}.key")));
-        let ca = made.path("herd-ca.pem");
-        TlsClient::connect(three.servers[0].clients, &ca, Some((&chain, &key)))
-    };
+    let client = |id| CertifiedClient::connect(three.servers[0].clients, &made, Some(id));
     let (mut kiwi, mut pear) = (client("kiwi"), client("pear"));
     kiwi.ask("IAMAT kiwi +1.0+2.0 10");
     pear.ask("IAMAT pear +1.0+2.0 10");
@@ -422,8 +420,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_named() {
         let line = format!("kiwi +1.0+2.0 {}", number + 2);
         assert_eq!(client.ask(&format!("IAMAT {line}")), format!("AT AT {line}"));
         // Old behaviour for new clients, too.
-        let mut another =
-            TlsClient::connect(three.servers[0].clients, &made.path("herd-ca.pem"), None);
+        let mut another = CertifiedClient::connect(three.servers[0].clients, &made, None);
         assert_eq!(another.ask(&format!("IAMAT {line}")), format!("AT AT {line}"));
         if three.path("clients-ca.pem").is_dir() {
             std::fs::remove_dir(three.path("clients-ca.pem")).expect("it is empty");
@@ -451,7 +448,7 @@ fn a_certificate_that_was_exchanged_under_its_path_is_noticed_by_the_watch() {
     made.issue("Goloman", Issue::server("Goloman"));
     server.wait_for_log("tls certificate changed (valid until 20");
     server.wait_for_log("configuration reloaded: 2 changes");
-    let mut client = TlsClient::connect(server.clients, &made.path("herd-ca.pem"), None);
+    let mut client = CertifiedClient::connect(server.clients, &made, None);
     client.ask("IAMAT kiwi +1.0+2.0 1");
     // Files that a reload has brought are watched from then on.
     made.issue("another", Issue::server("Goloman"));

@@ -3,9 +3,8 @@
 //! found before they do.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread;
 
 use herd_mio::application::{HandshakeFailure, TlsVersion};
 use herd_mio::tls::{
@@ -24,7 +23,7 @@ mod common;
 
 use common::LIMIT;
 use common::certificates::{By, Certificates, Issue, Usage};
-use common::handshake::{Seen, acceptor, dialer, drive, holiday, now};
+use common::handshake::{Seen, accept_one, acceptor, dialer, holiday, now};
 
 /// What a client of others does.
 struct Other {
@@ -51,23 +50,13 @@ impl Other {
         let mut config = match self.shows {
             None => builder.with_no_client_auth(),
             Some(file) => {
-                let (chain, key) = pair(certificates, file);
+                let (chain, key) = certificates.pair(file);
                 builder.with_client_auth_cert(chain, key).expect("a pair")
             }
         };
         config.alpn_protocols = self.alpn.iter().map(|it| it.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
-}
-
-fn pair(
-    certificates: &Certificates,
-    file: &str,
-) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-    let chain = certificates.read(&format!("{file}.pem"));
-    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>();
-    let key = certificates.read(&format!("{file}.key"));
-    (chain.expect("PEM"), PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM"))
 }
 
 /// What the client got, and what it was told.
@@ -81,14 +70,7 @@ struct Got {
 
 /// A connection of a client of others, and what the server saw.
 fn connect(config: &Arc<ClientConfig>, server: &ServerTls) -> (Got, Seen) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let server = server.clone();
-    let accepting = thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a connection");
-        stream.set_nonblocking(true).expect("it can be set");
-        drive(server.begin(stream).expect("a session"))
-    });
+    let (address, accepting) = accept_one(server);
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("it can be set");
     let name = "localhost".try_into().expect("a name");
@@ -304,7 +286,7 @@ fn sec1_pem(der: &[u8]) -> String {
 
 /// The certificates of a chain that was shown before a reload.
 fn shown(certificates: &Certificates, file: &str) -> Vec<CertificateDer<'static>> {
-    pair(certificates, file).0
+    certificates.pair(file).0
 }
 
 #[test]
@@ -476,7 +458,7 @@ fn names_of_any_length_and_content_are_harmless() {
         ("huge", Some("it sent more certificates, or larger ones, than are read here")),
     ] {
         // A client that does not look at its own certificate.
-        let (chain, key) = pair(&certificates, file);
+        let (chain, key) = certificates.pair(file);
         let key = crypto::ring::sign::any_supported_type(&key).expect("a key");
         let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
         let mut config = ClientConfig::clone(&OTHER.config(&certificates));

@@ -19,6 +19,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
     SanType, SerialNumber, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// See the module's description. The folder is removed with the value.
 pub struct Certificates {
@@ -30,6 +32,9 @@ pub struct Certificates {
     /// Issued by `herd`; only its own file contains it (`intermediate.pem`).
     intermediate: CertifiedIssuer<'static, KeyPair>,
 }
+
+/// A chain and its key, as rustls takes them.
+pub type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Who issues a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +155,14 @@ impl Certificates {
     /// The certificates in a file of the folder, to be trusted.
     pub fn authorities(&self, name: &str) -> Authorities {
         Authorities::from_pem(self.read(name).as_bytes()).expect("certificates")
+    }
+
+    /// The certificate in `FILE.pem`, those that follow it, and the key in `FILE.key`.
+    pub fn pair(&self, file: &str) -> Pair {
+        let chain = self.read(&format!("{file}.pem"));
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>();
+        let key = self.read(&format!("{file}.key"));
+        (chain.expect("PEM"), PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM"))
     }
 
     /// Writes `FILE.pem` (the chain) and `FILE.key`, in place of those that are there.

@@ -3,12 +3,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto};
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Pair};
 use super::{LIMIT, Next, shown};
 
 /// See the module's description.
@@ -24,8 +25,7 @@ impl CertifiedClient {
         certificates: &Certificates,
         shows: Option<&str>,
     ) -> CertifiedClient {
-        let stream = TcpStream::connect_timeout(&address, LIMIT).expect("the port");
-        CertifiedClient::over(stream, certificates, shows)
+        CertifiedClient::over(connect(address), certificates, shows)
     }
 
     /// The same over a connection that is there.
@@ -34,10 +34,26 @@ impl CertifiedClient {
         certificates: &Certificates,
         shows: Option<&str>,
     ) -> CertifiedClient {
+        let authorities = certificates.read("herd-ca.pem");
+        let shows = shows.map(|file| certificates.pair(file));
+        CertifiedClient::begin(stream, config(&authorities, shows))
+    }
+
+    /// Connects, trusting other authorities (PEM). It shows a certificate of these, if one is named.
+    pub fn trusting(
+        address: SocketAddr,
+        authorities: &str,
+        shows: Option<(&Certificates, &str)>,
+    ) -> CertifiedClient {
+        let shows = shows.map(|(certificates, file)| certificates.pair(file));
+        CertifiedClient::begin(connect(address), config(authorities, shows))
+    }
+
+    fn begin(stream: TcpStream, config: ClientConfig) -> CertifiedClient {
         stream.set_read_timeout(Some(LIMIT)).expect("a limit");
         stream.set_nodelay(true).expect("TCP_NODELAY");
         let name = ServerName::try_from("localhost").expect("a name");
-        let session = ClientConnection::new(Arc::new(config(certificates, shows)), name);
+        let session = ClientConnection::new(Arc::new(config), name);
         let tls = StreamOwned::new(session.expect("a session"), stream);
         CertifiedClient { tls, received: Vec::new() }
     }
@@ -59,6 +75,21 @@ impl CertifiedClient {
     pub fn ask(&mut self, line: &str) -> String {
         self.send(format!("{line}\n"));
         self.line()
+    }
+
+    /// The same where the other side may close instead: None then.
+    pub fn try_ask(&mut self, line: &str) -> Option<String> {
+        self.try_send(format!("{line}\n"));
+        match self.next() {
+            Next::Line(line) => Some(String::from_utf8_lossy(&line).into_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the other side closes within the time.
+    pub fn is_closed_within(&mut self, limit: Duration) -> bool {
+        self.tls.sock.set_read_timeout(Some(limit)).expect("a limit");
+        matches!(self.next(), Next::End(_) | Next::Reset)
     }
 
     /// The next line; anything else fails the test.
@@ -110,10 +141,15 @@ impl CertifiedClient {
     }
 }
 
-fn config(certificates: &Certificates, shows: Option<&str>) -> ClientConfig {
+fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect_timeout(&address, LIMIT).expect("the port")
+}
+
+fn config(authorities: &str, shows: Option<Pair>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
-    let herd = CertificateDer::from_pem_slice(certificates.read("herd-ca.pem").as_bytes());
-    roots.add(herd.expect("a certificate")).expect("an authority");
+    for authority in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
+        roots.add(authority.expect("PEM")).expect("an authority");
+    }
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -121,12 +157,7 @@ fn config(certificates: &Certificates, shows: Option<&str>) -> ClientConfig {
         .with_root_certificates(roots);
     match shows {
         None => builder.with_no_client_auth(),
-        Some(name) => {
-            let chain = certificates.read(&format!("{name}.pem"));
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes());
-            let key = certificates.read(&format!("{name}.key"));
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-            let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+        Some((chain, key)) => {
             builder.with_client_auth_cert(chain, key).expect("a certificate that can be shown")
         }
     }

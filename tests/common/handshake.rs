@@ -1,8 +1,8 @@
 //! Handshakes over a socket, and the two sides of an edge between servers.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::thread;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use herd_mio::application::{HandshakeFailure, TlsVersion};
@@ -60,8 +60,8 @@ pub fn drive(mut stream: TlsStream<TcpStream>) -> Seen {
     seen
 }
 
-/// A handshake over a socket: what the dialer saw, and the acceptor.
-pub fn shake(client: &ClientTls, server: &ServerTls) -> (Seen, Seen) {
+/// Accepts one connection, at the address that it returns, and drives it.
+pub fn accept_one(server: &ServerTls) -> (SocketAddr, JoinHandle<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = server.clone();
@@ -70,6 +70,12 @@ pub fn shake(client: &ClientTls, server: &ServerTls) -> (Seen, Seen) {
         stream.set_nonblocking(true).expect("it can be set");
         drive(server.begin(stream).expect("a session"))
     });
+    (address, accepting)
+}
+
+/// A handshake over a socket: what the dialer saw, and the acceptor.
+pub fn shake(client: &ClientTls, server: &ServerTls) -> (Seen, Seen) {
+    let (address, accepting) = accept_one(server);
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_nonblocking(true).expect("it can be set");
     let dialer = drive(client.begin(stream).expect("a session"));

@@ -27,7 +27,6 @@ pub mod setup;
 pub mod sockets;
 pub mod talkers;
 pub mod terminal;
-pub mod tls_client;
 pub mod tls_server;
 
 pub use client::{Answer, Client, Next};
@@ -36,7 +35,6 @@ pub use neighbour::{FakeNeighbour, Link, connect_as};
 pub use process::{Ended, ServerProcess, raise_descriptor_limit, run_to_end};
 pub use proxy::Proxy;
 pub use setup::{REPORT, Setup};
-pub use tls_client::TlsClient;
 
 use std::time::{Duration, Instant};
 
