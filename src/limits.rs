@@ -151,7 +151,8 @@ pub const PLACES_DISTRUST: Duration = Duration::from_secs(60);
 /// How long an answer that equals the one before is held back, at least: a service that answers twice has the
 /// second answer ready. A service that does not loses that time once a minute.
 pub const PLACES_DOUBT: Duration = Duration::from_millis(250);
-/// The longest file of certificates, of a key, or of revoked certificates: a list of some 20,000 fits.
+/// The longest file of certificates, of a key, or of revoked certificates: a list of some 20,000 fits, and so do all of
+/// Mozilla's authorities, in some 200 KB.
 pub const CERTIFICATE_FILE_BYTES: u64 = 1024 * 1024;
 /// TLS configurations for the Places service in one loop. Each reload that changes `[places]` uses the next one, so
 /// that queries accepted before the last few changes can still be sent. Such reloads are rare, and a query takes
@@ -289,8 +290,6 @@ pub const ADMIN_CONNECTION_TIME: Duration = Duration::from_nanos(50);
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest body of an answer to a probe, which nobody reads.
 pub const PROBE_BODY_BYTES: usize = 1 << 20;
-/// The largest file of authorities that a probe reads: all of Mozilla's take some 200 KB.
-pub const PROBE_CA_BYTES: u64 = 1 << 20;
 /// How often a service manager is told how the server is: each time it wakes up and tells others.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// How much longer a drain may take, told with each status: if the loop is stuck, the manager ends the process after it.
@@ -350,5 +349,5 @@ pub const PLAINTEXT_LINE_BYTES: usize = 256;
 pub const EXPIRY_WARNED: Duration = Duration::from_secs(30 * 86_400);
 /// How often that is said.
 pub const EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
-/// How long before that the server counts as degraded: time for a person to act within working days.
+/// How long before its end the server counts as degraded: time for a person to act within working days.
 pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::runtime_error;
 use crate::errors::plain;
 use crate::files;
-use crate::limits::PROBE_CA_BYTES;
+use crate::limits::CERTIFICATE_FILE_BYTES;
 use crate::node::{ProbeRequest, probe};
 use crate::places::endpoint::Endpoint;
 use crate::tls::{Authorities, ClientTls, Remedies};
@@ -75,8 +75,8 @@ pub(super) fn run(url: &ProbeUrl, ca: Option<&Path>) -> ExitCode {
 fn client_tls(host: &str, ca: Option<&Path>) -> Result<ClientTls, String> {
     let authorities = ca.map(|path| {
         let failed = |reason: String| format!("--probe-ca {}: {reason}", path.display());
-        let text =
-            files::read_regular(path, PROBE_CA_BYTES).map_err(|error| failed(plain(&error)))?;
+        let text = files::read_regular(path, CERTIFICATE_FILE_BYTES)
+            .map_err(|error| failed(plain(&error)))?;
         Authorities::from_pem(&text).map_err(|error| failed(error.to_string()))
     });
     let remedies = Remedies { authorities: "the file of --probe-ca", address: "--probe" };

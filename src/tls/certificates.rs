@@ -29,6 +29,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -88,17 +89,13 @@ impl Service {
 /// The identity in `folder`. It is made if there is none, and made again if this program's files are empty,
 /// truncated or unreadable, say because the disk was full.
 pub fn keep(folder: &Path, service: Service) -> Result<Identity, CertificateError> {
-    let mut create = DirBuilder::new();
-    create.recursive(true).mode(0o755);
-    create
-        .create(folder)
-        .map_err(|error| CertificateError::Create { path: folder.to_owned(), error })?;
+    create(folder, 0o755)?;
     check(folder)?;
     if let Some(identity) = kept(folder, service)? {
         return Ok(identity);
     }
     let lock = File::open(folder).map_err(|error| at(folder, error))?;
-    wait_for(&lock);
+    is_busy(&lock, LOCK_WAIT); // If it still is, nothing breaks: each file is replaced as a whole.
     if let Some(identity) = kept(folder, service)? {
         return Ok(identity); // Another process has made it meanwhile.
     }
@@ -108,6 +105,12 @@ pub fn keep(folder: &Path, service: Service) -> Result<Identity, CertificateErro
     write(folder, CA, &authority, 0o644)?; // Last: a process that waits for it finds all three.
     lock.sync_all().map_err(|error| at(folder, error))?;
     Ok(identity)
+}
+
+/// Makes the folder, and those that it is in, if they are not there.
+fn create(folder: &Path, mode: u32) -> Result<(), CertificateError> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(folder);
+    made.map_err(|error| CertificateError::Create { path: folder.to_owned(), error })
 }
 
 /// The folder must belong to us or to root, and no other user may write to it.
@@ -151,14 +154,15 @@ fn certificates(text: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
 }
 
-/// Waits until no other process makes certificates in the folder. If that takes too long, or the file system
-/// has no locks, it goes on without the lock: each file is replaced as a whole.
-fn wait_for(lock: &File) {
+/// Waits until no other process makes certificates in the folder, and keeps others from it while `lock` is open. Returns
+/// whether one still does when the time is over. A file system without locks is used without.
+fn is_busy(lock: &File, limit: Duration) -> bool {
     let begin = Instant::now();
-    while flock(lock, FlockOperation::NonBlockingLockExclusive).is_err()
-        && begin.elapsed() < LOCK_WAIT
-    {
-        thread::sleep(LOCK_PROBE);
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) if begin.elapsed() < limit => thread::sleep(LOCK_PROBE),
+            result => return result == Err(Errno::AGAIN),
+        }
     }
 }
 

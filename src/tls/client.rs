@@ -70,10 +70,8 @@ impl ClientTls {
         let bare = bare.split('%').next().unwrap_or(bare).trim_end_matches('.');
         let host = server_name(bare).ok_or_else(|| TlsError::Host(settings.host.to_owned()))?;
         let provider = Arc::new(crypto::ring::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
         let identity = settings.identity.clone();
-        let herd = HerdTrust::new(identity, settings.authorities, settings.revoked, algorithms)?;
-        let herd = Arc::new(herd);
+        let herd = Arc::new(HerdTrust::new(identity, settings.authorities, settings.revoked)?);
         let verifier: Arc<HerdTrust> = Arc::clone(&herd);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])

@@ -8,7 +8,9 @@
 use std::fmt;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    self, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
@@ -29,10 +31,10 @@ impl HerdTrust {
         identity: Identity,
         authorities: &Authorities,
         revoked: &Revocations,
-        algorithms: WebPkiSupportedAlgorithms,
     ) -> Result<HerdTrust, TlsError> {
         revoked.check(authorities)?;
         let roots = authorities.roots()?;
+        let algorithms = crypto::ring::default_provider().signature_verification_algorithms;
         Ok(HerdTrust { identity, roots, revoked: revoked.clone(), algorithms })
     }
 

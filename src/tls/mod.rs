@@ -22,10 +22,11 @@
 //! character. Code that logs or prints them must escape them.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustls::Error;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 pub use certificate::Certificate;
 pub use client::{ClientTls, PeerSettings, Remedies};
@@ -64,6 +65,11 @@ fn chain_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 /// The first key in a PEM text: PKCS#8, SEC1 or PKCS#1.
 fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::Pem(plain_pem(&error)))
+}
+
+/// Unix seconds as rustls and webpki take them.
+fn unix_time(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or_default()))
 }
 
 /// Names of protocols for ALPN (RFC 7301).

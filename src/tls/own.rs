@@ -2,16 +2,16 @@
 //! with a certificate that its neighbours refuse looks like a failure of the network.
 
 use std::fmt;
-use std::time::Duration;
 
 use rustls::crypto;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::explain::{Other, Side, day, explain_tls};
 use super::herd_trust::HerdTrust;
 use super::{
     Authorities, Certificate, Identity, Remedies, Revocations, TlsError, chain_of, key_of,
+    unix_time,
 };
 
 /// One's own certificate, and what it is for.
@@ -82,10 +82,9 @@ pub fn judge_own(own: &Own<'_>, now: i64) -> Result<Certificate, OwnError> {
     if !herd.identity.is_in(&certificate.names) {
         return Err(OwnError::Identity(herd.identity.clone()));
     }
-    let algorithms = crypto::ring::default_provider().signature_verification_algorithms;
-    let trust = HerdTrust::new(herd.identity.clone(), herd.authorities, herd.revoked, algorithms)
-        .map_err(OwnError::List)?;
-    let at = UnixTime::since_unix_epoch(Duration::from_secs(now.try_into().unwrap_or_default()));
+    let trust = HerdTrust::new(herd.identity.clone(), herd.authorities, herd.revoked);
+    let trust = trust.map_err(OwnError::List)?;
+    let at = unix_time(now);
     for usage in [webpki::KeyUsage::server_auth(), webpki::KeyUsage::client_auth()] {
         trust.verify(leaf, &chain[1..], at, usage).map_err(|error| {
             let remedies = Remedies { authorities: "[tls.neighbours] ca", ..Remedies::default() };

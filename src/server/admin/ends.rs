@@ -1,10 +1,9 @@
 //! How sessions end: by their time limits, or closed by others.
 
-use super::SessionState;
 use std::time::Duration;
 
-use super::records;
 use super::reply::Reply;
+use super::{SessionState, records};
 use crate::application::{ClosedConnection, Due, Refused};
 use crate::limits::{ADMIN_ANSWER_WAIT, ADMIN_JUDGE_AGAIN};
 use crate::server::{Server, ServerCommand};

@@ -10,27 +10,23 @@
 //! What is there is kept, so that making them can be repeated: it makes what is missing. A renewed certificate keeps its
 //! key. Only one file changes then, and a server that reads both at that moment never sees two that do not fit.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rcgen::{Issuer, KeyPair};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use rustls::crypto;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use siphasher::sip::SipHasher13;
 
 use super::issue::{self, DAY, Leaf};
-use super::{CertificateError, at, certificates, check, read, write};
+use super::{CertificateError, at, certificates, check, create, is_busy, read, write};
 use crate::tls::explain::{Other, Side, explain_tls};
 use crate::tls::herd_trust::HerdTrust;
 use crate::tls::names::{CLIENT, client_uri};
 use crate::tls::own::check_pair;
-use crate::tls::{Authorities, Certificate, Identity, Remedies, Revocations, key_of};
+use crate::tls::{Authorities, Certificate, Identity, Remedies, Revocations, key_of, unix_time};
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -82,14 +78,13 @@ pub enum Done {
 /// Makes what is missing in the folder. After an error, what was made before it stays, and is kept the next time.
 pub fn make(request: &Request) -> Result<Vec<Row>, CertificateError> {
     let folder = &request.folder;
-    let mut create = DirBuilder::new();
-    create.recursive(true).mode(0o700);
-    create
-        .create(folder)
-        .map_err(|error| CertificateError::Create { path: folder.clone(), error })?;
+    create(folder, 0o700)?;
     check(folder)?;
     check_private(folder)?;
-    let lock = lock(folder)?;
+    let lock = File::open(folder).map_err(|error| at(folder, error))?;
+    if is_busy(&lock, LOCK_WAIT) {
+        return Err(CertificateError::Busy { path: folder.clone() });
+    }
     let mut making = Making { request, rows: Vec::new() };
     let herd = making.authority(HERD_CA, "herd-mio herd")?;
     let clients = making.authority(CLIENTS_CA, "herd-mio clients")?;
@@ -111,20 +106,6 @@ fn check_private(folder: &Path) -> Result<(), CertificateError> {
     }
     let reason = "other users can open it (chmod o-rwx)".to_owned();
     Err(CertificateError::Folder { path: folder.to_owned(), reason })
-}
-
-/// Waits until no other process makes certificates in the folder, and keeps others from it. A file system without locks
-/// is used without.
-fn lock(folder: &Path) -> Result<File, CertificateError> {
-    let file = File::open(folder).map_err(|error| at(folder, error))?;
-    let begin = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::AGAIN) if begin.elapsed() < LOCK_WAIT => thread::sleep(LOCK_PROBE),
-            Err(Errno::AGAIN) => return Err(CertificateError::Busy { path: folder.to_owned() }),
-            Ok(()) | Err(_) => return Ok(file),
-        }
-    }
 }
 
 /// The clients' files, without their ending, and whom they name: those that are asked for, then the others that are
@@ -335,12 +316,9 @@ impl Making<'_> {
             false => webpki::KeyUsage::client_auth(),
         };
         let authorities = Authorities::from_pem(authority.pem.as_bytes()).ok()?;
-        let algorithms = crypto::ring::default_provider().signature_verification_algorithms;
         let none = Revocations::none();
-        let trust =
-            HerdTrust::new(wanted.identity.clone(), &authorities, &none, algorithms).ok()?;
-        let now = Duration::from_secs(self.request.now.try_into().unwrap_or_default());
-        match trust.verify(der, &[], UnixTime::since_unix_epoch(now), usage) {
+        let trust = HerdTrust::new(wanted.identity.clone(), &authorities, &none).ok()?;
+        match trust.verify(der, &[], unix_time(self.request.now), usage) {
             Ok(()) if self.expires_soon(not_after) => Some(SOON.to_owned()),
             Ok(()) => None,
             Err(error) => {
@@ -440,6 +418,5 @@ const OTHERS: u32 = 0o007;
 const ID_SHOWN: usize = 120;
 /// What is encoded in a URI stays so, and its percent signs are not encoded once more.
 const NO_TILDE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'%');
-/// How long to wait for another process that makes certificates in the folder, and how often to look.
+/// How long to wait for another process that makes certificates in the folder.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-const LOCK_PROBE: Duration = Duration::from_millis(20);

@@ -118,8 +118,7 @@ fn as_rustls(reason: &webpki::Error) -> Option<CertificateError> {
     })
 }
 
-/// webpki's other variants: those that it no longer makes, and those of revocation lists, which are not used
-/// here.
+/// webpki's other variants: those that it no longer makes, and those of revocation lists.
 #[allow(deprecated)]
 fn deprecated_or_of_a_list(reason: &webpki::Error) -> String {
     use webpki::Error as Chain;
