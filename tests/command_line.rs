@@ -251,6 +251,10 @@ fn help_and_version_go_to_standard_output() {
     ] {
         assert!(stdout(&help).contains(option), "{option}");
     }
+    let manual = std::fs::read_to_string("contrib/man/herd-mio.1").expect("a manual");
+    for signal in ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"] {
+        assert!(stdout(&help).contains(signal) && manual.contains(signal), "{signal}");
+    }
     let version = herd_mio(&["--version"]);
     assert_eq!(version.status.code(), Some(0));
     let form = concat!(
