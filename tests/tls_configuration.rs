@@ -443,6 +443,28 @@ fn a_key_that_is_no_regular_file_is_refused_without_waiting_for_it() {
 }
 
 #[test]
+fn a_file_without_a_key_that_can_be_read_is_refused_for_what_it_is() {
+    let certificates = Certificates::new(&["A", "B"]);
+    let path = herd(&certificates, OWN);
+    let good = certificates.read("A.key");
+    let encrypted = "it is encrypted, and a server has nobody to ask for the password";
+    let old_form = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                    DEK-Info: AES-128-CBC,0123456789ABCDEF0123456789ABCDEF\n\nAAAA\n-----END EC PRIVATE KEY-----\n";
+    for (text, reason) in [
+        (good.replace("PRIVATE", "ENCRYPTED PRIVATE"), encrypted),
+        (old_form.to_owned(), encrypted),
+        (certificates.read("A.pem"), "there is no private key in it, which would begin with"),
+        (String::new(), "there is no private key in it, which would begin with"),
+        (good[..good.len() / 2].to_owned(), "is the file cut?"),
+    ] {
+        certificates.write("A.key", &text);
+        let (status, _, said) = checked(&path);
+        assert_eq!(status, Some(2), "{text}");
+        assert!(said.contains("A.key: [tls] key: ") && said.contains(reason), "{said}");
+    }
+}
+
+#[test]
 fn a_host_that_has_one_servers_files_only_gets_a_note_for_each_other_server() {
     let certificates = Certificates::new(&["A", "B"]);
     let path = herd(&certificates, OWN);

@@ -25,7 +25,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rustls::Error;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 pub use certificate::Certificate;
@@ -64,7 +64,21 @@ fn chain_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 /// The first key in a PEM text: PKCS#8, SEC1 or PKCS#1.
 fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| TlsError::Pem(plain_pem(&error)))
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
+        // PKCS#8 says it in the first line, older forms in the header behind that.
+        let is_encrypted = pem.contains("-----BEGIN ENCRYPTED ") || pem.contains(",ENCRYPTED");
+        TlsError::Pem(match error {
+            _ if is_encrypted => {
+                "it is encrypted, and a server has nobody to ask for the password: decrypt it (openssl pkey -in \
+                 FILE), and let only the server read it"
+                    .into()
+            }
+            pem::Error::NoItemsFound => {
+                "there is no private key in it, which would begin with -----BEGIN PRIVATE KEY-----".into()
+            }
+            error => plain_pem(&error),
+        })
+    })
 }
 
 /// Unix seconds as rustls and webpki take them.
