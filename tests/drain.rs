@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use common::certificates::Certificates;
 use common::certified_client::CertifiedClient;
+use common::herd::processes;
 use common::http::get;
 use common::process::send_signal;
 use common::service::{Act, Service, ok};
@@ -501,6 +502,30 @@ fn sigint_turns_the_drain_of_a_herd_into_a_stop_and_sigterm_may_begin_it() {
     client.expect_end();
     assert_eq!(herd.wait().code(), Some(0));
     assert_eq!(herd.left(), [0; 0]);
+}
+
+#[test]
+fn after_the_drain_of_a_herd_the_first_sigterm_is_no_second_one() {
+    // With its own Places server, which is stopped last. That cannot stop while it is held.
+    let setup = with_stop(Setup::new(&[("Goloman", &[])]), "100ms", "60s");
+    let command = Herd::command(&setup);
+    let mut herd = Herd::spawn(setup, command);
+    let is_places = |pid: u32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|&byte| byte == 0).any(|word| word == b"--places-server")
+    };
+    let ours = processes().into_iter().filter(|process| process.parent == herd.child.id());
+    let places = ours.map(|process| process.pid).find(|&pid| is_places(pid));
+    let places = places.expect("a Places server runs");
+    send_signal(places, Signal::STOP);
+    herd.signal(Signal::USR2);
+    wait_until(LIMIT, "the server has drained", || herd.children().is_empty());
+    // From now on the herd stops; a second signal would have to be a second later.
+    std::thread::sleep(Duration::from_millis(1_500));
+    herd.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(200));
+    send_signal(places, Signal::CONT);
+    assert_eq!(herd.wait().code(), Some(0), "{}", herd.said());
 }
 
 fn port_of(client: &Client) -> u16 {

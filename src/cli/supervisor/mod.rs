@@ -108,6 +108,15 @@ enum Ending {
     Drain,
 }
 
+/// What has begun the stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StopBegan {
+    /// A signal, or a failure.
+    Signal,
+    /// The end of a drain: service managers send their signal behind it, so one that comes then is the first.
+    Drain,
+}
+
 /// A channel of events, because waiting on a channel can have a time limit.
 struct Events {
     send: Sender<Event>,
@@ -183,12 +192,15 @@ pub fn run(args: &Args, start: Start<'_>, mut options: Vec<OsString>) -> Result<
         service.await_listening();
     }
     let watched = supervisor.watch();
-    if let Ok(Ending::Drain) = watched {
-        supervisor.tell_draining();
-        supervisor.drain();
-    }
+    let began_by = match watched {
+        Ok(Ending::Drain) => {
+            supervisor.tell_draining();
+            supervisor.drain()
+        }
+        _ => StopBegan::Signal,
+    };
     supervisor.tell_stopping();
-    let stopped = supervisor.stop();
+    let stopped = supervisor.stop(began_by);
     watched.map(drop).and(stopped)
 }
 
@@ -335,15 +347,17 @@ impl Supervisor {
 
     /// Stops all servers at once and gracefully. Kills those that do not stop in time, or all when a
     /// second signal comes that is not part of the first one.
-    fn stop(&mut self) -> Result<(), HerdError> {
+    fn stop(&mut self, began: StopBegan) -> Result<(), HerdError> {
         let begin = Instant::now();
+        let mut first_signal = (began == StopBegan::Signal).then_some(begin);
         self.servers.iter_mut().for_each(Process::stop);
         let mut is_hurried = false;
         while !is_hurried && self.is_running() && begin.elapsed() < STOP_WAIT {
             let left = STOP_WAIT.saturating_sub(begin.elapsed());
             match self.events.recv_timeout(left) {
                 Ok(Event::Signal(SIGTERM | SIGINT)) => {
-                    is_hurried = begin.elapsed() >= SECOND_SIGNAL_AFTER
+                    let first = *first_signal.get_or_insert_with(Instant::now);
+                    is_hurried = first.elapsed() >= SECOND_SIGNAL_AFTER;
                 }
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(KILL_PROBE),
