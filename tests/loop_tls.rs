@@ -393,7 +393,7 @@ fn a_tls_stream_that_is_cut_passes_whole_lines_and_no_part_of_one() {
 fn a_client_that_ends_with_the_last_message_of_its_handshake_has_completed_it() {
     let pki = Pki::new();
     let running = Start::with(pki.both()).run();
-    let mut clean = running.connect_for_tls(&pki.client());
+    let mut clean = TlsClient::new(running.connect(), &pki.client());
     clean.complete_unsent();
     clean.close_notify();
     assert_eq!(running.next(), "open at 0: 1.3");
@@ -401,7 +401,7 @@ fn a_client_that_ends_with_the_last_message_of_its_handshake_has_completed_it() 
     let end = clean.line().expect_err("it ends");
     assert_eq!(end.kind(), std::io::ErrorKind::NotConnected, "with close_notify");
 
-    let mut cut = running.connect_for_tls(&pki.client());
+    let mut cut = TlsClient::new(running.connect(), &pki.client());
     cut.complete_unsent();
     running.block(); // So that it finds all of it at once.
     cut.flush();
@@ -410,7 +410,7 @@ fn a_client_that_ends_with_the_last_message_of_its_handshake_has_completed_it() 
     assert_eq!(running.next(), "open at 0: 1.3");
     assert_eq!(running.next(), "closed 1.3: Tls(Closed, \"the connection was cut\")");
 
-    let mut faulty = running.connect_for_tls(&pki.client());
+    let mut faulty = TlsClient::new(running.connect(), &pki.client());
     faulty.complete_unsent();
     running.block();
     faulty.flush();

@@ -214,14 +214,13 @@ impl<S> Slot<S> {
                 self.take_first_bytes(count, app, shared);
             }
             Err(error) if connection.state == ConnectionState::Open => {
-                self.fail(&error, app, shared);
+                self.fail(&error, app, shared)
             }
             Ok(Received::End) => {
                 connection.ready.readable = true; // It is read once more, as that of an open one.
                 shared.queue_serve(connection);
             }
-            // Interrupted; no event will announce the rest.
-            _ if connection.ready.readable => shared.queue_serve(connection),
+            _ if connection.ready.readable => shared.queue_serve(connection), // No event announces the rest.
             _ => {}
         }
     }

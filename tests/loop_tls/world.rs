@@ -263,13 +263,6 @@ impl Running {
         self.tls_from(1, tls)
     }
 
-    /// A client that has sent its ClientHello.
-    pub fn connect_for_tls(&self, tls: &ClientTls) -> TlsClient {
-        let mut client = TlsClient::new(self.connect(), tls);
-        client.flush();
-        client
-    }
-
     pub fn tls_from(&self, last: u8, tls: &ClientTls) -> TlsClient {
         let mut client = TlsClient::new(self.connect_from(last), tls);
         client.handshake().expect("a handshake");
@@ -338,9 +331,10 @@ impl TlsClient {
         self.tls.flush().expect("it is connected");
     }
 
-    /// Receives what completes its handshake, and sends nothing yet.
+    /// Receives what completes its handshake, and sends no more than its ClientHello.
     pub fn complete_unsent(&mut self) {
         let begin = Instant::now();
+        self.flush();
         while self.tls.is_handshaking() {
             assert!(begin.elapsed() < LIMIT, "nothing came");
             let _ = self.tls.read(&mut [0; 1]); // Nothing for the application can have come.

@@ -248,7 +248,9 @@ fn misbehaved_with_state(reason: &PeerMisbehaved) -> &'static str {
         Rule::SignedKxWithWrongAlgorithm | Rule::SignedHandshakeWithUnadvertisedSigScheme => {
             "it signed in a way that was not offered to it; does its key fit its certificate?"
         }
-        Rule::ServerNameMustContainOneHostName => "it named more than one host",
+        Rule::ServerNameMustContainOneHostName => {
+            "the host that it asks for (SNI) is no valid name, or there is more than one"
+        }
         Rule::KeyUpdateReceivedInQuicConnection | Rule::MissingQuicTransportParameters => {
             "it seems to speak QUIC, which is not supported here"
         }
