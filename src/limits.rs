@@ -228,6 +228,10 @@ pub const RELOAD_FILE_BYTES: u64 = 1024 * 1024;
 /// The longest reason for a refused configuration that a supervisor passes on to its servers: a message has some 200
 /// bytes.
 pub const REFUSAL_BYTES: usize = 4 * 1024;
+/// The longest list of admin addresses that a supervisor hands on, at the start as a variable of the environment, which
+/// may have 128 KiB. It has at most 110 bytes for each server, so the pages of a herd of 800 are links, and those of a
+/// larger one that is run on one host are not.
+pub const HANDED_ADMIN_BYTES: usize = 96 * 1024;
 /// Bytes that wait for standard error. Beyond that, messages are dropped: a supervisor whose servers die
 /// again and again prints some 100 bytes each time.
 pub const STDERR_QUEUE_BYTES: usize = 64 * 1024;

@@ -3,7 +3,8 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -496,6 +497,58 @@ fn a_server_that_is_restarted_still_says_what_waits_for_a_restart_of_the_herd() 
     herd.reloads("", "configuration reloaded: no changes\n");
     wait_until(LIMIT, "nothing waits any more", || is_required(0));
     herd.stops();
+}
+
+#[test]
+fn the_page_of_each_server_of_a_herd_leads_to_those_of_the_others() {
+    let mut setup = Herd::small_setup();
+    setup.add("Wilkes", &["Hands"]);
+    let ports = in_a_row(4);
+    let mut command = Herd::command(&setup);
+    command.args(["--admin", &ports[0].number.to_string()]);
+    let file = setup.folder.path().join("herd.toml");
+    let mut herd = Reloaded { herd: Herd::spawn(setup, command), file };
+    let page = |at: usize| format!("http://127.0.0.1:{}/", ports[at].number);
+    let expect = |at: usize, expected: &[(&str, usize)]| {
+        let expected = expected.iter().map(|(name, at)| ((*name).to_owned(), page(*at)));
+        let expected: Vec<(String, String)> = expected.collect();
+        wait_until(LIMIT, "the page has these links", || pages(&ports[at]) == expected);
+    };
+    let all = [("Goloman", 0), ("Hands", 1), ("Wilkes", 2)];
+    (0..3).for_each(|at| expect(at, &all));
+    // No neighbour of Wilkes changes.
+    herd.herd.setup.remove("Goloman");
+    herd.herd.setup.add("South", &["Hands"]);
+    herd.reloads("", "server Goloman removed, server South added");
+    let left = [("Hands", 1), ("Wilkes", 2), ("South", 3)];
+    (1..4).for_each(|at| expect(at, &left));
+    herd.herd.kill_and_wait_for_another("Wilkes");
+    expect(2, &left);
+    // A text that is refused changes no link.
+    herd.reload_text("nonsense");
+    herd.herd.kill_and_wait_for_another("South");
+    (1..4).for_each(|at| expect(at, &left));
+    herd.stops();
+}
+
+/// The servers that a page shows, with the addresses of their pages; none if nothing is there that answers.
+fn pages(port: &Port) -> Vec<(String, String)> {
+    let Ok(mut stream) = TcpStream::connect(port.address()) else { return Vec::new() };
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    if stream.write_all(request).is_err() {
+        return Vec::new();
+    }
+    // The head, `retry`, the name of the event, and its data.
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let Some(data) = lines.filter_map(|it| Some(it.strip_prefix("data: ")?.to_owned())).next()
+    else {
+        return Vec::new();
+    };
+    let state: serde_json::Value = serde_json::from_str(&data).expect("JSON");
+    let servers = state["herd"]["servers"].as_array().expect("servers").iter();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    servers.map(|server| (text(&server["name"]), text(&server["page"]))).collect()
 }
 
 /// Ports of which each is one above the one before.

@@ -13,7 +13,7 @@ use super::completion::Shell;
 use super::make_certificates::Making;
 use super::options::{CliOption, REPEATABLE, Section, Value, find, of};
 use super::probe::ProbeUrl;
-use crate::config::{Overrides, PassedAddresses, admin};
+use crate::config::{AdminAddresses, Overrides, PassedAddresses, admin};
 use crate::logging::LevelOverrides;
 use crate::places::Provider;
 use crate::places::endpoint::Endpoint;
@@ -89,10 +89,11 @@ impl Args {
             return Err(ArgsError::MakingAlone(option));
         }
         let making = typed.making()?;
+        let admin = typed.value("--admin", ADMIN, admin::parse_address)?;
         let overrides = Overrides {
             log_level: typed.levels()?.unwrap_or_default(),
             dialect: typed.value("--dialect", "report or course", Dialect::named)?,
-            admin: typed.value("--admin", ADMIN, admin::parse_address)?,
+            admin: admin.map(|address| of_mode(&mode, address)),
             provider: typed.value("--places", "google, google-new or offline", Provider::named)?,
             places_url: typed.secret("--places-url", HTTPS_URL, Endpoint::parse)?,
             places_ca: typed.path("--places-ca"),
@@ -109,6 +110,14 @@ impl Args {
             probe_ca: typed.path("--probe-ca"),
             making,
         })
+    }
+}
+
+/// Where `--admin` puts the admin listener of one server, or those of all.
+fn of_mode(mode: &Mode, address: SocketAddr) -> AdminAddresses {
+    match mode {
+        Mode::Server(name) => AdminAddresses::Of([(name.clone(), address)].into()),
+        _ => AdminAddresses::From(address),
     }
 }
 

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigError, PLACES_SERVICE, View, diff};
+use crate::config::{AdminAddresses, Config, ConfigError, PLACES_SERVICE, View, diff};
 use crate::errors::{did_you_mean, listed, plain, without_keys};
 use crate::files::Stamps;
 use crate::limits::LOG_FLUSH_WAIT_HURRIED;
@@ -37,7 +37,7 @@ use crate::protocol::is_server_name;
 use crate::tls::{ServerTls, certificates};
 use args::{Args, Mode};
 use demo::{LOG_SETTINGS, PLACES_CERTIFICATE, TEMPORARY, with_remedy};
-use supervisor::{CONFIG_TEXT, HERD_WIDE, HerdError, ReadOnce, Start};
+use supervisor::{ADMIN_OF_HERD, CONFIG_TEXT, HERD_WIDE, HerdError, ReadOnce, Start};
 
 /// The program: from the process's arguments to its exit status.
 pub fn main() -> ExitCode {
@@ -89,6 +89,7 @@ fn run(sockets: Result<Sockets, String>) -> ExitCode {
             args = replaced;
         }
     }
+    know_admin_of_herd(&mut args);
     let files = files_of(&args);
     let stamps = Stamps::of(&files);
     let Loaded { text, mut config, waits } = match load(&args) {
@@ -149,8 +150,6 @@ fn load(args: &Args) -> Result<Loaded, ConfigError> {
         let config = Config::load(None, &args.overrides, runs_all)?;
         return Ok(Loaded { text: None, config, waits: false });
     };
-    let of_supervisor =
-        |name| std::env::var_os(node::LIFELINE).and_then(|_| std::env::var_os(name));
     let text = match of_supervisor(CONFIG_TEXT) {
         Some(in_force) => Config::read(Path::new(&in_force))?,
         None => Config::read(path)?,
@@ -163,6 +162,23 @@ fn load(args: &Args) -> Result<Loaded, ConfigError> {
         waits = config.herd_wide_text() != read;
     }
     Ok(Loaded { text: Some(text), config, waits })
+}
+
+/// A variable of the environment that a supervisor has set for this process.
+fn of_supervisor(name: &str) -> Option<OsString> {
+    std::env::var_os(node::LIFELINE).and_then(|_| std::env::var_os(name))
+}
+
+/// Adds the admin addresses of the other servers to that of a server that a supervisor has started.
+fn know_admin_of_herd(args: &mut Args) {
+    let of_herd = of_supervisor(ADMIN_OF_HERD);
+    let of_herd = of_herd.and_then(|text| AdminAddresses::handed_on(text.to_str()?));
+    if let Some(AdminAddresses::Of(own)) = &mut args.overrides.admin
+        && let Some(AdminAddresses::Of(mut all)) = of_herd
+    {
+        all.append(own);
+        *own = all;
+    }
 }
 
 /// Checks the certificates, too, and prints the configuration, or what changes from the one in the file `old`.

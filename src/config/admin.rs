@@ -1,5 +1,6 @@
 //! The admin listener: `[[server]] admin_listen`, `[admin]`, `[security] allow_plaintext`, and `--admin`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use super::servers::{is_host_name, overlap};
 use super::tls::{file_path, write_path};
 use super::units::written;
 use super::{Config, ConfigError, ServerConfig, TlsSettings};
+use crate::limits::HANDED_ADMIN_BYTES;
 
 /// `[admin]`: the same for the admin listeners of all servers.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,15 @@ pub struct AdminSettings {
     pub tls: bool,
     /// The authorities of operators' certificates (PEM). Where it is set, all paths but the health paths need one.
     pub ca: Option<PathBuf>,
+}
+
+/// Where `--admin` puts the admin listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddresses {
+    /// The servers count up from this address, in the order of the configuration.
+    From(SocketAddr),
+    /// Each of these servers has its own; the others have those of the configuration.
+    Of(BTreeMap<String, SocketAddr>),
 }
 
 /// `[security]`
@@ -61,6 +72,17 @@ impl AdminSettings {
     /// Whether an admin listener at this address shows ids and positions of clients: by default only on loopback.
     pub fn shows_positions(&self, address: SocketAddr) -> bool {
         self.positions.unwrap_or_else(|| is_loopback(address))
+    }
+}
+
+impl AdminAddresses {
+    /// The addresses that [`Config::admin_text`] has written; None if the text is not valid.
+    pub fn handed_on(text: &str) -> Option<AdminAddresses> {
+        let of = |line: &str| {
+            let (name, address) = line.split_once(' ')?;
+            Some((name.to_owned(), address.parse().ok()?))
+        };
+        text.lines().map(of).collect::<Option<_>>().map(AdminAddresses::Of)
     }
 }
 
@@ -170,19 +192,32 @@ pub fn parse_address(text: &str) -> Option<SocketAddr> {
 }
 
 impl Config {
-    /// Applies `--admin`. If this program runs the whole herd, the servers count up from the address, in the order
-    /// of the configuration; else the one server that it runs has the address itself.
-    pub(super) fn apply_admin(
-        &mut self,
-        first: SocketAddr,
-        runs_all: bool,
-    ) -> Result<(), ConfigError> {
-        if !is_loopback(first) && !is_admin_secret(self) {
-            return Err(ConfigError::Admin(refusal(&format!("--admin {first}"), first)));
+    /// Applies `--admin`.
+    pub(super) fn apply_admin(&mut self, addresses: &AdminAddresses) -> Result<(), ConfigError> {
+        match addresses {
+            AdminAddresses::From(first) => self.count_up(*first),
+            AdminAddresses::Of(addresses) => {
+                for server in &mut self.servers {
+                    let address = addresses.get(&server.name).copied();
+                    server.admin_listen = address.or(server.admin_listen);
+                }
+                addresses.values().try_for_each(|address| self.check_safe(*address))
+            }
         }
+    }
+
+    fn check_safe(&self, address: SocketAddr) -> Result<(), ConfigError> {
+        match is_loopback(address) || is_admin_secret(self) {
+            true => Ok(()),
+            false => Err(ConfigError::Admin(refusal(&format!("--admin {address}"), address))),
+        }
+    }
+
+    fn count_up(&mut self, first: SocketAddr) -> Result<(), ConfigError> {
+        self.check_safe(first)?;
         let count = self.servers.len();
         for (place, server) in self.servers.iter_mut().enumerate() {
-            let step = if runs_all && first.port() != 0 { place } else { 0 };
+            let step = if first.port() == 0 { 0 } else { place };
             let Ok(port) = u16::try_from(usize::from(first.port()) + step) else {
                 return Err(ConfigError::Admin(format!(
                     "--admin {first}: the ports of {count} servers count up from there, past 65535; choose a \
@@ -191,10 +226,19 @@ impl Config {
             };
             server.admin_listen = Some(SocketAddr::new(first.ip(), port));
         }
-        match runs_all {
-            true => self.check_admin_ports(first),
-            false => Ok(()),
+        self.check_admin_ports(first)
+    }
+
+    /// The admin addresses of all servers as a text, for [`AdminAddresses::handed_on`]; None if it would be longer than
+    /// [`HANDED_ADMIN_BYTES`].
+    pub fn admin_text(&self) -> Option<String> {
+        let mut text = String::new();
+        for ServerConfig { name, admin_listen, .. } in &self.servers {
+            if let Some(address) = admin_listen {
+                let _ = writeln!(text, "{name} {address}"); // Writing to a String never fails.
+            }
         }
+        (text.len() <= HANDED_ADMIN_BYTES).then_some(text)
     }
 
     /// After a reload of the whole herd: the servers that `old` has keep their addresses, and new ones count on from
@@ -294,7 +338,7 @@ mod tests {
     #[test]
     fn the_servers_of_a_herd_count_up_from_the_address() {
         let mut config = Config::default();
-        config.apply_admin(SocketAddr::from(([127, 0, 0, 1], 32138)), true).expect("free ports");
+        config.count_up(SocketAddr::from(([127, 0, 0, 1], 32138))).expect("free ports");
         let ports: Vec<u16> =
             config.servers.iter().filter_map(|one| Some(one.admin_listen?.port())).collect();
         assert_eq!(ports, [32138, 32139, 32140, 32141, 32142]);
@@ -306,7 +350,7 @@ mod tests {
             ("[::]:32138", "use a loopback address (127.0.0.1:32138)"),
         ] {
             let first = address.parse().expect("an address");
-            let error = Config::default().apply_admin(first, true).expect_err(address).to_string();
+            let error = Config::default().count_up(first).expect_err(address).to_string();
             assert!(error.contains(reason), "{error}");
         }
     }
@@ -315,7 +359,7 @@ mod tests {
     fn after_a_reload_each_server_has_the_address_that_it_had_and_a_new_one_the_next() {
         let first = SocketAddr::from(([127, 0, 0, 1], 32138));
         let mut old = Config::default();
-        old.apply_admin(first, true).expect("free ports");
+        old.count_up(first).expect("free ports");
         let mut new = Config::default();
         new.servers.remove(0);
         new.servers[1].name = "South".to_owned();

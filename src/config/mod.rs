@@ -32,7 +32,7 @@ use crate::places::key::ApiKey;
 use crate::protocol::Dialect;
 use crate::tls::Identity;
 
-pub use admin::{AdminSettings, PlainText, SecuritySettings};
+pub use admin::{AdminAddresses, AdminSettings, PlainText, SecuritySettings};
 pub use diff::{Change, Effect, View, diff};
 pub use passed::PassedAddresses;
 pub use places::{KEY_VARIABLE, PlacesSettings};
@@ -113,8 +113,7 @@ pub struct LinkSettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     pub dialect: Option<Dialect>,
-    /// Where the admin listener of the server, or of the herd's first one, is.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminAddresses>,
     /// Where the sockets listen that were passed to the server.
     pub passed: PassedAddresses,
     pub log_level: LevelOverrides,
@@ -166,7 +165,7 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         let Some(path) = path else {
             let mut config = Config::default();
-            config.apply_overrides(overrides, runs_all, files::read)?;
+            config.apply_overrides(overrides, files::read)?;
             return Ok(config);
         };
         Config::from_text(&Config::read(path)?, path, overrides, runs_all)
@@ -217,10 +216,10 @@ impl Config {
     }
 
     /// The report's herd, for a reload without a configuration file.
-    pub fn built_in_again(overrides: &Overrides, runs_all: bool) -> Result<Config, ConfigError> {
+    pub fn built_in_again(overrides: &Overrides) -> Result<Config, ConfigError> {
         let mut config = Config::default();
         let read = |path: &Path| files::read_regular(path, RELOAD_FILE_BYTES);
-        config.apply_overrides(overrides, runs_all, read)?;
+        config.apply_overrides(overrides, read)?;
         Ok(config)
     }
 
@@ -232,7 +231,7 @@ impl Config {
         read: ReadFile,
     ) -> Result<Config, ConfigError> {
         let file::Parsed { mut config, names } = file::parse(text, path)?;
-        config.apply_overrides(overrides, runs_all, read)?;
+        config.apply_overrides(overrides, read)?;
         if runs_all && config.needs_places_service(overrides) {
             let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
             if let Some(server) = config.servers.iter().position(is_taken) {
@@ -248,13 +247,12 @@ impl Config {
     fn apply_overrides(
         &mut self,
         overrides: &Overrides,
-        runs_all: bool,
         read: ReadFile,
     ) -> Result<(), ConfigError> {
         self.dialect = overrides.dialect.unwrap_or(self.dialect);
         overrides.log_level.apply(&mut self.log.levels);
-        if let Some(first) = overrides.admin {
-            self.apply_admin(first, runs_all)?;
+        if let Some(addresses) = &overrides.admin {
+            self.apply_admin(addresses)?;
         }
         self.apply_passed(&overrides.passed)?;
         self.places.apply_overrides(overrides, read)
@@ -280,6 +278,15 @@ impl Config {
     /// Every key that a configuration can have: `dialect`, `limits`, `limits.line_bytes`, `server.name` and so on.
     pub fn known_keys() -> Vec<String> {
         file::known_keys()
+    }
+
+    /// Whether the same servers have the same neighbours and the same addresses.
+    pub fn is_same_herd(&self, other: &Config) -> bool {
+        let of = |server: &ServerConfig| {
+            let ServerConfig { name, neighbours, advertise, admin_listen, .. } = server;
+            (name.clone(), neighbours.clone(), advertise.clone(), *admin_listen)
+        };
+        self.servers.iter().map(of).eq(other.servers.iter().map(of))
     }
 
     /// The place of the server with that name.

@@ -110,8 +110,9 @@ pub(super) const LINGER_BYTES: u32 = 256 * 1024;
 pub(super) const SPARE_BUFFERS: usize = 256;
 /// A buffer larger than this is not kept.
 pub(super) const SPARE_BUFFER_BYTES: usize = 64 * 1024;
-/// The longest text of a reload that a lifeline may carry: a configuration of 1 MiB, and a message.
-pub const LIFELINE_TEXT: usize = 1024 * 1024 + 8 * 1024;
+/// The longest text of a reload that a lifeline may carry: a configuration of 1 MiB, and what is handed on with
+/// it.
+pub const LIFELINE_TEXT: usize = 1024 * 1024 + 128 * 1024;
 /// Reads of a lifeline in one turn, 4 KiB each: what a pipe usually holds. A supervisor that writes without end
 /// must not hold the loop.
 pub(super) const LIFELINE_READS_PER_TURN: usize = 16;

@@ -21,6 +21,7 @@
 
 mod activation;
 mod credentials;
+mod handed;
 mod loops;
 mod notify;
 mod places;
@@ -39,11 +40,12 @@ use std::time::Instant;
 
 pub use crate::server::Notice;
 pub use activation::Sockets;
+pub use handed::hand_on;
 pub use notify::{Notifier, OF_SERVICE_MANAGER, REPORT_ALIVE, REPORT_READY, REPORTS, Watched};
 pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
 pub use process::{LIFELINE, lifeline_has_ended};
-pub use reload::{REFUSAL, Source};
+pub use reload::Source;
 pub use tls::{check_certificates, require_certificates};
 
 use crate::application::{LoopId, TlsId};

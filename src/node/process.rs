@@ -32,8 +32,8 @@ use crate::application::Control;
 use crate::config::{Config, OnSigterm, ServerConfig};
 use crate::event_loop::{ControlRequest, LIFELINE_TEXT, Termination};
 use crate::limits::{
-    ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, MAX_UNIDENTIFIED_PEERS, REFUSAL_BYTES,
-    RELOAD_FILE_BYTES,
+    ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, HANDED_ADMIN_BYTES, MAX_UNIDENTIFIED_PEERS,
+    REFUSAL_BYTES, RELOAD_FILE_BYTES,
 };
 use crate::logging::target;
 use crate::places::Provider;
@@ -255,8 +255,9 @@ fn name_process() {
 
 /// Set in the environment of a process whose standard input is a supervisor's lifeline.
 pub const LIFELINE: &str = "HERD_MIO_LIFELINE";
-/// A longer text, with the reason of a refusal, would count as the end of the lifeline, and stop the server.
-const _: () = assert!(RELOAD_FILE_BYTES as usize + REFUSAL_BYTES + 2 <= LIFELINE_TEXT);
+/// A longer text, with what else is handed on, would count as the end of the lifeline, and stop the server.
+const _: () =
+    assert!(RELOAD_FILE_BYTES as usize + REFUSAL_BYTES + HANDED_ADMIN_BYTES + 2 <= LIFELINE_TEXT);
 /// Of each loop: standard streams, poll, waker, signals, listeners, log, a look-up, links to other
 /// loops, and some to spare.
 const OWN_DESCRIPTORS: usize = 24;

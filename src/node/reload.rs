@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::handed::Handed;
 use super::tls::{Tls, TlsChange};
 use super::watch::Watcher;
 use super::{
@@ -39,10 +40,6 @@ pub struct Source {
     /// Some of it was not put in force at the start, and waits for a restart of the whole herd.
     pub waits: bool,
 }
-
-/// Stands before and behind the reason why a supervisor has refused a configuration, before the text in force
-/// ([`ReloadSource`]). No configuration has this character.
-pub const REFUSAL: char = '\0';
 
 /// All that a reload needs; its jobs share it.
 struct Reloader {
@@ -133,19 +130,14 @@ impl Reloader {
     /// Puts the configuration in force, or nothing of it.
     fn reload(&self, source: ReloadSource) -> Result<ReloadEnd, String> {
         let mut state = self.state();
-        let (source, refused) = match source {
-            Some(text) => {
-                let (text, refused) = without_refusal(text);
-                (Some(text), refused)
-            }
-            None => (None, None),
-        };
-        let is_as_started =
-            source.as_ref().is_some_and(Vec::is_empty) && self.source.path.is_some();
+        let handed = source.map(Handed::read);
+        let refused = handed.as_ref().and_then(|handed| handed.refused.clone());
+        let is_as_started = handed.as_ref().is_some_and(|handed| handed.text.is_empty())
+            && self.source.path.is_some();
         if refused.is_some() && is_as_started {
             return Ok(ReloadEnd::Done { changes: Vec::new(), later: Vec::new(), refused });
         }
-        let read = self.read(source)?;
+        let read = self.read(handed)?;
         for warning in &read.passed_warnings {
             // Not limited: an operator has asked for the reload.
             log::warn!(target: target::CONFIG, event = "socket_differs"; "{warning}");
@@ -159,7 +151,8 @@ impl Reloader {
         };
         changes.extend(state.tls.credentials().changes(&credentials));
         let later = texts(&config, &read, &self.name, |effect| effect != Effect::Reload);
-        if !changes.is_empty() {
+        // The page shows all servers, also those that are no neighbours.
+        if !changes.is_empty() || !config.is_same_herd(&state.config) {
             let prepared = self.prepare(&state, config, credentials)?;
             self.apply(prepared, &mut state)?;
             self.watch_every(state.config.reload.watch);
@@ -168,14 +161,18 @@ impl Reloader {
     }
 
     /// Reads and checks the configuration.
-    fn read(&self, source: ReloadSource) -> Result<Config, String> {
+    fn read(&self, handed: Option<Handed>) -> Result<Config, String> {
         let Source { path, overrides, .. } = &self.source;
+        let overrides = match &handed {
+            Some(handed) => &handed.overrides(overrides),
+            None => overrides,
+        };
         self.watcher.iter().for_each(Watcher::loading);
         let Some(path) = path else {
-            return Config::built_in_again(overrides, false).map_err(|error| error.in_one_line());
+            return Config::built_in_again(overrides).map_err(|error| error.in_one_line());
         };
-        let text = match source {
-            Some(text) => String::from_utf8(text)
+        let text = match handed {
+            Some(Handed { text, .. }) => String::from_utf8(text)
                 .map_err(|_| format!("{}: the text is not valid UTF-8", path.display()))?,
             None if is_stream(path) => {
                 return Err(format!(
@@ -413,19 +410,6 @@ fn secure(
     }
     if let Some(first) = changes.first_mut() {
         first.client_tls = dials;
-    }
-}
-
-/// A supervisor's text, and why it has refused a newer one, if it has. The text is empty if there is no file, or if it
-/// was the one of the start and is too long for a lifeline.
-fn without_refusal(mut text: Vec<u8>) -> (Vec<u8>, Option<String>) {
-    let is_mark = |byte: &u8| char::from(*byte) == REFUSAL;
-    match text.iter().rposition(is_mark) {
-        Some(end) if text.first().is_some_and(is_mark) && end > 0 => {
-            let in_force = text.split_off(end + 1);
-            (in_force, Some(String::from_utf8_lossy(&text[1..end]).into_owned()))
-        }
-        _ => (text, None),
     }
 }
 

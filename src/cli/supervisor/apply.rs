@@ -5,7 +5,7 @@ use super::error::HerdError;
 use super::lifeline::{frame_of, frame_of_refusal};
 use super::reload::Fresh;
 use super::{OWN_DESCRIPTORS, Supervisor, ports};
-use crate::config::{Change, Config, Effect, View, diff};
+use crate::config::{AdminAddresses, Change, Config, Effect, View, diff};
 use crate::errors::{plain, without_keys};
 use crate::limits::CHANGES_PRINTED;
 use crate::logging::stderr::print_line;
@@ -27,8 +27,8 @@ impl Supervisor {
             Ok(fresh) => *fresh,
             Err(reason) => return self.refuse(&reason),
         };
-        if let Some(first) = self.args.overrides.admin
-            && let Err(error) = new.keep_admin(first, &self.config)
+        if let Some(AdminAddresses::From(first)) = &self.args.overrides.admin
+            && let Err(error) = new.keep_admin(*first, &self.config)
         {
             return self.refuse(&error.to_string());
         }
@@ -47,7 +47,7 @@ impl Supervisor {
         self.config = in_force;
         self.newest = new;
         self.use_settings();
-        let frame = frame_of(&text);
+        let frame = frame_of(&text, &self.program.admin);
         self.servers.iter_mut().for_each(|server| server.reload(&frame));
         self.text = text;
         report(&changes, &self.config);
@@ -62,7 +62,7 @@ impl Supervisor {
     fn refuse(&mut self, reason: &str) {
         let reason = without_keys(reason);
         print_line(&format!("configuration not reloaded: {reason}"));
-        let frame = frame_of_refusal(&reason, &self.text);
+        let frame = frame_of_refusal(&reason, &self.text, &self.program.admin);
         self.servers.iter_mut().for_each(|server| server.reload(&frame));
     }
 
@@ -71,6 +71,9 @@ impl Supervisor {
         if let Some(places) = &mut self.places {
             places.use_log_of(&self.config);
             self.program.variables = places.variables();
+        }
+        if self.args.overrides.admin.is_some() {
+            self.program.admin = self.config.admin_text().unwrap_or_default();
         }
         self.reader.look_every(self.config.reload.watch);
         // Each server's lifeline takes one descriptor.

@@ -4,8 +4,7 @@
 //! |---|---|
 //! | `L` | reopen the log |
 //! | `D` | drain |
-//! | `R`, the length in 4 bytes, big-endian, and a text | the configuration is now this text |
-//! | the same, where the text has a reason between two NULs before it | the same; a newer one was refused for this reason |
+//! | `R`, the length in 4 bytes, big-endian, and a text | the configuration is now the one in this text ([`hand_on`]) |
 //!
 //! Writing never waits. What a server has not read yet is kept, and written later: one request to drain, one to reopen
 //! the log, and the newest text. So a server that is stopped costs the memory of one frame, however many requests follow.
@@ -16,25 +15,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::limits::{LIFELINE_RETRY, LIFELINE_RETRY_MAX, REFUSAL_BYTES, RELOAD_FILE_BYTES};
-use crate::node::REFUSAL;
+use crate::node::hand_on;
 
 /// A frame, shared by all servers that it is for.
 pub(super) type Frame = Arc<[u8]>;
 
-/// The frame that hands over a configuration's text, of at most [`RELOAD_FILE_BYTES`].
-///
-/// [`RELOAD_FILE_BYTES`]: crate::limits::RELOAD_FILE_BYTES
-pub(super) fn frame_of(text: &str) -> Frame {
-    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-    [b"R", &length.to_be_bytes()[..], text.as_bytes()].concat().into()
+/// The frame that hands over a configuration's text, of at most [`RELOAD_FILE_BYTES`], and the admin addresses of the
+/// servers, if the command line has chosen them.
+pub(super) fn frame_of(text: &str, admin: &str) -> Frame {
+    frame(&hand_on("", admin, text))
 }
 
-/// The frame that says why a configuration was refused. It holds the text in force, too, because it may replace a frame
+/// The frame that says why a configuration was refused. It holds what is in force, too, because it may replace a frame
 /// that a server has not read yet. A text that is longer than one of a reload is that of the start: all servers have it.
-pub(super) fn frame_of_refusal(reason: &str, in_force: &str) -> Frame {
+pub(super) fn frame_of_refusal(reason: &str, in_force: &str, admin: &str) -> Frame {
     let end = reason.floor_char_boundary(REFUSAL_BYTES);
     let in_force = if in_force.len() as u64 <= RELOAD_FILE_BYTES { in_force } else { "" };
-    frame_of(&format!("{REFUSAL}{}{REFUSAL}{in_force}", &reason[..end]))
+    frame(&hand_on(&reason[..end], admin, in_force))
+}
+
+fn frame(text: &str) -> Frame {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    [b"R", &length.to_be_bytes()[..], text.as_bytes()].concat().into()
 }
 
 /// Our end of the pipe, and what is still to be written.

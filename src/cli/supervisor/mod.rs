@@ -68,7 +68,7 @@ use program::Program;
 use reload::{Found, Reader, Source};
 
 pub use error::HerdError;
-pub use program::{CONFIG_TEXT, HERD_WIDE};
+pub use program::{ADMIN_OF_HERD, CONFIG_TEXT, HERD_WIDE};
 pub use read_once::ReadOnce;
 
 /// The herd's processes.
@@ -248,7 +248,7 @@ impl Supervisor {
         let mut words: Vec<OsString> = vec!["--server".into(), server.name.as_str().into()];
         words.extend(self.options.iter().cloned());
         // The servers count up from the address of the command line.
-        if let (Some(_), Some(address)) = (self.args.overrides.admin, server.admin_listen) {
+        if let (Some(_), Some(address)) = (&self.args.overrides.admin, server.admin_listen) {
             words.extend(["--admin".into(), address.to_string().into()]);
         }
         Process::server(&server.name, words, ports::of(server))

@@ -25,6 +25,8 @@ pub(super) struct Program {
     pub(super) reports: Option<Reports>,
     /// The settings of the whole herd, which only a restart of it changes.
     herd_wide: String,
+    /// Where `--admin` has put the admin listeners of all servers. It is empty without that.
+    pub(super) admin: String,
 }
 
 impl Program {
@@ -40,7 +42,15 @@ impl Program {
         let called = std::env::args_os().next();
         let called = called.unwrap_or_else(|| env!("CARGO_PKG_NAME").into());
         let herd_wide = config.herd_wide_text();
-        Ok(Program { path, called, variables: Vec::new(), config: None, reports: None, herd_wide })
+        Ok(Program {
+            path,
+            called,
+            variables: Vec::new(),
+            config: None,
+            reports: None,
+            herd_wide,
+            admin: String::new(),
+        })
     }
 
     /// Keeps the text of the configuration that is in force from now on. On systems without files in memory, each
@@ -59,6 +69,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg0(&self.called).env(LIFELINE, "1");
         command.env(HERD_WIDE, &self.herd_wide).env_remove(REPORTS);
+        command.env(ADMIN_OF_HERD, &self.admin);
         // They are for the supervisor alone.
         for name in OF_SERVICE_MANAGER {
             command.env_remove(name);
@@ -78,3 +89,6 @@ pub const CONFIG_TEXT: &str = "HERD_MIO_CONFIG_TEXT";
 /// Environment variable: the settings that all servers of the running herd have in common, although the file may have
 /// new ones by now.
 pub const HERD_WIDE: &str = "HERD_MIO_HERD_WIDE";
+/// Environment variable: where the command line has put the admin listeners of all servers, so that the page of each
+/// has links to those of the others.
+pub const ADMIN_OF_HERD: &str = "HERD_MIO_ADMIN_OF_HERD";

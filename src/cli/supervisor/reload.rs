@@ -180,7 +180,7 @@ fn check(files: &[PathBuf], path: Option<&Path>, overrides: &Overrides) -> Found
 /// Reads and checks the file, or the files that the command line names beside the built-in configuration.
 fn read(path: Option<&Path>, overrides: &Overrides) -> Result<Fresh, ConfigError> {
     let Some(path) = path else {
-        let config = Config::built_in_again(overrides, true)?;
+        let config = Config::built_in_again(overrides)?;
         return Ok(Fresh { text: String::new(), config });
     };
     let text = Config::read_again(path)?;

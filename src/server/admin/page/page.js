@@ -205,17 +205,8 @@ function showLinks(now) {
   drawEdges();
 }
 
-// The page of a server on this host is reached by the name by which the operator has reached this one.
-function pageOf(server) {
-  if (!server?.page) return null;
-  const url = new URL(server.page);
-  const isHere = host => /^(localhost|127\.[\d.]+|\[::1\])$/.test(host);
-  if (isHere(url.hostname) && isHere(location.hostname)) url.hostname = location.hostname;
-  return url.href;
-}
-
 function nameOf(name) {
-  const page = pageOf(herd.servers.find(server => server.name === name));
+  const page = herd.servers.find(server => server.name === name)?.page;
   return page ? tag('a', { href: page }, name) : name;
 }
 
@@ -337,7 +328,7 @@ function drawNode(node) {
   const name = server.name.length > 14 ? `${server.name.slice(0, 13)}…` : server.name;
   const wide = name.length * 7.4 + 22;
   const isOwn = node.place === herd.own;
-  const page = isOwn ? null : pageOf(server);
+  const page = isOwn ? null : server.page;
   const box = shape('g', { class: `node${isOwn ? ' own' : ''}${page ? ' linked' : ''}` },
     shape('title', {}, isOwn ? `${server.name}, this server` : server.name),
     shape('rect', { x: (across(node) - wide / 2).toFixed(1), y: (down(node) - 15).toFixed(1),
