@@ -8,7 +8,7 @@
 
 use crate::config::{AdminAddresses, Overrides};
 
-/// What stands before a text, so that [`Handed::read`] finds it.
+/// What stands before a text, so that `Handed::read` finds it.
 pub fn hand_on(refused: &str, admin: &str, text: &str) -> String {
     [refused, admin, text].join(DIVIDER)
 }
