@@ -15,9 +15,6 @@
 //!   first byte is 22 --> a slot and a token, and nobody waits for them --> in progress --> open, or failed
 //!                    \-> waits: for a slot of its group (in neither set), for a token (`later`), for its turn (`ready`)
 //! ```
-//!
-//! A bucket is one number, the time at which it will be full again: each token moves it by the time between two tokens,
-//! and a token is left as long as it lies no further ahead than the burst. Nothing has to be refilled.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -28,7 +25,7 @@ use slab::Slab;
 use super::limits::{ADDRESS_GROUPS, GROUPS_SWEPT, HANDSHAKES_PER_TURN, Limits};
 use crate::addresses::{AddressGroup, Prefix};
 use crate::application::ConnectionId;
-use crate::clock::nanoseconds;
+use crate::clock::{TokenBucket, TokenRate, nanoseconds};
 
 /// The handshakes of a loop.
 #[derive(Debug, Default)]
@@ -79,10 +76,7 @@ type Key = (AddressGroup, bool);
 struct Rules {
     at_once: usize,
     of_one_group: usize,
-    /// Nanoseconds between two tokens; 0 if there is no such limit.
-    interval: u64,
-    /// Nanoseconds in which an empty bucket gets all tokens but one.
-    window: u64,
+    rate: TokenRate,
     exempt: Vec<Prefix>,
 }
 
@@ -91,8 +85,7 @@ struct Group {
     key: Key,
     in_progress: usize,
     waiting: usize,
-    /// When its bucket is full again, in nanoseconds since the start.
-    full_at: u64,
+    tokens: TokenBucket,
     place: Place,
 }
 
@@ -108,13 +101,11 @@ enum Place {
 impl Rules {
     fn new(limits: &Limits) -> Rules {
         let interval = 1_000_000_000_u64.checked_div(limits.handshakes_per_second as u64);
-        let interval = interval.unwrap_or(0);
-        let burst = limits.handshakes_burst.max(1) as u64;
+        let rate = TokenRate::new(interval.unwrap_or(0), limits.handshakes_burst as u64);
         Rules {
             at_once: limits.handshakes.max(1),
             of_one_group: (limits.handshakes / 2).max(1),
-            interval,
-            window: interval.saturating_mul(burst - 1),
+            rate,
             exempt: limits.exempt.clone(),
         }
     }
@@ -122,17 +113,17 @@ impl Rules {
 
 impl Group {
     fn has_token_at(&self, rules: &Rules) -> u64 {
-        if self.key.1 || rules.interval == 0 {
+        if self.key.1 || rules.rate.is_unlimited() {
             0
         } else {
-            self.full_at.saturating_sub(rules.window)
+            self.tokens.has_token_at(rules.rate)
         }
     }
 
     fn begin(&mut self, rules: &Rules, now: u64) {
         self.in_progress += 1;
         if !self.key.1 {
-            self.full_at = self.full_at.max(now).saturating_add(rules.interval);
+            self.tokens.take(rules.rate, now);
         }
     }
 }
@@ -149,11 +140,11 @@ impl Handshakes {
             return;
         }
         self.rules = rules;
-        let empty = nanoseconds(now).saturating_add(self.rules.window + self.rules.interval);
+        let now = nanoseconds(now);
         let numbers: Vec<u32> = self.groups.iter().map(|(number, _)| number as u32).collect();
         for number in numbers {
             let group = &mut self.groups[number as usize];
-            group.full_at = group.full_at.min(empty);
+            group.tokens.limit(self.rules.rate, now);
             self.settle(number);
         }
     }
@@ -309,7 +300,8 @@ impl Handshakes {
         let key = (group, is_exempt);
         *self.numbers.entry(key).or_insert_with(|| {
             let place = Place::Nowhere;
-            let group = Group { key, in_progress: 0, waiting: 0, full_at: 0, place };
+            let group =
+                Group { key, in_progress: 0, waiting: 0, tokens: TokenBucket::default(), place };
             // Fewer than 2^32: see `ADDRESS_GROUPS`.
             self.groups.insert(group) as u32
         })
@@ -319,7 +311,8 @@ impl Handshakes {
     fn forget_one(&mut self, now: u64) {
         let number = self.hand;
         self.hand = (number + 1) % self.groups.capacity().max(1);
-        let is_idle = |it: &&Group| it.in_progress == 0 && it.waiting == 0 && it.full_at <= now;
+        let is_idle =
+            |it: &&Group| it.in_progress == 0 && it.waiting == 0 && it.tokens.is_full(now);
         if let Some(group) = self.groups.get(number).filter(is_idle) {
             self.numbers.remove(&group.key);
             self.groups.remove(number);

@@ -8,9 +8,6 @@
 //!                           |  poll_timeout: when the group has the next token
 //!                           +--> Fill: handled; the connection is read again
 //! ```
-//!
-//! A bucket is one number, the time at which it will be full again: each token moves it by the time between two tokens,
-//! and a token is left as long as it lies no further ahead than the burst. Nothing has to be refilled.
 
 mod waits;
 
@@ -22,7 +19,7 @@ use slab::Slab;
 
 use crate::addresses::{AddressGroup, Prefix};
 use crate::application::ConnectionId;
-use crate::clock::nanoseconds;
+use crate::clock::{TokenBucket, TokenRate, nanoseconds};
 use crate::limits::{ADDRESS_GROUPS, ConfiguredLimits, GROUPS_SWEPT};
 pub(super) use waits::WaitingLine;
 
@@ -47,18 +44,14 @@ pub(super) struct NewIds {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rules {
-    /// Nanoseconds between two tokens; 0 if there is no limit.
-    interval: u64,
-    /// Nanoseconds in which an empty bucket gets all tokens but one.
-    window: u64,
+    rate: TokenRate,
     exempt: Vec<Prefix>,
 }
 
 #[derive(Debug)]
 struct Bucket {
     group: AddressGroup,
-    /// When it is full again, in nanoseconds since the start.
-    full_at: u64,
+    tokens: TokenBucket,
     waiting: usize,
     /// The number of the first position in its queue.
     since: u64,
@@ -84,23 +77,22 @@ impl Rules {
         let (loops, rate) = (loops as u64, limits.new_ids_per_second as u64);
         let interval = loops.saturating_mul(1_000_000_000).checked_div(rate).unwrap_or(0);
         let burst = (limits.new_ids_burst as u64).div_ceil(loops);
-        let window = interval.saturating_mul(burst.saturating_sub(1));
-        Rules { interval, window, exempt: limits.exempt.clone() }
+        Rules { rate: TokenRate::new(interval, burst), exempt: limits.exempt.clone() }
     }
 
     fn is_free(&self, peer: IpAddr) -> bool {
-        self.interval == 0 || self.exempt.iter().any(|prefix| prefix.contains(peer))
+        self.rate.is_unlimited() || self.exempt.iter().any(|prefix| prefix.contains(peer))
     }
 }
 
 impl Bucket {
     /// When it has a token.
     fn has_token_at(&self, rules: &Rules) -> u64 {
-        self.full_at.saturating_sub(rules.window)
+        self.tokens.has_token_at(rules.rate)
     }
 
     fn take(&mut self, rules: &Rules, now: u64) {
-        self.full_at = self.full_at.max(now).saturating_add(rules.interval);
+        self.tokens.take(rules.rate, now);
     }
 
     fn due(&self, bucket: u32, rules: &Rules) -> Due {
@@ -126,9 +118,9 @@ impl NewIds {
             return Vec::new();
         }
         self.rules = rules;
-        let empty = nanoseconds(now).saturating_add(self.rules.window + self.rules.interval);
+        let now = nanoseconds(now);
         for (_, bucket) in &mut self.buckets {
-            bucket.full_at = bucket.full_at.min(empty);
+            bucket.tokens.limit(self.rules.rate, now);
         }
         self.release()
     }
@@ -232,7 +224,7 @@ impl NewIds {
         }
         let group = if self.buckets.len() < ADDRESS_GROUPS { group } else { AddressGroup::Others };
         *self.numbers.entry(group).or_insert_with(|| {
-            let bucket = Bucket { group, full_at: 0, waiting: 0, since: 0 };
+            let bucket = Bucket { group, tokens: TokenBucket::default(), waiting: 0, since: 0 };
             // Fewer than 2^32: see `ADDRESS_GROUPS`.
             self.buckets.insert(bucket) as u32
         })
@@ -242,7 +234,7 @@ impl NewIds {
     fn forget_one(&mut self, now: u64) {
         let number = self.hand;
         self.hand = (number + 1) % self.buckets.capacity().max(1);
-        let is_full = |bucket: &&Bucket| bucket.waiting == 0 && bucket.full_at <= now;
+        let is_full = |bucket: &&Bucket| bucket.waiting == 0 && bucket.tokens.is_full(now);
         if let Some(bucket) = self.buckets.get(number).filter(is_full) {
             self.numbers.remove(&bucket.group);
             self.buckets.remove(number);
