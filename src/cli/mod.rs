@@ -72,16 +72,13 @@ fn run(sockets: Result<Sockets, String>) -> ExitCode {
              with --log-dir"
         ));
     }
-    let sockets = match (sockets, &args.mode) {
-        (Ok(sockets), Mode::Server(name)) => {
-            args.overrides.passed = sockets.addresses(name);
-            sockets
-        }
-        (Err(error), Mode::Server(_)) => return usage_error(&error),
-        (Ok(sockets), Mode::Herd) if sockets.is_empty() => sockets,
-        (_, Mode::Herd) => return usage_error(SOCKETS_FOR_HERD),
-        _ => Sockets::default(),
+    let sockets = match sockets_for(&args.mode, sockets) {
+        Ok(sockets) => sockets,
+        Err(error) => return usage_error(&error),
     };
+    if let Mode::Server(name) = &args.mode {
+        args.overrides.passed = sockets.addresses(name);
+    }
     let mut read_once = ReadOnce::default();
     if args.mode == Mode::Herd {
         read_once = ReadOnce::replace(&mut words);
@@ -118,6 +115,16 @@ fn run(sockets: Result<Sockets, String>) -> ExitCode {
             let (config, read_once) = (&config, &read_once);
             run_herd(&args, Start { config, text, read_once, files, stamps }, words)
         }
+    }
+}
+
+/// The sockets that are for a mode: only a server takes some.
+fn sockets_for(mode: &Mode, passed: Result<Sockets, String>) -> Result<Sockets, String> {
+    match (mode, passed) {
+        (Mode::Server(_), passed) => passed,
+        (Mode::Herd, Ok(passed)) if passed.is_empty() => Ok(passed),
+        (Mode::Herd, _) => Err(SOCKETS_FOR_HERD.to_owned()),
+        _ => Ok(Sockets::default()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! How a loop stops, perhaps after a drain ([`drain`](super::drain)): it accepts no new connections, answers what was received, and ends once the application
-//! agrees.
+//! How a loop stops, perhaps after a drain ([`drain`](super::drain)): it accepts no new connections, answers what was
+//! received, and ends once the application agrees.
 //!
 //! ```text
 //! stop: connections in the backlog are accepted, listeners closed, each connection that drains

@@ -42,9 +42,7 @@ impl Draining {
             self.settings = settings.clone();
         }
     }
-}
 
-impl Draining {
     /// When [`Draining::has_waited`] becomes true.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.settles_until
@@ -59,11 +57,9 @@ impl Draining {
 impl ServerMetrics {
     /// How far the server is on its way to the end. Any thread may ask.
     pub fn drain_state(&self) -> DrainState {
-        match self.draining.get() {
-            0 => DrainState::Serving,
-            1 => DrainState::Draining,
-            _ => DrainState::Stopping,
-        }
+        let state = self.draining.get();
+        let states = [DrainState::Serving, DrainState::Draining];
+        states.into_iter().find(|one| *one as u64 == state).unwrap_or(DrainState::Stopping)
     }
 }
 
@@ -87,7 +83,7 @@ impl Server {
     /// The loop begins to drain.
     pub(super) fn begin_drain(&mut self, now: Now) {
         self.draining.since = Some(now.elapsed);
-        self.metrics.draining.set(1);
+        self.metrics.draining.set(DrainState::Draining as u64);
         let StopSettings { drain_delay, drain_duration, .. } = self.draining.settings;
         let clients = self.open_clients();
         let (delay, duration) = (format_duration(drain_delay), format_duration(drain_duration));
@@ -114,7 +110,7 @@ impl Server {
 
     /// The loop begins to stop. If it has drained until now, records how that went.
     pub(super) fn end_drain(&mut self, now: Now) {
-        self.metrics.draining.set(2);
+        self.metrics.draining.set(DrainState::Stopping as u64);
         let Some(since) = self.draining.since else {
             return;
         };

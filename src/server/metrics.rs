@@ -46,7 +46,7 @@ pub struct ServerMetrics {
     /// Lines whose answer had to wait, by [`LineCommand`].
     delayed: [Counter; LineCommand::COUNT],
     pub places: Arc<PlacesMetrics>,
-    /// 0 while it serves, 1 while it drains, 2 while it stops ([`ServerMetrics::drain_state`]).
+    /// A [`DrainState`](super::DrainState) as a number ([`ServerMetrics::drain_state`]).
     pub(super) draining: Gauge,
     /// By [`Listener`] and [`HandshakeResult`].
     pub handshakes: Counters<{ Listener::COUNT }, { HandshakeResult::COUNT }>,
