@@ -286,7 +286,7 @@ pub fn the_commands_about_certificates_do_what_the_page_says() -> Outcome {
     let bin = Path::new(env!("CARGO_BIN_EXE_herd-mio")).parent().expect("a folder");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     for block in blocks {
-        let mut shell = Command::new("bash");
+        let mut shell = tool("bash")?;
         shell.args(["-eu", "-c", block]).current_dir(folder.path()).env("PATH", &path);
         let output = shell.output().expect("bash runs");
         let text = String::from_utf8_lossy(&output.stderr);
