@@ -197,6 +197,16 @@ fn two_servers_cannot_have_one_identity() {
             "4:12",
             "a name with a wildcard would be that of several servers",
         ),
+        (
+            pair("identity = \"uri:herd:client:A\"", ""),
+            "4:12",
+            "\"herd:client:\" begins the names of clients",
+        ),
+        (
+            pair("identity = \"dns:192.0.2.1\"", ""),
+            "4:12",
+            "addresses in certificates are not looked at",
+        ),
         (pair("identity = \"uri:no scheme\"", ""), "4:12", "invalid `identity` of server A"),
         (pair("identity = \"uri:\"", ""), "4:12", "invalid `identity` of server A"),
         (pair("identity = 5", ""), "4:12", "invalid `identity` of server A"),

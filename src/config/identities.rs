@@ -1,16 +1,25 @@
 //! `[[server]] identity`: how the servers' certificates name them. A certificate must not be that of two servers.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use toml::Spanned;
 
 use super::document::Document;
 use super::servers::is_host_name;
 use crate::tls::Identity;
+use crate::tls::names::CLIENT;
 
 /// Reads an identity; the error adds to [`EXPECTED`].
 pub(super) fn parse(text: &str) -> Result<Identity, &'static str> {
     match text.split_once(':') {
+        // Whoever has such a certificate could speak for a client, too, where both have one authority.
+        Some(("uri", uri)) if uri.starts_with(CLIENT) => {
+            Err("; \"herd:client:\" begins the names of clients")
+        }
+        Some(("dns", name)) if name.parse::<IpAddr>().is_ok() => {
+            Err("; addresses in certificates are not looked at")
+        }
         Some(("uri", uri)) if is_uri(uri) => Ok(Identity::Uri(uri.to_owned())),
         Some(("dns", name)) if is_host_name(name) => Ok(Identity::Dns(name.to_owned())),
         Some(("dns", name)) if name.contains('*') => {
