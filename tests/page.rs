@@ -385,6 +385,11 @@ fn without_positions_there_is_no_id_and_no_position_in_any_event() {
     while events.len() < 4 {
         events.push(stream.next().expect("an event"));
     }
+    // A client that has connected to the wrong port: the warning quotes what it said.
+    server.peer().ask("IAMAT secretkiwi +36.0-118.445127 1559865057.9");
+    events.push(stream.find("the warning", |(name, data)| {
+        name == "log" && data.to_string().contains("[admin] positions is not set")
+    }));
     // A record that holds no id is shown.
     server.signal(Signal::HUP);
     events.push(stream.find("a record of the reload", |(name, data)| {

@@ -7,7 +7,7 @@ use super::clients::ClientMap;
 use super::state::{Delta, LinkShown, MapShown, Numbers, RecordShown, State, event};
 use crate::clock::Now;
 use crate::limits::EVENT_TURNS;
-use crate::logging::{self, target};
+use crate::logging::{self, TailRecord, target};
 use crate::server::admin::values::{seconds, time};
 use crate::server::metrics::{Kind, LineCommand, LineResult};
 use crate::server::{DrainState, Server, ServerMetrics};
@@ -111,12 +111,16 @@ impl Server {
     }
 
     /// The latest records of the log after one number and up to another, and the number of the last one that there is.
-    /// Without positions only those that hold none.
+    /// Without positions there are none that may hold some, and of warnings only that there were some: they quote lines.
     fn records_shown(&self, after: u64, until: u64) -> (Vec<RecordShown>, u64) {
         let is_shown =
             |target: &str, is_warning: bool| self.shows_ids || is_warning || !holds_ids(target);
         let (records, last) = logging::latest_records(after, is_shown);
         let records = records.into_iter().filter(|record| record.number <= until);
+        let records = records.map(|record| match self.shows_ids || !holds_ids(record.target) {
+            true => record,
+            false => TailRecord { text: HIDDEN.to_owned(), ..record },
+        });
         (records.map(RecordShown::new).collect(), last)
     }
 
@@ -143,3 +147,7 @@ fn holds_ids(target: &str) -> bool {
             | target::SUPERVISOR
     )
 }
+
+/// In place of a text that may hold ids and positions.
+const HIDDEN: &str =
+    "(see the log: this may quote ids and positions, and [admin] positions is not set)";
