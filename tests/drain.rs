@@ -357,17 +357,20 @@ fn a_reload_is_refused_in_a_drain_and_the_log_is_reopened_all_the_same() {
 fn a_client_that_never_reads_is_cut_off_once_the_time_is_over() {
     let setup = with_stop(Setup::alone(), "1ms", "1500ms");
     let setup = setup.section("[limits]\nwrite_timeout = \"60s\"");
-    let mut server = setup.start("Goloman");
+    let mut server = setup.start_with("Goloman", &["--admin", "0"]);
     let mut deaf = server.client();
     assert_eq!(deaf.ask(IAMAT), AT);
     deaf.stream.set_nonblocking(true).expect("it does not block");
-    // Until the answers fill every buffer between the two.
+    // Until the answers fill every buffer between the two: the server has looked several times, and can do nothing.
     let lines = "? an invalid line of some length, which is sent back\n".repeat(1_000);
-    let mut refused = 0;
-    while refused < 10 {
-        refused = if deaf.try_send(&lines).is_ok() { 0 } else { refused + 1 };
-        std::thread::sleep(Duration::from_millis(if refused > 0 { 20 } else { 0 }));
-    }
+    let mut full = 0;
+    wait_until(LIMIT, "every buffer is full", || {
+        let is_refused = deaf.try_send(&lines).is_err();
+        let seen = get(server.admin(), "/connz?kind=client").json();
+        let is_full = is_refused && seen["connections"][0]["paused"] == "output_full";
+        full = if is_full { full + 1 } else { 0 };
+        full == 10
+    });
     let begin = Instant::now();
     server.signal(Signal::USR2);
     assert_eq!(server.wait().code(), Some(0));
