@@ -611,7 +611,9 @@ fn connections_in_their_handshake_count_for_the_limit_and_leave_first_by_fair_sh
     let _silent = running.connect();
     running.wait_until("all are accepted", |it| it.handshaking(ID).get() == 3);
     assert_eq!(ask(&mut running.connect_from(2), "x"), "x!");
-    assert!(running.await_event("refused").contains("had the most connections"));
+    let first = halves[0].local_addr().expect("an address");
+    let why = format!("refused Limit({first})");
+    assert_eq!(running.await_event("refused"), why, "that is no failed handshake");
     assert_eq!(running.metrics.handshaking(ID).get(), 2);
     assert_eq!(read_to_end(&mut halves[0]), b"");
     running.stop();

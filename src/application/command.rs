@@ -135,7 +135,8 @@ pub enum DialEvent<'a> {
 /// Why a connection was not accepted.
 #[derive(Debug)]
 pub enum Refused {
-    /// The listener's limit is reached, and no connection was idle for long enough.
+    /// The listener's limit is reached, and no connection was idle for long enough; or this one was not open yet, and
+    /// made room for one of another address.
     Limit(SocketAddr),
     /// Its group of addresses has as many connections as the listener allows one group.
     Group(SocketAddr),

@@ -76,7 +76,11 @@ impl<A: Application> EventLoop<A> {
                 self.dialer.attempt_failed(id, &reason, Some(failure), app, connections);
             }
             Origin::Accepted(listener) => {
-                let why = Refused::Handshake(peer, failure, reason);
+                let why = match why {
+                    // It had to make room for another one; no handshake has failed.
+                    Closed::Evicted | Closed::FairShare => Refused::Limit(peer),
+                    _ => Refused::Handshake(peer, failure, reason),
+                };
                 app.handle_refused(listener, &why, connections.shared.now);
             }
             Origin::Loop(_) => {} // The other loop sees its end of the pair close.
