@@ -14,10 +14,9 @@ use common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Goloman, whose admin listener has these keys.
 fn setup(certificates: &Certificates, admin: &str, clients: &str) -> Setup {
-    let folder = certificates.folder().display();
+    let tls = certificates.section();
     Setup::alone().section(&format!(
-        "[tls]\ncertificate = \"{folder}/{{name}}.pem\"\nkey = \"{folder}/{{name}}.key\"\n\n\
-         [tls.clients]\n{clients}\n\n[tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n\n\
+        "{tls}[tls.clients]\n{clients}\n\n[tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n\n\
          [admin]\n{admin}\n"
     ))
 }

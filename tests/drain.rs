@@ -91,8 +91,10 @@ fn assert_even(closings: &[f64], count: usize, over: Duration) {
     let first = closings[0];
     let seconds = over.as_secs_f64();
     // A server that is held up makes up for 0.3 s at once; the rest is closed at a higher rate then, for which this
-    // allows.
-    let most = 2.0 * count as f64 / seconds * 0.8;
+    // allows. On a busy machine it may be held up for longer: nothing is closed in that time.
+    let gaps = closings.windows(2).map(|pair| pair[1] - pair[0]);
+    let held_up: f64 = gaps.filter(|gap| *gap > 0.2).sum();
+    let most = 1.6 * count as f64 / (seconds - held_up).max(0.5);
     for (place, begin) in closings.iter().enumerate() {
         let window = closings[place..].iter().take_while(|time| **time < begin + 0.5).count();
         assert!(
@@ -219,12 +221,9 @@ fn a_client_that_waits_for_places_gets_its_answer_before_its_end() {
 #[test]
 fn clients_over_tls_get_their_answers_and_close_notify() {
     let certificates = Certificates::new(&["Goloman"]);
-    let folder = certificates.folder().display();
-    let tls = format!(
-        "[tls]\ncertificate = \"{folder}/{{name}}.pem\"\nkey = \"{folder}/{{name}}.key\"\n\n\
-         [tls.clients]\naccept = \"both\"\n\n\
-         [tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n"
-    );
+    let tls = certificates.section()
+        + "[tls.clients]\naccept = \"both\"\n\n\
+           [tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n";
     let setup = with_stop(Setup::alone(), "1ms", "60s").section(&tls).any_port();
     let mut server = setup.start("Goloman");
     let mut clients: Vec<CertifiedClient> =

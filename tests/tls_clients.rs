@@ -13,10 +13,9 @@ use common::{Client, LIMIT, Next, ServerProcess, Setup, wait_until};
 
 /// Goloman with TLS for clients: these keys of `[tls.clients]`.
 fn setup(certificates: &Certificates, clients: &str) -> Setup {
-    let folder = certificates.folder().display();
+    let tls = certificates.section();
     Setup::alone().section(&format!(
-        "[tls]\ncertificate = \"{folder}/{{name}}.pem\"\nkey = \"{folder}/{{name}}.key\"\n\n\
-         [tls.clients]\n{clients}\n\n[tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n"
+        "{tls}[tls.clients]\n{clients}\n\n[tls.neighbours]\naccept = \"plain\"\ndial = \"plain\"\n"
     ))
 }
 

@@ -26,13 +26,9 @@ impl Herd {
         let certificates = Certificates::new(&NAMES);
         let shape: [(&str, &[&str]); 3] =
             [("Goloman", &["Holiday"]), ("Holiday", &["Welsh"]), ("Welsh", &[])];
-        let file = |name: &str| format!("{:?}", certificates.path(name).display().to_string());
-        let setup = Setup::new(&shape).section(&format!(
-            "[tls]\ncertificate = {}\nkey = {}\n[tls.neighbours]\nca = {}\n[limits]\nexempt = []",
-            file("{name}.pem"),
-            file("{name}.key"),
-            file("herd-ca.pem"),
-        ));
+        let (tls, ca) = (certificates.section(), certificates.path("herd-ca.pem"));
+        let setup = Setup::new(&shape)
+            .section(&format!("{tls}[tls.neighbours]\nca = {ca:?}\n[limits]\nexempt = []"));
         let servers = setup.start_all();
         let mut herd = Herd { certificates, setup, servers, begins: Vec::new() };
         herd.tell("one");

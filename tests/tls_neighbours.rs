@@ -12,11 +12,9 @@ use common::{Client, LIMIT, Next, Proxy, ServerProcess, Setup, wait_until};
 
 /// A herd of this shape with certificates. `neighbours` are the first keys of `[tls.neighbours]`.
 fn secured(shape: &[(&str, &[&str])], certificates: &Certificates, neighbours: &str) -> Setup {
-    let folder = certificates.folder().display();
+    let (tls, ca) = (certificates.section(), certificates.path("herd-ca.pem"));
     Setup::new(shape).heartbeat("1s").section(&format!(
-        "[tls]\ncertificate = \"{folder}/{{name}}.pem\"\nkey = \"{folder}/{{name}}.key\"\n\n\
-         [tls.clients]\naccept = \"plain\"\n\n[tls.neighbours]\n{neighbours}\n\
-         ca = \"{folder}/herd-ca.pem\"\n"
+        "{tls}[tls.clients]\naccept = \"plain\"\n\n[tls.neighbours]\n{neighbours}\nca = {ca:?}\n"
     ))
 }
 

@@ -476,13 +476,8 @@ fn a_certificate_that_was_exchanged_under_its_path_is_noticed_by_the_watch() {
 #[test]
 fn a_herd_reads_its_certificates_again_although_its_configuration_is_the_same() {
     let made = Certificates::new(&["Goloman", "Hands"]);
-    let file = |name: &str| format!("{:?}", made.path(name).display().to_string());
-    let setup = Herd::small_setup().section(&format!(
-        "[tls]\ncertificate = {}\nkey = {}\n[tls.neighbours]\nca = {}",
-        file("{name}.pem"),
-        file("{name}.key"),
-        file("herd-ca.pem")
-    ));
+    let (tls, ca) = (made.section(), made.path("herd-ca.pem"));
+    let setup = Herd::small_setup().section(&format!("{tls}[tls.neighbours]\nca = {ca:?}"));
     let command = Herd::command(&setup);
     let herd = Herd::spawn(setup, command);
     let log = |name: &str| std::fs::read_to_string(herd.setup.log_file(name)).unwrap_or_default();

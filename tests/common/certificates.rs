@@ -152,6 +152,12 @@ impl Certificates {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// `[tls]` of a configuration, with which each server has its own certificate. Other keys of it may follow.
+    pub fn section(&self) -> String {
+        let folder = self.folder().display();
+        format!("[tls]\ncertificate = \"{folder}/{{name}}.pem\"\nkey = \"{folder}/{{name}}.key\"\n")
+    }
+
     /// The certificates in a file of the folder, to be trusted.
     pub fn authorities(&self, name: &str) -> Authorities {
         Authorities::from_pem(self.read(name).as_bytes()).expect("certificates")

@@ -103,13 +103,9 @@ pub fn plain_text_between_hosts_is_refused_unless_it_is_allowed_and_tls_hides_ev
 
     let setup = Setup::alone(); // Other logs.
     let made = Certificates::new(&["H1", "H2"]);
-    let file = |name: &str| format!("{:?}", made.path(name).display().to_string());
-    let sections = format!(
-        "[tls]\ncertificate = {}\nkey = {}\n[tls.clients]\naccept = \"plain\"\n[tls.neighbours]\nca = {}\n",
-        file("{name}.pem"),
-        file("{name}.key"),
-        file("herd-ca.pem")
-    );
+    let (tls, ca) = (made.section(), made.path("herd-ca.pem"));
+    let sections =
+        format!("{tls}[tls.clients]\naccept = \"plain\"\n[tls.neighbours]\nca = {ca:?}\n");
     let secure = Hosts::pair(&setup, &sections);
     let between = hosts.record(&setup, 0)?;
     let _servers: Vec<_> = (0..2).map(|number| hosts.start(&setup, number, &secure)).collect();
