@@ -376,7 +376,7 @@ fn ids_of_an_attacker_are_text_in_json_on_one_line() {
 
 #[test]
 fn without_positions_there_is_no_id_and_no_position_in_any_event() {
-    let (_setup, server) = started(Setup::star(&["Hands"]).section("[admin]\npositions = false"));
+    let (setup, server) = started(Setup::star(&["Hands"]).section("[admin]\npositions = false"));
     let mut client = server.client();
     client.ask("IAMAT secretkiwi +34.068930-118.445127 1559865055.9");
     let mut stream = Stream::begun(server.admin());
@@ -385,6 +385,15 @@ fn without_positions_there_is_no_id_and_no_position_in_any_event() {
     while events.len() < 4 {
         events.push(stream.next().expect("an event"));
     }
+    // Where a neighbour should be is something else.
+    let mut other = setup.play("Hands").accept();
+    other.send("AT AT secretkiwi +34.0-118.445127 1559865055.9\n");
+    wait_until(LIMIT, "the reason is said without the line", || {
+        let said = ["/linksz", "/healthz", "/"].map(|path| get(server.admin(), path).text());
+        let reason = "it answered what no neighbour answers";
+        assert!(said.iter().all(|text| !text.contains("secretkiwi")), "{said:?}");
+        said.iter().all(|text| text.contains(reason))
+    });
     // A client that has connected to the wrong port: the warning quotes what it said.
     server.peer().ask("IAMAT secretkiwi +36.0-118.445127 1559865057.9");
     events.push(stream.find("the warning", |(name, data)| {

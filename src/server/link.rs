@@ -1,7 +1,7 @@
 //! Links: the connections on which this server sends updates to its neighbours (section 4).
 
 use super::metrics::{ClosedReason, DialResult, Direction, Transition};
-use super::neighbour::Handshake;
+use super::neighbour::{Handshake, UNKNOWN_ANSWER};
 use super::records::{self, HerdLog};
 use super::tls::Shown;
 use super::{Server, Session, policy};
@@ -152,7 +152,7 @@ impl Server {
             }
             Refusal::Unknown(line) => {
                 known.metrics.count(Direction::Out, Transition::Refused);
-                format!("it answered what no neighbour answers, {line}")
+                format!("{UNKNOWN_ANSWER}, {line}")
             }
         };
         if was_up {

@@ -164,10 +164,16 @@ pub(super) fn loop_name(server: &str, number: LoopId) -> String {
     }
 }
 
+/// What stands before the line that a neighbour should not have answered.
+pub(super) const UNKNOWN_ANSWER: &str = "it answered what no neighbour answers";
+
 impl Server {
     /// Keeps the last problem with our connection to a neighbour, for operators.
     pub(super) fn note_link_error(&mut self, neighbour: NeighbourId, reason: &str) {
         let at = self.now;
+        // Where no ids are shown, the line that was answered is in the log alone.
+        let hides_line = !self.shows_ids && reason.starts_with(UNKNOWN_ANSWER);
+        let reason = if hides_line { UNKNOWN_ANSWER } else { reason };
         self.neighbour(neighbour).link_error = Some(LinkError { reason: reason.to_owned(), at });
     }
 }
