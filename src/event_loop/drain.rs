@@ -160,6 +160,7 @@ impl<A: Application> EventLoop<A> {
     }
 
     /// Whether all are closed that take part; and then, whether the application is done, too.
+    #[cold]
     pub(super) fn check_drain(&mut self) {
         let Some(drain) = self.shutdown.drain() else {
             return;

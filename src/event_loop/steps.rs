@@ -362,10 +362,17 @@ impl<A: Application> EventLoop<A> {
         if self.shutdown.is_draining() {
             self.check_drain();
         }
+        if self.shutdown.is_under_way() {
+            self.check_stop();
+        }
+    }
+
+    #[cold]
+    fn check_stop(&mut self) {
         let shared = &self.connections.shared;
         let is_reported = shared.counts.draining == 0 && shared.closed.is_empty();
         let is_answered = self.acceptor.is_empty() && is_reported;
-        if self.shutdown.is_under_way() && is_answered && self.app.may_stop() {
+        if is_answered && self.app.may_stop() {
             self.shutdown.end();
         }
     }

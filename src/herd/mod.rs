@@ -369,9 +369,9 @@ impl Herd {
 
     /// When [`Herd::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let silence = self.heartbeat.silence();
         let links = self.links.iter().filter_map(|link| link.poll_timeout(&self.heartbeat));
-        let peers = self.inbound.iter().filter_map(|peer| peer.times_out_at(silence));
+        let silence = || self.heartbeat.silence();
+        let peers = self.inbound.iter().filter_map(|peer| peer.times_out_at(silence()));
         // Without neighbours the server is in sync, and no other event would report it.
         let in_sync = (self.sync.is_some() && self.links.is_empty()).then_some(Duration::ZERO);
         links.chain(peers).chain(in_sync).chain(self.heartbeat.settles_at()).min()

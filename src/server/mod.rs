@@ -312,19 +312,33 @@ impl Server {
 
     fn next_deadline(&self) -> Option<Duration> {
         let attempts = self.neighbours.iter().filter_map(|neighbour| neighbour.attempt_until).min();
-        [
+        let next = [
             self.herd.poll_timeout(),
             self.places.poll_timeout(),
             self.unidentified.next_deadline(),
             self.new_ids.poll_timeout(),
             self.log.poll_timeout(),
+            self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
+        ]
+        .into_iter()
+        .fold(attempts, earlier);
+        // A server is asked in each turn, and most have none of these.
+        let has_others = self.manager.is_some()
+            || self.tls.expiries.poll_timeout().is_some()
+            || self.draining.poll_timeout().is_some();
+        if has_others { self.other_deadline(next) } else { next }
+    }
+
+    /// The same, with the deadlines that concern certificates, a drain and the service manager.
+    #[cold]
+    fn other_deadline(&self, next: Option<Duration>) -> Option<Duration> {
+        [
             self.draining.poll_timeout().filter(|at| *at > self.now),
             self.tls.expiries.poll_timeout(),
-            self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
             self.manager.as_ref().map(|manager| manager.poll_timeout()),
         ]
         .into_iter()
-        .fold(attempts, earlier)
+        .fold(next, earlier)
     }
 
     /// Performs the actions that are due by `due.now`, which may lie a little before the time at which the last line

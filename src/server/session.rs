@@ -248,3 +248,15 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Session;
+
+    /// It is a part of each connection, and most are clients that say nothing: what few have is in boxes.
+    #[test]
+    fn a_session_is_small() {
+        let session = size_of::<Option<Session>>();
+        assert!(session <= 24, "{session} bytes");
+    }
+}

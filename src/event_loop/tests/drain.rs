@@ -88,10 +88,13 @@ fn the_longest_silent_are_released_first_and_evenly() {
     pass_delay(&mut event_loop);
     let mut order = Vec::new();
     while order.len() < COUNT {
+        let before = event_loop.connections.shared.now.elapsed;
         pass(&mut event_loop, seconds(0.101));
         let batch = ended(&mut others);
-        // Two, and some more where this test itself is held up for up to 0.3 s.
-        assert!((1..=8).contains(&batch.len()), "{} at once", batch.len());
+        // Two, or some more: the loop's time goes on where this test itself is held up.
+        let passed = event_loop.connections.shared.now.elapsed - before;
+        let most = (passed.as_secs_f64() * 80.0) as usize;
+        assert!((1..=most).contains(&batch.len()), "{} in {passed:?}", batch.len());
         order.extend(batch.into_iter().rev());
     }
     assert!(order.iter().copied().eq((0..COUNT).rev()), "{order:?}");
