@@ -296,7 +296,8 @@ function describeGraph(drawn) {
   $('edges-details').hidden = others.length === 0;
 }
 
-const across = node => 56 + node.x * (width - 112);
+// The widest box is 126 units wide.
+const across = node => 64 + node.x * (width - 128);
 const down = node => 26 + node.y * (height - 52);
 
 function drawEdges() {
@@ -325,7 +326,8 @@ function drawEdges() {
 
 function drawNode(node) {
   const server = herd.servers[node.place];
-  const name = server.name.length > 14 ? `${server.name.slice(0, 13)}…` : server.name;
+  // Names of a large herd differ at their ends.
+  const name = server.name.length > 14 ? `${server.name.slice(0, 6)}…${server.name.slice(-7)}` : server.name;
   const wide = name.length * 7.4 + 22;
   const isOwn = node.place === herd.own;
   const page = isOwn ? null : server.page;
