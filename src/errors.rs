@@ -31,6 +31,11 @@ fn without_numbers(text: &str) -> String {
     kept
 }
 
+/// A reason as the end of a sentence: with a full stop, unless it asks something at its end.
+pub fn ended(reason: &str) -> impl fmt::Display {
+    format!("{reason}{}", if reason.ends_with('?') { "" } else { "." })
+}
+
 /// The same text without API keys, because a message may quote a key that was typed in the wrong place. Recognises
 /// Google's by their beginning.
 pub fn without_keys(text: &str) -> String {
@@ -88,6 +93,12 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn a_reason_that_asks_something_has_no_full_stop_behind_it() {
+        assert_eq!(ended("connection refused").to_string(), "connection refused.");
+        assert_eq!(ended("what came is no TLS; is it?").to_string(), "what came is no TLS; is it?");
+    }
 
     #[test]
     fn system_errors_show_no_number() {

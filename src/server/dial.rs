@@ -16,6 +16,7 @@ use crate::application::{
     Command, Dial, DialEvent, Due, Freshness, HandshakeFailure, Start, Target, Ticket,
 };
 use crate::clock::Now;
+use crate::errors::ended;
 use crate::herd::NeighbourId;
 use crate::limits::{LOOKUP_REFRESH, LOOKUP_WAIT};
 use crate::logging::target;
@@ -255,13 +256,13 @@ impl Server {
                     log::warn!(
                         target: target::LINK,
                         event = "neighbour_unreachable", neighbour = name, reason:% = reason;
-                        "{name} can't be reached{lasting}: {reason}. Reconnecting."
+                        "{name} can't be reached{lasting}: {} Reconnecting.", ended(reason)
                     );
                 }
                 None => log::debug!(
                     target: target::LINK,
                     event = "neighbour_unreachable", neighbour = name, reason:% = reason;
-                    "{name} can't be reached: {reason}."
+                    "{name} can't be reached: {}", ended(reason)
                 ),
             }
         }
