@@ -66,6 +66,7 @@ const SERVER: &[&str] = &[
     "addresses",
     "clock",
     "limits",
+    "errors",
     "config",
     "logging",
 ];
