@@ -31,6 +31,11 @@ fn without_numbers(text: &str) -> String {
     kept
 }
 
+/// "1 client is", "2 clients are".
+pub fn clients_are(count: u64) -> String {
+    if count == 1 { "1 client is".to_owned() } else { format!("{count} clients are") }
+}
+
 /// A reason as the end of a sentence: with a full stop, unless it asks something at its end.
 pub fn ended(reason: &str) -> impl fmt::Display {
     format!("{reason}{}", if reason.ends_with('?') { "" } else { "." })

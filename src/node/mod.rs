@@ -50,7 +50,7 @@ pub use tls::{check_certificates, require_certificates};
 
 use crate::application::{LoopId, TlsId};
 use crate::config::Config;
-use crate::errors::plain;
+use crate::errors::{clients_are, plain};
 use crate::event_loop::{self, Bound, Controls, EventLoop, GroupRules, Listen, Sharing, Stopped};
 use crate::limits::{
     ADMIN_REFUSALS, ADMIN_SESSIONS, ConfiguredLimits, EVICT_IDLE_AFTER, LINK_OUTPUT_BYTES,
@@ -335,13 +335,8 @@ fn record_unfinished(stopped: &Stopped<Server>) {
          {acknowledged}.",
         server.log_name(),
         stopped.took.as_secs(),
-        clients_are(stopped.still_open),
+        clients_are(stopped.still_open as u64),
     );
-}
-
-/// "1 client is", "2 clients are".
-fn clients_are(count: usize) -> String {
-    if count == 1 { "1 client is".to_owned() } else { format!("{count} clients are") }
 }
 
 /// Prints where the server listens on standard error, for people and scripts that wait for it. On a

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    RunError, bind, clients_are, finish, kernel, limits_of, print_listening, process,
-    record_stopped, watch_controls,
+    RunError, bind, finish, kernel, limits_of, print_listening, process, record_stopped,
+    watch_controls,
 };
 use crate::config::{Config, PLACES_SERVICE};
+use crate::errors::clients_are;
 use crate::event_loop::{EventLoop, Limits, Listen, Security};
 use crate::limits::{ConfiguredLimits, EVICT_IDLE_AFTER};
 use crate::logging::{Log, target};
@@ -54,7 +55,7 @@ pub fn run_places(
             target: target::LOOP, event = "stop_unfinished";
             "{PLACES_SERVICE} stopped before all was answered: after {} s {} still connected.",
             stopped.took.as_secs(),
-            clients_are(stopped.still_open),
+            clients_are(stopped.still_open as u64),
         );
     }
     if !stopped.hurried {

@@ -7,6 +7,7 @@ use super::Server;
 use super::metrics::{ClosedReason, Kind, ServerMetrics};
 use crate::clock::Now;
 use crate::config::{StopSettings, format_duration};
+use crate::errors::clients_are;
 use crate::limits::SETTLE_HEARTBEATS;
 use crate::logging::target;
 
@@ -89,7 +90,7 @@ impl Server {
         let (delay, duration) = (format_duration(drain_delay), format_duration(drain_duration));
         log::info!(
             target: target::LOOP, event = "drain", clients = clients;
-            "{} drains: {}; it listens for {delay} more, and closes them evenly until {duration} have passed.",
+            "{} drains: {} connected; it listens for {delay} more, and closes them evenly until {duration} have passed.",
             self.log_name(),
             clients_are(clients)
         );
@@ -119,7 +120,7 @@ impl Server {
         let took = now.elapsed.saturating_sub(since).as_secs();
         let left = match left {
             0 => String::new(),
-            left => format!("; {}", clients_are(left)),
+            left => format!("; {} connected", clients_are(left)),
         };
         let plural = if drained == 1 { "client was" } else { "clients were" };
         log::info!(
@@ -133,13 +134,5 @@ impl Server {
     fn open_clients(&self) -> u64 {
         let own_loop = self.answers.own_loop();
         own_loop.map_or(0, |metrics| metrics.class(Kind::Client.class()).open.get())
-    }
-}
-
-/// "1 client is connected", "2 clients are connected".
-fn clients_are(count: u64) -> String {
-    match count {
-        1 => "1 client is connected".to_owned(),
-        count => format!("{count} clients are connected"),
     }
 }
