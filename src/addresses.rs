@@ -3,9 +3,13 @@
 //! A limit for each address is useless where one machine has many: a host with IPv6 usually has a whole /64. So what
 //! counts is the group: an IPv4 address, or an IPv6 /64.
 
+mod table;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+
+pub use table::{GroupBounds, GroupTable};
 
 /// Addresses that count as one. An IPv4 address within IPv6 (`::ffff:10.0.0.1`) is in the group of the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,14 +16,12 @@
 //!                    \-> waits: for a slot of its group (in neither set), for a token (`later`), for its turn (`ready`)
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::limits::{ADDRESS_GROUPS, GROUPS_SWEPT, HANDSHAKES_PER_TURN, Limits};
-use crate::addresses::{AddressGroup, Prefix};
+use crate::addresses::{AddressGroup, GroupBounds, GroupTable, Prefix};
 use crate::application::ConnectionId;
 use crate::clock::{TokenBucket, TokenRate, nanoseconds};
 
@@ -33,11 +31,7 @@ pub struct Handshakes {
     rules: Rules,
     in_progress: usize,
     waiting: usize,
-    groups: Slab<Group>,
-    /// The standard library keys its hash at random: nobody can choose addresses that collide.
-    numbers: HashMap<Key, u32>,
-    /// The group that is looked at next for one that can be forgotten.
-    hand: usize,
+    groups: GroupTable<Key, Group>,
     /// Who waits, by group and in the order in which they began to.
     queue: BTreeMap<Position, ConnectionId>,
     /// Groups that wait for a slot of all: in the order of their turns.
@@ -82,7 +76,7 @@ struct Rules {
 
 #[derive(Debug)]
 struct Group {
-    key: Key,
+    is_exempt: bool,
     in_progress: usize,
     waiting: usize,
     tokens: TokenBucket,
@@ -113,7 +107,7 @@ impl Rules {
 
 impl Group {
     fn has_token_at(&self, rules: &Rules) -> u64 {
-        if self.key.1 || rules.rate.is_unlimited() {
+        if self.is_exempt || rules.rate.is_unlimited() {
             0
         } else {
             self.tokens.has_token_at(rules.rate)
@@ -122,7 +116,7 @@ impl Group {
 
     fn begin(&mut self, rules: &Rules, now: u64) {
         self.in_progress += 1;
-        if !self.key.1 {
+        if !self.is_exempt {
             self.tokens.take(rules.rate, now);
         }
     }
@@ -141,9 +135,9 @@ impl Handshakes {
         }
         self.rules = rules;
         let now = nanoseconds(now);
-        let numbers: Vec<u32> = self.groups.iter().map(|(number, _)| number as u32).collect();
+        let numbers: Vec<u32> = self.groups.numbers().collect();
         for number in numbers {
-            let group = &mut self.groups[number as usize];
+            let group = &mut self.groups[number];
             group.tokens.limit(self.rules.rate, now);
             self.settle(number);
         }
@@ -161,7 +155,7 @@ impl Handshakes {
         let is_exempt = self.rules.exempt.iter().any(|prefix| prefix.contains(peer));
         let number = self.number_or_new((AddressGroup::of(peer), is_exempt), now);
         let is_free = self.ready.is_empty() && self.in_progress < self.rules.at_once;
-        let group = &mut self.groups[number as usize];
+        let group = &mut self.groups[number];
         let has_slot = group.in_progress < self.rules.of_one_group;
         let has_token = group.has_token_at(&self.rules) <= now;
         if is_free && has_slot && has_token && group.waiting == 0 {
@@ -192,7 +186,7 @@ impl Handshakes {
         let (position, id) = self.queue.range(first..).next()?;
         let (position, id) = (*position, *id);
         self.queue.remove(&position);
-        let group = &mut self.groups[number as usize];
+        let group = &mut self.groups[number];
         group.waiting -= 1;
         group.begin(&self.rules, now);
         self.waiting -= 1;
@@ -207,17 +201,17 @@ impl Handshakes {
             Claim::None => return,
             Claim::Slot(number) => {
                 self.in_progress -= 1;
-                self.groups[number as usize].in_progress -= 1;
+                self.groups[number].in_progress -= 1;
                 number
             }
             Claim::Waiting(position) => {
                 self.queue.remove(&position);
                 self.waiting -= 1;
-                self.groups[position.group as usize].waiting -= 1;
+                self.groups[position.group].waiting -= 1;
                 position.group
             }
         };
-        let Group { waiting, place, .. } = self.groups[number as usize];
+        let Group { waiting, place, .. } = self.groups[number];
         // One that is ready keeps its turn.
         if waiting == 0 || place == Place::Nowhere {
             self.settle(number);
@@ -268,13 +262,13 @@ impl Handshakes {
             self.later.remove(&(at, number));
             let turn = self.next_number();
             self.ready.insert((turn, number));
-            self.groups[number as usize].place = Place::Ready(turn);
+            self.groups[number].place = Place::Ready(turn);
         }
     }
 
     /// Puts a group into the set where it belongs now.
     fn settle(&mut self, number: u32) {
-        let group = &mut self.groups[number as usize];
+        let group = &mut self.groups[number];
         match group.place {
             Place::Nowhere => {}
             Place::Ready(turn) => drop(self.ready.remove(&(turn, number))),
@@ -289,36 +283,20 @@ impl Handshakes {
     }
 
     /// A group; if it is new and there are too many, that of all others.
-    fn number_or_new(&mut self, (group, is_exempt): Key, now: u64) -> u32 {
-        if let Some(number) = self.numbers.get(&(group, is_exempt)) {
-            return *number;
-        }
-        for _ in 0..GROUPS_SWEPT {
-            self.forget_one(now);
-        }
-        let group = if self.groups.len() < ADDRESS_GROUPS { group } else { AddressGroup::Others };
-        let key = (group, is_exempt);
-        *self.numbers.entry(key).or_insert_with(|| {
-            let place = Place::Nowhere;
-            let group =
-                Group { key, in_progress: 0, waiting: 0, tokens: TokenBucket::default(), place };
-            // Fewer than 2^32: see `ADDRESS_GROUPS`.
-            self.groups.insert(group) as u32
+    fn number_or_new(&mut self, key: Key, now: u64) -> u32 {
+        let others = (AddressGroup::Others, key.1);
+        let is_idle = |it: &Group| it.in_progress == 0 && it.waiting == 0 && it.tokens.is_full(now);
+        self.groups.number_or_new(key, others, BOUNDS, is_idle, |(_, is_exempt)| Group {
+            is_exempt,
+            in_progress: 0,
+            waiting: 0,
+            tokens: TokenBucket::default(),
+            place: Place::Nowhere,
         })
     }
-
-    /// Forgets the next group if it is like one that was never there.
-    fn forget_one(&mut self, now: u64) {
-        let number = self.hand;
-        self.hand = (number + 1) % self.groups.capacity().max(1);
-        let is_idle =
-            |it: &&Group| it.in_progress == 0 && it.waiting == 0 && it.tokens.is_full(now);
-        if let Some(group) = self.groups.get(number).filter(is_idle) {
-            self.numbers.remove(&group.key);
-            self.groups.remove(number);
-        }
-    }
 }
+
+const BOUNDS: GroupBounds = GroupBounds { most: ADDRESS_GROUPS, swept: GROUPS_SWEPT };
 
 #[cfg(test)]
 mod tests;

@@ -11,13 +11,11 @@
 
 mod waits;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use slab::Slab;
-
-use crate::addresses::{AddressGroup, Prefix};
+use crate::addresses::{AddressGroup, GroupBounds, GroupTable, Prefix};
 use crate::application::ConnectionId;
 use crate::clock::{TokenBucket, TokenRate, nanoseconds};
 use crate::limits::{ADDRESS_GROUPS, ConfiguredLimits, GROUPS_SWEPT};
@@ -29,11 +27,7 @@ pub(super) struct NewIds {
     rules: Rules,
     /// The server stops: what waits is handled, and nothing waits from now on.
     is_lifted: bool,
-    buckets: Slab<Bucket>,
-    /// The standard library keys its hash at random: nobody can choose addresses that collide.
-    numbers: HashMap<AddressGroup, u32>,
-    /// The bucket that is looked at next for one that can be forgotten.
-    hand: usize,
+    buckets: GroupTable<AddressGroup, Bucket>,
     /// Who waits, by bucket and in the order in which they began to.
     queue: BTreeMap<Position, ConnectionId>,
     /// When each bucket with a queue has its next token; of those with the same time, the one that has had a queue for
@@ -48,9 +42,8 @@ struct Rules {
     exempt: Vec<Prefix>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Bucket {
-    group: AddressGroup,
     tokens: TokenBucket,
     waiting: usize,
     /// The number of the first position in its queue.
@@ -119,7 +112,7 @@ impl NewIds {
         }
         self.rules = rules;
         let now = nanoseconds(now);
-        for (_, bucket) in &mut self.buckets {
+        for bucket in self.buckets.values_mut() {
             bucket.tokens.limit(self.rules.rate, now);
         }
         self.release()
@@ -133,7 +126,7 @@ impl NewIds {
 
     fn release(&mut self) -> Vec<ConnectionId> {
         self.due.clear();
-        self.buckets.iter_mut().for_each(|(_, bucket)| bucket.waiting = 0);
+        self.buckets.values_mut().for_each(|bucket| bucket.waiting = 0);
         let queue = std::mem::take(&mut self.queue);
         let mut released: Vec<_> =
             queue.into_iter().map(|(position, connection)| (position.number, connection)).collect();
@@ -150,7 +143,7 @@ impl NewIds {
         }
         let now = nanoseconds(now);
         let number = self.number_or_new(AddressGroup::of(peer), now);
-        let bucket = &mut self.buckets[number as usize];
+        let bucket = &mut self.buckets[number];
         let has_token = bucket.waiting == 0 && bucket.has_token_at(&self.rules) <= now;
         if has_token {
             bucket.take(&self.rules, now);
@@ -163,7 +156,7 @@ impl NewIds {
         let number = self.number_or_new(AddressGroup::of(peer), nanoseconds(now));
         let position = Position { bucket: number, number: self.next_number };
         self.next_number += 1;
-        let bucket = &mut self.buckets[number as usize];
+        let bucket = &mut self.buckets[number];
         bucket.waiting += 1;
         if bucket.waiting == 1 {
             bucket.since = position.number;
@@ -183,7 +176,7 @@ impl NewIds {
         if self.queue.remove(&position).is_none() {
             return;
         }
-        let bucket = &mut self.buckets[position.bucket as usize];
+        let bucket = &mut self.buckets[position.bucket];
         bucket.waiting -= 1;
         if bucket.waiting == 0 {
             self.due.remove(&bucket.due(position.bucket, &self.rules));
@@ -205,7 +198,7 @@ impl NewIds {
         let (position, connection) = self.queue.range(first..).next()?;
         let (position, connection) = (*position, *connection);
         self.queue.remove(&position);
-        let bucket = &mut self.buckets[number as usize];
+        let bucket = &mut self.buckets[number];
         bucket.take(&self.rules, now);
         bucket.waiting -= 1;
         if bucket.waiting > 0 {
@@ -214,33 +207,15 @@ impl NewIds {
         Some(connection)
     }
 
-    /// The bucket of a group; if it has none and there are too many, that of all others.
+    /// The bucket of a group; if it has none and there are too many, that of all others. A full bucket is forgotten.
     fn number_or_new(&mut self, group: AddressGroup, now: u64) -> u32 {
-        if let Some(number) = self.numbers.get(&group) {
-            return *number;
-        }
-        for _ in 0..GROUPS_SWEPT {
-            self.forget_one(now);
-        }
-        let group = if self.buckets.len() < ADDRESS_GROUPS { group } else { AddressGroup::Others };
-        *self.numbers.entry(group).or_insert_with(|| {
-            let bucket = Bucket { group, tokens: TokenBucket::default(), waiting: 0, since: 0 };
-            // Fewer than 2^32: see `ADDRESS_GROUPS`.
-            self.buckets.insert(bucket) as u32
-        })
-    }
-
-    /// Forgets the next bucket if it is full: it is like one that was never there.
-    fn forget_one(&mut self, now: u64) {
-        let number = self.hand;
-        self.hand = (number + 1) % self.buckets.capacity().max(1);
-        let is_full = |bucket: &&Bucket| bucket.waiting == 0 && bucket.tokens.is_full(now);
-        if let Some(bucket) = self.buckets.get(number).filter(is_full) {
-            self.numbers.remove(&bucket.group);
-            self.buckets.remove(number);
-        }
+        let is_full = |bucket: &Bucket| bucket.waiting == 0 && bucket.tokens.is_full(now);
+        let new = |_| Bucket::default();
+        self.buckets.number_or_new(group, AddressGroup::Others, BOUNDS, is_full, new)
     }
 }
+
+const BOUNDS: GroupBounds = GroupBounds { most: ADDRESS_GROUPS, swept: GROUPS_SWEPT };
 
 #[cfg(test)]
 mod tests;
