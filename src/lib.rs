@@ -15,7 +15,7 @@
 //!
 //! | layer | never |
 //! |---|---|
-//! | [`protocol`], [`http`], [`herd`], [`places`] | a socket, a clock, a thread, a file, a log record |
+//! | [`protocol`], [`http`], [`nats`], [`herd`], [`places`] | a socket, a clock, a thread, a file, a log record |
 //! | [`application`] | a poll, a socket, TLS, the meaning of a line |
 //! | [`event_loop`] | the meaning of a line, a log record, the configuration; it alone names mio |
 //! | [`server`], [`places_server`] | a socket, a poll, a thread, a file |
@@ -47,9 +47,11 @@ pub mod herd;
 pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod nats;
 pub mod node;
 pub mod places;
 pub mod places_server;
 pub mod protocol;
 pub mod server;
+pub mod state;
 pub mod tls;

@@ -355,3 +355,9 @@ pub const EXPIRY_WARNED: Duration = Duration::from_secs(30 * 86_400);
 pub const EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long before its end the server counts as degraded: time for a person to act within working days.
 pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);
+
+/// Updates in one transaction of the disk at most: some 5 ms of copying in a turn would be too long, and transactions of a
+/// thousand to ten thousand are about equally fast.
+pub const DISK_BATCH_UPDATES: usize = 4_096;
+/// Bytes of updates in one transaction of the disk, after which no further one is added.
+pub const DISK_BATCH_BYTES: usize = 1024 * 1024;

@@ -18,14 +18,15 @@ const SHORTER_FILE_LINES: usize = 399;
 const SHORTER_FUNCTION_LINES: usize = 59;
 
 /// What each folder or file of `src/` may name of the others, those that stand on others below them.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("addresses", &[]),
     ("clock", &[]),
     ("limits", &["addresses"]),
     ("errors", &[]),
     ("protocol", &["clock"]),
     ("http", &["limits"]),
-    ("herd", &["protocol", "clock", "limits"]),
+    ("nats", &["limits"]),
+    ("herd", &["nats", "protocol", "clock", "limits"]),
     ("places", &["http", "limits"]),
     ("application", &["clock"]),
     ("tls", &["application"]),
@@ -35,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     (
         "config",
         &[
+            "nats",
             "application",
             "protocol",
             "places",
@@ -46,6 +48,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
             "files",
         ],
     ),
+    ("state", &["herd", "protocol", "logging", "limits", "errors", "files"]),
     ("connection_records", &["application", "config", "logging", "limits", "errors"]),
     ("server", SERVER),
     (
@@ -60,6 +63,7 @@ const SERVER: &[&str] = &[
     "tls",
     "application",
     "herd",
+    "nats",
     "places",
     "http",
     "protocol",
@@ -71,6 +75,9 @@ const SERVER: &[&str] = &[
     "logging",
 ];
 const NODE: &[&str] = &[
+    "state",
+    "herd",
+    "nats",
     "server",
     "places_server",
     "event_loop",
@@ -90,9 +97,10 @@ const CLI: &[&str] =
     &["node", "config", "tls", "logging", "places", "protocol", "files", "limits", "errors"];
 
 /// The folders without side effects: no socket, no clock, no thread, no file, no log.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "src/protocol",
     "src/http",
+    "src/nats",
     "src/herd",
     "src/places",
     "src/application",

@@ -4,6 +4,7 @@
 pub mod admin;
 mod diff;
 mod document;
+mod engine;
 mod file;
 mod herd_wide;
 mod identities;
@@ -12,6 +13,7 @@ mod passed;
 mod places;
 mod plain_text;
 mod servers;
+mod state;
 mod stop;
 mod summary;
 mod tls;
@@ -34,8 +36,10 @@ use crate::tls::Identity;
 
 pub use admin::{AdminAddresses, AdminSettings, PlainText, SecuritySettings};
 pub use diff::{Change, Effect, View, diff};
+pub use engine::{EngineAck, EngineConfig, EngineKeep, EngineLogin, EngineUrl};
 pub use passed::PassedAddresses;
 pub use places::{KEY_VARIABLE, PlacesSettings};
+pub use state::{StateAck, StateSettings};
 pub use stop::{OnSigterm, StopSettings};
 pub use summary::format_duration;
 pub use tls::{
@@ -62,6 +66,9 @@ pub struct Config {
     pub reload: ReloadSettings,
     pub tls: TlsSettings,
     pub stop: StopSettings,
+    pub state: StateSettings,
+    /// None: servers synchronise by their links alone.
+    pub engine: Option<EngineConfig>,
     /// Where relative paths of the configuration begin.
     pub folder: PathBuf,
     /// Which settings do not hold, because a socket was passed in their place.
@@ -331,6 +338,8 @@ impl Default for Config {
             reload: ReloadSettings::default(),
             tls: TlsSettings::default(),
             stop: StopSettings::default(),
+            state: StateSettings::default(),
+            engine: None,
             folder: PathBuf::new(),
             passed_warnings: Vec::new(),
         }

@@ -52,7 +52,7 @@ impl Herd {
         self.inbound[place].disconnect();
         // No name is empty, so no HELLO has it.
         self.settings.neighbours[place].clear();
-        self.outputs.retain(|output| output.neighbour() != neighbour);
+        self.outputs.retain(|output| output.neighbour() != Some(neighbour));
         self.set_sync_state(neighbour, SyncState::Unreachable, observer);
     }
 
@@ -63,7 +63,7 @@ impl Herd {
         if !self.links[place].is_removed() {
             self.links[place] = Link::new(neighbour, now.elapsed);
             let is_of_link = |output: &Output| {
-                output.neighbour() == neighbour && !matches!(output, Output::ClosePeer(_))
+                output.neighbour() == Some(neighbour) && !matches!(output, Output::ClosePeer(_))
             };
             self.outputs.retain(|output| !is_of_link(output));
         }
@@ -71,12 +71,13 @@ impl Herd {
 }
 
 impl Output {
-    /// The neighbour that it is about.
-    fn neighbour(&self) -> NeighbourId {
+    /// The neighbour that it is about, if it is about one.
+    fn neighbour(&self) -> Option<NeighbourId> {
         match self {
             Output::Dial(neighbour)
             | Output::CloseLink(neighbour)
-            | Output::ClosePeer(neighbour) => *neighbour,
+            | Output::ClosePeer(neighbour) => Some(*neighbour),
+            Output::AnswersDue(_) | Output::CloseEngine(_) => None,
         }
     }
 }

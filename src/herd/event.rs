@@ -1,5 +1,6 @@
 //! The events that the herd's core reports to an observer: a log, a simulator that checks it, a test.
 
+use super::engine::EngineEvent;
 use super::{Applied, NeighbourId};
 use crate::protocol::{Common, Seq, Update, UpdateError, UpdateRef};
 
@@ -45,4 +46,6 @@ pub enum Event<'a> {
     /// Each neighbour that can be reached has sent its full state: from now on this server
     /// knows what the herd knows.
     InSync,
+    /// Something happened between this server and the engine.
+    Engine(EngineEvent<'a>),
 }

@@ -16,9 +16,14 @@
 //! ```
 
 mod changes;
+mod disk;
+mod durable;
+pub mod engine;
 mod event;
 mod feed;
 mod heartbeat;
+mod held;
+mod kept;
 mod link;
 mod namesakes;
 mod peer;
@@ -28,17 +33,21 @@ mod table;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use disk::DiskBatch;
 pub use event::{Event, Observer};
 pub use feed::{Feed, Record};
+pub use held::HeldAnswers;
+pub use kept::{AnswerAfter, Awaited, Holder, InBucket};
 pub use link::HELLO_RECEIVED;
 pub use peer::{Differing, Peer, SessionId};
 pub use status::{InboundStatus, LinkStatus};
-pub use table::{Applied, Entry, Source, Table};
+pub use table::{Applied, Entry, Floor, Source, Table};
 
 use crate::clock::Now;
 use crate::protocol::{
     Common, Dialect, Epoch, FromAcceptor, Iamat, RequestError, Seq, UpdateRef, write_hello,
 };
+use durable::Durable;
 use heartbeat::Heartbeat;
 use link::{Link, LinkAction};
 use peer::InboundPeer;
@@ -88,6 +97,10 @@ pub enum Output {
     CloseLink(NeighbourId),
     /// Close the inbound connection of a neighbour.
     ClosePeer(NeighbourId),
+    /// This holder may have answers that are due ([`HeldAnswers::take_due`]).
+    AnswersDue(Holder),
+    /// Close the connection to the engine and connect again; [`Herd::engine_closed`] need not be called.
+    CloseEngine(&'static str),
 }
 
 /// How the caller goes on after a neighbour's line.
@@ -114,6 +127,7 @@ pub struct Herd {
     namesake_at: Option<Duration>,
     outputs: VecDeque<Output>,
     random_state: u64,
+    durable: Durable,
 }
 
 /// Whether a neighbour has sent the state that it had when we started.
@@ -143,6 +157,7 @@ impl Herd {
             outputs: VecDeque::new(),
             heartbeat: Heartbeat::new(settings.heartbeat),
             settings,
+            durable: Durable::default(),
         }
     }
 

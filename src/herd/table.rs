@@ -12,6 +12,7 @@ use slab::Slab;
 
 use super::NeighbourId;
 use super::feed::{Feed, Record};
+use super::kept::{Awaited, Kept};
 use crate::protocol::{Epoch, Seq, Update, UpdateRef};
 
 /// What the server knows: one entry per client.
@@ -25,12 +26,14 @@ pub struct Table {
     /// Known clients, without entries below the floor that wait for the sweep.
     len: usize,
     bound: usize,
-    floor: Option<AgeKey>,
+    floor: Option<Floor>,
     /// How often the floor was raised, and how many clients that has evicted.
     floor_raises: u64,
     evicted: u64,
     /// The next slot that the sweep will visit; none while no sweep is under way.
     sweep: Option<usize>,
+    /// What is kept outside this process.
+    pub(super) kept: Kept,
 }
 
 /// What is known of one client.
@@ -62,11 +65,11 @@ pub enum Applied {
     BelowFloor,
 }
 
-/// The key that the floor compares: age (see [`UpdateRef::age`]), then id.
+/// The floor: nothing at or below it is stored. It compares the age (see [`UpdateRef::age`]), then the id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct AgeKey {
-    age: i128,
-    id: Vec<u8>,
+pub struct Floor {
+    pub age: i128,
+    pub id: Vec<u8>,
 }
 
 impl Table {
@@ -90,6 +93,7 @@ impl Table {
             floor_raises: 0,
             evicted: 0,
             sweep: None,
+            kept: Kept::default(),
         }
     }
 
@@ -123,6 +127,17 @@ impl Table {
         self.evicted
     }
 
+    /// Below which nothing is stored, if there is such a limit.
+    pub fn floor(&self) -> Option<&Floor> {
+        self.floor.as_ref()
+    }
+
+    /// The floor of a former run. What lies at or below it is evicted, as if the table had been full.
+    pub(super) fn restore_floor(&mut self, floor: Floor) {
+        debug_assert!(self.is_empty(), "the floor is restored before the entries");
+        self.floor = self.floor.take().max(Some(floor));
+    }
+
     /// The number of the latest change.
     pub fn end(&self) -> Seq {
         self.feed.end()
@@ -154,6 +169,19 @@ impl Table {
     /// Records that the feed keeps, dead ones included.
     pub fn feed_len(&self) -> usize {
         self.feed.len()
+    }
+
+    /// What an answer waits for that confirms the entry of a client, as it is now.
+    pub(super) fn awaited(&self, id: &[u8]) -> Option<Awaited> {
+        let slot = self.find(self.hash(id), id)?;
+        let entry = Some(&self.entries[slot as usize]).filter(|it| is_visible(&self.floor, it))?;
+        Some(Awaited { slot, seq: entry.seq })
+    }
+
+    /// Whether nothing is left to wait for: the entry is one that was evicted.
+    pub(super) fn is_gone(&self, awaited: Awaited) -> bool {
+        let entry = self.entries.get(awaited.slot as usize);
+        entry.is_none_or(|entry| !is_visible(&self.floor, entry))
     }
 
     /// Stores the update if it is above the floor and the newest of its client.
@@ -246,7 +274,7 @@ impl Table {
         };
         let (_, &mut (_, slot), _) = ages.select_nth_unstable_by(going - 1, by_key);
         let (age, id) = key_of(slot);
-        let floor = AgeKey { age, id: id.to_vec() };
+        let floor = Floor { age, id: id.to_vec() };
         self.floor = Some(floor);
         self.sweep = Some(0);
         let is_kept = self.is_above_floor(added);
@@ -291,6 +319,7 @@ impl Table {
                 found.remove();
             }
             self.entries.remove(slot);
+            self.kept.forget(slot as u32);
         }
         self.sweep = (end < self.entries.capacity()).then_some(end);
     }
@@ -316,11 +345,11 @@ impl Table {
 }
 
 /// Whether the floor has not risen past an entry. Usually there is no floor, and nothing to read.
-fn is_visible(floor: &Option<AgeKey>, entry: &Entry) -> bool {
+fn is_visible(floor: &Option<Floor>, entry: &Entry) -> bool {
     floor.is_none() || is_above(floor, &entry.update.get())
 }
 
-fn is_above(floor: &Option<AgeKey>, update: &UpdateRef<'_>) -> bool {
+fn is_above(floor: &Option<Floor>, update: &UpdateRef<'_>) -> bool {
     match floor {
         None => true,
         Some(floor) => (update.age(), update.id) > (floor.age, floor.id.as_slice()),

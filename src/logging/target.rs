@@ -25,9 +25,14 @@ pub const LOOP: &str = "loop";
 /// The processes of `--herd`.
 pub const SUPERVISOR: &str = "supervisor";
 
+/// The state directory: what of the table is on the disk.
+pub const STATE: &str = "state";
+/// The engine: the connection to it, and what is read from it and published.
+pub const ENGINE: &str = "engine";
+
 /// All of them.
-pub const ALL: [&str; 11] =
-    [CLIENT, LINK, FLOOD, TABLE, PLACES, HTTP, ADMIN, TLS, CONFIG, LOOP, SUPERVISOR];
+pub const ALL: [&str; 13] =
+    [CLIENT, LINK, FLOOD, TABLE, PLACES, HTTP, ADMIN, TLS, CONFIG, LOOP, SUPERVISOR, STATE, ENGINE];
 
 /// The number of a target in [`ALL`]; of any other text, the number of [`LOOP`].
 pub(super) fn number(target: &str) -> u8 {

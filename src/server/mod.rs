@@ -26,6 +26,7 @@ mod client;
 mod closings;
 mod dial;
 mod drain;
+mod engine;
 mod link;
 pub mod metrics;
 mod neighbour;
@@ -39,6 +40,7 @@ mod reload;
 mod service_manager;
 mod session;
 mod setup;
+mod state;
 mod tls;
 
 use std::collections::{HashMap, VecDeque};
@@ -54,6 +56,7 @@ pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use service_manager::{Notice, ServiceManager, Tell};
 pub use session::Session;
 pub use setup::ServerSetup;
+pub use state::{DiskPort, StateMessage};
 pub use tls::CertifiedPeer;
 
 use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics};
@@ -99,6 +102,8 @@ pub enum Message {
     ReloadEnded(ReloadEnd),
     /// The files of the configuration have changed.
     FilesChanged,
+    /// From the thread of the state directory.
+    State(StateMessage),
     /// The log has other settings. At the end of the turn this loop uses them.
     LogChanged,
 }
@@ -281,6 +286,8 @@ impl Server {
                 Output::Dial(neighbour) => self.begin_round(neighbour),
                 Output::CloseLink(neighbour) => self.close_link(neighbour),
                 Output::ClosePeer(neighbour) => self.close_peer(neighbour),
+                Output::AnswersDue(holder) => self.answers_due(holder),
+                Output::CloseEngine(reason) => self.close_engine(reason),
             }
         }
         let command = self.commands.pop_front().or_else(|| self.places.poll_command());

@@ -154,6 +154,7 @@ impl Application for Server {
             Message::Reconfigured(reconfigured) => self.reconfigured(&reconfigured, now),
             Message::ReloadEnded(end) => self.reload_ended(end, now),
             Message::FilesChanged => self.ask_for_reload(None),
+            Message::State(message) => self.state_message(message),
             Message::LogChanged => {}
         }
     }

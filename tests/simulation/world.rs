@@ -315,6 +315,7 @@ impl<'s> World<'s> {
     fn act(&mut self, number: usize, output: Output) -> Result<(), Wrong> {
         let neighbours = &self.servers[number].neighbours;
         match output {
+            Output::AnswersDue(_) | Output::CloseEngine(_) => {}
             Output::Dial(NeighbourId(place)) => {
                 let to = neighbours[usize::from(place)];
                 let server = &mut self.servers[number];
