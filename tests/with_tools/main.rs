@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod completion;
 mod dialling;
+mod engine;
 mod harness;
 mod hosts;
 mod https;
@@ -42,8 +43,8 @@ use std::process::ExitCode;
 
 /// Each by its name.
 macro_rules! tests {
-    ($($module:ident::$test:ident,)*) => {
-        &[$((concat!(stringify!($module), "::", stringify!($test)), $module::$test)),*]
+    ($($module:ident $(::$test:ident)+,)*) => {
+        &[$((concat!(stringify!($module), $("::", stringify!($test)),+), $module $(::$test)+)),*]
     };
 }
 
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
         dialling::unanswered_look_ups_delay_no_other_name,
         dialling::servers_at_a_loopback_and_at_another_address_of_the_host_know_each_other,
         dialling::an_earlier_look_up_result_is_used_while_the_next_one_hangs,
+        engine::harness::a_bucket_of_one_node_is_read_written_backed_up_and_restored,
+        engine::harness::a_small_store_is_full_and_has_room_again,
+        engine::harness::debians_server_does_the_same,
+        engine::harness::three_nodes_elect_another_leader_of_the_bucket,
         harness::a_missing_tool_is_ignored_by_name_and_fails_where_it_is_required,
         hosts::a_pulled_cable_is_noticed_and_missed_updates_are_sent,
         hosts::a_server_that_listens_at_a_loopback_address_reaches_a_neighbour_on_another_host,

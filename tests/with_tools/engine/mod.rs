@@ -1,0 +1,8 @@
+//! Servers that share a bucket of a real NATS server keep what was answered, whatever becomes of NATS, of the network
+//! and of themselves. What the bucket holds is read by nats-py, which shares no code with this project.
+
+#![allow(dead_code, reason = "each test uses a part of the helpers")]
+
+pub mod eye;
+pub mod harness;
+pub mod nats;
