@@ -66,6 +66,13 @@ impl Default for ConfiguredLimits {
     }
 }
 
+/// The longest control line that a server of NATS may send, with its end. INFO is the longest: it lists the other servers
+/// of a cluster, some 30 bytes each.
+pub const CONTROL_LINE_BYTES: usize = 64 * 1024;
+/// Headers of a message of NATS that are looked at; those behind them are as if they were not there. A server adds at most
+/// ten.
+pub const MAX_HEADERS: usize = 64;
+
 /// Prefixes in `exempt`: each new connection and each new id is compared with all of them.
 pub const EXEMPT_PREFIXES: usize = 256;
 /// Groups of addresses whose new ids are counted one by one, in some 8 MB. All others share one bucket. An attacker

@@ -1,0 +1,61 @@
+//! Headers of a message. What is wrong in them concerns the message, never the connection: another client may have
+//! published them as they are.
+
+use crate::limits::MAX_HEADERS;
+
+/// The headers of a message as they came, from `NATS/1.0` on; empty if it has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a>(pub &'a [u8]);
+
+impl<'a> Headers<'a> {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The status of the first line, and its text; None if it has none. A status may have headers behind it.
+    pub fn status(&self) -> Option<(u16, &'a str)> {
+        let (first, _) = split_line(self.0);
+        let rest = first.strip_prefix(b"NATS/1.0")?.trim_ascii();
+        if rest.len() < 3 || !rest[..3].iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let (code, text) = rest.split_at(3);
+        let is_apart = text.first().is_none_or(|byte| *byte == b' ' || *byte == b'\t');
+        is_apart.then_some(())?;
+        let code = code.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+        Some((code, std::str::from_utf8(text.trim_ascii()).unwrap_or_default()))
+    }
+
+    /// The value of the first header of this name, without blanks around it. Names differ by case.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// The same, as a number of decimal digits.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        super::parse::number(self.get(name)?)
+    }
+
+    /// Name and value of each header, up to [`MAX_HEADERS`]. A line without a colon is left out.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let (first, rest) = split_line(self.0);
+        let mut rest = if first.starts_with(b"NATS/1.0") { rest } else { b"" };
+        let lines = std::iter::from_fn(move || {
+            let (line, behind) = split_line(rest);
+            rest = behind;
+            (!line.is_empty()).then_some(line)
+        });
+        lines.take(MAX_HEADERS).filter_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
+}
+
+/// The first line without its end, and what follows.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memmem::find(bytes, b"\r\n") {
+        Some(end) => (&bytes[..end], &bytes[end + 2..]),
+        None => (bytes, b""),
+    }
+}
