@@ -1,13 +1,12 @@
 //! What the herd's core does for updates that must outlive the process: fills the table from the disk, hands the disk its
 //! batches, and tells who holds answers back when they may be due.
 
-use std::collections::HashMap;
-
 use super::disk::{DiskBatch, DiskReader};
 use super::engine::Engine;
+use super::held::Holders;
 use super::kept::{AnswerAfter, Awaited, Holder};
 use super::table::Floor;
-use super::{Applied, Herd, Output};
+use super::{Applied, Herd};
 use crate::protocol::UpdateRef;
 
 /// The readers that keep updates outside the process, and who waits for them. All is empty unless it is asked for.
@@ -16,10 +15,7 @@ pub(super) struct Durable {
     answer_after: AnswerAfter,
     disk: Option<Box<DiskReader>>,
     pub(super) engine: Option<Box<Engine>>,
-    /// Holders, by the slots of the entries that they wait for.
-    holders: HashMap<u32, Vec<Holder>>,
-    /// How often the floor had risen when the holders were last told.
-    told_raises: u64,
+    pub(super) holders: Holders,
 }
 
 impl Herd {
@@ -33,19 +29,20 @@ impl Herd {
         self.table.apply(update, None)
     }
 
+    /// Sets what answers wait for, as [`Herd::attach_disk`] does: for a server without a disk. To be called before an update
+    /// is applied.
+    pub fn set_answer_after(&mut self, answer_after: AnswerAfter) {
+        self.durable.answer_after = answer_after;
+        if answer_after.disk {
+            self.table.follow_disk();
+        }
+    }
+
     /// From now on the disk reads the feed. It has what was restored.
     pub fn attach_disk(&mut self, answer_after: AnswerAfter) {
-        self.durable.answer_after = answer_after;
+        self.set_answer_after(answer_after);
         let disk = DiskReader::new(&self.table, answer_after.disk);
         self.durable.disk = Some(Box::new(disk));
-        if answer_after.disk {
-            let restored: Vec<_> = self.table.records_after(Default::default()).collect();
-            let alive = restored.into_iter().filter(|(_, entry)| entry.is_some());
-            let alive: Vec<_> = alive.map(|(record, _)| record).collect();
-            for record in alive {
-                self.table.kept.set_on_disk(record.slot, record.seq);
-            }
-        }
     }
 
     /// What answers wait for.
@@ -66,19 +63,26 @@ impl Herd {
         let kept = &self.table.kept;
         let on_disk = !self.durable.answer_after.disk || kept.on_disk(slot) >= seq;
         let in_engine = !self.durable.answer_after.engine || kept.in_bucket(slot).seq >= seq;
-        (on_disk && in_engine) || self.table.is_gone(awaited)
+        (on_disk && in_engine) || self.table.is_evicted(awaited)
     }
 
-    /// Lets [`Output::AnswersDue`] tell the holder when this may be kept.
+    /// Lets [`Output::AnswersDue`](super::Output::AnswersDue) tell the holder once when this may be kept. It must not be kept
+    /// yet.
     pub fn hold(&mut self, awaited: Awaited, holder: Holder) {
-        let holders = self.durable.holders.entry(awaited.slot).or_default();
-        if holders.last() != Some(&holder) {
-            holders.push(holder);
-        }
+        self.durable.holders.add(awaited, holder);
+    }
+
+    /// The holder waits for this no longer.
+    pub fn release(&mut self, awaited: Awaited, holder: Holder) {
+        self.durable.holders.remove(awaited, holder);
     }
 
     /// The next batch for the disk, unless one is being committed or there is nothing to commit.
+    ///
+    /// To be called after lines were handled, and before [`Herd::poll_output`]: it also tells those who wait for what was
+    /// evicted meanwhile.
     pub fn poll_disk_batch(&mut self) -> Option<DiskBatch> {
+        self.tell_of_evicted();
         self.durable.disk.as_mut()?.poll_batch(&self.table)
     }
 
@@ -87,22 +91,20 @@ impl Herd {
         self.durable.disk.as_ref().is_none_or(|disk| disk.is_settled(&self.table))
     }
 
+    /// How many changes the disk has not committed yet. Those that were overwritten meanwhile count, too.
+    pub fn disk_uncommitted(&self) -> u64 {
+        self.durable.disk.as_ref().map_or(0, |disk| disk.uncommitted(&self.table))
+    }
+
     /// The disk has committed this batch.
     pub fn disk_committed(&mut self, number: u64) {
-        let Some(disk) = &mut self.durable.disk else {
-            return;
-        };
-        let (table, holders, outputs) =
-            (&mut self.table, &mut self.durable.holders, &mut self.outputs);
-        let marks = self.durable.answer_after.disk;
-        disk.committed(number, |record| {
-            if marks {
+        let Herd { durable, table, outputs, .. } = self;
+        if let Some(disk) = &mut durable.disk {
+            disk.committed(number, |record| {
                 table.kept.set_on_disk(record.slot, record.seq);
-                let due = holders.remove(&record.slot).unwrap_or_default();
-                outputs.extend(due.into_iter().map(Output::AnswersDue));
-            }
-        });
-        self.tell_of_evicted();
+                durable.holders.tell(record.slot, outputs);
+            });
+        }
     }
 
     /// The disk could not commit this batch: it is handed over again.
@@ -112,12 +114,24 @@ impl Herd {
         }
     }
 
-    /// What was evicted is waited for no longer.
-    fn tell_of_evicted(&mut self) {
-        let raises = self.table.floor_raises();
-        if std::mem::replace(&mut self.durable.told_raises, raises) != raises {
-            let all = std::mem::take(&mut self.durable.holders).into_values().flatten();
-            self.outputs.extend(all.map(Output::AnswersDue));
+    /// Takes a client out of the table and off the disk: an operator has forgotten it in the engine. Answers that wait for it
+    /// are given. Whether it was known.
+    #[allow(dead_code, reason = "the engine will take clients out")]
+    pub(super) fn forget(&mut self, id: &[u8]) -> bool {
+        let Herd { durable, table, outputs, .. } = self;
+        let Some(slot) = table.forget(id) else {
+            return false;
+        };
+        if let Some(disk) = &mut durable.disk {
+            disk.forget(id, table);
         }
+        durable.holders.tell(slot, outputs);
+        true
+    }
+
+    /// What was evicted is waited for no longer. To be called by each reader, after lines were handled.
+    pub(super) fn tell_of_evicted(&mut self) {
+        let raises = self.table.floor_raises();
+        self.durable.holders.tell_of_evicted(raises, &mut self.outputs);
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! They are given in the order of their lines, so one that is not due holds up those behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::Herd;
 use super::kept::{Awaited, Holder};
+use super::{Herd, Output};
 
 /// The answers of one connection that are not due yet.
 #[derive(Debug, Default)]
@@ -45,8 +45,8 @@ impl HeldAnswers {
         self.answers.front().map(|answer| answer.since)
     }
 
-    /// Holds an answer back that waits for this, or, if for nothing, for those before it. `holder` is told when it may be
-    /// due ([`Output::AnswersDue`](super::Output::AnswersDue)).
+    /// Holds an answer back that waits for this, or, if for nothing, for those before it, of which there must be one.
+    /// `holder` is told when it may be due ([`Output::AnswersDue`]).
     pub fn push(
         &mut self,
         awaited: Option<Awaited>,
@@ -55,6 +55,7 @@ impl HeldAnswers {
         holder: Holder,
         herd: &mut Herd,
     ) {
+        debug_assert!(awaited.is_some() || !self.is_empty(), "it is due, and nobody would be told");
         if let Some(awaited) = awaited.filter(|_| self.is_empty()) {
             herd.hold(awaited, holder);
         }
@@ -80,5 +81,56 @@ impl HeldAnswers {
             out.extend(self.texts.drain(..answer.length));
             self.answers.pop_front();
         }
+        if self.held_bytes() > SMALLEST_FREED {
+            *self = HeldAnswers::default();
+        }
+    }
+
+    /// The connection is closed: what it holds is never given, and `holder` is told nothing more.
+    pub fn cancel(&mut self, holder: Holder, herd: &mut Herd) {
+        // Only the front has registered, and is told once it is due.
+        if let Some(awaited) = self.answers.front().and_then(|answer| answer.awaited) {
+            herd.release(awaited, holder);
+        }
+        *self = HeldAnswers::default();
     }
 }
+
+/// Who is told, by the slots of the entries that they wait for. A connection stands in it once at most, by its front answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holders {
+    // Ordered, so that a run can be repeated, and so that one that leaves is found among many that wait for one client.
+    waiting: BTreeSet<(u32, Holder)>,
+    /// How often the floor had risen when all were last told.
+    told_raises: u64,
+}
+
+impl Holders {
+    pub fn add(&mut self, awaited: Awaited, holder: Holder) {
+        self.waiting.insert((awaited.slot, holder));
+    }
+
+    pub fn remove(&mut self, awaited: Awaited, holder: Holder) {
+        self.waiting.remove(&(awaited.slot, holder));
+    }
+
+    /// Tells those that wait for the entry in `slot`: more is kept of it, or it is gone.
+    pub fn tell(&mut self, slot: u32, outputs: &mut VecDeque<Output>) {
+        let all = (slot, Holder(0))..=(slot, Holder(u64::MAX));
+        while let Some(&waiting) = self.waiting.range(all.clone()).next() {
+            self.waiting.remove(&waiting);
+            outputs.push_back(Output::AnswersDue(waiting.1));
+        }
+    }
+
+    /// Tells all if the floor has risen since the last time: what was evicted is waited for no longer.
+    pub fn tell_of_evicted(&mut self, floor_raises: u64, outputs: &mut VecDeque<Output>) {
+        if std::mem::replace(&mut self.told_raises, floor_raises) != floor_raises {
+            let all = std::mem::take(&mut self.waiting);
+            outputs.extend(all.into_iter().map(|(_, holder)| Output::AnswersDue(holder)));
+        }
+    }
+}
+
+/// Memory that a connection may keep while nothing is held.
+const SMALLEST_FREED: usize = 4_096;

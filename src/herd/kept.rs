@@ -40,50 +40,72 @@ pub struct InBucket {
     pub seq: Seq,
 }
 
-/// What is known of each entry, by its slot; empty as long as nobody asks for it.
+/// What is known of each entry, by its slot. A reader that nobody waits for, or that is not there, costs nothing.
+///
+/// All numbers are of one feed, and a slot is given to another client only after it was freed, so the numbers of its later
+/// client are greater than all of its earlier one's: none of the earlier one's can pass for the later one's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept {
-    disk: Vec<Seq>,
-    engine: Vec<InBucket>,
+    disk: Option<Vec<Seq>>,
+    engine: Option<Vec<InBucket>>,
 }
 
 impl Kept {
-    /// The latest change of the entry in `slot` that is committed to the disk.
-    pub fn on_disk(&self, slot: u32) -> Seq {
-        self.disk.get(slot as usize).copied().unwrap_or_default()
+    /// From now on it is asked what the disk has of up to so many entries: 8 bytes each.
+    pub fn follow_disk(&mut self, entries: usize) {
+        self.disk.get_or_insert_with(|| Vec::with_capacity(entries));
     }
 
-    /// The change `seq` of the entry in `slot` is committed.
+    /// From now on it is asked what the engine has of up to so many entries: 16 bytes each.
+    pub fn follow_engine(&mut self, entries: usize) {
+        self.engine.get_or_insert_with(|| Vec::with_capacity(entries));
+    }
+
+    /// The latest change of the entry in `slot` that is committed to the disk.
+    pub fn on_disk(&self, slot: u32) -> Seq {
+        let known = self.disk.as_ref().and_then(|all| all.get(slot as usize));
+        known.copied().unwrap_or_default()
+    }
+
+    /// The change `seq` of the entry in `slot`, or of one that was there before, is committed.
     pub fn set_on_disk(&mut self, slot: u32, seq: Seq) {
-        let known = at(&mut self.disk, slot);
-        *known = seq.max(*known);
+        if let Some(all) = &mut self.disk {
+            let known = at(all, slot);
+            *known = seq.max(*known);
+        }
     }
 
     /// What the engine holds of the entry in `slot`.
     pub fn in_bucket(&self, slot: u32) -> InBucket {
-        self.engine.get(slot as usize).copied().unwrap_or_default()
+        let known = self.engine.as_ref().and_then(|all| all.get(slot as usize));
+        known.copied().unwrap_or_default()
     }
 
-    /// The same, to be changed.
+    /// The engine has the change `seq` of the entry in `slot`, as the message with this number.
     #[allow(dead_code, reason = "the engine will use it")]
-    pub fn in_bucket_mut(&mut self, slot: u32) -> &mut InBucket {
-        at(&mut self.engine, slot)
+    pub fn set_in_bucket(&mut self, slot: u32, known: InBucket) {
+        if let Some(all) = &mut self.engine {
+            *at(all, slot) = known;
+        }
     }
 
-    /// The slot is free: what is put there is another client.
-    pub fn forget(&mut self, slot: u32) {
-        if let Some(known) = self.disk.get_mut(slot as usize) {
-            *known = Seq(0);
+    /// The slot is free: nothing up to the feed's end is waited for there any more, and what is put there next is another
+    /// client, of which nothing is kept.
+    pub fn free(&mut self, slot: u32, end: Seq) {
+        if let Some(all) = &mut self.disk {
+            *at(all, slot) = end;
         }
-        if let Some(known) = self.engine.get_mut(slot as usize) {
-            *known = InBucket::default();
+        if let Some(all) = &mut self.engine {
+            *at(all, slot) = InBucket { sequence: 0, seq: end };
         }
     }
 
     /// The bucket is another one: nothing that was known of it holds.
     #[allow(dead_code, reason = "the engine will use it")]
     pub fn forget_bucket(&mut self) {
-        self.engine.clear();
+        if let Some(all) = &mut self.engine {
+            all.clear();
+        }
     }
 }
 

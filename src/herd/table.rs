@@ -2,7 +2,7 @@
 //!
 //! It decides which update is newest, numbers its changes in its [`Feed`], and bounds its own size:
 //! when it is full, it evicts the oldest tenth, and raises the *floor* (the eviction threshold),
-//! below which nothing is stored any more. It never removes an entry for any other reason. Two tables
+//! below which nothing is stored any more. It removes an entry for no other reason by itself. Two tables
 //! to which the same updates were applied hold the same entries, in whatever order they came, as long
 //! as neither floor has risen.
 
@@ -84,7 +84,7 @@ impl Table {
     pub fn new(bound: usize, key: u128) -> Table {
         Table {
             entries: Slab::new(),
-            by_id: HashTable::with_capacity(bound.saturating_add(bound / 8).min(RESERVED)),
+            by_id: HashTable::with_capacity(reserved(bound)),
             hasher: SipHasher13::new_with_key(&key.to_le_bytes()),
             feed: Feed::default(),
             len: 0,
@@ -134,7 +134,7 @@ impl Table {
 
     /// The floor of a former run. What lies at or below it is evicted, as if the table had been full.
     pub(super) fn restore_floor(&mut self, floor: Floor) {
-        debug_assert!(self.is_empty(), "the floor is restored before the entries");
+        debug_assert!(self.entries.is_empty(), "the floor is restored before the entries");
         self.floor = self.floor.take().max(Some(floor));
     }
 
@@ -171,17 +171,72 @@ impl Table {
         self.feed.len()
     }
 
+    /// The entry in a slot, if there is one above the floor.
+    #[allow(dead_code, reason = "the engine will use it")]
+    pub(super) fn entry_at(&self, slot: u32) -> Option<&Entry> {
+        self.entries.get(slot as usize).filter(|entry| is_visible(&self.floor, entry))
+    }
+
+    /// The slot of a client's entry. It is the entry's until that is evicted or forgotten.
+    #[allow(dead_code, reason = "the engine will use it")]
+    pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
+        let slot = self.find(self.hash(id), id)?;
+        self.entry_at(slot).map(|_| slot)
+    }
+
+    /// From now on it is known what the disk has of each entry, which is what the table holds now.
+    pub(super) fn follow_disk(&mut self) {
+        self.kept.follow_disk(reserved(self.bound));
+        for (slot, entry) in &self.entries {
+            self.kept.set_on_disk(slot as u32, entry.seq);
+        }
+    }
+
+    /// From now on it is known what the engine has of each entry: nothing yet.
+    pub(super) fn follow_engine(&mut self) {
+        self.kept.follow_engine(reserved(self.bound));
+    }
+
+    /// The entry in a slot becomes the latest change, so that each reader is handed it again. None if there is none.
+    #[allow(dead_code, reason = "the engine will repair the bucket by it")]
+    pub(super) fn append_again(&mut self, slot: u32) -> Option<Seq> {
+        self.entry_at(slot)?;
+        let seq = self.feed.append(slot);
+        let before = std::mem::replace(&mut self.entries[slot as usize].seq, seq);
+        if self.kept.on_disk(slot) == before {
+            self.kept.set_on_disk(slot, seq); // It is the same update.
+        }
+        self.tidy_up();
+        Some(seq)
+    }
+
+    /// Takes a client's entry out, and returns the slot that it had.
+    pub(super) fn forget(&mut self, id: &[u8]) -> Option<u32> {
+        let slot = self.slot_of(id)?;
+        self.remove(slot as usize);
+        self.len -= 1;
+        Some(slot)
+    }
+
+    /// Frees a slot. What waited for its entry waits no longer.
+    fn remove(&mut self, slot: usize) {
+        let hash = self.hash(self.entries[slot].update.id());
+        if let Ok(found) = self.by_id.find_entry(hash, |&other| other as usize == slot) {
+            found.remove();
+        }
+        self.entries.remove(slot);
+        self.kept.free(slot as u32, self.feed.end());
+    }
+
     /// What an answer waits for that confirms the entry of a client, as it is now.
     pub(super) fn awaited(&self, id: &[u8]) -> Option<Awaited> {
         let slot = self.find(self.hash(id), id)?;
-        let entry = Some(&self.entries[slot as usize]).filter(|it| is_visible(&self.floor, it))?;
-        Some(Awaited { slot, seq: entry.seq })
+        self.entry_at(slot).map(|entry| Awaited { slot, seq: entry.seq })
     }
 
-    /// Whether nothing is left to wait for: the entry is one that was evicted.
-    pub(super) fn is_gone(&self, awaited: Awaited) -> bool {
-        let entry = self.entries.get(awaited.slot as usize);
-        entry.is_none_or(|entry| !is_visible(&self.floor, entry))
+    /// Whether the entry is one that was evicted, and has not left its slot yet (`Kept::free` tells of one that has).
+    pub(super) fn is_evicted(&self, awaited: Awaited) -> bool {
+        self.entry_at(awaited.slot).is_none()
     }
 
     /// Stores the update if it is above the floor and the newest of its client.
@@ -314,12 +369,7 @@ impl Table {
             if self.is_above_floor(&entry.update.get()) {
                 continue;
             }
-            let hash = self.hash(entry.update.id());
-            if let Ok(found) = self.by_id.find_entry(hash, |&other| other as usize == slot) {
-                found.remove();
-            }
-            self.entries.remove(slot);
-            self.kept.forget(slot as u32);
+            self.remove(slot);
         }
         self.sweep = (end < self.entries.capacity()).then_some(end);
     }
@@ -354,6 +404,11 @@ fn is_above(floor: &Option<Floor>, update: &UpdateRef<'_>) -> bool {
         None => true,
         Some(floor) => (update.age(), update.id) > (floor.age, floor.id.as_slice()),
     }
+}
+
+/// Clients that there is room for from the start.
+fn reserved(bound: usize) -> usize {
+    bound.saturating_add(bound / 8).min(RESERVED)
 }
 
 /// Slots swept with each change. With sixteen, a sweep ends after a sixteenth as many changes as

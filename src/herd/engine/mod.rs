@@ -95,6 +95,7 @@ pub struct EngineStatus {
 impl Herd {
     /// From now on the engine reads the feed, and fills the table.
     pub fn attach_engine(&mut self, settings: EngineSettings, _now: Now) {
+        self.table.follow_engine();
         self.durable.engine = Some(Box::new(Engine::new(settings)));
     }
 
