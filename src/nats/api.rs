@@ -134,7 +134,9 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
 pub struct ConsumerConfig<'a> {
     pub stream: &'a str,
     pub name: &'a str,
-    /// Where the messages go.
+    /// Where the messages go. A subscription of ours must name exactly this subject: a consumer does not see one with a
+    /// wildcard, and delivers nothing, not even heartbeats. And no subscription with a wildcard may match it, or each
+    /// message comes twice. Messages may come before the answer to the request.
     pub deliver_subject: &'a str,
     /// The number of the first message; None: from the beginning.
     pub start_seq: Option<u64>,
