@@ -363,6 +363,8 @@ pub const EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long before its end the server counts as degraded: time for a person to act within working days.
 pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);
 
+/// Servers of NATS that a configuration may name: any of them names the others of its cluster, which has a few.
+pub const ENGINE_SERVERS: usize = 64;
 /// Updates in one transaction of the disk at most: some 5 ms of copying in a turn would be too long, and transactions of a
 /// thousand to ten thousand are about equally fast.
 pub const DISK_BATCH_UPDATES: usize = 4_096;

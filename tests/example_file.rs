@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use herd_mio::config::{Config, OwnFiles};
+use herd_mio::config::{Config, EngineConfig, EngineLogin, EngineUrl, OwnFiles};
 use herd_mio::places::Provider;
 
 /// The file with the sign taken from its settings: `#key = value`, while words stand behind `# `.
@@ -17,6 +17,15 @@ fn uncommented() -> String {
     let text = EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n");
     // `ca` of [admin] needs it.
     text.replace("\ntls = false", "\ntls = true")
+}
+
+/// The same with one of the four ways to log in.
+fn with_one_login() -> String {
+    let is_other = |line: &&str| {
+        ["token_file", "nkey_file", "creds_file"].iter().any(|key| line.starts_with(key))
+    };
+    let text = uncommented();
+    text.lines().filter(|line| !is_other(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// `limits.line_bytes` and the like, of every server one list.
@@ -62,7 +71,17 @@ fn the_example_is_the_default_with_and_without_its_comments() {
         (file("herd-ca.pem"), file("herd.crl"));
     (expected.admin.tls, expected.admin.ca) = (true, file("operators-ca.pem"));
     assert_eq!(expected.places.provider(), Config::default().places.provider());
-    assert_eq!(Config::parse(&uncommented()), Ok(expected));
+    expected.state.dir = Some("state".into());
+    expected.engine = Some(EngineConfig {
+        servers: vec![EngineUrl { host: "127.0.0.1".into(), port: 4_222, needs_tls: false }],
+        members: vec![0, 1, 2, 3, 4],
+        has_all: false,
+        login: EngineLogin::Password { user: "herd".into(), file: "nats/password".into() },
+        ca: Some("nats/ca.pem".into()),
+        certificate: Some(("nats/{name}.pem".into(), "nats/{name}.key".into())),
+        ..EngineConfig::default()
+    });
+    assert_eq!(Config::parse(&with_one_login()), Ok(expected));
 }
 
 /// Each setting has words above it that say its type or its values, and its default.
@@ -85,8 +104,12 @@ fn each_setting_is_explained_with_its_default() {
             // One depends on other settings, or its number stands there with a unit.
             let is_derived =
                 ["\"offline\"", "22138", "MiB"].iter().any(|part| value.contains(part));
-            let is_unset = words.contains("Default: not set.") && value.contains("tls/");
-            assert!(is_shown || is_derived || is_unset, "{line}: {words:?}");
+            // What they show is an example.
+            let examples = ["tls/", "nats", "\"state\"", "\"herd\""];
+            let is_example = examples.iter().any(|part| value.contains(part));
+            let is_unset = words.contains("Default: not set") && is_example;
+            let is_all = words.contains("Default: all servers.") && line.starts_with("#members");
+            assert!(is_shown || is_derived || is_unset || is_all, "{line}: {words:?}");
         }
     }
 }

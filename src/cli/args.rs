@@ -99,6 +99,7 @@ impl Args {
             places_ca: typed.path("--places-ca"),
             places_key_file: typed.path("--places-key-file"),
             places_key: typed.secret("--places-key", "printable ASCII without spaces", key)?,
+            state_dir: typed.path("--state-dir"),
             passed: PassedAddresses::default(),
         };
         Ok(Args {

@@ -136,6 +136,8 @@ pub const OPTIONS: &[CliOption] = &[
          in force"),
     option(Section::Configuration, "--dialect", Value::OneOf("report|course", &["report", "course"]),
         "form of the answers, overrides the file [default: report]"),
+    option(Section::Configuration, "--state-dir", Value::Folder("DIR"),
+        "keep what the servers know in this folder, DIR/<server>.redb; overrides [state] dir [default: in memory only]"),
 
     option(Section::Administration, "--probe-ca", Value::File("FILE"),
         "with --probe: PEM certificates to trust, in place of the built-in roots"),

@@ -86,6 +86,8 @@ impl Config {
             ..new.clone()
         };
         config.link.refill = self.link.refill;
+        config.state = self.state.clone();
+        config.keep_engine(self);
         let is_seen = |server: &&mut ServerConfig| match view {
             View::Herd => true,
             View::Server(name) => server.name == name,
@@ -280,6 +282,9 @@ fn compare(
 
 /// When a change of a common setting takes effect.
 fn effect_of(key: &str) -> Effect {
+    if key.starts_with("state.") || key.starts_with("engine.") {
+        return Effect::Restart;
+    }
     let found = LATER.iter().find(|(later, _)| *later == key);
     found.map_or(Effect::Reload, |(_, effect)| *effect)
 }

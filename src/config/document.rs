@@ -168,6 +168,11 @@ impl<'d, 't> Section<'d, 't> {
         self.given.contains(&key)
     }
 
+    /// Whether nothing is in it that was not requested yet.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Whether a key that was not requested yet is present and its value is an empty list.
     pub fn has_empty_list(&self, key: &str) -> bool {
         let value = self.table.get(key).map(Spanned::get_ref);
@@ -439,10 +444,10 @@ pub fn place(text: &str, at: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Whether this is a likely name for an API key or its file. A key has no place in a file that all servers share.
+/// Whether this is a likely name for an API key or its file, which have no place in a file that all servers share.
 fn is_of_api_key(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    name.ends_with("key") || name.ends_with("key_file") || name.ends_with("keyfile")
+    !name.starts_with("nkey") && ["key", "key_file", "keyfile"].iter().any(|it| name.ends_with(it))
 }
 
 fn whole_number(value: &DeValue<'_>) -> Option<usize> {

@@ -10,7 +10,9 @@ use toml::Spanned;
 
 use super::document::{Document, Hints, Section, place};
 use super::units::{parse_duration, written};
-use super::{Config, ConfigError, ConfigFault, PlainText, admin, log, servers, stop, tls};
+use super::{
+    Config, ConfigError, ConfigFault, PlainText, admin, engine, log, servers, state, stop, tls,
+};
 use crate::addresses::PrefixError;
 use crate::errors::plain;
 use crate::files;
@@ -19,10 +21,12 @@ use crate::places::Provider;
 use crate::places::google::Shape;
 use crate::protocol::Dialect;
 
-/// A herd, and the places of its servers' names in the text.
+/// A herd, and the places in the text of what is judged with the command line.
 pub(super) struct Parsed {
     pub config: Config,
+    /// Of the servers' names.
     pub names: Vec<Range<usize>>,
+    pub state_ack: Option<Range<usize>>,
 }
 
 /// Reads a file.
@@ -86,13 +90,17 @@ fn parse_document(document: &Document<'_>, allowed: &[PlainText]) -> Result<Pars
     admin::read_security(document, top.section("security"), &mut config.security);
     config.security.allow_plaintext.extend(allowed);
     stop::read(document, top.section("stop"), &mut config.stop);
+    let state_ack = state::read(top.section("state"), &mut config.state);
+    let engine = engine::read::read(document, top.section("engine"));
     read_reload(top.section("reload"), &mut config);
     let sections = top.sections("server");
     let at = top.at().clone();
     top.finish(&HINTS);
     let names;
     (config.servers, names) = servers::read(document, &at, sections, &config)?;
-    Ok(Parsed { config, names })
+    config.engine = engine.map(|it| engine::read::finish(document, it, &config.servers));
+    document.check()?;
+    Ok(Parsed { config, names, state_ack })
 }
 
 /// The settings before the sections.
@@ -262,27 +270,50 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("output_bytes", "in [limits]"),
     ("write_timeout", "in [limits]"),
     ("buffer_bytes", "in [limits]"),
-    ("heartbeat", "in [link]"),
+    ("heartbeat", "in [link] or [engine]"),
     ("refill", "in [link]"),
-    ("provider", "in [places]"),
+    ("provider", "in [places] or [engine]"),
     ("shape", "in [places]"),
-    ("timeout", "in [places]"),
+    ("timeout", "in [places] or [engine]"),
     ("max_in_flight", "in [places]"),
     ("max_queued", "in [places]"),
     ("response_bytes", "in [places]"),
     ("url", "on the command line, as --places-url"),
     ("places_url", "on the command line, as --places-url"),
-    ("certificate", "in [tls]"),
-    ("key", "in [tls]"),
+    ("certificate", "in [tls] or [engine]"),
+    ("key", "in [tls] or [engine]"),
     ("min_version", "in [tls]"),
     ("clients", "in a section of its own, [tls.clients] (the number of clients is `max_clients`)"),
     ("accept", "in [tls.clients] or [tls.neighbours]"),
     ("certificates", "in [tls.clients]"),
-    ("ca", "in [tls.clients], [tls.neighbours] or [admin], or on the command line, as --places-ca"),
+    (
+        "ca",
+        "in [tls.clients], [tls.neighbours], [admin] or [engine], or on the command line, as --places-ca",
+    ),
     ("crl", "in [tls.clients] or [tls.neighbours]"),
     ("ids", "in [tls.clients]"),
     ("queries", "in [tls.clients]"),
     ("dial", "in [tls.neighbours] (the address of a server is its `advertise`)"),
+    ("dir", "in [state]"),
+    ("state_dir", "in [state], as dir"),
+    ("ack", "in [state] or [engine]"),
+    ("servers", "in [engine] (a server of the herd has a section of its own, [[server]])"),
+    ("bucket", "in [engine]"),
+    ("members", "in [engine]"),
+    ("replicas", "in [engine]"),
+    ("create", "in [engine]"),
+    ("keep", "in [engine]"),
+    ("user", "in [engine]"),
+    ("password_file", "in [engine]"),
+    ("token_file", "in [engine]"),
+    ("nkey_file", "in [engine]"),
+    ("creds_file", "in [engine]"),
+    ("handshake_first", "in [engine]"),
+    ("password", "in a file of its own, which password_file in [engine] names"),
+    ("token", "in a file of its own, which token_file in [engine] names"),
+    ("nkey", "in a file of its own, which nkey_file in [engine] names"),
+    ("nkey_seed", "in a file of its own, which nkey_file in [engine] names"),
+    ("creds", "in a file of its own, which creds_file in [engine] names"),
     ("on_sigterm", "in [stop]"),
     ("drain_delay", "in [stop]"),
     ("drain_duration", "in [stop]"),
@@ -312,6 +343,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("stop", "in a section of its own, [stop]"),
     ("security", "in a section of its own, [security]"),
     ("reload", "in a section of its own, [reload]"),
+    ("state", "in a section of its own, [state]"),
+    ("engine", "in a section of its own, [engine]"),
+    ("nats", "in a section of its own, [engine], as provider = \"nats\""),
 ];
 
 /// The shortest configuration.

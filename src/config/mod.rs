@@ -36,7 +36,7 @@ use crate::tls::Identity;
 
 pub use admin::{AdminAddresses, AdminSettings, PlainText, SecuritySettings};
 pub use diff::{Change, Effect, View, diff};
-pub use engine::{EngineAck, EngineConfig, EngineKeep, EngineLogin, EngineUrl};
+pub use engine::{EngineAck, EngineConfig, EngineKeep, EngineLogin, EngineUrl, Part};
 pub use passed::PassedAddresses;
 pub use places::{KEY_VARIABLE, PlacesSettings};
 pub use state::{StateAck, StateSettings};
@@ -121,6 +121,8 @@ pub struct LinkSettings {
 pub struct Overrides {
     pub dialect: Option<Dialect>,
     pub admin: Option<AdminAddresses>,
+    /// As it was typed: a relative path begins at the working directory.
+    pub state_dir: Option<PathBuf>,
     /// Where the sockets listen that were passed to the server.
     pub passed: PassedAddresses,
     pub log_level: LevelOverrides,
@@ -237,8 +239,13 @@ impl Config {
         runs_all: bool,
         read: ReadFile,
     ) -> Result<Config, ConfigError> {
-        let file::Parsed { mut config, names } = file::parse(text, path)?;
+        let file::Parsed { mut config, names, state_ack } = file::parse(text, path)?;
         config.apply_overrides(overrides, read)?;
+        if let Some(at) = state_ack.filter(|_| config.state.lacks_dir()) {
+            let (line, column) = document::place(text, at.start);
+            let faults = vec![ConfigFault { line, column, text: state::LACKS_DIR.to_owned() }];
+            return Err(ConfigError::File { path: path.to_owned(), faults, more: 0 });
+        }
         if runs_all && config.needs_places_service(overrides) {
             let is_taken = |server: &ServerConfig| server.name.eq_ignore_ascii_case(PLACES_SERVICE);
             if let Some(server) = config.servers.iter().position(is_taken) {
@@ -260,6 +267,9 @@ impl Config {
         overrides.log_level.apply(&mut self.log.levels);
         if let Some(addresses) = &overrides.admin {
             self.apply_admin(addresses)?;
+        }
+        if let Some(dir) = &overrides.state_dir {
+            self.apply_state_dir(dir);
         }
         self.apply_passed(&overrides.passed)?;
         self.places.apply_overrides(overrides, read)

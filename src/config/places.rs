@@ -71,7 +71,7 @@ impl PlacesSettings {
                 Some(key.clone())
             }
             (None, Some(path)) => {
-                self.warnings.extend(readable_by_others(path));
+                self.warnings.extend(readable_by_others(path, "key file"));
                 Some(read_key(path, read)?)
             }
             (None, None) => key_in_environment()?,
@@ -139,14 +139,14 @@ fn key_in_environment() -> Result<Option<ApiKey>, ConfigError> {
     ApiKey::parse(text.as_encoded_bytes()).map(Some).ok_or_else(no_key)
 }
 
-/// A warning if users other than the owner can read the key's file.
-fn readable_by_others(path: &Path) -> Option<String> {
+/// A warning if users other than the owner can read the file of a secret. `what` it is, such as `key file`.
+pub(super) fn readable_by_others(path: &Path, what: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let path = path.display();
     (mode & 0o077 != 0)
-        .then(|| format!("other users can read the key file {path}; run: chmod 600 {path}"))
+        .then(|| format!("other users can read the {what} {path}; run: chmod 600 {path}"))
 }
 
 /// The environment variable for the key.

@@ -156,7 +156,7 @@ fn default_peers(
 }
 
 /// Checks that `text` is a host and a port that one can connect to; the error says what is wrong.
-fn dialable(text: &str) -> Result<(), &'static str> {
+pub(super) fn dialable(text: &str) -> Result<(), &'static str> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return dialable_address(address);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file::OFF;
 use super::units::written;
-use super::{Config, ServerConfig, log, stop, tls};
+use super::{Config, ServerConfig, log, state, stop, tls};
 use crate::addresses::Prefix;
 use crate::places::Provider;
 use crate::protocol::Dialect;
@@ -27,6 +27,7 @@ impl Config {
         if self.servers.len() <= MAX_DRAWN_SERVERS {
             self.write_links(&mut text);
         }
+        self.write_parts(&mut text, MAX_DRAWN_SERVERS);
         for (number, warning) in self.warnings().iter().enumerate() {
             let apart = if number == 0 { "\n" } else { "" };
             let _ = writeln!(text, "{apart}# warning: {warning}");
@@ -43,6 +44,8 @@ impl Config {
         tls::write(&self.tls, &mut text);
         self.write_admin(&mut text);
         stop::write(&self.stop, &mut text);
+        state::write(&self.state, &mut text);
+        self.write_engine(&mut text);
         let watch = self.reload.watch.map_or_else(|| OFF.to_owned(), written);
         let _ = writeln!(text, "\nreload.watch = {watch:?}");
         text
@@ -200,22 +203,32 @@ impl Config {
         }
         let groups = self.groups();
         if groups > 1 {
-            warnings.push(format!("the servers form {groups} groups with no link between them"));
+            let engine = if self.engine.is_some() { ", and no engine" } else { "" };
+            warnings.push(format!(
+                "the servers form {groups} groups with no link{engine} between them"
+            ));
         }
+        warnings.extend(self.engine_warnings(MAX_PORT_WARNINGS));
         warnings.extend(self.places.warnings.iter().cloned());
         warnings
     }
 
-    /// How many groups of servers the links leave.
+    /// How many groups of servers the links and the engine leave.
     fn groups(&self) -> usize {
         let mut seen = vec![false; self.servers.len()];
         let mut groups = 0;
+        let members = self.engine.as_ref().map(|engine| &engine.members[..]).unwrap_or_default();
+        let mut has_reached_members = false;
         for first in 0..self.servers.len() {
             let mut reached = vec![first];
             groups += usize::from(!seen[first]);
             while let Some(server) = reached.pop() {
                 if !std::mem::replace(&mut seen[server], true) {
                     reached.extend(&self.servers[server].neighbours);
+                    let is_member = members.binary_search(&server).is_ok();
+                    if is_member && !std::mem::replace(&mut has_reached_members, true) {
+                        reached.extend(members);
+                    }
                 }
             }
         }

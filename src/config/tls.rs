@@ -146,7 +146,8 @@ impl Config {
     }
 }
 
-fn with_name(path: &Path, name: &str) -> PathBuf {
+/// A path with the name of a server in place of `{name}`.
+pub(super) fn with_name(path: &Path, name: &str) -> PathBuf {
     // A server's name is printable ASCII without a slash, and so is what it replaces.
     PathBuf::from(path.to_string_lossy().replace("{name}", name))
 }

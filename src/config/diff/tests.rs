@@ -4,6 +4,10 @@ use crate::places::key::ApiKey;
 const SERVERS: &str = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1\"\nneighbours = [\"B\"]\n\
     [[server]]\nname = \"B\"\nlisten = \"127.0.0.1:2\"\n";
 
+/// With every setting of the section but for three of the four ways to log in.
+const ENGINE: &str = "[engine]\nprovider = \"nats\"\nservers = [\"nats://a\"]\nmembers = [\"A\"]\nuser = \"u\"\n\
+    password_file = \"p\"\nca = \"c\"\ncertificate = \"d\"\nkey = \"e\"\n[state]\ndir = \"s\"\n";
+
 fn config(text: &str) -> Config {
     // A name may be that of another host.
     let plain = "security.allow_plaintext = [\"neighbours\"]\n";
@@ -36,11 +40,13 @@ fn a_change_is_named_with_both_values_and_with_when_it_takes_effect() {
 #[test]
 fn every_setting_is_compared() {
     let full = include_str!("../../../herd.example.toml");
-    let keys: Vec<String> = config(SERVERS).settings().into_iter().map(|(key, _)| key).collect();
-    let tables =
-        "limits link places log admin security reload server tls stop tls.clients tls.neighbours";
+    let with_engine = format!("{ENGINE}{SERVERS}");
+    let keys: Vec<String> =
+        config(&with_engine).settings().into_iter().map(|(key, _)| key).collect();
+    let tables = "limits link places log admin security reload server tls stop state engine tls.clients tls.neighbours";
     let only_if_set = "log.levels log.formats admin.positions server.name server.admin_listen tls.certificate \
-                       tls.key tls.clients.ca tls.clients.crl tls.neighbours.ca tls.neighbours.crl admin.ca";
+                       tls.key tls.clients.ca tls.clients.crl tls.neighbours.ca tls.neighbours.crl admin.ca \
+                       engine.token_file engine.nkey_file engine.creds_file";
     for key in Config::known_keys() {
         let is_left_out =
             [tables, only_if_set].iter().any(|all| all.split(' ').any(|it| it == key));
@@ -48,7 +54,40 @@ fn every_setting_is_compared() {
         assert!(is_left_out || keys.contains(own.as_ref().unwrap_or(&key)), "{key} in {keys:?}");
     }
     let example = config(full);
+    assert!(keys.iter().any(|key| key == "engine.password_file"));
     assert_eq!(diff(&example, &example, View::Herd), []);
+}
+
+#[test]
+fn what_is_kept_and_where_waits_for_a_restart() {
+    let with_state = format!("[state]\ndir = \"s\"\n{SERVERS}");
+    for (old, new, found) in [
+        (SERVERS, &with_state, "restart     state.dir: unset -> s"),
+        (
+            &format!("[engine]\nprovider = \"nats\"\nservers = [\"nats://a\"]\n{SERVERS}"),
+            &format!("[engine]\nprovider = \"nats\"\nservers = [\"tls://a\"]\n{SERVERS}"),
+            "restart     engine.servers: [\"nats://a:4222\"] -> [\"tls://a:4222\"]",
+        ),
+    ] {
+        assert_eq!(changes(old, new, View::Server("A")), [found]);
+        let force = config(old).reloaded(&config(new), View::Server("A"));
+        assert_eq!(force, config(old), "nothing of it is in force");
+    }
+}
+
+#[test]
+fn the_members_of_an_engine_stay_the_same_servers_when_others_come_and_go() {
+    let first = "[[server]]\nname = \"First\"\nlisten = \"127.0.0.1:3\"\n";
+    let of = |members: &str, servers: &str| {
+        config(&format!(
+            "[engine]\nprovider = \"nats\"\nservers = [\"nats://a\"]\n{members}\n{servers}"
+        ))
+    };
+    let more = format!("{first}{SERVERS}");
+    for (members, expected) in [("members = [\"B\"]", &[2][..]), ("", &[0, 1, 2])] {
+        let force = of(members, SERVERS).reloaded(&of("", &more), View::Server("A"));
+        assert_eq!(force.engine.map(|engine| engine.members).as_deref(), Some(expected));
+    }
 }
 
 #[test]
