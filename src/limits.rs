@@ -373,3 +373,18 @@ pub const DISK_BATCH_BYTES: usize = 1024 * 1024;
 /// Records of the feed that are looked at for one transaction of the disk, dead ones included: each may cost a miss of the
 /// processor's cache, and so many of them a millisecond or two.
 pub const DISK_BATCH_RECORDS: usize = 4 * DISK_BATCH_UPDATES;
+/// The time between two transactions of the disk for which no answer waits, unless there is much to write: what a crash
+/// may lose, and few enough syncs for any disk.
+pub const STATE_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// The pause after a transaction has failed; it doubles with each further failure.
+pub const STATE_RETRY_INITIAL: Duration = Duration::from_millis(100);
+/// The longest such pause: each attempt reads the whole database, and an operator who has made room sees it work soon.
+pub const STATE_RETRY_MAX: Duration = Duration::from_secs(15);
+/// Memory for pages of the database. Half of it bounds what one transaction keeps in memory.
+pub const STATE_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// How long the end of a server waits for the last transaction: by then all of it was committed, or the grace was over.
+pub const STATE_END_WAIT: Duration = Duration::from_secs(5);
+/// The longest line of a dump: an UPDATELOC line has some 450 bytes.
+pub const DUMP_LINE_BYTES: usize = 4_096;
+/// Bad lines of a dump that are shown.
+pub const DUMP_BAD_LINES: usize = 10;

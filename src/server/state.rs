@@ -11,8 +11,9 @@ pub type DiskPort = Box<dyn Fn(DiskBatch) + Send>;
 pub enum StateMessage {
     /// The batch with this number is committed.
     Committed(u64),
-    /// The batch with this number could not be committed, for this reason.
-    Failed(u64, String),
+    /// The batch with this number could not be committed. The next one may be handed over at once: the thread has recorded
+    /// the reason in the log, and has waited before it says so.
+    Failed(u64),
 }
 
 impl Server {
@@ -20,7 +21,7 @@ impl Server {
     pub(super) fn state_message(&mut self, message: StateMessage) {
         match message {
             StateMessage::Committed(number) => self.herd.disk_committed(number),
-            StateMessage::Failed(number, _) => self.herd.disk_failed(number),
+            StateMessage::Failed(number) => self.herd.disk_failed(number),
         }
     }
 
