@@ -197,7 +197,8 @@ pub struct Inspected<'a, S> {
     /// What it did since it was opened; None unless the loop counts it
     /// ([`LoopMetrics::observe`](super::LoopMetrics::observe)).
     pub activity: Option<Activity>,
-    /// Whether it waits for the application ([`Next::Wait`](super::Next::Wait)).
+    /// Whether it waits for the application ([`Next::Wait`](super::Next::Wait)), or for an answer that it is owed
+    /// ([`Next::Owe`](super::Next::Owe)).
     pub waits: bool,
     /// Whether its output is so full that it is not read.
     pub is_full: bool,

@@ -112,7 +112,7 @@ impl<'a> Io<'a> {
 }
 
 /// How a connection continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Next {
     /// Reads and handles what arrives next.
     Read,
@@ -122,16 +122,22 @@ pub enum Next {
     /// There is more to do than one turn may take: the loop repeats the call in the next turn (`fill`: once
     /// there is room). For bytes and for `fill`; with lines it means `Read`.
     Again,
-    /// Nothing is read or handled until `fill` returns something else. Only the application can end this, so
-    /// each reason to wait needs a deadline in
-    /// [`Application::poll_timeout`](super::Application::poll_timeout).
-    Wait,
     /// For bytes: the loop asks the kernel and TLS once more. What they have is passed on as bytes or as the
     /// end; if they have nothing, the next call is `handle_bytes` with an empty slice. So an application
     /// learns that a connection has no unread input. If `fill` returns this, all of that happens in the same
     /// step. If TLS holds a part of a record, later input can't be distinguished from its rest: the
     /// connection is closed as [`Closed::Unsolicited`](super::Closed::Unsolicited).
     Probe,
+    /// Reads and handles what arrives next, but an answer to earlier input comes later: until `fill` returns something
+    /// else, the connection is not taken for done. In a stop, in a drain and after
+    /// [`Command::Leave`](super::Command::Leave) it is not closed; the end of its input is reported only then; and others
+    /// make room for a new connection first. A call that returns `Read` meanwhile changes nothing of that. What ends this
+    /// is up to the application; a stop waits no longer than its grace time.
+    Owe,
+    /// Nothing is read or handled until `fill` returns something else. Only the application can end this, so
+    /// each reason to wait needs a deadline in
+    /// [`Application::poll_timeout`](super::Application::poll_timeout). What is owed (`Owe`) is owed still.
+    Wait,
     /// Nothing more is handled; the connection is closed once its output is sent.
     Finish,
 }

@@ -79,7 +79,7 @@ pub trait Application: Sized {
         Next::Finish
     }
 
-    /// The other side sends no more, and all its input was handled.
+    /// The other side sends no more, all its input was handled, and no answer to it is owed ([`Next::Owe`]).
     fn handle_end(&mut self, _session: &mut Self::Session, _io: &mut Io<'_>) -> Next {
         Next::Finish
     }

@@ -34,6 +34,7 @@ impl<S> Slot<S> {
                     }
                 }
             }
+            Owed::Nothing if connection.may_report_its_end() => self.handle_end(app, shared),
             Owed::Nothing => {
                 self.rest(shared);
                 return Ok(());
@@ -122,8 +123,8 @@ impl<S> Slot<S> {
         let Slot { connection, session: Some(session) } = self else {
             return Next::Finish;
         };
-        if std::mem::replace(&mut connection.end_is_reported, true) {
-            return Next::Read;
+        if !connection.take_end() {
+            return Next::Read; // Not yet, or not again.
         }
         call(connection, shared, |io, _| app.handle_end(session, io)).0
     }

@@ -13,9 +13,13 @@
 //! program with two applications calls them from two loops, and by itself the compiler inlines only functions
 //! with a single caller. This saves about 3 % of a request's instructions.
 
+mod owed;
+
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use owed::Awaits;
 
 use super::buffers::Buffers;
 use super::counting::UNCOUNTED;
@@ -52,8 +56,8 @@ pub struct Connection<T> {
     pub fill_pending: bool,
     /// `fill` was requested and has not been called yet.
     pub wants_fill: bool,
-    /// The application has answered [`Next::Wait`](crate::application::Next::Wait).
-    pub is_waiting: bool,
+    /// What the application must do for it.
+    pub awaits: Awaits,
     /// The loop stops or releases it: it is finished once nothing is left to read and handle.
     pub is_leaving: bool,
     /// It is leaving and is owed no answer: it is closed without lingering.
@@ -108,7 +112,7 @@ impl<T: Transport> Connection<T> {
             write_pending: false,
             fill_pending: false,
             wants_fill: false,
-            is_waiting: false,
+            awaits: Awaits::Nothing,
             is_leaving: false,
             is_owed_nothing: false,
             drains: false,

@@ -230,7 +230,7 @@ impl<S> Connections<S> {
     }
 
     /// The connection of a group that has been silent for longest; one that has just sent something, or that
-    /// waits for the application, only if there is no other. Up to a tick and for at most
+    /// waits for the application or is owed an answer, only if there is no other. Up to a tick and for at most
     /// [`FAIR_LOOKS`](super::limits::FAIR_LOOKS) comparisons it is exactly that one.
     pub fn longest_silent(&mut self, group: GroupNumber) -> Option<ConnectionId> {
         let Shared { groups, policies, .. } = &mut self.shared;
@@ -238,7 +238,7 @@ impl<S> Connections<S> {
         let all = front.iter().filter_map(|slot| Some(&self.slots.at(*slot)?.connection));
         let candidates = all.filter(|one| policies.get(one.policy).evictable);
         let key = |one: &Connection<Socket>| {
-            (one.read_pending || one.is_waiting, one.last_read(), one.id)
+            (one.read_pending || one.is_waiting(), one.last_read(), one.id)
         };
         let longest = candidates.map(key).min().map(|(_, _, id)| id);
         if longest.is_none() {
@@ -249,7 +249,7 @@ impl<S> Connections<S> {
     }
 
     /// The longest-idle connection of a listener, and since when it is idle. One with an event, or that waits
-    /// for the application, is not idle.
+    /// for the application or is owed an answer, is not idle.
     pub fn idlest(&mut self, listener: ListenerId) -> Option<(Duration, ConnectionId)> {
         let policies = &self.shared.policies;
         let all = self.slots.iter_mut().map(|(_, slot)| &slot.connection);
@@ -257,7 +257,7 @@ impl<S> Connections<S> {
             one.origin() == Origin::Accepted(listener)
                 && one.state != ConnectionState::Closed
                 && !one.read_pending
-                && !one.is_waiting
+                && !one.is_waiting()
                 && policies.get(one.policy).evictable
         });
         candidates.map(|one| (one.last_read(), one.id)).min()

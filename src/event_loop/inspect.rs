@@ -24,7 +24,7 @@ impl<S> Connections<S> {
                 silent_since: connection.last_read(),
                 tls: connection.transport.tls_info(),
                 activity: shared.counting.activity_of(id),
-                waits: connection.is_waiting,
+                waits: connection.is_waiting(),
                 is_full: unsent > most && !shared.policies.get(connection.policy).reads_when_full,
             }
         });

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::connection::Connection;
+use super::connection::{Awaits, Connection};
 use super::pace::effort_of_line;
 use super::serve::{Pause, Slot, call, is_blocked, watch_input};
 use super::shared::Shared;
@@ -40,6 +40,7 @@ impl<S> Slot<S> {
                 _ if spent >= share || !shared.allowance.is_left() => {
                     break Pause::Budget(Budget::Lines);
                 }
+                Next::Owe => connection.awaits = Awaits::Answer,
                 _ => {}
             }
             if let Some((line, out, peer)) = connection.next_line(limit, &mut shared.buffers) {
@@ -53,8 +54,7 @@ impl<S> Slot<S> {
                 spent = spent.saturating_add(effort);
                 shared.allowance.spend(effort);
                 lines += 1;
-            } else if connection.is_read_to_its_end() && !connection.end_is_reported {
-                connection.end_is_reported = true;
+            } else if connection.take_end() {
                 let effort;
                 (next, effort) = call(connection, shared, |io, _| app.handle_end(session, io));
                 spent = spent.saturating_add(effort).saturating_add(1);
@@ -76,11 +76,11 @@ impl<S> Slot<S> {
 
     #[inline]
     fn go_on_with_lines(&mut self, next: Next, pause: Pause, policy: &Policy, shared: &mut Shared) {
-        let is_read_on = !matches!(next, Next::Finish | Next::Wait);
+        // The loop itself knows whether a line is incomplete.
+        let means_read = next < Next::Owe;
         // Most often nothing has to be done.
-        if !is_read_on || pause != Pause::Dry || self.connection.is_leaving {
-            // The loop itself knows whether a line is incomplete.
-            self.go_on(if is_read_on { Next::Read } else { next }, pause, policy, shared);
+        if !means_read || pause != Pause::Dry || self.connection.is_leaving {
+            self.go_on(if means_read { Next::Read } else { next }, pause, policy, shared);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
+use super::connection::Awaits;
 use super::limits::LINGER;
 use super::pace::effort_of;
 use super::serve::{Slot, call, watch_input};
@@ -52,18 +53,19 @@ impl<S> Slot<S> {
             }
             Next::Finish => shared.finish(connection),
             Next::Wait => {
-                connection.is_waiting = true;
+                connection.awaits = Awaits::Fill;
                 watch_input(connection, false, false, policy, shared);
             }
             // The application must know at once whether there is input, before it sends more.
             Next::Probe if policy.framing == Framing::Bytes => {
-                connection.is_waiting = false;
+                connection.awaits = Awaits::Nothing;
                 connection.owed = Owed::Nothing;
                 let next = self.probe(app, shared)?;
                 self.go_on(next, self.pause_after(next), policy, shared);
             }
-            Next::Read | Next::Rest | Next::Probe => {
-                let waited = std::mem::take(&mut connection.is_waiting);
+            Next::Read | Next::Rest | Next::Probe | Next::Owe => {
+                let awaits = if next == Next::Owe { Awaits::Answer } else { Awaits::Nothing };
+                let waited = std::mem::replace(&mut connection.awaits, awaits) == Awaits::Fill;
                 if waited && policy.framing == Framing::Bytes {
                     connection.owed = Owed::Again; // The session itself holds the incomplete message.
                 } else if next == Next::Rest && policy.framing == Framing::Bytes {
@@ -194,7 +196,9 @@ impl<S> Slot<S> {
         shared: &mut Shared,
     ) {
         self.handle_io_error(error, shared);
-        self.report_closed(app, shared);
+        if self.connection.state > ConnectionState::Open {
+            self.report_closed(app, shared);
+        }
     }
 
     /// Gives the session back to the application, unless that was done already.
@@ -210,7 +214,7 @@ impl<S> Slot<S> {
 
     /// The kernel or TLS reported an error. After an error in received TLS data an alert must be sent, so
     /// such a connection is closed gracefully. So is one whose other side has ended without TLS's `close_notify`: it may
-    /// still read the answers to its whole lines.
+    /// still read the answers to its whole lines, those that it is owed included.
     pub fn handle_io_error(&mut self, error: &io::Error, shared: &mut Shared) {
         let connection = &mut self.connection;
         let why = connection.why_broken(error);
@@ -219,7 +223,9 @@ impl<S> Slot<S> {
         let has_alert = error.kind() == ErrorKind::InvalidData;
         let is_end = error.kind() == ErrorKind::UnexpectedEof;
         let may_be_read = has_alert || is_end && connection.state == ConnectionState::Open;
-        if may_be_read && connection.state < ConnectionState::Flushing {
+        if is_end && may_be_read && connection.is_waiting() {
+            connection.cut();
+        } else if may_be_read && connection.state < ConnectionState::Flushing {
             connection.finish();
             shared.queue_flush(connection);
         } else {

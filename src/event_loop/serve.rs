@@ -1,7 +1,7 @@
 //! What happens to a slot in a turn: its connection is opened, served, filled, flushed. One look-up borrows
 //! all that this needs, and the application is an argument.
 
-use super::connection::Connection;
+use super::connection::{Awaits, Connection};
 use super::shared::Shared;
 use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
@@ -166,7 +166,8 @@ impl<S> Slot<S> {
     pub(super) fn go_on(&mut self, next: Next, pause: Pause, policy: &Policy, shared: &mut Shared) {
         let connection = &mut self.connection;
         match next {
-            Next::Wait => connection.is_waiting = true,
+            Next::Wait => connection.awaits = Awaits::Fill,
+            Next::Owe => connection.awaits = Awaits::Answer,
             Next::Again => connection.owed = Owed::Again,
             Next::Probe => connection.owed = Owed::Probe,
             Next::Read | Next::Rest | Next::Finish => {}
@@ -228,7 +229,7 @@ pub(super) fn is_blocked(
     shared: &Shared,
 ) -> bool {
     let is_full = connection.unsent() > shared.limits.output_bytes;
-    connection.is_waiting || is_full && !policy.reads_when_full
+    connection.awaits == Awaits::Fill || is_full && !policy.reads_when_full
 }
 
 /// Sets the timer of an incomplete message: it runs from the first byte, however slowly the rest arrives.

@@ -177,7 +177,7 @@ impl Shared {
         // True until the last read brings something.
         connection.is_owed_nothing = connection.state <= ConnectionState::Open
             && connection.unsent() == 0
-            && !connection.is_waiting
+            && !connection.is_waiting()
             && connection.owed == Owed::Nothing
             && connection.has_no_line();
     }
@@ -194,6 +194,9 @@ impl Shared {
 
     /// Nothing is left to read and handle of a connection that leaves.
     pub fn finish_leaving(&mut self, connection: &mut Connection<Socket>) {
+        if connection.is_waiting() {
+            return; // `fill` lets it go on.
+        }
         if !self.is_stopping {
             // In a drain there is time for the rest of a line.
             if connection.has_incomplete_line() && !connection.has_ended() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mio::net::UnixStream;
 
+use super::connection::Awaits;
 use super::limits::MESSAGES_PER_TURN;
 use super::serve::Slot;
 use super::state::ConnectionState;
@@ -227,7 +228,7 @@ fn a_second_signal_ends_a_loop_that_still_answers_and_a_closed_lifeline_is_no_si
     turn(&mut event_loop);
     // An answer that nobody reads keeps it open.
     let slot = event_loop.connections.slots.get_mut(id).expect("it is open");
-    slot.connection.is_waiting = true;
+    slot.connection.awaits = Awaits::Fill;
     let began = event_loop.connections.shared.now.elapsed;
     let signal = |event_loop: &mut EventLoop<Echo>, after| {
         event_loop.connections.shared.now.elapsed = began + Duration::from_millis(after);
@@ -411,7 +412,7 @@ fn unanswered_connections_are_counted_after_the_grace_time() {
     let mut event_loop = event_loop(Limits { grace, ..Limits::default() });
     let (id, _other) = add(&mut event_loop);
     let slot = event_loop.connections.slots.get_mut(id).expect("it is open");
-    slot.connection.is_waiting = true;
+    slot.connection.awaits = Awaits::Fill;
     event_loop.application().commands.push(Command::Stop);
     let stopped = event_loop.run().expect("it runs");
     assert_eq!((stopped.still_open, stopped.grace_expired, stopped.hurried), (1, true, false));

@@ -9,6 +9,7 @@ use mio::{Poll, Token};
 use super::*;
 use crate::application::{ConnectionId, ListenerId, Origin};
 use crate::event_loop::acceptor::Listen;
+use crate::event_loop::connection::Awaits;
 use crate::event_loop::limits::{FAIR_LOOKS, Limits, TICK_BITS};
 use crate::event_loop::reconfigure::Bound;
 use crate::event_loop::state::ConnectionState;
@@ -123,7 +124,7 @@ fn within_a_tick_silence_is_compared_exactly_and_who_has_an_event_or_waits_comes
     let with_event = bed.connections.slots.get_mut(crowd[2]).expect("it is open");
     with_event.connection.read_pending = true;
     let waiting = bed.connections.slots.get_mut(crowd[3]).expect("it is open");
-    waiting.connection.is_waiting = true;
+    waiting.connection.awaits = Awaits::Fill;
     let mut closed = Vec::new();
     for newcomer in ["10.0.0.2", "10.0.0.3", "10.0.0.4"] {
         bed.admit(newcomer);
