@@ -483,9 +483,18 @@ fn report(
 ) {
     let sender = from.map(|from| from.neighbour);
     observer.record(Event::Applied { update, from: sender, applied });
-    if !matches!(applied, Applied::Stored(_)) {
-        return;
+    if matches!(applied, Applied::Stored(_)) {
+        report_to_links(links, update, from, observer);
     }
+}
+
+/// Reports the links that are down and can't take an update.
+fn report_to_links(
+    links: &[Link],
+    update: &UpdateRef<'_>,
+    from: Option<Source>,
+    observer: &mut dyn Observer,
+) {
     for (index, link) in links.iter().enumerate() {
         let neighbour = NeighbourId(index as u16);
         let sent_it = from.is_some_and(|from| from.neighbour == neighbour);

@@ -72,6 +72,13 @@ pub struct Floor {
     pub id: Vec<u8>,
 }
 
+impl Entry {
+    /// The number of its latest change.
+    pub(super) fn seq(&self) -> Seq {
+        self.seq
+    }
+}
+
 impl Table {
     /// An empty table for at most `bound` clients (at least one). `key` makes the positions in its
     /// hash table unpredictable to clients, which choose the ids, as long as it is secret.

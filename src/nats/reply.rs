@@ -221,6 +221,12 @@ impl StoredMessage {
     pub fn headers(&self) -> Headers<'_> {
         Headers(&self.headers)
     }
+
+    /// When it was stored, in nanoseconds since 1970; None if the text is no time.
+    pub fn stored_at(&self) -> Option<i128> {
+        let time: jiff::Timestamp = self.time.parse().ok()?;
+        Some(time.as_nanosecond())
+    }
 }
 
 impl Answer<'_> for StoredMessage {

@@ -3,12 +3,38 @@
 //! The engine is one more reader of the feed, which publishes what clients and neighbours sent, and one more origin in the
 //! table, which follows what the other members published. Newest wins, here as everywhere: each publish says which message
 //! of its client it replaces, and the server that loses compares.
+//!
+//! ```text
+//!   stream     looks at the bucket, makes it, and tells one bucket from the next
+//!   follower   bucket ──ordered consumer──> values ──> table
+//!   publisher  table's feed ──> flights ──publishes──> bucket ──> answers
+//! ```
+//!
+//! The rule behind it: whatever surprises us, the bucket is followed anew; whatever is unanswered is published again; the
+//! table is the truth.
+
+mod answers;
+mod bucket;
+mod flights;
+mod follower;
+mod keys;
+mod publisher;
+mod requests;
+mod status;
+mod stream;
+mod values;
 
 use std::time::Duration;
 
+use follower::Follower;
+use publisher::Publisher;
+use requests::{ANSWERS_SID, Kind, Requests};
+pub use status::{EngineEvent, EngineState, EngineStatus};
+use stream::Stream;
+
 use super::{Herd, Observer};
 use crate::clock::Now;
-use crate::nats::Message;
+use crate::nats::{Bucket, Message, Version};
 
 /// The settings of a member.
 #[derive(Clone, Debug)]
@@ -38,58 +64,124 @@ pub enum Keep {
     Cache,
 }
 
-/// What happened between this server and the engine.
-#[derive(Clone, Copy, Debug)]
-pub enum EngineEvent<'a> {
-    /// This server knows all that the bucket holds.
-    InSync,
-    /// The engine can't be used as it is, for this reason.
-    Refused { reason: &'a str },
-}
-
-/// How far a member has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineState {
-    #[default]
-    Disconnected,
-    /// Connected; the bucket can't be used.
-    Refused,
-    /// What the bucket holds is being read.
-    Filling,
-    InSync,
-}
-
 /// One server's part.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    _settings: EngineSettings,
+    settings: EngineSettings,
+    bucket: Bucket,
+    requests: Requests,
+    stream: Stream,
+    follower: Follower,
+    publisher: Publisher,
+    is_connected: bool,
+    /// Whether a bucket was known at some time.
+    is_known_bucket: bool,
+    /// The server's.
+    version: Version,
+    /// The figures that are counted.
+    status: EngineStatus,
+    random: u64,
+    /// A key or a subject that is being made.
+    scratch: Vec<u8>,
 }
 
 impl Engine {
     /// One that is not connected.
     pub fn new(settings: EngineSettings) -> Engine {
-        Engine { _settings: settings }
+        Engine {
+            bucket: Bucket::new(&settings.bucket),
+            requests: Requests::new(&settings.inbox),
+            stream: Stream::new(),
+            follower: Follower::new(),
+            publisher: Publisher::default(),
+            is_connected: false,
+            is_known_bucket: false,
+            version: Version::default(),
+            status: EngineStatus::default(),
+            random: settings.seed,
+            scratch: Vec::new(),
+            settings,
+        }
     }
-}
 
-/// What is known of a member's engine, for an operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EngineStatus {
-    pub state: EngineState,
-    /// Messages of the bucket that have not been read yet.
-    pub pending: u64,
-    /// Publishes that are not acknowledged yet.
-    pub in_flight: usize,
-    /// Publishes that another member came before.
-    pub conflicts: u64,
-    /// Updates that were published again, because the bucket held an older one.
-    pub repairs: u64,
-    /// Updates that the engine has acknowledged.
-    pub published: u64,
-    /// Updates that were read from the bucket.
-    pub received: u64,
-    /// Values of the bucket that are not an update of their client.
-    pub skipped: u64,
+    fn status(&self) -> EngineStatus {
+        let state = match () {
+            () if !self.is_connected => EngineState::Disconnected,
+            () if self.stream.refusal().is_some() => EngineState::Refused,
+            () if self.follower.is_in_sync => EngineState::InSync,
+            () => EngineState::Filling,
+        };
+        EngineStatus {
+            state,
+            pending: self.follower.pending,
+            in_flight: self.publisher.flights.len(),
+            followed: self.follower.followed,
+            consumers: self.follower.number,
+            ..self.status
+        }
+    }
+
+    fn connected(&mut self, now: Duration, observer: &mut dyn Observer) {
+        self.is_connected = true;
+        self.requests.queued.clear();
+        if let Some(reason) = bucket::too_old(self.version) {
+            return self.refuse(reason, now, observer);
+        }
+        self.requests.subscribe();
+        self.follower_waits();
+        self.ask_for_stream(now);
+    }
+
+    fn closed(&mut self) {
+        self.is_connected = false;
+        self.requests.queued.clear();
+        self.stream.closed();
+        self.follower.closed();
+        self.publisher.closed();
+    }
+
+    fn message(
+        &mut self,
+        message: &Message<'_>,
+        herd: &mut Herd,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
+        if self.follower.listens_to(message.sid) {
+            return self.delivered(message, herd, now, observer);
+        }
+        if message.sid != ANSWERS_SID {
+            return; // It is of a consumer that was left.
+        }
+        let Some((kind, number)) = self.requests.answered(message.subject) else { return };
+        match kind {
+            Kind::StreamInfo | Kind::CreateStream => {
+                self.stream_answered(kind, number, message, herd, now, observer);
+            }
+            Kind::CreateConsumer => self.consumer_answered(number, message, now, observer),
+            Kind::DeleteConsumer => {}
+            Kind::Publish => self.publish_answered(number, message, herd, now, observer),
+            Kind::Get => self.value_answered(number, message, herd, now, observer),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        let stream = self.stream.poll_timeout();
+        let follower = self.follower.poll_timeout();
+        let publisher = self.publisher.poll_timeout(self.follower.is_in_sync);
+        let publisher = publisher.filter(|_| self.stream.is_usable);
+        let all = stream.into_iter().chain(follower).chain(publisher);
+        all.min().filter(|_| self.is_connected)
+    }
+
+    /// A part of this time, by chance (splitmix64).
+    fn by_chance(&mut self, most: Duration) -> Duration {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        most.mul_f64(((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64)
+    }
 }
 
 impl Herd {
@@ -99,53 +191,84 @@ impl Herd {
         self.durable.engine = Some(Box::new(Engine::new(settings)));
     }
 
+    /// The version of the server that is connected, from its INFO. To be called before [`Herd::engine_connected`]; a server
+    /// that is too old is refused there.
+    pub fn engine_version(&mut self, version: Version) {
+        if let Some(engine) = &mut self.durable.engine {
+            engine.version = version;
+        }
+    }
+
     /// The connection to the engine is usable: appends the first requests.
-    pub fn engine_connected(
-        &mut self,
-        _now: Now,
-        _out: &mut Vec<u8>,
-        _observer: &mut dyn Observer,
-    ) {
+    pub fn engine_connected(&mut self, now: Now, out: &mut Vec<u8>, observer: &mut dyn Observer) {
+        if let Some(engine) = &mut self.durable.engine {
+            engine.connected(now.elapsed, observer);
+            out.append(&mut engine.requests.queued);
+        }
     }
 
     /// Handles a message of the engine, and appends what must be answered at once.
     pub fn engine_message(
         &mut self,
-        _message: &Message<'_>,
-        _now: Now,
-        _out: &mut Vec<u8>,
-        _observer: &mut dyn Observer,
+        message: &Message<'_>,
+        now: Now,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
     ) {
+        if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
+            engine.message(message, self, now.elapsed, observer);
+            out.append(&mut engine.requests.queued);
+            self.durable.engine = Some(engine);
+            self.tell_of_evicted();
+        }
     }
 
     /// Appends what the engine has not been sent yet, until `out` holds `full` bytes.
     pub fn poll_engine(
         &mut self,
-        _full: usize,
-        _now: Now,
-        _out: &mut Vec<u8>,
-        _observer: &mut dyn Observer,
+        full: usize,
+        now: Now,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
     ) {
+        if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
+            out.append(&mut engine.requests.queued);
+            if engine.stream.is_usable {
+                engine.publish(full, self, now.elapsed, out, observer);
+            }
+            self.durable.engine = Some(engine);
+        }
     }
 
-    /// Whether [`Herd::poll_engine`] would append something, given room.
+    /// Whether [`Herd::poll_engine`] would append something, or get further, given room.
     pub fn engine_has_pending(&self) -> bool {
-        false
+        self.durable.engine.as_ref().is_some_and(|engine| {
+            engine.is_connected
+                && (!engine.requests.queued.is_empty()
+                    || (engine.stream.is_usable && engine.publisher.has_pending(&self.table)))
+        })
     }
 
     /// The connection to the engine is closed.
-    pub fn engine_closed(&mut self, _now: Now, _observer: &mut dyn Observer) {}
+    pub fn engine_closed(&mut self, _now: Now, _observer: &mut dyn Observer) {
+        if let Some(engine) = &mut self.durable.engine {
+            engine.closed();
+        }
+    }
 
     /// When [`Herd::handle_engine_timeout`] must be called at the latest.
     pub fn poll_engine_timeout(&self) -> Option<Duration> {
-        None
+        self.durable.engine.as_ref()?.poll_timeout()
     }
 
-    /// Does what is due.
-    pub fn handle_engine_timeout(&mut self, _now: Now, _observer: &mut dyn Observer) {}
-
-    /// What is known of the engine; None if there is none.
-    pub fn engine_status(&self) -> Option<EngineStatus> {
-        self.durable.engine.as_ref().map(|_| EngineStatus::default())
+    /// Does what is due. [`Herd::poll_engine`] then appends what that asks for.
+    pub fn handle_engine_timeout(&mut self, now: Now, observer: &mut dyn Observer) {
+        if let Some(engine) = self.durable.engine.as_mut().filter(|engine| engine.is_connected) {
+            engine.stream_timeouts(now.elapsed, observer);
+            engine.follower_timeouts(now.elapsed, observer);
+            if engine.stream.is_usable {
+                engine.publisher_timeouts(now.elapsed, observer);
+            }
+        }
     }
 }

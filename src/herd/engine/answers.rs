@@ -1,0 +1,197 @@
+//! What the engine answers to a publish, and to the question for a client's value.
+
+use std::time::Duration;
+
+use super::flights::Step;
+use super::publisher::Why;
+use super::values::Found;
+use super::{Engine, EngineEvent, keys};
+use crate::herd::{Event, Herd, InBucket, Observer};
+use crate::limits::{
+    ENGINE_CONFLICT_WAIT, ENGINE_REFUSED_PAUSE, ENGINE_UNHEARD_CHECK, ENGINE_UNHEARD_PAUSE,
+};
+use crate::nats::{Answer, ApiError, Message, PubAck, ReplyError, StoredMessage};
+use crate::protocol::Seq;
+
+impl Engine {
+    /// The answer to the publish with this number.
+    pub(super) fn publish_answered(
+        &mut self,
+        number: u64,
+        message: &Message<'_>,
+        herd: &mut Herd,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
+        let flights = &self.publisher.flights;
+        let Some(slot) = flights.slot_of(number) else { return };
+        let Some(flight) = flights.get(slot) else { return };
+        let (Some(attempt), is_latest) = (flight.find(number), flight.is_latest(number)) else {
+            return;
+        };
+        match PubAck::read(message) {
+            Ok(ack) => {
+                self.publisher.engine_answers(now);
+                self.acknowledged(slot, ack.seq, attempt.seq, herd, observer);
+            }
+            // An earlier try that is refused says nothing of the latest one.
+            Err(_) if !is_latest => {}
+            Err(error) => self.refused(slot, attempt.seq, &error, herd, now, observer),
+        }
+    }
+
+    /// The bucket has the text of the change `seq`, as the message `sequence`.
+    fn acknowledged(
+        &mut self,
+        slot: u32,
+        sequence: u64,
+        seq: Seq,
+        herd: &mut Herd,
+        observer: &mut dyn Observer,
+    ) {
+        self.status.published += 1;
+        let Some(flight) = self.publisher.flights.end(slot) else { return };
+        let Some(entry) = herd.table.entry_at(slot) else { return };
+        if *entry.update.id() != *flight.id {
+            return;
+        }
+        let latest = entry.seq();
+        let known = herd.table.kept.in_bucket(slot);
+        let known = InBucket { sequence: known.sequence.max(sequence), seq: known.seq.max(seq) };
+        self.kept(slot, known, herd);
+        if latest > known.seq {
+            self.publisher.look_again(slot);
+        } else if flight.older > sequence {
+            self.repair(slot, herd, observer);
+        }
+    }
+
+    /// The latest publish of the entry in a slot, whose text is that of the change `seq`, was not taken.
+    fn refused(
+        &mut self,
+        slot: u32,
+        seq: Seq,
+        error: &ReplyError,
+        herd: &mut Herd,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
+        match error.api_code() {
+            Some(code) if ApiError::WRONG_LAST.contains(&code) => {
+                self.publisher.engine_answers(now);
+                self.status.conflicts += 1;
+                return self.conflict(slot, herd, now);
+            }
+            Some(ApiError::TOO_LARGE) => {
+                self.publisher.engine_answers(now);
+                return self.give_up(slot, seq, error, herd, observer);
+            }
+            _ => {}
+        }
+        if error.is_no_responders() {
+            self.publisher.make_due(slot);
+            return self.unheard(now);
+        }
+        self.status.refused += 1;
+        if error.api_code().is_some_and(|code| ApiError::NO_ROOM.contains(&code)) {
+            self.publisher.make_due(slot);
+            self.publisher.begin_trouble(Why::NoRoom, ENGINE_REFUSED_PAUSE, now);
+        } else {
+            self.pause_flight(slot, now);
+        }
+        if let Some(flight) = self.publisher.flights.get(slot) {
+            let (id, reason) = (&*flight.id, error.to_string());
+            let event = EngineEvent::PublishRefused { id, reason: &reason };
+            observer.record(Event::Engine(event));
+        }
+    }
+
+    /// Another message of the client came before.
+    fn conflict(&mut self, slot: u32, herd: &Herd, now: Duration) {
+        let known = herd.table.kept.in_bucket(slot);
+        let Some(flight) = self.publisher.flights.get(slot) else { return };
+        if known.sequence > flight.expected {
+            // It is known already.
+            self.publisher.flights.expect(slot, known.sequence);
+            self.publisher.make_due(slot);
+        } else {
+            let until = now + ENGINE_CONFLICT_WAIT;
+            self.publisher.flights.set_step(slot, Step::Conflict, Some(until));
+        }
+    }
+
+    /// Nobody has heard a publish: there is no leader, or no stream.
+    fn unheard(&mut self, now: Duration) {
+        let pause = ENGINE_UNHEARD_PAUSE + self.by_chance(2 * ENGINE_UNHEARD_PAUSE);
+        let trouble = self.publisher.begin_trouble(Why::Unheard, pause, now);
+        if trouble.since + ENGINE_UNHEARD_CHECK <= now {
+            trouble.since = now;
+            self.ask_for_stream(now);
+        }
+    }
+
+    fn give_up(
+        &mut self,
+        slot: u32,
+        seq: Seq,
+        error: &ReplyError,
+        herd: &Herd,
+        observer: &mut dyn Observer,
+    ) {
+        let Some(flight) = self.publisher.flights.end(slot) else { return };
+        self.status.given_up += 1;
+        let (id, reason) = (&*flight.id, error.to_string());
+        observer.record(Event::Engine(EngineEvent::GivenUp { id, reason: &reason }));
+        if herd.table.entry_at(slot).is_some_and(|entry| entry.seq() > seq) {
+            self.publisher.look_again(slot);
+        }
+    }
+
+    /// The leader's answer to the question for a client's value.
+    pub(super) fn value_answered(
+        &mut self,
+        number: u64,
+        message: &Message<'_>,
+        herd: &mut Herd,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
+        let Some(slot) = self.publisher.flights.take_asked(number) else { return };
+        let Some(flight) = self.publisher.flights.get(slot) else { return };
+        let mut key = Vec::with_capacity(3 * flight.id.len());
+        keys::encode(&flight.id, &mut key);
+        let sequence = match StoredMessage::read(message) {
+            Ok(stored) => {
+                let found = Found {
+                    key: &key,
+                    sequence: stored.seq,
+                    headers: stored.headers(),
+                    payload: &stored.payload,
+                    stored_at: stored.stored_at().unwrap_or(i128::MIN),
+                    is_answer: true,
+                };
+                self.found_in_bucket(&found, herd, observer);
+                stored.seq
+            }
+            Err(error) if error.api_code() == Some(ApiError::NO_MESSAGE) => {
+                let known = InBucket { sequence: 0, ..herd.table.kept.in_bucket(slot) };
+                herd.table.kept.set_in_bucket(slot, known);
+                0
+            }
+            Err(error) => {
+                if error.is_no_responders() || error.api_code() == Some(ApiError::STREAM_NOT_FOUND)
+                {
+                    self.ask_for_stream(now);
+                }
+                let until = now + ENGINE_CONFLICT_WAIT;
+                self.publisher.flights.set_step(slot, Step::Conflict, Some(until));
+                return;
+            }
+        };
+        // Unless it was settled by what was found.
+        if self.publisher.is_in_flight(slot) {
+            self.publisher.flights.expect(slot, sequence);
+            self.publisher.make_due(slot);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The bucket's stream: whether it is there and fits, and whether it is the one that was followed before.
+//!
+//! When it was made tells one stream from the next of its name, as a neighbour's epoch tells its runs. If it is another one,
+//! or holds less than was read of it before (it was put back from a backup), nothing that was known of it holds: it is read
+//! from the beginning, and all that this server knows is compared with it.
+
+use std::time::Duration;
+
+use super::requests::{Asked, Kind};
+use super::{Engine, EngineEvent, bucket};
+use crate::herd::{Event, Herd, Observer};
+use crate::limits::{
+    ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_LOOK_AGAIN_MAX, ENGINE_REFUSED_PAUSE,
+    ENGINE_REQUEST_WAIT, ENGINE_SPREAD, ENGINE_UNHEARD_PAUSE,
+};
+use crate::nats::{Answer, ApiError, Message, ReplyError, StreamConfig, StreamInfo};
+
+/// What is known of the stream.
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    /// When the stream that is followed was made, as the server writes it; None if none is known.
+    created: Option<String>,
+    /// Whether it has been looked at on this connection, and can be used.
+    pub is_usable: bool,
+    refused: Option<String>,
+    asked: Option<(Kind, Asked)>,
+    /// When it is asked for again.
+    again_at: Option<Duration>,
+    /// The next pause before that.
+    pause: Duration,
+    create_wait: Duration,
+    warned: String,
+}
+
+impl Stream {
+    pub fn new() -> Stream {
+        Stream {
+            created: None,
+            is_usable: false,
+            refused: None,
+            asked: None,
+            again_at: None,
+            pause: ENGINE_REFUSED_PAUSE,
+            create_wait: ENGINE_CREATE_WAIT,
+            warned: String::new(),
+        }
+    }
+
+    /// Why it can't be used, if it can't.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// The connection is closed: the answers that were waited for do not come.
+    pub fn closed(&mut self) {
+        (self.is_usable, self.refused, self.asked, self.again_at) = (false, None, None, None);
+        self.pause = ENGINE_REFUSED_PAUSE;
+    }
+
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let asked = self.asked.map(|(_, asked)| asked.until);
+        asked.into_iter().chain(self.again_at).min()
+    }
+}
+
+impl Engine {
+    /// Asks for the stream, unless that is under way.
+    pub(super) fn ask_for_stream(&mut self, now: Duration) {
+        if self.stream.asked.is_none() {
+            let number = self.requests.ask(Kind::StreamInfo, &self.bucket.stream_info, b"");
+            let until = now + ENGINE_REQUEST_WAIT;
+            self.stream.asked = Some((Kind::StreamInfo, Asked { number, until }));
+            self.stream.again_at = None;
+        }
+    }
+
+    fn create_stream(&mut self, now: Duration) {
+        let config = StreamConfig::of_bucket(&self.settings.bucket, self.settings.replicas as u32);
+        let subject = &self.bucket.stream_create;
+        let number = self.requests.ask(Kind::CreateStream, subject, &config.to_json());
+        let until = now + self.stream.create_wait;
+        self.stream.asked = Some((Kind::CreateStream, Asked { number, until }));
+    }
+
+    /// The answer to the request of this kind and number.
+    pub(super) fn stream_answered(
+        &mut self,
+        kind: Kind,
+        number: u64,
+        message: &Message<'_>,
+        herd: &mut Herd,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
+        if self.stream.asked.is_none_or(|(of, asked)| of != kind || asked.number != number) {
+            return;
+        }
+        self.stream.asked = None;
+        let error = match StreamInfo::read(message) {
+            Ok(info) => {
+                if kind == Kind::CreateStream {
+                    self.stream.create_wait = ENGINE_CREATE_WAIT;
+                    observer.record(Event::Engine(EngineEvent::BucketMade));
+                }
+                return self.stream_found(&info, herd, now, observer);
+            }
+            Err(error) => error,
+        };
+        let reason = match error.api_code() {
+            Some(ApiError::STREAM_NOT_FOUND) => {
+                // Whatever is made by this name next is another one.
+                self.stream.created = None;
+                if self.settings.create && kind == Kind::StreamInfo {
+                    self.stream.is_usable = false;
+                    return self.create_stream(now);
+                }
+                let name = &self.bucket.name;
+                format!("there is no bucket {name}, and `create` is false: it is waited for")
+            }
+            // Another member has made it just now.
+            Some(ApiError::STREAM_EXISTS) if kind == Kind::CreateStream => {
+                self.stream.again_at = Some(now + self.by_chance(ENGINE_UNHEARD_PAUSE));
+                return;
+            }
+            Some(code) if ApiError::NO_JETSTREAM.contains(&code) => NO_JETSTREAM.to_owned(),
+            _ if error.is_no_responders() => NO_JETSTREAM.to_owned(),
+            _ => reason_of(kind, &error),
+        };
+        self.refuse(reason, now, observer);
+    }
+
+    /// The bucket can't be used; it is asked for again after a pause.
+    pub(super) fn refuse(&mut self, reason: String, now: Duration, observer: &mut dyn Observer) {
+        self.stream.is_usable = false;
+        self.follower_stops();
+        self.stream.again_at = Some(now + self.stream.pause);
+        self.stream.pause = (2 * self.stream.pause).min(ENGINE_LOOK_AGAIN_MAX);
+        if self.stream.refused.as_ref() != Some(&reason) {
+            observer.record(Event::Engine(EngineEvent::Refused { reason: &reason }));
+            self.stream.refused = Some(reason);
+        }
+    }
+
+    fn stream_found(
+        &mut self,
+        info: &StreamInfo,
+        herd: &mut Herd,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
+        if let Some(reason) = bucket::refusal(&info.config, &self.settings) {
+            return self.refuse(reason, now, observer);
+        }
+        let warning = bucket::warning(info, &self.settings, self.version);
+        if warning != self.stream.warned {
+            if !warning.is_empty() {
+                let event = EngineEvent::Unfit { warning: &warning };
+                observer.record(Event::Engine(event));
+            }
+            self.stream.warned = warning;
+        }
+        self.stream.refused = None;
+        self.stream.pause = ENGINE_REFUSED_PAUSE;
+        self.stream.is_usable = true;
+        let is_the_same = self.stream.created.as_ref() == Some(&info.created)
+            && info.state.last_seq >= self.follower.followed;
+        if !is_the_same {
+            self.stream.created = Some(info.created.clone());
+            self.begin_generation(herd, now, observer);
+        }
+        self.follow_if_due(now);
+    }
+
+    /// The bucket is one that is not known yet.
+    fn begin_generation(&mut self, herd: &mut Herd, now: Duration, observer: &mut dyn Observer) {
+        if self.is_known_bucket {
+            observer.record(Event::Engine(EngineEvent::BucketReplaced));
+        }
+        self.is_known_bucket = true;
+        herd.table.kept.forget_bucket();
+        self.follower_begins_anew();
+        let spread = self.by_chance(ENGINE_SPREAD);
+        self.publisher.begin_generation(herd.table.end(), now, spread);
+    }
+
+    pub(super) fn stream_timeouts(&mut self, now: Duration, observer: &mut dyn Observer) {
+        if let Some((kind, _)) = self.stream.asked.take_if(|(_, asked)| asked.until <= now) {
+            let request = match kind {
+                Kind::CreateStream => "STREAM.CREATE",
+                _ => "STREAM.INFO",
+            };
+            if kind == Kind::CreateStream {
+                let wait = (2 * self.stream.create_wait).min(ENGINE_CREATE_WAIT_MAX);
+                self.stream.create_wait = wait;
+            }
+            observer.record(Event::Engine(EngineEvent::NoAnswer { request }));
+            self.ask_for_stream(now);
+        }
+        if self.stream.again_at.is_some_and(|at| at <= now) {
+            self.ask_for_stream(now);
+        }
+    }
+}
+
+const NO_JETSTREAM: &str = "the server offers no JetStream to this account";
+
+fn reason_of(kind: Kind, error: &ReplyError) -> String {
+    match kind {
+        Kind::CreateStream => format!("the bucket can't be made: {error}"),
+        _ => format!("the bucket can't be looked at: {error}"),
+    }
+}

@@ -1,0 +1,198 @@
+//! What the bucket holds of a client, met with what this server knows of it.
+//!
+//! The newest update wins. If that is ours although the bucket held it, or a newer one, before, then the bucket has gone
+//! back: ours is published again. So the bucket can't stay behind what any member knows.
+
+use super::{Engine, EngineEvent, keys};
+use crate::herd::{Applied, Awaited, Event, Herd, InBucket, Observer};
+use crate::nats::Headers;
+use crate::protocol::{FromDialler, UpdateRef};
+
+/// A message of the bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    pub key: &'a [u8],
+    /// Its number in the stream.
+    pub sequence: u64,
+    pub headers: Headers<'a>,
+    pub payload: &'a [u8],
+    /// When it was stored, in nanoseconds since 1970, by the engine's clock.
+    pub stored_at: i128,
+    /// Whether the leader has just answered that this is the last message of the key; else it was, at some time.
+    pub is_answer: bool,
+}
+
+/// What it says.
+enum Value<'a> {
+    Update(UpdateRef<'a>),
+    /// An operator has deleted the client.
+    Deleted,
+    /// The engine has deleted an old update, as it was told to.
+    Expired,
+    Unreadable(&'static str),
+}
+
+impl Engine {
+    /// Takes a message of the bucket in.
+    pub(super) fn found_in_bucket(
+        &mut self,
+        found: &Found<'_>,
+        herd: &mut Herd,
+        observer: &mut dyn Observer,
+    ) {
+        match self.read(found, herd) {
+            Value::Update(update) => self.found_update(&update, found, herd, observer),
+            Value::Deleted => self.found_deleted(found, herd, observer),
+            Value::Expired => {
+                if let Some(awaited) = self.known(found, herd) {
+                    self.note_sequence(awaited, found, herd);
+                }
+            }
+            Value::Unreadable(reason) => {
+                self.status.skipped += 1;
+                let event =
+                    EngineEvent::Skipped { key: found.key, sequence: found.sequence, reason };
+                observer.record(Event::Engine(event));
+                if let Some(awaited) = self.known(found, herd) {
+                    self.found_older(awaited, found, herd, observer);
+                }
+            }
+        }
+    }
+
+    fn read<'a>(&mut self, found: &Found<'a>, herd: &Herd) -> Value<'a> {
+        if matches!(found.headers.get("KV-Operation"), Some(b"DEL" | b"PURGE")) {
+            return Value::Deleted;
+        }
+        if found.headers.get("Nats-Marker-Reason").is_some() {
+            return Value::Expired;
+        }
+        let Ok(FromDialler::Update(update)) = FromDialler::parse(found.payload) else {
+            return Value::Unreadable("it is no update");
+        };
+        self.scratch.clear();
+        keys::encode(update.id, &mut self.scratch);
+        if self.scratch != found.key {
+            return Value::Unreadable("it is an update of another client");
+        }
+        if update.skew.0 < -(herd.settings.max_future.as_nanos() as i128) {
+            return Value::Unreadable("its timestamp lies too far ahead");
+        }
+        Value::Update(update)
+    }
+
+    /// What is known of the client of a message.
+    fn known(&mut self, found: &Found<'_>, herd: &Herd) -> Option<Awaited> {
+        self.scratch.clear();
+        if keys::decode(found.key, &mut self.scratch) {
+            herd.table.awaited(&self.scratch)
+        } else {
+            None
+        }
+    }
+
+    fn found_update(
+        &mut self,
+        update: &UpdateRef<'_>,
+        found: &Found<'_>,
+        herd: &mut Herd,
+        observer: &mut dyn Observer,
+    ) {
+        self.status.received += 1;
+        let applied = herd.table.apply(update, None);
+        observer.record(Event::Engine(EngineEvent::Received { update, applied }));
+        if let Applied::Stored(_) = applied {
+            crate::herd::report_to_links(&herd.links, update, None, observer);
+        }
+        // None if it lies below the floor: what that forgot is not repaired.
+        let Some(awaited) = herd.table.awaited(update.id) else { return };
+        let ours = herd.table.entry_at(awaited.slot).map(|entry| entry.update.get());
+        if ours.is_some_and(|ours| update.newness(&ours).is_eq()) {
+            self.found_equal(awaited, found, herd);
+        } else {
+            self.found_older(awaited, found, herd, observer);
+        }
+    }
+
+    /// Notes the number of a client's last message. False if it is known to be none.
+    fn note_sequence(&mut self, awaited: Awaited, found: &Found<'_>, herd: &mut Herd) -> bool {
+        let Awaited { slot, .. } = awaited;
+        let known = herd.table.kept.in_bucket(slot);
+        let is_last = found.sequence > known.sequence;
+        // An answer of the leader may name an earlier one: the bucket is another one, or a later message came meanwhile.
+        if is_last || found.is_answer {
+            let known = InBucket { sequence: found.sequence, ..known };
+            herd.table.kept.set_in_bucket(slot, known);
+        }
+        is_last || (found.is_answer && found.sequence == known.sequence)
+    }
+
+    /// The bucket held what we know of the client.
+    fn found_equal(&mut self, awaited: Awaited, found: &Found<'_>, herd: &mut Herd) {
+        let is_last = self.note_sequence(awaited, found, herd);
+        let known = herd.table.kept.in_bucket(awaited.slot);
+        // A message that was noted already may be read once more after the update was appended again.
+        if is_last {
+            self.kept(awaited.slot, InBucket { seq: known.seq.max(awaited.seq), ..known }, herd);
+            self.publisher.found_equal(awaited.slot);
+        }
+    }
+
+    /// The bucket held something older than what we know of the client.
+    fn found_older(
+        &mut self,
+        awaited: Awaited,
+        found: &Found<'_>,
+        herd: &mut Herd,
+        observer: &mut dyn Observer,
+    ) {
+        if !self.note_sequence(awaited, found, herd) {
+            return;
+        }
+        let Awaited { slot, seq } = awaited;
+        if self.publisher.is_in_flight(slot) {
+            self.publisher.found_older(slot, found.sequence);
+        } else if herd.table.kept.in_bucket(slot).seq >= seq {
+            self.repair(slot, herd, observer);
+        }
+        // Else it has not been published yet.
+    }
+
+    /// Publishes again what the bucket has lost.
+    pub(super) fn repair(&mut self, slot: u32, herd: &mut Herd, observer: &mut dyn Observer) {
+        if herd.table.append_again(slot).is_some() {
+            self.status.repairs += 1;
+            if let Some(entry) = herd.table.entry_at(slot) {
+                let event = EngineEvent::Repairing { update: &entry.update };
+                observer.record(Event::Engine(event));
+            }
+        }
+    }
+
+    /// The engine has an update: tells those who wait for it.
+    pub(super) fn kept(&mut self, slot: u32, known: InBucket, herd: &mut Herd) {
+        herd.table.kept.set_in_bucket(slot, known);
+        let Herd { durable, outputs, .. } = herd;
+        durable.holders.tell(slot, outputs);
+    }
+
+    /// An operator has deleted the client: this server forgets what it received before that.
+    fn found_deleted(&mut self, found: &Found<'_>, herd: &mut Herd, observer: &mut dyn Observer) {
+        let Some(awaited) = self.known(found, herd) else { return };
+        if !self.note_sequence(awaited, found, herd) {
+            return;
+        }
+        let Awaited { slot, seq } = awaited;
+        let Some(entry) = herd.table.entry_at(slot) else { return };
+        let update = entry.update.get();
+        let received_at = update.timestamp.nanos + update.skew.0;
+        if herd.table.kept.in_bucket(slot).seq >= seq || received_at < found.stored_at {
+            let id = update.id.to_vec();
+            self.publisher.end_flight(slot);
+            herd.forget(&id);
+            observer.record(Event::Engine(EngineEvent::Forgotten { id: &id }));
+        } else if self.publisher.is_in_flight(slot) {
+            self.publisher.found_older(slot, found.sequence);
+        }
+    }
+}
