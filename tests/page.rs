@@ -456,7 +456,7 @@ impl World {
         let mut server = Server::new(ServerSetup::plain(&config, at(Duration::ZERO)));
         let own = Arc::new(LoopMetrics::new(Instant::now()));
         let loops = vec![(Arc::clone(&own), server.metrics())];
-        server.know_metrics(own, AllMetrics { loops, process: None });
+        server.know_metrics(own, AllMetrics { loops, ..AllMetrics::default() });
         World { server, sessions: HashMap::new(), now: Duration::ZERO, asked: Vec::new() }
     }
 

@@ -27,7 +27,7 @@ use crate::server::{AllMetrics, FIRST_LOOP, Message};
 
 /// Lets the first loop read the counters of all loops, and each loop its own.
 pub(super) fn share_metrics(first: &mut ServerLoop, further: &mut [ServerLoop]) {
-    let mut all = AllMetrics { loops: Vec::new(), process: Some(proc::read) };
+    let mut all = AllMetrics { process: Some(proc::read), ..AllMetrics::default() };
     let mut of = |server_loop: &mut ServerLoop| {
         let own = server_loop.metrics();
         all.loops.push((own, server_loop.application().metrics()));

@@ -6,19 +6,23 @@
 mod collect;
 mod family;
 mod labels;
+mod of_engine;
 mod of_links;
+mod of_state;
 mod of_tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use labels::{
-    AdminPath, BETWEEN_LOOPS, ClosedReason, DialResult, Direction, HandshakeResult, Kind,
-    LineCommand, LineResult, Listener, Paused, PlacesResult, RateLimit, RejectedReason, Transition,
-    UpdateResult, UpdateSource,
+    AdminPath, BETWEEN_LOOPS, ClosedReason, DialResult, Direction, EngineError, EngineStateLabel,
+    HandshakeResult, Kind, LineCommand, LineResult, Listener, Paused, PlacesResult, RateLimit,
+    RejectedReason, Transition, UpdateResult, UpdateSource,
 };
 
 pub use family::{Family, FamilyKind, Sample, SampleValue};
+pub use of_engine::EngineMetrics;
+pub use of_state::{StateNumbers, StateSource};
 
 use crate::application::{Counter, Gauge, Histogram, LoopMetrics};
 
@@ -46,6 +50,9 @@ pub struct ServerMetrics {
     /// Lines whose answer had to wait, by [`LineCommand`].
     delayed: [Counter; LineCommand::COUNT],
     pub places: Arc<PlacesMetrics>,
+    pub engine: EngineMetrics,
+    /// Answers that wait until what they confirm is kept.
+    pub held_answers: Gauge,
     /// A [`DrainState`](super::DrainState) as a number ([`ServerMetrics::drain_state`]).
     pub(super) draining: Gauge,
     /// By [`Listener`] and [`HandshakeResult`].
@@ -94,6 +101,8 @@ pub struct AllMetrics {
     pub loops: Vec<(Arc<LoopMetrics>, Arc<ServerMetrics>)>,
     /// Reads what the kernel knows of this process; it takes microseconds. Sessions open no file.
     pub process: Option<fn() -> Option<Process>>,
+    /// What the thread of the state directory counts; None without one.
+    pub state: Option<Arc<dyn StateSource>>,
 }
 
 /// What the kernel knows of a process.
@@ -123,6 +132,8 @@ impl Default for ServerMetrics {
             paused: Default::default(),
             delayed: Default::default(),
             places: Arc::default(),
+            engine: EngineMetrics::default(),
+            held_answers: Gauge::new(),
             handshakes: counters(),
             handshake_duration: [const { Histogram::new(&HANDSHAKE_BOUNDS) }; Listener::COUNT],
             admin: counters(),

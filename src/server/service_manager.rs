@@ -247,7 +247,7 @@ mod tests {
             let start = Instant::now();
             let loops: Vec<_> = (0..3).map(|_| Arc::new(LoopMetrics::new(start))).collect();
             let of = |metrics: &Arc<LoopMetrics>| (Arc::clone(metrics), Arc::default());
-            let all = AllMetrics { loops: loops.iter().map(of).collect(), process: None };
+            let all = AllMetrics { loops: loops.iter().map(of).collect(), ..AllMetrics::default() };
             server.know_metrics(Arc::clone(&loops[0]), all);
             let (send, notices) = mpsc::channel();
             let send = Mutex::new(send);

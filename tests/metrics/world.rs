@@ -97,7 +97,7 @@ impl World {
             loops.push((Arc::new(LoopMetrics::new(start)), further));
         }
         let process = Some(process as fn() -> Option<Process>);
-        let all = AllMetrics { loops: loops.clone(), process };
+        let all = AllMetrics { loops: loops.clone(), process, ..AllMetrics::default() };
         all.observe(true);
         server.know_metrics(Arc::clone(&loops[0].0), all);
         let mut world = World {

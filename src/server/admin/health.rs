@@ -183,7 +183,7 @@ mod tests {
     fn a_loop_that_does_not_end_its_turn_is_stuck() {
         let start = Instant::now();
         let of = |_| (Arc::new(LoopMetrics::new(start)), Arc::default());
-        let all = AllMetrics { loops: (0..3).map(of).collect(), process: None };
+        let all = AllMetrics { loops: (0..3).map(of).collect(), ..AllMetrics::default() };
         let stuck = |seconds| stuck_loop(&all, Duration::from_secs(seconds), LOOP_STUCK_AFTER);
         assert_eq!(stuck(1_000), None, "all wait");
         all.loops[0].0.busy_since.set(1_000_000_000);

@@ -31,6 +31,7 @@ impl Server {
         self.add_lines(loops, &mut all);
         self.add_table(loops, &mut all);
         self.add_links(now, &mut all);
+        self.add_kept(loops, &mut all);
         add_places(loops, &mut all);
         self.add_tls(loops, &mut all);
         self.add_reloads(&mut all);
@@ -126,6 +127,17 @@ impl Server {
         all.push(Family::gauge("herd_feed_sequence", help).of(table.end().0));
         let help = "Changes that are kept, outdated ones included";
         all.push(gauge("herd_feed_records", help, table.feed_len()));
+    }
+
+    /// What outlives the process.
+    fn add_kept(&self, loops: &Loops, all: &mut Vec<Family>) {
+        if self.herd.answer_after().is_any() {
+            let help = "Answers that wait until what they confirm is kept";
+            let held = of_servers(loops, |it| it.held_answers.get());
+            all.push(Family::gauge("herd_answers_held", help).of(held));
+        }
+        self.add_state(all);
+        self.add_engine(loops, all);
     }
 
     fn add_reloads(&self, all: &mut Vec<Family>) {

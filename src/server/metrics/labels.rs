@@ -100,6 +100,38 @@ label! {
     }
 }
 label! {
+    /// How far a server has come with its engine.
+    EngineStateLabel {
+        Disconnected = "disconnected",
+        /// It is connected, and the bucket can't be used.
+        Refused = "refused",
+        Filling = "filling",
+        InSync = "in_sync",
+    }
+}
+label! {
+    /// What kept an engine from being used.
+    EngineError {
+        /// No connection: the name, the address, the network.
+        Dial = "dial",
+        Tls = "tls",
+        /// Who we say we are was not accepted.
+        Login = "login",
+        /// Something that the server needs is not allowed.
+        Permissions = "permissions",
+        /// There is no JetStream, or the bucket is not what it must be.
+        Bucket = "bucket",
+        /// NATS reported another error.
+        Server = "server",
+        /// What it sent is not the protocol of NATS.
+        Protocol = "protocol",
+        /// It did not answer in time.
+        Silent = "silent",
+        /// It ended the connection.
+        Closed = "closed",
+    }
+}
+label! {
     /// Where an update came from.
     UpdateSource { Client = "client", Neighbour = "neighbour" }
 }

@@ -1,0 +1,125 @@
+//! The metrics of the engine, where a server is a member. Each loop is a member of its own: it counts here, and the first
+//! loop shows the numbers of all.
+
+use super::ServerMetrics;
+use super::collect::{Loops, of_servers};
+use super::family::Family;
+use super::labels::{EngineError, EngineStateLabel};
+use crate::application::{Counter, Gauge};
+use crate::herd::engine::{EngineState, EngineStatus};
+use crate::server::Server;
+
+/// What one loop counts of its engine.
+#[derive(Debug, Default)]
+pub struct EngineMetrics {
+    /// Connections that were made and could be used.
+    pub connections: Counter,
+    /// Whether there is one now.
+    pub connected: Gauge,
+    /// By [`EngineError`].
+    pub errors: [Counter; EngineError::COUNT],
+    /// Answers that were held for too long, and never given.
+    pub given_up: Counter,
+    /// By [`EngineStateLabel`]: 1 for the present one.
+    states: [Gauge; EngineStateLabel::COUNT],
+    pending: Gauge,
+    in_flight: Gauge,
+    // These only grow, and are copied.
+    conflicts: Gauge,
+    repairs: Gauge,
+    acknowledged: Gauge,
+    received: Gauge,
+    skipped: Gauge,
+}
+
+impl EngineMetrics {
+    /// Shows how far the engine has come.
+    pub fn show(&self, status: &EngineStatus) {
+        let present = EngineStateLabel::from(status.state);
+        for state in EngineStateLabel::ALL {
+            self.states[*state as usize].set(u64::from(*state == present));
+        }
+        self.pending.set(status.pending);
+        self.in_flight.set(status.in_flight as u64);
+        self.conflicts.set(status.conflicts);
+        self.repairs.set(status.repairs);
+        self.acknowledged.set(status.published);
+        self.received.set(status.received);
+        self.skipped.set(status.skipped);
+    }
+
+    pub fn count_error(&self, class: EngineError) {
+        self.errors[class as usize].add(1);
+    }
+}
+
+impl Server {
+    /// Lets the first loop see how far this one's engine has come. To be called when the engine was given something, or
+    /// time.
+    pub(in crate::server) fn show_engine(&self) {
+        if let Some(status) = self.herd.engine_status() {
+            self.metrics.engine.show(&status);
+        }
+    }
+
+    pub(super) fn add_engine(&self, loops: &Loops, all: &mut Vec<Family>) {
+        if self.herd.engine_status().is_none() {
+            return;
+        }
+        self.show_engine();
+        let help = "Whether there is a connection to the engine";
+        let mut connected = Family::gauge("herd_engine_connected", help);
+        let help = "How far the engine has come: 1 for the present state";
+        let mut states = Family::gauge("herd_engine_state", help);
+        for (index, (_, metrics)) in loops.iter().enumerate() {
+            let number = (index + 1).to_string();
+            connected.add([("loop", &number)], &metrics.engine.connected);
+            for state in EngineStateLabel::ALL {
+                let is_it = &metrics.engine.states[*state as usize];
+                states.add([("loop", &number), ("state", state.text())], is_it);
+            }
+        }
+        all.extend([connected, states]);
+        let sum = |number: fn(&EngineMetrics) -> u64| {
+            of_servers(loops, |it: &ServerMetrics| number(&it.engine))
+        };
+        let gauge = |name, help, number| Family::gauge(name, help).of(sum(number));
+        let counter = |name, help, number| Family::counter(name, help).of(sum(number));
+        let help = "Messages of the bucket that were not read yet";
+        all.push(gauge("herd_engine_pending_messages", help, |it| it.pending.get()));
+        let help = "Publishes that are not acknowledged yet";
+        all.push(gauge("herd_engine_publishes_in_flight", help, |it| it.in_flight.get()));
+        let help = "Updates that the engine has acknowledged";
+        all.push(counter("herd_engine_acknowledged_total", help, |it| it.acknowledged.get()));
+        let help = "Publishes that another server came before";
+        all.push(counter("herd_engine_conflicts_total", help, |it| it.conflicts.get()));
+        let help = "Updates that were published again, because the bucket held an older one";
+        all.push(counter("herd_engine_repairs_total", help, |it| it.repairs.get()));
+        let help = "Updates that were read from the bucket";
+        all.push(counter("herd_engine_received_total", help, |it| it.received.get()));
+        let help = "Values of the bucket that are no update of their client";
+        all.push(counter("herd_engine_skipped_total", help, |it| it.skipped.get()));
+        let help = "Connections to the engine that were made";
+        all.push(counter("herd_engine_connections_total", help, |it| it.connections.get()));
+        let help = "What kept the engine from being used";
+        let mut errors = Family::counter("herd_engine_errors_total", help);
+        for class in EngineError::ALL {
+            let count = of_servers(loops, |it| it.engine.errors[*class as usize].get());
+            errors.add([("class", class.text())], count);
+        }
+        all.push(errors);
+        let help = "Answers that waited for the engine for too long, and were never given";
+        all.push(counter("herd_engine_answers_given_up_total", help, |it| it.given_up.get()));
+    }
+}
+
+impl From<EngineState> for EngineStateLabel {
+    fn from(state: EngineState) -> EngineStateLabel {
+        match state {
+            EngineState::Disconnected => EngineStateLabel::Disconnected,
+            EngineState::Refused => EngineStateLabel::Refused,
+            EngineState::Filling => EngineStateLabel::Filling,
+            EngineState::InSync => EngineStateLabel::InSync,
+        }
+    }
+}
