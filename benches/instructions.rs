@@ -216,7 +216,7 @@ fn scrape() {
     let mut peer = linked();
     let counters = Arc::new(LoopMetrics::new(Instant::now()));
     let loops = vec![(Arc::clone(&counters), peer.server.metrics())];
-    peer.server.know_metrics(counters, AllMetrics { loops, process: None });
+    peer.server.know_metrics(counters, AllMetrics { loops, ..AllMetrics::default() });
     rounds(
         peer,
         |_, _| (),
