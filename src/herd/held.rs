@@ -40,6 +40,11 @@ impl HeldAnswers {
         self.texts.capacity() + self.answers.capacity() * size_of::<HeldAnswer>()
     }
 
+    /// How much of that is in use.
+    pub fn used_bytes(&self) -> usize {
+        self.texts.len() + self.answers.len() * size_of::<HeldAnswer>()
+    }
+
     /// Since when the oldest one is held.
     pub fn since(&self) -> Option<Duration> {
         self.answers.front().map(|answer| answer.since)

@@ -48,6 +48,8 @@ pub enum Kind {
     AdminRequestRefused,
     /// A line that waits, because its addresses add ids too fast.
     NewIdDelayed,
+    /// An answer that was held back for too long.
+    AnswerGivenUp,
     AcceptFailed,
     /// Plain text on a port that takes only TLS.
     PlainTextRejected,
@@ -83,6 +85,7 @@ impl Kind {
             | Kind::ClientEvicted
             | Kind::ClientRejected
             | Kind::NewIdDelayed => target::CLIENT,
+            Kind::AnswerGivenUp => target::ENGINE,
             Kind::PeerLineRefused
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
@@ -122,6 +125,7 @@ impl Kind {
             | Kind::TooManyUnidentified
             | Kind::BuffersFull
             | Kind::PlainTextEnded
+            | Kind::AnswerGivenUp
             | Kind::ClientEvicted => "connection_aborted",
             Kind::ClientRejected
             | Kind::AdminRejected
@@ -161,6 +165,7 @@ impl Kind {
             Kind::AdminRejected => "connections to the admin listener rejected",
             Kind::AdminRequestRefused => "refused requests to the admin listener",
             Kind::NewIdDelayed => "lines that waited because their addresses add ids too fast",
+            Kind::AnswerGivenUp => "answers that were held back for too long and not given",
             Kind::AcceptFailed => "connections that could not be accepted",
             Kind::PlainTextRejected => {
                 "connections in plain text rejected, where only TLS is taken"

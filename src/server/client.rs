@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::held::{HeldBack, LineBehind};
 use super::metrics::{ClosedReason, Kind, LineCommand, LineResult, Paused};
 use super::new_ids::WaitingLine;
 use super::places::PlacesRequest;
@@ -17,6 +18,7 @@ use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line
 /// A client's connection.
 #[derive(Debug, Default)]
 pub struct Client {
+    /// None if it waits for nothing.
     pub(super) waits: Option<Box<Waits>>,
     details: Option<Box<Details>>,
 }
@@ -31,10 +33,23 @@ struct Details {
 }
 
 /// What a client waits for.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// Its line that is not answered. Nothing that follows it is handled before.
+    pub(super) line: Option<Waiting>,
+    /// Answers to the lines before that.
+    pub(super) held: HeldBack,
+}
+
+/// A line that waits.
 #[derive(Debug)]
-pub(super) enum Waits {
+pub(super) enum Waiting {
+    /// For an answer of places.
     Places(WaitingAnswer),
+    /// For a token.
     NewId(WaitingLine),
+    /// For the answers that are held back before it.
+    Behind(LineBehind),
 }
 
 /// An answer of places that is not complete.
@@ -62,12 +77,33 @@ impl Client {
         self.details.as_deref()?.rights.as_ref()
     }
 
+    /// One of its lines waits: nothing more is handled until it is answered.
+    pub(super) fn wait(&mut self, line: Waiting) -> Next {
+        self.waits.get_or_insert_default().line = Some(line);
+        Next::Wait
+    }
+
+    /// Its line, which waits now for places or for a token, has been waiting since then.
+    pub(super) fn waits_since(&mut self, since: Duration) {
+        let line = self.waits.as_deref_mut().and_then(|waits| waits.line.as_mut());
+        if let Some(Waiting::Places(waiting)) = line {
+            waiting.since = since;
+        }
+    }
+
+    /// Whether answers to its lines are held back.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.waits.as_deref().is_some_and(|waits| !waits.held.is_empty())
+    }
+
     /// What it waits for, as the metrics call it.
     pub(super) fn waits_for(&self) -> &'static str {
-        match self.waits.as_deref() {
-            Some(Waits::NewId(_)) => Paused::NewIds.text(),
-            Some(Waits::Places(_)) | None => Paused::Places.text(),
-        }
+        let paused = match self.waits.as_deref().and_then(|waits| waits.line.as_ref()) {
+            Some(Waiting::NewId(_)) => Paused::NewIds,
+            Some(Waiting::Places(_)) => Paused::Places,
+            Some(Waiting::Behind(_)) | None => Paused::Kept,
+        };
+        paused.text()
     }
 
     /// Bytes of memory that it holds.
@@ -75,11 +111,19 @@ impl Client {
         let of_id = self.last_id().map_or(0, <[u8]>::len);
         of_id
             + self.rights().map_or(0, Rights::held_bytes)
-            + match self.waits.as_deref() {
-                None => 0,
-                Some(Waits::Places(waiting)) => waiting.first_line.capacity(),
-                Some(Waits::NewId(waiting)) => waiting.held_bytes(),
-            }
+            + self.waits.as_deref().map_or(0, Waits::held_bytes)
+    }
+}
+
+impl Waits {
+    fn held_bytes(&self) -> usize {
+        let of_line = match &self.line {
+            None => 0,
+            Some(Waiting::Places(waiting)) => waiting.first_line.capacity(),
+            Some(Waiting::NewId(waiting)) => waiting.held_bytes(),
+            Some(Waiting::Behind(waiting)) => waiting.held_bytes(),
+        };
+        of_line + self.held.held_bytes()
     }
 }
 
@@ -106,38 +150,61 @@ impl Server {
     ) -> Next {
         let line = match line {
             Line::Whole(line) | Line::Unfinished(line) => line,
-            Line::TooLong(beginning) => return self.refuse_too_long(beginning, io),
+            Line::TooLong(beginning) => return self.too_long(client, beginning, io),
         };
         let before = io.out.len();
         Traffic::Client.received(&io.peer, line);
         let next = ClientRequest::parse(line, self.dialect).and_then(|request| match request {
-            ClientRequest::Iamat(iamat) => {
-                if self.looks_at_ids && !self.permits_id(client, LineCommand::Iamat, iamat.id) {
-                    return Ok(self.refuse_id(client, LineCommand::Iamat, iamat.id, line, io));
-                }
-                self.iamat(client, &iamat, line, io)
-            }
-            ClientRequest::Whatsat(whatsat) => {
-                if self.looks_at_ids && !self.permits_id(client, LineCommand::Whatsat, whatsat.id) {
-                    return Ok(self.refuse_id(client, LineCommand::Whatsat, whatsat.id, line, io));
-                }
-                self.whatsat(client, &whatsat, io)
-            }
+            request if self.looks_at_lines => self.look_at(client, &request, line, io),
+            ClientRequest::Iamat(iamat) => self.iamat(client, &iamat, line, io),
+            ClientRequest::Whatsat(whatsat) => self.whatsat(client, &whatsat, io),
         });
-        let next = next.unwrap_or_else(|reason| self.refuse(line, reason, io));
+        let next = next.unwrap_or_else(|reason| self.refuse_in_turn(client, line, reason, io));
+        Traffic::Client.sent(&io.peer, &io.out[before..]);
+        next
+    }
+
+    /// Handles a command where something is to be judged or kept, or answers are held back.
+    #[inline(never)]
+    pub(super) fn look_at(
+        &mut self,
+        client: &mut Client,
+        request: &ClientRequest<'_>,
+        line: &[u8],
+        io: &mut Io<'_>,
+    ) -> Result<Next, RequestError> {
+        let (command, id) = match request {
+            ClientRequest::Iamat(iamat) => (LineCommand::Iamat, iamat.id),
+            ClientRequest::Whatsat(whatsat) => (LineCommand::Whatsat, whatsat.id),
+        };
+        let is_permitted = self.permits_id(client, command, id);
+        match request {
+            ClientRequest::Iamat(iamat) if is_permitted => {
+                self.iamat_in_turn(client, iamat, line, io)
+            }
+            _ if client.is_held_back() => Ok(self.wait_behind(client, line, false, io)),
+            ClientRequest::Whatsat(whatsat) if is_permitted => self.whatsat(client, whatsat, io),
+            _ => Ok(self.refuse_id(client, command, id, line, io)),
+        }
+    }
+
+    #[cold]
+    fn too_long(&mut self, client: &mut Client, beginning: &[u8], io: &mut Io<'_>) -> Next {
+        Traffic::Client.received(&io.peer, beginning);
+        if client.is_held_back() {
+            return self.wait_behind(client, beginning, true, io);
+        }
+        let before = io.out.len();
+        let next = self.refuse_too_long(beginning, io);
         Traffic::Client.sent(&io.peer, &io.out[before..]);
         next
     }
 
     /// Answers a line of which only the beginning is known.
-    #[cold]
-    fn refuse_too_long(&mut self, beginning: &[u8], io: &mut Io<'_>) -> Next {
-        let before = io.out.len();
-        Traffic::Client.received(&io.peer, beginning);
+    pub(super) fn refuse_too_long(&mut self, beginning: &[u8], io: &mut Io<'_>) -> Next {
         let reason = "the line is too long; the connection is closed";
         records::refused(rate_limit::Kind::ClientLineRefused, io.peer, reason);
         write_refusal(beginning, io.out);
-        Traffic::Client.sent(&io.peer, &io.out[before..]);
         self.metrics.count_line(command_of(beginning), LineResult::TooLong);
         self.ends.insert(io.id, ClosedReason::LineTooLong);
         Next::Finish
@@ -167,21 +234,26 @@ impl Server {
                 let mut first_line = Vec::new();
                 entry.update.get().write_at(self.dialect, &mut first_line);
                 let waiting = WaitingAnswer { first_line, since: io.now.elapsed };
-                client.waits = Some(Box::new(Waits::Places(waiting)));
                 self.metrics.count_delayed(LineCommand::Whatsat);
                 self.metrics.pause(Paused::Places);
-                Ok(Next::Wait)
+                Ok(client.wait(Waiting::Places(waiting)))
             }
         }
     }
 
     /// Goes on with what a client waits for.
     pub(super) fn fill_client(&mut self, client: &mut Client, io: &mut Io<'_>) -> Next {
-        match client.waits.take().map(|waits| *waits) {
-            None => Next::Read, // It waits for nothing.
-            Some(Waits::Places(waiting)) => self.fill_answer(client, waiting, io),
-            Some(Waits::NewId(waiting)) => self.fill_new_id(client, waiting, io),
+        if client.is_held_back() && !self.give_answers(client, io) {
+            return Next::Finish;
         }
+        let waiting = client.waits.as_deref_mut().and_then(|waits| waits.line.take());
+        let next = match waiting {
+            None => Next::Read,
+            Some(Waiting::Places(waiting)) => self.fill_answer(client, waiting, io),
+            Some(Waiting::NewId(waiting)) => self.fill_new_id(client, waiting, io),
+            Some(Waiting::Behind(waiting)) => self.fill_line_behind(client, waiting, io),
+        };
+        if next == Next::Read { self.read_on(client) } else { next }
     }
 
     /// Appends an answer of places, once it is complete: the first line and the rest.
@@ -192,8 +264,7 @@ impl Server {
         io: &mut Io<'_>,
     ) -> Next {
         let Some(body) = self.places.take_answer(io.id) else {
-            client.waits = Some(Box::new(Waits::Places(waiting)));
-            return Next::Wait;
+            return client.wait(Waiting::Places(waiting));
         };
         let WaitingAnswer { first_line, since } = waiting;
         self.metrics.resume(Paused::Places);
@@ -208,15 +279,19 @@ impl Server {
         Next::Read
     }
 
-    pub(super) fn client_closed(&mut self, client: &Client, closed: &ClosedConnection<'_>) {
+    pub(super) fn client_closed(&mut self, client: &mut Client, closed: &ClosedConnection<'_>) {
         records::disconnected(target::CLIENT, None, closed.peer);
-        match client.waits.as_deref() {
-            None => {}
-            Some(Waits::Places(_)) => {
+        let Some(mut waits) = client.waits.take() else {
+            return;
+        };
+        self.drop_answers(&mut waits.held, closed.id);
+        match waits.line {
+            None | Some(Waiting::Behind(_)) => {}
+            Some(Waiting::Places(_)) => {
                 self.metrics.resume(Paused::Places);
                 self.places.forget(closed.id);
             }
-            Some(Waits::NewId(waiting)) => self.forget_new_id(waiting),
+            Some(Waiting::NewId(waiting)) => self.forget_new_id(&waiting),
         }
     }
 
@@ -239,10 +314,25 @@ impl Server {
         self.ends.insert(io.id, ClosedReason::Protocol);
         Next::Finish
     }
+
+    /// The same for a line that comes behind others whose answers may be held back.
+    #[cold]
+    pub(super) fn refuse_in_turn(
+        &mut self,
+        client: &mut Client,
+        line: &[u8],
+        reason: RequestError,
+        io: &mut Io<'_>,
+    ) -> Next {
+        match client.is_held_back() {
+            true => self.wait_behind(client, line, false, io),
+            false => self.refuse(line, reason, io),
+        }
+    }
 }
 
 /// The command of a line that is refused: its first word.
-fn command_of(line: &[u8]) -> LineCommand {
+pub(super) fn command_of(line: &[u8]) -> LineCommand {
     match line.split(u8::is_ascii_whitespace).find(|word| !word.is_empty()) {
         Some(b"IAMAT") => LineCommand::Iamat,
         Some(b"WHATSAT") => LineCommand::Whatsat,

@@ -84,6 +84,7 @@ impl Server {
     /// The loop begins to drain.
     pub(super) fn begin_drain(&mut self, now: Now) {
         self.draining.since = Some(now.elapsed);
+        self.rare.watches_turns = true;
         self.metrics.draining.set(DrainState::Draining as u64);
         let StopSettings { drain_delay, drain_duration, .. } = self.draining.settings;
         let clients = self.open_clients();

@@ -27,6 +27,7 @@ mod closings;
 mod dial;
 mod drain;
 mod engine;
+mod held;
 mod link;
 pub mod metrics;
 mod neighbour;
@@ -76,6 +77,8 @@ use peer::Unidentified;
 use places::Places;
 use records::HerdLog;
 use reload::Reloads;
+use session::Rare;
+use state::Durable;
 use tls::{Expiries, Tls, TlsRules};
 
 /// The listener of the clients' port.
@@ -160,8 +163,11 @@ pub struct Server {
     asking: Asking,
     /// Whether the admin listener shows ids of clients, so that they are kept.
     shows_ids: bool,
-    /// Whether a client's id is looked at: to be kept, or because not every client may speak for every id.
-    looks_at_ids: bool,
+    /// Whether a client's command is looked at more closely: its id is to be kept, not every client may speak for every
+    /// id, or answers are held back.
+    looks_at_lines: bool,
+    rare: Rare,
+    durable: Durable,
     tls: Tls,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
@@ -220,7 +226,9 @@ impl Server {
             manager: None,
             asking: Asking::default(),
             shows_ids: admin::shows_ids(config, index),
-            looks_at_ids: admin::shows_ids(config, index) || rules.judges_ids(),
+            looks_at_lines: admin::shows_ids(config, index) || rules.judges_ids(),
+            rare: Rare::default(),
+            durable: Durable::new(config, index),
             tls: Tls::new(rules, setup.neighbour_tls, Expiries::new(expiries, now.elapsed)),
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
             now: now.elapsed,
@@ -281,6 +289,13 @@ impl Server {
     /// queries for places. The links come last, so that each is filled once with everything that the lines have
     /// brought.
     fn next_command(&mut self) -> Option<ServerCommand> {
+        self.run_outputs();
+        let command = self.commands.pop_front().or_else(|| self.places.poll_command());
+        command.or_else(|| self.next_fill())
+    }
+
+    /// Carries out what the herd's core wants.
+    fn run_outputs(&mut self) {
         while let Some(output) = self.herd.poll_output() {
             match output {
                 Output::Dial(neighbour) => self.begin_round(neighbour),
@@ -290,8 +305,6 @@ impl Server {
                 Output::CloseEngine(reason) => self.close_engine(reason),
             }
         }
-        let command = self.commands.pop_front().or_else(|| self.places.poll_command());
-        command.or_else(|| self.next_fill())
     }
 
     /// Returns a `Fill` for a link that has something to send and was not requested yet. Between two changes of the
@@ -330,16 +343,18 @@ impl Server {
         .into_iter()
         .fold(attempts, earlier);
         // A server is asked in each turn, and most have none of these.
-        let has_others = self.manager.is_some()
+        let has_others = self.rare.has_deadlines
             || self.tls.expiries.poll_timeout().is_some()
             || self.draining.poll_timeout().is_some();
         if has_others { self.other_deadline(next) } else { next }
     }
 
-    /// The same, with the deadlines that concern certificates, a drain and the service manager.
+    /// The same, with the deadlines that concern certificates, a drain, the service manager, the disk and answers that are
+    /// held back.
     #[cold]
     fn other_deadline(&self, next: Option<Duration>) -> Option<Duration> {
         [
+            self.durable.poll_timeout(),
             self.draining.poll_timeout().filter(|at| *at > self.now),
             self.tls.expiries.poll_timeout(),
             self.manager.as_ref().map(|manager| manager.poll_timeout()),
@@ -369,6 +384,7 @@ impl Server {
         self.check_own_name_is_free(now);
         self.tell_what_is_due(now.elapsed);
         self.check_expiries(now);
+        self.judge_held_answers(now.elapsed);
         self.log.handle_timeout(now.elapsed);
     }
 }

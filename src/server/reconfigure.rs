@@ -39,7 +39,7 @@ impl Server {
             self.reconfigure_admin(config, index);
         }
         self.shows_ids = admin::shows_ids(config, index);
-        self.looks_at_ids = self.shows_ids || self.tls.rules.judges_ids();
+        self.looks_at_lines = self.must_look_at_lines();
         self.links_checked = None;
     }
 

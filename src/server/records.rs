@@ -10,6 +10,7 @@ use super::neighbour::Neighbour;
 use super::tls::Shown;
 use crate::application::{ClosedConnection, Opened, Refused};
 use crate::clock::WallTime;
+use crate::config::format_duration;
 use crate::connection_records;
 use crate::herd::{Applied, Event, HELLO_RECEIVED, NeighbourId, Observer};
 use crate::logging::rate_limit::{self, Kind};
@@ -29,6 +30,15 @@ pub(super) fn delayed(peer: SocketAddr, per_second: usize) {
         "{peer} waits: its addresses add ids faster than limits.new_ids_per_second ({per_second})"
     );
     rate_limit::warn(Kind::NewIdDelayed, &[field("peer", &peer)], text);
+}
+
+/// An answer was held back for too long; it is not given.
+pub(super) fn given_up(peer: SocketAddr, timeout: Duration) {
+    let timeout = format_duration(timeout);
+    let text = format_args!(
+        "{peer} gets no answer: the engine has not acknowledged its update for {timeout}; the connection is closed"
+    );
+    rate_limit::warn(Kind::AnswerGivenUp, &[field("peer", &peer)], text);
 }
 
 /// A neighbour's line.

@@ -118,6 +118,7 @@ impl Server {
     /// From now on this service manager is told. Call it before the loop runs.
     pub fn report_to(&mut self, manager: ServiceManager) {
         self.manager = Some(Box::new(manager));
+        self.rare.has_deadlines = true;
     }
 
     /// Tells the service manager what is due by now.

@@ -36,6 +36,15 @@ pub enum Session {
     Admin(Box<AdminSession>),
 }
 
+/// What few servers have, so that all others pay nothing for it.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// The end of a turn is watched: while the server drains, and with a disk.
+    pub watches_turns: bool,
+    /// There are deadlines besides those of every server, of a drain and of certificates.
+    pub has_deadlines: bool,
+}
+
 impl Application for Server {
     type Session = Session;
     type Message = Message;
@@ -117,7 +126,7 @@ impl Application for Server {
         }
         let reason = self.count_closed(&closed, &session);
         match session {
-            Session::Client(client) => self.client_closed(&client, &closed),
+            Session::Client(mut client) => self.client_closed(&mut client, &closed),
             Session::Peer(peer) => self.peer_closed(peer, &closed, reason),
             Session::CertifiedPeer(certified) => self.peer_closed(certified.peer, &closed, reason),
             Session::Plaintext(_) => self.plaintext_closed(&closed),
@@ -210,11 +219,11 @@ impl Application for Server {
         log::info!(target: target::LOOP, event = "stop"; "{} stops.", self.log_name());
     }
 
-    /// True once the other loops have ended, which may have updates for the neighbours until then, and every connected
-    /// neighbour has all that is known here. A drain does not wait for long for the latter.
+    /// True once the other loops have ended, which may have updates for the neighbours until then, the disk has all that
+    /// is known here, and so has every connected neighbour. A drain does not wait for long for the latter.
     fn may_stop(&self) -> bool {
         let is_settled = || self.herd().is_settled() || self.draining.has_waited(self.now);
-        self.other_loops == 0 && is_settled()
+        self.other_loops == 0 && self.herd().is_on_disk() && is_settled()
     }
 
     fn held_bytes(&self, session: &Session) -> usize {
@@ -233,12 +242,21 @@ impl Application for Server {
 
     fn handle_turn_end(&mut self) {
         self.answers.turn_ends(&self.metrics);
-        self.watch_drain(self.now);
+        if self.rare.watches_turns {
+            self.watched_turn_ends();
+        }
         self.log.submit(self.now);
     }
 }
 
 impl Server {
+    /// What few servers do at the end of a turn.
+    #[cold]
+    fn watched_turn_ends(&mut self) {
+        self.watch_drain(self.now);
+        self.hand_over_to_disk();
+    }
+
     /// Another loop has ended. If it failed, this one must stop, too: otherwise no loop would answer some of the
     /// clients.
     fn loop_ended(&mut self, result: Result<(), String>) {

@@ -1,7 +1,12 @@
-//! The state directory: the batches that go to its thread, and the answers that wait for it.
+//! The state directory: the batches that go to the thread that owns its database, and what it says of them.
+
+use std::fmt;
+use std::time::Duration;
 
 use super::Server;
-use crate::herd::{DiskBatch, Holder};
+use super::held::HeldDeadlines;
+use crate::config::Config;
+use crate::herd::{AnswerAfter, DiskBatch};
 
 /// Hands a batch to the thread that owns the database. It never blocks; [`StateMessage`] says what became of it.
 pub type DiskPort = Box<dyn Fn(DiskBatch) + Send>;
@@ -16,7 +21,65 @@ pub enum StateMessage {
     Failed(u64),
 }
 
+/// What keeps updates outside the process, and the answers that wait for it.
+pub(super) struct Durable {
+    /// Where the disk gets its batches, if there is one.
+    disk: Option<DiskPort>,
+    pub held: HeldDeadlines,
+    /// The end of a turn has brought commands, which the loop asks for only once something is due.
+    has_commands: bool,
+}
+
+impl Durable {
+    pub(super) fn new(config: &Config, index: usize) -> Durable {
+        Durable { disk: None, held: HeldDeadlines::new(config, index), has_commands: false }
+    }
+
+    /// When [`Server::do_what_is_due`] must be called at the latest.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        if self.has_commands { Some(Duration::ZERO) } else { self.held.poll_timeout() }
+    }
+}
+
 impl Server {
+    /// From now on the disk gets all changes, in batches by this port, and answers to IAMATs wait for what `answer_after`
+    /// says. Call it before the loop runs, after what was read from the disk is restored.
+    pub fn attach_disk(&mut self, port: DiskPort, answer_after: AnswerAfter) {
+        self.herd.attach_disk(answer_after);
+        self.durable.disk = Some(port);
+        self.rare.watches_turns = true;
+        self.judge_lines_anew();
+    }
+
+    /// Answers to IAMATs wait for this. For a server without a disk; to be called before the loop runs.
+    pub fn answer_after(&mut self, answer_after: AnswerAfter) {
+        self.herd.set_answer_after(answer_after);
+        self.judge_lines_anew();
+    }
+
+    fn judge_lines_anew(&mut self) {
+        self.rare.has_deadlines = true;
+        self.looks_at_lines = self.must_look_at_lines();
+    }
+
+    /// A turn ends: the disk gets the next batch, if it has committed the former one.
+    pub(super) fn hand_over_to_disk(&mut self) {
+        let Some(port) = &self.durable.disk else {
+            return;
+        };
+        if let Some(batch) = self.herd.poll_disk_batch() {
+            port(batch);
+        }
+        // Answers that wait for what was evicted are due.
+        self.run_outputs();
+        self.durable.has_commands = !self.commands.is_empty();
+    }
+
+    /// The loop asks for the commands again.
+    pub(super) fn forget_commands_of_turn_end(&mut self) {
+        self.durable.has_commands = false;
+    }
+
     /// From the thread of the state directory.
     pub(super) fn state_message(&mut self, message: StateMessage) {
         match message {
@@ -24,7 +87,10 @@ impl Server {
             StateMessage::Failed(number) => self.herd.disk_failed(number),
         }
     }
+}
 
-    /// A connection may have answers that are due.
-    pub(super) fn answers_due(&mut self, _holder: Holder) {}
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable").field("held", &self.held).finish_non_exhaustive()
+    }
 }

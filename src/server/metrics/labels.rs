@@ -162,6 +162,8 @@ label! {
         Revoked = "revoked",
         /// The server drained.
         Drained = "drained",
+        /// What an answer confirms was not kept in time, so that the answer was not given.
+        AnswerTimeout = "answer_timeout",
         /// The kernel reported an error.
         Reset = "reset",
         /// The server stopped.
@@ -191,7 +193,12 @@ label! {
 }
 label! {
     /// Why connections wait for the server, besides a full output.
-    Paused { Places = "places", NewIds = "new_ids" }
+    Paused {
+        Places = "places",
+        NewIds = "new_ids",
+        /// Answers are held back until what they confirm is kept.
+        Kept = "kept",
+    }
 }
 label! {
     /// The direction of a link, seen from this server: `out` is the connection on which it sends updates.

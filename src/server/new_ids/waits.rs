@@ -8,7 +8,7 @@ use crate::limits::{ConfiguredLimits, NEW_IDS_PER_STEP};
 use crate::logging::Traffic;
 use crate::protocol::{ClientRequest, Iamat, RequestError};
 use crate::server::Server;
-use crate::server::client::{Client, Waits};
+use crate::server::client::{Client, Waiting};
 use crate::server::metrics::{LineCommand, Paused, RateLimit};
 use crate::server::records::{self, HerdLog};
 
@@ -50,11 +50,10 @@ impl Server {
         let now = io.now.elapsed;
         let position = self.new_ids.wait(io.id, io.peer.ip(), now);
         let waiting = WaitingLine { line: line.into(), position, since: now };
-        client.waits = Some(Box::new(Waits::NewId(waiting)));
         self.metrics.rate_limited[RateLimit::NewIds as usize].add(1);
         self.metrics.pause(Paused::NewIds);
         records::delayed(io.peer, self.limits.new_ids_per_second);
-        Next::Wait
+        client.wait(Waiting::NewId(waiting))
     }
 
     /// Handles the line of a connection that has got its token.
@@ -65,26 +64,27 @@ impl Server {
         io: &mut Io<'_>,
     ) -> Next {
         if self.new_ids.waits(waiting.position) {
-            client.waits = Some(Box::new(Waits::NewId(waiting)));
-            return Next::Wait;
+            return client.wait(Waiting::NewId(waiting));
         }
         self.metrics.resume(Paused::NewIds);
         let took = io.now.elapsed.saturating_sub(waiting.since);
         let before = io.out.len();
         let handled = ClientRequest::parse(&waiting.line, self.dialect).and_then(|request| {
             let ClientRequest::Iamat(iamat) = request else {
-                return Ok(()); // It was one when it came, and is one still.
+                return Ok(Next::Read); // It was one when it came, and is one still.
             };
             let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
-            self.herd.handle_iamat(&iamat, io.now, io.out, log)
+            self.herd.handle_iamat(&iamat, io.now, io.out, log)?;
+            Ok(self.hold_answer(client, iamat.id, before, io))
         });
         let next = match handled {
-            Ok(()) => {
+            Ok(Next::Read) => {
                 self.metrics.count_delayed(LineCommand::Iamat);
                 self.metrics.answers[LineCommand::Iamat as usize].observe(took);
                 Next::Read
             }
-            Err(reason) => self.refuse(&waiting.line, reason, io),
+            Ok(next) => next,
+            Err(reason) => self.refuse_in_turn(client, &waiting.line, reason, io),
         };
         Traffic::Client.sent(&io.peer, &io.out[before..]);
         next

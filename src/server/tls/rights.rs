@@ -50,9 +50,8 @@ impl TlsRules {
 }
 
 impl Server {
-    /// Whether a client may say this command for this id. It is asked only where something is to be judged or kept
-    /// ([`Server::looks_at_ids`]), so that all others pay nothing for it.
-    #[inline(never)]
+    /// Whether a client may say this command for this id. It is asked only where lines are looked at
+    /// ([`Server::looks_at_lines`]), so that all others pay nothing for it.
     pub(in crate::server) fn permits_id(
         &self,
         client: &mut Client,
