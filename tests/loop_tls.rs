@@ -10,6 +10,8 @@ use herd_mio::application::{Budget, Command, Dial, Policy, Target, Ticket, TlsId
 use herd_mio::event_loop::{Change, GroupRules, Limits, Listen, Security, Silent};
 
 mod common;
+#[path = "loop_tls/start.rs"]
+mod start;
 #[path = "loop_tls/world.rs"]
 mod world;
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ConnectionId, ListenerId, LoopId, Ticket};
+use super::{ConnectionId, ListenerId, LoopId, Ticket, TlsId};
 use crate::clock::Now;
 
 /// A connection that is open.
@@ -138,6 +138,13 @@ pub enum Next {
     /// each reason to wait needs a deadline in
     /// [`Application::poll_timeout`](super::Application::poll_timeout). What is owed (`Owe`) is owed still.
     Wait,
+    /// For bytes: what goes in the clear is said, and TLS begins, with us as the client, as the [`TlsId`] says. First the
+    /// output is sent; then the handshake has the loop's `handshake_timeout`; then `handle_bytes` is called with an empty
+    /// slice, and what that appends goes out through TLS. Meanwhile nothing is called for this connection but
+    /// [`Application::handle_closed`](super::Application::handle_closed), which also tells of a failure
+    /// ([`Closed::Tls`](super::Closed::Tls)). Bytes that arrive in the clear before TLS begins break the connection; those
+    /// behind the last words in the same call are the application's to refuse. With lines it means `Read`.
+    StartTls(TlsId),
     /// Nothing more is handled; the connection is closed once its output is sent.
     Finish,
 }

@@ -68,8 +68,8 @@ pub trait Application: Sized {
         Next::Finish
     }
 
-    /// Bytes arrived. The slice is empty after [`Next::Again`] and [`Next::Probe`], and when a connection
-    /// that waited continues: the session then handles what it holds. Only with [`Framing::Bytes`].
+    /// Bytes arrived. The slice is empty after [`Next::Again`], [`Next::Probe`] and [`Next::StartTls`], and when a
+    /// connection that waited continues: the session then handles what it holds. Only with [`Framing::Bytes`].
     fn handle_bytes(
         &mut self,
         _session: &mut Self::Session,

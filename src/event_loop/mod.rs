@@ -25,7 +25,7 @@
 //! | to change ... | go to |
 //! |---|---|
 //! | how a connection is read, answered, written | `serve`, `lines`, `bytes`, `output`; its state: `connection` |
-//! | whether a connection uses TLS, and its handshake | `opening`, `handshakes`, `secured`, `security` |
+//! | whether a connection uses TLS, and its handshake | `opening`, `handshakes`, `upgrade`, `secured`, `security` |
 //! | which connections are accepted, and what happens at a limit | `acceptor`, `memory` |
 //! | how another host is reached | `dialer`, `resolver` |
 //! | what other threads may send | `mailbox` |
@@ -70,6 +70,7 @@ mod steps;
 mod tests;
 mod timers;
 mod transport;
+mod upgrade;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

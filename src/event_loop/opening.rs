@@ -9,7 +9,7 @@
 //! | does not come: the other side ends | is opened as plain and then ends, or is closed without a word |
 //! | has not come when the loop stops | is closed without a word: no request of it can have come |
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use super::acceptor::{Security, Silent};
 use super::connection::Connection;
@@ -40,6 +40,9 @@ impl<S> Slot<S> {
         app: &mut A,
         shared: &mut Shared,
     ) -> Served {
+        if self.session.is_some() {
+            return self.serve_start_tls(app, shared);
+        }
         let connection = &mut self.connection;
         if let (Origin::Accepted(listener), Some(secured)) =
             (connection.origin(), connection.transport.secured())
@@ -246,6 +249,9 @@ impl<S> Slot<S> {
                     (Some(_), _) => "its TLS handshake had to wait for others for too long",
                 }
             }
+            (_, _, Some(secured)) if secured.is_clear() => {
+                "TLS did not begin in time: the output before it was not taken"
+            }
             _ => "the TLS handshake was not complete in time",
         };
         shared.close(connection, Closed::Tls(HandshakeFailure::Timeout, why.to_owned()));
@@ -280,33 +286,6 @@ impl<S> Connections<S> {
             shared.queue_serve(&mut slot.connection);
         }
         shared.watch_handshakes();
-    }
-}
-
-impl Connection<Socket> {
-    /// What an error of its transport means. Under TLS the end of the stream without `close_notify` is an error, too:
-    /// somebody who cuts the connection could shorten a line, so an unfinished one is dropped.
-    #[cold]
-    pub(super) fn why_broken(&mut self, error: &io::Error) -> Closed {
-        let mut reason = self.transport.explain(error);
-        let (is_opening, dropped) =
-            (self.state == ConnectionState::Handshaking, self.incomplete_bytes());
-        let Some(secured) = self.transport.secured() else {
-            return Closed::Broken(reason);
-        };
-        let is_of_tls = tls::is_of_tls(error);
-        if is_opening && !is_of_tls {
-            reason = format!(
-                "the TLS handshake failed: {reason}; does the other side use TLS at this port?"
-            );
-        }
-        if dropped > 0 {
-            reason.push_str(&format!("; {dropped} bytes of an unfinished line were dropped"));
-        }
-        match is_opening || is_of_tls || error.kind() == ErrorKind::UnexpectedEof {
-            true => Closed::Tls(secured.handshake_failure(error), reason),
-            false => Closed::Broken(reason),
-        }
     }
 }
 

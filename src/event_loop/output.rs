@@ -63,7 +63,11 @@ impl<S> Slot<S> {
                 let next = self.probe(app, shared)?;
                 self.go_on(next, self.pause_after(next), policy, shared);
             }
-            Next::Read | Next::Rest | Next::Probe | Next::Owe => {
+            Next::StartTls(with) if policy.framing == Framing::Bytes => {
+                connection.awaits = Awaits::Nothing;
+                self.start_tls(with, shared);
+            }
+            Next::Read | Next::Rest | Next::Probe | Next::Owe | Next::StartTls(_) => {
                 let awaits = if next == Next::Owe { Awaits::Answer } else { Awaits::Nothing };
                 let waited = std::mem::replace(&mut connection.awaits, awaits) == Awaits::Fill;
                 if waited && policy.framing == Framing::Bytes {
@@ -123,16 +127,29 @@ impl<S> Slot<S> {
         if flush.left > 0 && connection.ready.writable {
             shared.queue_flush(connection);
         }
-        if flush.left == 0 && connection.state == ConnectionState::Flushing {
-            self.shut_down(shared);
-        } else if flush.left == 0
-            && connection.output_ends
-            && connection.state == ConnectionState::Open
-        {
-            connection.end_output();
-            if connection.output_ends {
-                shared.timer_in(timer, timeout);
+        let is_usual = connection.state == ConnectionState::Open && !connection.output_ends;
+        if flush.left == 0 && !is_usual {
+            self.all_is_sent(shared);
+        }
+    }
+
+    /// The output is sent, and something depends on that.
+    fn all_is_sent(&mut self, shared: &mut Shared) {
+        let connection = &mut self.connection;
+        match connection.state {
+            ConnectionState::Flushing => self.shut_down(shared),
+            ConnectionState::Open => {
+                connection.end_output();
+                if connection.output_ends {
+                    let timer = Timer::Write(connection.id);
+                    shared.timer_in(timer, shared.limits.write_timeout);
+                }
             }
+            // TLS may begin now on a connection that was open.
+            ConnectionState::Handshaking if connection.transport.is_clear() => {
+                shared.queue_serve(connection);
+            }
+            _ => {}
         }
     }
 
@@ -162,7 +179,12 @@ impl<S> Slot<S> {
         let most = shared.limits.output_bytes;
         let is_read = shared.policies.get(connection.policy).reads_when_full;
         let is_full = left > if connection.is_full { most / 2 } else { most };
-        if connection.state == ConnectionState::Open
+        let is_open = match connection.state {
+            ConnectionState::Open => true,
+            ConnectionState::Handshaking => session.is_some(), // TLS begins on it.
+            _ => false,
+        };
+        if is_open
             && !is_read
             && shared.counting.set_full(connection, is_full)
             && let Some(session) = session

@@ -6,6 +6,12 @@
 //!   dialled ------------------------------------------------> Session
 //! ```
 //!
+//! On an open connection TLS can begin later ([`upgrade`](super::upgrade)):
+//!
+//! ```text
+//!   plain --> Clear --the output is sent--> Session
+//! ```
+//!
 //! All of this is in a box, so that a plain connection does not pay for it.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,10 +20,12 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 
+use super::connection::Connection;
 use super::handshakes::Claim;
-use super::transport::Transport;
-use crate::application::{HandshakeFailure, ListenerId, TlsId, TlsInfo};
-use crate::tls::{ClientTls, ServerTls, TlsStream};
+use super::state::ConnectionState;
+use super::transport::{Socket, Transport};
+use crate::application::{Closed, HandshakeFailure, ListenerId, TlsId, TlsInfo};
+use crate::tls::{self, ClientTls, ServerTls, TlsStream};
 
 /// TLS over a TCP stream, or a stream of which it is not known yet whether it will carry TLS.
 #[derive(Debug)]
@@ -41,6 +49,8 @@ pub struct Secured {
 enum Stage {
     /// No byte was read yet.
     Undecided(TcpStream),
+    /// TLS begins once the output is sent.
+    Clear(TcpStream),
     Session(Box<TlsStream<TcpStream>>),
     /// The stream was taken out, and this is about to be dropped.
     Spent,
@@ -83,13 +93,27 @@ impl Secured {
         Secured { stage, dialled_with, generation, began: None, info: None, claim, counted }
     }
 
+    /// For a connection that is open. [`Secured::hold`] gives it its stream.
+    pub(super) fn held(with: TlsId) -> Secured {
+        Secured::new(Stage::Spent, Some(with), 0, None)
+    }
+
+    pub(super) fn hold(&mut self, stream: TcpStream) {
+        self.stage = Stage::Clear(stream);
+    }
+
+    /// Whether TLS is to begin on an open connection and has not yet.
+    pub(super) fn is_clear(&self) -> bool {
+        matches!(self.stage, Stage::Clear(_))
+    }
+
     pub fn is_undecided(&self) -> bool {
         matches!(self.stage, Stage::Undecided(_))
     }
 
     /// Looks at the first byte and leaves it where it is.
     pub(super) fn first_byte(&self) -> io::Result<FirstByte> {
-        let Stage::Undecided(stream) = &self.stage else {
+        let (Stage::Undecided(stream) | Stage::Clear(stream)) = &self.stage else {
             return Ok(FirstByte::None);
         };
         let mut first = [0];
@@ -112,6 +136,26 @@ impl Secured {
         };
         self.generation = generation;
         Ok(())
+    }
+
+    /// Begins TLS as a client on a stream that was held for it.
+    pub(super) fn begin_as_client(&mut self, tls: &ClientTls, generation: u64) -> io::Result<()> {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Spent) {
+            Stage::Clear(stream) => Stage::Session(Box::new(tls.begin(stream)?)),
+            other => other,
+        };
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// Advances the handshake ([`TlsStream::advance`]).
+    pub(super) fn advance(&mut self) -> io::Result<()> {
+        match &mut self.stage {
+            Stage::Session(session) => session.advance(),
+            Stage::Undecided(_) | Stage::Clear(_) | Stage::Spent => {
+                Err(ErrorKind::NotConnected.into())
+            }
+        }
     }
 
     /// The stream, if no TLS has begun on it. The rest is of no use then.
@@ -139,14 +183,14 @@ impl Secured {
     pub(super) fn session(&self) -> Option<&TlsStream<TcpStream>> {
         match &self.stage {
             Stage::Session(session) => Some(session),
-            Stage::Undecided(_) | Stage::Spent => None,
+            Stage::Undecided(_) | Stage::Clear(_) | Stage::Spent => None,
         }
     }
 
     /// The stream below.
     pub(super) fn tcp(&mut self) -> Option<&mut TcpStream> {
         match &mut self.stage {
-            Stage::Undecided(stream) => Some(stream),
+            Stage::Undecided(stream) | Stage::Clear(stream) => Some(stream),
             Stage::Session(session) => Some(session.stream()),
             Stage::Spent => None,
         }
@@ -174,7 +218,7 @@ impl Secured {
 impl Read for Secured {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match &mut self.stage {
-            Stage::Undecided(stream) => stream.read(into),
+            Stage::Undecided(stream) | Stage::Clear(stream) => stream.read(into),
             Stage::Session(session) => session.read(into),
             Stage::Spent => Ok(0),
         }
@@ -184,7 +228,7 @@ impl Read for Secured {
 impl Write for Secured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.stage {
-            Stage::Undecided(stream) => stream.write(bytes),
+            Stage::Undecided(stream) | Stage::Clear(stream) => stream.write(bytes),
             Stage::Session(session) => session.write(bytes),
             Stage::Spent => Err(ErrorKind::BrokenPipe.into()),
         }
@@ -193,7 +237,7 @@ impl Write for Secured {
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.stage {
             Stage::Session(session) => session.flush(),
-            Stage::Undecided(_) | Stage::Spent => Ok(()),
+            Stage::Undecided(_) | Stage::Clear(_) | Stage::Spent => Ok(()),
         }
     }
 }
@@ -222,14 +266,42 @@ impl Transport for Secured {
     fn received(&mut self, _plain: usize) -> usize {
         match &mut self.stage {
             Stage::Session(session) => session.take_received(),
-            Stage::Undecided(_) | Stage::Spent => 0,
+            Stage::Undecided(_) | Stage::Clear(_) | Stage::Spent => 0,
         }
     }
 
-    fn sent(&mut self, _plain: usize) -> usize {
+    fn sent(&mut self, plain: usize) -> usize {
         match &mut self.stage {
             Stage::Session(session) => session.take_sent(),
+            Stage::Clear(_) => plain,
             Stage::Undecided(_) | Stage::Spent => 0,
+        }
+    }
+}
+
+impl Connection<Socket> {
+    /// What an error of its transport means. Under TLS the end of the stream without `close_notify` is an error, too:
+    /// somebody who cuts the connection could shorten a line, so an unfinished one is dropped.
+    #[cold]
+    pub(super) fn why_broken(&mut self, error: &io::Error) -> Closed {
+        let mut reason = self.transport.explain(error);
+        let (is_opening, dropped) =
+            (self.state == ConnectionState::Handshaking, self.incomplete_bytes());
+        let Some(secured) = self.transport.secured() else {
+            return Closed::Broken(reason);
+        };
+        let is_of_tls = tls::is_of_tls(error);
+        if is_opening && !is_of_tls {
+            reason = format!(
+                "the TLS handshake failed: {reason}; does the other side use TLS at this port?"
+            );
+        }
+        if dropped > 0 {
+            reason.push_str(&format!("; {dropped} bytes of an unfinished line were dropped"));
+        }
+        match is_opening || is_of_tls || error.kind() == ErrorKind::UnexpectedEof {
+            true => Closed::Tls(secured.handshake_failure(error), reason),
+            false => Closed::Broken(reason),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::application::{
 /// A connection and the application's session for it.
 pub struct Slot<S> {
     pub connection: Connection<Socket>,
-    /// None until it is open.
+    /// None until it is open, and never again.
     pub session: Option<S>,
 }
 
@@ -170,6 +170,7 @@ impl<S> Slot<S> {
             Next::Owe => connection.awaits = Awaits::Answer,
             Next::Again => connection.owed = Owed::Again,
             Next::Probe => connection.owed = Owed::Probe,
+            Next::StartTls(with) => return self.start_tls(with, shared),
             Next::Read | Next::Rest | Next::Finish => {}
         }
         match pause {

@@ -3,7 +3,8 @@
 
 use crate::application::{ListenerId, LoopId, Origin, Ticket};
 
-/// How far a connection has come. It moves only forward.
+/// How far a connection has come. It moves only forward, with one exception: an open connection on which TLS begins is
+/// `Handshaking` until it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectionState {
     /// A dial is in progress; the socket can't be used yet.

@@ -183,6 +183,32 @@ impl<S: Read + Write> TlsStream<S> {
         self.borders.is_between()
     }
 
+    /// Advances the handshake by what the stream below has, and leaves what may be behind it unread. Until the handshake is
+    /// complete this is an error: `WouldBlock`, or as for a read; the end of the stream is `UnexpectedEof`.
+    pub fn advance(&mut self) -> io::Result<()> {
+        self.input_drained = false;
+        for _ in 0..RECEIVES_PER_READ {
+            if let Some(error) = &self.failure {
+                self.is_failure_reported = true;
+                return Err(io::Error::new(ErrorKind::InvalidData, error.clone()));
+            }
+            if !self.is_handshaking() {
+                return Ok(());
+            }
+            // It has no plaintext yet, but perhaps the end.
+            match self.session.reader().read(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+                Ok(_) => return Err(ErrorKind::UnexpectedEof.into()),
+            }
+            match self.receive() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => received?,
+            }
+        }
+        Err(ErrorKind::Interrupted.into())
+    }
+
     /// Moves what the kernel has into rustls, once. `reader` returns the resulting plaintext.
     fn receive(&mut self) -> io::Result<()> {
         let (stream, borders, count) = (&mut self.stream, &mut self.borders, &mut self.wire_in);

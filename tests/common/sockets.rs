@@ -24,6 +24,15 @@ pub fn wait_until_read(ours: &TcpStream) {
     wait_for_queue(begin, remote, local, |_tx, rx| rx == 0);
 }
 
+/// Waits until every byte that this end sent, and its end, is in the kernel of the other one, read or not.
+pub fn wait_until_arrived(ours: &TcpStream) {
+    if !cfg!(target_os = "linux") {
+        std::thread::sleep(Duration::from_millis(20));
+    } else if let (Ok(local), Ok(remote)) = (ours.local_addr(), ours.peer_addr()) {
+        wait_for_queue(Instant::now(), local, remote, |tx, _rx| tx == 0);
+    }
+}
+
 /// Waits until the row of this end shows what is wanted, or is gone.
 fn wait_for_queue(
     begin: Instant,
