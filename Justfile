@@ -38,6 +38,10 @@ instructions *word:
 versus *options:
     cargo bench --bench versus -- {{options}}
 
+# A member against a bare client of the same NATS server, as ratios: `just engine-figures --nodes 3`.
+engine-figures *options:
+    cargo bench --bench engine -- {{options}}
+
 # A flame graph of 20 seconds of one server's work, into target/flame.svg (perf, and cargo install inferno).
 profile pid:
     perf record -F 997 --call-graph dwarf,16384 -p {{pid}} -o target/perf.data -- sleep 20 && perf script -i target/perf.data | inferno-collapse-perf | inferno-flamegraph > target/flame.svg

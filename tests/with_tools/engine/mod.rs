@@ -3,6 +3,13 @@
 
 #![allow(dead_code, reason = "each test uses a part of the helpers")]
 
+pub mod bucket;
 pub mod eye;
+pub mod faults;
 pub mod harness;
+pub mod members;
+pub mod moving;
 pub mod nats;
+pub mod newest;
+pub mod room;
+pub mod slow;

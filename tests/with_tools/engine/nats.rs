@@ -372,6 +372,12 @@ impl Node {
         }
     }
 
+    /// How many clients are connected to it.
+    pub fn connections(&self) -> u64 {
+        let state = self.monitor("/connz").unwrap_or_default();
+        state["num_connections"].as_u64().expect("it runs, and counts them")
+    }
+
     /// What it says of a stream that it has a copy of.
     pub fn stream(&self, name: &str) -> Option<Value> {
         let state = self.monitor("/jsz?accounts=true&streams=true&config=true")?;

@@ -1,0 +1,161 @@
+//! Nothing that was answered is lost, whatever happens to NATS, to the network and to the members, while clients write.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::eye::Eye;
+use super::members::{Place, Writers, Written, members, start_all};
+use super::nats::{Nats, Plan, Release};
+use crate::common::hosts::{HostProcess, Hosts};
+use crate::common::needs::Outcome;
+use crate::common::random::next;
+use crate::common::{LIMIT, Setup, wait_until};
+
+const BUCKET: &str = "herd";
+const STREAM: &str = "KV_herd";
+const WRITERS: usize = 8;
+
+pub fn nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute() -> Outcome {
+    killed(Release::Current)
+}
+
+pub fn with_debians_cluster_nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute()
+-> Outcome {
+    killed(Release::Debian)
+}
+
+fn killed(release: Release) -> Outcome {
+    let nats = Nats::three(release)?;
+    let mut eye = Eye::open(&nats)?;
+    let setup = members(&nats, &["Goloman", "Hands", "Holiday"], "");
+    let mut servers = start_all(&setup);
+    let places = Place::all(&setup);
+    let writers = Writers::start(WRITERS, &places);
+    let (seed, begin) = (seed(), Instant::now());
+    let mut random = seed;
+    let mut deaths = 0;
+    while begin.elapsed() < Duration::from_secs(60) {
+        writers.write_for(Duration::from_secs(4));
+        let leader = nats.leader(STREAM);
+        nats.nodes[leader].kill();
+        let victim = next(&mut random) % servers.len();
+        let server = servers.remove(victim);
+        let name = server.name.clone();
+        server.kill();
+        servers.insert(victim, setup.start(&name));
+        writers.write_for(Duration::from_secs(3));
+        nats.nodes[leader].start();
+        nats.wait_until_whole(STREAM);
+        deaths += 1;
+    }
+    writers.all_write_on();
+    let written = writers.end();
+    written.is_kept(&mut eye, BUCKET, &places);
+    let what = format!("{release:?}, seed {seed}: {deaths} leaders and {deaths} members killed");
+    report(&what, &written);
+    Ok(())
+}
+
+pub fn nothing_answered_is_lost_when_a_leader_stands_still_of_a_cluster() -> Outcome {
+    let nats = Nats::three(Release::Current)?;
+    let mut eye = Eye::open(&nats)?;
+    let setup = members(&nats, &["Goloman", "Hands", "Holiday"], "");
+    let servers = start_all(&setup);
+    let places = Place::all(&setup);
+    let writers = Writers::start(WRITERS, &places);
+    for _ in 0..2 {
+        writers.write_for(Duration::from_secs(2));
+        let leader = nats.leader(STREAM);
+        nats.nodes[leader].hold();
+        sleep(Duration::from_secs(8));
+        nats.nodes[leader].go_on();
+        nats.wait_until_whole(STREAM);
+    }
+    writers.all_write_on();
+    let written = writers.end();
+    written.is_kept(&mut eye, BUCKET, &places);
+    report("a leader stood still for 8 s, twice", &written);
+    drop(servers);
+    Ok(())
+}
+
+pub fn nothing_answered_is_lost_when_the_network_is_cut_for_a_minute() -> Outcome {
+    let hosts = Hosts::new(6)?;
+    let nats = Nats::start(&Plan { hosts: Some(&hosts), ..Plan::three(Release::Current) })?;
+    // NATS is on the first three hosts; H4 to H6 are on the others, each with its clients.
+    let mut eye = Eye::open_with(&nats, &json!({}), Some(hosts.name(5)))?;
+    let setup = Setup::alone(); // For its folder.
+    let config = configuration(&setup, &nats);
+    let servers: Vec<HostProcess> =
+        (3..6).map(|number| hosts.start(&setup, number, &config)).collect();
+    let count = |server: &HostProcess| server.log().matches("is in sync with the engine").count();
+    servers.iter().for_each(|server| wait_until(LIMIT, "it is in sync", || count(server) > 0));
+    let place = |number: usize| Place {
+        address: ([10, 77, 0, number as u8 + 1], 4000).into(),
+        host: Some(hosts.name(number).to_owned()),
+    };
+    let places: Vec<Place> = (3..6).map(place).collect();
+    let writers = Writers::start(WRITERS, &places);
+    writers.write_for(Duration::from_secs(2));
+
+    // A member cannot reach NATS. Nobody hears a connection end.
+    let before = count(&servers[0]);
+    hosts.cable(3, "down");
+    sleep(Duration::from_secs(20));
+    hosts.cable(3, "up");
+    let healed = Instant::now();
+    wait_until(LIMIT, "H4 is in sync again", || count(&servers[0]) > before);
+    println!("a member that was cut off for 20 s: in sync {:.1?} after", healed.elapsed());
+    writers.write_for(Duration::from_secs(2));
+
+    // The leader cannot reach the other two nodes, nor any member.
+    let leader = nats.leader(STREAM);
+    hosts.cable(leader, "down");
+    sleep(Duration::from_secs(20));
+    hosts.cable(leader, "up");
+    let healed = Instant::now();
+    nats.wait_until_whole(STREAM);
+    writers.all_write_on();
+    println!("a leader that was cut off for 20 s: all write on {:.1?} after", healed.elapsed());
+    let written = writers.end();
+    written.is_kept(&mut eye, BUCKET, &places);
+    report("a member and a leader cut off for 20 s each", &written);
+    for server in &servers {
+        server.signal(Signal::TERM);
+    }
+    Ok(())
+}
+
+/// Three members on hosts of their own.
+fn configuration(setup: &Setup, nats: &Nats) -> String {
+    let server = |number: usize| {
+        format!("[[server]]\nname = \"H{number}\"\nlisten = \"10.77.0.{number}:4000\"\n")
+    };
+    let servers: String = (4..7).map(server).collect();
+    let text = format!(
+        "{servers}[security]\nallow_plaintext = [\"engine\"]\n[places]\nprovider = \"offline\"\n{}",
+        nats.section("")
+    );
+    let path = setup.folder.path().join("hosts.toml");
+    std::fs::write(&path, text).expect("a file");
+    path.to_str().expect("text").to_owned()
+}
+
+/// Chance differs from run to run, and can be repeated by `HERD_TEST_SEED`.
+fn seed() -> u64 {
+    let set = std::env::var("HERD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    set.unwrap_or(u64::from(std::process::id()) << 16 | 1)
+}
+
+fn report(what: &str, written: &Written) {
+    println!(
+        "{what}: {} updates of {} clients answered, {} connections lost, longest pause {:.1?}",
+        written.answers,
+        written.answered.len(),
+        written.lost_connections,
+        written.longest_pause
+    );
+}

@@ -1,0 +1,103 @@
+//! A member that was stopped, or lost its connection many times, goes on where it was, and leaves nothing behind in NATS.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::eye::Eye;
+use super::members::{known, members, start_all, start_by, tell, wait_until_in_sync};
+use super::nats::{Nats, Release};
+use crate::common::needs::Outcome;
+use crate::common::proxy::Proxy;
+use crate::common::{LIMIT, ServerProcess, wait_until};
+
+const BUCKET: &str = "herd";
+
+pub fn a_member_that_stood_still_for_8_s_and_for_15_s_goes_on_where_it_was_for_a_minute() -> Outcome
+{
+    let nats = Nats::one(Release::Current)?;
+    let mut eye = Eye::open(&nats)?;
+    let servers = start_all(&members(&nats, &["Goloman", "Hands"], ""));
+    let [stopped, busy] = &servers[..] else { panic!("two members") };
+    tell(stopped, "kiwi", 1);
+    for (round, seconds) in [8, 15].into_iter().enumerate() {
+        stopped.hold();
+        let since = Instant::now();
+        let goes_on_at = since + Duration::from_secs(seconds);
+        write(busy, round, 200_000);
+        let took = since.elapsed();
+        let left = goes_on_at.saturating_duration_since(Instant::now());
+        sleep(left);
+        tell(busy, "last", round as u64 + 1);
+        stopped.signal(Signal::CONT);
+        let resumed = Instant::now();
+        let last = (round + 1).to_string();
+        wait_until(LIMIT, "it knows the last one", || known(stopped, "last") == Some(last.clone()));
+        println!(
+            "stopped for {:.1?} with 200,000 updates in {took:.1?}: in sync {:.1?} after",
+            resumed - since,
+            resumed.elapsed()
+        );
+        // Whoever was cut off did not read from the beginning again.
+        let list = eye.api("CONSUMER.LIST.KV_herd", json!({})).expect("a list");
+        let configs: Vec<&Value> =
+            list["consumers"].as_array().expect("a list").iter().map(|it| &it["config"]).collect();
+        let from_the_beginning =
+            configs.iter().filter(|config| config["deliver_policy"] == "all").count();
+        assert!(configs.len() <= 3, "{configs:#?}");
+        assert!(from_the_beginning <= 2, "{configs:#?}");
+        assert_eq!(replays(stopped), 1, "it followed from the beginning once, at its start");
+    }
+    Ok(())
+}
+
+pub fn a_hundred_reconnects_leave_one_consumer_for_each_member_for_a_minute() -> Outcome {
+    let nats = Nats::one(Release::Current)?;
+    let mut eye = Eye::open(&nats)?;
+    let names: Vec<String> = (0..10).map(|number| format!("member{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let setup = members(&nats, &names, "");
+    let proxy = Proxy::to(nats.nodes[0].address);
+    let servers: Vec<ServerProcess> =
+        names.iter().map(|name| start_by(&setup, name, &nats, proxy.address)).collect();
+    for round in 0..10 {
+        servers.iter().for_each(|server| wait_until_in_sync(server, round + 1));
+        proxy.cut();
+        wait_until(LIMIT, "all are cut off", || nats.nodes[0].connections() == 1);
+        proxy.restore();
+    }
+    servers.iter().for_each(|server| wait_until_in_sync(server, 11));
+    let at_once = eye.consumers(BUCKET).len();
+    wait_until(3 * LIMIT, "each has one consumer", || eye.consumers(BUCKET).len() <= servers.len());
+    assert_eq!(eye.consumers(BUCKET).len(), servers.len());
+    println!("100 reconnects of 10 members: {at_once} consumers at once, 10 later");
+    tell(&servers[0], "kiwi", 1);
+    wait_until(LIMIT, "all still follow", || {
+        servers.iter().all(|server| known(server, "kiwi").as_deref() == Some("1"))
+    });
+    Ok(())
+}
+
+/// So many updates of 20,000 clients, each of them answered.
+fn write(server: &ServerProcess, round: usize, count: usize) {
+    let mut client = server.client();
+    let mut number = 0;
+    while number < count {
+        let update = |number: usize| {
+            format!("c{} +1.0-2.0 {}\n", number % 20_000, 1_000_000 * (round + 1) + number)
+        };
+        let batch: Vec<String> = (number..count.min(number + 1_000)).map(update).collect();
+        number += batch.len();
+        client.send(batch.iter().map(|update| format!("IAMAT {update}")).collect::<String>());
+        for update in batch {
+            assert_eq!(format!("{}\n", client.line()), format!("AT AT {update}"));
+        }
+    }
+}
+
+/// How many times a member has followed the bucket from its beginning.
+fn replays(server: &ServerProcess) -> usize {
+    server.log().matches("following the bucket from the beginning").count()
+}
