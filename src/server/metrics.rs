@@ -51,8 +51,6 @@ pub struct ServerMetrics {
     delayed: [Counter; LineCommand::COUNT],
     pub places: Arc<PlacesMetrics>,
     pub engine: EngineMetrics,
-    /// Answers that wait until what they confirm is kept.
-    pub held_answers: Gauge,
     /// A [`DrainState`](super::DrainState) as a number ([`ServerMetrics::drain_state`]).
     pub(super) draining: Gauge,
     /// By [`Listener`] and [`HandshakeResult`].
@@ -133,7 +131,6 @@ impl Default for ServerMetrics {
             delayed: Default::default(),
             places: Arc::default(),
             engine: EngineMetrics::default(),
-            held_answers: Gauge::new(),
             handshakes: counters(),
             handshake_duration: [const { Histogram::new(&HANDSHAKE_BOUNDS) }; Listener::COUNT],
             admin: counters(),

@@ -18,8 +18,6 @@ pub struct EngineMetrics {
     pub connected: Gauge,
     /// By [`EngineError`].
     pub errors: [Counter; EngineError::COUNT],
-    /// Answers that were held for too long, and never given.
-    pub given_up: Counter,
     /// By [`EngineStateLabel`]: 1 for the present one.
     states: [Gauge; EngineStateLabel::COUNT],
     pending: Gauge,
@@ -109,7 +107,8 @@ impl Server {
         }
         all.push(errors);
         let help = "Answers that waited for the engine for too long, and were never given";
-        all.push(counter("herd_engine_answers_given_up_total", help, |it| it.given_up.get()));
+        let given_up = of_servers(loops, |it| it.given_up_answers.get());
+        all.push(Family::counter("herd_engine_answers_given_up_total", help).of(given_up));
     }
 }
 
