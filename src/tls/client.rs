@@ -39,24 +39,50 @@ pub struct PeerSettings<'a> {
     pub alpn: &'a [&'a str],
 }
 
+/// What a connection to a service needs.
+#[derive(Clone, Copy)]
+pub struct ServiceSettings<'a> {
+    /// A name or an address, in brackets or not: the one that must be in the certificate, whatever address is dialled.
+    pub host: &'a str,
+    /// Who may have issued the certificate; None: the built-in roots.
+    pub authorities: Option<&'a Authorities>,
+    /// Our own certificate and those between it and its authority (PEM), and its key, for a service that asks for one.
+    pub own: Option<(&'a str, &'a str)>,
+    /// The protocols to offer (RFC 7301), the preferred one first; if it is empty, none is offered.
+    pub alpn: &'a [&'a str],
+    /// For messages.
+    pub remedies: Remedies,
+}
+
 impl ClientTls {
-    /// Trusts `authorities`, or the built-in roots. Sessions are resumed. `alpn` lists the protocols to offer
-    /// (RFC 7301), the preferred one first; if it is empty, none is offered. `remedies` are for messages.
+    /// For a service that asks for no certificate of ours ([`ClientTls::of_service`]).
     pub fn new(
         host: &str,
         authorities: Option<&Authorities>,
         alpn: &[&str],
         remedies: Remedies,
     ) -> Result<ClientTls, TlsError> {
-        let name = server_name(host).ok_or_else(|| TlsError::Host(host.to_owned()))?;
+        ClientTls::of_service(ServiceSettings { host, authorities, own: None, alpn, remedies })
+    }
+
+    /// For a connection to a service. Sessions are resumed.
+    pub fn of_service(settings: ServiceSettings<'_>) -> Result<ClientTls, TlsError> {
+        let ServiceSettings { host, authorities, own, alpn, remedies } = settings;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let name = server_name(bare).ok_or_else(|| TlsError::Host(host.to_owned()))?;
         let provider = Arc::new(crypto::ring::default_provider());
         let trust = Trust::new(authorities, Arc::clone(&provider))?;
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
             .dangerous() // rustls's name for any verifier but its own; see `trust.rs`
-            .with_custom_certificate_verifier(trust)
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(trust);
+        let mut config = match own {
+            Some((chain, key)) => config
+                .with_client_auth_cert(chain_of(chain)?, key_of(key)?)
+                .map_err(TlsError::Setup)?,
+            None => config.with_no_client_auth(),
+        };
         config.alpn_protocols = protocols(alpn);
         let other = Arc::new(Other { name: host.to_owned(), remedies, side: Side::Service });
         Ok(ClientTls { config: Arc::new(config), host: name, other, herd: None })

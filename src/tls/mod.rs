@@ -29,7 +29,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 pub use certificate::Certificate;
-pub use client::{ClientTls, PeerSettings, Remedies};
+pub use client::{ClientTls, PeerSettings, Remedies, ServiceSettings};
 pub use expiry::{CertificateUse, Expiry};
 use explain::{explain_setup, plain_pem};
 pub use explain::{is_of_tls, plain};

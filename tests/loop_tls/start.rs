@@ -14,8 +14,10 @@ use herd_mio::application::{
 };
 use herd_mio::clock::Now;
 use herd_mio::event_loop::{EventLoop, Limits, Mailbox};
-use herd_mio::tls::{Authorities, ClientTls, Remedies};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use herd_mio::tls::{Authorities, ClientTls, Remedies, ServiceSettings};
+use rcgen::KeyPair;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto};
 
 use crate::common::LIMIT;
 use crate::common::sockets::wait_until_arrived;
@@ -114,13 +116,38 @@ impl Application for App {
 struct Service {
     config: Arc<ServerConfig>,
     authority: String,
+    /// A certificate that the same authority has issued, and its key.
+    client: (String, String),
 }
 
 impl Service {
     fn new() -> Service {
+        Service::make(false)
+    }
+
+    /// One that asks for a certificate, or not.
+    fn make(asks: bool) -> Service {
         let issuer = authority(authority_params("an authority"));
         let chain = issued(names(&["localhost"]), &issuer);
-        Service { config: Arc::new(chain.config()), authority: issuer.pem() }
+        let key = KeyPair::generate().expect("a key");
+        let client = names(&["a client"]).signed_by(&key, &issuer).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(issuer.der().clone()).expect("an authority");
+        let provider = Arc::new(crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions");
+        let builder = match asks {
+            true => builder.with_client_cert_verifier(verifier.build().expect("an authority")),
+            false => builder.with_no_client_auth(),
+        };
+        Service {
+            config: Arc::new(chain.present(builder)),
+            authority: issuer.pem(),
+            client: (client.pem(), key.serialize_pem()),
+        }
     }
 
     fn tls(&self, stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
@@ -132,6 +159,7 @@ impl Service {
 /// What a test starts with.
 struct Start {
     authority: String,
+    own: Option<(String, String)>,
     host: &'static str,
     limits: Limits,
     clear_bytes: usize,
@@ -144,6 +172,7 @@ impl Start {
     fn trusting(service: &Service) -> Start {
         Start {
             authority: service.authority.clone(),
+            own: None,
             host: "localhost",
             limits: Limits {
                 handshake_timeout: LIMIT,
@@ -179,8 +208,14 @@ impl Start {
 
     fn spawn(self, to: SocketAddr, events: Sender<String>) -> Mailbox<String> {
         let authorities = Authorities::from_pem(self.authority.as_bytes()).expect("an authority");
-        let remedies = Remedies::default();
-        let tls = ClientTls::new(self.host, Some(&authorities), &[], remedies).expect("a host");
+        let tls = ClientTls::of_service(ServiceSettings {
+            host: self.host,
+            authorities: Some(&authorities),
+            own: self.own.as_ref().map(|(chain, key)| (&**chain, &**key)),
+            alpn: &[],
+            remedies: Remedies::default(),
+        });
+        let tls = tls.expect("usable settings");
         let dial = Dial::new(Ticket(1), Target::Address(to));
         let app = App {
             events,
@@ -321,6 +356,28 @@ fn a_certificate_for_another_name_closes_it() {
     });
     assert!(events[1].starts_with("Starting closed: Tls(Certificate, "), "{events:?}");
     assert!(events[1].contains("nats.example"), "{events:?}");
+}
+
+/// In TLS 1.3 the handshake is complete for a client before the server has judged its certificate.
+#[test]
+fn our_certificate_is_shown_to_who_asks_for_one() {
+    let service = Service::make(true);
+    let own = Some(service.client.clone());
+    Start { own, ..Start::trusting(&service) }.run(|mut stream, _| {
+        say(&mut stream, "INFO\n");
+        line(&mut stream);
+        let mut tls = service.tls(stream);
+        assert_eq!(line(&mut tls), "inside");
+        assert_eq!(tls.conn.peer_certificates().map(<[_]>::len), Some(1));
+    });
+    let events = Start::trusting(&service).run(|mut stream, _| {
+        say(&mut stream, "INFO\n");
+        line(&mut stream);
+        service.tls(stream).read(&mut [0]).expect_err("no handshake");
+    });
+    let closed = events.last().expect("it is closed");
+    assert!(closed.contains("closed: Tls(Alert, "), "{events:?}");
+    assert!(closed.contains("certificate"), "{events:?}");
 }
 
 #[test]
