@@ -16,6 +16,7 @@
 //! The disadvantage: a client that sends an update on one connection and a query on another may reach a loop
 //! that has not received the update yet, as with two servers.
 
+use std::sync::Arc;
 use std::thread;
 
 use super::{RunError, ServerLoop, kernel, proc};
@@ -23,11 +24,16 @@ use crate::application::LoopId;
 use crate::event_loop::Mailbox;
 use crate::logging;
 use crate::server::admin::Post;
+use crate::server::metrics::StateSource;
 use crate::server::{AllMetrics, FIRST_LOOP, Message};
 
 /// Lets the first loop read the counters of all loops, and each loop its own.
-pub(super) fn share_metrics(first: &mut ServerLoop, further: &mut [ServerLoop]) {
-    let mut all = AllMetrics { process: Some(proc::read), ..AllMetrics::default() };
+pub(super) fn share_metrics(
+    first: &mut ServerLoop,
+    further: &mut [ServerLoop],
+    state: Option<Arc<dyn StateSource>>,
+) {
+    let mut all = AllMetrics { loops: Vec::new(), process: Some(proc::read), state };
     let mut of = |server_loop: &mut ServerLoop| {
         let own = server_loop.metrics();
         all.loops.push((own, server_loop.application().metrics()));
@@ -44,8 +50,12 @@ pub(super) fn share_metrics(first: &mut ServerLoop, further: &mut [ServerLoop]) 
 
 /// Starts the further loops of a server, each on a thread. Each is linked with the first loop. The threads are
 /// never joined: each reports its end to the first loop, and after a second signal nothing may wait.
-pub(super) fn start(first: &mut ServerLoop, mut further: Vec<ServerLoop>) -> Result<(), RunError> {
-    share_metrics(first, &mut further);
+pub(super) fn start(
+    first: &mut ServerLoop,
+    mut further: Vec<ServerLoop>,
+    state: Option<Arc<dyn StateSource>>,
+) -> Result<(), RunError> {
+    share_metrics(first, &mut further, state);
     let posts = further.iter().map(|next| post(next.mailbox())).collect();
     first.application().know_loops(posts);
     for next in &mut further {

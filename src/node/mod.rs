@@ -14,10 +14,12 @@
 //! | `credentials.rs` | the files of certificates, keys and lists |
 //! | `tls.rs` | the TLS of listeners and dials, made from these |
 //! | `probe.rs` | one request to a server, for `--probe` |
+//! | `state.rs` | the state directory: read before the ports are opened, closed after the last loop |
 //! | `process.rs` | the resources of the process: signals, the lifeline, descriptors, random numbers |
 //!
 //! Ports are bound before anything else happens, the neighbours' first: a server that cannot have its
-//! ports changes nothing.
+//! ports changes nothing. Only the state directory is read before that: a client that connects is answered by what it
+//! holds.
 
 mod activation;
 mod credentials;
@@ -29,6 +31,7 @@ mod probe;
 mod proc;
 pub mod process;
 mod reload;
+mod state;
 mod tls;
 mod watch;
 
@@ -46,6 +49,7 @@ pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
 pub use process::{LIFELINE, lifeline_has_ended};
 pub use reload::Source;
+pub use state::{dump_state, load_state};
 pub use tls::{check_certificates, require_certificates};
 
 use crate::application::{LoopId, TlsId};
@@ -59,7 +63,9 @@ use crate::limits::{
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
 use crate::server::{ADMIN, CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
+use crate::state::StateError;
 use crate::tls::{ClientTls, Remedies, TlsError};
+use state::State;
 use tls::{Tls, TlsChange};
 
 /// Why a server could not start, or failed.
@@ -75,6 +81,10 @@ pub enum RunError {
     Credentials(String),
     /// TLS can't be set up from the settings and their files.
     TlsSettings(TlsError),
+    /// The state directory can't be used.
+    State(StateError),
+    /// What needs a state directory has none.
+    NoStateDir,
     /// Over time there were more neighbours than can be numbered.
     TooManyNames,
     /// One of the server's other loops failed, for this reason.
@@ -103,6 +113,11 @@ pub fn run(
     let mut first = new_loop(config, index, FIRST_LOOP, &tls, &log)?;
     dials.into_iter().for_each(|(id, dial)| first.set_client_tls(id, dial));
     first.application().know_most_clients(most_clients);
+    let mut further = (1..config.loops)
+        .map(|number| new_loop(config, index, LoopId(number as u16), &tls, &log))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut all: Vec<&mut ServerLoop> = std::iter::once(&mut first).chain(&mut further).collect();
+    let state = State::start(config, index, &mut all)?;
     let port = tls.secure(peers_port(own.peer_listen));
     let peers = bind(&mut first, "neighbours", port, peers)?;
     let sharing = if config.loops > 1 { Sharing::First } else { Sharing::None };
@@ -113,16 +128,13 @@ pub fn run(
     let admin = port.map(|port| bind(&mut first, "administration", port, admin)).transpose()?;
     process::terminate_by(config.stop.on_sigterm);
     watch_controls(&mut first)?;
-    let mut further = Vec::new();
-    for number in 1..config.loops {
-        let mut next = new_loop(config, index, LoopId(number as u16), &tls, &log)?;
+    for next in &mut further {
         next.application().know_most_clients(most_clients);
         let port = clients_port(config, listen, most_clients, Sharing::Further);
-        bind(&mut next, "clients", tls.secure(port), copies.next())?;
-        further.push(next);
+        bind(next, "clients", tls.secure(port), copies.next())?;
     }
     reload::prepare(&mut first, &mut further, (config, index), source, tls, &log);
-    loops::start(&mut first, further)?;
+    loops::start(&mut first, further, state.as_ref().map(State::source))?;
     if let Some(manager) = notify::manager() {
         first.application().report_to(manager);
     }
@@ -137,6 +149,9 @@ pub fn run(
         Some(reason) => Err(RunError::Loop(reason)),
         None => {
             record_end(&stopped);
+            if let Some(state) = state.filter(|_| !stopped.hurried) {
+                state.finish(stopped.app.log_name());
+            }
             finish(stopped.hurried, &log)
         }
     }
@@ -362,7 +377,19 @@ impl RunError {
 
     /// Whether the configuration or its files are to blame, so that another start would fail, too.
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, RunError::Credentials(_) | RunError::TlsSettings(_))
+        match self {
+            RunError::State(error) => error.is_of_configuration(),
+            _ => matches!(
+                self,
+                RunError::Credentials(_) | RunError::TlsSettings(_) | RunError::NoStateDir
+            ),
+        }
+    }
+}
+
+impl From<StateError> for RunError {
+    fn from(error: StateError) -> RunError {
+        RunError::State(error)
     }
 }
 
@@ -381,6 +408,10 @@ impl fmt::Display for RunError {
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
             RunError::Credentials(reason) => write!(f, "can't use {reason}"),
             RunError::TlsSettings(error) => write!(f, "can't set up TLS: {error}"),
+            RunError::State(error) => write!(f, "can't start: {error}"),
+            RunError::NoStateDir => {
+                f.write_str("keeps nothing: set `dir` in [state], or use --state-dir DIR")
+            }
             RunError::TooManyNames => {
                 f.write_str("has had too many neighbours since its start; restart it")
             }

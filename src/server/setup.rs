@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::FIRST_LOOP;
+use super::{FIRST_LOOP, Server};
 use crate::application::{LoopId, TlsId};
 use crate::clock::Now;
 use crate::config::Config;
+use crate::herd::Herd;
 use crate::logging::Log;
 use crate::protocol::Epoch;
 use crate::tls::Expiry;
@@ -48,5 +49,12 @@ impl<'a> ServerSetup<'a> {
             log: None,
             now,
         }
+    }
+}
+
+impl Server {
+    /// Its part in the herd, to be filled with what a former run has kept. Call it before the loop runs.
+    pub fn restoring(&mut self) -> &mut Herd {
+        &mut self.herd
     }
 }
