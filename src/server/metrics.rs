@@ -51,6 +51,8 @@ pub struct ServerMetrics {
     delayed: [Counter; LineCommand::COUNT],
     pub places: Arc<PlacesMetrics>,
     pub engine: EngineMetrics,
+    /// Answers that are held back now.
+    pub held_answers: Gauge,
     /// A [`DrainState`](super::DrainState) as a number ([`ServerMetrics::drain_state`]).
     pub(super) draining: Gauge,
     /// By [`Listener`] and [`HandshakeResult`].
@@ -131,6 +133,7 @@ impl Default for ServerMetrics {
             delayed: Default::default(),
             places: Arc::default(),
             engine: EngineMetrics::default(),
+            held_answers: Gauge::new(),
             handshakes: counters(),
             handshake_duration: [const { Histogram::new(&HANDSHAKE_BOUNDS) }; Listener::COUNT],
             admin: counters(),

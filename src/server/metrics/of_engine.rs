@@ -18,6 +18,8 @@ pub struct EngineMetrics {
     pub connected: Gauge,
     /// By [`EngineError`].
     pub errors: [Counter; EngineError::COUNT],
+    /// Answers that were held back for too long, and not given.
+    pub given_up: Counter,
     /// By [`EngineStateLabel`]: 1 for the present one.
     states: [Gauge; EngineStateLabel::COUNT],
     pending: Gauge,
@@ -107,7 +109,7 @@ impl Server {
         }
         all.push(errors);
         let help = "Answers that waited for the engine for too long, and were never given";
-        let given_up = of_servers(loops, |it| it.given_up_answers.get());
+        let given_up = of_servers(loops, |it| it.engine.given_up.get());
         all.push(Family::counter("herd_engine_answers_given_up_total", help).of(given_up));
     }
 }
