@@ -202,6 +202,9 @@ pub const LASTING_RESET_AFTER: Duration = Duration::from_secs(60);
 /// The time between two warnings of one kind that others can cause as often as they like. Such a kind writes
 /// less than 30 MB per day, and a person sees within a second that something is wrong.
 pub const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+/// The same for what lasts until an operator acts, such as a bucket of the engine that is full: an hour of it are sixty
+/// records.
+pub const LASTING_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a link must have been down before the log reports that the neighbour can't be reached: servers
 /// that are started together, or one that is restarted, find each other sooner.
 pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);

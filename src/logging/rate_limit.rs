@@ -24,7 +24,7 @@ use log::{Level, Record};
 
 use super::json::EVENT;
 use super::{Field, target};
-use crate::limits::WARNING_INTERVAL;
+use crate::limits::{LASTING_WARNING_INTERVAL, WARNING_INTERVAL};
 
 /// The subject of a warning. Each kind is limited separately, so that a flood of one hides no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,13 +68,38 @@ pub enum Kind {
     LinkLost,
     UpdateSkipped,
     NeighbourSilent,
+    /// The bucket is not what it must be, or can't be had.
+    EngineRefused,
+    /// The bucket is not what the settings ask for.
+    EngineUnfit,
+    EngineReplaced,
+    EngineSilent,
+    EngineValueSkipped,
+    /// The engine does not take updates for now.
+    EnginePublishRefused,
+    /// The engine does not take an update of a client at all.
+    EngineGivenUp,
 }
 
 impl Kind {
     fn level(self) -> Level {
         match self {
-            Kind::NotWatched | Kind::GazetteerFailed => Level::Error,
+            Kind::NotWatched
+            | Kind::GazetteerFailed
+            | Kind::EngineRefused
+            | Kind::EnginePublishRefused
+            | Kind::EngineGivenUp => Level::Error,
             _ => Level::Warn,
+        }
+    }
+
+    /// The time between two records of this kind: what lasts until an operator acts is not reported each second.
+    fn interval(self) -> Duration {
+        match self {
+            Kind::EngineRefused | Kind::EngineUnfit | Kind::EnginePublishRefused => {
+                LASTING_WARNING_INTERVAL
+            }
+            _ => WARNING_INTERVAL,
         }
     }
 
@@ -85,7 +110,14 @@ impl Kind {
             | Kind::ClientEvicted
             | Kind::ClientRejected
             | Kind::NewIdDelayed => target::CLIENT,
-            Kind::AnswerGivenUp => target::ENGINE,
+            Kind::AnswerGivenUp
+            | Kind::EngineRefused
+            | Kind::EngineUnfit
+            | Kind::EngineReplaced
+            | Kind::EngineSilent
+            | Kind::EngineValueSkipped
+            | Kind::EnginePublishRefused
+            | Kind::EngineGivenUp => target::ENGINE,
             Kind::PeerLineRefused
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
@@ -144,6 +176,13 @@ impl Kind {
             Kind::LinkLost => "link_down",
             Kind::UpdateSkipped => "update_skipped",
             Kind::NeighbourSilent => "neighbour_silent",
+            Kind::EngineRefused => "engine_refused",
+            Kind::EngineUnfit => "engine_unfit",
+            Kind::EngineReplaced => "engine_bucket_replaced",
+            Kind::EngineSilent => "engine_silent",
+            Kind::EngineValueSkipped => "engine_value_skipped",
+            Kind::EnginePublishRefused => "engine_publish_refused",
+            Kind::EngineGivenUp => "engine_update_given_up",
         }
     }
 
@@ -183,6 +222,13 @@ impl Kind {
             Kind::LinkLost => "links lost",
             Kind::UpdateSkipped => "malformed updates skipped",
             Kind::NeighbourSilent => "silent neighbours disconnected",
+            Kind::EngineRefused => "refusals of the engine's bucket",
+            Kind::EngineUnfit => "doubts about the engine's bucket",
+            Kind::EngineReplaced => "buckets of the engine replaced",
+            Kind::EngineSilent => "requests that the engine did not answer",
+            Kind::EngineValueSkipped => "values of the engine's bucket skipped",
+            Kind::EnginePublishRefused => "updates that the engine refused",
+            Kind::EngineGivenUp => "updates that the engine does not take",
         }
     }
 }
@@ -318,25 +364,24 @@ impl RateLimiter {
             limit.suppressed += 1;
             return None;
         }
-        limit.not_before = now + WARNING_INTERVAL;
+        limit.not_before = now + key.0.interval();
         Some(std::mem::take(&mut limit.suppressed))
     }
 
     /// When a count is to be reported, at the latest. An event may report it before, from one interval earlier on.
     fn next(&self) -> Option<Duration> {
-        let waiting = self.limits.values().filter(|limit| limit.suppressed > 0);
-        waiting.map(|limit| limit.not_before + WARNING_INTERVAL).min()
+        let waiting = self.limits.iter().filter(|(_, limit)| limit.suppressed > 0);
+        waiting.map(|((kind, _), limit)| limit.not_before + kind.interval()).min()
     }
 
     /// The counts that are to be reported at a time, or all.
     fn take(&mut self, now: Option<Duration>) -> Vec<(Kind, u64)> {
-        let is_due =
-            |limit: &Limit| now.is_none_or(|now| limit.not_before + WARNING_INTERVAL <= now);
         let mut counts = Vec::new();
         for ((kind, _), limit) in &mut self.limits {
-            if limit.suppressed > 0 && is_due(limit) {
+            let is_due = now.is_none_or(|now| limit.not_before + kind.interval() <= now);
+            if limit.suppressed > 0 && is_due {
                 counts.push((*kind, std::mem::take(&mut limit.suppressed)));
-                limit.not_before = now.unwrap_or(limit.not_before) + WARNING_INTERVAL;
+                limit.not_before = now.unwrap_or(limit.not_before) + kind.interval();
             }
         }
         counts

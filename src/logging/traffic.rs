@@ -7,7 +7,7 @@
 //!   Traffic::Client.received(peer, line);      Received from 127.0.0.1:5123: IAMAT kiwi …
 //!   Traffic::Client.sent(peer, answer);        Sent to 127.0.0.1:5123: AT Goloman …
 //!   Traffic::of_link(line).sent(name, line);   Sent to Hands: SETTINGS …
-//!   Traffic::sending(id, location, name);      Sending kiwi location at … to Hands.
+//!   Traffic::Flood.sending(id, location, name);   Sending kiwi location at … to Hands.
 //! ```
 
 use std::io::Write as _;
@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use Traffic::{Client, Engine, Flood, Http, Link, LinkMarks};
 use log::LevelFilter;
 use memchr::memchr;
 
@@ -36,6 +37,8 @@ pub enum Traffic {
     Flood,
     /// Requests to the Places server and the answers to them.
     Http,
+    /// Updates for the engine.
+    Engine,
 }
 
 /// The other side of a connection.
@@ -114,11 +117,11 @@ impl Traffic {
         }
     }
 
-    /// An update that goes to a neighbour.
+    /// An update that goes to a neighbour, or to the engine.
     #[inline]
-    pub fn sending(id: &[u8], location: &[u8], neighbour: &str) {
-        if Traffic::Flood.is_recorded() {
-            Traffic::Flood.record(&TrafficRecord::Sending { id, location, neighbour });
+    pub fn sending(self, id: &[u8], location: &[u8], neighbour: &str) {
+        if self.is_recorded() {
+            self.record(&TrafficRecord::Sending { id, location, neighbour });
         }
     }
 
@@ -181,6 +184,7 @@ impl Traffic {
             Traffic::Link | Traffic::LinkMarks => 1,
             Traffic::Flood => 2,
             Traffic::Http => 5,
+            Traffic::Engine => 12,
         }
     }
 
@@ -429,8 +433,9 @@ fn write_number(number: u16, text: &mut [u8; MAX_IPV4_BYTES], begin: usize) -> u
 const EVENTS: usize = 5;
 /// `255.255.255.255:65535`
 const MAX_IPV4_BYTES: usize = 21;
-const KINDS: [Traffic; 5] =
-    [Traffic::Client, Traffic::Link, Traffic::LinkMarks, Traffic::Flood, Traffic::Http];
+const KINDS: [Traffic; 6] = [Client, Link, LinkMarks, Flood, Http, Engine];
+    [Client, Link, LinkMarks, Flood, Http, Engine]
+};
 
 #[cfg(test)]
 mod tests {
@@ -482,11 +487,11 @@ mod tests {
     #[test]
     fn a_kind_is_recorded_by_the_level_of_its_target() {
         for (typed, recorded) in [
-            ("info", &[Traffic::Client, Traffic::Link, Traffic::Flood, Traffic::Http][..]),
+            ("info,engine=off", &[Client, Link, Flood, Http][..]),
             ("debug", &KINDS),
-            ("warning", &[]),
-            ("off,link=debug", &[Traffic::Link, Traffic::LinkMarks]),
-            ("info,flood=off,http=error", &[Traffic::Client, Traffic::Link]),
+            ("warning,engine=info", &[Engine]),
+            ("off,link=debug", &[Link, LinkMarks]),
+            ("info,flood=off,http=error,engine=off", &[Client, Link]),
         ] {
             let mut levels = Levels::default();
             LevelOverrides::parse(typed).expect("levels").apply(&mut levels);

@@ -1,5 +1,7 @@
 //! The log records about connections and about the herd (section 6).
 
+mod engine;
+
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -189,7 +191,7 @@ impl HerdLog<'_> {
         match *event {
             Event::Sending { update, neighbour } => {
                 let update = update.get();
-                Traffic::sending(update.id, update.location, self.name(neighbour));
+                Traffic::Flood.sending(update.id, update.location, self.name(neighbour));
             }
             Event::CannotSend { update, neighbour } => {
                 Traffic::cannot_send(update.id, update.location, self.name(neighbour));
@@ -223,6 +225,7 @@ impl HerdLog<'_> {
             Event::InSync => {
                 log::info!(target: target::LINK, event = "in_sync"; "{} is in sync with its neighbours.", self.name)
             }
+            Event::Engine(event) => engine::note(self.name, &event),
             event => self.note_link(event),
         }
     }
