@@ -128,6 +128,13 @@ pub enum Next {
     /// step. If TLS holds a part of a record, later input can't be distinguished from its rest: the
     /// connection is closed as [`Closed::Unsolicited`](super::Closed::Unsolicited).
     Probe,
+    /// For bytes: what goes in the clear is said, and TLS begins, with us as the client, as the [`TlsId`] says. First the
+    /// output is sent; then the handshake has the loop's `handshake_timeout`; then `handle_bytes` is called with an empty
+    /// slice, and what that appends goes out through TLS. Meanwhile nothing is called for this connection but
+    /// [`Application::handle_closed`](super::Application::handle_closed), which also tells of a failure
+    /// ([`Closed::Tls`](super::Closed::Tls)). Bytes that arrive in the clear before TLS begins break the connection; those
+    /// behind the last words in the same call are the application's to refuse. With lines it means `Read`.
+    StartTls(TlsId),
     /// Reads and handles what arrives next, but an answer to earlier input comes later: until `fill` returns something
     /// else, the connection is not taken for done. In a stop, in a drain and after
     /// [`Command::Leave`](super::Command::Leave) it is not closed; the end of its input is reported only then; and others
@@ -138,13 +145,6 @@ pub enum Next {
     /// each reason to wait needs a deadline in
     /// [`Application::poll_timeout`](super::Application::poll_timeout). What is owed (`Owe`) is owed still.
     Wait,
-    /// For bytes: what goes in the clear is said, and TLS begins, with us as the client, as the [`TlsId`] says. First the
-    /// output is sent; then the handshake has the loop's `handshake_timeout`; then `handle_bytes` is called with an empty
-    /// slice, and what that appends goes out through TLS. Meanwhile nothing is called for this connection but
-    /// [`Application::handle_closed`](super::Application::handle_closed), which also tells of a failure
-    /// ([`Closed::Tls`](super::Closed::Tls)). Bytes that arrive in the clear before TLS begins break the connection; those
-    /// behind the last words in the same call are the application's to refuse. With lines it means `Read`.
-    StartTls(TlsId),
     /// Nothing more is handled; the connection is closed once its output is sent.
     Finish,
 }
