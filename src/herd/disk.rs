@@ -10,7 +10,8 @@ use super::table::{Floor, Table};
 use crate::limits::{DISK_BATCH_BYTES, DISK_BATCH_RECORDS, DISK_BATCH_UPDATES};
 use crate::protocol::Seq;
 
-/// What the disk is asked to commit in one transaction: first the removals, then the lines, then the floor.
+/// What the disk is asked to commit in one transaction: first the removals, then the floor, then the lines. A line may be
+/// older than one of its client that lies at or below the floor, and takes its place.
 ///
 /// It may be empty, if all that the feed had was overwritten meanwhile; then it is committed at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -116,8 +116,7 @@ impl Herd {
 
     /// Takes a client out of the table and off the disk: an operator has forgotten it in the engine. Answers that wait for it
     /// are given. Whether it was known.
-    #[allow(dead_code, reason = "the engine will take clients out")]
-    pub(super) fn forget(&mut self, id: &[u8]) -> bool {
+    pub fn forget(&mut self, id: &[u8]) -> bool {
         let Herd { durable, table, outputs, .. } = self;
         let Some(slot) = table.forget(id) else {
             return false;

@@ -297,6 +297,7 @@ impl Table {
             let entry = &mut self.entries[slot as usize];
             entry.update.assign(update);
             entry.source = source;
+            self.kept.free(slot, self.feed.end()); // What was evicted is waited for no more.
             return slot;
         }
         let entry = Entry { update: Update::new(update), source, seq: Seq(0) };

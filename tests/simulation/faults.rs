@@ -7,14 +7,15 @@ use herd_mio::protocol::Seq;
 use crate::network::{BACK, OUT};
 use crate::oracle::Shadow;
 use crate::watch::Watch;
-use crate::world::{Due, World};
+use crate::world::{Due, World, Wrong};
 
 impl World<'_> {
-    /// A server loses all that it knows.
-    pub fn crash(&mut self, number: usize, until: u64) {
+    /// A server loses all that it knows and has not on a disk.
+    pub fn crash(&mut self, number: usize, until: u64) -> Result<(), Wrong> {
         if self.servers[number].is_down {
-            return;
+            return Ok(());
         }
+        self.disk_crashes(number)?;
         self.drop_ends(number);
         let run = self.servers[number].run + 1;
         let herd = self.herd(number, run, &self.servers[number].neighbours);
@@ -27,7 +28,9 @@ impl World<'_> {
         (server.was_in_sync, server.looked_at) = (false, Seq(0));
         (server.run, server.is_down) = (run, true);
         (server.wake, server.paused_until) = (u64::MAX, 0);
+        self.disk_restarts(number)?;
         self.plan(until.max(self.now), Due::Back { server: number });
+        Ok(())
     }
 
     /// A server has died: its ends of all wires are gone.

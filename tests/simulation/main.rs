@@ -4,7 +4,9 @@
 //! The herd's core, exactly as the server runs it, over a virtual network and clock; all from a seed.
 //! `just simulate` runs as many schedules as there is time for.
 
+mod disk;
 mod faults;
+mod held;
 mod judge;
 mod network;
 mod oracle;

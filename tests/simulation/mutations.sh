@@ -11,10 +11,10 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
 # The core and what it stands on are all that the simulator needs, and are built in a tenth of the time.
-printf 'pub mod addresses;\npub mod application;\npub mod clock;\npub mod herd;\npub mod limits;\npub mod protocol;\n' >"$copy/src/lib.rs"
+printf 'pub mod addresses;\npub mod application;\npub mod clock;\npub mod herd;\npub mod limits;\npub mod nats;\npub mod protocol;\n' >"$copy/src/lib.rs"
 {
     sed -n '/^\[package\]/,/^\[dependencies\]/p' Cargo.toml
-    grep -E '^(getrandom|hashbrown|memchr|pico-args|siphasher|slab) = ' Cargo.toml
+    grep -E '^(getrandom|hashbrown|jiff|memchr|pico-args|ring|serde|serde_json|siphasher|slab) = ' Cargo.toml
     printf '[[example]]\nname = "simulate"\npath = "tests/simulation/simulate.rs"\n'
     # Each patch changes one file, so most of what was compiled for the last one is used again.
     printf '[profile.release]\ncodegen-units = 16\nincremental = true\n'

@@ -146,7 +146,7 @@ impl Observer for Shadow {
 impl Shadow {
     /// Says again what becomes of an update (section 5): a full table makes room for a newcomer by its
     /// tenth with the least age keys, and nothing up to the last of these is held from then on.
-    fn applied(&mut self, update: &UpdateRef<'_>, applied: Applied) {
+    pub fn applied(&mut self, update: &UpdateRef<'_>, applied: Applied) {
         let fact = Fact::of(update);
         let key = (fact.age(), update.id.to_vec());
         let known = self.table.get(update.id);

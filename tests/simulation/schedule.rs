@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::disk::{DiskEvent, Disks};
 use crate::random::Random;
 
 /// A whole schedule. Times are virtual milliseconds.
@@ -32,6 +33,7 @@ pub struct Schedule {
     pub refill: bool,
     /// Milliseconds that a timestamp may be ahead of a server's clock.
     pub ahead: u64,
+    pub disks: Disks,
     pub events: Vec<(u64, Event)>,
     /// When the last fault is over.
     pub healed: u64,
@@ -56,6 +58,8 @@ pub enum Event {
     Jump { server: usize, by: i64 },
     /// An impostor says HELLO to a server with a neighbour's name, and leaves or stays silent.
     Pretend { server: usize, name: usize, epoch: u64, leaves: bool },
+    /// Something happens to a server's disk, or to who waits for it.
+    Disk { server: usize, event: DiskEvent },
 }
 
 impl Schedule {
@@ -89,6 +93,7 @@ impl Schedule {
             padding: if is_long { random.between(100, 250) } else { 0 },
             refill: !random.percent(5),
             ahead: [2_000, 300_000][random.below(2)],
+            disks: Disks::default(),
             events: Vec::new(),
             healed,
         };
@@ -127,6 +132,7 @@ impl Schedule {
             schedule.pretenders(&mut random);
         }
         schedule.events.sort_by_key(|(at, _)| *at);
+        Disks::attach(&mut schedule);
         schedule
     }
 
@@ -153,6 +159,7 @@ impl Schedule {
             padding: 0,
             refill: true,
             ahead: 300_000,
+            disks: Disks::default(),
             events: Vec::new(),
             healed: 0,
         }
@@ -273,7 +280,7 @@ impl fmt::Display for Schedule {
             f,
             "narrow {narrow:?} bytes/ms, ids longer by {padding}, {ahead} ms ahead allowed, refill {refill},"
         )?;
-        writeln!(f, "healed at {healed} ms")?;
+        writeln!(f, "{:?}, healed at {healed} ms", self.disks)?;
         for (at, event) in &self.events {
             writeln!(f, "  {at:6} ms  {event:?}")?;
         }

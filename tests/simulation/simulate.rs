@@ -6,7 +6,9 @@
 //!
 //! A schedule that fails is made smaller, unless it is wanted as it is.
 
+mod disk;
 mod faults;
+mod held;
 mod judge;
 mod network;
 mod oracle;
@@ -62,7 +64,8 @@ fn main() -> ExitCode {
             Err(wrong) => {
                 println!("caught after {} schedules: {wrong}\n", seed - from + 1);
                 let schedule = Schedule::from_seed(seed, servers);
-                println!("{}", if as_it_is { schedule } else { shrunk(schedule) });
+                let schedule = if as_it_is { schedule } else { shrunk(schedule) };
+                println!("{}\n{schedule}", check(&schedule).err().unwrap_or_default());
                 return ExitCode::FAILURE;
             }
         }

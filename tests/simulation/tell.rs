@@ -48,7 +48,8 @@ impl World<'_> {
             return Err(format!("{line} is answered and not stored"));
         }
         if !is_refused {
-            self.facts.entry(iamat.id.to_vec()).or_default().push(fact);
+            self.facts.entry(iamat.id.to_vec()).or_default().push(fact.clone());
+            self.answer(number, iamat.id, fact, &answer)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::{Herd, NeighbourId, Output, Settings};
 use herd_mio::protocol::{Dialect, Epoch, Seq};
 
+use crate::disk::Disk;
 use crate::judge::{check_table, is_its_turn, union};
 use crate::network::Network;
 use crate::oracle::{Fact, Shadow};
@@ -63,6 +64,7 @@ pub struct Server {
     pub was_in_sync: bool,
     /// The end of its feed when its table was last looked at.
     pub looked_at: Seq,
+    pub disk: Option<Disk>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +101,18 @@ pub enum Due {
         run: u64,
         inbound: Late,
     },
+    /// A disk's commit ends.
+    Commit {
+        server: usize,
+        run: u64,
+        batch: u64,
+    },
+    /// A server hears what became of it.
+    Committed {
+        server: usize,
+        run: u64,
+        batch: u64,
+    },
 }
 
 impl<'s> World<'s> {
@@ -127,6 +141,7 @@ impl<'s> World<'s> {
                 watch: vec![Watch::default(); neighbours.len()],
                 was_in_sync: false,
                 looked_at: Seq(0),
+                disk: schedule.disks.disk(number, schedule.seed),
                 run: 0,
                 is_down: false,
                 clock: 0,
@@ -134,6 +149,9 @@ impl<'s> World<'s> {
                 wake: u64::MAX,
                 paused_until: 0,
             });
+        }
+        for number in 0..schedule.servers {
+            world.disk_restarts(number).expect("an empty disk");
         }
         for (number, (at, _)) in schedule.events.iter().enumerate() {
             world.plan(*at, Due::Script(number));
@@ -160,6 +178,7 @@ impl<'s> World<'s> {
             return Err("links are lost without a reason".to_owned());
         }
         self.judge(&expected)?;
+        self.judge_disks()?;
         Ok(self.report)
     }
 
@@ -204,17 +223,19 @@ impl<'s> World<'s> {
             Due::Script(number) => match &self.schedule.events[*number].1 {
                 Event::Tell { server, .. }
                 | Event::Crowd { server, .. }
-                | Event::Pretend { server, .. } => Some(*server),
+                | Event::Pretend { server, .. }
+                | Event::Disk { server, .. } => Some(*server),
                 _ => None,
             },
             Due::Arrive { wire, way, .. } | Due::Closed { wire, way } => {
                 self.network.ends(*wire).map(|ends| ends[1 - way])
             }
-            Due::Connect { from: server, .. } | Due::Wake { server } | Due::Late { server, .. } => {
-                Some(*server)
-            }
+            Due::Connect { from: server, .. }
+            | Due::Wake { server }
+            | Due::Late { server, .. }
+            | Due::Committed { server, .. } => Some(*server),
             Due::Replaced { wire } => self.network.ends(*wire).map(|ends| ends[1]),
-            Due::Back { .. } => None,
+            Due::Back { .. } | Due::Commit { .. } => None,
         }
     }
 
@@ -233,6 +254,8 @@ impl<'s> World<'s> {
             Due::Wake { server } => self.wake(server),
             Due::Replaced { wire } => self.replaced(wire),
             Due::Late { server, run, inbound } => self.late(server, run, inbound.0),
+            Due::Commit { server, run, batch } => self.commit(server, run, batch),
+            Due::Committed { server, run, batch } => self.committed(server, run, batch),
             Due::Back { server } => {
                 self.servers[server].is_down = false;
                 self.settle(server)
@@ -257,7 +280,8 @@ impl<'s> World<'s> {
             }
             Event::Break { one, other } => self.tear_between(*one, *other),
             Event::Silence { from, to, until } => self.network.silence(*from, *to, *until),
-            Event::Crash { server, until } => self.crash(*server, *until),
+            Event::Crash { server, until } => return self.crash(*server, *until),
+            Event::Disk { server, event } => return self.disk_event(*server, event),
             Event::Pause { server, .. } if self.servers[*server].is_down => {}
             Event::Pause { server, until } => {
                 let until = self.servers[*server].paused_until.max(*until);
@@ -288,9 +312,11 @@ impl<'s> World<'s> {
         if self.servers[number].is_down || self.servers[number].paused_until > self.now {
             return Ok(());
         }
+        self.write_disk(number)?;
         while let Some(output) = self.servers[number].herd.poll_output() {
             self.act(number, output)?;
         }
+        self.check_held(number)?;
         for place in 0..self.servers[number].neighbours.len() {
             self.write(number, NeighbourId(place as u16))?;
         }
@@ -315,7 +341,8 @@ impl<'s> World<'s> {
     fn act(&mut self, number: usize, output: Output) -> Result<(), Wrong> {
         let neighbours = &self.servers[number].neighbours;
         match output {
-            Output::AnswersDue(_) | Output::CloseEngine(_) => {}
+            Output::AnswersDue(holder) => self.answers_due(number, holder)?,
+            Output::CloseEngine(_) => {}
             Output::Dial(NeighbourId(place)) => {
                 let to = neighbours[usize::from(place)];
                 let server = &mut self.servers[number];
@@ -370,7 +397,7 @@ impl<'s> World<'s> {
             name: name(number),
             neighbours: neighbours.iter().map(|&it| name(it)).collect(),
             dialect: Dialect::Report,
-            max_clients: self.schedule.bound,
+            max_clients: self.schedule.disks.bound(self.schedule.bound, run),
             max_future: Duration::from_millis(self.schedule.ahead),
             heartbeat: Duration::from_millis(self.schedule.heartbeat),
             refill: self.schedule.refill,
