@@ -434,8 +434,6 @@ const EVENTS: usize = 5;
 /// `255.255.255.255:65535`
 const MAX_IPV4_BYTES: usize = 21;
 const KINDS: [Traffic; 6] = [Client, Link, LinkMarks, Flood, Http, Engine];
-    [Client, Link, LinkMarks, Flood, Http, Engine]
-};
 
 #[cfg(test)]
 mod tests {

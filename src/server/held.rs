@@ -251,7 +251,7 @@ impl Server {
     #[cold]
     fn give_up(&mut self, client: &mut Client, io: &Io<'_>) {
         if let Some(waits) = client.waits.as_deref_mut() {
-            self.metrics.given_up_answers.add(waits.held.answers.len() as u64);
+            self.metrics.engine.given_up.add(waits.held.answers.len() as u64);
             self.drop_answers(&mut waits.held, io.id);
         }
         let timeout = self.durable.held.timeout.unwrap_or_default();

@@ -49,10 +49,6 @@ pub struct ServerMetrics {
     pub paused: [Gauge; Paused::COUNT],
     /// Lines whose answer had to wait, by [`LineCommand`].
     delayed: [Counter; LineCommand::COUNT],
-    /// Answers that are held back now.
-    pub held_answers: Gauge,
-    /// Answers that were held back for too long, and not given.
-    pub given_up_answers: Counter,
     pub places: Arc<PlacesMetrics>,
     pub engine: EngineMetrics,
     /// Answers that are held back now.
@@ -135,8 +131,6 @@ impl Default for ServerMetrics {
             rate_limited: Default::default(),
             paused: Default::default(),
             delayed: Default::default(),
-            held_answers: Gauge::new(),
-            given_up_answers: Counter::new(),
             places: Arc::default(),
             engine: EngineMetrics::default(),
             held_answers: Gauge::new(),
