@@ -208,6 +208,43 @@ pub const LASTING_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a link must have been down before the log reports that the neighbour can't be reached: servers
 /// that are started together, or one that is restarted, find each other sooner.
 pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
+/// The pause before a server of NATS is dialled again, or the next one.
+pub const ENGINE_PAUSE_INITIAL: Duration = Duration::from_millis(100);
+/// The longest such pause: an outage ends at most so much later for us.
+pub const ENGINE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The same after a server of NATS has refused us: only an operator can change that, who needs minutes. It is tried
+/// again all the same, because credentials are rotated.
+pub const ENGINE_LOGIN_PAUSE_INITIAL: Duration = Duration::from_secs(5);
+/// The longest such pause.
+pub const ENGINE_LOGIN_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A connection that was in use for this long shows that the next one may be made at once.
+pub const ENGINE_STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Servers of NATS that a server of NATS may tell us of: far more than a cluster has.
+pub const MAX_ENGINE_ADDRESSES: usize = 64;
+/// The longest address of such a server: a name has at most 255 bytes.
+pub const MAX_ENGINE_ADDRESS_BYTES: usize = 300;
+/// How long a server of NATS may take from the connection to its welcome. Its own time for our CONNECT is 2 s; the rest
+/// is for a busy machine.
+pub const ENGINE_LOGIN_WAIT: Duration = Duration::from_secs(5);
+/// How long a connection to a server of NATS, and the TLS handshake, may take.
+pub const ENGINE_DIAL_WAIT: Duration = Duration::from_secs(5);
+/// The same for one of several addresses of a name.
+pub const ENGINE_ATTEMPT_WAIT: Duration = Duration::from_secs(1);
+/// After so much silence of a server of NATS at the beginning it is likely to wait for our TLS handshake.
+pub const ENGINE_SILENCE: Duration = Duration::from_millis(300);
+/// How long a server of NATS that is about to stop is waited for to answer what was sent to it.
+pub const ENGINE_LEAVE_WAIT: Duration = Duration::from_secs(1);
+/// How long the files of `[engine]` may take to be read before that is reported: they may lie on a network.
+pub const ENGINE_FILES_WAIT: Duration = Duration::from_secs(5);
+/// The longest payload of NATS that is accepted: the largest that a server of NATS can be set to.
+pub const ENGINE_PAYLOAD_BYTES: usize = 64 * 1024 * 1024;
+/// The cost of a message of the engine, in units of a plain line: it is applied to the table like a neighbour's update.
+pub const ENGINE_EFFORT: u32 = 2;
+/// TLS configurations for servers of NATS in one loop: one for each host whose certificate is checked. A cluster has
+/// fewer.
+pub const ENGINE_TLS_IDS: u16 = 128;
+/// The first of their numbers: those of neighbours count upwards.
+pub const ENGINE_TLS_IDS_FIRST: u16 = u16::MAX - ENGINE_TLS_IDS;
 /// How long the end of the program waits for the log to be written. With [`SHUTDOWN_GRACE`] before it, a
 /// server ends within the ten seconds that container engines wait before they kill.
 pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(2);

@@ -79,6 +79,8 @@ pub enum Kind {
     EnginePublishRefused,
     /// The engine does not take an update of a client at all.
     EngineGivenUp,
+    /// An error that a server of NATS reports, and after which its connection stays.
+    EngineError,
 }
 
 impl Kind {
@@ -126,6 +128,7 @@ impl Kind {
             | Kind::LinkLost
             | Kind::UpdateSkipped
             | Kind::NeighbourSilent => target::LINK,
+            Kind::EngineError => target::ENGINE,
             Kind::HttpRequestRefused => target::HTTP,
             Kind::AdminRejected | Kind::AdminRequestRefused => target::ADMIN,
             Kind::TlsFailed | Kind::PlainTextRejected | Kind::PlainTextEnded => target::TLS,
@@ -183,6 +186,7 @@ impl Kind {
             Kind::EngineValueSkipped => "engine_value_skipped",
             Kind::EnginePublishRefused => "engine_publish_refused",
             Kind::EngineGivenUp => "engine_update_given_up",
+            Kind::EngineError => "engine_error",
         }
     }
 
@@ -229,6 +233,7 @@ impl Kind {
             Kind::EngineValueSkipped => "values of the engine's bucket skipped",
             Kind::EnginePublishRefused => "updates that the engine refused",
             Kind::EngineGivenUp => "updates that the engine does not take",
+            Kind::EngineError => "errors that the engine reported",
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `activation.rs` | sockets that a service manager has passed on |
 //! | `notify.rs` | the way to a service manager, such as systemd |
 //! | `places.rs` | the Places server |
+//! | `engine.rs` | the files and the TLS of a server's engine |
 //! | `loops.rs` | the further loops of a server, each on a thread of its own |
 //! | `proc.rs` | what the kernel knows of the process, for metrics |
 //! | `reload.rs` | another configuration for a server that runs |
@@ -23,6 +24,7 @@
 
 mod activation;
 mod credentials;
+mod engine;
 mod handed;
 mod loops;
 mod notify;
@@ -170,6 +172,7 @@ fn new_loop(
     // The loop numbers its TLS configurations from 0 on.
     let tls = client_tls.is_some().then_some(TlsId(0));
     let log = Some(log.clone());
+    let now = event_loop::now(Instant::now());
     let setup = ServerSetup {
         config,
         index,
@@ -180,13 +183,12 @@ fn new_loop(
         neighbour_tls: Arc::clone(&in_force.neighbours),
         expiries: Arc::clone(&in_force.expiries),
         log,
-        now: event_loop::now(Instant::now()),
+        now,
     };
     let limits = loop_limits(config);
     let mut new = EventLoop::new(Server::new(setup), limits).map_err(kernel("make a poll"))?;
-    if let Some(client_tls) = client_tls {
-        new.client_tls(client_tls);
-    }
+    client_tls.into_iter().for_each(|tls| _ = new.client_tls(tls));
+    engine::join(&mut new, config, index, now)?;
     Ok(new)
 }
 

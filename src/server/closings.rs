@@ -30,6 +30,7 @@ impl Server {
             }
             Session::Places(_) => Some(Kind::Places),
             Session::Admin(_) => Some(Kind::Admin),
+            Session::Engine(_) => Some(Kind::Engine),
         };
         if let Some(kind) = kind {
             self.metrics.count_closed(kind, reason);

@@ -25,6 +25,10 @@ use crate::logging::target;
 pub const PLACES_TICKETS: u64 = 1 << 63;
 /// The first ticket of look-ups of neighbours' names without a dial.
 const LOOK_UP_TICKETS: u64 = 1 << 62;
+/// The first ticket of dials of the engine.
+const ENGINE_TICKETS: u64 = LOOK_UP_TICKETS | TICKETS;
+/// How many there are of each of these.
+const TICKETS: u64 = 1 << 61;
 
 /// Makes tickets. Each dial and look-up of a neighbour has its own, so that an event of one that was replaced is
 /// not taken for an event of the next.
@@ -39,14 +43,20 @@ pub(super) enum Purpose {
     Dial(NeighbourId),
     LookUp(NeighbourId),
     Places,
+    Engine,
 }
 
 impl Tickets {
     fn next(&mut self, first: u64, neighbour: NeighbourId) -> Ticket {
         self.last += 1;
-        let serial = (self.last << u16::BITS) % LOOK_UP_TICKETS;
+        let serial = (self.last << u16::BITS) % TICKETS;
         Ticket(first | serial | u64::from(neighbour.0))
     }
+}
+
+/// The ticket of a dial of the engine, each of which has a number of its own.
+pub(super) fn engine_ticket(serial: u64) -> Ticket {
+    Ticket(ENGINE_TICKETS | (serial % TICKETS))
 }
 
 /// What a ticket of this server is for.
@@ -54,6 +64,7 @@ pub(super) fn purpose(Ticket(ticket): Ticket) -> Purpose {
     let neighbour = NeighbourId(ticket as u16);
     match ticket {
         PLACES_TICKETS.. => Purpose::Places,
+        ENGINE_TICKETS.. => Purpose::Engine,
         LOOK_UP_TICKETS.. => Purpose::LookUp(neighbour),
         _ => Purpose::Dial(neighbour),
     }

@@ -118,7 +118,7 @@ impl Server {
 
     /// A neighbour has sent RESUME: from now on its address is tried first.
     fn link_came_up(&mut self, neighbour: NeighbourId, now: Now) {
-        self.links_checked = None;
+        self.links_checked = super::UNCHECKED;
         let known = self.neighbour(neighbour);
         known.attempt_until = None;
         known.attempts.worked();

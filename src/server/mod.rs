@@ -24,6 +24,7 @@ mod attempts;
 mod checks;
 mod client;
 mod closings;
+mod deadlines;
 mod dial;
 mod drain;
 mod engine;
@@ -52,6 +53,10 @@ use std::time::Duration;
 pub use client::Client;
 pub use dial::PLACES_TICKETS;
 pub use drain::DrainState;
+pub use engine::{
+    EngineLinkState, EngineLinkStatus, EngineMessage, EngineSession, EngineSetup, PrepareEngine,
+    PreparedEngine,
+};
 pub use metrics::{AllMetrics, ServerMetrics};
 pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use service_manager::{Notice, ServiceManager, Tell};
@@ -60,7 +65,7 @@ pub use setup::ServerSetup;
 pub use state::{DiskPort, StateMessage};
 pub use tls::CertifiedPeer;
 
-use crate::application::{Command, ConnectionId, Due, ListenerId, LoopId, LoopMetrics};
+use crate::application::{Command, ConnectionId, ListenerId, LoopId, LoopMetrics};
 use crate::clock::Now;
 use crate::herd::{Herd, NeighbourId, Output, Settings};
 use crate::limits::ConfiguredLimits;
@@ -70,12 +75,12 @@ use admin::{Admin, Asking};
 use answer_times::AnswersAtOnce;
 use dial::Tickets;
 use drain::Draining;
+use engine::EngineLink;
 use metrics::ClosedReason;
 use neighbour::Neighbour;
 use new_ids::NewIds;
 use peer::Unidentified;
 use places::Places;
-use records::HerdLog;
 use reload::Reloads;
 use session::Rare;
 use state::Durable;
@@ -107,11 +112,13 @@ pub enum Message {
     FilesChanged,
     /// From the thread of the state directory.
     State(StateMessage),
+    /// For the connection to the engine.
+    Engine(EngineMessage),
     /// The log has other settings. At the end of the turn this loop uses them.
     LogChanged,
 }
 
-/// What a server can ask its loop to do.
+/// What a server can ask of its loop.
 pub type ServerCommand = Command<Message>;
 
 /// One server of the herd, or one of its loops, without its sockets.
@@ -134,8 +141,8 @@ pub struct Server {
     own_name: LastingProblem,
     tickets: Tickets,
     commands: VecDeque<ServerCommand>,
-    /// The feed's end when the check of the links began. None if all links must be checked again.
-    links_checked: Option<Seq>,
+    /// The feed's end when the check of the links began. [`UNCHECKED`] if all links must be checked again.
+    links_checked: Seq,
     /// The link that is checked next; for those before it, `fill` was requested if they lag behind that end.
     next_link: usize,
     /// Other loops of this server that have not ended, as far as this one waits for them.
@@ -169,6 +176,8 @@ pub struct Server {
     rare: Rare,
     durable: Durable,
     tls: Tls,
+    /// None if it is no member of an engine.
+    engine: Option<Box<EngineLink>>,
     /// The time of the latest call, as [`Now::elapsed`] counts.
     now: Duration,
 }
@@ -210,7 +219,7 @@ impl Server {
             own_name: LastingProblem::new(Duration::ZERO),
             tickets: Tickets::default(),
             commands: VecDeque::new(),
-            links_checked: None,
+            links_checked: UNCHECKED,
             next_link: 0,
             other_loops: if is_first { config.loops - 1 } else { 0 },
             failure: None,
@@ -231,6 +240,7 @@ impl Server {
             durable: Durable::new(config, index),
             tls: Tls::new(rules, setup.neighbour_tls, Expiries::new(expiries, now.elapsed)),
             admin: Admin::new(config, index).filter(|_| is_first).map(Box::new),
+            engine: None,
             now: now.elapsed,
         }
     }
@@ -312,87 +322,22 @@ impl Server {
     /// change concerns the links already checked, too, so the check then begins with the first one again.
     fn next_fill(&mut self) -> Option<ServerCommand> {
         let end = self.herd.table().end();
-        if self.links_checked != Some(end) {
-            self.links_checked = Some(end);
+        if self.links_checked != end {
+            self.links_checked = end;
             self.next_link = 0;
         }
         while let Some(neighbour) = self.neighbours.get_mut(self.next_link) {
             let id = NeighbourId(self.next_link as u16);
             self.next_link += 1;
-            if let Some(link) = neighbour.link
-                && !neighbour.is_fill_asked
-                && self.herd.link_has_pending(id)
-            {
+            let link = neighbour.link.filter(|_| !neighbour.is_fill_asked);
+            if let Some(link) = link.filter(|_| self.herd.link_has_pending(id)) {
                 neighbour.is_fill_asked = true;
                 return Some(Command::Fill(link));
             }
         }
-        None
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        let attempts = self.neighbours.iter().filter_map(|neighbour| neighbour.attempt_until).min();
-        let next = [
-            self.herd.poll_timeout(),
-            self.places.poll_timeout(),
-            self.unidentified.next_deadline(),
-            self.new_ids.poll_timeout(),
-            self.log.poll_timeout(),
-            self.admin.as_ref().and_then(|admin| admin.poll_timeout()),
-        ]
-        .into_iter()
-        .fold(attempts, earlier);
-        // A server is asked in each turn, and most have none of these.
-        let has_others = self.rare.has_deadlines
-            || self.tls.expiries.poll_timeout().is_some()
-            || self.draining.poll_timeout().is_some();
-        if has_others { self.other_deadline(next) } else { next }
-    }
-
-    /// The same, with the deadlines that concern certificates, a drain, the service manager, the disk and answers that are
-    /// held back.
-    #[cold]
-    fn other_deadline(&self, next: Option<Duration>) -> Option<Duration> {
-        [
-            self.durable.poll_timeout(),
-            self.draining.poll_timeout().filter(|at| *at > self.now),
-            self.tls.expiries.poll_timeout(),
-            self.manager.as_ref().map(|manager| manager.poll_timeout()),
-        ]
-        .into_iter()
-        .fold(next, earlier)
-    }
-
-    /// Performs the actions that are due by `due.now`, which may lie a little before the time at which the last line
-    /// was handled: a deadline is judged only after all input that came before it was handled.
-    fn do_what_is_due(&mut self, due: &mut Due<'_>) {
-        let now = due.now;
-        if self.now < now.elapsed {
-            self.now = now.elapsed; // Time limits of the next requests count from now.
-        }
-        self.judge_attempts(due);
-        self.judge_unidentified(due);
-        self.judge_admin(due);
-        self.herd.handle_timeout(
-            now,
-            &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics),
-        );
-        self.links_checked = None; // A heartbeat may be due.
-        self.note_links_down(now);
-        self.places.handle_timeout(due);
-        self.resume_new_ids(now.elapsed);
-        self.check_own_name_is_free(now);
-        self.tell_what_is_due(now.elapsed);
-        self.check_expiries(now);
-        self.judge_held_answers(now.elapsed);
-        self.log.handle_timeout(now.elapsed);
+        self.engine.is_some().then(|| self.next_engine_fill()).flatten()
     }
 }
 
-/// The earlier one of two deadlines.
-fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        _ => one.or(other),
-    }
-}
+/// No feed has this end.
+const UNCHECKED: Seq = Seq(u64::MAX);

@@ -140,20 +140,22 @@ impl Neighbour {
 }
 
 /// The neighbours of one loop of a server. The first loop has those of the configuration and all
-/// other loops; any other loop has the first.
+/// other loops; any other loop has the first. With an engine loops need no links between them: each is a member.
 pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour> {
     let own = &config.servers[index];
+    let is_member = config.engine.as_ref().is_some_and(|engine| engine.members.contains(&index));
     let other_loop = |other| Neighbour::new(own, loop_name(&own.name, other), Target::Loop(other));
     if number != FIRST_LOOP {
-        return vec![other_loop(FIRST_LOOP)];
+        return if is_member { Vec::new() } else { vec![other_loop(FIRST_LOOP)] };
     }
+    let linked_loops = if is_member { 1 } else { config.loops };
     let servers = own.neighbours.iter().map(|&place| {
         let server = &config.servers[place];
         let target = server.advertise.parse().map(Target::Address);
         let target = target.unwrap_or_else(|_| Target::Name(server.advertise.clone()));
         Neighbour::new(server, server.name.clone(), target)
     });
-    servers.chain((1..config.loops).map(|other| other_loop(LoopId(other as u16)))).collect()
+    servers.chain((1..linked_loops).map(|other| other_loop(LoopId(other as u16)))).collect()
 }
 
 /// What the log calls a loop: the server's name and, after the first loop, its number.

@@ -139,7 +139,7 @@ impl Server {
             self.replace_peer(neighbour, io.id);
             self.neighbour(neighbour).peer_address = Some(io.peer);
             self.heard_from(neighbour, io.peer.ip().to_canonical());
-            self.links_checked = None; // A link to another run of it must send a MARK.
+            self.links_checked = super::UNCHECKED; // A link to another run of it must send a MARK.
         }
         match peer {
             Peer::Unidentified => {

@@ -49,6 +49,19 @@ pub(super) fn loop_link(limits: &ConfiguredLimits) -> Policy {
     Policy { class: BETWEEN_LOOPS, ..link(limits) }
 }
 
+/// Of our connection to the engine. What comes on it may need an answer, so it is read while there is room for one; and
+/// it is left only once all that is owed is kept.
+pub(super) fn engine(limits: &ConfiguredLimits) -> Policy {
+    Policy {
+        flush: FlushAt::TurnEnd,
+        drains_on_stop: false,
+        evictable: false,
+        class: Kind::Engine.class(),
+        input_timeout: limits.line_timeout,
+        ..Policy::bytes()
+    }
+}
+
 /// Of the admin port. Requests are answered at once; no client makes room for a session, and no session for a client.
 pub(super) const ADMIN: Policy = Policy {
     evictable: false,
@@ -61,8 +74,8 @@ pub(super) const ADMIN: Policy = Policy {
 pub fn changes(old: &ConfiguredLimits, new: &ConfiguredLimits) -> Vec<(Policy, Policy)> {
     let plain_client = |limits: &ConfiguredLimits| plaintext(limits, Kind::Client);
     let plain_peer = |limits: &ConfiguredLimits| plaintext(limits, Kind::LinkIn);
-    let all: [fn(&ConfiguredLimits) -> Policy; 7] =
-        [client, peer, link, loop_peer, loop_link, plain_client, plain_peer];
+    let all: [fn(&ConfiguredLimits) -> Policy; 8] =
+        [client, peer, link, loop_peer, loop_link, plain_client, plain_peer, engine];
     let all = all.map(|of| (of(old), of(new)));
     all.into_iter().filter(|(old, new)| old != new).collect()
 }

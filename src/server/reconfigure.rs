@@ -40,7 +40,7 @@ impl Server {
         }
         self.shows_ids = admin::shows_ids(config, index);
         self.looks_at_lines = self.must_look_at_lines();
-        self.links_checked = None;
+        self.links_checked = super::UNCHECKED;
     }
 
     /// From now on these are the neighbours. Those that come are added before others go, so that an id is not used

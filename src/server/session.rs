@@ -7,7 +7,7 @@ use super::admin::AdminSession;
 use super::dial::{Purpose, purpose};
 use super::metrics::Kind;
 use super::tls::CertifiedPeer;
-use super::{ADMIN, CLIENTS, Client, Message, PEERS, Server, ServerCommand, places};
+use super::{ADMIN, CLIENTS, Client, EngineSession, Message, PEERS, Server, ServerCommand, places};
 use crate::application::{
     Application, Closed, ClosedConnection, Control, DialEvent, Due, FullOutput, Inspected, Io,
     Line, ListenerId, Next, Opened, Origin, Policy, Refused, Ticket,
@@ -34,6 +34,8 @@ pub enum Session {
     Places(places::PlacesSession),
     /// Accepted on the admin port.
     Admin(Box<AdminSession>),
+    /// A server of NATS, that we dialled for the engine.
+    Engine(Box<EngineSession>),
 }
 
 /// What few servers have, so that all others pay nothing for it.
@@ -65,6 +67,7 @@ impl Application for Server {
                     let (session, policy) = self.places.handle_open(ticket, io)?;
                     Some((Session::Places(session), policy))
                 }
+                Purpose::Engine => self.engine_opened(ticket, &opened, io),
             },
         }
     }
@@ -77,7 +80,8 @@ impl Application for Server {
             Session::Link(neighbour) => self.link_line(*neighbour, line, io),
             Session::CertifiedPeer(peer) => self.certified_peer_line(peer, line, io),
             Session::Plaintext(kind) => self.plaintext_line(*kind, line, io),
-            Session::Places(_) | Session::Admin(_) => Next::Finish, // They send bytes.
+            // They send bytes.
+            Session::Places(_) | Session::Admin(_) | Session::Engine(_) => Next::Finish,
         }
     }
 
@@ -86,6 +90,7 @@ impl Application for Server {
         match session {
             Session::Places(session) => self.places.handle_bytes(session, bytes, io),
             Session::Admin(session) => self.admin_bytes(session, bytes, io),
+            Session::Engine(session) => self.engine_bytes(session, bytes, io),
             _ => Next::Finish, // They send lines.
         }
     }
@@ -105,6 +110,7 @@ impl Application for Server {
             Session::Link(neighbour) => self.fill_link(*neighbour, io),
             Session::Places(session) => self.places.fill(session, io),
             Session::Admin(session) => self.fill_admin(session, io),
+            Session::Engine(_) => self.fill_engine(io),
             Session::Peer(_) | Session::CertifiedPeer(_) | Session::Plaintext(_) => Next::Read,
         }
     }
@@ -118,7 +124,7 @@ impl Application for Server {
         self.now = now.elapsed;
         let is_recorded = match session {
             Session::Places(_) => !matches!(closed.why, Closed::Broken(_) | Closed::Tls(..)),
-            Session::Admin(_) => false,
+            Session::Admin(_) | Session::Engine(_) => false,
             _ => true,
         };
         if is_recorded {
@@ -133,6 +139,7 @@ impl Application for Server {
             Session::Link(neighbour) => self.link_closed(neighbour, &closed, reason, now),
             Session::Places(session) => self.places.handle_closed(&closed, session, now),
             Session::Admin(_) => self.admin_closed(&closed),
+            Session::Engine(_) => self.engine_closed(&closed, now),
         }
     }
 
@@ -142,6 +149,7 @@ impl Application for Server {
             Purpose::Dial(neighbour) => self.neighbour_dial(neighbour, ticket, event, now),
             Purpose::LookUp(neighbour) => self.neighbour_look_up(neighbour, ticket, event, now),
             Purpose::Places => self.places.handle_dial(ticket, event, now),
+            Purpose::Engine => self.engine_dial(ticket, event, now),
         }
     }
 
@@ -164,6 +172,7 @@ impl Application for Server {
             Message::ReloadEnded(end) => self.reload_ended(end, now),
             Message::FilesChanged => self.ask_for_reload(None),
             Message::State(message) => self.state_message(message),
+            Message::Engine(message) => self.engine_message(message, now),
             Message::LogChanged => {}
         }
     }
@@ -231,6 +240,7 @@ impl Application for Server {
             Session::Client(client) => client.held_bytes(),
             Session::Places(session) => self.places.held_bytes(session),
             Session::Admin(session) => session.held_bytes(),
+            Session::Engine(session) => session.held_bytes(),
             Session::CertifiedPeer(peer) => peer.held_bytes(),
             Session::Peer(_) | Session::Plaintext(_) | Session::Link(_) => 0,
         }

@@ -171,6 +171,7 @@ impl ConnectionKind {
             (Origin::Accepted(CLIENTS), _) | (Origin::Accepted(_), _) => Kind::Client,
             (Origin::Dialled(ticket), _) => match purpose(ticket) {
                 Purpose::Places => Kind::Places,
+                Purpose::Engine => Kind::Engine,
                 Purpose::Dial(_) | Purpose::LookUp(_) => Kind::LinkOut,
             },
         })
@@ -292,6 +293,7 @@ impl Server {
             | Session::Client(_)
             | Session::Plaintext(_)
             | Session::Places(_)
+            | Session::Engine(_)
             | Session::Admin(_) => return None,
         };
         self.neighbours.get(usize::from(neighbour.0)).map(|known| &known.log_name[..])

@@ -27,7 +27,7 @@ impl Server {
         add_loops(loops, &mut all);
         self.add_connections(loops, &mut all);
         add_pauses(loops, &mut all);
-        add_traffic(loops, &mut all);
+        add_traffic(&self.kinds(), loops, &mut all);
         self.add_lines(loops, &mut all);
         self.add_table(loops, &mut all);
         self.add_links(now, &mut all);
@@ -68,7 +68,7 @@ impl Server {
         let mut open = Family::gauge("herd_connections", "Connections that are open now");
         let help = "Connections that were accepted or made";
         let mut accepted = Family::counter("herd_connections_accepted_total", help);
-        for kind in Kind::ALL {
+        for kind in &self.kinds() {
             let class = |it: &LoopMetrics| {
                 let class = it.class(kind.class());
                 (class.open.get(), class.opened.get())
@@ -98,6 +98,12 @@ impl Server {
         all.extend([open, limit, accepted, self.closed(loops), self.rejected(loops)]);
     }
 
+    /// The kinds of connection that this server may have.
+    fn kinds(&self) -> Vec<Kind> {
+        let is_there = |kind: &Kind| *kind != Kind::Engine || self.engine_link_status().is_some();
+        Kind::ALL.iter().copied().filter(is_there).collect()
+    }
+
     /// Connections of a kind that are not open yet, because their TLS handshake is not complete.
     fn in_handshake(&self, kind: Kind, loops: &Loops) -> u64 {
         let accepted = |listener| of_loops(loops, |it| it.handshaking(listener).get());
@@ -110,6 +116,8 @@ impl Server {
                 dialled.filter(|handshake| *handshake == Handshake::UnderWay).count() as u64
             }
             Kind::Places => of_servers(loops, |it| it.places.in_handshake.get()),
+            // One of seconds, of one connection.
+            Kind::Engine => 0,
         }
     }
 
@@ -158,7 +166,7 @@ impl Server {
     fn closed(&self, loops: &Loops) -> Family {
         let help = "Connections that were closed";
         let mut family = Family::counter("herd_connections_closed_total", help);
-        for kind in Kind::ALL {
+        for kind in &self.kinds() {
             for reason in ClosedReason::ALL {
                 let count = |it: &ServerMetrics| it.closed[*kind as usize][*reason as usize].get();
                 let count = of_servers(loops, count);
@@ -288,12 +296,12 @@ fn add_pauses(loops: &Loops, all: &mut Vec<Family>) {
     all.extend([accept, paused, limited, Family::gauge("herd_address_groups", help).of(groups)]);
 }
 
-fn add_traffic(loops: &Loops, all: &mut Vec<Family>) {
+fn add_traffic(kinds: &[Kind], loops: &Loops, all: &mut Vec<Family>) {
     let help = "Bytes received, TLS included";
     let mut received = Family::counter("herd_network_receive_bytes_total", help);
     let help = "Bytes sent, TLS included";
     let mut sent = Family::counter("herd_network_transmit_bytes_total", help);
-    for kind in Kind::ALL {
+    for kind in kinds {
         let bytes = |it: &LoopMetrics| {
             (it.class(kind.class()).bytes_in.get(), it.class(kind.class()).bytes_out.get())
         };

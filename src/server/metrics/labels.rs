@@ -23,7 +23,7 @@ macro_rules! label {
 
 label! {
     /// The kind of a connection; the number is that of its [`Class`].
-    Kind { Client = "client", LinkIn = "link_in", LinkOut = "link_out", Places = "places", Admin = "admin" }
+    Kind { Client = "client", LinkIn = "link_in", LinkOut = "link_out", Places = "places", Admin = "admin", Engine = "engine" }
 }
 
 impl Kind {

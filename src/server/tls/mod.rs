@@ -78,7 +78,7 @@ impl TlsRules {
             Kind::Client => self.clients == Accept::Tls,
             Kind::LinkIn => self.peers == Accept::Tls,
             // The admin listener answers in HTTP; the others are dialled.
-            Kind::Admin | Kind::LinkOut | Kind::Places => false,
+            Kind::Admin | Kind::LinkOut | Kind::Places | Kind::Engine => false,
         }
     }
 
@@ -105,7 +105,7 @@ impl Server {
             Kind::Client => self.tls.rules.clients != Accept::Plain,
             Kind::LinkIn => self.tls.rules.peers != Accept::Plain,
             Kind::LinkOut => self.tls.rules.dials_tls,
-            Kind::Places => true,
+            Kind::Places | Kind::Engine => true,
             Kind::Admin => self.admin.as_ref().is_some_and(|admin| admin.takes_only_tls()),
         }
     }
