@@ -3,16 +3,23 @@
 //! ```text
 //!   peers    builds and starts the servers    rules    what each must answer first
 //!   load     asks and compares                shapes   how much, in rounds
-//!   flood, memory, places, loops, scraped     parts that are no load
+//!   flood, memory, places, loops, scraped, kept    parts that are no load
 //!   report, plot, goals                       docs/measurements.md and its pictures
 //! ```
 
+#[path = "../engine/bare.rs"]
+#[allow(dead_code, reason = "it serves another bench, too")]
+mod bare;
 mod cores;
 mod flood;
 mod goals;
+mod kept;
 mod load;
 mod loops;
 mod memory;
+#[path = "../engine/servers.rs"]
+#[allow(dead_code, reason = "it serves another bench, too")]
+mod nats;
 mod options;
 mod peers;
 mod places;
@@ -114,6 +121,12 @@ fn other_parts(
         match places::measure(workshop, options.measured) {
             Ok(places) => findings.places = places,
             Err(error) => eprintln!("WHATSAT is left out: {error}"),
+        }
+    }
+    if options.wants_part("kept") && present.contains(&Peer::Ours) {
+        match kept::measure(workshop, options.measured, options.rounds) {
+            Ok(kept) => findings.kept = kept,
+            Err(error) => eprintln!("keeping updates is left out: {error}"),
         }
     }
     if options.wants_part("loops") && present.contains(&Peer::Ours) {

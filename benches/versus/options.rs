@@ -16,7 +16,7 @@ pub struct Options {
     pub idle: Option<usize>,
     /// Requests a second of the open loop.
     pub rate: u32,
-    /// Besides the load: flood, memory, start-up, places, loops, scraped.
+    /// Besides the load: flood, memory, start-up, places, loops, scraped, kept.
     pub parts: Vec<String>,
     /// Whether `docs/measurements.md` and the plots are written.
     pub write: bool,
@@ -30,7 +30,7 @@ cargo bench --bench versus -- [options]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
     --part A,B      measure only these parts: load, flood, memory, start, places,
-                    loops, scraped
+                    loops, scraped, kept
     --rate N        requests/s of the open loop [20000]
     --idle N        idle connections beside the 1,000 busy ones [as many as descriptors allow]
     --write         write docs/measurements.md and the plots even after a partial run

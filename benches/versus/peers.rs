@@ -239,6 +239,15 @@ impl Workshop {
         self.start_command(command, port, log)
     }
 
+    /// Starts our server with these sections in its configuration.
+    pub fn start_with(&self, port: u16, sections: &str) -> Result<Running, Failure> {
+        let (command, log) = self.ours_at(port, 1, false)?;
+        let file = self.scratch.path().join(format!("ours_{port}.toml"));
+        let text = fs::read_to_string(&file)?;
+        fs::write(file, text + sections)?;
+        self.start_command(command, port, log)
+    }
+
     /// Our server with a configuration of its own, and where its log is.
     fn ours_at(
         &self,

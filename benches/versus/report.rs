@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::Failure;
 use crate::flood::Flood;
 use crate::goals::{self, Goal};
+use crate::kept::Kept;
 use crate::loops::Loops;
 use crate::memory::Footprint;
 use crate::peers::Peer;
@@ -34,6 +35,7 @@ pub struct Findings {
     pub places: Vec<Places>,
     pub loops: Vec<Loops>,
     pub scraped: Vec<Scraped>,
+    pub kept: Vec<Kept>,
 }
 
 impl Findings {
@@ -60,6 +62,7 @@ impl Findings {
         self.whatsat(&mut text);
         self.loops(&mut text);
         self.scraped(&mut text);
+        self.kept(&mut text);
         self.footprint(&mut text);
         text
     }
@@ -164,6 +167,23 @@ impl Findings {
             let (name, way) = (title(*shape), if *is_scraped { "scraped" } else { "no listener" });
             let long = long_turns.map_or(String::new(), |turns| turns.to_string());
             _ = writeln!(text, "| {name} | {way} | {} | {cpu:.3} | {long} |", thousands(*rate));
+        }
+    }
+
+    fn kept(&self, text: &mut String) {
+        if self.kept.is_empty() {
+            return;
+        }
+        text.push_str("\n### What it costs to keep updates outside the process\n\n");
+        text.push_str("| shape | kept | requests/s | relative to memory only | CPU us per request | p50 us | p99 us |\n|---|---|---|---|---|---|---|\n");
+        for Kept { title, connections, depth, rate, ratio, cpu, p50, p99 } in &self.kept {
+            _ = writeln!(
+                text,
+                "| {connections} × {depth} | {title} | {} | {ratio:.2} | {cpu:.2} | {} | {} |",
+                thousands(*rate),
+                thousands(p50.round()),
+                thousands(p99.round())
+            );
         }
     }
 
