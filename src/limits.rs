@@ -453,6 +453,9 @@ pub const ENGINE_CONFLICT_WAIT: Duration = Duration::from_millis(500);
 pub const ENGINE_IDLE_HEARTBEAT: Duration = Duration::from_secs(2);
 /// After this long the engine removes a consumer that nobody listens to.
 pub const ENGINE_CONSUMER_INACTIVE: Duration = Duration::from_secs(30);
+/// The last messages that a member looks for when it follows the bucket anew, in some 50 KB: an engine that loses what it
+/// has acknowledged loses the last of it.
+pub const ENGINE_WITNESSES: usize = 1_024;
 /// The first pause before the bucket is followed anew.
 pub const ENGINE_FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 /// The longest such pause: each try may leave a consumer behind for [`ENGINE_CONSUMER_INACTIVE`].

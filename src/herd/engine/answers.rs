@@ -58,6 +58,7 @@ impl Engine {
         let latest = entry.seq();
         let known = herd.table.kept.in_bucket(slot);
         let known = InBucket { sequence: known.sequence.max(sequence), seq: known.seq.max(seq) };
+        self.follower.witness(sequence, slot, false);
         self.kept(slot, known, herd);
         if latest > known.seq {
             self.publisher.look_again(slot);

@@ -128,6 +128,12 @@ impl Flights {
     pub fn set_step(&mut self, slot: u32, step: Step, until: Option<Duration>) {
         let Some(flight) = self.by_slot.get_mut(&slot) else { return };
         flight.step = step;
+        if step != Step::Asked
+            && let Some(question) = flight.question.take()
+        {
+            // Meanwhile something else has told what is to be done.
+            self.by_number.remove(&question);
+        }
         if let Some(before) = std::mem::replace(&mut flight.until, until) {
             self.deadlines.remove(&(before, slot));
         }

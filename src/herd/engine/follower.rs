@@ -2,7 +2,12 @@
 //!
 //! Whatever surprises us, the consumer is left, and another one begins behind the last message that was read: with a name,
 //! a subject and a subscription of its own, so that an abandoned consumer that wakes up is not listened to.
+//!
+//! It begins a little before that message, with the last ones that are known to be in the bucket. If one of them has vanished
+//! then the engine has lost what it had acknowledged, and all is compared anew: the numbers alone would not show it, once
+//! others have published as much again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::requests::{Asked, Kind};
@@ -11,7 +16,7 @@ use super::{Engine, EngineEvent};
 use crate::herd::{Event, Herd, Observer};
 use crate::limits::{
     ENGINE_CONSUMER_INACTIVE, ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_FOLLOW_PAUSE,
-    ENGINE_FOLLOW_PAUSE_MAX, ENGINE_FOLLOW_RESET_AFTER, ENGINE_IDLE_HEARTBEAT,
+    ENGINE_FOLLOW_PAUSE_MAX, ENGINE_FOLLOW_RESET_AFTER, ENGINE_IDLE_HEARTBEAT, ENGINE_WITNESSES,
 };
 use crate::nats::{
     Answer, ConsumerConfig, ConsumerInfo, Delivered, Message, Notice, write_subscribe,
@@ -35,6 +40,15 @@ pub(super) struct Follower {
     create_wait: Duration,
     /// The last consumer, if it is still to be removed.
     abandoned: Option<u64>,
+    /// The last messages that are known to be in the bucket, by their numbers.
+    witnesses: BTreeMap<u64, Witness>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Witness {
+    slot: u32,
+    /// The consumer that has delivered it; 0 if none has.
+    consumer: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +69,8 @@ struct Consumer {
     asked: Option<Asked>,
     /// The number, among those of this consumer, of the message that came last.
     last: u64,
+    /// Its number in the stream.
+    at: u64,
     since: Duration,
     /// When anything last came from it.
     heard: Duration,
@@ -71,7 +87,32 @@ impl Follower {
             pause: ENGINE_FOLLOW_PAUSE,
             create_wait: ENGINE_CREATE_WAIT,
             abandoned: None,
+            witnesses: BTreeMap::new(),
         }
+    }
+
+    /// A message is in the bucket: the last one of the client in this slot. It was delivered, or the engine has acknowledged it.
+    pub fn witness(&mut self, sequence: u64, slot: u32, was_delivered: bool) {
+        let consumer = if was_delivered { self.number } else { 0 };
+        let witness = self.witnesses.entry(sequence).or_insert(Witness { slot, consumer });
+        witness.consumer = witness.consumer.max(consumer);
+        if self.witnesses.len() > ENGINE_WITNESSES {
+            self.witnesses.pop_first();
+        }
+    }
+
+    /// The greatest number of a message that was in the bucket.
+    pub fn greatest_known(&self) -> u64 {
+        let last = self.witnesses.last_key_value().map_or(0, |(sequence, _)| *sequence);
+        last.max(self.followed)
+    }
+
+    /// Whether the present consumer has passed over a message that must be there.
+    fn lacks_witness(&self, herd: &Herd) -> bool {
+        self.witnesses.range(..=self.followed).any(|(sequence, witness)| {
+            let known = herd.table.kept.in_bucket(witness.slot);
+            known.sequence == *sequence && witness.consumer != self.number
+        })
     }
 
     /// The subscription of the present consumer.
@@ -137,6 +178,7 @@ impl Engine {
     pub(super) fn follower_begins_anew(&mut self) {
         self.follower_stops();
         (self.follower.followed, self.follower.pending) = (0, 0);
+        self.follower.witnesses.clear();
     }
 
     fn leave_consumer(&mut self) {
@@ -162,13 +204,15 @@ impl Engine {
         let number = self.follower.number;
         let (name, subject) =
             (self.requests.consumer_name(number), self.requests.deliver_subject(number));
-        let followed = self.follower.followed;
+        let first = self.follower.witnesses.first_key_value().map(|(sequence, _)| *sequence);
+        let next = self.follower.followed + 1;
+        let start = first.map_or(next, |first| first.min(next));
         let nanoseconds = |duration: Duration| duration.as_nanos() as u64;
         let config = ConsumerConfig {
             stream: &self.bucket.stream,
             name: &name,
             deliver_subject: &subject,
-            start_seq: (followed > 0).then_some(followed + 1),
+            start_seq: (start > 1).then_some(start),
             idle_heartbeat: nanoseconds(ENGINE_IDLE_HEARTBEAT),
             inactive_threshold: nanoseconds(ENGINE_CONSUMER_INACTIVE),
         };
@@ -177,7 +221,7 @@ impl Engine {
         let asked = self.requests.ask(Kind::CreateConsumer, &create, &config.to_json());
         let until = now + self.follower.create_wait;
         let asked = Some(Asked { number: asked, until });
-        let consumer = Consumer { asked, last: 0, since: now, heard: now };
+        let consumer = Consumer { asked, last: 0, at: 0, since: now, heard: now };
         self.follower.state = State::Following(consumer);
     }
 
@@ -186,6 +230,7 @@ impl Engine {
         &mut self,
         number: u64,
         message: &Message<'_>,
+        herd: &Herd,
         now: Duration,
         observer: &mut dyn Observer,
     ) {
@@ -201,7 +246,7 @@ impl Engine {
                 if !has_delivered {
                     self.follower.pending = info.num_pending;
                 }
-                self.check_in_sync(now, observer);
+                self.check_in_sync(herd, now, observer);
             }
             Err(error) => self.follow_anew(&error.to_string(), now, observer),
         }
@@ -230,17 +275,16 @@ impl Engine {
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        let followed = self.follower.followed;
         let Some(consumer) = self.follower.consumer() else { return };
         consumer.heard = now;
         let last = consumer.last;
         let of_stream = message.reply.and_then(Delivered::parse);
         let key = self.bucket.key_of(message.subject);
         if let (Some(delivered), Some(key)) = (of_stream, key) {
-            if delivered.consumer_seq != last + 1 || delivered.stream_seq <= followed {
+            if delivered.consumer_seq != last + 1 || delivered.stream_seq <= consumer.at {
                 return self.follow_anew("a message of it is missing", now, observer);
             }
-            consumer.last += 1;
+            (consumer.last, consumer.at) = (delivered.consumer_seq, delivered.stream_seq);
             let found = Found {
                 key,
                 sequence: delivered.stream_seq,
@@ -250,9 +294,9 @@ impl Engine {
                 is_answer: false,
             };
             self.found_in_bucket(&found, herd, observer);
-            self.follower.followed = delivered.stream_seq;
+            self.follower.followed = self.follower.followed.max(delivered.stream_seq);
             self.follower.pending = delivered.pending;
-            return self.check_in_sync(now, observer);
+            return self.check_in_sync(herd, now, observer);
         }
         match message.notice() {
             Some(Notice::FlowControl { reply }) => self.requests.acknowledge(reply),
@@ -265,7 +309,7 @@ impl Engine {
                     // It has nothing to deliver.
                     None => self.follower.pending = 0,
                 }
-                self.check_in_sync(now, observer);
+                self.check_in_sync(herd, now, observer);
             }
             None => {
                 let (code, text) = message.headers.status().unwrap_or_default();
@@ -275,9 +319,13 @@ impl Engine {
         }
     }
 
-    fn check_in_sync(&mut self, now: Duration, observer: &mut dyn Observer) {
+    fn check_in_sync(&mut self, herd: &Herd, now: Duration, observer: &mut dyn Observer) {
         let is_made = self.follower.consumer().is_some_and(|consumer| consumer.asked.is_none());
         if self.follower.pending == 0 && is_made && !self.follower.is_in_sync {
+            if self.stream.keeps_for_ever && self.follower.lacks_witness(herd) {
+                self.stream.is_another();
+                return self.follow_anew("it lacks what it had acknowledged", now, observer);
+            }
             self.follower.is_in_sync = true;
             observer.record(Event::Engine(EngineEvent::InSync));
             self.publisher.follower_in_sync(now);

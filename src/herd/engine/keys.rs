@@ -28,6 +28,7 @@ pub(super) fn decode(key: &[u8], id: &mut Vec<u8>) -> bool {
                 (Some(high), Some(low)) => (high << 4 | low, behind),
                 _ => return false,
             },
+            (b'=', _) => return false,
             _ => (first, behind),
         };
         let is_first = id.len() == begin;

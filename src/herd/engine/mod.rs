@@ -158,7 +158,7 @@ impl Engine {
             Kind::StreamInfo | Kind::CreateStream => {
                 self.stream_answered(kind, number, message, herd, now, observer);
             }
-            Kind::CreateConsumer => self.consumer_answered(number, message, now, observer),
+            Kind::CreateConsumer => self.consumer_answered(number, message, herd, now, observer),
             Kind::DeleteConsumer => {}
             Kind::Publish => self.publish_answered(number, message, herd, now, observer),
             Kind::Get => self.value_answered(number, message, herd, now, observer),

@@ -30,11 +30,14 @@ pub(super) struct Stream {
     pause: Duration,
     create_wait: Duration,
     warned: String,
+    /// Whether the engine deletes nothing by itself.
+    pub keeps_for_ever: bool,
 }
 
 impl Stream {
     pub fn new() -> Stream {
         Stream {
+            keeps_for_ever: false,
             created: None,
             is_usable: false,
             refused: None,
@@ -49,6 +52,11 @@ impl Stream {
     /// Why it can't be used, if it can't.
     pub fn refusal(&self) -> Option<&str> {
         self.refused.as_deref()
+    }
+
+    /// Whatever is found next is not what was followed.
+    pub fn is_another(&mut self) {
+        self.created = None;
     }
 
     /// The connection is closed: the answers that were waited for do not come.
@@ -162,8 +170,9 @@ impl Engine {
         self.stream.refused = None;
         self.stream.pause = ENGINE_REFUSED_PAUSE;
         self.stream.is_usable = true;
+        self.stream.keeps_for_ever = info.config.max_age == 0 && info.config.discard != "old";
         let is_the_same = self.stream.created.as_ref() == Some(&info.created)
-            && info.state.last_seq >= self.follower.followed;
+            && info.state.last_seq >= self.follower.greatest_known();
         if !is_the_same {
             self.stream.created = Some(info.created.clone());
             self.begin_generation(herd, now, observer);

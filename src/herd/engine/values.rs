@@ -124,6 +124,9 @@ impl Engine {
             let known = InBucket { sequence: found.sequence, ..known };
             herd.table.kept.set_in_bucket(slot, known);
         }
+        if !found.is_answer {
+            self.follower.witness(found.sequence, slot, true);
+        }
         is_last || (found.is_answer && found.sequence == known.sequence)
     }
 
