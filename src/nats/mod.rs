@@ -24,6 +24,8 @@ mod notice;
 mod parse;
 mod reply;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use api::{

@@ -66,7 +66,7 @@ impl Nkey {
 }
 
 /// CRC-16/XMODEM.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(super) fn checksum(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0u16, |sum, byte| {
         (0..8).fold(sum ^ u16::from(*byte) << 8, |sum, _| match sum & 0x8000 {
             0 => sum << 1,

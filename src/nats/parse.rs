@@ -145,6 +145,12 @@ impl Parser {
         Ok(Some((FromServer::Message(message), behind + 2)))
     }
 
+    /// How many bytes were looked at, so far.
+    #[cfg(test)]
+    pub(super) fn looked_at(&self) -> usize {
+        self.looked_at
+    }
+
     fn forget(&mut self) {
         self.searched = 0;
         self.wanted = 0;

@@ -12,6 +12,10 @@ use herd_mio::application::{
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::http::{RequestReader, Response, ResponseProgress, ResponseReader};
+use herd_mio::nats::{
+    Answer as _, ConsumerInfo, Credentials, Delivered, DirectMessage, FromServer, Info,
+    MAX_HEADERS, Parser, PubAck, StoredMessage, StreamInfo, is_subject,
+};
 use herd_mio::places::google::{Answer, Api, Shape};
 use herd_mio::places::trim;
 use herd_mio::protocol::{Dialect, Epoch, Location};
@@ -21,7 +25,7 @@ use herd_mio::server::{CLIENTS, PEERS, Server, ServerSetup};
 pub type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Check); 7] = [
+pub const ALL: [(&str, Check); 8] = [
     ("client_lines", client_lines),
     ("peer_lines", peer_lines),
     ("location", location),
@@ -29,6 +33,7 @@ pub const ALL: [(&str, Check); 7] = [
     ("http_request", http_request),
     ("trim_answer", trim_answer),
     ("configuration", configuration),
+    ("nats", nats),
 ];
 
 /// A client's stream gets the same answers however it is cut, one line per line, as long as nobody asks
@@ -169,6 +174,73 @@ pub fn configuration(data: &[u8]) {
         }
     }
     assert_eq!(Config::parse(&config.summary()), Ok(config));
+}
+
+/// What a server of NATS sends is read alike however it is cut, within the bound; what it says of JetStream is a value or
+/// an error; a subject to answer to is one. A file of credentials shows nothing of itself.
+pub fn nats(data: &[u8]) {
+    let Some((choice, stream)) = data.split_first() else { return };
+    let most = usize::from(*choice) * 8;
+    let read = |step: usize| {
+        let (mut parser, mut seen) = (Parser::new(most), Vec::new());
+        let (mut begin, mut end) = (0, 0);
+        while end < stream.len() {
+            end = (end + step).min(stream.len());
+            loop {
+                match parser.next(&stream[begin..end]) {
+                    Ok(Some((what, length))) => {
+                        look_into(&what, most);
+                        seen.push(format!("{what:?}"));
+                        begin += length;
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        seen.push(error.to_string());
+                        return seen;
+                    }
+                }
+            }
+        }
+        seen
+    };
+    let each = usize::from(choice % 16) + 1;
+    assert_eq!(read(each), read(stream.len().max(1)), "in pieces of {each}");
+    for made in [Credentials::creds(stream), Credentials::nkey(stream), Credentials::token(stream)]
+    {
+        let shown = match made {
+            Ok(credentials) => format!("{credentials:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(shown.len() < 100, "{shown}");
+    }
+}
+
+fn look_into(what: &FromServer<'_>, most: usize) {
+    let message = match what {
+        FromServer::Info(json) => {
+            _ = Info::parse(json).map(|info| (info.version(), info.max_message_bytes()));
+            return;
+        }
+        FromServer::Message(message) => message,
+        _ => return,
+    };
+    assert!(message.headers.0.len() + message.payload.len() <= most);
+    assert!(message.headers.iter().count() <= MAX_HEADERS);
+    if let Some(notice) = message.notice() {
+        let answered = match notice {
+            herd_mio::nats::Notice::FlowControl { reply } => Some(reply),
+            herd_mio::nats::Notice::Heartbeat { stalled, .. } => stalled,
+        };
+        assert!(answered.is_none_or(is_subject));
+    }
+    if let Some(delivered) = message.reply.and_then(Delivered::parse) {
+        assert!(!delivered.stream.contains(&b'.') && !delivered.consumer.contains(&b'.'));
+    }
+    _ = PubAck::read(message).map(|ack| assert!(ack.seq > 0));
+    _ = StreamInfo::read(message).map(|info| info.created_at());
+    _ = ConsumerInfo::read(message);
+    _ = StoredMessage::read(message);
+    _ = DirectMessage::read(message);
 }
 
 /// What one connection gets for these pieces, its last line included, and whether it was closed.
