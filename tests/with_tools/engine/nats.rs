@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::common::hosts::Hosts;
 use crate::common::needs::{Missing, kernel, nats_server, tool};
 use crate::common::ports::{Port, reserve};
-use crate::common::process::send_signal;
+use crate::common::process::{Running, send_signal};
 use crate::common::{LIMIT, wait_until};
 
 /// Which NATS server.
@@ -195,6 +195,8 @@ pub struct Node {
     configuration: PathBuf,
     store: PathBuf,
     store_size: Option<String>,
+    /// Keeps the store mounted, also while the server does not run.
+    mount: Mutex<Option<Running>>,
     log: PathBuf,
     /// None while it does not run.
     child: Mutex<Option<Child>>,
@@ -223,6 +225,7 @@ impl Node {
             configuration: folder.path().join(format!("{name}.conf")),
             store: folder.path().join(format!("store-{name}")),
             store_size: plan.store_size.map(str::to_owned),
+            mount: Mutex::new(None),
             log: folder.path().join(format!("{name}.log")),
             child: Mutex::new(None),
             _ports: ports,
@@ -256,10 +259,8 @@ impl Node {
             words.extend(["ip", "netns", "exec", host].map(str::to_owned));
         }
         if let Some(size) = &self.store_size {
-            // Each of these replaces itself by the next, so the process stays one.
-            let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
-            words.extend(["unshare", "--mount", "--propagation", "private"].map(str::to_owned));
-            words.extend(["sh", "-c", &mount, path(&self.store)].map(str::to_owned));
+            let namespace = format!("--mount=/proc/{}/ns/mnt", self.mount(size));
+            words.extend(["nsenter", &namespace].map(str::to_owned));
         }
         let arguments = ["-c", path(&self.configuration)].map(str::to_owned);
         words.extend([path(&self.program).to_owned()].into_iter().chain(arguments));
@@ -280,6 +281,25 @@ impl Node {
             self.log().lines().rev().any(|line| line.contains("Server is ready"))
                 && self.monitor("/varz").is_some()
         });
+    }
+
+    /// Mounts the store where only the server sees it. Returns the process that keeps it.
+    fn mount(&self, size: &str) -> u32 {
+        let mut mount = self.mount.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let keeper = mount.get_or_insert_with(|| {
+            let script = format!(
+                "mount -t tmpfs -o size={size} tmpfs \"$0\" && touch \"$0/mounted\" && exec sleep 3600"
+            );
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            command.arg(&self.store).stdin(Stdio::null()).stdout(Stdio::null());
+            let keeper = command.spawn().expect("unshare starts");
+            let mounted = of_process(keeper.id(), &self.store.join("mounted"));
+            let keeper = Running(keeper);
+            wait_until(LIMIT, "the store is mounted", || mounted.exists());
+            keeper
+        });
+        keeper.0.id()
     }
 
     /// SIGKILL, and its end.
@@ -333,9 +353,7 @@ impl Node {
 
     /// A file in its store, as it sees it.
     pub fn stored(&self, name: &str) -> PathBuf {
-        let own = self.store.join(name);
-        let below_root = own.strip_prefix("/").expect("temporary folders have whole paths");
-        PathBuf::from(format!("/proc/{}/root", self.pid())).join(below_root)
+        of_process(self.pid(), &self.store.join(name))
     }
 
     /// The folder of its store, which may be copied while it does not run.
@@ -411,7 +429,13 @@ fn ended(child: &mut Child) -> ExitStatus {
     status.expect("the wait has ended")
 }
 
-fn path(path: &std::path::Path) -> &str {
+/// A path as a process sees it.
+fn of_process(pid: u32, path: &Path) -> PathBuf {
+    let below_root = path.strip_prefix("/").expect("temporary folders have whole paths");
+    PathBuf::from(format!("/proc/{pid}/root")).join(below_root)
+}
+
+fn path(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 

@@ -19,7 +19,8 @@ pub fn a_member_that_stood_still_for_8_s_and_for_15_s_goes_on_where_it_was_for_a
 {
     let nats = Nats::one(Release::Current)?;
     let mut eye = Eye::open(&nats)?;
-    let servers = start_all(&members(&nats, &["Goloman", "Hands"], ""));
+    let setup = members(&nats, &["Goloman", "Hands"], "");
+    let servers = start_all(&setup);
     let [stopped, busy] = &servers[..] else { panic!("two members") };
     tell(stopped, "kiwi", 1);
     for (round, seconds) in [8, 15].into_iter().enumerate() {
