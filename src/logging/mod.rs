@@ -75,7 +75,7 @@ pub use settings::{
     Format, JOURNALD_SOCKET, LogSettings, OutputFormats, OutputKind, SYSLOG_SOCKET,
 };
 pub use tail::{TailRecord, keep_tail, latest_records};
-pub use traffic::{Party, Traffic};
+pub use traffic::{Party, TO_ENGINE, Traffic};
 pub use turn_log::TurnLog;
 
 use crate::errors::plain;

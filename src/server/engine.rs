@@ -31,9 +31,9 @@ use crate::application::{
     ClosedConnection, Command, Dial, DialEvent, Io, Job, Opened, Policy, Target, Ticket, TlsId,
 };
 use crate::clock::Now;
-use crate::config::{EngineConfig, EngineKeep};
+use crate::config::{EngineAck, EngineConfig, EngineKeep};
 use crate::herd::engine::{EngineEvent, EngineSettings, Keep};
-use crate::herd::{Event, Observer};
+use crate::herd::{AnswerAfter, Event, Observer};
 use crate::limits::{ENGINE_ATTEMPT_WAIT, ENGINE_DIAL_WAIT, ENGINE_FILES_WAIT};
 use crate::nats::{Credentials, Info, Version};
 use records::Problems;
@@ -87,6 +87,7 @@ impl Server {
             timeout: config.timeout,
         };
         self.herd.attach_engine(settings, now);
+        let waits = config.ack == EngineAck::Engine;
         let mut servers = Servers::new(&config.servers, seed);
         let epoch = self.herd.settings().epoch.0;
         self.engine = Some(Box::new(EngineLink {
@@ -104,6 +105,8 @@ impl Server {
             config,
         }));
         self.rare.has_deadlines = true;
+        // What a state directory asks for besides is said later.
+        self.answer_after(AnswerAfter { disk: false, engine: waits });
         self.prepare_engine(now);
     }
 

@@ -111,7 +111,10 @@ impl HeldDeadlines {
 impl Server {
     /// Whether the commands of clients must be looked at.
     pub(super) fn must_look_at_lines(&self) -> bool {
-        self.shows_ids || self.tls.rules.judges_ids() || self.herd.answer_after().is_any()
+        self.shows_ids
+            || self.tls.rules.judges_ids()
+            || self.herd.answer_after().is_any()
+            || self.engine.is_some()
     }
 
     /// Handles an IAMAT whose answer may be held back.
@@ -122,9 +125,14 @@ impl Server {
         line: &[u8],
         io: &mut Io<'_>,
     ) -> Result<Next, RequestError> {
-        let before = io.out.len();
+        let (before, end) = (io.out.len(), self.herd.table().end());
         match self.iamat(client, iamat, line, io)? {
-            Next::Read => Ok(self.hold_answer(client, iamat.id, before, io)),
+            Next::Read => {
+                if self.herd.table().end() != end {
+                    self.note_unsent_to_engine(iamat);
+                }
+                Ok(self.hold_answer(client, iamat.id, before, io))
+            }
             next => Ok(next),
         }
     }

@@ -194,7 +194,7 @@ impl HerdLog<'_> {
                 Traffic::Flood.sending(update.id, update.location, self.name(neighbour));
             }
             Event::CannotSend { update, neighbour } => {
-                Traffic::cannot_send(update.id, update.location, self.name(neighbour));
+                Traffic::Flood.cannot_send(update.id, update.location, self.name(neighbour));
             }
             Event::Applied { update, applied, .. } => record_applied(update.id, applied),
             Event::MarkSent { neighbour, seq, .. } => {

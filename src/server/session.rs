@@ -229,9 +229,12 @@ impl Application for Server {
     }
 
     /// True once the other loops have ended, which may have updates for the neighbours until then, the disk has all that
-    /// is known here, and so has every connected neighbour. A drain does not wait for long for the latter.
+    /// is known here, and so have every connected neighbour and the engine. A drain does not wait for long for the latter.
     fn may_stop(&self) -> bool {
-        let is_settled = || self.herd().is_settled() || self.draining.has_waited(self.now);
+        let is_settled = || {
+            let has_all = self.herd().is_settled() && self.engine_is_settled();
+            has_all || self.draining.has_waited(self.now)
+        };
         self.other_loops == 0 && self.herd().is_on_disk() && is_settled()
     }
 

@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use super::refusals::{self, Refusal};
-use super::{Ended, EngineLink, LinkState};
+use super::{Ended, EngineLink, EngineLinkState, LinkState};
 use crate::config::format_duration;
 use crate::errors::ended;
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, LastingProblem, field, target};
+use crate::logging::{Escaped, LastingProblem, TO_ENGINE, Traffic, field, target};
+use crate::protocol::Iamat;
+use crate::server::Server;
 use crate::server::neighbour::LinkError;
 
 /// What may be wrong for long.
@@ -47,6 +49,16 @@ pub(super) fn dialling(address: &str) {
 pub(super) fn quoted(text: &str) -> String {
     let end = text.char_indices().nth(QUOTED).map_or(text.len(), |(end, _)| end);
     Escaped(&text.as_bytes()[..end]).to_string()
+}
+
+impl Server {
+    /// A client's update is stored. While the engine is away, that can't be sent to it.
+    pub(in crate::server) fn note_unsent_to_engine(&self, iamat: &Iamat<'_>) {
+        let status = self.engine_link_status();
+        if status.is_some_and(|status| status.state == EngineLinkState::Down) {
+            Traffic::Engine.cannot_send(iamat.id, iamat.location, TO_ENGINE);
+        }
+    }
 }
 
 impl EngineLink {
@@ -134,6 +146,11 @@ impl EngineLink {
                     "{what} {name} {verb}{lasting}: {} Reconnecting.", ended(reason)
                 );
             }
+            // It goes once, and what comes of it may be told often.
+            None if was_up => log::info!(
+                target: target::ENGINE, event = event, engine = name, reason = reason;
+                "{what} {name} {verb}: {} Reconnecting.", ended(reason)
+            ),
             None => log::debug!(
                 target: target::ENGINE, event = event, engine = name, reason = reason;
                 "{what} {name} {verb}: {}", ended(reason)

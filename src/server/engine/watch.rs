@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Connected, Ended, EngineLink, LinkState, Server, ServerCommand, Stage, earlier};
+use super::{
+    Connected, Ended, EngineLink, EngineLinkState, EngineLinkStatus, LinkState, Server,
+    ServerCommand, Stage, earlier,
+};
 use crate::application::{Command, Due};
+use crate::herd::engine::{EngineState, EngineStatus};
 use crate::limits::ENGINE_LOGIN_WAIT;
 
 impl EngineLink {
@@ -63,6 +67,18 @@ impl Server {
     pub(in crate::server) fn engine_timeout(&self) -> Option<Duration> {
         let engine = self.engine.as_ref()?;
         earlier(engine.poll_timeout(), self.herd.poll_engine_timeout())
+    }
+
+    /// Whether the engine has all that is known here. True without a connection: then there is nothing to wait for but
+    /// answers that are held back.
+    pub(in crate::server) fn engine_is_settled(&self) -> bool {
+        let is_up = |status: EngineLinkStatus<'_>| status.state == EngineLinkState::Up;
+        let has_all = |status: EngineStatus| {
+            status.state == EngineState::Refused
+                || (status.in_flight == 0 && !self.herd.engine_has_pending())
+        };
+        !self.engine_link_status().is_some_and(is_up)
+            || self.herd.engine_status().is_none_or(has_all)
     }
 
     /// Does what is due.

@@ -3,14 +3,14 @@
 use super::record_applied;
 use crate::herd::engine::EngineEvent;
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, IdBase64, Traffic, field, target};
+use crate::logging::{Escaped, IdBase64, TO_ENGINE, Traffic, field, target};
 
 /// Writes what happened between the server of this name and its engine.
 pub(super) fn note(name: &str, event: &EngineEvent<'_>) {
     match *event {
         EngineEvent::Sending { update } => {
             let update = update.get();
-            Traffic::Engine.sending(update.id, update.location, "engine");
+            Traffic::Engine.sending(update.id, update.location, TO_ENGINE);
         }
         EngineEvent::Received { update, applied } => record_applied(update.id, applied),
         EngineEvent::InSync => log::info!(
