@@ -11,7 +11,7 @@ use lexopt::Arg;
 use super::args_error::ArgsError;
 use super::completion::Shell;
 use super::make_certificates::Making;
-use super::options::{CliOption, REPEATABLE, Section, Value, find, of};
+use super::options::{CliOption, DUMP_STATE, LOAD_STATE, REPEATABLE, Section, Value, find, of};
 use super::probe::ProbeUrl;
 use crate::config::{AdminAddresses, Overrides, PassedAddresses, admin};
 use crate::logging::LevelOverrides;
@@ -39,6 +39,10 @@ pub struct Args {
 pub enum Mode {
     /// Run one server.
     Server(String),
+    /// Print what this server's database holds.
+    DumpState(String),
+    /// Add what is on standard input to this server's database.
+    LoadState(String),
     /// Run all of them.
     Herd,
     /// Run a Places server at this address.
@@ -81,6 +85,7 @@ impl Args {
             (_, true) => Mode::Version,
             _ => typed.mode()?,
         };
+        let mode = typed.state_mode(mode)?;
         if typed.has("--diff") {
             return Err(ArgsError::DiffAlone);
         }
@@ -203,6 +208,19 @@ impl Typed {
             }
         };
         mode.ok_or(ArgsError::NoMode)
+    }
+
+    /// The mode that `--dump-state` or `--load-state` makes of one that names a server.
+    fn state_mode(&mut self, mode: Mode) -> Result<Mode, ArgsError> {
+        let (dumps, loads) = (self.has(DUMP_STATE), self.has(LOAD_STATE));
+        match (mode, dumps, loads) {
+            (mode, false, false) => Ok(mode),
+            (_, true, true) => Err(ArgsError::TwoModes(DUMP_STATE, LOAD_STATE)),
+            (Mode::Server(name), true, false) => Ok(Mode::DumpState(name)),
+            (Mode::Server(name), false, true) => Ok(Mode::LoadState(name)),
+            (_, true, false) => Err(ArgsError::StateAlone(DUMP_STATE)),
+            (_, false, true) => Err(ArgsError::StateAlone(LOAD_STATE)),
+        }
     }
 
     fn has(&self, option: &str) -> bool {

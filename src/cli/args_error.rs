@@ -22,6 +22,8 @@ pub enum ArgsError {
     DiffAlone,
     /// An option of `--make-certificates` without it.
     MakingAlone(&'static str),
+    /// An option that reads or writes a server's database, without the server.
+    StateAlone(&'static str),
     Unknown(String),
     Twice(&'static str),
     NeedsValue(&'static str),
@@ -62,6 +64,9 @@ impl fmt::Display for ArgsError {
                 "--diff needs --check: --check --config NEW --diff OLD prints what changes",
             ),
             ArgsError::MakingAlone(option) => write!(f, "{option} needs --make-certificates DIR"),
+            ArgsError::StateAlone(option) => {
+                write!(f, "{option} needs --server NAME, whose database it concerns")
+            }
             ArgsError::Twice(option) => write!(f, "{option} was given more than once"),
             ArgsError::NeedsValue(option) => write!(f, "{option} needs a value"),
             ArgsError::TakesNoValue(option) => write!(f, "{option} takes no value"),

@@ -7,6 +7,7 @@
 //! | `args.rs`, `args_error.rs` | their values on the command line |
 //! | `help.rs`, `completion/` | what is made of the table: `--help`, and completion in shells |
 //! | `make_certificates.rs` | `--make-certificates`: certificates for a herd without a PKI |
+//! | `dump.rs` | `--dump-state` and `--load-state`: a server's database as lines |
 //! | `probe.rs` | `--probe`: asks a server how it is |
 //! | `supervisor/` | `--herd`: every server a process of its own |
 //! | `demo.rs` | the Places server that `--herd` runs beside a herd that names no other service |
@@ -15,6 +16,7 @@ pub mod args;
 pub mod args_error;
 pub mod completion;
 mod demo;
+mod dump;
 mod help;
 mod make_certificates;
 pub mod options;
@@ -100,6 +102,7 @@ fn run(sockets: Result<Sockets, String>) -> ExitCode {
         return print_checked(&args, old.as_deref(), &config);
     }
     match &args.mode {
+        Mode::DumpState(name) | Mode::LoadState(name) => dump::run(&args, &config, name),
         Mode::Server(name) => serve(&args, &config, name, sockets, waits),
         Mode::PlacesServer(address) => {
             if let Ok(log) = std::env::var(LOG_SETTINGS) {

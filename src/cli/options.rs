@@ -104,6 +104,9 @@ const fn ask(name: &'static str, short: &'static str, text: &'static str) -> Cli
     CliOption { name, short: Some(short), value: Value::None, section: Section::Ask, text }
 }
 
+/// The options that read and write a server's database in place of running the server.
+pub const DUMP_STATE: &str = "--dump-state";
+pub const LOAD_STATE: &str = "--load-state";
 /// The option that may be given more than once.
 pub const REPEATABLE: &str = "--client";
 
@@ -138,6 +141,12 @@ pub const OPTIONS: &[CliOption] = &[
         "form of the answers, overrides the file [default: report]"),
     option(Section::Configuration, "--state-dir", Value::Folder("DIR"),
         "keep what the servers know in this folder, DIR/<server>.redb; overrides [state] dir [default: in memory only]"),
+    option(Section::Configuration, DUMP_STATE, Value::None,
+        "with --server: print what its database in the state directory holds, one UPDATELOC line for each client, and \
+         exit; refused while the server runs"),
+    option(Section::Configuration, LOAD_STATE, Value::None,
+        "with --server: add lines of --dump-state from standard input to that database, all or none, and exit; a newer \
+         update stays"),
 
     option(Section::Administration, "--probe-ca", Value::File("FILE"),
         "with --probe: PEM certificates to trust, in place of the built-in roots"),

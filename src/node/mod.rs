@@ -410,7 +410,10 @@ impl fmt::Display for RunError {
             RunError::Tls(error) => write!(f, "can't speak TLS with the Places service: {error}"),
             RunError::Credentials(reason) => write!(f, "can't use {reason}"),
             RunError::TlsSettings(error) => write!(f, "can't set up TLS: {error}"),
-            RunError::State(error) => write!(f, "can't start: {error}"),
+            RunError::State(error @ StateError::BadLines { .. }) => {
+                write!(f, "loads nothing: {error}")
+            }
+            RunError::State(error) => write!(f, "can't use its state directory: {error}"),
             RunError::NoStateDir => {
                 f.write_str("keeps nothing: set `dir` in [state], or use --state-dir DIR")
             }

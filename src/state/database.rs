@@ -15,7 +15,7 @@ use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use super::sweep::Sweep;
 use crate::errors::plain;
 use crate::herd::{DiskBatch, Floor};
-use crate::protocol::{FromDialler, UpdateRef};
+use crate::protocol::{FromDialler, PeerError, UpdateRef};
 
 /// The version of the layout above.
 pub const FORMAT: u64 = 1;
@@ -261,7 +261,9 @@ fn has_newer(
 pub(super) fn parse(line: &[u8]) -> Result<UpdateRef<'_>, String> {
     match FromDialler::parse(line) {
         Ok(FromDialler::Update(update)) => Ok(update),
-        Ok(_) => Err("no UPDATELOC line".to_owned()),
+        Ok(_) | Err(PeerError::Unknown | PeerError::Version) => {
+            Err("it is no UPDATELOC line".to_owned())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -97,7 +97,7 @@ impl fmt::Display for StateError {
                 write!(f, "the database {} can't be used: {reason}", path.display())
             }
             StateError::BadLines { shown, more } => {
-                write!(f, "nothing was loaded: {}", shown.join("; "))?;
+                f.write_str(&shown.join("; "))?;
                 if *more > 0 { write!(f, "; and {more} more") } else { Ok(()) }
             }
         }
