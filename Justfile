@@ -94,10 +94,12 @@ crowd:
 # Let the simulator look for a schedule that parts a herd.
 simulate schedules="100000":
     cargo run --release --example simulate -- --schedules {{schedules}}
+    cargo run --release --example simulate_engine -- --schedules {{schedules}}
 
 # Break the core and the loop in each of the known ways, and see the simulator, or a test, catch it.
 mutations:
     tests/simulation/mutations.sh
+    tests/simulation/mutations.sh 20000 "" engine_core
     tests/mutations.sh
 
 # Change each expression of a layer in turn, and see a test fail (needs cargo-mutants; half an hour).

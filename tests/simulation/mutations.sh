@@ -2,11 +2,12 @@
 # A simulator that finds nothing in broken code is worth nothing. Applies each of mutations/*.patch to a
 # copy of the sources, builds the simulator and runs schedules until one fails; says after how many. A
 # patch that no schedule catches fails, and so does one that no longer applies or does not build.
-# Usage: mutations.sh [schedules [beginning of a name]]
+# Usage: mutations.sh [schedules [beginning of a name [simulation or engine_core]]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 schedules=${1:-20000}
 which=${2:-}
+of=${3:-simulation}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
@@ -14,8 +15,8 @@ git ls-files -z | xargs -0 cp --parents -t "$copy"
 printf 'pub mod addresses;\npub mod application;\npub mod clock;\npub mod herd;\npub mod limits;\npub mod nats;\npub mod protocol;\n' >"$copy/src/lib.rs"
 {
     sed -n '/^\[package\]/,/^\[dependencies\]/p' Cargo.toml
-    grep -E '^(getrandom|hashbrown|jiff|memchr|pico-args|ring|serde|serde_json|siphasher|slab) = ' Cargo.toml
-    printf '[[example]]\nname = "simulate"\npath = "tests/simulation/simulate.rs"\n'
+    grep -E '^(data-encoding|getrandom|hashbrown|jiff|memchr|pico-args|ring|serde|serde_json|siphasher|slab) = ' Cargo.toml
+    printf '[[example]]\nname = "simulate"\npath = "tests/%s/simulate.rs"\n' "$of"
     # Each patch changes one file, so most of what was compiled for the last one is used again.
     printf '[profile.release]\ncodegen-units = 16\nincremental = true\n'
 } >"$copy/Cargo.toml"
@@ -25,7 +26,7 @@ fail() {
     failures=$((failures + 1))
     echo "$1"
 }
-for patch in tests/simulation/mutations/"$which"*.patch; do
+for patch in tests/"$of"/mutations/"$which"*.patch; do
     name=$(basename "$patch" .patch)
     if ! patch -s -F0 --dry-run -p1 -d "$copy" <"$patch" >/dev/null; then
         fail "$name: does not apply"

@@ -46,9 +46,17 @@ pub(super) struct Follower {
 
 #[derive(Clone, Copy, Debug)]
 struct Witness {
-    slot: u32,
+    /// Its client's; None if it is no update of a client that is known.
+    slot: Option<u32>,
     /// The consumer that has delivered it; 0 if none has.
     consumer: u64,
+    /// When it was stored, in nanoseconds since 1970; 0 if it was not delivered.
+    stored_at: u64,
+}
+
+/// Whether a message is the last one of the client in a slot.
+fn is_last(sequence: u64, slot: u32, herd: &Herd) -> bool {
+    herd.table.kept.in_bucket(slot).sequence == sequence
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,14 +99,39 @@ impl Follower {
         }
     }
 
-    /// A message is in the bucket: the last one of the client in this slot. It was delivered, or the engine has acknowledged it.
+    /// A message is in the bucket: that of the client in this slot. It was delivered, or the engine has acknowledged it.
     pub fn witness(&mut self, sequence: u64, slot: u32, was_delivered: bool) {
         let consumer = if was_delivered { self.number } else { 0 };
-        let witness = self.witnesses.entry(sequence).or_insert(Witness { slot, consumer });
-        witness.consumer = witness.consumer.max(consumer);
-        if self.witnesses.len() > ENGINE_WITNESSES {
+        let new = Witness { slot: Some(slot), consumer, stored_at: 0 };
+        let known = self.witnesses.entry(sequence).or_insert(new);
+        if known.slot == Some(slot) {
+            known.consumer = known.consumer.max(consumer);
+        }
+        self.forget_witnesses();
+    }
+
+    fn forget_witnesses(&mut self) {
+        while self.witnesses.len() > ENGINE_WITNESSES {
             self.witnesses.pop_first();
         }
+    }
+
+    /// A message was delivered and taken in. False if what is known of this number, or of the ones before, can't be of the
+    /// same stream.
+    fn agrees(&mut self, sequence: u64, stored_at: u64, herd: &Herd) -> bool {
+        let number = self.number;
+        let is_known = sequence <= self.followed;
+        let new = Witness { slot: None, consumer: number, stored_at };
+        let Some(known) = self.witnesses.get_mut(&sequence) else {
+            self.witnesses.insert(sequence, new);
+            self.forget_witnesses();
+            return !is_known;
+        };
+        let is_same = known.stored_at == 0 || known.stored_at == stored_at;
+        known.stored_at = stored_at;
+        let slot = known.slot.filter(|_| known.consumer != number);
+        let is_other = slot.is_some_and(|slot| is_last(sequence, slot, herd));
+        is_same && !is_other
     }
 
     /// The greatest number of a message that was in the bucket.
@@ -109,9 +142,10 @@ impl Follower {
 
     /// Whether the present consumer has passed over a message that must be there.
     fn lacks_witness(&self, herd: &Herd) -> bool {
-        self.witnesses.range(..=self.followed).any(|(sequence, witness)| {
-            let known = herd.table.kept.in_bucket(witness.slot);
-            known.sequence == *sequence && witness.consumer != self.number
+        let mut missing = self.witnesses.range(..=self.followed);
+        missing.any(|(sequence, witness)| {
+            let slot = witness.slot.filter(|_| witness.consumer != self.number);
+            slot.is_some_and(|slot| is_last(*sequence, slot, herd))
         })
     }
 
@@ -294,6 +328,9 @@ impl Engine {
                 is_answer: false,
             };
             self.found_in_bucket(&found, herd, observer);
+            if !self.follower.agrees(delivered.stream_seq, delivered.nanoseconds, herd) {
+                return self.follow_another(now, observer);
+            }
             self.follower.followed = self.follower.followed.max(delivered.stream_seq);
             self.follower.pending = delivered.pending;
             return self.check_in_sync(herd, now, observer);
@@ -319,12 +356,17 @@ impl Engine {
         }
     }
 
+    /// The engine has lost what it had acknowledged: all is compared anew.
+    fn follow_another(&mut self, now: Duration, observer: &mut dyn Observer) {
+        self.stream.is_another();
+        self.follow_anew("it lacks what it had acknowledged", now, observer);
+    }
+
     fn check_in_sync(&mut self, herd: &Herd, now: Duration, observer: &mut dyn Observer) {
         let is_made = self.follower.consumer().is_some_and(|consumer| consumer.asked.is_none());
         if self.follower.pending == 0 && is_made && !self.follower.is_in_sync {
             if self.stream.keeps_for_ever && self.follower.lacks_witness(herd) {
-                self.stream.is_another();
-                return self.follow_anew("it lacks what it had acknowledged", now, observer);
+                return self.follow_another(now, observer);
             }
             self.follower.is_in_sync = true;
             observer.record(Event::Engine(EngineEvent::InSync));

@@ -284,10 +284,15 @@ impl Engine {
         };
         let (id, seq) = (entry.update.id(), entry.seq());
         let known = herd.table.kept.in_bucket(slot);
-        if known.seq >= seq || flights.get(slot).is_some_and(|flight| *flight.id != *id) {
+        let flight = flights.get(slot).filter(|flight| *flight.id == *id);
+        // One that was in the bucket, and has been replaced by an older one since, is published again.
+        let older = flight.map_or(0, |flight| flight.older);
+        if flight.is_some_and(|flight| flight.expected < older) {
+            flights.expect(slot, older);
+        } else if flight.is_none() || (known.seq >= seq && older == 0) {
             flights.end(slot);
         }
-        if known.seq >= seq {
+        if known.seq >= seq && older == 0 {
             return false;
         }
         let step = flights.get(slot).map(|flight| (flight.step, flight.expected));

@@ -1,0 +1,90 @@
+//! What happens in a run, from its seed: so that it can be made smaller.
+
+use std::fmt;
+
+use crate::faults::{Fault, Rates};
+use crate::random::Random;
+use crate::world::Event;
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub seed: u64,
+    pub members: usize,
+    /// Whether members make a bucket that is missing.
+    pub create: bool,
+    pub rates: Rates,
+    /// Sorted by the time.
+    pub events: Vec<(u64, Event)>,
+    pub faults_end: u64,
+}
+
+impl Schedule {
+    pub fn from_seed(seed: u64) -> Schedule {
+        let mut random = Random::new(seed ^ 0x5eed);
+        let members = random.between(1, 4);
+        let clients = random.between(1, 8);
+        let length = random.between(5, 90) as u64 * 1_000;
+        let mut events = Vec::new();
+        // Some tell often, some now and then.
+        let pause = [20, 100, 500, 3_000][random.below(4)];
+        let mut at = 0;
+        while at < length {
+            at += random.between(1, 2 * pause) as u64;
+            let (member, client) = (random.below(members), random.below(clients));
+            events.push((at, Event::Tell { member, client }));
+        }
+        for _ in 0..random.below(9) {
+            let at = random.below(length as usize) as u64;
+            events.push((at, Event::Fault(any_fault(&mut random, members, clients))));
+        }
+        let rates = match random.below(3) {
+            0 => Rates::default(),
+            _ => Rates {
+                lost_acks: random.below(2) * random.below(30),
+                slow_acks: random.below(2) * random.below(3_000),
+                late: random.below(2) * random.below(20),
+                deaf: random.below(2) * random.below(30),
+                gaps: random.below(2) * random.below(10),
+            },
+        };
+        events.sort_by_key(|(at, _)| *at);
+        let faults_end = length + 30_000;
+        let create = random.percent(80);
+        Schedule { seed, members, create, rates, events, faults_end }
+    }
+}
+
+fn any_fault(random: &mut Random, members: usize, clients: usize) -> Fault {
+    let (member, client) = (random.below(members), random.below(clients));
+    let long = random.between(100, 20_000) as u64;
+    match random.below(17) {
+        0 | 1 => Fault::Election(random.between(100, 9_000) as u64),
+        2 => Fault::StaleLeader(random.between(100, 5_000) as u64),
+        3 => Fault::Delete,
+        4 => Fault::Backup,
+        5 => Fault::Restore { same_time: random.percent(60) },
+        6 => Fault::Lose(random.between(1, 5)),
+        7 => Fault::LoseConsumer(random.below(members)),
+        8 => Fault::KillConsumer(random.below(members)),
+        9 | 10 => Fault::Close(member),
+        11 | 12 => Fault::Cut(member, long),
+        13 => Fault::Crash(member, long),
+        14 => Fault::PutOld(client),
+        15 => Fault::PutGarbage(client),
+        _ => Fault::DeleteClient(client),
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Schedule { seed, members, create, rates, events, faults_end } = self;
+        writeln!(
+            f,
+            "seed {seed}: {members} members, create {create}, {rates:?}, until {faults_end} ms"
+        )?;
+        for (at, event) in events {
+            writeln!(f, "  {at:>6} {event:?}")?;
+        }
+        Ok(())
+    }
+}
