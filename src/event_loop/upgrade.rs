@@ -139,10 +139,7 @@ impl<S> Slot<S> {
         shared.timers.clear(Timer::Opening(connection.id));
         connection.state = ConnectionState::Open;
         connection.ready.readable = true; // No event announces what TLS holds already.
-        shared.queue_flush(connection);
-        if connection.wants_fill {
-            shared.queue_fill(connection);
-        }
+        shared.queue_flush(connection); // It also puts one that wants to be filled on its list.
         let policy = *shared.policies.get(connection.policy);
         let next = self.handle_bytes(0, app, shared);
         self.go_on(next, Pause::Later, &policy, shared);
