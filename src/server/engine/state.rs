@@ -165,10 +165,21 @@ impl Server {
 }
 
 impl Connected {
+    /// What may be the reason if TLS ends before the login: with TLS 1.3 a server refuses our certificate, or that we have
+    /// none, only then.
+    fn certificate_hint(&self) -> &'static str {
+        match self.stage {
+            Stage::InUse { .. } => "",
+            _ => "; what that server asks of us is set by certificate and key in [engine]",
+        }
+    }
+
     /// Why the other side has closed it.
     pub(super) fn why_closed(&self, why: &Closed, now: Duration) -> Ended {
         let reason = match why {
             Closed::Finished | Closed::Commanded => "the server closed the connection".to_owned(),
+            // The reason says at what it ended.
+            Closed::Tls(..) => return Ended::Lost(format!("{why}{}", self.certificate_hint())),
             why => why.to_string(),
         };
         Ended::Lost(match self.stage {

@@ -4,9 +4,12 @@
 #![allow(dead_code, reason = "each test uses a part of the helpers")]
 
 pub mod bucket;
+pub mod encrypted;
 pub mod eye;
 pub mod faults;
 pub mod harness;
+pub mod leaving;
+pub mod login;
 pub mod members;
 pub mod moving;
 pub mod nats;

@@ -1,0 +1,188 @@
+//! Claim: whatever a NATS server objects to, one error names the server and what to do, the member goes on trying, and it
+//! is in sync once an operator has changed that. No secret is in any log.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::eye::Eye;
+use super::members::{members, tell, wait_until_in_sync};
+use super::nats::{Nats, Plan, Release};
+use crate::common::needs::Outcome;
+use crate::common::{LIMIT, ServerProcess, Setup, wait_until};
+
+const SECRET: &str = "s3cret-of-the-test";
+const WRONG: &str = "wr0ng-of-the-test";
+/// The key pair of a user, made for this test alone.
+const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+/// Of somebody else.
+const OTHER: &str = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN";
+const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+
+fn plan(more: &str) -> Plan<'static> {
+    Plan { more: more.to_owned(), ..Plan::one(Release::Current) }
+}
+
+/// The member `Goloman`, whose secret is in the file `secret` of the folder of NATS.
+fn member(nats: &Nats, more: &str, secret: &str) -> (Setup, ServerProcess) {
+    let file = nats.file("secret", secret);
+    private(&file);
+    let more = more.replace("{secret}", file.to_str().expect("text"));
+    let setup = members(nats, &["Goloman"], &more);
+    let server = setup.start("Goloman");
+    (setup, server)
+}
+
+fn private(file: &Path) {
+    let mut chmod = Command::new("chmod");
+    assert!(chmod.arg("600").arg(file).status().expect("chmod runs").success());
+}
+
+/// The records of this level that name the engine.
+fn records(server: &ServerProcess, level: &str) -> Vec<String> {
+    let level = format!(" - {level}: ");
+    let log = server.log();
+    let of_level = log.lines().filter(|line| line.contains(&level) && line.contains("ngine"));
+    of_level.map(str::to_owned).collect()
+}
+
+/// Waits for one error with this text, which names the server; later there is still only that one.
+fn expect_error(server: &ServerProcess, nats: &Nats, text: &str) {
+    wait_until(LIMIT, &format!("an error says {text:?}"), || {
+        records(server, "ERROR").iter().any(|record| record.contains(text))
+    });
+    let errors = records(server, "ERROR");
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains(&nats.nodes[0].address.to_string()), "{errors:?}");
+    assert_eq!(
+        server.client().ask("WHATSAT nobody 0 0"),
+        "? WHATSAT nobody 0 0",
+        "others are served"
+    );
+}
+
+fn hides(server: &ServerProcess, secrets: &[&str]) {
+    let said = server.log() + &server.stderr();
+    for secret in secrets {
+        assert!(!said.contains(secret), "{secret} is in the log: {said}");
+    }
+}
+
+pub fn a_wrong_password_is_one_error_and_a_rotated_one_is_read_again() -> Outcome {
+    let login = format!("authorization {{ user: herd, password: {SECRET} }}\n");
+    let nats = Nats::start(&plan(&login))?;
+    let (_setup, server) = member(&nats, "user = \"herd\"\npassword_file = \"{secret}\"", WRONG);
+    expect_error(&server, &nats, "refuses the login (Authorization Violation): check user");
+    nats.file("secret", &format!("{SECRET}\n"));
+    wait_until_in_sync(&server, 1);
+    tell(&server, "kiwi", 1);
+    hides(&server, &[SECRET, WRONG]);
+    Ok(())
+}
+
+pub fn a_wrong_token_is_one_error_and_a_rotated_one_is_read_again() -> Outcome {
+    let nats = Nats::start(&plan(&format!("authorization {{ token: {SECRET} }}\n")))?;
+    let (_setup, server) = member(&nats, "token_file = \"{secret}\"", WRONG);
+    expect_error(&server, &nats, "check the file of token_file");
+    nats.file("secret", SECRET);
+    wait_until_in_sync(&server, 1);
+    hides(&server, &[SECRET, WRONG]);
+    Ok(())
+}
+
+pub fn an_nkey_proves_who_a_member_is_and_an_unknown_one_is_one_error() -> Outcome {
+    let known = format!("authorization {{ users: [{{ nkey: {PUBLIC} }}] }}\n");
+    let nats = Nats::start(&plan(&known))?;
+    let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", SEED);
+    wait_until_in_sync(&server, 1);
+    hides(&server, &[SEED]);
+    let nats = Nats::start(&plan(&known.replace(PUBLIC, OTHER)))?;
+    let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", SEED);
+    expect_error(&server, &nats, "check that the public key of the seed in nkey_file");
+    hides(&server, &[SEED]);
+    Ok(())
+}
+
+pub fn a_login_without_credentials_is_one_error_that_names_the_settings() -> Outcome {
+    let nats = Nats::start(&plan(&format!("authorization {{ token: {SECRET} }}\n")))?;
+    let (_setup, server) = member(&nats, "", "");
+    expect_error(&server, &nats, "set user and password_file, token_file");
+    Ok(())
+}
+
+pub fn a_file_that_holds_no_secret_is_one_error_that_names_the_file() -> Outcome {
+    let nats = Nats::one(Release::Current)?;
+    let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", "SUNOTASEED");
+    expect_error(&server, &nats, "[engine] nkey_file");
+    hides(&server, &["SUNOTASEED"]);
+    Ok(())
+}
+
+pub fn each_missing_permission_is_named_and_with_all_of_them_a_member_works() -> Outcome {
+    let all = [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.INFO.KV_herd",
+        "$JS.API.STREAM.CREATE.KV_herd",
+        "$JS.API.STREAM.MSG.GET.KV_herd",
+        "$JS.API.CONSUMER.CREATE.KV_herd.>",
+        "$JS.API.CONSUMER.DELETE.KV_herd.>",
+        "$JS.API.DIRECT.GET.KV_herd.>",
+        "$JS.FC.KV_herd.>",
+        "$KV.herd.>",
+    ];
+    let permitted = |publish: &[&str], subscribe: &str| {
+        format!(
+            "accounts {{ A {{ jetstream: enabled, users: [{{ user: herd, password: {SECRET}, permissions: {{ publish: \
+             {publish:?}, subscribe: [{subscribe:?}] }} }}, {{ user: eye, password: eye }}] }} }}\n"
+        )
+    };
+    let login = "user = \"herd\"\npassword_file = \"{secret}\"";
+    let nats = Nats::start(&plan(&permitted(&all, "_INBOX.>")))?;
+    let (_setup, server) = member(&nats, login, SECRET);
+    wait_until_in_sync(&server, 1);
+    tell(&server, "kiwi", 1);
+    let denied = records(&server, "ERROR");
+    assert!(denied.is_empty(), "{denied:#?}");
+    drop(server);
+    // What a member needs before it is in sync, and for its first update.
+    let needed = [
+        "$JS.API.STREAM.INFO.KV_herd",
+        "$JS.API.STREAM.CREATE.KV_herd",
+        "$JS.API.CONSUMER.CREATE.KV_herd.>",
+        "$KV.herd.>",
+    ];
+    for missing in needed {
+        let less: Vec<&str> = all.into_iter().filter(|subject| *subject != missing).collect();
+        let nats = Nats::start(&plan(&permitted(&less, "_INBOX.>")))?;
+        let (_setup, server) = member(&nats, login, SECRET);
+        let mut client = server.client();
+        client.send("IAMAT kiwi +1.0-2.0 1\n");
+        expect_error(&server, &nats, &format!("does not permit our user to publish {missing}"));
+        hides(&server, &[SECRET]);
+    }
+    let nats = Nats::start(&plan(&permitted(&all, "_OTHER.>")))?;
+    let (_setup, server) = member(&nats, login, SECRET);
+    expect_error(&server, &nats, "does not permit our user to subscribe _INBOX.>");
+    Ok(())
+}
+
+pub fn a_server_without_jetstream_is_one_error_and_members_wait_for_it() -> Outcome {
+    let nats = Nats::start(&Plan { jetstream: false, ..plan("") })?;
+    let (_setup, server) = member(&nats, "", "");
+    expect_error(&server, &nats, "JetStream");
+    Ok(())
+}
+
+/// What a login with a password of another user of NATS reads is not a part of this: nats-py sees the bucket.
+pub fn what_a_member_writes_with_a_login_is_read_with_another() -> Outcome {
+    let users = format!(
+        "authorization {{ users: [{{ user: herd, password: {SECRET} }}, {{ user: eye, password: eye }}] }}\n"
+    );
+    let nats = Nats::start(&plan(&users))?;
+    let (_setup, server) = member(&nats, "user = \"herd\"\npassword_file = \"{secret}\"", SECRET);
+    wait_until_in_sync(&server, 1);
+    tell(&server, "kiwi", 7);
+    let login = serde_json::json!({ "user": "eye", "password": "eye" });
+    let mut eye = Eye::open_with(&nats, &login, None)?;
+    eye.wait_for("herd", "kiwi", |value| value.contains(" 7"));
+    Ok(())
+}
