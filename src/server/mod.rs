@@ -202,8 +202,7 @@ impl Server {
         };
         let metrics = Arc::<ServerMetrics>::default();
         let rules = TlsRules::new(config, index);
-        // One loop warns for all.
-        let expiries = if is_first { setup.expiries } else { Arc::default() };
+        let expiries = if is_first { setup.expiries } else { Arc::default() }; // One loop warns for all.
         Server {
             log_name: neighbour::loop_name(&own.name, number),
             number,
