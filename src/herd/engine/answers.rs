@@ -175,8 +175,8 @@ impl Engine {
                 stored.seq
             }
             Err(error) if error.api_code() == Some(ApiError::NO_MESSAGE) => {
-                let known = InBucket { sequence: 0, ..herd.table.kept.in_bucket(slot) };
-                herd.table.kept.set_in_bucket(slot, known);
+                // If it was there, then the bucket has lost it.
+                herd.table.kept.set_in_bucket(slot, InBucket::default());
                 0
             }
             Err(error) => {
@@ -190,7 +190,8 @@ impl Engine {
             }
         };
         // Unless it was settled by what was found.
-        if self.publisher.is_in_flight(slot) {
+        if let Some(flight) = self.publisher.flights.get_mut(slot) {
+            flight.older = sequence;
             self.publisher.flights.expect(slot, sequence);
             self.publisher.make_due(slot);
         }
