@@ -102,7 +102,7 @@ fn start(disk: &Disk, metrics: &Arc<StateMetrics>) -> (StateThread, Receiver<Out
 /// Writes until the power goes, at a random sync, and returns a loss, if there is one: an update that was answered as
 /// committed, and is not there.
 fn lose_power(seed: u64, power: fn(usize) -> Power) -> Result<usize, String> {
-    let mut state = 0x9e37_79b9_7f4a_7c15 ^ (seed << 17 | seed + 1);
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ ((seed << 17) | (seed + 1));
     let mut below = |bound: usize| random::next(&mut state) % bound;
     let disk = Disk::default();
     drop(open_disk(&disk));
