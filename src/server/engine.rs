@@ -25,6 +25,7 @@ pub(super) use state::EngineLink;
 pub use state::{EngineLinkState, EngineLinkStatus};
 
 use super::deadlines::earlier;
+use super::metrics::EngineError;
 use super::records::HerdLog;
 use super::{Message, Server, ServerCommand, Session, policy};
 use crate::application::{
@@ -254,6 +255,15 @@ impl Server {
         let Some(engine) = &mut self.engine else {
             return;
         };
+        self.metrics.engine.connected.set(0);
+        match &end {
+            Ended::Left => {}
+            Ended::Lost(_) if in_use.is_none() => {
+                self.metrics.engine.count_error(EngineError::Dial)
+            }
+            Ended::Lost(_) => self.metrics.engine.count_error(EngineError::Closed),
+            Ended::Refused(_) => self.metrics.engine.count_error(EngineError::Login),
+        }
         let pause = engine.servers.pause(in_use);
         let pause = match end {
             Ended::Refused(_) => engine.servers.refused_pause(),
@@ -282,6 +292,9 @@ impl Server {
         };
         if is_in_sync {
             engine.report_in_sync(now.elapsed);
+        }
+        if refused.is_some() {
+            self.metrics.engine.count_error(EngineError::Bucket);
         }
         if let Some(reason) = refused {
             engine.report_unusable(&reason, now.elapsed);

@@ -8,6 +8,7 @@ use super::{Connected, Ended, LinkState, Server, Stage, records};
 use crate::application::{Io, Next, TlsId};
 use crate::limits::{ENGINE_EFFORT, ENGINE_LEAVE_WAIT, ENGINE_SILENCE};
 use crate::nats::{self, Connect, FromServer, Info, Message, Parser};
+use crate::server::metrics::EngineError;
 
 /// A connection to the engine, as the loop keeps it: what has come of a message whose rest is missing.
 #[derive(Debug)]
@@ -228,6 +229,8 @@ impl Server {
         engine.since = now.elapsed;
         engine.connects += 1;
         engine.report_up(now.elapsed);
+        self.metrics.engine.connections.add(1);
+        self.metrics.engine.connected.set(1);
         self.herd.engine_version(version);
         let out = &mut *io.out;
         self.with_engine(|herd, log| herd.engine_connected(now, out, log), now);
@@ -244,6 +247,10 @@ impl Server {
         match refusal {
             Refusal::Login => Step::End(engine.login_refused(text)),
             Refusal::Permission(_) | Refusal::Other if is_in_use => {
+                let is_permission = matches!(refusal, Refusal::Permission(_));
+                let class =
+                    if is_permission { EngineError::Permissions } else { EngineError::Server };
+                self.metrics.engine.count_error(class);
                 engine.report_error(text, &refusal, io.now.elapsed);
                 Step::Next
             }

@@ -114,6 +114,7 @@ impl Server {
         if self.herd.poll_engine_timeout().is_some_and(|at| at <= now.elapsed) {
             self.with_engine(|herd, log| herd.handle_engine_timeout(now, log), now);
         }
+        self.show_engine();
     }
 
     /// A `Fill` for the connection to the engine, if the core has something to send and none was requested yet.
