@@ -43,6 +43,8 @@ pub(super) struct DiskReader {
     /// Clients that were taken out of the table and not handed over yet.
     removed: BTreeSet<Vec<u8>>,
     must_sync: bool,
+    /// Updates, and removals, in one batch at most.
+    pub(super) batch_updates: usize,
 }
 
 /// The batch that is being committed.
@@ -67,6 +69,7 @@ impl DiskReader {
             floor_raises: 0,
             removed: BTreeSet::new(),
             must_sync,
+            batch_updates: DISK_BATCH_UPDATES,
         }
     }
 
@@ -111,7 +114,7 @@ impl DiskReader {
         };
         while let Some(id) = self.removed.pop_first() {
             batch.removed.push(id);
-            if batch.removed.len() == DISK_BATCH_UPDATES {
+            if batch.removed.len() == self.batch_updates {
                 break;
             }
         }
@@ -131,7 +134,7 @@ impl DiskReader {
         let mut records = Vec::new();
         for (walked, (record, entry)) in table.records_after(self.cursor).enumerate() {
             let is_full =
-                batch.updates == DISK_BATCH_UPDATES || batch.lines.len() >= DISK_BATCH_BYTES;
+                batch.updates == self.batch_updates || batch.lines.len() >= DISK_BATCH_BYTES;
             if is_full || walked == DISK_BATCH_RECORDS {
                 return records;
             }

@@ -7,6 +7,7 @@ use super::held::Holders;
 use super::kept::{AnswerAfter, Awaited, Holder};
 use super::table::Floor;
 use super::{Applied, Herd};
+use crate::limits::DISK_BATCH_UPDATES;
 use crate::protocol::UpdateRef;
 
 /// The readers that keep updates outside the process, and who waits for them. All is empty unless it is asked for.
@@ -43,6 +44,14 @@ impl Herd {
         self.set_answer_after(answer_after);
         let disk = DiskReader::new(&self.table, answer_after.disk);
         self.durable.disk = Some(Box::new(disk));
+    }
+
+    /// Lets a batch hold fewer updates than [`DISK_BATCH_UPDATES`](crate::limits::DISK_BATCH_UPDATES): at least one. So a
+    /// simulated table, which is small, fills many.
+    pub fn limit_disk_batches(&mut self, updates: usize) {
+        if let Some(disk) = &mut self.durable.disk {
+            disk.batch_updates = updates.clamp(1, DISK_BATCH_UPDATES);
+        }
     }
 
     /// What answers wait for.

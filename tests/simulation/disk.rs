@@ -21,6 +21,8 @@ pub struct Disks {
     delay: u64,
     /// Commits of a hundred that fail before all is healed.
     failing: usize,
+    /// Updates in one transaction at most.
+    batch: usize,
     /// Whether tables are half as large in every second run.
     shrinks: bool,
 }
@@ -93,8 +95,14 @@ impl Disks {
             kinds: (0..schedule.servers).map(|_| kind(random.below(12))).collect(),
             delay: [1, 30, 400][random.below(3)],
             failing: [0, 10, 60][random.below(3)],
+            batch: usize::MAX,
             shrinks: schedule.is_crowded && random.percent(30),
         };
+        // Few enough that it takes several to write a table, if that does not take too long.
+        let has_crowd = schedule.events.iter().any(|(_, it)| matches!(it, Event::Crowd { .. }));
+        if !has_crowd && schedule.disks.delay < 100 && random.percent(70) {
+            schedule.disks.batch = [2, 5, 20][random.below(3)];
+        }
         for _ in 0..random.below(12) {
             let server = random.below(schedule.servers);
             let at = random.below(schedule.healed as usize) as u64;
@@ -350,6 +358,7 @@ impl World<'_> {
         let Some(disk) = disk else { return Ok(()) };
         disk.synced.restore(herd, shadow)?;
         herd.attach_disk(herd_mio::herd::AnswerAfter { disk: disk.is_answering(), engine: false });
+        herd.limit_disk_batches(self.schedule.disks.batch);
         Ok(())
     }
 
