@@ -132,13 +132,13 @@ pub fn nothing_answered_is_lost_when_the_network_is_cut_for_a_minute() -> Outcom
 /// Three members on hosts of their own.
 fn configuration(setup: &Setup, nats: &Nats) -> String {
     let server = |number: usize| {
-        format!("[[server]]\nname = \"H{number}\"\nlisten = \"10.77.0.{number}:4000\"\n")
+        format!(
+            "[[server]]\nname = \"H{number}\"\nlisten = \"10.77.0.{number}:4000\"\n\
+             peer_listen = \"127.0.0.1:1400{number}\"\n"
+        )
     };
     let servers: String = (4..7).map(server).collect();
-    let text = format!(
-        "{servers}[security]\nallow_plaintext = [\"engine\"]\n[places]\nprovider = \"offline\"\n{}",
-        nats.section("")
-    );
+    let text = format!("{servers}[places]\nprovider = \"offline\"\n{}", nats.section(""));
     let path = setup.folder.path().join("hosts.toml");
     std::fs::write(&path, text).expect("a file");
     path.to_str().expect("text").to_owned()
