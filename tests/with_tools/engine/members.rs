@@ -287,22 +287,49 @@ impl Written {
     /// All that was answered, or something newer, is in the bucket, and nothing that nobody sent; and each member knows
     /// what the bucket holds, once what was not answered has settled, too.
     pub fn is_kept(&self, eye: &mut Eye, bucket: &str, places: &[Place]) {
-        let held = |eye: &mut Eye| -> BTreeMap<String, String> {
-            eye.all(bucket).iter().map(|(key, entry)| (key.clone(), timestamp_of(entry))).collect()
-        };
-        let all = held(eye);
-        for (id, answered) in &self.answered {
-            let held = all.get(&key(id.as_bytes())).map(|held| milliseconds(held));
-            assert!(
-                held >= Some(*answered),
-                "{id} {answered} was answered; the bucket has {held:?}"
+        let lost = self.lost(&held(eye, bucket));
+        if let Some(id) = lost.first() {
+            // Is it lost, or only where the reader was? What NATS's leader has of it, and each server.
+            let of_leader = eye.get(bucket, id.as_bytes()).as_ref().map(timestamp_of);
+            let known: Vec<_> = places.iter().map(|place| place.timestamps(&[id])).collect();
+            panic!(
+                "{} of {} answered clients are not in the bucket, such as {id} {}: a look-up of its key has \
+                 {of_leader:?}, servers know {known:?}; now {} are not",
+                lost.len(),
+                self.answered.len(),
+                self.answered[*id],
+                self.lost(&held(eye, bucket)).len()
             );
-            assert!(held <= Some(self.sent[id]), "nobody sent {id} {held:?}");
         }
+        self.tables_are_equal(eye, bucket, places);
+    }
+
+    /// The same in the end: what NATS has lost although it acknowledged it, members publish again. Returns how much that
+    /// was.
+    pub fn is_kept_in_the_end(&self, eye: &mut Eye, bucket: &str, places: &[Place]) -> usize {
+        let lost_at_first = self.lost(&held(eye, bucket)).len();
+        wait_until(2 * LIMIT, "what the bucket has lost is there again", || {
+            self.lost(&held(eye, bucket)).is_empty()
+        });
+        self.tables_are_equal(eye, bucket, places);
+        lost_at_first
+    }
+
+    /// The clients of which the bucket has nothing as new as what was answered.
+    fn lost(&self, held: &BTreeMap<String, String>) -> Vec<&str> {
+        let is_lost = |(id, answered): &(&String, &u64)| {
+            let held = held.get(&key(id.as_bytes())).map(|held| milliseconds(held));
+            assert!(held <= Some(self.sent[*id]), "nobody sent {id} {held:?}");
+            held < Some(**answered)
+        };
+        self.answered.iter().filter(is_lost).map(|(id, _)| id.as_str()).collect()
+    }
+
+    fn tables_are_equal(&self, eye: &mut Eye, bucket: &str, places: &[Place]) {
         let ids: Vec<&str> = self.answered.keys().map(String::as_str).collect();
         let keys: Vec<String> = ids.iter().map(|id| key(id.as_bytes())).collect();
         wait_until(LIMIT, "each server knows what the bucket holds", || {
-            let all = held(eye);
+            let all = held(eye, bucket);
             places.iter().all(|place| {
                 let known = place.timestamps(&ids);
                 keys.iter().zip(&known).all(|(key, known)| all.get(key) == known.as_ref())
@@ -323,6 +350,11 @@ impl Written {
             assert!(known >= answered, "{id} {answered} was answered, and {known} is known");
         }
     }
+}
+
+/// The timestamp of each key.
+fn held(eye: &mut Eye, bucket: &str) -> BTreeMap<String, String> {
+    eye.all(bucket).iter().map(|(key, entry)| (key.clone(), timestamp_of(entry))).collect()
 }
 
 fn text(id: &str, at: u64) -> String {
