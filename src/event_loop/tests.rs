@@ -20,6 +20,7 @@ use crate::clock::Now;
 
 mod counting;
 mod drain;
+mod owe;
 mod stop;
 
 /// Answers a line with itself and a `!`, and writes down its calls.
@@ -118,12 +119,15 @@ fn event_loop(limits: Limits) -> EventLoop<Echo> {
 }
 
 /// An accepted connection, and its other end.
-fn add(event_loop: &mut EventLoop<Echo>) -> (ConnectionId, UnixStream) {
+fn add<A: Application>(event_loop: &mut EventLoop<A>) -> (ConnectionId, UnixStream) {
     add_at(event_loop, ListenerId(0))
 }
 
 /// The same at another listener.
-fn add_at(event_loop: &mut EventLoop<Echo>, listener: ListenerId) -> (ConnectionId, UnixStream) {
+fn add_at<A: Application>(
+    event_loop: &mut EventLoop<A>,
+    listener: ListenerId,
+) -> (ConnectionId, UnixStream) {
     let (one, other) = UnixStream::pair().expect("a pair");
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let (origin, state) = (Origin::Accepted(listener), ConnectionState::Handshaking);
@@ -137,7 +141,7 @@ fn state(event_loop: &mut EventLoop<Echo>, id: ConnectionId) -> Option<Connectio
 }
 
 /// Runs a turn that does not wait: whatever has not arrived by now does not arrive.
-fn turn(event_loop: &mut EventLoop<Echo>) {
+fn turn<A: Application>(event_loop: &mut EventLoop<A>) {
     event_loop.was_woken = true;
     event_loop.turn().expect("a turn");
 }
