@@ -16,8 +16,10 @@ use herd_mio::application::{
 };
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
 use herd_mio::server::admin::exposition::Exposition;
-use herd_mio::server::metrics::{AdminPath, Family, FamilyKind, Kind, Paused, RateLimit};
-use herd_mio::server::{ADMIN, CLIENTS, DrainState, Message, PEERS, ReloadEnd};
+use herd_mio::server::metrics::{
+    AdminPath, Family, FamilyKind, Kind, Paused, RateLimit, StateNumbers,
+};
+use herd_mio::server::{ADMIN, CLIENTS, DrainState, Message, PEERS, ReloadEnd, StateMessage};
 use regex::Regex;
 use world::{WALL, World, peer, samples};
 
@@ -816,6 +818,76 @@ fn what_is_fixed_is_shown_and_what_the_kernel_knows() {
     }
 }
 
+#[test]
+fn what_is_kept_is_shown_only_where_it_is_set() {
+    let is_of_kept = |name: &String| {
+        ["herd_state_", "herd_engine_", "herd_answers_held"].iter().any(|it| name.starts_with(it))
+    };
+    let mut world = World::new();
+    assert!(!names(&world.families()).iter().any(is_of_kept));
+    world.attach_disk();
+    let shown = names(&world.families());
+    assert!(shown.iter().any(|name| name.starts_with("herd_state_commits")), "{shown:?}");
+    assert!(!shown.iter().any(|name| name.starts_with("herd_engine_")), "{shown:?}");
+}
+
+#[test]
+fn the_numbers_of_the_state_directory_are_those_of_its_thread() {
+    let mut world = World::new();
+    world.attach_disk();
+    type Change = fn(&mut StateNumbers);
+    let changes: [(&str, f64, Change); 8] = [
+        ("commits_total", 2.0, |it| it.commits = 2),
+        ("updates_total", 3.0, |it| it.updates = 3),
+        ("failures_total", 4.0, |it| it.failures = 4),
+        ("failing", 1.0, |it| it.is_failing = true),
+        ("last_commit_duration_seconds", 0.5, |it| it.last_commit = SECOND / 2),
+        ("bytes", 4_096.0, |it| it.bytes = 4_096),
+        ("restored_clients", 7.0, |it| it.restored = 7),
+        ("restore_duration_seconds", 2.0, |it| it.restore = 2 * SECOND),
+    ];
+    for (name, by, change) in changes {
+        let act = |world: &mut World| change(&mut world.state.0.lock().expect("numbers"));
+        assert_changes(&mut world, act, &[(&format!("herd_state_{name}{{}}"), by)]);
+    }
+}
+
+#[test]
+fn an_answer_that_waits_for_the_disk_counts_until_its_batch_is_committed() {
+    let mut world = World::of(|config| config.servers[0].neighbours.clear());
+    world.attach_disk();
+    let client = world.accept(CLIENTS);
+    let changes = world.changes(|world| {
+        world.line(client, "IAMAT kiwi +1.0+2.0 1");
+        world.turn(0);
+    });
+    for name in ["herd_answers_held{}", "herd_state_unwritten_updates{}"] {
+        assert!(changes.contains(&(name.to_owned(), 1.0)), "{name}: {changes:?}");
+    }
+    let (number, updates) = world.batches.lock().expect("a list")[0];
+    assert_eq!(updates, 1);
+    let changes = world.changes(|world| {
+        world.message(Message::State(StateMessage::Committed(number)));
+    });
+    for name in ["herd_answers_held{}", "herd_state_unwritten_updates{}"] {
+        assert!(changes.contains(&(name.to_owned(), -1.0)), "{name}: {changes:?}");
+    }
+}
+
+#[test]
+fn an_engine_that_cannot_be_reached_counts_its_errors() {
+    let mut world = World::new();
+    let before = world.now;
+    world.join_engine();
+    let is = |world: &mut World, name: &str| samples(&world.families())[name];
+    assert_eq!(is(&mut world, "herd_engine_connected{loop=1}"), 0.0);
+    assert_eq!(is(&mut world, "herd_engine_state{loop=1,state=disconnected}"), 1.0);
+    assert_eq!(is(&mut world, "herd_engine_state{loop=1,state=in_sync}"), 0.0);
+    world.finish_job();
+    assert_eq!(is(&mut world, "herd_engine_errors_total{class=refused}"), 1.0);
+    assert_eq!(world.now, before);
+}
+
 /// Every name with its type, as `promtool` and the documents know them.
 fn names(families: &[Family]) -> Vec<String> {
     let kind = |kind| match kind {
@@ -828,7 +900,7 @@ fn names(families: &[Family]) -> Vec<String> {
 
 #[test]
 fn the_names_and_types_are_those_that_others_rely_on() {
-    let now = names(&World::with_tls().families());
+    let now = names(&World::with_all().families());
     let golden: Vec<String> =
         include_str!("metrics/names.txt").lines().map(str::to_owned).collect();
     assert_eq!(now, golden, "a name or a type that changes breaks dashboards and alerts");
@@ -848,7 +920,7 @@ fn the_document_describes_each_metric_with_its_type_and_its_labels() {
             format!("{} {} {}", &row[1], &row[2], labels.join(","))
         })
         .collect();
-    let families = World::with_tls().families();
+    let families = World::with_all().families();
     let shown = families.iter().zip(names(&families)).map(|(family, name)| {
         let mut labels: Vec<&str> = family
             .samples

@@ -201,7 +201,9 @@ fn print_checked(args: &Args, old: Option<&Path>, config: &Config) -> ExitCode {
         Some(old) => print_changes(args, old, config),
         None => {
             let notes = notes.iter().map(|note| format!("# note: {note}\n"));
-            print(&(config.summary() + &notes.collect::<String>()))
+            let of_engine = config.engine_notes();
+            let of_engine = of_engine.iter().map(|note| format!("# {note}\n"));
+            print(&(config.summary() + &notes.chain(of_engine).collect::<String>()))
         }
     }
 }
@@ -244,11 +246,19 @@ fn serve(args: &Args, config: &Config, name: &str, sockets: Sockets, waits: bool
         // Not recorded: a mistyped name must not create a log.
         return usage_error(&unknown(name, config));
     };
+    let engine = config.engine_of(&config.servers[server]).map(|engine| engine.check_files());
+    let of_engine = match engine.transpose() {
+        Ok(warnings) => warnings.unwrap_or_default(),
+        Err(error) => {
+            record(args, &error);
+            return usage_error(&error.to_string());
+        }
+    };
     let log = match logging::start(&args.log_dir, name, &config.log) {
         Ok(log) => log,
         Err(error) => return runtime_error(&error.to_string()),
     };
-    warn(config);
+    warn(config, &of_engine);
     let source = Source { path: args.config.clone(), overrides: args.overrides.clone(), waits };
     end(name, node::run(config, server, source, sockets, log.clone()), &log)
 }
@@ -285,7 +295,7 @@ fn serve_places(args: &Args, config: &Config, address: SocketAddr) -> ExitCode {
         Ok(log) => log,
         Err(error) => return runtime_error(&error.to_string()),
     };
-    warn(config);
+    warn(config, &[]);
     let result = node::run_places(config, address, tls, log.clone());
     let is_temporary = std::env::var_os(TEMPORARY).is_some_and(|temporary| temporary == *folder);
     if is_temporary && result.is_ok() && node::lifeline_has_ended() {
@@ -328,8 +338,8 @@ fn run_herd(args: &Args, start: Start<'_>, mut words: Vec<OsString>) -> ExitCode
 }
 
 /// Writes the warnings to the log, too.
-fn warn(config: &Config) {
-    for warning in &config.places.warnings {
+fn warn(config: &Config, of_engine: &[String]) {
+    for warning in config.places.warnings.iter().chain(of_engine) {
         // Not limited: once, at the start.
         log::warn!(target: target::CONFIG, event = "config_warning"; "{warning}");
     }

@@ -255,15 +255,12 @@ impl Server {
         let Some(engine) = &mut self.engine else {
             return;
         };
-        self.metrics.engine.connected.set(0);
-        match &end {
-            Ended::Left => {}
-            Ended::Lost(_) if in_use.is_none() => {
-                self.metrics.engine.count_error(EngineError::Dial)
-            }
-            Ended::Lost(_) => self.metrics.engine.count_error(EngineError::Closed),
-            Ended::Refused(_) => self.metrics.engine.count_error(EngineError::Login),
-        }
+        self.metrics.engine.count_error(match (&end, in_use) {
+            (Ended::Refused(_), _) => EngineError::Refused,
+            (Ended::Left, _) => EngineError::Left,
+            (Ended::Lost(_), Some(_)) => EngineError::Lost,
+            (Ended::Lost(_), None) => EngineError::Unreachable,
+        });
         let pause = engine.servers.pause(in_use);
         let pause = match end {
             Ended::Refused(_) => engine.servers.refused_pause(),
@@ -275,6 +272,7 @@ impl Server {
         if in_use.is_some() {
             engine.since = now.elapsed;
         }
+        self.show_engine();
     }
 
     /// Calls the core about its engine, and reports what happens.
@@ -293,12 +291,11 @@ impl Server {
         if is_in_sync {
             engine.report_in_sync(now.elapsed);
         }
-        if refused.is_some() {
-            self.metrics.engine.count_error(EngineError::Bucket);
-        }
         if let Some(reason) = refused {
+            self.metrics.engine.count_error(EngineError::Bucket);
             engine.report_unusable(&reason, now.elapsed);
         }
+        self.show_engine();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::application::{ClosedConnection, Opened, Refused};
 use crate::clock::WallTime;
 use crate::config::format_duration;
 use crate::connection_records;
+use crate::herd::engine::EngineEvent;
 use crate::herd::{Applied, Event, HELLO_RECEIVED, NeighbourId, Observer};
 use crate::logging::rate_limit::{self, Kind};
 use crate::logging::{Escaped, Field, IdBase64, Traffic, field, target};
@@ -134,11 +135,7 @@ impl Observer for HerdLog<'_> {
 impl HerdLog<'_> {
     #[inline]
     fn count_applied(&self, update: &UpdateRef<'_>, from: Option<NeighbourId>, applied: Applied) {
-        let result = match applied {
-            Applied::Stored(_) => UpdateResult::Stored,
-            Applied::Stale => UpdateResult::Stale,
-            Applied::BelowFloor => UpdateResult::BelowFloor,
-        };
+        let result = result_of(applied);
         match from {
             None => self.metrics.count_update(UpdateSource::Client, result),
             Some(neighbour) => self.count_received(update, neighbour, result),
@@ -174,6 +171,9 @@ impl HerdLog<'_> {
                 let metrics = &self.neighbour(neighbour).metrics;
                 metrics.count_updates(Direction::In, 1);
                 return metrics.malformed.add(1);
+            }
+            Event::Engine(EngineEvent::Received { applied, .. }) => {
+                return self.metrics.count_update(UpdateSource::Engine, result_of(applied));
             }
             // Each update is followed by a MARK.
             Event::MarkSent { neighbour, updates, .. } => {
@@ -315,6 +315,15 @@ fn measure_delay(update: &UpdateRef<'_>, from: &Neighbour, arrival: WallTime) {
     let told = update.timestamp.nanos.saturating_add(update.skew.0);
     let delay = arrival.0.saturating_sub(told).clamp(0, i128::from(u64::MAX));
     from.metrics.flood_delay.observe(Duration::from_nanos(delay as u64));
+}
+
+#[inline]
+fn result_of(applied: Applied) -> UpdateResult {
+    match applied {
+        Applied::Stored(_) => UpdateResult::Stored,
+        Applied::Stale => UpdateResult::Stale,
+        Applied::BelowFloor => UpdateResult::BelowFloor,
+    }
 }
 
 fn plural(count: usize) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use herd_mio::application::{
@@ -11,12 +11,17 @@ use herd_mio::application::{
     TlsInfo, TlsVersion,
 };
 use herd_mio::clock::{Now, WallTime};
-use herd_mio::config::{Accept, ClientCertificates, ClientsTls, Config, Who};
+use herd_mio::config::{
+    Accept, ClientCertificates, ClientsTls, Config, EngineConfig, EngineUrl, Who,
+};
+use herd_mio::herd::{AnswerAfter, DiskBatch};
 use herd_mio::places::Provider;
 use herd_mio::places::endpoint::Endpoint;
 use herd_mio::protocol::Epoch;
-use herd_mio::server::metrics::{Family, Process, SampleValue};
-use herd_mio::server::{AllMetrics, Message, Server, ServerMetrics, ServerSetup, Session};
+use herd_mio::server::metrics::{Family, Process, SampleValue, StateNumbers, StateSource};
+use herd_mio::server::{
+    AllMetrics, EngineSetup, Message, Server, ServerMetrics, ServerSetup, Session,
+};
 use herd_mio::tls::{CertificateUse, Expiry};
 
 /// The server `A`, its loop's counters, and a script in the loop's place.
@@ -32,8 +37,21 @@ pub struct World {
     pub said: Vec<u8>,
     /// What the latest `fill` has appended.
     pub filled: Vec<u8>,
+    /// Numbers and updates of the batches that the disk was handed.
+    pub batches: Arc<Mutex<Vec<(u64, usize)>>>,
+    pub state: Arc<StateByHand>,
     connections: HashMap<u32, (Session, Origin)>,
     last: u32,
+}
+
+/// In place of the thread of the state directory.
+#[derive(Debug, Default)]
+pub struct StateByHand(pub Mutex<StateNumbers>);
+
+impl StateSource for StateByHand {
+    fn numbers(&self) -> StateNumbers {
+        *self.0.lock().expect("numbers")
+    }
 }
 
 impl World {
@@ -51,6 +69,47 @@ impl World {
             config.places.timeout = Duration::from_secs(8);
             (config.places.max_in_flight, config.places.max_queued) = (1, 1);
         })
+    }
+
+    /// The same with TLS, a state directory and an engine, for which answers wait.
+    pub fn with_all() -> World {
+        let mut world = World::with_tls();
+        world.attach_disk();
+        world.join_engine();
+        world
+    }
+
+    /// A disk reads the feed from now on, and answers wait for it. Its numbers are those of `state`.
+    pub fn attach_disk(&mut self) {
+        let batches = Arc::clone(&self.batches);
+        let port = move |batch: DiskBatch| {
+            batches.lock().expect("a list").push((batch.number, batch.updates));
+        };
+        let after = AnswerAfter { disk: true, engine: false };
+        self.server.attach_disk(Box::new(port), after);
+        self.know_metrics();
+    }
+
+    /// The server is a member of an engine from now on; its answers wait for the disk only.
+    pub fn join_engine(&mut self) {
+        let url = EngineUrl { host: "nats.example".to_owned(), port: 4_222, needs_tls: false };
+        let setup = EngineSetup {
+            config: EngineConfig { servers: vec![url], ..EngineConfig::default() },
+            prepare: Arc::new(|_| Err("no file is read here".to_owned())),
+            inbox: "_INBOX.x".to_owned(),
+            seed: 1,
+        };
+        self.server.join_engine(setup, at(self.now));
+        self.run_commands();
+    }
+
+    fn know_metrics(&mut self) {
+        let all = AllMetrics {
+            loops: self.loops.clone(),
+            process: Some(process),
+            state: Some(Arc::clone(&self.state) as Arc<dyn StateSource>),
+        };
+        self.server.know_metrics(Arc::clone(&self.loops[0].0), all);
     }
 
     /// The same with TLS at every port and with neighbours, and ids that certificates name.
@@ -109,6 +168,8 @@ impl World {
             inspections: Vec::new(),
             said: Vec::new(),
             filled: Vec::new(),
+            batches: Arc::default(),
+            state: Arc::default(),
             connections: HashMap::new(),
             last: 0,
         };

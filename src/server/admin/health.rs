@@ -11,8 +11,8 @@ use crate::application::LoopMetrics;
 use crate::clock::Now;
 use crate::limits::LOOP_STUCK_AFTER;
 use crate::logging;
-use crate::server::metrics::PlacesResult;
-use crate::server::{AllMetrics, Server};
+use crate::server::metrics::{EngineStateLabel, PlacesResult};
+use crate::server::{AllMetrics, EngineLinkState, Server};
 
 /// The answer to `/livez`.
 #[derive(Serialize)]
@@ -44,6 +44,16 @@ struct ReadyChecks {
     listeners: bool,
     /// The server stops accepting clients in order to end.
     draining: bool,
+    /// The server has known all that the engine's bucket holds at some time since its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_filled: Option<bool>,
+    /// How far it has come with the engine now. It is ready without an engine: it answers WHATSAT, and other members would
+    /// do no better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<&'static str>,
+    /// The state directory can be written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_works: Option<bool>,
 }
 
 /// The answer to `/healthz`.
@@ -68,6 +78,9 @@ impl Server {
             ready_timeout: self.has_ready_timeout_passed(now),
             listeners: self.is_listening(now),
             draining: !self.is_serving(),
+            engine_filled: self.herd.engine_status().map(|_| self.was_filled_by_engine()),
+            engine: self.herd.engine_status().map(|it| EngineStateLabel::from(it.state).text()),
+            state_works: self.state_numbers().map(|numbers| !numbers.is_failing),
         };
         let (code, status) = if self.is_ready(now) { (200, "ok") } else { (503, "not ready") };
         Reply::json(code, &Ready { status, checks })
@@ -75,8 +88,14 @@ impl Server {
 
     /// Whether clients should come.
     pub(super) fn is_ready(&self, now: Now) -> bool {
-        let is_filled = self.herd.is_in_sync() || self.has_ready_timeout_passed(now);
-        is_filled && self.is_serving()
+        let is_filled = self.herd.is_in_sync() && self.was_filled_by_engine();
+        let is_filled = is_filled || self.has_ready_timeout_passed(now);
+        is_filled && self.is_serving() && !self.lacks_its_disk()
+    }
+
+    /// Whether it can't answer an IAMAT, because its answers wait for a disk that fails. Other servers can.
+    fn lacks_its_disk(&self) -> bool {
+        self.herd.answer_after().disk && self.state_numbers().is_some_and(|it| it.is_failing)
     }
 
     fn has_ready_timeout_passed(&self, now: Now) -> bool {
@@ -112,6 +131,10 @@ impl Server {
             }
         }
         reasons.extend(self.tls.expiries.degraded(now.wall));
+        reasons.extend(self.broken_engine(now));
+        if self.state_numbers().is_some_and(|numbers| numbers.is_failing) {
+            reasons.push("the state directory can't be written; the log says why".into());
+        }
         if !self.reload_state().last_successful {
             reasons.push("the last reload of the configuration failed; the log says why".into());
         }
@@ -138,6 +161,18 @@ impl Server {
                 .then(|| format!("{} is not connected to this server", known.name));
             out.into_iter().chain(inbound)
         })
+    }
+
+    /// What keeps the engine from being used.
+    fn broken_engine(&self, now: Now) -> Option<String> {
+        let link = self.engine_link_status()?;
+        if link.state == EngineLinkState::Down {
+            let time = now.elapsed.saturating_sub(link.since).as_secs();
+            let reason = link.error.map(|(reason, _)| format!(": {reason}")).unwrap_or_default();
+            return Some(format!("the engine is not connected, for {time} s{reason}"));
+        }
+        let reason = self.herd.engine_refusal()?;
+        Some(format!("the engine's bucket can't be used: {reason}"))
     }
 
     /// The counters that show trouble, at this time.

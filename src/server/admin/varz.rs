@@ -11,7 +11,7 @@ use crate::clock::{Now, WallTime};
 use crate::config::{Accept, Who};
 use crate::limits::ConfiguredLimits;
 use crate::server::Server;
-use crate::server::metrics::{Family, SampleValue};
+use crate::server::metrics::{EngineStateLabel, Family, SampleValue};
 
 #[derive(Serialize)]
 struct Varz<'a> {
@@ -27,6 +27,10 @@ struct Varz<'a> {
     limits: Limits,
     neighbours: Vec<&'a str>,
     tls: Tls,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<Engine>,
     metrics: Tree,
 }
 
@@ -73,6 +77,31 @@ struct NeighboursTls {
     dial: &'static str,
 }
 
+/// The state directory.
+#[derive(Serialize)]
+struct State {
+    /// What an answer waits for.
+    ack: &'static str,
+    failing: bool,
+    unwritten: u64,
+    restored: u64,
+}
+
+/// The connection to the engine, of the first loop.
+#[derive(Serialize)]
+struct Engine {
+    ack: &'static str,
+    state: &'static str,
+    since: Option<String>,
+    /// Where it is connected, and what that server calls itself.
+    address: Option<String>,
+    server: Option<String>,
+    version: Option<String>,
+    last_error: Option<String>,
+    /// Why the bucket can't be used.
+    refusal: Option<String>,
+}
+
 /// Metrics by name, then by the values of their labels.
 enum Tree {
     Whole(u64),
@@ -100,6 +129,8 @@ impl Server {
                 limits: self.limits_in_force(),
                 neighbours: self.other_servers().map(|(_, known)| &known.name[..]).collect(),
                 tls: self.tls_facts(),
+                state: self.state_facts(),
+                engine: self.engine_facts(now),
                 metrics: tree(families),
             },
         )
@@ -125,6 +156,31 @@ impl Server {
             admin: self.admin.as_ref().is_some_and(|admin| admin.takes_only_tls()),
             not_after: ends.collect(),
         }
+    }
+
+    fn state_facts(&self) -> Option<State> {
+        let numbers = self.state_numbers()?;
+        Some(State {
+            ack: if self.herd.answer_after().disk { "disk" } else { "memory" },
+            failing: numbers.is_failing,
+            unwritten: self.herd.disk_uncommitted(),
+            restored: numbers.restored,
+        })
+    }
+
+    fn engine_facts(&self, now: Now) -> Option<Engine> {
+        let (status, link) = (self.herd.engine_status()?, self.engine_link_status()?);
+        let (server, version) = link.server.unzip();
+        Some(Engine {
+            ack: if self.herd.answer_after().engine { "engine" } else { "local" },
+            state: EngineStateLabel::from(status.state).text(),
+            since: time_at(link.since, now),
+            address: link.peer.map(|peer| peer.to_string()),
+            server: server.map(str::to_owned),
+            version: version.map(|version| version.to_string()),
+            last_error: link.error.map(|(reason, _)| reason.to_owned()),
+            refusal: self.herd.engine_refusal().map(str::to_owned),
+        })
     }
 
     fn limits_in_force(&self) -> Limits {

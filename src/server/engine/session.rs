@@ -229,8 +229,6 @@ impl Server {
         engine.since = now.elapsed;
         engine.connects += 1;
         engine.report_up(now.elapsed);
-        self.metrics.engine.connections.add(1);
-        self.metrics.engine.connected.set(1);
         self.herd.engine_version(version);
         let out = &mut *io.out;
         self.with_engine(|herd, log| herd.engine_connected(now, out, log), now);

@@ -126,7 +126,7 @@ impl Server {
         let gauge = |name, help, value: usize| Family::gauge(name, help).of(value as u64);
         all.push(gauge("herd_table_clients", "Clients that are known", table.len()));
         all.push(gauge("herd_table_clients_limit", "Clients that may be known", table.bound()));
-        all.push(updates(loops));
+        all.push(updates(loops, self.herd.engine_status().is_some()));
         let help = "How often the full table has evicted its oldest tenth";
         all.push(Family::counter("herd_table_floor_raises_total", help).of(table.floor_raises()));
         let help = "Clients that the full table has evicted";
@@ -170,8 +170,11 @@ impl Server {
             for reason in ClosedReason::ALL {
                 let count = |it: &ServerMetrics| it.closed[*kind as usize][*reason as usize].get();
                 let count = of_servers(loops, count);
-                let can_occur =
+                let waits =
+                    *reason != ClosedReason::AnswerTimeout || self.herd.answer_after().engine;
+                let is_of_kind =
                     reason.is_of(*kind) && (!reason.is_of_tls() || self.may_have_tls(*kind));
+                let can_occur = waits && is_of_kind;
                 if count > 0 || can_occur {
                     family.add([("kind", kind.text()), ("reason", reason.text())], count);
                 }
@@ -230,10 +233,13 @@ fn sum2(loops: &Loops, numbers: impl Fn(&LoopMetrics) -> (u64, u64)) -> (u64, u6
     (of_loops(loops, |it| numbers(it).0), of_loops(loops, |it| numbers(it).1))
 }
 
-fn updates(loops: &Loops) -> Family {
+fn updates(loops: &Loops, has_engine: bool) -> Family {
     let help = "Updates of clients and neighbours";
     let mut family = Family::counter("herd_table_updates_total", help);
     for source in UpdateSource::ALL {
+        if *source == UpdateSource::Engine && !has_engine {
+            continue;
+        }
         for result in UpdateResult::ALL {
             let count = |it: &ServerMetrics| it.updates[*source as usize][*result as usize].get();
             let labels = [("source", source.text()), ("result", result.text())];

@@ -36,7 +36,9 @@ impl ClosedReason {
     /// Whether connections of this kind can be closed for this reason.
     pub const fn is_of(self, kind: Kind) -> bool {
         match self {
-            ClosedReason::FairShare | ClosedReason::Drained => matches!(kind, Kind::Client),
+            ClosedReason::FairShare | ClosedReason::Drained | ClosedReason::AnswerTimeout => {
+                matches!(kind, Kind::Client)
+            }
             ClosedReason::LineTooLong => matches!(kind, Kind::Client | Kind::LinkIn),
             ClosedReason::IdleEvicted => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Places),
             _ => true,
@@ -112,28 +114,25 @@ label! {
 label! {
     /// What kept an engine from being used.
     EngineError {
-        /// No connection: the name, the address, the network.
-        Dial = "dial",
-        Tls = "tls",
-        /// Who we say we are was not accepted.
-        Login = "login",
+        /// No connection could be made or used: the name, the address, TLS, what the other side said.
+        Unreachable = "unreachable",
+        /// An operator must change something: the login was refused, or a file can't be used.
+        Refused = "refused",
+        /// A connection that was in use ended.
+        Lost = "lost",
+        /// The server of NATS was about to stop.
+        Left = "left",
         /// Something that the server needs is not allowed.
         Permissions = "permissions",
-        /// There is no JetStream, or the bucket is not what it must be.
-        Bucket = "bucket",
         /// NATS reported another error.
         Server = "server",
-        /// What it sent is not the protocol of NATS.
-        Protocol = "protocol",
-        /// It did not answer in time.
-        Silent = "silent",
-        /// It ended the connection.
-        Closed = "closed",
+        /// There is no JetStream, or the bucket is not what it must be.
+        Bucket = "bucket",
     }
 }
 label! {
     /// Where an update came from.
-    UpdateSource { Client = "client", Neighbour = "neighbour" }
+    UpdateSource { Client = "client", Neighbour = "neighbour", Engine = "engine" }
 }
 label! {
     /// What became of an update.

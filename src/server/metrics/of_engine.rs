@@ -7,24 +7,24 @@ use super::family::Family;
 use super::labels::{EngineError, EngineStateLabel};
 use crate::application::{Counter, Gauge};
 use crate::herd::engine::{EngineState, EngineStatus};
-use crate::server::Server;
+use crate::server::{EngineLinkState, Server};
 
 /// What one loop counts of its engine.
 #[derive(Debug, Default)]
 pub struct EngineMetrics {
-    /// Connections that were made and could be used.
-    pub connections: Counter,
-    /// Whether there is one now.
-    pub connected: Gauge,
     /// By [`EngineError`].
     pub errors: [Counter; EngineError::COUNT],
     /// Answers that were held back for too long, and not given.
     pub given_up: Counter,
+    connected: Gauge,
+    /// Whether it has ever known all that the bucket holds.
+    was_in_sync: Gauge,
     /// By [`EngineStateLabel`]: 1 for the present one.
     states: [Gauge; EngineStateLabel::COUNT],
     pending: Gauge,
     in_flight: Gauge,
     // These only grow, and are copied.
+    connections: Gauge,
     conflicts: Gauge,
     repairs: Gauge,
     acknowledged: Gauge,
@@ -34,10 +34,13 @@ pub struct EngineMetrics {
 
 impl EngineMetrics {
     /// Shows how far the engine has come.
-    pub fn show(&self, status: &EngineStatus) {
+    fn show(&self, status: &EngineStatus) {
         let present = EngineStateLabel::from(status.state);
         for state in EngineStateLabel::ALL {
             self.states[*state as usize].set(u64::from(*state == present));
+        }
+        if status.state == EngineState::InSync {
+            self.was_in_sync.set(1);
         }
         self.pending.set(status.pending);
         self.in_flight.set(status.in_flight as u64);
@@ -48,7 +51,7 @@ impl EngineMetrics {
         self.skipped.set(status.skipped);
     }
 
-    pub fn count_error(&self, class: EngineError) {
+    pub(in crate::server) fn count_error(&self, class: EngineError) {
         self.errors[class as usize].add(1);
     }
 }
@@ -57,9 +60,22 @@ impl Server {
     /// Lets the first loop see how far this one's engine has come. To be called when the engine was given something, or
     /// time.
     pub(in crate::server) fn show_engine(&self) {
+        let metrics = &self.metrics.engine;
         if let Some(status) = self.herd.engine_status() {
-            self.metrics.engine.show(&status);
+            metrics.show(&status);
         }
+        if let Some(link) = self.engine_link_status() {
+            metrics.connected.set(u64::from(link.state == EngineLinkState::Up));
+            metrics.connections.set(link.connects);
+        }
+    }
+
+    /// Whether each loop has known all that the bucket holds at some time since the start. True without an engine.
+    pub(in crate::server) fn was_filled_by_engine(&self) -> bool {
+        let was = |metrics: &ServerMetrics| metrics.engine.was_in_sync.get() == 1;
+        let mut others = self.all_metrics.loops.iter();
+        self.herd.engine_status().is_none()
+            || (was(&self.metrics) && others.all(|(_, metrics)| was(metrics)))
     }
 
     pub(super) fn add_engine(&self, loops: &Loops, all: &mut Vec<Family>) {
