@@ -1,13 +1,14 @@
-//! TLS that begins on an open connection: `Next::StartTls`.
+//! TLS that begins on an open connection: `Next::StartTls`. What the application does is recorded and replayed.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use herd_mio::application::recorder::{Recorder, replay};
 use herd_mio::application::{
     Application, ClosedConnection, Command, ConnectionId, Dial, Io, Next, Opened, Policy, Target,
     Ticket, TlsId,
@@ -192,7 +193,8 @@ impl Start {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (sender, events) = channel();
-        let mailbox = self.spawn(address, sender);
+        let again = self.app(address, channel().0);
+        let (mailbox, thread) = self.spawn(address, sender);
         let stream = listener.accept().expect("a connection").0;
         stream.set_read_timeout(Some(LIMIT)).expect("a socket");
         let running = Running { mailbox, events, was_closed: Cell::new(false) };
@@ -203,10 +205,47 @@ impl Start {
             all.push(event);
         }
         assert!(running.was_closed.get(), "it is not closed: {all:?}");
+        let recording = thread.join().expect("it does not panic");
+        assert!(recording.is_empty() || recording.contains("StartTls(TlsId("), "{recording}");
+        let replayed = replay(&recording, again, &mut || Some("asks".to_owned()));
+        assert_eq!(replayed.expect("it can be read").err(), None);
         all
     }
 
-    fn spawn(self, to: SocketAddr, events: Sender<String>) -> Mailbox<String> {
+    fn app(&self, to: SocketAddr, events: Sender<String>) -> App {
+        let dial = Dial::new(Ticket(1), Target::Address(to));
+        App {
+            events,
+            commands: vec![Command::Dial(dial)],
+            with: self.with,
+            clear_bytes: self.clear_bytes,
+            policy: self.policy,
+            id: None,
+            starts_in_fill: self.starts_in_fill,
+        }
+    }
+
+    /// The loop, whose thread returns what was recorded. Nothing is of one that says much: that would take longer than the
+    /// rest.
+    fn spawn(
+        self,
+        to: SocketAddr,
+        events: Sender<String>,
+    ) -> (Mailbox<String>, JoinHandle<String>) {
+        let app = self.app(to, events);
+        match self.clear_bytes {
+            0..1_000 => self.spawn_with(Recorder::new(app, Vec::new()), |recorder| {
+                let recording = recorder.into_parts().1.expect("a vector takes all");
+                String::from_utf8(recording).expect("ASCII")
+            }),
+            _ => self.spawn_with(app, |_| String::new()),
+        }
+    }
+
+    fn spawn_with<A>(self, app: A, ended: fn(A) -> String) -> (Mailbox<String>, JoinHandle<String>)
+    where
+        A: Application<Message = String, Session = Stage> + Send + 'static,
+    {
         let authorities = Authorities::from_pem(self.authority.as_bytes()).expect("an authority");
         let tls = ClientTls::of_service(ServiceSettings {
             host: self.host,
@@ -216,21 +255,11 @@ impl Start {
             remedies: Remedies::default(),
         });
         let tls = tls.expect("usable settings");
-        let dial = Dial::new(Ticket(1), Target::Address(to));
-        let app = App {
-            events,
-            commands: vec![Command::Dial(dial)],
-            with: self.with,
-            clear_bytes: self.clear_bytes,
-            policy: self.policy,
-            id: None,
-            starts_in_fill: self.starts_in_fill,
-        };
         let mut event_loop = EventLoop::new(app, self.limits).expect("a loop");
         event_loop.set_client_tls(WITH, tls);
         let mailbox = event_loop.mailbox();
-        thread::spawn(move || event_loop.run().map(drop).expect("it runs without an error"));
-        mailbox
+        let run = move || ended(event_loop.run().expect("it runs without an error").app);
+        (mailbox, thread::spawn(run))
     }
 }
 

@@ -105,6 +105,8 @@ fn main() -> ExitCode {
         engine::room::a_full_account_gives_no_false_answers_and_is_used_on_once_it_has_room,
         engine::room::a_full_bucket_gives_no_false_answers_and_is_used_on_once_it_has_room,
         engine::room::a_full_disk_gives_no_false_answers_and_is_used_on_once_it_has_room,
+        engine::wire::a_bucket_is_made_written_and_followed_by_hand,
+        engine::wire::with_debians_server_a_bucket_is_made_written_and_followed_by_hand,
         engine::slow::a_hundred_reconnects_leave_one_consumer_for_each_member_for_a_minute,
         engine::slow::a_member_that_stood_still_for_8_s_and_for_15_s_goes_on_where_it_was_for_a_minute,
         harness::a_missing_tool_is_ignored_by_name_and_fails_where_it_is_required,

@@ -16,3 +16,4 @@ pub mod nats;
 pub mod newest;
 pub mod room;
 pub mod slow;
+pub mod wire;
