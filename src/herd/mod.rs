@@ -352,16 +352,6 @@ impl Herd {
         self.links[usize::from(neighbour.0)].is_up()
     }
 
-    /// The age of the oldest MARK that a neighbour has not acknowledged; while the link is down, since when it is.
-    pub fn link_lag(&self, neighbour: NeighbourId, now: Now) -> Duration {
-        self.links[usize::from(neighbour.0)].lag(now.elapsed)
-    }
-
-    /// How many changes a neighbour has not confirmed yet. Those that came from itself count, too.
-    pub fn link_unconfirmed(&self, neighbour: NeighbourId) -> u64 {
-        self.links[usize::from(neighbour.0)].unconfirmed(self.table.end())
-    }
-
     /// Whether a neighbour has sent HELLO on a connection that is open.
     pub fn peer_is_connected(&self, neighbour: NeighbourId) -> bool {
         self.inbound[usize::from(neighbour.0)].is_connected()

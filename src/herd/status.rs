@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::{Herd, NeighbourId};
+use crate::clock::Now;
 use crate::protocol::{Epoch, Seq};
 
 /// Our link to a neighbour.
@@ -47,5 +48,15 @@ impl Herd {
 
     pub fn inbound_status(&self, neighbour: NeighbourId) -> InboundStatus {
         self.inbound[usize::from(neighbour.0)].status()
+    }
+
+    /// The age of the oldest MARK that a neighbour has not acknowledged; while the link is down, since when it is.
+    pub fn link_lag(&self, neighbour: NeighbourId, now: Now) -> Duration {
+        self.links[usize::from(neighbour.0)].lag(now.elapsed)
+    }
+
+    /// How many changes a neighbour has not confirmed yet. Those that came from itself count, too.
+    pub fn link_unconfirmed(&self, neighbour: NeighbourId) -> u64 {
+        self.links[usize::from(neighbour.0)].unconfirmed(self.table.end())
     }
 }
