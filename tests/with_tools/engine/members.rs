@@ -304,17 +304,6 @@ impl Written {
         self.tables_are_equal(eye, bucket, places);
     }
 
-    /// The same in the end: what NATS has lost although it acknowledged it, members publish again. Returns how much that
-    /// was.
-    pub fn is_kept_in_the_end(&self, eye: &mut Eye, bucket: &str, places: &[Place]) -> usize {
-        let lost_at_first = self.lost(&held(eye, bucket)).len();
-        wait_until(2 * LIMIT, "what the bucket has lost is there again", || {
-            self.lost(&held(eye, bucket)).is_empty()
-        });
-        self.tables_are_equal(eye, bucket, places);
-        lost_at_first
-    }
-
     /// The clients of which the bucket has nothing as new as what was answered.
     fn lost(&self, held: &BTreeMap<String, String>) -> Vec<&str> {
         let is_lost = |(id, answered): &(&String, &u64)| {
