@@ -50,7 +50,7 @@ pub fn nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute
     Ok(())
 }
 
-/// Nodes of 2.9.10 whose leaders are killed lose acknowledged messages, and have different ones from then on.
+/// A cluster of 2.9.10 whose leaders are killed loses messages that it has acknowledged (docs/durability.md).
 pub fn a_cluster_of_debians_release_is_used_with_a_warning() -> Outcome {
     let nats = Nats::three(Release::Debian)?;
     let setup = members(&nats, &["Goloman"], "");
