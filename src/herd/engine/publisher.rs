@@ -285,6 +285,9 @@ impl Engine {
         let (id, seq) = (entry.update.id(), entry.seq());
         let known = herd.table.kept.in_bucket(slot);
         let flight = flights.get(slot).filter(|flight| *flight.id == *id);
+        if flight.is_some_and(|flight| !matches!(flight.step, Step::Due | Step::ToAsk)) {
+            return false; // The slot stood there twice.
+        }
         // One that was in the bucket, and has been replaced by an older one since, is published again.
         let older = flight.map_or(0, |flight| flight.older);
         if flight.is_some_and(|flight| flight.expected < older) {
@@ -301,12 +304,11 @@ impl Engine {
                 flights.begin(slot, id, known.sequence);
                 known.sequence
             }
-            Some((Step::Due, expected)) => expected,
             Some((Step::ToAsk, _)) => {
                 self.ask_for(slot, id, now, out);
                 return true;
             }
-            Some(_) => return false, // It stood there twice.
+            Some((_, expected)) => expected,
         };
         let (number, reply) = self.requests.next(Kind::Publish);
         self.subject_of(id);
