@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use herd_mio::nats::{
-    Answer, ApiError, Bucket, Connect, ConsumerConfig, Delivered, FromServer, Info, Message,
-    Notice, Parser, PubAck, StoredMessage, StreamConfig, StreamInfo, last_message_request,
+    Answer, ApiError, Bucket, Connect, ConsumerConfig, Delivered, FromServer, Info, Notice, Parser,
+    PubAck, ReplyError, StoredMessage, StreamConfig, StreamInfo, last_message_request,
     write_expecting, write_ping, write_publish, write_subscribe,
 };
 
@@ -85,18 +85,22 @@ impl Talk {
     }
 
     /// The next message for this subject.
-    fn answer<T>(&mut self, subject: &str, read: impl Fn(&Message<'_>) -> T) -> T {
+    fn answer<T: for<'a> Answer<'a>>(&mut self, subject: &str) -> Result<T, ReplyError> {
         self.until(|what, _| match what {
             FromServer::Message(message) if message.subject == subject.as_bytes() => {
-                Some(read(message))
+                Some(T::read(message))
             }
             _ => None,
         })
     }
 
-    fn request<T>(&mut self, subject: &str, body: &[u8], read: impl Fn(&Message<'_>) -> T) -> T {
+    fn request<T: for<'a> Answer<'a>>(
+        &mut self,
+        subject: &str,
+        body: &[u8],
+    ) -> Result<T, ReplyError> {
         Bucket::write_request(subject, b"_INBOX.wire.r.1", body, &mut self.out);
-        self.answer("_INBOX.wire.r.1", read)
+        self.answer("_INBOX.wire.r.1")
     }
 }
 
@@ -104,11 +108,11 @@ fn speak(nats: &Nats) {
     let bucket = Bucket::new("wire");
     let mut talk = Talk::begin(nats);
     write_subscribe(b"_INBOX.wire.r.>", 1, &mut talk.out);
-    let missing = talk.request(&bucket.stream_info, b"", StreamInfo::read);
+    let missing = talk.request::<StreamInfo>(&bucket.stream_info, b"");
     let missing = missing.expect_err("there is no bucket");
     assert_eq!(missing.api_code(), Some(ApiError::STREAM_NOT_FOUND));
     let config = StreamConfig::of_bucket("wire", 1);
-    let made = talk.request(&bucket.stream_create, &config.to_json(), StreamInfo::read);
+    let made = talk.request::<StreamInfo>(&bucket.stream_create, &config.to_json());
     let made = made.expect("a bucket");
     assert!(made.config == config && made.created_at().is_some(), "{made:?}");
 
@@ -119,16 +123,16 @@ fn speak(nats: &Nats) {
         if number % 100 == 0 {
             let mut last = 0;
             while last < number {
-                last = talk.answer(reply, |it| PubAck::read(it).expect("it is stored").seq);
+                last = talk.answer::<PubAck>(reply).expect("it is stored").seq;
             }
         }
     }
     let subject = format!("{}k1", bucket.prefix);
     write_expecting(subject.as_bytes(), reply.as_bytes(), 0, b"late", &mut talk.out);
-    let late = talk.answer(reply, PubAck::read).expect_err("another was before");
+    let late = talk.answer::<PubAck>(reply).expect_err("another was before");
     assert!(late.api_code().is_some_and(|code| ApiError::WRONG_LAST.contains(&code)), "{late}");
     let body = last_message_request(subject.as_bytes());
-    let stored = talk.request(&bucket.message_get, &body, StoredMessage::read);
+    let stored = talk.request::<StoredMessage>(&bucket.message_get, &body);
     let stored = stored.expect("a message");
     assert_eq!((stored.seq, &stored.payload[..]), (1, &VALUE[..]));
 
