@@ -113,7 +113,7 @@ impl Engine {
         let Some(flight) = self.publisher.flights.get(slot) else { return };
         if known.sequence > flight.expected {
             // It is known already.
-            self.publisher.flights.expect(slot, known.sequence);
+            self.publisher.flights.set_expected(slot, known.sequence);
             self.publisher.make_due(slot);
         } else {
             let until = now + ENGINE_CONFLICT_WAIT;
@@ -192,7 +192,7 @@ impl Engine {
         // Unless it was settled by what was found.
         if let Some(flight) = self.publisher.flights.get_mut(slot) {
             flight.older = sequence;
-            self.publisher.flights.expect(slot, sequence);
+            self.publisher.flights.set_expected(slot, sequence);
             self.publisher.make_due(slot);
         }
     }

@@ -116,7 +116,7 @@ impl Flights {
     }
 
     /// The bucket holds something that the flight did not expect: no try of it can be accepted any more.
-    pub fn expect(&mut self, slot: u32, expected: u64) {
+    pub fn set_expected(&mut self, slot: u32, expected: u64) {
         if let Some(flight) = self.by_slot.get_mut(&slot) {
             flight.expected = expected;
             for attempt in flight.tries.drain(..) {

@@ -116,7 +116,7 @@ impl Publisher {
             return; // Its answer will tell whether it came before or after this.
         }
         let is_waiting = matches!(flight.step, Step::Conflict | Step::ToAsk | Step::Asked);
-        self.flights.expect(slot, sequence);
+        self.flights.set_expected(slot, sequence);
         if is_waiting {
             self.make_due(slot);
         }
@@ -291,7 +291,7 @@ impl Engine {
         // One that was in the bucket, and has been replaced by an older one since, is published again.
         let older = flight.map_or(0, |flight| flight.older);
         if flight.is_some_and(|flight| flight.expected < older) {
-            flights.expect(slot, older);
+            flights.set_expected(slot, older);
         } else if flight.is_none() || (known.seq >= seq && older == 0) {
             flights.end(slot);
         }
