@@ -137,17 +137,6 @@ impl Server {
         all.push(gauge("herd_feed_records", help, table.feed_len()));
     }
 
-    /// What outlives the process.
-    fn add_kept(&self, loops: &Loops, all: &mut Vec<Family>) {
-        if self.herd.answer_after().is_any() {
-            let help = "Answers that wait until what they confirm is kept";
-            let held = of_servers(loops, |it| it.held_answers.get());
-            all.push(Family::gauge("herd_answers_held", help).of(held));
-        }
-        self.add_state(all);
-        self.add_engine(loops, all);
-    }
-
     fn add_reloads(&self, all: &mut Vec<Family>) {
         let state = self.reload_state();
         let help = "Whether the last reload of the configuration was successful";

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::collect::{Loops, of_servers};
 use super::family::Family;
 use crate::server::Server;
 
@@ -38,7 +39,18 @@ impl Server {
         self.all_metrics.state.as_ref().map(|source| source.numbers())
     }
 
-    pub(super) fn add_state(&self, all: &mut Vec<Family>) {
+    /// What outlives the process: the answers that wait for it, the disk, and the engine.
+    pub(super) fn add_kept(&self, loops: &Loops, all: &mut Vec<Family>) {
+        if self.herd.answer_after().is_any() {
+            let help = "Answers that wait until what they confirm is kept";
+            let held = of_servers(loops, |it| it.held_answers.get());
+            all.push(Family::gauge("herd_answers_held", help).of(held));
+        }
+        self.add_state(all);
+        self.add_engine(loops, all);
+    }
+
+    fn add_state(&self, all: &mut Vec<Family>) {
         let Some(numbers) = self.state_numbers() else {
             return;
         };
