@@ -159,7 +159,10 @@ fn parameters_have_their_bounds() {
         ("/connz?offset=-1", "offset must be a whole number from 0 to"),
         ("/connz?offset=18446744073709551616", "offset must be a whole number from 0 to"),
         ("/connz?sort=name", "sort must be one of id, idle, bytes_in, bytes_out, pending"),
-        ("/connz?kind=nats", "kind must be one of client, link_in, link_out, places, admin, loop"),
+        (
+            "/connz?kind=nats",
+            "kind must be one of client, link_in, link_out, places, admin, engine, loop",
+        ),
         ("/connz?loop=2", "loop must be a whole number from 1 to 1"),
         ("/connz?limit=1&limit=2", "more than once"),
         ("/connz?<script>=1", "/connz has no parameter \"<script>\""),

@@ -61,6 +61,7 @@ pub fn unit_is_hardened() -> Outcome {
         "WatchdogSec=15s",
         "LimitNOFILE=65536",
         "LogsDirectory=herd-mio",
+        "StateDirectory=herd-mio",
         "User=herd-mio",
     ] {
         assert_eq!(

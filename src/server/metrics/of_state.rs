@@ -1,4 +1,4 @@
-//! The metrics of the state directory, where there is one. The thread of the state directory counts; the first loop reads
+//! The metrics of what outlives the process, and of the state directory, where there is one. The thread of the state directory counts; the first loop reads
 //! its numbers.
 
 use std::fmt;
@@ -34,12 +34,7 @@ pub trait StateSource: fmt::Debug + Send + Sync {
 }
 
 impl Server {
-    /// The numbers of the state directory; None without one, and on every loop but the first.
-    pub(in crate::server) fn state_numbers(&self) -> Option<StateNumbers> {
-        self.all_metrics.state.as_ref().map(|source| source.numbers())
-    }
-
-    /// What outlives the process: the answers that wait for it, the disk, and the engine.
+    /// What outlives the process.
     pub(super) fn add_kept(&self, loops: &Loops, all: &mut Vec<Family>) {
         if self.herd.answer_after().is_any() {
             let help = "Answers that wait until what they confirm is kept";
@@ -48,6 +43,11 @@ impl Server {
         }
         self.add_state(all);
         self.add_engine(loops, all);
+    }
+
+    /// The numbers of the state directory; None without one, and on every loop but the first.
+    pub(in crate::server) fn state_numbers(&self) -> Option<StateNumbers> {
+        self.all_metrics.state.as_ref().map(|source| source.numbers())
     }
 
     fn add_state(&self, all: &mut Vec<Family>) {
