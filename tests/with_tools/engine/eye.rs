@@ -89,7 +89,7 @@ impl Eye {
     pub fn all(&mut self, bucket: &str) -> BTreeMap<String, Entry> {
         let found = match self.try_ask(json!({ "do": "all", "bucket": bucket })) {
             Ok(found) => found,
-            Err(error) if error.contains("NotFound") => return BTreeMap::new(),
+            Err(error) if error.starts_with("BucketNotFoundError") => return BTreeMap::new(),
             Err(error) => panic!("all of {bucket}: {error}"),
         };
         let entries = found.as_array().expect("a list").iter().map(entry);
