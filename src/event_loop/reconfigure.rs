@@ -166,6 +166,18 @@ impl Rules {
 }
 
 impl Change {
+    /// Whether it says how dials are secured, and nothing else.
+    fn is_for_dials_alone(&self) -> bool {
+        let Change { listen, unlisten, rules, limits, security, client_tls, policies } = self;
+        let has_others = !listen.is_empty()
+            || !unlisten.is_empty()
+            || !rules.is_empty()
+            || limits.is_some()
+            || !security.is_empty()
+            || !policies.is_empty();
+        !has_others && !client_tls.is_empty()
+    }
+
     /// Does what may fail: listens, and registers the listeners with the loop that the change is for. After it
     /// the loop can refuse the change only if it is stopping, or if the change itself makes no sense. After an
     /// error the change is of no use. A loop does the same for a change that was not prepared; with several
@@ -192,12 +204,13 @@ fn refuse<T>(why: String) -> io::Result<T> {
 }
 
 impl<A: Application> EventLoop<A> {
-    /// Applies a change, or nothing of it. While the loop drains or stops, every change is refused.
+    /// Applies a change, or nothing of it. While the loop stops, every change is refused; while it drains, all but those
+    /// that only say how dials are secured: what it needs until its end may be dialled then.
     pub(super) fn reconfigure(&mut self, change: Change) -> io::Result<()> {
         if self.shutdown.is_under_way() {
             return Err(io::Error::other("the loop is stopping"));
         }
-        if self.shutdown.is_draining() {
+        if self.shutdown.is_draining() && !change.is_for_dials_alone() {
             return Err(io::Error::other("the loop is draining"));
         }
         let now = self.connections.shared.now.elapsed;

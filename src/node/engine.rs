@@ -59,7 +59,7 @@ impl EngineFiles {
         let tls = self.client_tls(host)?;
         let id = self.id_of(host);
         let change = Change { client_tls: vec![(id, tls)], ..Change::default() };
-        // A loop that drains or stops refuses it; then the one that it has for this host must do.
+        // A loop that stops refuses it; then the one that it has for this host must do.
         let done = |_| Message::Engine(EngineMessage::TlsReplaced);
         let _ = self.mailbox.reconfigure(change, done);
         Ok(PreparedEngine { credentials, tls: id })

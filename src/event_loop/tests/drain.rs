@@ -6,8 +6,9 @@ use std::time::Duration;
 use mio::net::UnixStream;
 
 use super::{Echo, add, add_at, event_loop, turn};
-use crate::application::{Closed, Command, ConnectionId, Control, ListenerId};
+use crate::application::{Closed, Command, ConnectionId, Control, ListenerId, TlsId};
 use crate::event_loop::{Change, ControlRequest, Controls, EventLoop, Limits, Listen, Termination};
+use crate::tls::{ClientTls, Remedies};
 
 /// 10 s as before, then 20 s of closing.
 fn limits() -> Limits {
@@ -187,11 +188,23 @@ fn a_released_connection_that_breaks_is_reported_as_broken() {
 }
 
 #[test]
-fn a_loop_that_drains_refuses_every_change() {
+fn a_loop_that_drains_refuses_every_change_but_of_how_dials_are_secured_alone() {
     let mut event_loop = listening();
     event_loop.drain();
-    let refused = event_loop.reconfigure(Change::default()).expect_err("it is refused");
-    assert_eq!(refused.to_string(), "the loop is draining");
+    let tls =
+        ClientTls::new("localhost", None, &[], Remedies::default()).expect("it can be set up");
+    let of_dials = || Change { client_tls: vec![(TlsId(1), tls.clone())], ..Change::default() };
+    let more = Change { limits: Some(Limits::default()), ..of_dials() };
+    for change in [Change::default(), more] {
+        let refused = event_loop.reconfigure(change).expect_err("it is refused");
+        assert_eq!(refused.to_string(), "the loop is draining");
+    }
+    assert!(!event_loop.connections.shared.security.dials.contains_key(&TlsId(1)));
+    event_loop.reconfigure(of_dials()).expect("what is dialled until the end may need it");
+    assert!(event_loop.connections.shared.security.dials.contains_key(&TlsId(1)));
+    event_loop.stop();
+    let refused = event_loop.reconfigure(of_dials()).expect_err("it is refused");
+    assert_eq!(refused.to_string(), "the loop is stopping");
 }
 
 /// What a signal does, whatever has come before.
