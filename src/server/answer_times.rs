@@ -16,6 +16,9 @@ pub(super) struct AnswersAtOnce {
     own_loop: Option<Arc<LoopMetrics>>,
     /// Whether durations are measured.
     is_observed: bool,
+    /// Whether that is so, or something else watches each update of a neighbour: one flag for both.
+    watches_updates: bool,
+    always_watches: bool,
     /// Answers until the end of the turn before, by [`LineCommand`].
     answered: [u64; LineCommand::COUNT],
     /// Answers of the turn before.
@@ -38,6 +41,16 @@ impl AnswersAtOnce {
     /// Whether durations are measured.
     pub(super) fn is_observed(&self) -> bool {
         self.is_observed
+    }
+
+    /// Whether each update of a neighbour is looked at besides.
+    pub(super) fn watches_updates(&self) -> bool {
+        self.watches_updates
+    }
+
+    /// From now on each update of a neighbour is looked at.
+    pub(super) fn watch_updates(&mut self) {
+        (self.watches_updates, self.always_watches) = (true, true);
     }
 
     /// Counts the answers of the turn before, whose time is known by now.
@@ -73,6 +86,7 @@ impl AnswersAtOnce {
             self.answered[place] = answered;
         }
         self.is_observed = is_observed;
+        self.watches_updates = is_observed || self.always_watches;
         self.busy = self.own_loop.as_ref().map_or(0, |own_loop| own_loop.busy.get());
     }
 }

@@ -106,6 +106,7 @@ impl Server {
             config,
         }));
         self.rare.has_deadlines = true;
+        self.answers.watch_updates();
         // What a state directory asks for besides is said later.
         self.answer_after(AnswerAfter { disk: false, engine: waits });
         self.prepare_engine(now);
@@ -165,14 +166,13 @@ impl Server {
             DialEvent::Handshaking(_) => *in_handshake = true,
             DialEvent::Connecting(_) => *in_handshake = false,
             DialEvent::Failed(reason) => {
-                let hint = match *in_handshake {
-                    true => {
-                        "; if it says INFO before TLS begins, set handshake_first = false in [engine]"
-                    }
-                    false => "",
+                let end = match *in_handshake {
+                    true => Ended::Tls(format!(
+                        "{reason}; if it says INFO before TLS begins, set handshake_first = false in [engine]"
+                    )),
+                    false => Ended::Lost(reason),
                 };
-                let reason = format!("{reason}{hint}");
-                self.engine_ended(Ended::Lost(reason), None, now);
+                self.engine_ended(end, None, now);
             }
             DialEvent::Resolved(_)
             | DialEvent::HandshakeFailed(..)
@@ -255,12 +255,7 @@ impl Server {
         let Some(engine) = &mut self.engine else {
             return;
         };
-        self.metrics.engine.count_error(match (&end, in_use) {
-            (Ended::Refused(_), _) => EngineError::Refused,
-            (Ended::Left, _) => EngineError::Left,
-            (Ended::Lost(_), Some(_)) => EngineError::Lost,
-            (Ended::Lost(_), None) => EngineError::Unreachable,
-        });
+        self.metrics.engine.count_error(end.class(in_use.is_some()));
         let pause = engine.servers.pause(in_use);
         let pause = match end {
             Ended::Refused(_) => engine.servers.refused_pause(),

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::metrics::{self, ClosedReason, Direction, RejectedReason, Transition};
 use super::neighbour::LinkError;
-use super::records::{self, HerdLog};
+use super::records::{self, HerdLog, UpdateWatch};
 use super::{Server, Session, link, policy};
 use crate::application::{
     ClosedConnection, ConnectionId, Due, Io, Line, LoopId, Next, Opened, Policy, Target,
 };
+use crate::clock::Now;
 use crate::config::format_duration;
 use crate::connection_records;
 use crate::herd::{NeighbourId, Outcome, Peer};
@@ -192,10 +193,9 @@ impl Server {
         io: &mut Io<'_>,
     ) -> Outcome {
         let neighbours = &self.neighbours;
-        // What a neighbour sends to let us catch up is old.
-        let arrival = match *peer {
-            Peer::Identified { neighbour, .. } if self.answers.is_observed() => {
-                (!self.herd.is_catching_up(neighbour)).then_some(io.now.wall)
+        let watch = match *peer {
+            Peer::Identified { neighbour, .. } if self.answers.watches_updates() => {
+                Some(self.update_watch(neighbour, io.now))
             }
             _ => None,
         };
@@ -207,12 +207,19 @@ impl Server {
             is_known
         };
         let log = &mut HerdLog::new(&self.log_name, neighbours, &self.metrics);
-        log.measure_until(arrival);
+        log.watch_update(watch);
         let verdict = self.herd.handle_peer_line(peer, line, &admits, io.now, io.out, log);
         if let Some(neighbour) = unknown_from_here.get() {
             self.look_up_again(neighbour, io.now);
         }
         verdict
+    }
+
+    #[cold]
+    fn update_watch(&self, neighbour: NeighbourId, now: Now) -> UpdateWatch {
+        // What a neighbour sends to let us catch up is old.
+        let is_new = self.answers.is_observed() && !self.herd.is_catching_up(neighbour);
+        UpdateWatch { arrival: is_new.then_some(now.wall), is_engine_down: self.is_engine_down() }
     }
 
     /// The lines that a neighbour sends to let us catch up are not recorded one by one: one record says that they

@@ -17,7 +17,7 @@ use crate::connection_records;
 use crate::herd::engine::EngineEvent;
 use crate::herd::{Applied, Event, HELLO_RECEIVED, NeighbourId, Observer};
 use crate::logging::rate_limit::{self, Kind};
-use crate::logging::{Escaped, Field, IdBase64, Traffic, field, target};
+use crate::logging::{Escaped, Field, IdBase64, TO_ENGINE, Traffic, field, target};
 use crate::protocol::{Common, UpdateRef};
 
 /// Records why the previous line was refused: at INFO with the traffic, and as a rate-limited warning for logs without
@@ -80,14 +80,23 @@ pub(super) fn disconnected(target: &str, neighbour: Option<&str>, peer: SocketAd
     );
 }
 
+/// What is done with an update of a neighbour besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UpdateWatch {
+    /// The time by which its delay is measured, if it is.
+    pub(super) arrival: Option<WallTime>,
+    /// It can't be sent to the engine now, which is recorded.
+    pub(super) is_engine_down: bool,
+}
+
 /// Counts the herd's events, and writes them into the log.
 pub(super) struct HerdLog<'a> {
     /// What the log calls the server.
     name: &'a str,
     neighbours: &'a [Neighbour],
     metrics: &'a ServerMetrics,
-    /// The time by which the delay of updates is measured, if it is.
-    arrival: Option<WallTime>,
+    /// What is done besides with each update of a neighbour.
+    watch: Option<UpdateWatch>,
 }
 
 impl<'a> HerdLog<'a> {
@@ -96,12 +105,12 @@ impl<'a> HerdLog<'a> {
         neighbours: &'a [Neighbour],
         metrics: &'a ServerMetrics,
     ) -> HerdLog<'a> {
-        HerdLog { name, neighbours, metrics, arrival: None }
+        HerdLog { name, neighbours, metrics, watch: None }
     }
 
-    /// For a line of a neighbour that comes at this time: how long its update took is measured.
-    pub(super) fn measure_until(&mut self, arrival: Option<WallTime>) {
-        self.arrival = arrival;
+    /// For a line of a neighbour.
+    pub(super) fn watch_update(&mut self, watch: Option<UpdateWatch>) {
+        self.watch = watch;
     }
 
     fn neighbour(&self, neighbour: NeighbourId) -> &Neighbour {
@@ -150,8 +159,8 @@ impl HerdLog<'_> {
         }
         self.metrics.count_update(UpdateSource::Neighbour, result);
         from.metrics.count_updates(Direction::In, 1);
-        if let Some(arrival) = self.arrival {
-            measure_delay(update, from, arrival);
+        if let Some(watch) = self.watch {
+            watched(update, from, result, watch);
         }
     }
 
@@ -309,8 +318,18 @@ impl HerdLog<'_> {
     }
 }
 
-/// Measures how long an update took since a client told a neighbour where it is.
+/// A neighbour's update is looked at.
 #[cold]
+fn watched(update: &UpdateRef<'_>, from: &Neighbour, result: UpdateResult, watch: UpdateWatch) {
+    if let Some(arrival) = watch.arrival {
+        measure_delay(update, from, arrival);
+    }
+    if watch.is_engine_down && result == UpdateResult::Stored {
+        Traffic::Engine.cannot_send(update.id, update.location, TO_ENGINE);
+    }
+}
+
+/// Measures how long an update took since a client told a neighbour where it is.
 fn measure_delay(update: &UpdateRef<'_>, from: &Neighbour, arrival: WallTime) {
     let told = update.timestamp.nanos.saturating_add(update.skew.0);
     let delay = arrival.0.saturating_sub(told).clamp(0, i128::from(u64::MAX));

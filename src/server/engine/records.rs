@@ -52,10 +52,15 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 impl Server {
+    /// Whether it is a member without a connection to its engine.
+    pub(in crate::server) fn is_engine_down(&self) -> bool {
+        let status = self.engine_link_status();
+        status.is_some_and(|status| status.state == EngineLinkState::Down)
+    }
+
     /// A client's update is stored. While the engine is away, that can't be sent to it.
     pub(in crate::server) fn note_unsent_to_engine(&self, iamat: &Iamat<'_>) {
-        let status = self.engine_link_status();
-        if status.is_some_and(|status| status.state == EngineLinkState::Down) {
+        if self.is_engine_down() {
             Traffic::Engine.cannot_send(iamat.id, iamat.location, TO_ENGINE);
         }
     }
@@ -106,17 +111,13 @@ impl EngineLink {
         now: Duration,
     ) {
         let name = self.engine_name();
-        let reason = match end {
-            Ended::Left => "it is about to stop",
-            Ended::Lost(reason) | Ended::Refused(reason) => reason,
-        };
+        let reason = end.reason();
         self.note_error(&format!("{name}: {reason}"), now);
         match end {
             Ended::Left => log::info!(
                 target: target::ENGINE, event = "engine_left", engine = &name;
                 "Left the engine at {name}, which is about to stop. Connecting to another server."
             ),
-            Ended::Lost(_) => self.report_lost(&name, reason, in_use.is_some(), now),
             Ended::Refused(_) => {
                 let Some(lasting) = self.problems.refused.occurs(now) else {
                     return;
@@ -129,6 +130,7 @@ impl EngineLink {
                     "The engine at {name} can't be used{lasting}: {} Trying again in {again}.", ended(reason)
                 );
             }
+            _ => self.report_lost(&name, reason, in_use.is_some(), now),
         }
     }
 

@@ -94,7 +94,7 @@ impl Server {
             let (what, length) = match parser.next(&input[at..]) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
-                Err(error) => return (at, self.end_engine(io, Ended::Lost(error.to_string()))),
+                Err(error) => return (at, self.end_engine(io, Ended::Protocol(error.to_string()))),
             };
             at += length;
             let step = match what {
@@ -151,7 +151,7 @@ impl Server {
     ) -> Step {
         let info = match Info::parse(json) {
             Ok(info) => info,
-            Err(error) => return Step::End(Ended::Lost(error.to_string())),
+            Err(error) => return Step::End(Ended::Protocol(error.to_string())),
         };
         let Some(engine) = self.engine.as_mut() else {
             return Step::Next;
@@ -180,7 +180,7 @@ impl Server {
             Some(_) if rest > 0 => {
                 let reason =
                     "it sent something between INFO and the TLS handshake, which may be forged";
-                Step::End(Ended::Lost(reason.to_owned()))
+                Step::End(Ended::Protocol(reason.to_owned()))
             }
             Some(tls) => {
                 connected.stage = Stage::AwaitsTls;

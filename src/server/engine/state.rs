@@ -9,6 +9,7 @@ use super::{PrepareEngine, PreparedEngine};
 use crate::application::{Closed, ConnectionId, Ticket};
 use crate::config::EngineConfig;
 use crate::nats::{Info, Version};
+use crate::server::metrics::EngineError;
 use crate::server::neighbour::LinkError;
 use crate::server::{Server, dial};
 
@@ -115,10 +116,42 @@ pub(super) enum Stage {
 pub(super) enum Ended {
     /// Another attempt may succeed.
     Lost(String),
+    /// The same, and TLS is what failed.
+    Tls(String),
+    /// The same: what came is not the protocol of NATS.
+    Protocol(String),
+    /// The same: what was due did not come in time.
+    Silent(String),
     /// An operator must change something.
     Refused(String),
     /// The server of NATS stops.
     Left,
+}
+
+impl Ended {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Ended::Left => "it is about to stop",
+            Ended::Lost(reason)
+            | Ended::Tls(reason)
+            | Ended::Protocol(reason)
+            | Ended::Silent(reason)
+            | Ended::Refused(reason) => reason,
+        }
+    }
+
+    /// How the metrics count it, for a connection that was in use or not.
+    pub(super) fn class(&self, was_in_use: bool) -> EngineError {
+        match self {
+            Ended::Left => EngineError::Left,
+            Ended::Lost(_) if was_in_use => EngineError::Lost,
+            Ended::Lost(_) => EngineError::Unreachable,
+            Ended::Tls(_) => EngineError::Tls,
+            Ended::Protocol(_) => EngineError::Protocol,
+            Ended::Silent(_) => EngineError::Silent,
+            Ended::Refused(_) => EngineError::Refused,
+        }
+    }
 }
 
 impl EngineLink {
@@ -179,14 +212,14 @@ impl Connected {
         let reason = match why {
             Closed::Finished | Closed::Commanded => "the server closed the connection".to_owned(),
             // The reason says at what it ended.
-            Closed::Tls(..) => return Ended::Lost(format!("{why}{}", self.certificate_hint())),
+            Closed::Tls(..) => return Ended::Tls(format!("{why}{}", self.certificate_hint())),
             why => why.to_string(),
         };
         Ended::Lost(match self.stage {
             Stage::AwaitsInfo => {
                 format!("{reason} before it sent INFO{}", self.silence_hint(now))
             }
-            Stage::AwaitsTls => format!("TLS can't begin: {reason}"),
+            Stage::AwaitsTls => return Ended::Tls(format!("TLS can't begin: {reason}")),
             Stage::AwaitsWelcome => format!("{reason} before it accepted the login"),
             Stage::InUse { .. } => reason,
         })

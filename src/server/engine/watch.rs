@@ -47,7 +47,10 @@ impl Connected {
             Stage::AwaitsInfo => {
                 format!("it sent no INFO within {seconds} s{}", self.silence_hint(now))
             }
-            Stage::AwaitsTls => format!("the TLS handshake was not complete within {seconds} s"),
+            Stage::AwaitsTls => {
+                let reason = format!("the TLS handshake was not complete within {seconds} s");
+                return Some(Ended::Tls(reason));
+            }
             Stage::AwaitsWelcome => format!("it did not accept the login within {seconds} s"),
             Stage::InUse { .. } if self.leaves_at.is_some_and(|at| at <= now) => {
                 return Some(Ended::Left);
@@ -58,7 +61,7 @@ impl Connected {
                 format!("it did not answer a PING within {time}")
             }
         };
-        Some(Ended::Lost(reason))
+        Some(Ended::Silent(reason))
     }
 }
 

@@ -114,8 +114,14 @@ label! {
 label! {
     /// What kept an engine from being used.
     EngineError {
-        /// No connection could be made or used: the name, the address, TLS, what the other side said.
+        /// No connection could be made or used: the name, the address, what the other side said.
         Unreachable = "unreachable",
+        /// TLS did not begin, or a connection broke by it.
+        Tls = "tls",
+        /// What came is not the protocol of NATS.
+        Protocol = "protocol",
+        /// The server did not answer in time.
+        Silent = "silent",
         /// An operator must change something: the login was refused, or a file can't be used.
         Refused = "refused",
         /// A connection that was in use ended.

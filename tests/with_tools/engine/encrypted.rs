@@ -1,7 +1,7 @@
 //! Claim: with TLS a member is in sync where the certificate is what it must be, and else one error names the server and
 //! what is wrong; in plain text nothing of a login goes out where TLS is asked for.
 
-use super::members::{members, tell, wait_until_in_sync};
+use super::members::{errors, members, tell, wait_until_in_sync};
 use super::nats::{Nats, Plan, Release};
 use crate::common::certificates::{By, Certificates, Issue};
 use crate::common::needs::{Missing, Outcome};
@@ -29,7 +29,8 @@ fn member(
 ) -> (Setup, ServerProcess) {
     let ca = certificates.path("herd-ca.pem");
     let setup = members(nats, &["Goloman"], &format!("ca = {ca:?}\n{more}"));
-    let command = setup.command("Goloman"); // It writes the configuration, which this one replaces.
+    let mut command = setup.command("Goloman"); // It writes the configuration, which this one replaces.
+    command.args(["--admin", "0"]);
     let text = setup.toml("Goloman").replace("nats://", scheme);
     std::fs::write(setup.folder.path().join("Goloman.toml"), text).expect("a file");
     let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
@@ -42,8 +43,8 @@ fn works(server: &ServerProcess) {
     tell(server, "kiwi", 1);
 }
 
-/// Waits for one record with this text, which names the server.
-fn fails(server: &ServerProcess, nats: &Nats, text: &str) {
+/// Waits for one record with this text, which names the server, and is counted as an error of this class.
+fn fails(server: &ServerProcess, nats: &Nats, class: &str, text: &str) {
     let find = || -> Vec<String> {
         let log = server.log();
         let is_it = |line: &&str| {
@@ -55,6 +56,7 @@ fn fails(server: &ServerProcess, nats: &Nats, text: &str) {
     let found = find();
     assert!(found[0].contains(text), "{found:#?}");
     assert!(found[0].contains(&nats.nodes[0].address.to_string()), "{found:#?}");
+    assert!(errors(server, class) > 0, "{class}");
     assert_eq!(
         server.client().ask("WHATSAT nobody 0 0"),
         "? WHATSAT nobody 0 0",
@@ -78,7 +80,7 @@ pub fn tls_begins_before_info_where_both_sides_are_set_to_that() -> Outcome {
     let (_setup, server) = member(&nats, &certificates, "tls://", "handshake_first = true");
     works(&server);
     let (_setup, server) = member(&nats, &certificates, "tls://", "");
-    fails(&server, &nats, "set handshake_first = true in [engine]");
+    fails(&server, &nats, "unreachable", "set handshake_first = true in [engine]");
     Ok(())
 }
 
@@ -92,7 +94,7 @@ pub fn a_member_shows_its_certificate_where_the_server_asks_for_one() -> Outcome
     let (_setup, server) = member(&nats, &certificates, "tls://", &own);
     works(&server);
     let (_setup, server) = member(&nats, &certificates, "tls://", "");
-    fails(&server, &nats, "certificate and key in [engine]");
+    fails(&server, &nats, "tls", "certificate and key in [engine]");
     Ok(())
 }
 
@@ -106,7 +108,7 @@ pub fn a_certificate_of_another_authority_name_or_time_is_refused() -> Outcome {
         let certificates = certificates(issue);
         let nats = secured(&certificates, "")?;
         let (_setup, server) = member(&nats, &certificates, "tls://", "");
-        fails(&server, &nats, text);
+        fails(&server, &nats, "tls", text);
     }
     Ok(())
 }
@@ -115,6 +117,6 @@ pub fn a_server_in_plain_text_is_refused_where_tls_is_asked_for() -> Outcome {
     let certificates = certificates(Issue::server("nats"));
     let nats = Nats::one(Release::Current)?;
     let (_setup, server) = member(&nats, &certificates, "tls://", "");
-    fails(&server, &nats, "it offers no TLS, and tls:// refuses plain text");
+    fails(&server, &nats, "refused", "it offers no TLS, and tls:// refuses plain text");
     Ok(())
 }

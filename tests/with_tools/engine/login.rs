@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::eye::Eye;
-use super::members::{members, tell, wait_until_in_sync};
+use super::members::{errors, members, tell, wait_until_in_sync};
 use super::nats::{Nats, Plan, Release};
 use crate::common::needs::Outcome;
 use crate::common::{LIMIT, ServerProcess, Setup, wait_until};
@@ -28,7 +28,7 @@ fn member(nats: &Nats, more: &str, secret: &str) -> (Setup, ServerProcess) {
     private(&file);
     let more = more.replace("{secret}", file.to_str().expect("text"));
     let setup = members(nats, &["Goloman"], &more);
-    let server = setup.start("Goloman");
+    let server = setup.start_with("Goloman", &["--admin", "0"]);
     (setup, server)
 }
 
@@ -45,14 +45,16 @@ fn records(server: &ServerProcess, level: &str) -> Vec<String> {
     of_level.map(str::to_owned).collect()
 }
 
-/// Waits for one error with this text, which names the server; later there is still only that one.
-fn expect_error(server: &ServerProcess, nats: &Nats, text: &str) {
+/// Waits for one error with this text, which names the server and is counted in this class; later there is still only
+/// that one.
+fn expect_error(server: &ServerProcess, nats: &Nats, class: &str, text: &str) {
     wait_until(LIMIT, &format!("an error says {text:?}"), || {
         records(server, "ERROR").iter().any(|record| record.contains(text))
     });
-    let errors = records(server, "ERROR");
-    assert_eq!(errors.len(), 1, "{errors:#?}");
-    assert!(errors[0].contains(&nats.nodes[0].address.to_string()), "{errors:?}");
+    let said = records(server, "ERROR");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains(&nats.nodes[0].address.to_string()), "{said:?}");
+    assert!(errors(server, class) > 0, "{class}");
     assert_eq!(
         server.client().ask("WHATSAT nobody 0 0"),
         "? WHATSAT nobody 0 0",
@@ -71,7 +73,12 @@ pub fn a_wrong_password_is_one_error_and_a_rotated_one_is_read_again() -> Outcom
     let login = format!("authorization {{ user: herd, password: {SECRET} }}\n");
     let nats = Nats::start(&plan(&login))?;
     let (_setup, server) = member(&nats, "user = \"herd\"\npassword_file = \"{secret}\"", WRONG);
-    expect_error(&server, &nats, "refuses the login (Authorization Violation): check user");
+    expect_error(
+        &server,
+        &nats,
+        "refused",
+        "refuses the login (Authorization Violation): check user",
+    );
     nats.file("secret", &format!("{SECRET}\n"));
     wait_until_in_sync(&server, 1);
     tell(&server, "kiwi", 1);
@@ -82,7 +89,7 @@ pub fn a_wrong_password_is_one_error_and_a_rotated_one_is_read_again() -> Outcom
 pub fn a_wrong_token_is_one_error_and_a_rotated_one_is_read_again() -> Outcome {
     let nats = Nats::start(&plan(&format!("authorization {{ token: {SECRET} }}\n")))?;
     let (_setup, server) = member(&nats, "token_file = \"{secret}\"", WRONG);
-    expect_error(&server, &nats, "check the file of token_file");
+    expect_error(&server, &nats, "refused", "check the file of token_file");
     nats.file("secret", SECRET);
     wait_until_in_sync(&server, 1);
     hides(&server, &[SECRET, WRONG]);
@@ -97,7 +104,7 @@ pub fn an_nkey_proves_who_a_member_is_and_an_unknown_one_is_one_error() -> Outco
     hides(&server, &[SEED]);
     let nats = Nats::start(&plan(&known.replace(PUBLIC, OTHER)))?;
     let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", SEED);
-    expect_error(&server, &nats, "check that the public key of the seed in nkey_file");
+    expect_error(&server, &nats, "refused", "check that the public key of the seed in nkey_file");
     hides(&server, &[SEED]);
     Ok(())
 }
@@ -105,14 +112,14 @@ pub fn an_nkey_proves_who_a_member_is_and_an_unknown_one_is_one_error() -> Outco
 pub fn a_login_without_credentials_is_one_error_that_names_the_settings() -> Outcome {
     let nats = Nats::start(&plan(&format!("authorization {{ token: {SECRET} }}\n")))?;
     let (_setup, server) = member(&nats, "", "");
-    expect_error(&server, &nats, "set user and password_file, token_file");
+    expect_error(&server, &nats, "refused", "set user and password_file, token_file");
     Ok(())
 }
 
 pub fn a_file_that_holds_no_secret_is_one_error_that_names_the_file() -> Outcome {
     let nats = Nats::one(Release::Current)?;
     let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", "SUNOTASEED");
-    expect_error(&server, &nats, "[engine] nkey_file");
+    expect_error(&server, &nats, "refused", "[engine] nkey_file");
     hides(&server, &["SUNOTASEED"]);
     Ok(())
 }
@@ -156,19 +163,24 @@ pub fn each_missing_permission_is_named_and_with_all_of_them_a_member_works() ->
         let (_setup, server) = member(&nats, login, SECRET);
         let mut client = server.client();
         client.send("IAMAT kiwi +1.0-2.0 1\n");
-        expect_error(&server, &nats, &format!("does not permit our user to publish {missing}"));
+        expect_error(
+            &server,
+            &nats,
+            "permissions",
+            &format!("does not permit our user to publish {missing}"),
+        );
         hides(&server, &[SECRET]);
     }
     let nats = Nats::start(&plan(&permitted(&all, "_OTHER.>")))?;
     let (_setup, server) = member(&nats, login, SECRET);
-    expect_error(&server, &nats, "does not permit our user to subscribe _INBOX.>");
+    expect_error(&server, &nats, "permissions", "does not permit our user to subscribe _INBOX.>");
     Ok(())
 }
 
 pub fn a_server_without_jetstream_is_one_error_and_members_wait_for_it() -> Outcome {
     let nats = Nats::start(&Plan { jetstream: false, ..plan("") })?;
     let (_setup, server) = member(&nats, "", "");
-    expect_error(&server, &nats, "JetStream");
+    expect_error(&server, &nats, "bucket", "JetStream");
     Ok(())
 }
 
@@ -184,5 +196,29 @@ pub fn what_a_member_writes_with_a_login_is_read_with_another() -> Outcome {
     let login = serde_json::json!({ "user": "eye", "password": "eye" });
     let mut eye = Eye::open_with(&nats, &login, None)?;
     eye.wait_for("herd", "kiwi", |value| value.contains(" 7"));
+    Ok(())
+}
+
+/// Whoever listens there is no server of NATS.
+pub fn a_listener_that_does_not_speak_the_protocol_is_named_and_counted() -> Outcome {
+    let nats = Nats::prepare(&plan(""))?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        use std::io::Write;
+        while let Ok((mut stream, _)) = listener.accept() {
+            _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+        }
+    });
+    let setup = members(&nats, &["Goloman"], "");
+    let mut command = setup.command("Goloman"); // It writes the configuration, which this one replaces.
+    command.args(["--admin", "0"]);
+    let urls = format!("{:?}", nats.urls());
+    let text = setup.toml("Goloman").replace(&urls, &format!("[\"nats://{at}\"]"));
+    std::fs::write(setup.folder.path().join("Goloman.toml"), text).expect("a file");
+    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
+    server.wait_for_log(&format!("The engine at {at} can't be reached"));
+    assert!(errors(&server, "protocol") > 0);
+    assert_eq!(errors(&server, "unreachable"), 0);
     Ok(())
 }

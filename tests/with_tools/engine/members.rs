@@ -11,6 +11,7 @@ use super::eye::{Entry, Eye, key};
 use super::nats::Nats;
 use crate::common::client::Next;
 use crate::common::hosts::Hosts;
+use crate::common::http::get;
 use crate::common::random::next;
 use crate::common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 
@@ -48,6 +49,15 @@ pub fn wait_until_in_sync(server: &ServerProcess, times: usize) {
 pub fn tell(server: &ServerProcess, id: &str, timestamp: u64) {
     let text = format!("{id} +1.0-2.0 {timestamp}");
     assert_eq!(server.client().ask(&format!("IAMAT {text}")), format!("AT AT {text}"));
+}
+
+/// How often a member was kept from using the engine by errors of this class. It was started with `--admin`.
+pub fn errors(server: &ServerProcess, class: &str) -> u64 {
+    let metrics = get(server.admin(), "/metrics").text();
+    let begins = format!("herd_engine_errors_total{{class=\"{class}\"}} ");
+    let count = metrics.lines().find_map(|line| line.strip_prefix(&begins));
+    let count = count.unwrap_or_else(|| panic!("no {begins:?} in {metrics}"));
+    count.parse().expect("a number")
 }
 
 /// The timestamp of a client, as a member knows it.

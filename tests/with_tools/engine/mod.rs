@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of the helpers")]
 
+pub mod acked;
+pub mod bridge;
 pub mod bucket;
 pub mod encrypted;
 pub mod eye;
