@@ -23,6 +23,7 @@ use herd_mio::state::{
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
+const MAX_FUTURE: Duration = Duration::from_secs(300);
 
 /// All that is in a database.
 #[derive(Debug, Default, PartialEq)]
@@ -314,23 +315,25 @@ fn a_dump_can_be_loaded_as_a_whole_or_not_at_all() {
     dir(&from).open().expect("it opens").commit(&[raised]).expect("committed");
     let mut text = Vec::new();
     dump(&dir(&from), &mut text).expect("memory").expect("it can be read");
+    text.extend_from_slice(b"UPDATELOC z +1.0+1.0 301 A -300.000000000\n");
     let lines = text.split_inclusive(|byte| *byte == b'\n').count();
     assert!(text.starts_with(b"FLOOR 1000000000 c7\nUPDATELOC "));
     for (bad, why) in [
         (&b"UPDATELOC c1 here 1 A +0.250000000\n"[..], "line 1"),
         (b"UPDATELOC c1 +1.0+1.0 1 A", "it does not end"),
         (b"IAMAT c1 +1.0+1.0 1\n", "it is no UPDATELOC line"),
+        (b"UPDATELOC c1 +1.0+1.0 301 A -300.000000001\n", "future"),
     ] {
         let whole = [&text[..], bad].concat();
-        let refused = load(&dir(&to), &mut &whole[..]).expect_err("one line is wrong");
+        let refused = load(&dir(&to), &mut &whole[..], MAX_FUTURE).expect_err("one line is wrong");
         let number = format!("line {}: ", lines + 1);
         let expected = if why == "line 1" { &number } else { why };
         assert!(refused.to_string().contains(expected), "{refused}");
         assert_eq!(all(&dir(&to).open().expect("it opens")), All::default());
     }
-    let loaded = load(&dir(&to), &mut &text[..]).expect("all is right");
+    let loaded = load(&dir(&to), &mut &text[..], MAX_FUTURE).expect("all is right");
     assert_eq!((loaded.updates, loaded.not_newer), (lines as u64 - 1, 0));
-    let again = load(&dir(&to), &mut &text[..]).expect("all is right");
+    let again = load(&dir(&to), &mut &text[..], MAX_FUTURE).expect("all is right");
     assert_eq!((again.updates, again.not_newer), (0, lines as u64 - 1));
     let mut copy = Vec::new();
     dump(&dir(&to), &mut copy).expect("memory").expect("it can be read");

@@ -129,7 +129,7 @@ pub fn load_state(
     input: &mut dyn BufRead,
 ) -> Result<Loaded, RunError> {
     let dir = required(config, &config.servers[index])?;
-    Ok(crate::state::load(&dir, input)?)
+    Ok(crate::state::load(&dir, input, config.max_future)?)
 }
 
 fn required(config: &Config, own: &ServerConfig) -> Result<StateDir, RunError> {
@@ -209,5 +209,102 @@ fn record(dir: &StateDir, restored: Restored, took: Duration) {
             "{unreadable} entries of {} are no updates; they are left out.",
             path.display()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Now, WallTime};
+    use crate::herd::Settings;
+    use crate::protocol::{Dialect, Epoch, FromDialler};
+
+    fn herd(max_clients: usize) -> Herd {
+        let settings = Settings {
+            name: "Goloman".into(),
+            neighbours: Vec::new(),
+            dialect: Dialect::default(),
+            max_clients,
+            max_future: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(1),
+            refill: true,
+            epoch: Epoch(1),
+            seed: 1,
+        };
+        Herd::new(settings, Now { elapsed: Duration::ZERO, wall: WallTime(0) })
+    }
+
+    /// A database of these clients, each with its number as its second, and its folder.
+    fn filled(folder: &std::path::Path, clients: std::ops::Range<usize>) -> StateDir {
+        let dir = StateDir::lock(folder, "Goloman", false).expect("it is free");
+        let line =
+            |client| format!("UPDATELOC c{client:02} +1.0-2.0 {client} Goloman +0.250000000\n");
+        let lines = clients.clone().map(line).collect::<String>().into_bytes();
+        let floor = Some(Floor { age: 0, id: b"f".to_vec() });
+        let batch = DiskBatch { lines, updates: clients.len(), floor, ..DiskBatch::default() };
+        dir.open().expect("a database").commit(&[batch]).expect("committed");
+        dir
+    }
+
+    /// The clients that the database has.
+    fn stored(database: &Database) -> Vec<String> {
+        struct Ids(Vec<String>);
+        impl Contents for Ids {
+            fn floor(&mut self, _floor: &Floor) {}
+            fn update(&mut self, update: &UpdateRef<'_>, _line: &[u8]) {
+                self.0.push(String::from_utf8_lossy(update.id).into_owned());
+            }
+        }
+        let mut ids = Ids(Vec::new());
+        database.read(&mut ids).expect("it can be read");
+        ids.0
+    }
+
+    #[test]
+    fn a_floor_that_rises_while_the_table_is_filled_is_committed_before_the_loops_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = filled(folder.path(), 1..31);
+        let mut herd = herd(10);
+        let opened = dir.start(|database| database.read(&mut Filling(&mut herd)).map(drop));
+        let mut database = opened.expect("it is whole").database;
+        assert_eq!(stored(&database).len(), 30);
+        keep_what_differs(&herd, &mut database, false).expect("committed");
+        drop(database);
+        let database = dir.open().expect("it is whole");
+        assert_eq!(database.floor(), herd.table().floor());
+        assert!(database.floor().is_some_and(|floor| floor.age > 0));
+        let known = |id: &String| herd.table().get(id.as_bytes()).is_some();
+        assert!(stored(&database).iter().all(known), "what the floor forgot is left out");
+        assert_eq!(stored(&database).len(), herd.table().len());
+    }
+
+    #[test]
+    fn what_was_read_of_a_database_until_it_proved_to_be_damaged_is_in_the_new_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = filled(folder.path(), 1..31);
+        let mut herd = herd(100);
+        let mut reads = 0;
+        let opened = dir.start(|database| {
+            reads += 1;
+            if reads == 1 {
+                let floor = database.floor().expect("it has one");
+                herd.restore_floor(floor.clone());
+                let line = b"UPDATELOC c07 +1.0-2.0 7 Goloman +0.250000000";
+                let Ok(FromDialler::Update(update)) = FromDialler::parse(line) else {
+                    unreachable!("it is an update");
+                };
+                herd.restore(&update);
+                return Err(Fault::Damaged("the second page".into()));
+            }
+            database.read(&mut Filling(&mut herd)).map(drop)
+        });
+        let mut opened = opened.expect("a new one");
+        assert!(opened.moved.as_ref().is_some_and(|(path, _)| path.exists()));
+        assert!(stored(&opened.database).is_empty());
+        keep_what_differs(&herd, &mut opened.database, true).expect("committed");
+        drop(opened);
+        let database = dir.open().expect("it is whole");
+        assert_eq!(stored(&database), ["c07"]);
+        assert_eq!(database.floor(), herd.table().floor());
     }
 }

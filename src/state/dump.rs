@@ -5,6 +5,7 @@
 //! that is wrong refuses all of them, and the database is as before.
 
 use std::io::{self, BufRead, Read, Write};
+use std::time::Duration;
 
 use super::StateError;
 use super::database::{Contents, Fault, Loaded, Loading, Restored, floor_text, parse, parse_floor};
@@ -12,7 +13,7 @@ use super::open::{StateDir, guarded};
 use crate::errors::plain;
 use crate::herd::Floor;
 use crate::limits::{DUMP_BAD_LINES, DUMP_LINE_BYTES};
-use crate::protocol::UpdateRef;
+use crate::protocol::{UpdateError, UpdateRef};
 
 /// Writes all that is in the database of the folder. The outer error is one of `out`.
 pub fn dump(dir: &StateDir, out: &mut dyn Write) -> io::Result<Result<Restored, StateError>> {
@@ -56,8 +57,13 @@ impl Contents for Lines<'_> {
     }
 }
 
-/// Adds the lines of `input` to the database of the folder, all of them or none.
-pub fn load(dir: &StateDir, input: &mut dyn BufRead) -> Result<Loaded, StateError> {
+/// Adds the lines of `input` to the database of the folder, all of them or none. A timestamp may be this much ahead of the
+/// clock of the server that received it, as in a neighbour's line: the present time plays no part, so a backup stays good.
+pub fn load(
+    dir: &StateDir,
+    input: &mut dyn BufRead,
+    max_future: Duration,
+) -> Result<Loaded, StateError> {
     let mut database = dir.open()?;
     let loaded = database.load(|loading| {
         let mut bad = BadLines::default();
@@ -65,7 +71,7 @@ pub fn load(dir: &StateDir, input: &mut dyn BufRead) -> Result<Loaded, StateErro
         for number in 1.. {
             let reason = match read_line(input, &mut line) {
                 Ok(false) => break,
-                Ok(true) => load_line(loading, &line, number)?,
+                Ok(true) => load_line(loading, &line, number, max_future)?,
                 Err(reason) => {
                     bad.add(number, reason);
                     break;
@@ -132,6 +138,7 @@ fn load_line(
     loading: &mut Loading<'_>,
     line: &[u8],
     number: usize,
+    max_future: Duration,
 ) -> Result<Option<String>, Fault> {
     if let Some(text) = line.strip_prefix(FLOOR) {
         return Ok(match parse_floor(text) {
@@ -144,6 +151,10 @@ fn load_line(
         });
     }
     match parse(line) {
+        // It would win over every later update.
+        Ok(update) if update.skew.0 < -(max_future.as_nanos() as i128) => {
+            Ok(Some(UpdateError::Future.to_string()))
+        }
         Ok(update) => loading.put(&update).map(|()| None),
         Err(reason) => Ok(Some(reason)),
     }

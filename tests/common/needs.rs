@@ -36,7 +36,7 @@ pub const REQUIRE: &str = "HERD_MIO_REQUIRE_TOOLS";
 const LONG: [&str; 4] = ["_for_a_minute", "_for_an_hour", "_of_a_cluster", "_in_figures"];
 
 /// The package of each tool that tests use. `.ci/tools` installs the same.
-const PACKAGES: [(&str, &str); 32] = [
+const PACKAGES: [(&str, &str); 33] = [
     ("bash", "bash"),
     ("buildah", "buildah"),
     ("chromium", "chromium"),
@@ -48,6 +48,7 @@ const PACKAGES: [(&str, &str); 32] = [
     ("lintian", "lintian"),
     ("logrotate", "logrotate"),
     ("mandoc", "mandoc"),
+    ("mke2fs", "e2fsprogs"),
     ("nats-server", "nats-server"),
     ("nc", "netcat-openbsd"),
     ("nft", "nftables"),

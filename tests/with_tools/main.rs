@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod completion;
 mod dialling;
+mod disk;
 mod engine;
 mod harness;
 mod hosts;
@@ -68,6 +69,10 @@ fn main() -> ExitCode {
         dialling::unanswered_look_ups_delay_no_other_name,
         dialling::servers_at_a_loopback_and_at_another_address_of_the_host_know_each_other,
         dialling::an_earlier_look_up_result_is_used_while_the_next_one_hangs,
+        disk::a_full_disk_gives_no_false_answers_and_is_used_on_once_it_has_room,
+        disk::clients_do_not_notice_a_full_disk_where_answers_do_not_wait_for_it,
+        disk::a_disk_that_can_only_be_read_ends_a_start_with_status_2,
+        disk::a_disk_that_becomes_read_only_gives_no_false_answers_and_is_used_on_after_a_restart,
         engine::acked::what_nats_has_not_acknowledged_is_answered_once_it_has,
         engine::acked::what_one_member_answers_all_members_know_and_the_bucket_holds_to_the_letter,
         engine::acked::who_waits_for_nats_for_too_long_is_disconnected_without_an_answer,
