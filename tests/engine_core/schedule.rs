@@ -34,8 +34,25 @@ impl Schedule {
             events.push((at, Event::Tell { member, client }));
         }
         for _ in 0..random.below(9) {
-            let at = random.below(length as usize) as u64;
-            events.push((at, Event::Fault(any_fault(&mut random, members, clients))));
+            let mut at = random.below(length as usize) as u64;
+            let mut fault = any_fault(&mut random, members, clients);
+            // What an operator does to a client matters most while an update of it is on its way.
+            let tells = events.iter().filter_map(|(at, event)| match event {
+                Event::Tell { client, .. } => Some((*at, *client)),
+                _ => None,
+            });
+            let told: Vec<_> = tells.collect();
+            if random.percent(60) && !told.is_empty() {
+                let (told_at, client) = told[random.below(told.len())];
+                let soon = told_at + random.between(1, 1_500) as u64;
+                match &mut fault {
+                    Fault::PutOld(of) | Fault::PutGarbage(of) | Fault::DeleteClient(of) => {
+                        (at, *of) = (soon, client);
+                    }
+                    _ => {}
+                }
+            }
+            events.push((at, Event::Fault(fault)));
         }
         let rates = match random.below(3) {
             0 => Rates::default(),
