@@ -81,6 +81,7 @@ fn main() -> ExitCode {
         engine::acked::with_debians_server_who_waits_for_too_long_is_disconnected_as_well,
         engine::bridge::a_bridge_passes_on_what_comes_from_either_side_and_says_what_it_cannot_send,
         engine::bridge::a_server_that_drains_reaches_a_host_of_its_engine_that_it_never_dialled_before,
+        engine::bridge::each_loop_of_a_bridge_knows_what_its_neighbour_knows_and_the_reverse,
         engine::bridge::each_loop_of_a_server_is_a_member_and_publishes_an_update_once,
         engine::bucket::a_bucket_in_memory_or_with_an_age_is_used_with_a_warning,
         engine::bucket::a_bucket_that_is_not_fit_is_refused_by_each_setting,

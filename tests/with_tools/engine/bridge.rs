@@ -95,6 +95,35 @@ pub fn each_loop_of_a_server_is_a_member_and_publishes_an_update_once() -> Outco
     Ok(())
 }
 
+/// The neighbour's link is with the first loop alone; the other one is reached by the engine.
+pub fn each_loop_of_a_bridge_knows_what_its_neighbour_knows_and_the_reverse() -> Outcome {
+    let nats = Nats::one(Release::Current)?;
+    let setup = Setup::new(&[("Goloman", &["Hands"]), ("Hands", &[])])
+        .top("loops = 2")
+        .section("[places]\nprovider = \"offline\"")
+        .section(&nats.section("members = [\"Goloman\"]"));
+    let servers = setup.start_all();
+    let [bridge, flooded] = &servers[..] else { panic!("two servers") };
+    bridge.wait_for_log("Goloman is in sync with the engine");
+    bridge.wait_for_log("Goloman/2 is in sync with the engine");
+    bridge.wait_for_log("The link to Hands is up");
+    tell(flooded, "from.neighbour", 1);
+    let mut crowd: Vec<Client> = (0..64).map(|_| bridge.client()).collect();
+    for (number, client) in crowd.iter_mut().enumerate() {
+        wait_until(LIMIT, "each loop knows it", || {
+            client.whatsat("from.neighbour", "0", "0").first == "AT AT from.neighbour +1.0-2.0 1"
+        });
+        let update = format!("c{number} +1.0-2.0 1");
+        assert_eq!(client.ask(&format!("IAMAT {update}")), format!("AT AT {update}"));
+    }
+    let ids: Vec<String> = (0..crowd.len()).map(|number| format!("c{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    wait_until(LIMIT, "the neighbour knows all", || {
+        timestamps(flooded.clients, &ids).iter().all(Option::is_some)
+    });
+    Ok(())
+}
+
 pub fn a_server_that_drains_reaches_a_host_of_its_engine_that_it_never_dialled_before() -> Outcome {
     let certificates = Certificates::new(&[]);
     certificates.issue("nats", Issue::server("nats"));
