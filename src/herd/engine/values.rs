@@ -114,11 +114,12 @@ impl Engine {
         }
     }
 
-    /// Notes the number of a client's last message. False if it is known to be none.
+    /// Notes the number of a client's last message. False if a later one is known.
     fn note_sequence(&mut self, awaited: Awaited, found: &Found<'_>, herd: &mut Herd) -> bool {
         let Awaited { slot, .. } = awaited;
         let known = herd.table.kept.in_bucket(slot);
-        let is_last = found.sequence > known.sequence;
+        // The same number again, and not what was acknowledged by it: the engine has lost that.
+        let is_last = found.sequence >= known.sequence;
         // An answer of the leader may name an earlier one: the bucket is another one, or a later message came meanwhile.
         if is_last || found.is_answer {
             let known = InBucket { sequence: found.sequence, ..known };
@@ -127,14 +128,13 @@ impl Engine {
         if !found.is_answer {
             self.follower.witness(found.sequence, slot, true);
         }
-        is_last || (found.is_answer && found.sequence == known.sequence)
+        is_last
     }
 
     /// The bucket held what we know of the client.
     fn found_equal(&mut self, awaited: Awaited, found: &Found<'_>, herd: &mut Herd) {
         let is_last = self.note_sequence(awaited, found, herd);
         let known = herd.table.kept.in_bucket(awaited.slot);
-        // A message that was noted already may be read once more after the update was appended again.
         if is_last {
             self.kept(awaited.slot, InBucket { seq: known.seq.max(awaited.seq), ..known }, herd);
             self.publisher.found_equal(awaited.slot);
