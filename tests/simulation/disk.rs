@@ -96,7 +96,7 @@ impl Disks {
             delay: [1, 30, 400][random.below(3)],
             failing: [0, 10, 60][random.below(3)],
             batch: usize::MAX,
-            shrinks: schedule.is_crowded && random.percent(30),
+            shrinks: schedule.is_crowded && random.percent(60),
         };
         // Few enough that it takes several to write a table, if that does not take too long.
         let has_crowd = schedule.events.iter().any(|(_, it)| matches!(it, Event::Crowd { .. }));
@@ -116,8 +116,8 @@ impl Disks {
                     continue;
                 }
                 _ => {
-                    let id = format!("c{}", random.below(schedule.clients));
-                    DiskEvent::Forget { id: id + &"x".repeat(schedule.padding) }
+                    forget_some(schedule, at, &mut random);
+                    continue;
                 }
             };
             schedule.events.push((at, Event::Disk { server, event }));
@@ -146,6 +146,18 @@ impl Disks {
             clients: Clients::default(),
         })
     }
+}
+
+/// An operator forgets clients of the only server, and the last of them comes back at once.
+fn forget_some(schedule: &mut Schedule, at: u64, random: &mut Random) {
+    let padding = "x".repeat(schedule.padding);
+    let ids = (0..random.between(1, 8)).map(|_| random.below(schedule.clients));
+    let ids: Vec<_> = ids.map(|client| format!("c{client}{padding}")).collect();
+    let back = ids.last().map(|id| format!("{id} +1.0-2.0 {}", random.between(1_000, 1_300)));
+    for id in ids {
+        schedule.events.push((at, Event::Disk { server: 0, event: DiskEvent::Forget { id } }));
+    }
+    schedule.events.extend(back.map(|text| (at, Event::Tell { server: 0, text })));
 }
 
 /// One server, without neighbours: what it forgets, nobody tells it again.
