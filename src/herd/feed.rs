@@ -57,6 +57,7 @@ impl Feed {
     }
 
     /// Appends a change of the entry in `slot` and returns its number.
+    #[inline]
     pub fn append(&mut self, slot: u32) -> Seq {
         self.end.0 += 1;
         self.records.push_back(Record { seq: self.end, slot });

@@ -388,11 +388,13 @@ impl Table {
         alive.then_some(entry)
     }
 
+    #[inline]
     fn find(&self, hash: u64, id: &[u8]) -> Option<u32> {
         let is_it = |&slot: &u32| self.entries[slot as usize].update.id() == id;
         self.by_id.find(hash, is_it).copied()
     }
 
+    #[inline]
     fn hash(&self, id: &[u8]) -> u64 {
         self.hasher.hash(id)
     }

@@ -265,7 +265,13 @@ impl World<'_> {
     pub fn write_disk(&mut self, number: usize) -> Result<(), Wrong> {
         let server = &mut self.servers[number];
         let (Some(disk), run) = (&mut server.disk, server.run) else { return Ok(()) };
-        let Some(batch) = server.herd.poll_disk_batch() else { return Ok(()) };
+        let Some(batch) = server.herd.poll_disk_batch() else {
+            let (has, floor) = (&disk.told.floor, server.herd.table().floor());
+            if disk.in_flight.is_none() && has.as_ref() != floor {
+                return Err(format!("server {number} keeps {floor:?} for itself, behind {has:?}"));
+            }
+            return Ok(());
+        };
         for line in batch.lines.split_inclusive(|&byte| byte == b'\n') {
             let update = update(line)?;
             if !server.shadow.table.get(update.id).is_some_and(|(fact, _)| fact.is(&update)) {
