@@ -73,7 +73,7 @@ fn each_mistake_is_reported_with_its_place_and_a_remedy() {
         ),
         (
             engine("keep = \"cache\""),
-            "4:8: engine.keep = \"cache\" is for members without neighbours, and A has some",
+            "4:8: engine.keep = \"cache\" is not available in this version: use \"all\"",
         ),
         (
             engine("timeout = \"500ms\""),

@@ -63,14 +63,9 @@ pub fn finish(document: &Document<'_>, written: Written, servers: &[ServerConfig
         None => (0..servers.len()).collect(),
         Some(members) => find_members(document, &members, servers),
     };
-    let bridge = config.members.iter().find(|&&place| !servers[place].neighbours.is_empty());
-    if let (EngineKeep::Cache, Some(&bridge)) = (config.keep, bridge) {
-        let text = format!(
-            "engine.keep = \"cache\" is for members without neighbours, and {} has some: what a member passes on to \
-             neighbours it must hold, so use keep = \"all\", or take the neighbours away",
-            servers[bridge].name
-        );
-        document.fault(&keep_at, text);
+    if config.keep == EngineKeep::Cache {
+        let text = "engine.keep = \"cache\" is not available in this version: use \"all\"";
+        document.fault(&keep_at, text.to_owned());
     }
     config
 }

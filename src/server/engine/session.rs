@@ -186,6 +186,10 @@ impl Server {
                 connected.stage = Stage::AwaitsTls;
                 Step::Secure(tls)
             }
+            // Nothing is said in the clear to a server that wants TLS, even if this were our own mistake.
+            None if begins_tls => {
+                Step::End(Ended::Protocol("the TLS for it was not prepared".to_owned()))
+            }
             None => self.engine_log_in(io),
         }
     }
