@@ -130,6 +130,7 @@ fn refusals_come_in_their_turn_and_the_last_one_ends_the_connection() {
     world.commit();
     expect_at(&mut client, "kiwi");
     assert_eq!(client.line(), format!("? {}", future.trim_end()));
+    world.wait_until_held(1);
     world.commit_until(0);
     expect_at(&mut client, "owl");
     assert!(client.line().starts_with("? xxx"));
