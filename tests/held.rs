@@ -101,6 +101,13 @@ fn a_stale_iamat_is_answered_once_the_newer_update_is_committed() {
 fn whatever_is_no_iamat_waits_for_the_answers_before_it() {
     let world = World::new();
     let mut client = world.client();
+    // The first query waits in any case: the places are unpacked for it.
+    client.send(iamat("crow"));
+    world.wait_until_held(1);
+    world.commit();
+    expect_at(&mut client, "crow");
+    client.send("WHATSAT crow 10 1\n");
+    assert!(client.answer().first.starts_with("AT "));
     let whatsat = "WHATSAT kiwi 10 1\n";
     client.send([&iamat("kiwi"), whatsat, "WHAT?\n", &iamat("emu"), &iamat("owl")].concat());
     world.wait_until_held(1);
