@@ -46,7 +46,7 @@ impl Herd {
         self.durable.disk = Some(Box::new(disk));
     }
 
-    /// Lets a batch hold fewer updates than [`DISK_BATCH_UPDATES`](crate::limits::DISK_BATCH_UPDATES): at least one. So a
+    /// Lets a batch hold fewer updates than [`DISK_BATCH_UPDATES`]: at least one. So a
     /// simulated table, which is small, fills many.
     pub fn limit_disk_batches(&mut self, updates: usize) {
         if let Some(disk) = &mut self.durable.disk {

@@ -26,7 +26,7 @@ pub enum EngineLinkState {
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLinkStatus<'a> {
     pub state: EngineLinkState,
-    /// Since when, as [`Now::elapsed`] counts.
+    /// Since when, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
     pub since: Duration,
     /// Where it is connected.
     pub peer: Option<SocketAddr>,
