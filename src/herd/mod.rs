@@ -27,6 +27,7 @@ mod kept;
 mod link;
 mod namesakes;
 mod peer;
+mod random;
 mod status;
 mod table;
 
@@ -40,6 +41,7 @@ pub use held::HeldAnswers;
 pub use kept::{AnswerAfter, Awaited, Holder, InBucket};
 pub use link::HELLO_RECEIVED;
 pub use peer::{Differing, Peer, SessionId};
+pub use random::Random;
 pub use status::{InboundStatus, LinkStatus};
 pub use table::{Applied, Entry, Floor, Source, Table};
 
@@ -126,7 +128,7 @@ pub struct Herd {
     /// When a peer last sent HELLO with this server's own name.
     namesake_at: Option<Duration>,
     outputs: VecDeque<Output>,
-    random_state: u64,
+    random: Random,
     durable: Durable,
 }
 
@@ -148,7 +150,7 @@ impl Herd {
         let id = |index: usize| NeighbourId(index as u16);
         let table = Table::new(settings.max_clients, settings.seed);
         Herd {
-            random_state: table.unpredictable(b"jitter"),
+            random: Random(table.unpredictable(b"jitter")),
             table,
             links: (0..count).map(|index| Link::new(id(index), now.elapsed)).collect(),
             inbound: (0..count).map(|_| InboundPeer::new()).collect(),
@@ -257,7 +259,7 @@ impl Herd {
         if self.link(neighbour).is_removed() {
             return;
         }
-        let jitter = self.next_random();
+        let jitter = self.random.part();
         self.link(neighbour).closed(jitter, now.elapsed);
         // A neighbour that we cannot reach may be connected to us, and still have updates for us.
         if !self.inbound[usize::from(neighbour.0)].is_connected() {
@@ -440,15 +442,6 @@ impl Herd {
 
     fn link(&mut self, neighbour: NeighbourId) -> &mut Link {
         &mut self.links[usize::from(neighbour.0)]
-    }
-
-    /// The next pseudo-random number between 0 and 1 (splitmix64).
-    fn next_random(&mut self) -> f64 {
-        self.random_state = self.random_state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random_state;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -85,9 +85,8 @@ impl Server {
             },
             inbox,
             seed,
-            timeout: config.timeout,
         };
-        self.herd.attach_engine(settings, now);
+        self.herd.attach_engine(settings);
         let waits = config.ack == EngineAck::Engine;
         let mut servers = Servers::new(&config.servers, seed);
         let epoch = self.herd.settings().epoch.0;
@@ -234,7 +233,7 @@ impl Server {
             _ => None,
         };
         if in_use.is_some() {
-            self.with_engine(|herd, log| herd.engine_closed(now, log), now);
+            self.herd.engine_closed();
         }
         self.engine_ended(end, in_use, now);
     }

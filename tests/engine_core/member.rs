@@ -86,9 +86,8 @@ impl Member {
             keep: Keep::All,
             inbox: format!("_INBOX.m{at}r{run}"),
             seed: schedule.seed + 31 * at as u64 + 1_009 * run,
-            timeout: Duration::from_secs(15),
         };
-        herd.attach_engine(engine, now);
+        herd.attach_engine(engine);
         Member {
             at,
             run,
@@ -114,11 +113,11 @@ impl Member {
     }
 
     /// The connection ends. False if there was none.
-    pub fn close(&mut self, now: Now) -> bool {
+    pub fn close(&mut self) -> bool {
         let was_open = self.connection.take().is_some();
         if was_open {
             self.out.clear();
-            self.herd.engine_closed(now, &mut Nobody);
+            self.herd.engine_closed();
         }
         was_open
     }

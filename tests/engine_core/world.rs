@@ -258,8 +258,7 @@ impl World {
 
     /// The connection of a member ends, and it makes another one soon.
     pub fn close(&mut self, member: usize) {
-        let now = self.now_of();
-        if self.members[member].close(now) {
+        if self.members[member].close() {
             let at = self.now + self.random.between(50, 2_000) as u64;
             let at = at.max(self.members[member].cut_until);
             self.at(at, Event::Connect { member });

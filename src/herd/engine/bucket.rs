@@ -80,8 +80,6 @@ pub(super) fn warning(info: &StreamInfo, settings: &EngineSettings, version: Ver
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn settings(keep: Keep) -> EngineSettings {
@@ -92,7 +90,6 @@ mod tests {
             keep,
             inbox: "_INBOX.1".to_owned(),
             seed: 1,
-            timeout: Duration::from_secs(15),
         }
     }
 

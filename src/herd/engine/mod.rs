@@ -32,7 +32,7 @@ use requests::{ANSWERS_SID, Kind, Requests};
 pub use status::{EngineEvent, EngineState, EngineStatus};
 use stream::Stream;
 
-use super::{Herd, Observer};
+use super::{Herd, Observer, Random};
 use crate::clock::Now;
 use crate::nats::{Bucket, Message, Version};
 
@@ -50,8 +50,6 @@ pub struct EngineSettings {
     pub inbox: String,
     /// The seed of its random pauses.
     pub seed: u64,
-    /// How long an answer may be held.
-    pub timeout: Duration,
 }
 
 /// Which clients a member holds in its memory.
@@ -80,7 +78,7 @@ pub struct Engine {
     version: Version,
     /// The figures that are counted.
     status: EngineStatus,
-    random: u64,
+    random: Random,
     /// A key or a subject that is being made.
     scratch: Vec<u8>,
 }
@@ -98,7 +96,7 @@ impl Engine {
             is_known_bucket: false,
             version: Version::default(),
             status: EngineStatus::default(),
-            random: settings.seed,
+            random: Random(settings.seed),
             scratch: Vec::new(),
             settings,
         }
@@ -174,19 +172,15 @@ impl Engine {
         all.min().filter(|_| self.is_connected)
     }
 
-    /// A part of this time, by chance (splitmix64).
+    /// A part of this time, by chance.
     fn by_chance(&mut self, most: Duration) -> Duration {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        most.mul_f64(((mixed ^ mixed >> 31) >> 11) as f64 / (1u64 << 53) as f64)
+        most.mul_f64(self.random.part())
     }
 }
 
 impl Herd {
     /// From now on the engine reads the feed, and fills the table.
-    pub fn attach_engine(&mut self, settings: EngineSettings, _now: Now) {
+    pub fn attach_engine(&mut self, settings: EngineSettings) {
         self.table.follow_engine();
         self.durable.engine = Some(Box::new(Engine::new(settings)));
     }
@@ -250,7 +244,7 @@ impl Herd {
     }
 
     /// The connection to the engine is closed.
-    pub fn engine_closed(&mut self, _now: Now, _observer: &mut dyn Observer) {
+    pub fn engine_closed(&mut self) {
         if let Some(engine) = &mut self.durable.engine {
             engine.closed();
         }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::config::EngineUrl;
+use crate::herd::Random;
 use crate::limits::{
     ENGINE_LOGIN_PAUSE_INITIAL, ENGINE_LOGIN_PAUSE_MAX, ENGINE_PAUSE_INITIAL, ENGINE_PAUSE_MAX,
     ENGINE_STABLE_AFTER, MAX_ENGINE_ADDRESS_BYTES, MAX_ENGINE_ADDRESSES,
@@ -88,7 +89,7 @@ impl Servers {
     pub(super) fn new(urls: &[EngineUrl], seed: u64) -> Servers {
         let mut random = Random(seed);
         let mut all: Vec<_> = urls.iter().map(NatsServer::configured).collect();
-        random.shuffle(&mut all);
+        shuffle(&mut all, &mut random);
         Servers {
             configured: all.len(),
             all,
@@ -120,7 +121,7 @@ impl Servers {
         if is_unchanged {
             return;
         }
-        self.random.shuffle(&mut told);
+        shuffle(&mut told, &mut self.random);
         self.all.truncate(self.configured);
         self.all.extend(told);
         let place = self.all.iter().position(|known| known == teller);
@@ -142,7 +143,8 @@ impl Servers {
             self.tries = 0;
             self.pause.grow();
         }
-        self.random.jitter(pause)
+        // So that servers that lost the same server of NATS do not come back together.
+        pause / 2 + (pause / 2).mul_f64(self.random.part())
     }
 
     /// The same after a server has refused us.
@@ -167,30 +169,11 @@ impl Pause {
     }
 }
 
-/// Pseudo-random numbers (splitmix64).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn shuffle<T>(&mut self, all: &mut [T]) {
-        for at in (1..all.len()).rev() {
-            let other = self.next() % (at as u64 + 1);
-            all.swap(at, other as usize);
-        }
-    }
-
-    /// Between half of a pause and all of it, so that servers that lost the same server of NATS do not come back together.
-    fn jitter(&mut self, pause: Duration) -> Duration {
-        let part = (self.next() >> 40) as f64 / (1u64 << 24) as f64;
-        pause / 2 + (pause / 2).mul_f64(part)
+/// Puts servers into an order by chance.
+fn shuffle(all: &mut [NatsServer], random: &mut Random) {
+    for at in (1..all.len()).rev() {
+        let other = random.number() % (at as u64 + 1);
+        all.swap(at, other as usize);
     }
 }
 
