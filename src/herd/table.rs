@@ -72,6 +72,13 @@ pub struct Floor {
     pub id: Vec<u8>,
 }
 
+impl Floor {
+    /// Whether an update lies above it, and so may be stored.
+    pub fn is_below(&self, update: &UpdateRef<'_>) -> bool {
+        (update.age(), update.id) > (self.age, self.id.as_slice())
+    }
+}
+
 impl Entry {
     /// The number of its latest change.
     pub(super) fn seq(&self) -> Seq {
@@ -412,7 +419,7 @@ fn is_visible(floor: &Option<Floor>, entry: &Entry) -> bool {
 fn is_above(floor: &Option<Floor>, update: &UpdateRef<'_>) -> bool {
     match floor {
         None => true,
-        Some(floor) => (update.age(), update.id) > (floor.age, floor.id.as_slice()),
+        Some(floor) => floor.is_below(update),
     }
 }
 

@@ -270,7 +270,7 @@ pub(super) fn parse(line: &[u8]) -> Result<UpdateRef<'_>, String> {
 
 /// Whether the floor leaves the update.
 pub(super) fn is_above(floor: Option<&Floor>, update: &UpdateRef<'_>) -> bool {
-    floor.is_none_or(|floor| (update.age(), update.id) > (floor.age, floor.id.as_slice()))
+    floor.is_none_or(|floor| floor.is_below(update))
 }
 
 /// Checks that it is the database of this server, and returns its floor; None if it is empty.
