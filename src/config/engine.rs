@@ -124,14 +124,21 @@ impl Default for EngineConfig {
 }
 
 impl Config {
+    /// The engine's settings as they are written, if the server at this index in [`Config::servers`] is a member.
+    pub fn member_engine(&self, place: usize) -> Option<&EngineConfig> {
+        self.engine.as_ref().filter(|engine| engine.members.contains(&place))
+    }
+
+    /// How long the answers of a server may wait for the engine; None if they do not.
+    pub fn engine_wait(&self, place: usize) -> Option<Duration> {
+        let engine = self.member_engine(place)?;
+        (engine.ack == EngineAck::Engine).then_some(engine.timeout)
+    }
+
     /// The engine's settings for a server, with the paths of its files as they are to be opened; None if the server is no
     /// member.
     pub fn engine_of(&self, server: &ServerConfig) -> Option<EngineConfig> {
-        let mut engine = self.engine.clone()?;
-        let place = self.server(&server.name)?;
-        if !engine.members.contains(&place) {
-            return None;
-        }
+        let mut engine = self.member_engine(self.server(&server.name)?)?.clone();
         let here = |path: &Path| self.file(&with_name(path, &server.name));
         for path in engine.files_mut() {
             *path = here(path);
@@ -141,11 +148,11 @@ impl Config {
 
     /// What a server is; None without an engine. `place` is its index in [`Config::servers`].
     pub fn part(&self, place: usize) -> Option<Part> {
-        let engine = self.engine.as_ref()?;
-        Some(match engine.members.contains(&place) {
-            false => Part::FloodOnly,
-            true if self.servers[place].neighbours.is_empty() => Part::Member,
-            true => Part::Bridge,
+        self.engine.as_ref()?;
+        Some(match self.member_engine(place) {
+            None => Part::FloodOnly,
+            Some(_) if self.servers[place].neighbours.is_empty() => Part::Member,
+            Some(_) => Part::Bridge,
         })
     }
 

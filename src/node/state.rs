@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{RunError, ServerLoop, kernel};
-use crate::config::{Config, EngineAck, ServerConfig, StateAck};
+use crate::config::{Config, ServerConfig, StateAck};
 use crate::herd::{AnswerAfter, DiskBatch, Floor, Herd};
 use crate::limits::STATE_END_WAIT;
 use crate::logging::target;
@@ -66,9 +66,8 @@ impl State {
         let begun = Instant::now();
         let mut restored = Restored::default();
         let mut opened = dir.start(|database| {
-            for each in loops.iter_mut() {
-                restored = database.read(&mut Filling(each.application().restoring()))?;
-            }
+            let tables = loops.iter_mut().map(|each| each.application().restoring()).collect();
+            restored = database.read(&mut Filling(tables))?;
             Ok(())
         })?;
         let restore = begun.elapsed();
@@ -143,16 +142,18 @@ fn lock(config: &Config, own: &ServerConfig) -> Result<Option<StateDir>, RunErro
     Ok(locked.transpose()?)
 }
 
-/// Puts what is read into the table of a loop.
-struct Filling<'a>(&'a mut Herd);
+/// Puts what is read into the table of each loop.
+struct Filling<'a>(Vec<&'a mut Herd>);
 
 impl Contents for Filling<'_> {
     fn floor(&mut self, floor: &Floor) {
-        self.0.restore_floor(floor.clone());
+        self.0.iter_mut().for_each(|herd| herd.restore_floor(floor.clone()));
     }
 
     fn update(&mut self, update: &UpdateRef<'_>, _line: &[u8]) {
-        self.0.restore(update);
+        for herd in &mut self.0 {
+            herd.restore(update);
+        }
     }
 }
 
@@ -186,10 +187,9 @@ fn reply(of: &ServerLoop) -> Reply {
 
 /// What answers wait for.
 fn answer_after(config: &Config, index: usize) -> AnswerAfter {
-    let of_member = config.engine.as_ref().filter(|engine| engine.members.contains(&index));
     AnswerAfter {
         disk: config.state.ack == StateAck::Disk,
-        engine: of_member.is_some_and(|engine| engine.ack == EngineAck::Engine),
+        engine: config.engine_wait(index).is_some(),
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = filled(folder.path(), 1..31);
         let mut herd = herd(10);
-        let opened = dir.start(|database| database.read(&mut Filling(&mut herd)).map(drop));
+        let opened = dir.start(|database| database.read(&mut Filling(vec![&mut herd])).map(drop));
         let mut database = opened.expect("it is whole").database;
         assert_eq!(stored(&database).len(), 30);
         keep_what_differs(&herd, &mut database, false).expect("committed");
@@ -296,7 +296,7 @@ mod tests {
                 herd.restore(&update);
                 return Err(Fault::Damaged("the second page".into()));
             }
-            database.read(&mut Filling(&mut herd)).map(drop)
+            database.read(&mut Filling(vec![&mut herd])).map(drop)
         });
         let mut opened = opened.expect("a new one");
         assert!(opened.moved.as_ref().is_some_and(|(path, _)| path.exists()));

@@ -16,7 +16,7 @@ use super::client::{Client, Waiting, command_of};
 use super::metrics::{ClosedReason, LineCommand, Paused};
 use super::{Server, records};
 use crate::application::{Command, ConnectionId, Io, Next};
-use crate::config::{Config, EngineAck};
+use crate::config::Config;
 use crate::herd::{HeldAnswers, Holder};
 use crate::limits::HELD_ANSWERS_PER_STEP;
 use crate::logging::Traffic;
@@ -70,9 +70,7 @@ impl LineBehind {
 
 impl HeldDeadlines {
     pub(super) fn new(config: &Config, index: usize) -> HeldDeadlines {
-        let engine = config.engine.as_ref().filter(|engine| engine.members.contains(&index));
-        let engine = engine.filter(|engine| engine.ack == EngineAck::Engine);
-        HeldDeadlines { timeout: engine.map(|engine| engine.timeout), ..HeldDeadlines::default() }
+        HeldDeadlines { timeout: config.engine_wait(index), ..HeldDeadlines::default() }
     }
 
     /// When [`Server::judge_held_answers`] must be called at the latest.

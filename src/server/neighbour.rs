@@ -143,7 +143,7 @@ impl Neighbour {
 /// other loops; any other loop has the first. With an engine loops need no links between them: each is a member.
 pub(super) fn of(config: &Config, index: usize, number: LoopId) -> Vec<Neighbour> {
     let own = &config.servers[index];
-    let is_member = config.engine.as_ref().is_some_and(|engine| engine.members.contains(&index));
+    let is_member = config.member_engine(index).is_some();
     let other_loop = |other| Neighbour::new(own, loop_name(&own.name, other), Target::Loop(other));
     if number != FIRST_LOOP {
         return if is_member { Vec::new() } else { vec![other_loop(FIRST_LOOP)] };
