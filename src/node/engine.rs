@@ -12,7 +12,7 @@ use crate::errors::plain;
 use crate::event_loop::{Change, Mailbox};
 use crate::files;
 use crate::limits::{CERTIFICATE_FILE_BYTES, ENGINE_TLS_IDS, ENGINE_TLS_IDS_FIRST};
-use crate::nats::{Credentials, CredentialsError};
+use crate::nats::Credentials;
 use crate::server::{EngineMessage, EngineSetup, Message, PreparedEngine};
 use crate::tls::{Authorities, ClientTls, Remedies, ServiceSettings};
 
@@ -72,10 +72,8 @@ impl EngineFiles {
         });
         let own = own.transpose()?;
         let ca = self.config.ca.as_ref().map(|path| {
-            let named = |reason: String| format!("[engine] ca {}: {reason}", path.display());
-            let bytes = files::read_regular(path, CERTIFICATE_FILE_BYTES);
-            let bytes = bytes.map_err(|error| named(plain(&error)))?;
-            Authorities::from_pem(&bytes).map_err(|error| named(error.to_string()))
+            let bytes = read(path, "ca", files::read_regular)?;
+            Authorities::from_pem(&bytes).map_err(|error| named("ca", path, &error.to_string()))
         });
         let ca = ca.transpose()?;
         let own = own.as_ref().map(|(chain, key)| (&chain[..], &key[..]));
@@ -115,26 +113,33 @@ fn credentials(login: &EngineLogin) -> Result<Credentials, String> {
         EngineLogin::Nkey { file } => ("nkey_file", file),
         EngineLogin::Creds { file } => ("creds_file", file),
     };
-    let named = |reason: String| format!("[engine] {setting} {}: {reason}", file.display());
-    let bytes = files::read_regular(file, CERTIFICATE_FILE_BYTES);
-    let bytes = bytes.map_err(|error| named(plain(&error)))?;
-    let read = match login {
+    let bytes = read(file, setting, files::read_regular)?;
+    let proof = match login {
         EngineLogin::None => Ok(Credentials::None),
         EngineLogin::Password { user, .. } => Credentials::password(user, &bytes),
         EngineLogin::Token { .. } => Credentials::token(&bytes),
         EngineLogin::Nkey { .. } => Credentials::nkey(&bytes),
         EngineLogin::Creds { .. } => Credentials::creds(&bytes),
     };
-    read.map_err(|error: CredentialsError| named(error.to_string()))
+    proof.map_err(|error| named(setting, file, &error.to_string()))
 }
 
 /// The text of a file of PEM.
-fn text(
-    path: &Path,
-    setting: &str,
-    read: impl Fn(&Path, u64) -> std::io::Result<Vec<u8>>,
-) -> Result<String, String> {
-    let named = |reason: String| format!("[engine] {setting} {}: {reason}", path.display());
-    let bytes = read(path, CERTIFICATE_FILE_BYTES).map_err(|error| named(plain(&error)))?;
-    String::from_utf8(bytes).map_err(|_| named("this is not PEM; convert it with openssl".into()))
+fn text(path: &Path, setting: &str, read_file: ReadFile) -> Result<String, String> {
+    let bytes = read(path, setting, read_file)?;
+    let not_pem = |_| named(setting, path, "this is not PEM; convert it with openssl");
+    String::from_utf8(bytes).map_err(not_pem)
 }
+
+/// The contents of the file of a setting.
+fn read(path: &Path, setting: &str, read_file: ReadFile) -> Result<Vec<u8>, String> {
+    read_file(path, CERTIFICATE_FILE_BYTES).map_err(|error| named(setting, path, &plain(&error)))
+}
+
+/// What is wrong with the file of a setting.
+fn named(setting: &str, path: &Path, reason: &str) -> String {
+    format!("[engine] {setting} {}: {reason}", path.display())
+}
+
+/// How a file of at most so many bytes is read.
+type ReadFile = fn(&Path, u64) -> std::io::Result<Vec<u8>>;
