@@ -99,8 +99,8 @@ impl<M> Mailbox<M> {
     /// Changes the loop: all of it in one step, between two turns, or nothing if a part fails. `done` runs on
     /// the loop's thread and makes a message of the result, with which the loop calls
     /// [`handle_message`](crate::application::Application::handle_message) in the same step. A loop that
-    /// stops refuses every change, and one that drains all but [`Change::client_tls`] alone. An error here means that the loop has ended; then, and if it ends
-    /// before the change's turn comes, there is no message.
+    /// stops refuses every change, and one that drains all but [`Change::client_tls`] alone. An error here means
+    /// that the loop has ended; then, and if it ends before the change's turn comes, there is no message.
     pub fn reconfigure(
         &self,
         change: Change,

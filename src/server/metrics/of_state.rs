@@ -1,5 +1,5 @@
-//! The metrics of what outlives the process, and of the state directory, where there is one. The thread of the state directory counts; the first loop reads
-//! its numbers.
+//! The metrics of what outlives the process, and of the state directory, where there is one. The thread of the state
+//! directory counts; the first loop reads its numbers.
 
 use std::fmt;
 use std::time::Duration;
