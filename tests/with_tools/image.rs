@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::LIMIT;
 use crate::common::needs::{Outcome, kernel, tool};
 
 /// Everything that `image.sh` mounts, starts and listens on goes with its namespaces.
@@ -35,8 +37,16 @@ pub fn the_image_serves_clients_is_healthy_and_stops() -> Outcome {
     assert!(said[0].starts_with("herd-mio "), "{said:?}");
     assert_eq!(said[1..], ["AT AT kiwi +1.0-2.0 1", "status 0"]);
 
-    let log = fs::read_to_string(folder.path().join("log")).expect("standard error of the server");
-    assert!(log.contains("INFO: Goloman has stopped"), "{log}");
+    // The builder copies standard error, and may end before it has written all of that.
+    let read =
+        || fs::read_to_string(folder.path().join("log")).expect("standard error of the server");
+    let begin = Instant::now();
+    let mut log = read();
+    while !log.contains("INFO: Goloman has stopped") {
+        assert!(begin.elapsed() < LIMIT, "{log}");
+        std::thread::sleep(Duration::from_millis(20));
+        log = read();
+    }
     assert!(!log.contains("time zone"), "{log}");
     let image = fs::read(folder.path().join("image.json")).expect("what buildah says of the image");
     let image: Value = serde_json::from_slice(&image).expect("valid JSON");
