@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use herd_mio::application::recorder::{Recorder, replay};
 use herd_mio::application::{
-    Application, ClosedConnection, Command, ConnectionId, Dial, Io, Next, Opened, Policy, Target,
-    Ticket, TlsId,
+    Application, ClosedConnection, Command, ConnectionId, Dial, Due, Io, Next, Opened, Policy,
+    Target, Ticket, TlsId,
 };
 use herd_mio::clock::Now;
 use herd_mio::event_loop::{EventLoop, Limits, Mailbox};
@@ -44,6 +44,8 @@ struct App {
     id: Option<ConnectionId>,
     /// Begins TLS in `fill`, and not where the line came.
     starts_in_fill: bool,
+    /// How many turns are to begin until it says that what a message asked for has been done.
+    turns: u8,
 }
 
 impl App {
@@ -106,6 +108,18 @@ impl Application for App {
     fn handle_message(&mut self, message: String, _now: Now) {
         self.report(message);
         self.commands.extend(self.id.map(Command::Fill));
+        self.turns = 2;
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        (self.turns > 0).then_some(Duration::ZERO)
+    }
+
+    fn handle_timeout(&mut self, _due: &mut Due<'_>) {
+        self.turns = self.turns.saturating_sub(1);
+        if self.turns == 0 {
+            self.report("turned".to_owned());
+        }
     }
 
     fn poll_command(&mut self) -> Option<Command<String>> {
@@ -222,6 +236,7 @@ impl Start {
             policy: self.policy,
             id: None,
             starts_in_fill: self.starts_in_fill,
+            turns: 0,
         }
     }
 
@@ -507,6 +522,7 @@ fn a_fill_that_was_asked_for_waits_until_tls_has_begun() {
         assert_eq!(line(&mut stream), ".....");
         running.mailbox.send("asks".to_owned()).expect("it runs");
         assert_eq!(running.next(), "asks");
+        assert_eq!(running.next(), "turned"); // While TLS could not go on.
         let mut tls = service.tls(stream);
         let lines = [line(&mut tls), line(&mut tls)];
         assert!(lines.contains(&"inside".to_owned()), "{lines:?}");
@@ -526,6 +542,7 @@ fn a_fill_may_begin_tls() {
         assert_eq!(line(&mut stream), "filled");
         assert_eq!(line(&mut service.tls(stream)), "inside");
     });
+    let events: Vec<&str> = events.iter().map(|it| &it[..]).filter(|it| *it != "turned").collect();
     assert_eq!(events[..3], ["asks", "fill Clear", "Starting: "]);
 }
 
