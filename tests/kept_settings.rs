@@ -72,8 +72,21 @@ fn each_mistake_is_reported_with_its_place_and_a_remedy() {
             "4:7: invalid `engine.ack`: \"disk\"; expected \"engine\" or \"local\"",
         ),
         (
+            engine("keep = \"some\""),
+            "4:8: invalid `engine.keep`: \"some\"; expected \"all\" or \"cache\"",
+        ),
+        (
             engine("keep = \"cache\""),
-            "4:8: engine.keep = \"cache\" is not available in this version: use \"all\"",
+            "4:8: engine.keep = \"cache\" is for members without neighbours: A has the neighbour B, and one more member \
+             has neighbours; a bridge must hold all clients",
+        ),
+        (
+            engine("members = [\"C\", \"A\"]\nkeep = \"cache\""),
+            "5:8: engine.keep = \"cache\" is for members without neighbours: A has the neighbour B; a bridge",
+        ),
+        (
+            engine("members = [\"C\"]\nkeep = \"cache\"\n[state]\ndir = \"s\""),
+            "5:8: engine.keep = \"cache\" and a state directory do not go together: C is a member, and what it has",
         ),
         (
             engine("timeout = \"500ms\""),
@@ -192,6 +205,35 @@ fn check_says_which_servers_are_members_and_bridges_and_warns_of_what_may_be_a_m
         far.contains("engine.password_file may go to nats://10.0.0.2:4222 in plain text"),
         "{far}"
     );
+}
+
+#[test]
+fn a_member_that_keeps_a_cache_is_shown_and_has_no_state_directory_of_the_command_line() {
+    let cache =
+        format!("max_clients = 100\n{ENGINE}keep = \"cache\"\nmembers = [\"C\"]\n{}", three());
+    let output = check(&cache);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    for part in [
+        "engine.keep = \"cache\"\n",
+        "# Engine: bucket herd of NATS (stream KV_herd); a member keeps at most 100 of its clients\n",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    let config = Config::parse(&cache).expect("check has accepted it");
+    assert_eq!(config.engine.as_ref().map(|engine| engine.keep), Some(EngineKeep::Cache));
+    let (_folder, path) = file(&cache);
+    let words = ["--check", "--state-dir", "somewhere", "--config", path.to_str().expect("text")];
+    let output = herd_mio(&words);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    let said = text(&output.stderr);
+    let expected =
+        ":5:8: engine.keep = \"cache\" and a state directory do not go together: C is a member";
+    assert!(said.contains(expected) && said.contains("leave --state-dir out"), "{said}");
+    let flood = cache.replace("members = [\"C\"]", "members = []");
+    let (_folder, path) = file(flood);
+    let words = ["--check", "--state-dir", "somewhere", "--config", path.to_str().expect("text")];
+    assert_eq!(herd_mio(&words).status.code(), Some(0), "no server keeps a cache");
 }
 
 /// What `--check` prints where the server of NATS is on another host.

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `engine.rs` | the settings, who is a member, and what `--check` says |
 //! | `engine/read.rs` | the section of the file |
+//! | `engine/cache.rs` | what does not go together with `keep = "cache"` |
 //! | `engine/url.rs` | where a server of NATS is |
 //! | `engine/files.rs` | the files of the section, as far as they are judged before the first connection |
 
+mod cache;
 mod files;
 pub(super) mod read;
 mod url;
@@ -63,8 +65,10 @@ pub enum EngineAck {
 /// Which clients a member holds in its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKeep {
+    /// All clients of the bucket.
     #[default]
     All,
+    /// At most `max_clients`, those that were used last.
     Cache,
 }
 
@@ -218,7 +222,15 @@ impl Config {
             return;
         };
         // Writing to a String never fails.
-        let _ = writeln!(text, "\n# Engine: bucket {0} of NATS (stream KV_{0})", engine.bucket);
+        let kept = match engine.keep {
+            EngineKeep::All => String::new(),
+            EngineKeep::Cache => {
+                let loops = if self.loops > 1 { " in each of its loops" } else { "" };
+                format!("; a member keeps at most {} of its clients{loops}", self.max_clients)
+            }
+        };
+        let _ =
+            writeln!(text, "\n# Engine: bucket {0} of NATS (stream KV_{0}){kept}", engine.bucket);
         let parts = (0..self.servers.len()).filter_map(|place| self.part(place));
         if self.servers.len() > drawn {
             let parts: Vec<Part> = parts.collect();

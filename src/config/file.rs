@@ -27,6 +27,8 @@ pub(super) struct Parsed {
     /// Of the servers' names.
     pub names: Vec<Range<usize>>,
     pub state_ack: Option<Range<usize>>,
+    /// Where `keep` of `[engine]` is, if it is "cache".
+    pub cache_at: Option<Range<usize>>,
 }
 
 /// Reads a file.
@@ -98,9 +100,11 @@ fn parse_document(document: &Document<'_>, allowed: &[PlainText]) -> Result<Pars
     top.finish(&HINTS);
     let names;
     (config.servers, names) = servers::read(document, &at, sections, &config)?;
-    config.engine = engine.map(|it| engine::read::finish(document, it, &config.servers));
+    let engine = engine.map(|it| engine::read::finish(document, it, &config.servers));
+    let (engine, cache_at) = engine.map(|it| (it.config, it.cache_at)).unzip();
+    config.engine = engine;
     document.check()?;
-    Ok(Parsed { config, names, state_ack })
+    Ok(Parsed { config, names, state_ack, cache_at: cache_at.flatten() })
 }
 
 /// The settings before the sections.

@@ -239,11 +239,19 @@ impl Config {
         runs_all: bool,
         read: ReadFile,
     ) -> Result<Config, ConfigError> {
-        let file::Parsed { mut config, names, state_ack } = file::parse(text, path)?;
+        let file::Parsed { mut config, names, state_ack, cache_at } = file::parse(text, path)?;
         config.apply_overrides(overrides, read)?;
-        if let Some(at) = state_ack.filter(|_| config.state.lacks_dir()) {
-            let (line, column) = document::place(text, at.start);
-            let faults = vec![ConfigFault { line, column, text: state::LACKS_DIR.to_owned() }];
+        let lacks_dir = state_ack.filter(|_| config.state.lacks_dir());
+        let lacks_dir = lacks_dir.map(|at| (at, state::LACKS_DIR.to_owned()));
+        let has_dir = config.state_of_cache(overrides.state_dir.is_some());
+        let faults: Vec<ConfigFault> = (lacks_dir.into_iter())
+            .chain(cache_at.zip(has_dir))
+            .map(|(at, fault)| {
+                let (line, column) = document::place(text, at.start);
+                ConfigFault { line, column, text: fault }
+            })
+            .collect();
+        if !faults.is_empty() {
             return Err(ConfigError::File { path: path.to_owned(), faults, more: 0 });
         }
         if runs_all && config.needs_places_service(overrides) {

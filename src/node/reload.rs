@@ -143,6 +143,9 @@ impl Reloader {
             log::warn!(target: target::CONFIG, event = "socket_differs"; "{warning}");
         }
         let config = state.config.reloaded(&read, View::Server(&self.name));
+        if let Some(reason) = config.neighbour_of_cache(&self.name) {
+            return Err(reason);
+        }
         let mut changes = texts(&state.config, &config, &self.name, |_| true);
         // What the supervisor has refused may be a file of certificates: those in force stay.
         let credentials = match refused.is_some() && changes.is_empty() {

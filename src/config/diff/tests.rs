@@ -91,6 +91,23 @@ fn the_members_of_an_engine_stay_the_same_servers_when_others_come_and_go() {
 }
 
 #[test]
+fn a_cache_that_waits_for_its_restart_gets_no_neighbour_before() {
+    let engine = "[engine]\nprovider = \"nats\"\nservers = [\"nats://a\"]\n";
+    let alone = "[[server]]\nname = \"A\"\nlisten = \"127.0.0.1:1\"\n";
+    let cache = config(&format!("{engine}keep = \"cache\"\n{alone}"));
+    let refusal = |old: &Config, new: &Config| {
+        let force = old.reloaded(new, View::Server("A"));
+        force.neighbour_of_cache("A")
+    };
+    let bridge = config(&format!("{engine}{SERVERS}"));
+    let said = refusal(&cache, &bridge).expect("a refusal");
+    assert!(said.starts_with("until it is restarted A is a member with engine.keep"), "{said}");
+    assert!(said.contains("no neighbour: A has the neighbour B; restart it"), "{said}");
+    assert_eq!(refusal(&bridge, &cache), None, "it holds all until it is restarted");
+    assert_eq!(refusal(&cache, &config(&format!("{engine}{alone}"))), None);
+}
+
+#[test]
 fn secrets_are_compared_and_not_shown() {
     let (mut old, mut new) = (config(SERVERS), config(SERVERS));
     old.places.key = ApiKey::parse(b"first-secret");

@@ -21,7 +21,16 @@ pub struct Written {
     config: EngineConfig,
     /// None if all servers are members.
     members: Option<Vec<Spanned<String>>>,
+    /// Where `keep` is.
     keep_at: Range<usize>,
+}
+
+/// The section and the servers together.
+pub struct Finished {
+    pub config: EngineConfig,
+    /// Where `keep` is, if it is "cache": whether that goes together with a state directory is known once the command line
+    /// is, too.
+    pub cache_at: Option<Range<usize>>,
 }
 
 /// Reads the section; None if it chooses no engine, or has a mistake.
@@ -56,18 +65,18 @@ pub fn read(document: &Document<'_>, mut section: Section<'_, '_>) -> Option<Wri
 }
 
 /// Finds the members among the servers, and reports what does not go together.
-pub fn finish(document: &Document<'_>, written: Written, servers: &[ServerConfig]) -> EngineConfig {
+pub fn finish(document: &Document<'_>, written: Written, servers: &[ServerConfig]) -> Finished {
     let Written { mut config, members, keep_at } = written;
     config.has_all = members.is_none();
     config.members = match members {
         None => (0..servers.len()).collect(),
         Some(members) => find_members(document, &members, servers),
     };
-    if config.keep == EngineKeep::Cache {
-        let text = "engine.keep = \"cache\" is not available in this version: use \"all\"";
-        document.fault(&keep_at, text.to_owned());
+    if let Some(text) = config.cache_fault(servers) {
+        document.fault(&keep_at, text);
     }
-    config
+    let cache_at = (config.keep == EngineKeep::Cache).then_some(keep_at);
+    Finished { config, cache_at }
 }
 
 fn find_members(
