@@ -1,7 +1,8 @@
 //! A bare client of NATS, to compare with: it publishes, asks and reads as fast as it can, and does nothing else.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -12,9 +13,15 @@ use crate::load::histogram;
 /// A connection.
 pub struct Bare {
     stream: TcpStream,
+    /// What came is in `received[handled..end]`.
     received: Vec<u8>,
-    /// So many bytes of it are handled.
     handled: usize,
+    end: usize,
+    out: Vec<u8>,
+    /// Names the subjects of this connection, at which what is sent to it comes.
+    number: usize,
+    /// The number of its last message, where it publishes one at a time.
+    pub last: u64,
 }
 
 /// How a publish is made.
@@ -41,22 +48,28 @@ impl Bare {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut bare = Bare { stream, received: Vec::new(), handled: 0 };
-        let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\
-                       \"no_responders\":true,\"protocol\":1,\"lang\":\"rust\",\"version\":\"0\"}\r\n\
-                       SUB _INBOX.b.> 1\r\nSUB _INBOX.d.0 2\r\nPING\r\n";
+        static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let (received, out) = (vec![0; BUFFER], Vec::new());
+        let mut bare = Bare { stream, received, handled: 0, end: 0, out, number, last: 0 };
+        let connect = format!(
+            "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\
+             \"no_responders\":true,\"protocol\":1,\"lang\":\"rust\",\"version\":\"0\"}}\r\n\
+             SUB _INBOX.b{number}.> 1\r\nSUB _INBOX.d{number}.0 2\r\nPING\r\n"
+        );
         bare.stream.write_all(connect.as_bytes())?;
-        while !bare.received.windows(6).any(|window| window == b"PONG\r\n") {
+        // Another INFO may come behind it.
+        while memchr::memmem::find(&bare.received[..bare.end], b"PONG\r\n").is_none() {
             bare.fill()?;
         }
-        bare.received.clear();
         Ok(bare)
     }
 
     /// A request of JetStream's, and its answer.
     pub fn api(&mut self, subject: &str, body: &str) -> Result<String, Failure> {
         let length = body.len();
-        let request = format!("PUB $JS.API.{subject} _INBOX.b.0 {length}\r\n{body}\r\n");
+        let inbox = self.number;
+        let request = format!("PUB $JS.API.{subject} _INBOX.b{inbox}.0 {length}\r\n{body}\r\n");
         self.stream.write_all(request.as_bytes())?;
         let came = self.next()?;
         let text = String::from_utf8_lossy(&self.received[came.payload]).into_owned();
@@ -93,32 +106,23 @@ impl Bare {
         let mut known = vec![0_u64; clients];
         let mut since = vec![Instant::now(); clients];
         let (mut sent, mut acked) = (0, 0);
-        let mut out = Vec::new();
+        self.out.clear();
         let begin = Instant::now();
         while acked < count {
             let now = Instant::now();
             while sent < count && sent - acked < window.min(clients) {
                 let client = sent % clients;
                 since[client] = now;
-                write_publish(
-                    &mut out,
-                    bucket,
-                    client,
-                    sent,
-                    (how != Publish::Plain).then_some(known[client]),
-                );
+                let expected = (how != Publish::Plain).then_some(known[client]);
+                self.write_publish(bucket, client, sent, expected);
                 sent += 1;
             }
-            self.stream.write_all(&out)?;
-            out.clear();
+            self.stream.write_all(&self.out)?;
+            self.out.clear();
             // At least one, and what came with it.
             loop {
                 let came = self.next()?;
-                let payload = &self.received[came.payload.clone()];
-                let Some(sequence) = number_behind(payload, b"\"seq\":") else {
-                    return Err(String::from_utf8_lossy(payload).into());
-                };
-                known[came.number] = sequence;
+                known[came.number] = self.sequence(&came)?;
                 latency.saturating_record(since[came.number].elapsed().as_nanos() as u64);
                 acked += 1;
                 if !self.has_whole() || acked == count {
@@ -127,6 +131,62 @@ impl Bare {
             }
         }
         Ok((begin.elapsed(), latency))
+    }
+
+    /// Publishes one update, without waiting for the answer.
+    pub fn publish_one(
+        &mut self,
+        bucket: &str,
+        client: usize,
+        number: usize,
+        how: Publish,
+    ) -> Result<(), Failure> {
+        self.out.clear();
+        let expected = (how != Publish::Plain).then_some(self.last);
+        self.write_publish(bucket, client, number, expected);
+        self.stream.write_all(&self.out)?;
+        Ok(())
+    }
+
+    /// Appends a publish to what is to be sent.
+    fn write_publish(&mut self, bucket: &str, client: usize, number: usize, expected: Option<u64>) {
+        let inbox = self.number;
+        let value = format!(
+            "UPDATELOC host-{client:07}.cs.ucla.edu +34.068930-118.445127 1700000000.{number:09} Bare +0.263873386"
+        );
+        let (key, length) = (key(client), value.len());
+        let text = match expected {
+            None => {
+                format!("PUB $KV.{bucket}.{key} _INBOX.b{inbox}.{client} {length}\r\n{value}\r\n")
+            }
+            Some(expected) => {
+                let headers =
+                    format!("NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {expected}\r\n\r\n");
+                let (of_headers, all) = (headers.len(), headers.len() + length);
+                format!(
+                    "HPUB $KV.{bucket}.{key} _INBOX.b{inbox}.{client} {of_headers} {all}\r\n{headers}{value}\r\n"
+                )
+            }
+        };
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Whether the acknowledgement of that has come. Does not wait if the stream does not block.
+    pub fn acknowledged(&mut self) -> Result<bool, Failure> {
+        let Some(came) = self.poll()? else { return Ok(false) };
+        self.last = self.sequence(&came)?;
+        Ok(true)
+    }
+
+    /// The number of the message that was acknowledged.
+    fn sequence(&self, came: &Came) -> Result<u64, Failure> {
+        let payload = &self.received[came.payload.clone()];
+        let sequence = number_behind(payload, b"\"seq\":");
+        sequence.ok_or_else(|| String::from_utf8_lossy(payload).into())
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     /// Asks for `count` clients, so many at a time, by DIRECT.GET. Returns how long it took.
@@ -144,8 +204,9 @@ impl Bare {
             while sent < count && sent - answered < window {
                 let client = sent.wrapping_mul(7_919) % clients;
                 let key = key(client);
+                let inbox = self.number;
                 let line = format!(
-                    "PUB $JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key} _INBOX.b.{client} 0\r\n\r\n"
+                    "PUB $JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key} _INBOX.b{inbox}.{client} 0\r\n\r\n"
                 );
                 out.extend_from_slice(line.as_bytes());
                 sent += 1;
@@ -169,53 +230,73 @@ impl Bare {
     /// Reads all that a bucket holds, by the kind of consumer that a member makes. Returns the messages and the time.
     pub fn replay(&mut self, bucket: &str) -> Result<(usize, Duration), Failure> {
         let begin = Instant::now();
-        let config = format!(
-            "{{\"stream_name\":\"KV_{bucket}\",\"config\":{{\"name\":\"bare\",\"deliver_policy\":\"all\",\
-             \"ack_policy\":\"none\",\"max_deliver\":1,\"replay_policy\":\"instant\",\"flow_control\":true,\
-             \"idle_heartbeat\":2000000000,\"deliver_subject\":\"_INBOX.d.0\",\"num_replicas\":1,\
-             \"mem_storage\":true,\"inactive_threshold\":30000000000}}}}"
-        );
-        // Messages may come before the answer. NATS does not take a subscription to a wildcard for interest in them.
-        let length = config.len();
-        let subject = format!("$JS.API.CONSUMER.CREATE.KV_{bucket}.bare");
-        let request = format!("PUB {subject} _INBOX.b.1 {length}\r\n{config}\r\n");
-        self.stream.write_all(request.as_bytes())?;
+        self.follow(bucket)?;
         let mut count = 0;
         loop {
-            let came = self.next()?;
-            if came.number == 1 {
-                let text = String::from_utf8_lossy(&self.received[came.payload]).into_owned();
-                if text.contains("\"error\"") {
-                    return Err(text.into());
-                }
-            } else if !came.headers.is_empty() {
-                let headers = &self.received[came.headers.clone()];
-                if headers.starts_with(b"NATS/1.0 100 Flow") {
-                    let reply = format!("PUB {} 0\r\n\r\n", came.reply);
-                    self.stream.write_all(reply.as_bytes())?;
-                }
-            } else {
-                count += 1;
-                if came.reply.ends_with(".0") {
-                    break;
-                }
+            // Messages may come before the answer.
+            match self.followed()? {
+                Some(0) => break,
+                Some(_) => count += 1,
+                None => {}
             }
         }
         let took = begin.elapsed();
-        self.api(&format!("CONSUMER.DELETE.KV_{bucket}.bare"), "")?;
-        Ok((count, took))
+        self.api(&format!("CONSUMER.DELETE.KV_{bucket}.bare{}", self.number), "")?;
+        Ok((count + 1, took))
     }
 
-    fn fill(&mut self) -> Result<(), Failure> {
-        if self.handled > 0 {
-            self.received.drain(..self.handled);
-            self.handled = 0;
+    /// Makes a consumer of a bucket, whose messages [`Bare::followed`] reads.
+    pub fn follow(&mut self, bucket: &str) -> Result<(), Failure> {
+        let inbox = self.number;
+        let config = format!(
+            "{{\"stream_name\":\"KV_{bucket}\",\"config\":{{\"name\":\"bare{inbox}\",\"deliver_policy\":\"all\",\
+             \"ack_policy\":\"none\",\"max_deliver\":1,\"replay_policy\":\"instant\",\"flow_control\":true,\
+             \"idle_heartbeat\":2000000000,\"deliver_subject\":\"_INBOX.d{inbox}.0\",\"num_replicas\":1,\
+             \"mem_storage\":true,\"inactive_threshold\":30000000000}}}}"
+        );
+        // NATS does not take a subscription to a wildcard for interest in them.
+        let length = config.len();
+        let subject = format!("$JS.API.CONSUMER.CREATE.KV_{bucket}.bare{inbox}");
+        let request = format!("PUB {subject} _INBOX.b{inbox}.1 {length}\r\n{config}\r\n");
+        self.stream.write_all(request.as_bytes())?;
+        Ok(())
+    }
+
+    /// Reads on. How many messages are behind the one that came, if it is one of the bucket's.
+    pub fn followed(&mut self) -> Result<Option<u64>, Failure> {
+        let came = self.next()?;
+        if came.number == 1 {
+            let text = String::from_utf8_lossy(&self.received[came.payload]).into_owned();
+            return if text.contains("\"error\"") { Err(text.into()) } else { Ok(None) };
         }
-        let length = self.received.len();
-        self.received.resize(length + 256 * 1024, 0);
-        let count = self.stream.read(&mut self.received[length..])?;
-        self.received.truncate(length + count);
-        if count == 0 { Err("NATS closed the connection".into()) } else { Ok(()) }
+        if came.headers.is_empty() {
+            let pending = came.reply.rsplit('.').next().and_then(|number| number.parse().ok());
+            return Ok(Some(pending.unwrap_or(0)));
+        }
+        if self.received[came.headers].starts_with(b"NATS/1.0 100 Flow") {
+            let reply = format!("PUB {} 0\r\n\r\n", came.reply);
+            self.stream.write_all(reply.as_bytes())?;
+        }
+        Ok(None)
+    }
+
+    /// Receives what there is. False if the stream does not block, and there is nothing.
+    fn fill(&mut self) -> Result<bool, Failure> {
+        self.received.copy_within(self.handled..self.end, 0);
+        self.end -= self.handled;
+        self.handled = 0;
+        if self.end == self.received.len() {
+            self.received.resize(2 * self.end, 0);
+        }
+        match self.stream.read(&mut self.received[self.end..]) {
+            Ok(0) => Err("NATS closed the connection".into()),
+            Ok(count) => {
+                self.end += count;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether the next message is there already.
@@ -225,11 +306,16 @@ impl Bare {
 
     /// The next message; PINGs are answered.
     fn next(&mut self) -> Result<Came, Failure> {
+        self.poll()?.ok_or_else(|| "NATS did not answer for half a minute".into())
+    }
+
+    /// The same. None if the stream does not block, and no message has come.
+    fn poll(&mut self) -> Result<Option<Came>, Failure> {
         loop {
             match self.whole() {
                 Some((Some(came), end)) => {
                     self.handled = end;
-                    return Ok(came);
+                    return Ok(Some(came));
                 }
                 Some((None, end)) => {
                     let line = &self.received[self.handled..end];
@@ -240,14 +326,15 @@ impl Bare {
                     }
                     self.handled = end;
                 }
-                None => self.fill()?,
+                None if !self.fill()? => return Ok(None),
+                None => {}
             }
         }
     }
 
     /// What stands next in `received`, if all of it has come: a message, or another line; and where it ends.
     fn whole(&self) -> Option<(Option<Came>, usize)> {
-        let rest = &self.received[self.handled..];
+        let rest = &self.received[self.handled..self.end];
         let end = memchr::memchr(b'\n', rest)?;
         let line = std::str::from_utf8(&rest[..end]).ok()?.trim_end();
         let begin = self.handled + end + 1;
@@ -259,7 +346,7 @@ impl Bare {
         let of_end = |at: usize| fields[fields.len() - at].parse::<usize>().unwrap_or(0);
         let all = of_end(1);
         let (headers, last) = if kind == "HMSG" { (of_end(2), 4) } else { (0, 3) };
-        if self.received.len() < begin + all + 2 {
+        if self.end < begin + all + 2 {
             return None;
         }
         let number = fields[0].rsplit('.').next().and_then(|number| number.parse().ok());
@@ -279,33 +366,11 @@ fn key(client: usize) -> String {
     format!("host-{client:07}=2Ecs=2Eucla=2Eedu")
 }
 
-fn write_publish(
-    out: &mut Vec<u8>,
-    bucket: &str,
-    client: usize,
-    number: usize,
-    expected: Option<u64>,
-) {
-    let value = format!(
-        "UPDATELOC host-{client:07}.cs.ucla.edu +34.068930-118.445127 1700000000.{number:09} Bare +0.263873386"
-    );
-    let (key, length) = (key(client), value.len());
-    let text = match expected {
-        None => format!("PUB $KV.{bucket}.{key} _INBOX.b.{client} {length}\r\n{value}\r\n"),
-        Some(expected) => {
-            let headers =
-                format!("NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {expected}\r\n\r\n");
-            let (of_headers, all) = (headers.len(), headers.len() + length);
-            format!(
-                "HPUB $KV.{bucket}.{key} _INBOX.b.{client} {of_headers} {all}\r\n{headers}{value}\r\n"
-            )
-        }
-    };
-    out.extend_from_slice(text.as_bytes());
-}
-
 fn number_behind(text: &[u8], word: &[u8]) -> Option<u64> {
     let at = text.windows(word.len()).position(|window| window == word)? + word.len();
     let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit());
     Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
+
+/// Room for what one system call receives.
+const BUFFER: usize = 256 * 1024;

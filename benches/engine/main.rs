@@ -2,9 +2,10 @@
 //! to hour, and so only ratios count.
 //!
 //! ```text
-//!   cargo bench --bench engine -- [--nodes 3] [--clients 1000000] [--seconds 3] [--outage 60]
+//!   cargo bench --bench engine -- [--nodes 3] [--clients 1000000] [--seconds 3] [--outage 60] [--only updates]
 //! ```
 
+mod acked;
 mod bare;
 #[path = "../versus/cores.rs"]
 #[allow(dead_code, reason = "it serves another bench, too")]
@@ -12,6 +13,7 @@ mod cores;
 #[path = "../versus/load.rs"]
 #[allow(dead_code, reason = "it serves another bench, too")]
 mod load;
+mod many;
 mod servers;
 
 use std::path::Path;
@@ -32,6 +34,8 @@ struct Options {
     clients: usize,
     measured: Duration,
     outage: Duration,
+    /// The only part that is run: `updates`, `replay` or `outage`.
+    only: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +63,7 @@ impl Options {
             clients: words.opt_value_from_str("--clients")?.unwrap_or(1_000_000),
             measured: seconds(words.opt_value_from_str("--seconds")?, 3),
             outage: seconds(words.opt_value_from_str("--outage")?, 60),
+            only: words.opt_value_from_str("--only")?,
         })
     }
 }
@@ -73,51 +78,18 @@ fn run(options: &Options) -> Result<(), Failure> {
         cores::machine(),
         cores::busy()
     );
-    println!("| what | bare | herd-mio | ratio | goal |\n|---|---|---|---|---|");
-    updates(folder.path(), &nats, options)?;
-    replay(folder.path(), &nats, options)?;
-    outage(folder.path(), &mut nats, options)?;
+    let has = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    if has("updates") {
+        acked::updates(folder.path(), &nats, options)?;
+    }
+    if has("replay") {
+        replay(folder.path(), &nats, options)?;
+    }
+    if has("outage") {
+        outage(folder.path(), &mut nats, options)?;
+    }
     println!("load average at the end {}", cores::busy());
     Ok(())
-}
-
-/// Updates that are acknowledged, 64 at a time and one at a time.
-fn updates(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Failure> {
-    let mut bare = Bare::connect(nats.addresses[0])?;
-    bare.make_bucket("bare", options.nodes)?;
-    let server = Server::start(folder, "Updates", &nats.section("updates", ""))?;
-    server.in_sync()?;
-    let rate = |count: usize, took: Duration| count as f64 / took.as_secs_f64();
-    let mut of_64 = Load::connect(server.clients, 64)?;
-    let mut single = Load::connect(server.clients, 1)?;
-    let (mut plain, mut cas, mut ours) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut raw_p50, mut our_p50) = (Vec::new(), Vec::new());
-    let part = options.measured / ROUNDS;
-    for _ in 0..ROUNDS {
-        // In turns, so that what slows the machine down for a second slows all.
-        let count = 20_000;
-        plain.push(rate(count, bare.publish("bare", 64, count, 64, Publish::Plain)?.0));
-        cas.push(rate(count, bare_cas(&mut bare, count)?));
-        let seen = of_64.closed(1, part)?;
-        ours.push(rate(seen.requests as usize, seen.elapsed));
-        of_64.drain()?;
-        let (_, latency) = bare.publish("bare", 1, 2_000, 1, Publish::Plain)?;
-        raw_p50.push(latency.value_at_quantile(0.5) as f64 / 1e3);
-        let seen = single.closed(1, part)?;
-        our_p50.push(seen.latency.value_at_quantile(0.5) as f64 / 1e3);
-        single.drain()?;
-    }
-    let [plain, cas, ours, raw_p50, our_p50] = [plain, cas, ours, raw_p50, our_p50].map(median);
-    row("updates acknowledged a second, 64 at a time", plain, ours, "at least 0.6");
-    row("the same, bare with compare-and-set", cas, ours, "");
-    row("one at a time, p50, us", raw_p50, our_p50, &format!("at most {:.0} us", raw_p50 + 100.0));
-    Ok(())
-}
-
-/// Compare-and-set from the beginning: what the messages before were is not known.
-fn bare_cas(bare: &mut Bare, count: usize) -> Result<Duration, Failure> {
-    bare.api("STREAM.PURGE.KV_bare", "")?;
-    Ok(bare.publish("bare", 64, count, 64, Publish::CompareAndSet)?.0)
 }
 
 /// All clients are read from the bucket, and held in memory.
@@ -167,12 +139,7 @@ fn outage(folder: &Path, nats: &mut Nats, options: &Options) -> Result<(), Failu
         ended as f64 / 1e6
     );
     let back = Instant::now();
-    while server.times_in_sync() < 2 {
-        if back.elapsed() > Duration::from_secs(60) {
-            return Err("the member is not in sync after the outage".into());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.in_sync()?;
     println!("| s until in sync after the outage | | {:.1} | | |", back.elapsed().as_secs_f64());
     Ok(())
 }
@@ -185,5 +152,3 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
-
-const ROUNDS: u32 = 5;

@@ -1,6 +1,7 @@
 //! The processes that are measured: NATS, one node or three, and members. Each ends with its value.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,7 +25,7 @@ pub struct Process(Child);
 pub struct Server {
     process: Process,
     pub clients: SocketAddr,
-    log: PathBuf,
+    admin: SocketAddr,
     begin: Instant,
 }
 
@@ -85,6 +86,11 @@ impl Nats {
         }
     }
 
+    /// The processes.
+    pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.nodes.iter().map(|node| node.0.id())
+    }
+
     pub fn kill(&mut self) {
         self.nodes.clear();
     }
@@ -109,23 +115,21 @@ impl Nats {
 impl Server {
     /// Starts a member with these sections, and waits until it listens.
     pub fn start(folder: &Path, name: &str, sections: &str) -> Result<Server, Failure> {
-        let (port, peers) = (free_port()?, free_port()?);
+        let (port, peers, admin) = (free_port()?, free_port()?, free_port()?);
         let config = folder.join(format!("{name}.toml"));
         let text = format!(
             "max_clients = 5000000\n[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n\
-             peer_listen = \"127.0.0.1:{peers}\"\n[places]\nprovider = \"offline\"\n{sections}"
+             peer_listen = \"127.0.0.1:{peers}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n[places]\nprovider = \"offline\"\n{sections}"
         );
         fs::write(&config, text)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_herd-mio"));
-        command.args(["--server", name, "--log-level", "warning,engine=info"]);
+        command.args(["--server", name, "--log-level", "warning"]);
         command.arg("--config").arg(&config).arg("--log-dir").arg(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let log = folder.join(format!("{name}_log.txt"));
-        _ = fs::remove_file(&log);
         let begin = Instant::now();
         let process = Process(command.spawn()?);
-        let clients = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut server = Server { process, clients, log, begin };
+        let [clients, admin] = [port, admin].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut server = Server { process, clients, admin, begin };
         while TcpStream::connect(clients).is_err() {
             if let Some(status) = server.process.0.try_wait()? {
                 return Err(format!("{name} has ended: {status}").into());
@@ -140,19 +144,26 @@ impl Server {
 
     /// Waits until it knows all that the bucket holds. Returns the time since it was started.
     pub fn in_sync(&self) -> Result<Duration, Failure> {
-        while self.times_in_sync() == 0 {
-            if self.begin.elapsed() > 10 * SOON {
+        let begin = Instant::now();
+        while self.metric("herd_engine_state{", "state=\"in_sync\"")? != 1.0 {
+            if begin.elapsed() > 10 * SOON {
                 return Err("a member does not get in sync".into());
             }
-            sleep(Duration::from_millis(2));
+            sleep(Duration::from_millis(5));
         }
         Ok(self.begin.elapsed())
     }
 
-    /// How often it has said so.
-    pub fn times_in_sync(&self) -> usize {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        log.matches("is in sync with the engine").count()
+    /// What its admin listener says of a metric: the first of this name with this label.
+    pub fn metric(&self, name: &str, label: &str) -> Result<f64, Failure> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let line = text.lines().find(|line| line.starts_with(name) && line.contains(label));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        value.ok_or_else(|| format!("there is no metric {name}").into())
     }
 
     pub fn id(&self) -> u32 {
