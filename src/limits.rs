@@ -232,6 +232,9 @@ pub const ENGINE_DIAL_WAIT: Duration = Duration::from_secs(5);
 pub const ENGINE_ATTEMPT_WAIT: Duration = Duration::from_secs(1);
 /// After so much silence of a server of NATS at the beginning it is likely to wait for our TLS handshake.
 pub const ENGINE_SILENCE: Duration = Duration::from_millis(300);
+/// How long after its start a bucket with wrong settings ends a member: somebody looks at it then, and it has little that
+/// would be lost. A member that has run for longer serves on, and looks at the bucket again.
+pub const ENGINE_START: Duration = Duration::from_secs(10);
 /// How long a server of NATS that is about to stop is waited for to answer what was sent to it.
 pub const ENGINE_LEAVE_WAIT: Duration = Duration::from_secs(1);
 /// How long the files of `[engine]` may take to be read before that is reported: they may lie on a network.

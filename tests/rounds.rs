@@ -15,7 +15,7 @@ use herd_mio::application::{
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::Config;
 use herd_mio::server::{
-    CLIENTS, FIRST_LOOP, Message, PEERS, Reconfigured, ReloadEnd, ReloadSource, Server,
+    CLIENTS, FIRST_LOOP, Failure, Message, PEERS, Reconfigured, ReloadEnd, ReloadSource, Server,
     ServerSetup, Session,
 };
 
@@ -365,12 +365,12 @@ fn loops_of_one_server_dial_each_other_and_wait_for_each_other() {
     assert!(!first.server.may_stop() && second.server.may_stop());
     first.server.handle_message(Message::LoopEnded(Ok(())), at(first.now));
     assert!(!first.server.may_stop());
-    first.server.handle_message(Message::LoopEnded(Err("it panicked".to_owned())), at(first.now));
+    let failed = || Err(Failure::Loop("it panicked".to_owned()));
+    first.server.handle_message(Message::LoopEnded(failed()), at(first.now));
     first.fetch();
     assert!(first.server.may_stop());
     assert!(first.commands.iter().any(|command| matches!(command, Command::Stop)));
-    assert_eq!(first.server.application().take_failure().as_deref(), Some("it panicked"));
-    let failed = || Err("it panicked".to_owned());
+    assert_eq!(first.server.application().take_failure(), failed().err());
     first.replay(vec![Message::LoopEnded(Ok(())), Message::LoopEnded(failed())]);
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::process::is_restarted;
 use super::{RunError, ServerLoop, kernel};
 use crate::application::TlsId;
 use crate::clock::Now;
@@ -47,6 +48,7 @@ pub(super) fn join(
         prepare: Arc::new(move |host| files.prepare(host)),
         inbox,
         seed: random()?,
+        must_fit: !is_restarted(),
     };
     event_loop.application().join_engine(setup, now);
     Ok(())

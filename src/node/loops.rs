@@ -25,7 +25,7 @@ use crate::event_loop::Mailbox;
 use crate::logging;
 use crate::server::admin::Post;
 use crate::server::metrics::StateSource;
-use crate::server::{AllMetrics, FIRST_LOOP, Message};
+use crate::server::{AllMetrics, FIRST_LOOP, Failure, Message};
 
 /// Lets the first loop read the counters of all loops, and each loop its own.
 pub(super) fn share_metrics(
@@ -84,22 +84,22 @@ fn post(mailbox: Mailbox<Message>) -> Post {
     Box::new(move |message| mailbox.send(message).is_ok())
 }
 
-fn run(event_loop: ServerLoop) -> Result<(), String> {
-    let reason = |error| kernel("wait for events")(error).to_string();
-    let stopped = event_loop.run().map_err(reason)?;
+fn run(event_loop: ServerLoop) -> Result<(), Failure> {
+    let failure = |error| Failure::Loop(kernel("wait for events")(error).to_string());
+    let mut stopped = event_loop.run().map_err(failure)?;
     super::record_end(&stopped);
-    Ok(())
+    stopped.app.take_failure().map_or(Ok(()), Err)
 }
 
 /// Reports to the first loop how a further one has ended, even if it was by a panic.
 struct ExitGuard {
     home: Mailbox<Message>,
-    result: Option<Result<(), String>>,
+    result: Option<Result<(), Failure>>,
 }
 
 impl Drop for ExitGuard {
     fn drop(&mut self) {
-        let panicked = || Err("can't go on: one of its loops panicked".to_owned());
+        let panicked = || Err(Failure::Loop("can't go on: one of its loops panicked".to_owned()));
         let result = self.result.take().unwrap_or_else(panicked);
         // Before the first loop may end the process: otherwise this thread's records would be lost.
         logging::submit();

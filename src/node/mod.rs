@@ -49,7 +49,7 @@ pub use handed::hand_on;
 pub use notify::{Notifier, OF_SERVICE_MANAGER, REPORT_ALIVE, REPORT_READY, REPORTS, Watched};
 pub use places::run_places;
 pub use probe::{ProbeRequest, probe};
-pub use process::{LIFELINE, lifeline_has_ended};
+pub use process::{LIFELINE, RESTARTED, lifeline_has_ended};
 pub use reload::Source;
 pub use state::{dump_state, load_state};
 pub use tls::{check_certificates, require_certificates};
@@ -64,7 +64,7 @@ use crate::limits::{
 };
 use crate::logging::{self, Log, stderr, target};
 use crate::places::Provider;
-use crate::server::{ADMIN, CLIENTS, FIRST_LOOP, PEERS, Server, ServerSetup};
+use crate::server::{ADMIN, CLIENTS, FIRST_LOOP, Failure, PEERS, Server, ServerSetup};
 use crate::state::StateError;
 use crate::tls::{ClientTls, Remedies, TlsError};
 use state::State;
@@ -91,6 +91,8 @@ pub enum RunError {
     TooManyNames,
     /// One of the server's other loops failed, for this reason.
     Loop(String),
+    /// The bucket of the engine has settings that it must not have.
+    Bucket { engine: String, reason: String },
     /// A second signal ended it before it had stopped.
     Hurried,
 }
@@ -147,15 +149,17 @@ pub fn run(
     print_listening(&text, &config.places.warnings);
     tls::warn_of_plain_text(config, own);
     let mut stopped = first.run().map_err(kernel("wait for events"))?;
-    match stopped.app.take_failure() {
-        Some(reason) => Err(RunError::Loop(reason)),
-        None => {
-            record_end(&stopped);
-            if let Some(state) = state.filter(|_| !stopped.hurried) {
-                state.finish(stopped.app.log_name());
-            }
-            finish(stopped.hurried, &log)
-        }
+    let failure = stopped.app.take_failure();
+    if let Some(Failure::Loop(reason)) = failure {
+        return Err(RunError::Loop(reason));
+    }
+    record_end(&stopped);
+    if let Some(state) = state.filter(|_| !stopped.hurried) {
+        state.finish(stopped.app.log_name());
+    }
+    match failure {
+        Some(Failure::Bucket { engine, reason }) => Err(RunError::Bucket { engine, reason }),
+        _ => finish(stopped.hurried, &log),
     }
 }
 
@@ -383,7 +387,10 @@ impl RunError {
             RunError::State(error) => error.is_of_configuration(),
             _ => matches!(
                 self,
-                RunError::Credentials(_) | RunError::TlsSettings(_) | RunError::NoStateDir
+                RunError::Credentials(_)
+                    | RunError::TlsSettings(_)
+                    | RunError::NoStateDir
+                    | RunError::Bucket { .. }
             ),
         }
     }
@@ -421,6 +428,12 @@ impl fmt::Display for RunError {
                 f.write_str("has had too many neighbours since its start; restart it")
             }
             RunError::Loop(reason) => f.write_str(reason),
+            RunError::Bucket { engine, reason } => {
+                write!(
+                    f,
+                    "can't use the engine at {engine}: {reason}; change the bucket, or set another one in [engine]"
+                )
+            }
             RunError::Hurried => f.write_str("was signalled twice; it exits without waiting"),
         }
     }

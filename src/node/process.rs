@@ -124,6 +124,11 @@ pub(super) fn is_supervised() -> bool {
     std::env::var_os(LIFELINE).is_some()
 }
 
+/// Whether a supervisor whose herd serves has started this process: if it ended at once, it would be started again.
+pub(super) fn is_restarted() -> bool {
+    is_supervised() && std::env::var_os(RESTARTED).is_some()
+}
+
 /// The pipe on standard input of a process that a supervisor has started; None without a supervisor.
 pub fn lifeline() -> io::Result<Option<OwnedFd>> {
     match is_supervised() {
@@ -255,6 +260,8 @@ fn name_process() {
 
 /// Set in the environment of a process whose standard input is a supervisor's lifeline.
 pub const LIFELINE: &str = "HERD_MIO_LIFELINE";
+/// Set besides in that of a server that a herd which serves has started.
+pub const RESTARTED: &str = "HERD_MIO_RESTARTED";
 /// A longer text, with what else is handed on, would count as the end of the lifeline, and stop the server.
 const _: () =
     assert!(RELOAD_FILE_BYTES as usize + REFUSAL_BYTES + HANDED_ADMIN_BYTES + 2 <= LIFELINE_TEXT);

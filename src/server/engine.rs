@@ -27,7 +27,7 @@ pub use state::{EngineLinkState, EngineLinkStatus};
 use super::deadlines::earlier;
 use super::metrics::EngineError;
 use super::records::HerdLog;
-use super::{Message, Server, ServerCommand, Session, policy};
+use super::{Failure, Message, Server, ServerCommand, Session, policy};
 use crate::application::{
     ClosedConnection, Command, Dial, DialEvent, Io, Job, Opened, Policy, Target, Ticket, TlsId,
 };
@@ -35,7 +35,7 @@ use crate::clock::Now;
 use crate::config::{EngineAck, EngineConfig, EngineKeep};
 use crate::herd::engine::{EngineEvent, EngineSettings, Keep};
 use crate::herd::{AnswerAfter, Event, Observer};
-use crate::limits::{ENGINE_ATTEMPT_WAIT, ENGINE_DIAL_WAIT, ENGINE_FILES_WAIT};
+use crate::limits::{ENGINE_ATTEMPT_WAIT, ENGINE_DIAL_WAIT, ENGINE_FILES_WAIT, ENGINE_START};
 use crate::nats::{Credentials, Info, Version};
 use records::Problems;
 use servers::Servers;
@@ -69,12 +69,15 @@ pub struct EngineSetup {
     pub inbox: String,
     /// The seed of the order of servers, and of pauses.
     pub seed: u64,
+    /// Whether a bucket with wrong settings, found soon after the start, ends the server ([`Failure::Bucket`]). Not where a
+    /// supervisor would only start it again.
+    pub must_fit: bool,
 }
 
 impl Server {
     /// From now on it is a member of an engine, which it connects to by itself. Call it before the loop runs.
     pub fn join_engine(&mut self, setup: EngineSetup, now: Now) {
-        let EngineSetup { config, prepare, inbox, seed } = setup;
+        let EngineSetup { config, prepare, inbox, seed, must_fit } = setup;
         let settings = EngineSettings {
             bucket: config.bucket.clone(),
             replicas: config.replicas,
@@ -102,6 +105,7 @@ impl Server {
             error: None,
             since: now.elapsed,
             connects: 0,
+            must_fit_until: must_fit.then(|| now.elapsed + ENGINE_START),
             config,
         }));
         self.rare.has_deadlines = true;
@@ -276,9 +280,9 @@ impl Server {
         now: Now,
     ) {
         let log = HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
-        let mut log = EngineLog { log, is_in_sync: false, refused: None };
+        let mut log = EngineLog { log, is_in_sync: false, refused: None, is_misfit: false };
         call(&mut self.herd, &mut log);
-        let EngineLog { is_in_sync, refused, .. } = log;
+        let EngineLog { is_in_sync, refused, is_misfit, .. } = log;
         let Some(engine) = &mut self.engine else {
             return;
         };
@@ -287,7 +291,12 @@ impl Server {
         }
         if let Some(reason) = refused {
             self.metrics.engine.count_error(EngineError::Bucket);
-            engine.report_unusable(&reason, now.elapsed);
+            if is_misfit && engine.must_fit_until.is_some_and(|until| now.elapsed < until) {
+                let engine = engine.server.address();
+                self.fail(Failure::Bucket { engine, reason });
+            } else {
+                engine.report_unusable(&reason, now.elapsed);
+            }
         }
         self.show_engine();
     }
@@ -298,14 +307,16 @@ struct EngineLog<'a> {
     log: HerdLog<'a>,
     is_in_sync: bool,
     refused: Option<String>,
+    is_misfit: bool,
 }
 
 impl Observer for EngineLog<'_> {
     fn record(&mut self, event: Event<'_>) {
         match event {
             // The record names the server of NATS.
-            Event::Engine(EngineEvent::Refused { reason }) => {
+            Event::Engine(EngineEvent::Refused { reason, is_misfit }) => {
                 self.refused = Some(reason.to_owned());
+                self.is_misfit = is_misfit;
             }
             event => {
                 self.is_in_sync |= matches!(event, Event::Engine(EngineEvent::InSync));

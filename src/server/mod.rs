@@ -99,7 +99,7 @@ pub const FIRST_LOOP: LoopId = LoopId(0);
 #[derive(Debug)]
 pub enum Message {
     /// Another loop of this server has ended: gracefully, or for this reason.
-    LoopEnded(Result<(), String>),
+    LoopEnded(Result<(), Failure>),
     /// For the queries for places.
     Places(places::PlacesMessage),
     /// For the admin listener, of another loop.
@@ -116,6 +116,15 @@ pub enum Message {
     Engine(EngineMessage),
     /// The log has other settings. At the end of the turn this loop uses them.
     LogChanged,
+}
+
+/// Why a server stops by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// One of its other loops failed, for this reason.
+    Loop(String),
+    /// The bucket has settings that it must not have, found in the first seconds of this run. The reason names them.
+    Bucket { engine: String, reason: String },
 }
 
 /// What a server can ask of its loop.
@@ -147,8 +156,7 @@ pub struct Server {
     next_link: usize,
     /// Other loops of this server that have not ended, as far as this one waits for them.
     other_loops: usize,
-    /// Why another loop failed.
-    failure: Option<String>,
+    failure: Option<Failure>,
     is_stopping: bool,
     draining: Draining,
     reloads: Reloads,
@@ -260,9 +268,15 @@ impl Server {
         &self.herd
     }
 
-    /// Why the server failed, if one of its other loops did.
-    pub fn take_failure(&mut self) -> Option<String> {
+    /// Why the server stops by itself, if it does.
+    pub fn take_failure(&mut self) -> Option<Failure> {
         self.failure.take()
+    }
+
+    /// Stops, for this reason.
+    fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        self.commands.push_back(ServerCommand::Stop);
     }
 
     /// What the log calls a neighbour.

@@ -7,7 +7,9 @@ use super::admin::AdminSession;
 use super::dial::{Purpose, purpose};
 use super::metrics::Kind;
 use super::tls::CertifiedPeer;
-use super::{ADMIN, CLIENTS, Client, EngineSession, Message, PEERS, Server, ServerCommand, places};
+use super::{
+    ADMIN, CLIENTS, Client, EngineSession, Failure, Message, PEERS, Server, ServerCommand, places,
+};
 use crate::application::{
     Application, Closed, ClosedConnection, Control, DialEvent, Due, FullOutput, Inspected, Io,
     Line, ListenerId, Next, Opened, Origin, Policy, Refused, Ticket,
@@ -272,11 +274,10 @@ impl Server {
 
     /// Another loop has ended. If it failed, this one must stop, too: otherwise no loop would answer some of the
     /// clients.
-    fn loop_ended(&mut self, result: Result<(), String>) {
+    fn loop_ended(&mut self, result: Result<(), Failure>) {
         self.other_loops = self.other_loops.saturating_sub(1);
-        if let Err(reason) = result {
-            self.failure.get_or_insert(reason);
-            self.commands.push_back(ServerCommand::Stop);
+        if let Err(failure) = result {
+            self.fail(failure);
         }
     }
 }

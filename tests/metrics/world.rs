@@ -98,6 +98,7 @@ impl World {
             prepare: Arc::new(|_| Err("no file is read here".to_owned())),
             inbox: "_INBOX.x".to_owned(),
             seed: 1,
+            must_fit: false,
         };
         self.server.join_engine(setup, at(self.now));
         self.run_commands();

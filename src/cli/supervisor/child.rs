@@ -15,7 +15,7 @@ use super::program::Program;
 use crate::errors::plain;
 use crate::limits::{BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER, STOP_WAIT};
 use crate::logging::stderr::print_line;
-use crate::node::REPORTS;
+use crate::node::{REPORTS, RESTARTED};
 
 /// One server's process, restarted when it dies.
 pub(super) struct Process {
@@ -137,6 +137,9 @@ impl Process {
     /// Starts its process.
     pub(super) fn start(&mut self, program: &Program) -> Result<(), HerdError> {
         let mut command = program.command();
+        if self.starts > 0 || self.is_added {
+            command.env(RESTARTED, "1");
+        }
         // A group of its own: Ctrl-C in a terminal is for the supervisor alone.
         command.args(&self.options).stdin(Stdio::piped()).process_group(0);
         let reports = program.reports.as_ref().filter(|_| self.reads_config);
@@ -289,7 +292,7 @@ impl Process {
         if let Some(code @ 1..=2) = status.code()
             && self.starts == 1
             && !self.is_added
-            && lasted < STARTUP_WINDOW
+            && (code == CONFIGURATION || lasted < STARTUP_WINDOW)
         {
             return Err(HerdError::StartFailed { name: self.name.clone(), status: code as u8 });
         }
@@ -322,6 +325,8 @@ fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
+/// The exit status of a server whose configuration can't be used. It is never one of a server that has served for long.
+const CONFIGURATION: i32 = 2;
 /// A server that exits so soon after its first start would fail again: its port is in use,
 /// or its log cannot be written.
 const STARTUP_WINDOW: Duration = Duration::from_secs(3);

@@ -10,7 +10,7 @@ use std::process::Command;
 use super::manager::Reports;
 use super::memory::{memory_file, name_of};
 use crate::config::Config;
-use crate::node::{LIFELINE, OF_SERVICE_MANAGER, REPORTS};
+use crate::node::{LIFELINE, OF_SERVICE_MANAGER, REPORTS, RESTARTED};
 
 /// This program, and the environment of its processes.
 pub(super) struct Program {
@@ -68,7 +68,7 @@ impl Program {
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.arg0(&self.called).env(LIFELINE, "1");
-        command.env(HERD_WIDE, &self.herd_wide).env_remove(REPORTS);
+        command.env(HERD_WIDE, &self.herd_wide).env_remove(REPORTS).env_remove(RESTARTED);
         command.env(ADMIN_OF_HERD, &self.admin);
         // They are for the supervisor alone.
         for name in OF_SERVICE_MANAGER {

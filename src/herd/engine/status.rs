@@ -8,8 +8,9 @@ use crate::protocol::{Update, UpdateRef};
 pub enum EngineEvent<'a> {
     /// This server knows all that the bucket holds.
     InSync,
-    /// The engine can't be used as it is, for this reason. It is looked at again after a pause.
-    Refused { reason: &'a str },
+    /// The engine can't be used as it is, for this reason. It is looked at again after a pause. `is_misfit`: the bucket has
+    /// other settings than it must have, and no bucket was usable before.
+    Refused { reason: &'a str, is_misfit: bool },
     /// The bucket can be used, but is not what the settings ask for.
     Unfit { warning: &'a str },
     /// There was no bucket, and this server has made it.

@@ -139,12 +139,23 @@ impl Engine {
 
     /// The bucket can't be used; it is asked for again after a pause.
     pub(super) fn refuse(&mut self, reason: String, now: Duration, observer: &mut dyn Observer) {
+        self.refuse_for(reason, false, now, observer);
+    }
+
+    fn refuse_for(
+        &mut self,
+        reason: String,
+        is_misfit: bool,
+        now: Duration,
+        observer: &mut dyn Observer,
+    ) {
         self.stream.is_usable = false;
         self.follower_stops();
         self.stream.again_at = Some(now + self.stream.pause);
         self.stream.pause = (2 * self.stream.pause).min(ENGINE_LOOK_AGAIN_MAX);
         if self.stream.refused.as_ref() != Some(&reason) {
-            observer.record(Event::Engine(EngineEvent::Refused { reason: &reason }));
+            let is_misfit = is_misfit && !self.is_known_bucket;
+            observer.record(Event::Engine(EngineEvent::Refused { reason: &reason, is_misfit }));
             self.stream.refused = Some(reason);
         }
     }
@@ -157,7 +168,7 @@ impl Engine {
         observer: &mut dyn Observer,
     ) {
         if let Some(reason) = bucket::refusal(&info.config, &self.settings) {
-            return self.refuse(reason, now, observer);
+            return self.refuse_for(reason, true, now, observer);
         }
         let warning = bucket::warning(info, &self.settings, self.version);
         if warning != self.stream.warned {

@@ -57,6 +57,8 @@ pub(in crate::server) struct EngineLink {
     pub(super) error: Option<LinkError>,
     pub(super) since: Duration,
     pub(super) connects: u64,
+    /// Until then a bucket with wrong settings ends the server; None if it never does.
+    pub(super) must_fit_until: Option<Duration>,
 }
 
 /// How far it has come.

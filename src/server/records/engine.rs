@@ -45,7 +45,7 @@ pub(super) fn note(name: &str, event: &EngineEvent<'_>) {
 /// What an operator should see.
 fn warn(event: EngineEvent<'_>) {
     match event {
-        EngineEvent::Refused { reason } => rate_limit::warn(
+        EngineEvent::Refused { reason, .. } => rate_limit::warn(
             Kind::EngineRefused,
             &[field("reason", &reason)],
             format_args!("The engine can't be used: {reason}. It is tried again."),

@@ -1,5 +1,5 @@
-//! A bucket that is deleted is made again or waited for, and is full again; one that is restored from a backup is
-//! repaired; and one that is not fit is refused by name.
+//! A bucket that is deleted is made again or waited for, and is full again; and one that is restored from a backup is
+//! repaired.
 
 use serde_json::{Value, json};
 
@@ -106,35 +106,6 @@ fn restored(release: Release) -> Outcome {
     Ok(())
 }
 
-pub fn a_bucket_that_is_not_fit_is_refused_by_each_setting() -> Outcome {
-    let nats = Nats::one(Release::Current)?;
-    let mut eye = Eye::open(&nats)?;
-    let setup = members(&nats, &["Goloman"], "");
-    let cases = [
-        (json!({ "max_msgs_per_subject": 5 }), "max_msgs_per_subject", ["5", "1"]),
-        (json!({ "subjects": ["$KV.herd.>", "other"] }), "subjects", ["other", "$KV.herd.>"]),
-        (json!({ "subjects": ["$KV.herd.a"] }), "subjects", ["$KV.herd.a", "$KV.herd.>"]),
-        (json!({ "retention": "workqueue" }), "retention", ["workqueue", "limits"]),
-        (json!({ "max_msg_size": 500 }), "max_msg_size", ["500", "1024"]),
-    ];
-    for (other, field, values) in cases {
-        let mut config = bucket();
-        config.as_object_mut().expect("it is one").extend(other.as_object().expect("too").clone());
-        eye.make_stream(config);
-        let server = setup.start("Goloman");
-        let has_all = |line: &str| {
-            let words = [field].into_iter().chain(values);
-            line.contains("ERROR") && words.into_iter().all(|word| line.contains(word))
-        };
-        wait_until(LIMIT, &format!("an ERROR names {field} and both values"), || {
-            server.log().lines().any(has_all)
-        });
-        server.kill();
-        eye.delete_stream(BUCKET);
-    }
-    Ok(())
-}
-
 pub fn a_bucket_in_memory_or_with_an_age_is_used_with_a_warning() -> Outcome {
     let nats = Nats::one(Release::Current)?;
     let mut eye = Eye::open(&nats)?;
@@ -183,7 +154,7 @@ pub fn a_value_that_is_no_update_of_its_client_is_skipped_and_can_be_overwritten
 }
 
 /// A bucket as members make it.
-fn bucket() -> Value {
+pub fn bucket() -> Value {
     json!({
         "name": "KV_herd", "subjects": ["$KV.herd.>"], "retention": "limits", "max_consumers": -1,
         "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msgs_per_subject": 1, "max_msg_size": -1,

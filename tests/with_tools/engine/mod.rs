@@ -13,6 +13,7 @@ pub mod harness;
 pub mod leaving;
 pub mod login;
 pub mod members;
+pub mod misfit;
 pub mod moving;
 pub mod nats;
 pub mod newest;
