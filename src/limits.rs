@@ -450,6 +450,9 @@ pub const ENGINE_ACK_WAIT: Duration = Duration::from_secs(2);
 pub const ENGINE_SILENT_PAUSE: Duration = Duration::from_secs(1);
 /// The publishes of one client whose answers are waited for: that of an earlier one may still come.
 pub const ENGINE_TRIES: usize = 4;
+/// Updates that the engine does not take, of which that is known. Whoever waits for one of the others that there may be
+/// waits until the timeout.
+pub const ENGINE_GIVEN_UP: usize = 1_024;
 /// How long the bucket's newer update of a client may take to come by itself before it is asked for.
 pub const ENGINE_CONFLICT_WAIT: Duration = Duration::from_millis(500);
 /// After this long a consumer that has nothing to deliver says so; after twice as long it counts as dead.

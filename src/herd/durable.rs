@@ -76,9 +76,19 @@ impl Herd {
     }
 
     /// Lets [`Output::AnswersDue`](super::Output::AnswersDue) tell the holder once when this may be kept. It must not be kept
-    /// yet.
+    /// yet. What the engine did not take is sent to it once more.
     pub fn hold(&mut self, awaited: Awaited, holder: Holder) {
         self.durable.holders.add(awaited, holder);
+        if let Some(engine) = &mut self.durable.engine {
+            engine.try_again(awaited);
+        }
+    }
+
+    /// Whether the engine does not take an update that answers wait for: whoever holds one back waits in vain. It must not
+    /// be kept.
+    pub fn is_given_up(&self, awaited: Awaited) -> bool {
+        let engine = self.durable.engine.as_ref().filter(|_| self.durable.answer_after.engine);
+        engine.is_some_and(|engine| engine.has_given_up(awaited))
     }
 
     /// The holder waits for this no longer.

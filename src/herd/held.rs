@@ -69,18 +69,22 @@ impl HeldAnswers {
     }
 
     /// Takes the answers that are due, appends them to `out`, and calls `taken` with the time since which each was held.
-    /// `holder` is told when the next one may be due.
+    /// `holder` is told when the next one may be due. Returns false if it never will be, because the engine does not take
+    /// what it confirms: then `holder` is told nothing.
     pub fn take_due(
         &mut self,
         out: &mut Vec<u8>,
         holder: Holder,
         herd: &mut Herd,
         mut taken: impl FnMut(Duration),
-    ) {
+    ) -> bool {
         while let Some(answer) = self.answers.front() {
             if let Some(awaited) = answer.awaited.filter(|awaited| !herd.is_kept(*awaited)) {
+                if herd.is_given_up(awaited) {
+                    return false;
+                }
                 herd.hold(awaited, holder);
-                return;
+                return true;
             }
             taken(answer.since);
             out.extend(self.texts.drain(..answer.length));
@@ -89,6 +93,7 @@ impl HeldAnswers {
         if self.held_bytes() > SMALLEST_FREED {
             *self = HeldAnswers::default();
         }
+        true
     }
 
     /// The connection is closed: what it holds is never given, and `holder` is told nothing more.

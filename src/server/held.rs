@@ -222,7 +222,8 @@ impl Server {
         next
     }
 
-    /// Gives the answers that are due. Returns false if the next one was held back for too long: the connection ends.
+    /// Gives the answers that are due. Returns false if the next one was held back for too long, or the engine does not take
+    /// what it confirms: the connection ends.
     pub(super) fn give_answers(&mut self, client: &mut Client, io: &mut Io<'_>) -> bool {
         let Some(waits) = client.waits.as_deref_mut() else {
             return true;
@@ -230,7 +231,7 @@ impl Server {
         let (held, now, before) = (&mut waits.held, io.now.elapsed, io.out.len());
         let durations = &self.metrics.answers[LineCommand::Iamat as usize];
         let mut given = 0;
-        held.answers.take_due(io.out, holder_of(io.id), &mut self.herd, |since| {
+        let may_come = held.answers.take_due(io.out, holder_of(io.id), &mut self.herd, |since| {
             durations.observe(now.saturating_sub(since));
             given += 1;
         });
@@ -244,25 +245,30 @@ impl Server {
             self.metrics.resume(Paused::Kept);
             return true;
         }
-        if self.durable.held.is_over(held) {
-            self.give_up(client, io);
+        let reason = match () {
+            () if !may_come => Some(ClosedReason::AnswerRefused),
+            () if self.durable.held.is_over(held) => Some(ClosedReason::AnswerTimeout),
+            () => None,
+        };
+        if let Some(reason) = reason {
+            self.give_up(client, reason, io);
             return false;
         }
         self.durable.held.watch(held, io.id);
         true
     }
 
-    /// An answer was held back for too long. It is never given, and neither are those behind it: no answer means that the
-    /// update may be kept, or may be lost.
+    /// An answer was held back for too long, or in vain. It is never given, and neither are those behind it: no answer means
+    /// that the update may be kept, or may be lost.
     #[cold]
-    fn give_up(&mut self, client: &mut Client, io: &Io<'_>) {
+    fn give_up(&mut self, client: &mut Client, reason: ClosedReason, io: &Io<'_>) {
         if let Some(waits) = client.waits.as_deref_mut() {
             self.metrics.engine.given_up.add(waits.held.answers.len() as u64);
             self.drop_answers(&mut waits.held, io.id);
         }
         let timeout = self.durable.held.timeout.unwrap_or_default();
-        records::given_up(io.peer, timeout);
-        self.ends.insert(io.id, ClosedReason::AnswerTimeout);
+        records::given_up(io.peer, (reason == ClosedReason::AnswerTimeout).then_some(timeout));
+        self.ends.insert(io.id, reason);
     }
 
     /// Its connection is closed, or will be: answers that are held back are not given.

@@ -35,12 +35,15 @@ pub(super) fn delayed(peer: SocketAddr, per_second: usize) {
     rate_limit::warn(Kind::NewIdDelayed, &[field("peer", &peer)], text);
 }
 
-/// An answer was held back for too long; it is not given.
-pub(super) fn given_up(peer: SocketAddr, timeout: Duration) {
-    let timeout = format_duration(timeout);
-    let text = format_args!(
-        "{peer} gets no answer: the engine has not acknowledged its update for {timeout}; the connection is closed"
-    );
+/// An answer was held back for so long, or in vain, and is not given.
+pub(super) fn given_up(peer: SocketAddr, timeout: Option<Duration>) {
+    let why = match timeout {
+        Some(timeout) => {
+            format!("has not acknowledged its update for {}", format_duration(timeout))
+        }
+        None => "does not take its update".to_owned(),
+    };
+    let text = format_args!("{peer} gets no answer: the engine {why}; the connection is closed");
     rate_limit::warn(Kind::AnswerGivenUp, &[field("peer", &peer)], text);
 }
 

@@ -136,7 +136,7 @@ impl Engine {
         slot: u32,
         seq: Seq,
         error: &ReplyError,
-        herd: &Herd,
+        herd: &mut Herd,
         observer: &mut dyn Observer,
     ) {
         let Some(flight) = self.publisher.flights.end(slot) else { return };
@@ -145,7 +145,12 @@ impl Engine {
         observer.record(Event::Engine(EngineEvent::GivenUp { id, reason: &reason }));
         if herd.table.entry_at(slot).is_some_and(|entry| entry.seq() > seq) {
             self.publisher.look_again(slot);
+            return;
         }
+        // Those who wait for it are told that they wait in vain.
+        self.publisher.give_up(slot, seq);
+        let Herd { durable, outputs, .. } = herd;
+        durable.holders.tell(slot, outputs);
     }
 
     /// The leader's answer to the question for a client's value.

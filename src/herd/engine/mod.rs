@@ -32,7 +32,7 @@ use requests::{ANSWERS_SID, Kind, Requests};
 pub use status::{EngineEvent, EngineState, EngineStatus};
 use stream::Stream;
 
-use super::{Herd, Observer, Random};
+use super::{Awaited, Herd, Observer, Random};
 use crate::clock::Now;
 use crate::nats::{Bucket, Message, Version};
 
@@ -160,6 +160,18 @@ impl Engine {
             Kind::DeleteConsumer => {}
             Kind::Publish => self.publish_answered(number, message, herd, now, observer),
             Kind::Get => self.value_answered(number, message, herd, now, observer),
+        }
+    }
+
+    /// Whether the bucket does not take an update.
+    pub(super) fn has_given_up(&self, awaited: Awaited) -> bool {
+        self.publisher.has_given_up(awaited.slot, awaited.seq)
+    }
+
+    /// Somebody waits for an update that the bucket may not have taken.
+    pub(super) fn try_again(&mut self, awaited: Awaited) {
+        if self.has_given_up(awaited) {
+            self.publisher.try_again(awaited.slot);
         }
     }
 

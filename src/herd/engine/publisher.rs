@@ -4,7 +4,7 @@
 //! member that came too late waits for what the other one put, compares, and publishes again if its own update is newer.
 //! What is not answered is published again with the same expectation, so that at most one of the tries is accepted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::flights::{Flights, Step, Try};
@@ -12,7 +12,7 @@ use super::requests::Kind;
 use super::{Engine, EngineEvent, keys};
 use crate::herd::{Event, Herd, Observer, Table};
 use crate::limits::{
-    ENGINE_ACK_WAIT, ENGINE_FILL_WAIT, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE,
+    ENGINE_ACK_WAIT, ENGINE_FILL_WAIT, ENGINE_GIVEN_UP, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE,
     ENGINE_REFUSED_PAUSE_MAX, ENGINE_REQUEST_WAIT, ENGINE_SILENT_PAUSE, FEED_RECORDS_PER_STEP,
 };
 use crate::nats::{Bucket, last_message_request, write_expecting};
@@ -29,6 +29,9 @@ pub(super) struct Publisher {
     /// Slots that are to be looked at before the feed.
     due: VecDeque<u32>,
     trouble: Option<Trouble>,
+    /// The latest change of an entry that the engine does not take, by slots. It is not published again unless somebody
+    /// asks for that.
+    given_up: BTreeMap<u32, Seq>,
     /// When the engine last answered a publish.
     answered: Duration,
 }
@@ -139,6 +142,32 @@ impl Publisher {
     /// The slot is looked at once more before the feed is.
     pub fn look_again(&mut self, slot: u32) {
         self.due.push_back(slot);
+    }
+
+    /// The engine does not take this change of the entry in a slot.
+    pub fn give_up(&mut self, slot: u32, seq: Seq) {
+        self.given_up.insert(slot, seq);
+        if self.given_up.len() > ENGINE_GIVEN_UP {
+            self.given_up.pop_first();
+        }
+    }
+
+    pub fn has_given_up(&self, slot: u32, seq: Seq) -> bool {
+        self.given_up.get(&slot).is_some_and(|given_up| *given_up >= seq)
+    }
+
+    /// What was given up is published once more: somebody waits for it, and an operator may have changed the bucket.
+    pub fn try_again(&mut self, slot: u32) {
+        if self.given_up.remove(&slot).is_some() {
+            self.look_again(slot);
+        }
+    }
+
+    /// The bucket holds something of the client that this server knows, too.
+    pub fn is_kept(&mut self, slot: u32) {
+        if !self.given_up.is_empty() {
+            self.given_up.remove(&slot);
+        }
     }
 
     /// The engine answers publishes.

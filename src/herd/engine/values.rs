@@ -175,6 +175,7 @@ impl Engine {
     /// The engine has an update: tells those who wait for it.
     pub(super) fn kept(&mut self, slot: u32, known: InBucket, herd: &mut Herd) {
         herd.table.kept.set_in_bucket(slot, known);
+        self.publisher.is_kept(slot);
         let Herd { durable, outputs, .. } = herd;
         durable.holders.tell(slot, outputs);
     }

@@ -159,8 +159,9 @@ impl Server {
             for reason in ClosedReason::ALL {
                 let count = |it: &ServerMetrics| it.closed[*kind as usize][*reason as usize].get();
                 let count = of_servers(loops, count);
-                let waits =
-                    *reason != ClosedReason::AnswerTimeout || self.herd.answer_after().engine;
+                let is_of_engine =
+                    matches!(reason, ClosedReason::AnswerTimeout | ClosedReason::AnswerRefused);
+                let waits = !is_of_engine || self.herd.answer_after().engine;
                 let is_of_kind =
                     reason.is_of(*kind) && (!reason.is_of_tls() || self.may_have_tls(*kind));
                 let can_occur = waits && is_of_kind;

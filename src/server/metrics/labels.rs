@@ -36,9 +36,10 @@ impl ClosedReason {
     /// Whether connections of this kind can be closed for this reason.
     pub const fn is_of(self, kind: Kind) -> bool {
         match self {
-            ClosedReason::FairShare | ClosedReason::Drained | ClosedReason::AnswerTimeout => {
-                matches!(kind, Kind::Client)
-            }
+            ClosedReason::FairShare
+            | ClosedReason::Drained
+            | ClosedReason::AnswerTimeout
+            | ClosedReason::AnswerRefused => matches!(kind, Kind::Client),
             ClosedReason::LineTooLong => matches!(kind, Kind::Client | Kind::LinkIn),
             ClosedReason::IdleEvicted => matches!(kind, Kind::Client | Kind::LinkIn | Kind::Places),
             _ => true,
@@ -169,6 +170,8 @@ label! {
         Drained = "drained",
         /// What an answer confirms was not kept in time, so that the answer was not given.
         AnswerTimeout = "answer_timeout",
+        /// The engine does not take what an answer confirms, so that the answer was not given.
+        AnswerRefused = "answer_refused",
         /// The kernel reported an error.
         Reset = "reset",
         /// The server stopped.

@@ -8,14 +8,23 @@ import asyncio
 import json
 import ssl
 import sys
+import time
 
 import nats
+from nats.errors import NoRespondersError, TimeoutError
 from nats.js import api
-from nats.js.errors import KeyNotFoundError
+from nats.js.errors import KeyNotFoundError, NoStreamResponseError, NotFoundError
 
 
 def text(data):
     return data.decode("latin-1")
+
+
+class Refused(Exception):
+    """JetStream's answer is an error."""
+
+    def __str__(self):
+        return json.dumps(self.args[0])
 
 
 class Eye:
@@ -40,7 +49,7 @@ class Eye:
         answer = await self.nc.request("$JS.API." + subject, data, timeout=15)
         answer = json.loads(answer.data)
         if "error" in answer:
-            raise RuntimeError(json.dumps(answer["error"]))
+            raise Refused(answer["error"])
         return answer
 
     async def kv(self, bucket):
@@ -74,6 +83,14 @@ class Eye:
         except KeyNotFoundError:
             return None
         return [entry.key, text(entry.value), entry.revision]
+
+    async def leader_get(self, bucket, key):
+        """What the leader has: other reads may be answered by any node that has a copy."""
+        try:
+            message = await self.js.get_msg("KV_" + bucket, subject=f"$KV.{bucket}.{key}", direct=False)
+        except NotFoundError:
+            return None
+        return [key, text(message.data), message.seq]
 
     async def put(self, bucket, key, value):
         return await (await self.kv(bucket)).put(key, value.encode("latin-1"))
@@ -127,8 +144,29 @@ class Eye:
         end = await self.nc.request(answer["deliver_subject"], b"", timeout=15)
         end = json.loads(end.data)
         if "error" in end:
-            raise RuntimeError(json.dumps(end["error"]))
+            raise Refused(end["error"])
         return end
+
+
+def has_no_leader(error):
+    """Whether NATS has no leader at present, as after a cut: it was asked for something, and has done nothing."""
+    if isinstance(error, (NoRespondersError, NoStreamResponseError)):
+        return True
+    refused = error.args[0] if isinstance(error, Refused) else {"err_code": getattr(error, "err_code", None)}
+    return refused.get("err_code") == 10008
+
+
+async def insist(act, is_reading, seconds=30.0):
+    """Does something again for as long as NATS has no leader, with a limit."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return await act()
+        except Exception as error:
+            is_unheard = has_no_leader(error) or (is_reading and isinstance(error, TimeoutError))
+            if not is_unheard or time.monotonic() > until:
+                raise
+        await asyncio.sleep(0.3)
 
 
 async def main():
@@ -137,7 +175,9 @@ async def main():
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         request = json.loads(line)
         try:
-            answer = {"ok": await getattr(eye, request.pop("do"))(**request)}
+            name = request.pop("do")
+            is_reading = name in ("all", "get", "leader_get", "consumers")
+            answer = {"ok": await insist(lambda: getattr(eye, name)(**request), is_reading)}
         except Exception as error:  # Whatever it is, the test that asked fails by it.
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

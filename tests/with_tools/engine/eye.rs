@@ -102,6 +102,12 @@ impl Eye {
         (!found.is_null()).then(|| entry(&found).1)
     }
 
+    /// What the leader of the bucket's stream has of a client. Other readers may be told by another node.
+    pub fn leader_get(&mut self, bucket: &str, id: &[u8]) -> Option<Entry> {
+        let found = self.ask(json!({ "do": "leader_get", "bucket": bucket, "key": key(id) }));
+        (!found.is_null()).then(|| entry(&found).1)
+    }
+
     /// Waits until the bucket holds this of a client.
     pub fn wait_for(&mut self, bucket: &str, id: &str, holds: impl Fn(&str) -> bool) {
         let mut last = None;

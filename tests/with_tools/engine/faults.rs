@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::eye::Eye;
-use super::members::{Place, Writers, Written, members, start_all};
-use super::nats::{Nats, Plan, Release};
+use super::eye::{Entry, Eye, key};
+use super::members::{
+    Place, Writers, Written, held, members, members_by, milliseconds, start_all, timestamp_of,
+};
+use super::nats::{Nats, Node, Plan, Release};
+use super::recorder::Recorder;
 use crate::common::hosts::{HostProcess, Hosts};
 use crate::common::needs::Outcome;
 use crate::common::random::next;
@@ -19,9 +22,81 @@ const STREAM: &str = "KV_herd";
 const WRITERS: usize = 8;
 
 pub fn nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute() -> Outcome {
-    let nats = Nats::three(Release::Current)?;
+    killed(Release::Current, |_nats, eye, _recorder, places, written| {
+        written.is_kept(eye, BUCKET, places);
+        String::new()
+    })
+}
+
+/// Debian's NATS, 2.9.10, loses messages that it has acknowledged, and its nodes then hold different messages for good,
+/// when leaders of a cluster are killed. Members have them, and fill a new bucket.
+pub fn what_debians_cluster_has_lost_is_there_again_once_its_bucket_is_deleted_for_a_minute()
+-> Outcome {
+    killed(Release::Debian, |nats, eye, recorder, places, written| {
+        let ids: Vec<&str> = written.answered.keys().map(String::as_str).collect();
+        let of_leader: Vec<u64> = ids.iter().map(|id| leader_has(eye, id)).collect();
+        let lost = recorder.acknowledged().into_iter().filter(|(lost, (timestamp, _))| {
+            let at = ids.iter().position(|id| key(id.as_bytes()) == *lost);
+            at.is_some_and(|at| of_leader[at] < *timestamp)
+        });
+        let lost = lost.count();
+        let state = |node: &Node| {
+            let state = node.stream(STREAM).unwrap_or_default()["state"].clone();
+            format!("{} messages up to {}", state["messages"], state["last_seq"])
+        };
+        let states: Vec<String> = nats.nodes.iter().map(state).collect();
+        let known = known_to_members(places, &ids);
+        let forgotten =
+            ids.iter().zip(&known).filter(|(id, known)| **known < written.answered[**id]);
+        let forgotten = forgotten.count();
+
+        eye.delete_stream(BUCKET);
+        wait_until(4 * LIMIT, "the bucket has all that members know", || {
+            let held = held(eye, BUCKET);
+            ids.iter().zip(&known).all(|(id, known)| {
+                held.get(&key(id.as_bytes())).is_some_and(|it| milliseconds(it) >= *known)
+            })
+        });
+        written.tables_are_equal(eye, BUCKET, places);
+        format!(
+            ", its leader lacked {lost} acknowledged updates, {forgotten} of them known to no member any more, nodes \
+             had {states:?}"
+        )
+    })
+}
+
+/// What the leader has of a client: its timestamp in milliseconds, or 0.
+fn leader_has(eye: &mut Eye, id: &str) -> u64 {
+    newest(eye.leader_get(BUCKET, id.as_bytes()).as_ref())
+}
+
+fn newest(entry: Option<&Entry>) -> u64 {
+    entry.map_or(0, |entry| milliseconds(&timestamp_of(entry)))
+}
+
+/// The newest that any member knows of each client.
+fn known_to_members(places: &[Place], ids: &[&str]) -> Vec<u64> {
+    let mut newest = vec![0; ids.len()];
+    for place in places {
+        for (newest, known) in newest.iter_mut().zip(place.timestamps(ids)) {
+            *newest = known.as_deref().map_or(0, milliseconds).max(*newest);
+        }
+    }
+    newest
+}
+
+/// For a minute, the leader of three nodes and a member are killed again and again while clients write. A recorder
+/// between members and NATS then knows what was acknowledged. Returns with what `judge` has found.
+fn killed(
+    release: Release,
+    judge: impl FnOnce(&Nats, &mut Eye, &Recorder, &[Place], &Written) -> String,
+) -> Outcome {
+    let nats = Nats::prepare(&Plan::three(release))?;
+    let recorder = Recorder::before(&nats);
+    nats.nodes.iter().for_each(Node::start);
+    nats.wait_until_ready();
     let mut eye = Eye::open(&nats)?;
-    let setup = members(&nats, &["Goloman", "Hands", "Holiday"], "");
+    let setup = members_by(&["Goloman", "Hands", "Holiday"], &recorder.section(&nats));
     let mut servers = start_all(&setup);
     let places = Place::all(&setup);
     let writers = Writers::start(WRITERS, &places);
@@ -44,13 +119,16 @@ pub fn nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute
     }
     writers.all_write_on();
     let written = writers.end();
-    written.is_kept(&mut eye, BUCKET, &places);
-    let what = format!("seed {seed}: {deaths} leaders and {deaths} members killed");
-    report(&what, &written);
+    recorder.has_confirmed(&written);
+    recorder.has_replaced_nothing_newer();
+    let found = judge(&nats, &mut eye, &recorder, &places, &written);
+    report(
+        &format!("{release:?}, seed {seed}: {deaths} leaders and {deaths} members killed{found}"),
+        &written,
+    );
     Ok(())
 }
 
-/// A cluster of 2.9.10 whose leaders are killed loses messages that it has acknowledged (docs/durability.md).
 pub fn a_cluster_of_debians_release_is_used_with_a_warning() -> Outcome {
     let nats = Nats::three(Release::Debian)?;
     let setup = members(&nats, &["Goloman"], "");

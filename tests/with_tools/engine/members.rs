@@ -17,8 +17,13 @@ use crate::common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 
 /// Servers without links, which use these NATS servers.
 pub fn members(nats: &Nats, names: &[&str], more: &str) -> Setup {
+    members_by(names, &nats.section(more))
+}
+
+/// The same with this section `[engine]`.
+pub fn members_by(names: &[&str], engine: &str) -> Setup {
     let shape: Vec<(&str, &[&str])> = names.iter().map(|&name| (name, &[] as &[&str])).collect();
-    Setup::new(&shape).section("[places]\nprovider = \"offline\"").section(&nats.section(more))
+    Setup::new(&shape).section("[places]\nprovider = \"offline\"").section(engine)
 }
 
 /// Starts a member for which NATS is at another address: a proxy's.
@@ -49,6 +54,19 @@ pub fn wait_until_in_sync(server: &ServerProcess, times: usize) {
 pub fn tell(server: &ServerProcess, id: &str, timestamp: u64) {
     let text = format!("{id} +1.0-2.0 {timestamp}");
     assert_eq!(server.client().ask(&format!("IAMAT {text}")), format!("AT AT {text}"));
+}
+
+/// The sum of the samples of a metric that have this label, or of all. The member was started with `--admin`.
+pub fn sample(server: &ServerProcess, name: &str, label: &str) -> u64 {
+    let metrics = get(server.admin(), "/metrics").text();
+    let is_of = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && line.contains(label)
+    };
+    let mut samples = metrics.lines().filter(is_of).peekable();
+    assert!(samples.peek().is_some(), "no {name} with {label} in {metrics}");
+    let values = samples.map(|line| line.rsplit(' ').next().expect("a value"));
+    values.map(|value| value.parse::<f64>().expect("a number") as u64).sum()
 }
 
 /// How often a member was kept from using the engine by errors of this class. It was started with `--admin`.
@@ -112,7 +130,7 @@ impl Place {
     }
 
     /// The timestamps of clients, as this server knows them.
-    fn timestamps(&self, ids: &[&str]) -> Vec<Option<String>> {
+    pub fn timestamps(&self, ids: &[&str]) -> Vec<Option<String>> {
         thread::scope(|scope| {
             let asking = scope.spawn(|| {
                 if let Some(host) = &self.host {
@@ -324,7 +342,7 @@ impl Written {
         self.answered.iter().filter(is_lost).map(|(id, _)| id.as_str()).collect()
     }
 
-    fn tables_are_equal(&self, eye: &mut Eye, bucket: &str, places: &[Place]) {
+    pub fn tables_are_equal(&self, eye: &mut Eye, bucket: &str, places: &[Place]) {
         let ids: Vec<&str> = self.answered.keys().map(String::as_str).collect();
         let keys: Vec<String> = ids.iter().map(|id| key(id.as_bytes())).collect();
         wait_until(LIMIT, "each server knows what the bucket holds", || {
@@ -352,7 +370,7 @@ impl Written {
 }
 
 /// The timestamp of each key.
-fn held(eye: &mut Eye, bucket: &str) -> BTreeMap<String, String> {
+pub fn held(eye: &mut Eye, bucket: &str) -> BTreeMap<String, String> {
     eye.all(bucket).iter().map(|(key, entry)| (key.clone(), timestamp_of(entry))).collect()
 }
 
@@ -360,7 +378,7 @@ fn text(id: &str, at: u64) -> String {
     format!("{id} +{}.5-{}.25 {}.{:03}", at % 90, at % 180, at / 1_000, at % 1_000)
 }
 
-fn milliseconds(timestamp: &str) -> u64 {
+pub fn milliseconds(timestamp: &str) -> u64 {
     timestamp.replace('.', "").parse().unwrap_or_else(|_| panic!("{timestamp:?}"))
 }
 

@@ -17,6 +17,7 @@ pub mod misfit;
 pub mod moving;
 pub mod nats;
 pub mod newest;
+pub mod recorder;
 pub mod room;
 pub mod slow;
 pub mod wire;

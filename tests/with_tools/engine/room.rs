@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::eye::{Eye, key};
-use super::members::{known, members, start_all, tell, timestamp_of};
+use super::members::{known, members, sample, start_all, tell, timestamp_of, wait_until_in_sync};
 use super::nats::{Nats, Plan, Release};
 use crate::common::client::Next;
 use crate::common::needs::Outcome;
@@ -64,6 +64,54 @@ pub fn a_full_bucket_gives_no_false_answers_and_is_used_on_once_it_has_room() ->
     eye.api("STREAM.UPDATE.KV_herd", config).expect("it is changed");
     held.end(&mut eye);
     Ok(())
+}
+
+pub fn an_update_that_is_too_large_for_the_bucket_ends_who_waits_for_it_at_once() -> Outcome {
+    let nats = Nats::one(Release::Current)?;
+    let mut eye = Eye::open(&nats)?;
+    // Nobody reaches the timeout in this test.
+    let setup = members(&nats, &["Goloman"], PATIENT);
+    let server = setup.start_with("Goloman", &["--admin", "0"]);
+    wait_until_in_sync(&server, 1);
+    tell(&server, "kiwi", 1);
+    allow_values_of(150, &mut eye);
+    let long = "l".repeat(200);
+    let batch = |timestamp: u64| {
+        ["kiwi", &long, "plum"].map(|id| format!("IAMAT {id} +1.0-2.0 {timestamp}\n")).concat()
+    };
+    for (timestamp, refused) in [(2, 1), (3, 2), (3, 3)] {
+        let mut client = server.client();
+        client.send(batch(timestamp));
+        assert_eq!(client.line(), format!("AT AT kiwi +1.0-2.0 {timestamp}"));
+        // The one behind it may be kept, and gets no answer either.
+        assert_eq!(client.next(LIMIT), Next::End(Vec::new()));
+        wait_until(LIMIT, "it is counted, also when what was refused is repeated", || {
+            sample(&server, "herd_connections_closed_total", "answer_refused") == refused
+        });
+    }
+    assert_eq!(known(&server, &long).as_deref(), Some("3"), "queries are answered");
+    let log = server.log();
+    assert!(log.contains(&format!("The engine does not take an update of {long}: ")), "{log}");
+    assert!(log.contains("gets no answer: the engine does not take its update"), "{log}");
+    // A newer one that is short enough is kept, and whoever repeats the long one is answered once it may be as long.
+    allow_values_of(-1, &mut eye);
+    let mut client = server.client();
+    client.send(batch(3));
+    for id in ["kiwi", &long, "plum"] {
+        assert_eq!(client.line(), format!("AT AT {id} +1.0-2.0 3"));
+    }
+    let entry = eye.get(BUCKET, long.as_bytes()).expect("it was answered");
+    assert_eq!(timestamp_of(&entry), "3");
+    assert_eq!(sample(&server, "herd_engine_answers_given_up_total", ""), 6);
+    Ok(())
+}
+
+/// Sets the most bytes that a value of the bucket may have.
+fn allow_values_of(bytes: i64, eye: &mut Eye) {
+    let stream = eye.stream(BUCKET).expect("it is there");
+    let mut config = stream["config"].clone();
+    config["max_msg_size"] = json!(bytes);
+    eye.api("STREAM.UPDATE.KV_herd", config).expect("it is changed");
 }
 
 /// Clients whose answers are held.
