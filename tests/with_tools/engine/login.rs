@@ -1,6 +1,7 @@
 //! Claim: whatever a NATS server objects to, one error names the server and what to do, the member goes on trying, and it
 //! is in sync once an operator has changed that. No secret is in any log.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,20 +11,20 @@ use super::nats::{Nats, Plan, Release};
 use crate::common::needs::Outcome;
 use crate::common::{LIMIT, ServerProcess, Setup, wait_until};
 
-const SECRET: &str = "s3cret-of-the-test";
+pub const SECRET: &str = "s3cret-of-the-test";
 const WRONG: &str = "wr0ng-of-the-test";
 /// The key pair of a user, made for this test alone.
-const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+pub const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
 /// Of somebody else.
 const OTHER: &str = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN";
-const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+pub const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
 
-fn plan(more: &str) -> Plan<'static> {
+pub fn plan(more: &str) -> Plan<'static> {
     Plan { more: more.to_owned(), ..Plan::one(Release::Current) }
 }
 
 /// The member `Goloman`, whose secret is in the file `secret` of the folder of NATS.
-fn member(nats: &Nats, more: &str, secret: &str) -> (Setup, ServerProcess) {
+pub fn member(nats: &Nats, more: &str, secret: &str) -> (Setup, ServerProcess) {
     let file = nats.file("secret", secret);
     private(&file);
     let more = more.replace("{secret}", file.to_str().expect("text"));
@@ -32,13 +33,13 @@ fn member(nats: &Nats, more: &str, secret: &str) -> (Setup, ServerProcess) {
     (setup, server)
 }
 
-fn private(file: &Path) {
+pub fn private(file: &Path) {
     let mut chmod = Command::new("chmod");
     assert!(chmod.arg("600").arg(file).status().expect("chmod runs").success());
 }
 
 /// The records of this level that name the engine.
-fn records(server: &ServerProcess, level: &str) -> Vec<String> {
+pub fn records(server: &ServerProcess, level: &str) -> Vec<String> {
     let level = format!(" - {level}: ");
     let log = server.log();
     let of_level = log.lines().filter(|line| line.contains(&level) && line.contains("ngine"));
@@ -47,13 +48,20 @@ fn records(server: &ServerProcess, level: &str) -> Vec<String> {
 
 /// Waits for one error with this text, which names the server and is counted in this class; later there is still only
 /// that one.
-fn expect_error(server: &ServerProcess, nats: &Nats, class: &str, text: &str) {
-    wait_until(LIMIT, &format!("an error says {text:?}"), || {
-        records(server, "ERROR").iter().any(|record| record.contains(text))
-    });
+pub fn expect_error(server: &ServerProcess, at: SocketAddr, class: &str, text: &str) {
+    expect_errors(server, at, class, &[text.to_owned()]);
+}
+
+/// The same with several texts, one error each.
+pub fn expect_errors(server: &ServerProcess, at: SocketAddr, class: &str, texts: &[String]) {
+    for text in texts {
+        wait_until(LIMIT, &format!("an error says {text:?}"), || {
+            records(server, "ERROR").iter().any(|record| record.contains(text))
+        });
+    }
     let said = records(server, "ERROR");
-    assert_eq!(said.len(), 1, "{said:#?}");
-    assert!(said[0].contains(&nats.nodes[0].address.to_string()), "{said:?}");
+    assert_eq!(said.len(), texts.len(), "{said:#?}");
+    assert!(said.iter().all(|it| it.contains(&at.to_string())), "{said:?}");
     assert!(errors(server, class) > 0, "{class}");
     assert_eq!(
         server.client().ask("WHATSAT nobody 0 0"),
@@ -62,7 +70,7 @@ fn expect_error(server: &ServerProcess, nats: &Nats, class: &str, text: &str) {
     );
 }
 
-fn hides(server: &ServerProcess, secrets: &[&str]) {
+pub fn hides(server: &ServerProcess, secrets: &[&str]) {
     let said = server.log() + &server.stderr();
     for secret in secrets {
         assert!(!said.contains(secret), "{secret} is in the log: {said}");
@@ -75,7 +83,7 @@ pub fn a_wrong_password_is_one_error_and_a_rotated_one_is_read_again() -> Outcom
     let (_setup, server) = member(&nats, "user = \"herd\"\npassword_file = \"{secret}\"", WRONG);
     expect_error(
         &server,
-        &nats,
+        nats.nodes[0].address,
         "refused",
         "refuses the login (Authorization Violation): check user",
     );
@@ -89,7 +97,7 @@ pub fn a_wrong_password_is_one_error_and_a_rotated_one_is_read_again() -> Outcom
 pub fn a_wrong_token_is_one_error_and_a_rotated_one_is_read_again() -> Outcome {
     let nats = Nats::start(&plan(&format!("authorization {{ token: {SECRET} }}\n")))?;
     let (_setup, server) = member(&nats, "token_file = \"{secret}\"", WRONG);
-    expect_error(&server, &nats, "refused", "check the file of token_file");
+    expect_error(&server, nats.nodes[0].address, "refused", "check the file of token_file");
     nats.file("secret", SECRET);
     wait_until_in_sync(&server, 1);
     hides(&server, &[SECRET, WRONG]);
@@ -104,7 +112,12 @@ pub fn an_nkey_proves_who_a_member_is_and_an_unknown_one_is_one_error() -> Outco
     hides(&server, &[SEED]);
     let nats = Nats::start(&plan(&known.replace(PUBLIC, OTHER)))?;
     let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", SEED);
-    expect_error(&server, &nats, "refused", "check that the public key of the seed in nkey_file");
+    expect_error(
+        &server,
+        nats.nodes[0].address,
+        "refused",
+        "check that the public key of the seed in nkey_file",
+    );
     hides(&server, &[SEED]);
     Ok(())
 }
@@ -112,75 +125,27 @@ pub fn an_nkey_proves_who_a_member_is_and_an_unknown_one_is_one_error() -> Outco
 pub fn a_login_without_credentials_is_one_error_that_names_the_settings() -> Outcome {
     let nats = Nats::start(&plan(&format!("authorization {{ token: {SECRET} }}\n")))?;
     let (_setup, server) = member(&nats, "", "");
-    expect_error(&server, &nats, "refused", "set user and password_file, token_file");
+    expect_error(
+        &server,
+        nats.nodes[0].address,
+        "refused",
+        "set user and password_file, token_file",
+    );
     Ok(())
 }
 
 pub fn a_file_that_holds_no_secret_is_one_error_that_names_the_file() -> Outcome {
     let nats = Nats::one(Release::Current)?;
     let (_setup, server) = member(&nats, "nkey_file = \"{secret}\"", "SUNOTASEED");
-    expect_error(&server, &nats, "refused", "[engine] nkey_file");
+    expect_error(&server, nats.nodes[0].address, "refused", "[engine] nkey_file");
     hides(&server, &["SUNOTASEED"]);
-    Ok(())
-}
-
-pub fn each_missing_permission_is_named_and_with_all_of_them_a_member_works() -> Outcome {
-    let all = [
-        "$JS.API.INFO",
-        "$JS.API.STREAM.INFO.KV_herd",
-        "$JS.API.STREAM.CREATE.KV_herd",
-        "$JS.API.STREAM.MSG.GET.KV_herd",
-        "$JS.API.CONSUMER.CREATE.KV_herd.>",
-        "$JS.API.CONSUMER.DELETE.KV_herd.>",
-        "$JS.API.DIRECT.GET.KV_herd.>",
-        "$JS.FC.KV_herd.>",
-        "$KV.herd.>",
-    ];
-    let permitted = |publish: &[&str], subscribe: &str| {
-        format!(
-            "accounts {{ A {{ jetstream: enabled, users: [{{ user: herd, password: {SECRET}, permissions: {{ publish: \
-             {publish:?}, subscribe: [{subscribe:?}] }} }}, {{ user: eye, password: eye }}] }} }}\n"
-        )
-    };
-    let login = "user = \"herd\"\npassword_file = \"{secret}\"";
-    let nats = Nats::start(&plan(&permitted(&all, "_INBOX.>")))?;
-    let (_setup, server) = member(&nats, login, SECRET);
-    wait_until_in_sync(&server, 1);
-    tell(&server, "kiwi", 1);
-    let denied = records(&server, "ERROR");
-    assert!(denied.is_empty(), "{denied:#?}");
-    drop(server);
-    // What a member needs before it is in sync, and for its first update.
-    let needed = [
-        "$JS.API.STREAM.INFO.KV_herd",
-        "$JS.API.STREAM.CREATE.KV_herd",
-        "$JS.API.CONSUMER.CREATE.KV_herd.>",
-        "$KV.herd.>",
-    ];
-    for missing in needed {
-        let less: Vec<&str> = all.into_iter().filter(|subject| *subject != missing).collect();
-        let nats = Nats::start(&plan(&permitted(&less, "_INBOX.>")))?;
-        let (_setup, server) = member(&nats, login, SECRET);
-        let mut client = server.client();
-        client.send("IAMAT kiwi +1.0-2.0 1\n");
-        expect_error(
-            &server,
-            &nats,
-            "permissions",
-            &format!("does not permit our user to publish {missing}"),
-        );
-        hides(&server, &[SECRET]);
-    }
-    let nats = Nats::start(&plan(&permitted(&all, "_OTHER.>")))?;
-    let (_setup, server) = member(&nats, login, SECRET);
-    expect_error(&server, &nats, "permissions", "does not permit our user to subscribe _INBOX.>");
     Ok(())
 }
 
 pub fn a_server_without_jetstream_is_one_error_and_members_wait_for_it() -> Outcome {
     let nats = Nats::start(&Plan { jetstream: false, ..plan("") })?;
     let (_setup, server) = member(&nats, "", "");
-    expect_error(&server, &nats, "bucket", "JetStream");
+    expect_error(&server, nats.nodes[0].address, "bucket", "JetStream");
     Ok(())
 }
 
@@ -201,13 +166,36 @@ pub fn what_a_member_writes_with_a_login_is_read_with_another() -> Outcome {
 
 /// Whoever listens there is no server of NATS.
 pub fn a_listener_that_does_not_speak_the_protocol_is_named_and_counted() -> Outcome {
+    let (_setup, server, at) = member_of(b"SSH-2.0-OpenSSH_9.2\r\n")?;
+    server.wait_for_log(&format!("The engine at {at} can't be reached"));
+    assert!(errors(&server, "protocol") > 0);
+    assert_eq!(errors(&server, "unreachable"), 0);
+    Ok(())
+}
+
+/// The INFO of an earlier release, by hand: no package has that release.
+pub fn a_server_that_is_too_old_is_one_error_that_names_both_versions() -> Outcome {
+    let info = "INFO {\"server_id\":\"NA\",\"server_name\":\"old\",\"version\":\"2.8.4\",\"proto\":1,\"headers\":true,\
+                \"max_payload\":1048576,\"jetstream\":true,\"client_id\":5}\r\n+OK\r\nPONG\r\n";
+    let (_setup, server, at) = member_of(info.as_bytes())?;
+    let text = "NATS is 2.8.4, and 2.9.0 is the earliest version that can be used";
+    expect_error(&server, at, "bucket", text);
+    Ok(())
+}
+
+/// A member of which this is all that it hears, at this address.
+fn member_of(
+    text: &'static [u8],
+) -> Result<(Setup, ServerProcess, SocketAddr), crate::common::needs::Missing> {
     let nats = Nats::prepare(&plan(""))?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = listener.local_addr().expect("it is bound");
     std::thread::spawn(move || {
         use std::io::Write;
+        let mut all = Vec::new();
         while let Ok((mut stream, _)) = listener.accept() {
-            _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+            _ = stream.write_all(text);
+            all.push(stream);
         }
     });
     let setup = members(&nats, &["Goloman"], "");
@@ -217,8 +205,5 @@ pub fn a_listener_that_does_not_speak_the_protocol_is_named_and_counted() -> Out
     let text = setup.toml("Goloman").replace(&urls, &format!("[\"nats://{at}\"]"));
     std::fs::write(setup.folder.path().join("Goloman.toml"), text).expect("a file");
     let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
-    server.wait_for_log(&format!("The engine at {at} can't be reached"));
-    assert!(errors(&server, "protocol") > 0);
-    assert_eq!(errors(&server, "unreachable"), 0);
-    Ok(())
+    Ok((setup, server, at))
 }
