@@ -1,8 +1,12 @@
 //! Every bound of the layers above the event loop, with its reason (protocol, section 7). The loop has its
 //! own, in `event_loop/limits.rs`.
 
+mod cache;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+pub use cache::*;
 
 use crate::addresses::Prefix;
 

@@ -77,7 +77,7 @@ impl Output {
             Output::Dial(neighbour)
             | Output::CloseLink(neighbour)
             | Output::ClosePeer(neighbour) => Some(*neighbour),
-            Output::AnswersDue(_) | Output::CloseEngine(_) => None,
+            Output::AnswersDue(_) | Output::EngineAnswered(_) | Output::CloseEngine(_) => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::held::Holders;
 use super::kept::{AnswerAfter, Awaited, Holder};
 use super::table::Floor;
-use super::{Applied, Herd};
+use super::{Applied, Herd, Output};
 use crate::limits::DISK_BATCH_UPDATES;
 use crate::protocol::UpdateRef;
 
@@ -60,9 +60,14 @@ impl Herd {
     }
 
     /// What the answer to an IAMAT waits for that was just handled: that what is now known of the client is kept. None if
-    /// nothing is left to wait for.
-    pub fn awaited(&self, id: &[u8]) -> Option<Awaited> {
-        self.table.awaited(id).filter(|awaited| !self.is_kept(*awaited))
+    /// nothing is left to wait for. In a cache it may never be kept: see [`Awaited::is_never`].
+    pub fn awaited(&mut self, id: &[u8]) -> Option<Awaited> {
+        let Some(awaited) = self.table.awaited(id) else {
+            // A cache has no floor below which an update that was handled would not be stored.
+            return self.table.is_cache().then_some(Awaited::NEVER);
+        };
+        self.table.is_answered(awaited.slot);
+        Some(awaited).filter(|awaited| !self.is_kept(*awaited))
     }
 
     /// Whether an update, or a newer one of its client, is kept wherever answers wait for. One that was evicted is waited
@@ -72,23 +77,28 @@ impl Herd {
         let kept = &self.table.kept;
         let on_disk = !self.durable.answer_after.disk || kept.on_disk(slot) >= seq;
         let in_engine = !self.durable.answer_after.engine || kept.in_bucket(slot).seq >= seq;
-        (on_disk && in_engine) || self.table.is_evicted(awaited)
+        ((on_disk && in_engine) || self.table.is_evicted(awaited)) && !awaited.is_never()
     }
 
     /// Lets [`Output::AnswersDue`](super::Output::AnswersDue) tell the holder once when this may be kept. It must not be kept
     /// yet. What the engine did not take is sent to it once more.
+    /// For what is never kept ([`Awaited::is_never`]) it is told at once.
     pub fn hold(&mut self, awaited: Awaited, holder: Holder) {
+        if awaited.is_never() {
+            self.outputs.push_back(Output::AnswersDue(holder));
+            return;
+        }
         self.durable.holders.add(awaited, holder);
         if let Some(engine) = &mut self.durable.engine {
             engine.try_again(awaited);
         }
     }
 
-    /// Whether the engine does not take an update that answers wait for: whoever holds one back waits in vain. It must not
+    /// Whether the engine, or a full cache, does not take an update that answers wait for: whoever holds one back waits in vain. It must not
     /// be kept.
     pub fn is_given_up(&self, awaited: Awaited) -> bool {
         let engine = self.durable.engine.as_ref().filter(|_| self.durable.answer_after.engine);
-        engine.is_some_and(|engine| engine.has_given_up(awaited))
+        awaited.is_never() || engine.is_some_and(|engine| engine.has_given_up(awaited))
     }
 
     /// The holder waits for this no longer.

@@ -27,7 +27,18 @@ pub struct Awaited {
     pub(super) seq: Seq,
 }
 
-/// Who holds answers back: a connection, as the caller numbers it.
+impl Awaited {
+    /// What was not taken up: no answer may ever confirm it.
+    pub(super) const NEVER: Awaited = Awaited { slot: u32::MAX, seq: Seq(u64::MAX) };
+
+    /// Whether the update was not taken up, because a cache is full of clients whose updates the engine does not have yet
+    /// ([`Applied::NoRoom`](super::Applied::NoRoom)). An answer that waits for it is never due.
+    pub fn is_never(self) -> bool {
+        self == Awaited::NEVER
+    }
+}
+
+/// Who holds answers back, or has asked the engine for a client: a connection, as the caller numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder(pub u64);
 
@@ -82,7 +93,6 @@ impl Kept {
     }
 
     /// The engine has the change `seq` of the entry in `slot`, as the message with this number.
-    #[allow(dead_code, reason = "the engine will use it")]
     pub fn set_in_bucket(&mut self, slot: u32, known: InBucket) {
         if let Some(all) = &mut self.engine {
             *at(all, slot) = known;
@@ -101,7 +111,6 @@ impl Kept {
     }
 
     /// The bucket is another one: nothing that was known of it holds.
-    #[allow(dead_code, reason = "the engine will use it")]
     pub fn forget_bucket(&mut self) {
         if let Some(all) = &mut self.engine {
             all.clear();

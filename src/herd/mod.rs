@@ -28,6 +28,7 @@ mod link;
 mod namesakes;
 mod peer;
 mod random;
+mod recent;
 mod status;
 mod table;
 
@@ -101,6 +102,8 @@ pub enum Output {
     ClosePeer(NeighbourId),
     /// This holder may have answers that are due ([`HeldAnswers::take_due`]).
     AnswersDue(Holder),
+    /// The engine's answer to this holder's question is there ([`Herd::take_engine_answer`]).
+    EngineAnswered(Holder),
     /// Close the connection to the engine and connect again; [`Herd::engine_closed`] need not be called.
     CloseEngine(&'static str),
 }

@@ -13,27 +13,29 @@ use slab::Slab;
 use super::NeighbourId;
 use super::feed::{Feed, Record};
 use super::kept::{Awaited, Kept};
+use super::recent::Recent;
 use crate::protocol::{Epoch, Seq, Update, UpdateRef};
 
 /// What the server knows: one entry per client.
 #[derive(Clone, Debug)]
 pub struct Table {
-    entries: Slab<Entry>,
+    pub(super) entries: Slab<Entry>,
     /// Slots of `entries` by the hash of the client's ID; the ID itself is in the entry only.
     by_id: HashTable<u32>,
     hasher: SipHasher13,
     feed: Feed,
     /// Known clients, without entries below the floor that wait for the sweep.
-    len: usize,
-    bound: usize,
+    pub(super) len: usize,
+    pub(super) bound: usize,
     floor: Option<Floor>,
-    /// How often the floor was raised, and how many clients that has evicted.
+    /// How often the floor was raised, and how many clients that, or a cache, has evicted.
     floor_raises: u64,
-    evicted: u64,
+    pub(super) evicted: u64,
     /// The next slot that the sweep will visit; none while no sweep is under way.
     sweep: Option<usize>,
-    /// What is kept outside this process.
     pub(super) kept: Kept,
+    /// The order in which clients were used, if this is a cache.
+    pub(super) recent: Option<Box<Recent>>,
 }
 
 /// What is known of one client.
@@ -63,6 +65,8 @@ pub enum Applied {
     Stale,
     /// It lies at or below the floor.
     BelowFloor,
+    /// A cache is full of clients whose updates the engine does not have yet. Nothing has changed.
+    NoRoom,
 }
 
 /// The floor: nothing at or below it is stored. It compares the age (see [`UpdateRef::age`]), then the id.
@@ -108,6 +112,7 @@ impl Table {
             evicted: 0,
             sweep: None,
             kept: Kept::default(),
+            recent: None,
         }
     }
 
@@ -136,7 +141,7 @@ impl Table {
         self.floor_raises
     }
 
-    /// How many known clients that has evicted.
+    /// How many known clients were evicted.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -186,13 +191,11 @@ impl Table {
     }
 
     /// The entry in a slot, if there is one above the floor.
-    #[allow(dead_code, reason = "the engine will use it")]
     pub(super) fn entry_at(&self, slot: u32) -> Option<&Entry> {
         self.entries.get(slot as usize).filter(|entry| is_visible(&self.floor, entry))
     }
 
     /// The slot of a client's entry. It is the entry's until that is evicted or forgotten.
-    #[allow(dead_code, reason = "the engine will use it")]
     pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
         let slot = self.find(self.hash(id), id)?;
         self.entry_at(slot).map(|_| slot)
@@ -212,7 +215,6 @@ impl Table {
     }
 
     /// The entry in a slot becomes the latest change, so that each reader is handed it again. None if there is none.
-    #[allow(dead_code, reason = "the engine will repair the bucket by it")]
     pub(super) fn append_again(&mut self, slot: u32) -> Option<Seq> {
         self.entry_at(slot)?;
         let seq = self.feed.append(slot);
@@ -233,13 +235,14 @@ impl Table {
     }
 
     /// Frees a slot. What waited for its entry waits no longer.
-    fn remove(&mut self, slot: usize) {
+    pub(super) fn remove(&mut self, slot: usize) {
         let hash = self.hash(self.entries[slot].update.id());
         if let Ok(found) = self.by_id.find_entry(hash, |&other| other as usize == slot) {
             found.remove();
         }
         self.entries.remove(slot);
         self.kept.free(slot as u32, self.feed.end());
+        self.forget_use(slot as u32);
     }
 
     /// What an answer waits for that confirms the entry of a client, as it is now.
@@ -285,8 +288,10 @@ impl Table {
             if !may_add() {
                 return None;
             }
-            if self.len == self.bound && !self.raise_floor(update) {
-                return Some(Applied::BelowFloor);
+            if self.len == self.bound
+                && let Some(refused) = self.make_room(update)
+            {
+                return Some(refused);
             }
             self.len += 1;
             // Raising the floor may have swept the slot that was found below it.
@@ -320,7 +325,7 @@ impl Table {
     ///
     /// One selection finds the tenth; an index ordered by age would slow down every update in the
     /// years between. Evicted entries are hidden at once and freed incrementally.
-    fn raise_floor(&mut self, added: &UpdateRef<'_>) -> bool {
+    pub(super) fn raise_floor(&mut self, added: &UpdateRef<'_>) -> bool {
         while self.sweep.is_some() {
             self.sweep_slice();
         }
@@ -402,7 +407,7 @@ impl Table {
     }
 
     #[inline]
-    fn hash(&self, id: &[u8]) -> u64 {
+    pub(super) fn hash(&self, id: &[u8]) -> u64 {
         self.hasher.hash(id)
     }
 
@@ -424,7 +429,7 @@ fn is_above(floor: &Option<Floor>, update: &UpdateRef<'_>) -> bool {
 }
 
 /// Clients that there is room for from the start.
-fn reserved(bound: usize) -> usize {
+pub(super) fn reserved(bound: usize) -> usize {
     bound.saturating_add(bound / 8).min(RESERVED)
 }
 

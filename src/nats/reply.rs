@@ -255,6 +255,15 @@ pub struct DirectMessage<'a> {
     pub payload: &'a [u8],
 }
 
+impl DirectMessage<'_> {
+    /// When it was stored, in nanoseconds since 1970; None if it does not say so.
+    pub fn stored_at(&self) -> Option<i128> {
+        let text = std::str::from_utf8(self.headers.get("Nats-Time-Stamp")?).ok()?;
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(time.as_nanosecond())
+    }
+}
+
 impl<'a> Answer<'a> for DirectMessage<'a> {
     fn read(message: &Message<'a>) -> Result<DirectMessage<'a>, ReplyError> {
         status_of(message)?;

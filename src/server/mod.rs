@@ -324,7 +324,9 @@ impl Server {
                 Output::Dial(neighbour) => self.begin_round(neighbour),
                 Output::CloseLink(neighbour) => self.close_link(neighbour),
                 Output::ClosePeer(neighbour) => self.close_peer(neighbour),
-                Output::AnswersDue(holder) => self.answers_due(holder),
+                Output::AnswersDue(holder) | Output::EngineAnswered(holder) => {
+                    self.answers_due(holder);
+                }
                 Output::CloseEngine(reason) => self.close_engine(reason),
             }
         }

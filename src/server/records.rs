@@ -345,6 +345,7 @@ fn result_of(applied: Applied) -> UpdateResult {
         Applied::Stored(_) => UpdateResult::Stored,
         Applied::Stale => UpdateResult::Stale,
         Applied::BelowFloor => UpdateResult::BelowFloor,
+        Applied::NoRoom => UpdateResult::NoRoom,
     }
 }
 
@@ -386,6 +387,10 @@ fn record_applied(id: &[u8], applied: Applied) {
         Applied::BelowFloor => log::debug!(
             target: target::TABLE, event = "update_too_old", id:% = id, id_base64:% = base64;
             "{id} is older than what a full table keeps."
+        ),
+        Applied::NoRoom => log::debug!(
+            target: target::TABLE, event = "update_not_taken", id:% = id, id_base64:% = base64;
+            "The cache is full of clients whose updates the engine does not have yet: it has no room for {id}."
         ),
     }
 }

@@ -165,6 +165,7 @@ impl Shadow {
             Applied::Stored(_) => "stored",
             Applied::Stale => "stale",
             Applied::BelowFloor => "below the floor",
+            Applied::NoRoom => "no room",
         };
         if said != right {
             self.fail(format!("{fact:?} is {right}, and was taken for {said}"));

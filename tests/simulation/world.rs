@@ -342,7 +342,7 @@ impl<'s> World<'s> {
         let neighbours = &self.servers[number].neighbours;
         match output {
             Output::AnswersDue(holder) => self.answers_due(number, holder)?,
-            Output::CloseEngine(_) => {}
+            Output::CloseEngine(_) | Output::EngineAnswered(_) => {}
             Output::Dial(NeighbourId(place)) => {
                 let to = neighbours[usize::from(place)];
                 let server = &mut self.servers[number];

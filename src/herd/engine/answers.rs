@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::flights::Step;
 use super::publisher::Why;
-use super::values::Found;
+use super::requests::Kind;
+use super::values::{Found, Source, read_found};
 use super::{Engine, EngineEvent, keys};
 use crate::herd::{Event, Herd, InBucket, Observer};
 use crate::limits::{
     ENGINE_CONFLICT_WAIT, ENGINE_REFUSED_PAUSE, ENGINE_UNHEARD_CHECK, ENGINE_UNHEARD_PAUSE,
 };
-use crate::nats::{Answer, ApiError, Message, PubAck, ReplyError, StoredMessage};
+use crate::nats::{Answer, ApiError, Message, PubAck, ReplyError};
 use crate::protocol::Seq;
 
 impl Engine {
@@ -53,7 +54,8 @@ impl Engine {
         let Some(flight) = self.publisher.flights.end(slot) else { return };
         let Some(entry) = herd.table.entry_at(slot) else { return };
         if *entry.update.id() != *flight.id {
-            return;
+            // The one that is there now waited for this.
+            return self.publisher.look_again(slot);
         }
         let latest = entry.seq();
         let known = herd.table.kept.in_bucket(slot);
@@ -115,6 +117,8 @@ impl Engine {
             // It is known already.
             self.publisher.flights.set_expected(slot, known.sequence);
             self.publisher.make_due(slot);
+        } else if self.is_cache() {
+            self.publisher.make_asking(slot); // No consumer will bring it.
         } else {
             let until = now + ENGINE_CONFLICT_WAIT;
             self.publisher.flights.set_step(slot, Step::Conflict, Some(until));
@@ -153,9 +157,10 @@ impl Engine {
         durable.holders.tell(slot, outputs);
     }
 
-    /// The leader's answer to the question for a client's value.
+    /// The answer to the question for a client's value, of the leader or of any copy.
     pub(super) fn value_answered(
         &mut self,
+        kind: Kind,
         number: u64,
         message: &Message<'_>,
         herd: &mut Herd,
@@ -166,24 +171,20 @@ impl Engine {
         let Some(flight) = self.publisher.flights.get(slot) else { return };
         let mut key = Vec::with_capacity(3 * flight.id.len());
         keys::encode(&flight.id, &mut key);
-        let sequence = match StoredMessage::read(message) {
-            Ok(stored) => {
-                let found = Found {
-                    key: &key,
-                    sequence: stored.seq,
-                    headers: stored.headers(),
-                    payload: &stored.payload,
-                    stored_at: stored.stored_at().unwrap_or(i128::MIN),
-                    is_answer: true,
-                };
-                self.found_in_bucket(&found, herd, observer);
-                stored.seq
+        let is_answer = kind == Kind::Get;
+        let source = if is_answer { Source::Leader } else { Source::Copy };
+        let before = herd.table.kept.in_bucket(slot).sequence;
+        let sequence = read_found(message, &key, source, |found| match found {
+            Ok(Some(found)) => {
+                self.found_in_bucket(&Found { is_answer, ..found }, herd, observer);
+                Some(found.sequence)
             }
-            Err(error) if error.api_code() == Some(ApiError::NO_MESSAGE) => {
+            Ok(None) if is_answer => {
                 // If it was there, then the bucket has lost it.
                 herd.table.kept.set_in_bucket(slot, InBucket::default());
-                0
+                Some(0)
             }
+            Ok(None) => Some(0), // If it is there, then the publish is refused, and the leader is asked.
             Err(error) => {
                 if error.is_no_responders() || error.api_code() == Some(ApiError::STREAM_NOT_FOUND)
                 {
@@ -191,14 +192,22 @@ impl Engine {
                 }
                 let until = now + ENGINE_CONFLICT_WAIT;
                 self.publisher.flights.set_step(slot, Step::Conflict, Some(until));
-                return;
+                None
             }
-        };
+        });
+        let Some(mut sequence) = sequence else { return };
+        if !is_answer {
+            sequence = sequence.max(herd.table.kept.in_bucket(slot).sequence);
+        }
         // Unless it was settled by what was found.
         if let Some(flight) = self.publisher.flights.get_mut(slot) {
             flight.older = sequence;
             self.publisher.flights.set_expected(slot, sequence);
             self.publisher.make_due(slot);
+        }
+        let is_lost = sequence < before && (sequence > 0 || self.stream.keeps_for_ever);
+        if is_answer && is_lost && self.is_cache() {
+            self.compare_anew(now);
         }
     }
 }

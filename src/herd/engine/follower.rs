@@ -140,6 +140,14 @@ impl Follower {
         last.max(self.followed)
     }
 
+    /// The slots of the clients whose present messages are the last ones that are known to be in the bucket.
+    pub fn last_witnesses<'a>(&'a self, herd: &'a Herd) -> impl Iterator<Item = u32> + use<'a> {
+        let witnesses = self.witnesses.iter().rev();
+        witnesses.filter_map(|(sequence, witness)| {
+            witness.slot.filter(|slot| is_last(*sequence, *slot, herd))
+        })
+    }
+
     /// Whether the present consumer has passed over a message that must be there.
     fn lacks_witness(&self, herd: &Herd) -> bool {
         let mut missing = self.witnesses.range(..=self.followed);
@@ -257,6 +265,15 @@ impl Engine {
         let asked = Some(Asked { number: asked, until });
         let consumer = Consumer { asked, last: 0, at: 0, since: now, heard: now };
         self.follower.state = State::Following(consumer);
+    }
+
+    /// In a cache: the stream was looked at, and can be used. It is asked for single clients, and not followed.
+    pub(super) fn can_ask(&mut self, now: Duration, observer: &mut dyn Observer) {
+        if !self.follower.is_in_sync {
+            self.follower.is_in_sync = true;
+            observer.record(Event::Engine(EngineEvent::InSync));
+            self.publisher.follower_in_sync(now);
+        }
     }
 
     /// The answer to CONSUMER.CREATE.

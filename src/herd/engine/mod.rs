@@ -15,10 +15,12 @@
 
 mod answers;
 mod bucket;
+mod cache;
 mod flights;
 mod follower;
 mod keys;
 mod publisher;
+mod questions;
 mod requests;
 mod status;
 mod stream;
@@ -26,8 +28,10 @@ mod values;
 
 use std::time::Duration;
 
+pub use cache::EngineAnswer;
 use follower::Follower;
 use publisher::Publisher;
+use questions::Questions;
 use requests::{ANSWERS_SID, Kind, Requests};
 pub use status::{EngineEvent, EngineState, EngineStatus};
 use stream::Stream;
@@ -71,6 +75,9 @@ pub struct Engine {
     stream: Stream,
     follower: Follower,
     publisher: Publisher,
+    questions: Questions,
+    /// Since when it is remembered which messages clients had that have left the cache.
+    remembered_since: Duration,
     is_connected: bool,
     /// Whether a bucket was known at some time.
     is_known_bucket: bool,
@@ -92,6 +99,8 @@ impl Engine {
             stream: Stream::new(),
             follower: Follower::new(),
             publisher: Publisher::default(),
+            questions: Questions::default(),
+            remembered_since: Duration::ZERO,
             is_connected: false,
             is_known_bucket: false,
             version: Version::default(),
@@ -115,6 +124,8 @@ impl Engine {
             in_flight: self.publisher.flights.len(),
             followed: self.follower.followed,
             consumers: self.follower.number,
+            asking: self.questions.len(),
+            asked: self.questions.count,
             ..self.status
         }
     }
@@ -136,6 +147,7 @@ impl Engine {
         self.stream.closed();
         self.follower.closed();
         self.publisher.closed();
+        self.questions.closed();
     }
 
     fn message(
@@ -152,6 +164,7 @@ impl Engine {
             return; // It is of a consumer that was left.
         }
         let Some((kind, number)) = self.requests.answered(message.subject) else { return };
+        self.questions.is_silent = false;
         match kind {
             Kind::StreamInfo | Kind::CreateStream => {
                 self.stream_answered(kind, number, message, herd, now, observer);
@@ -159,7 +172,12 @@ impl Engine {
             Kind::CreateConsumer => self.consumer_answered(number, message, herd, now, observer),
             Kind::DeleteConsumer => {}
             Kind::Publish => self.publish_answered(number, message, herd, now, observer),
-            Kind::Get => self.value_answered(number, message, herd, now, observer),
+            Kind::Get | Kind::GetCopy => {
+                self.value_answered(kind, number, message, herd, now, observer);
+            }
+            Kind::Ask | Kind::AskLeader => {
+                self.question_answered(number, message, herd, now, observer);
+            }
         }
     }
 
@@ -180,7 +198,8 @@ impl Engine {
         let follower = self.follower.poll_timeout();
         let publisher = self.publisher.poll_timeout(self.follower.is_in_sync);
         let publisher = publisher.filter(|_| self.stream.is_usable);
-        let all = stream.into_iter().chain(follower).chain(publisher);
+        let questions = self.questions.poll_timeout();
+        let all = stream.into_iter().chain(follower).chain(publisher).chain(questions);
         all.min().filter(|_| self.is_connected)
     }
 
@@ -191,9 +210,12 @@ impl Engine {
 }
 
 impl Herd {
-    /// From now on the engine reads the feed, and fills the table.
+    /// From now on the engine reads the feed, and fills the table. To be called before an update is applied.
     pub fn attach_engine(&mut self, settings: EngineSettings) {
         self.table.follow_engine();
+        if settings.keep == Keep::Cache {
+            self.table.become_cache(self.settings.name.as_bytes());
+        }
         self.durable.engine = Some(Box::new(Engine::new(settings)));
     }
 
@@ -223,6 +245,9 @@ impl Herd {
     ) {
         if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
             engine.message(message, self, now.elapsed, observer);
+            if !engine.stream.is_usable {
+                engine.cannot_ask_any(self);
+            }
             out.append(&mut engine.requests.queued);
             self.durable.engine = Some(engine);
             self.tell_of_evicted();
@@ -240,7 +265,9 @@ impl Herd {
         if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
             out.append(&mut engine.requests.queued);
             if engine.stream.is_usable {
+                engine.ask_questions(full, self, now.elapsed, out);
                 engine.publish(full, self, now.elapsed, out, observer);
+                engine.settle(self);
             }
             self.durable.engine = Some(engine);
         }
@@ -251,14 +278,18 @@ impl Herd {
         self.durable.engine.as_ref().is_some_and(|engine| {
             engine.is_connected
                 && (!engine.requests.queued.is_empty()
-                    || (engine.stream.is_usable && engine.publisher.has_pending(&self.table)))
+                    || (engine.stream.is_usable
+                        && (engine.publisher.has_pending(&self.table)
+                            || engine.questions.has_pending())))
         })
     }
 
     /// The connection to the engine is closed.
     pub fn engine_closed(&mut self) {
-        if let Some(engine) = &mut self.durable.engine {
+        if let Some(mut engine) = self.durable.engine.take() {
             engine.closed();
+            engine.cannot_ask_any(self);
+            self.durable.engine = Some(engine);
         }
     }
 
@@ -269,12 +300,14 @@ impl Herd {
 
     /// Does what is due. [`Herd::poll_engine`] then appends what that asks for.
     pub fn handle_engine_timeout(&mut self, now: Now, observer: &mut dyn Observer) {
-        if let Some(engine) = self.durable.engine.as_mut().filter(|engine| engine.is_connected) {
+        if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
             engine.stream_timeouts(now.elapsed, observer);
             engine.follower_timeouts(now.elapsed, observer);
             if engine.stream.is_usable {
                 engine.publisher_timeouts(now.elapsed, observer);
             }
+            engine.question_timeouts(self, now.elapsed);
+            self.durable.engine = Some(engine);
         }
     }
 }

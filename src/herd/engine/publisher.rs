@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::flights::{Flights, Step, Try};
 use super::requests::Kind;
-use super::{Engine, EngineEvent, keys};
+use super::{Engine, EngineEvent, Keep, keys};
 use crate::herd::{Event, Herd, Observer, Table};
 use crate::limits::{
     ENGINE_ACK_WAIT, ENGINE_FILL_WAIT, ENGINE_GIVEN_UP, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE,
     ENGINE_REFUSED_PAUSE_MAX, ENGINE_REQUEST_WAIT, ENGINE_SILENT_PAUSE, FEED_RECORDS_PER_STEP,
 };
-use crate::nats::{Bucket, last_message_request, write_expecting};
+use crate::nats::{Bucket, last_message_request, write_expecting, write_publish};
 use crate::protocol::Seq;
 
 /// The reader of the feed.
@@ -28,6 +28,8 @@ pub(super) struct Publisher {
     pub flights: Flights,
     /// Slots that are to be looked at before the feed.
     due: VecDeque<u32>,
+    /// Slots whose flights have ended because the bucket has what is known of their clients.
+    settled: Vec<u32>,
     trouble: Option<Trouble>,
     /// The latest change of an entry that the engine does not take, by slots. It is not published again unless somebody
     /// asks for that.
@@ -256,6 +258,13 @@ impl Engine {
         }
     }
 
+    /// Clients whose updates were on their way may leave the cache again.
+    pub(super) fn settle(&mut self, herd: &mut Herd) {
+        for slot in std::mem::take(&mut self.publisher.settled) {
+            self.used(slot, herd);
+        }
+    }
+
     /// Publishes changes behind the cursor, up to `until`.
     #[allow(clippy::too_many_arguments)]
     fn walk(
@@ -325,16 +334,24 @@ impl Engine {
             flights.end(slot);
         }
         if known.seq >= seq && older == 0 {
+            if self.settings.keep == Keep::Cache {
+                self.publisher.settled.push(slot);
+            }
             return false;
         }
         let step = flights.get(slot).map(|flight| (flight.step, flight.expected));
         let expected = match step {
             None => {
                 flights.begin(slot, id, known.sequence);
+                if known.sequence == 0 && self.settings.keep == Keep::Cache {
+                    // It may be there, and have left this cache.
+                    self.ask_for(Kind::GetCopy, slot, id, now, out);
+                    return true;
+                }
                 known.sequence
             }
             Some((Step::ToAsk, _)) => {
-                self.ask_for(slot, id, now, out);
+                self.ask_for(Kind::Get, slot, id, now, out);
                 return true;
             }
             Some((_, expected)) => expected,
@@ -350,12 +367,19 @@ impl Engine {
         true
     }
 
-    /// Asks the leader for the bucket's value of a client.
-    fn ask_for(&mut self, slot: u32, id: &[u8], now: Duration, out: &mut Vec<u8>) {
-        let (number, reply) = self.requests.next(Kind::Get);
+    /// Asks the leader, or any copy, for the bucket's value of a client.
+    fn ask_for(&mut self, kind: Kind, slot: u32, id: &[u8], now: Duration, out: &mut Vec<u8>) {
+        let (number, reply) = self.requests.next(kind);
         self.subject_of(id);
-        let body = last_message_request(&self.scratch);
-        Bucket::write_request(&self.bucket.message_get, &reply, &body, out);
+        if kind == Kind::Get {
+            let body = last_message_request(&self.scratch);
+            Bucket::write_request(&self.bucket.message_get, &reply, &body, out);
+        } else {
+            self.scratch.clear();
+            self.bucket.append_direct_get(b"", &mut self.scratch);
+            keys::encode(id, &mut self.scratch);
+            write_publish(&self.scratch, Some(&reply), b"", out);
+        }
         self.publisher.flights.asked(slot, number, now + ENGINE_REQUEST_WAIT);
     }
 

@@ -18,18 +18,27 @@ pub(super) enum Kind {
     CreateConsumer,
     DeleteConsumer,
     Publish,
-    /// The bucket's present value of a client.
+    /// The bucket's present value of a client, for a publish.
     Get,
+    /// The same, from any copy of the bucket.
+    GetCopy,
+    /// The bucket's value of a client, from any copy, for those who ask.
+    Ask,
+    /// The same, from its leader.
+    AskLeader,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [
+    const ALL: [Kind; 9] = [
         Kind::StreamInfo,
         Kind::CreateStream,
         Kind::CreateConsumer,
         Kind::DeleteConsumer,
         Kind::Publish,
         Kind::Get,
+        Kind::GetCopy,
+        Kind::Ask,
+        Kind::AskLeader,
     ];
 
     fn letter(self) -> u8 {
@@ -40,6 +49,9 @@ impl Kind {
             Kind::DeleteConsumer => b'x',
             Kind::Publish => b'p',
             Kind::Get => b'g',
+            Kind::GetCopy => b'h',
+            Kind::Ask => b'a',
+            Kind::AskLeader => b'l',
         }
     }
 }

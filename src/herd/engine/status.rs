@@ -6,7 +6,7 @@ use crate::protocol::{Update, UpdateRef};
 /// What happened between this server and the engine.
 #[derive(Clone, Copy, Debug)]
 pub enum EngineEvent<'a> {
-    /// This server knows all that the bucket holds.
+    /// This server knows all that the bucket holds; in a cache: it can ask the bucket.
     InSync,
     /// The engine can't be used as it is, for this reason. It is looked at again after a pause. `is_misfit`: the bucket has
     /// other settings than it must have, and no bucket was usable before.
@@ -59,8 +59,12 @@ pub struct EngineStatus {
     pub in_flight: usize,
     /// The number of the last message of the bucket that was read.
     pub followed: u64,
-    /// How often the bucket was followed anew.
+    /// How often the bucket was followed, by one consumer after the other. A cache follows nothing.
     pub consumers: u64,
+    /// Questions for clients that are not answered yet, in a cache.
+    pub asking: usize,
+    /// Requests that a cache has sent for them.
+    pub asked: u64,
     /// Publishes that another member came before.
     pub conflicts: u64,
     /// Updates that were published again, because the bucket held an older one.

@@ -32,12 +32,15 @@ pub(super) struct Stream {
     warned: String,
     /// Whether the engine deletes nothing by itself.
     pub keeps_for_ever: bool,
+    /// The greatest number of a message that was known when the stream was asked for.
+    known: u64,
 }
 
 impl Stream {
     pub fn new() -> Stream {
         Stream {
             keeps_for_ever: false,
+            known: 0,
             created: None,
             is_usable: false,
             refused: None,
@@ -57,6 +60,11 @@ impl Stream {
     /// Whatever is found next is not what was followed.
     pub fn is_another(&mut self) {
         self.created = None;
+    }
+
+    /// It is asked for again then, although it can be used.
+    pub fn look_again_at(&mut self, at: Duration) {
+        self.again_at = Some(at);
     }
 
     /// The connection is closed: the answers that were waited for do not come.
@@ -79,6 +87,7 @@ impl Engine {
             let until = now + ENGINE_REQUEST_WAIT;
             self.stream.asked = Some((Kind::StreamInfo, Asked { number, until }));
             self.stream.again_at = None;
+            self.stream.known = self.follower.greatest_known();
         }
     }
 
@@ -183,12 +192,17 @@ impl Engine {
         self.stream.is_usable = true;
         self.stream.keeps_for_ever = info.config.max_age == 0 && info.config.discard != "old";
         let is_the_same = self.stream.created.as_ref() == Some(&info.created)
-            && info.state.last_seq >= self.follower.greatest_known();
+            && info.state.last_seq >= self.stream.known;
         if !is_the_same {
             self.stream.created = Some(info.created.clone());
             self.begin_generation(herd, now, observer);
         }
-        self.follow_if_due(now);
+        if self.is_cache() {
+            self.can_ask(now, observer);
+            self.look_for_witnesses(herd, now);
+        } else {
+            self.follow_if_due(now);
+        }
     }
 
     /// The bucket is one that is not known yet.
@@ -198,6 +212,8 @@ impl Engine {
         }
         self.is_known_bucket = true;
         herd.table.kept.forget_bucket();
+        herd.table.forget_remembered();
+        self.questions.begin_anew();
         self.follower_begins_anew();
         let spread = self.by_chance(ENGINE_SPREAD);
         self.publisher.begin_generation(herd.table.end(), now, spread);

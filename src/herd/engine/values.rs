@@ -5,7 +5,7 @@
 
 use super::{Engine, EngineEvent, keys};
 use crate::herd::{Applied, Awaited, Event, Herd, InBucket, Observer};
-use crate::nats::Headers;
+use crate::nats::{Answer, ApiError, DirectMessage, Headers, Message, ReplyError, StoredMessage};
 use crate::protocol::{FromDialler, UpdateRef};
 
 /// A message of the bucket.
@@ -20,6 +20,49 @@ pub(super) struct Found<'a> {
     pub stored_at: i128,
     /// Whether the leader has just answered that this is the last message of the key; else it was, at some time.
     pub is_answer: bool,
+}
+
+/// Who answers for the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Leader,
+    /// Any copy, which may lag.
+    Copy,
+}
+
+/// Calls `with` with what an answer says of the key for which the bucket was asked: None if it has no message.
+pub(super) fn read_found<T>(
+    message: &Message<'_>,
+    key: &[u8],
+    source: Source,
+    with: impl FnOnce(Result<Option<Found<'_>>, ReplyError>) -> T,
+) -> T {
+    let found = |sequence, headers, payload, stored_at: Option<i128>| {
+        let stored_at = stored_at.unwrap_or(i128::MIN);
+        Found { key, sequence, headers, payload, stored_at, is_answer: false }
+    };
+    let error = match source {
+        Source::Leader => match StoredMessage::read(message) {
+            Ok(it) => {
+                let found = found(it.seq, it.headers(), &it.payload, it.stored_at());
+                return with(Ok(Some(found)));
+            }
+            Err(error) => error,
+        },
+        Source::Copy => match DirectMessage::read(message) {
+            Ok(it) => {
+                // When it was stored matters for a deletion only.
+                let stored_at = it.headers.get("KV-Operation").and_then(|_| it.stored_at());
+                return with(Ok(Some(found(it.seq, it.headers, it.payload, stored_at))));
+            }
+            Err(error) => error,
+        },
+    };
+    match &error {
+        ReplyError::Status(404, _) => with(Ok(None)),
+        error if error.api_code() == Some(ApiError::NO_MESSAGE) => with(Ok(None)),
+        _ => with(Err(error)),
+    }
 }
 
 /// What it says.
@@ -81,6 +124,18 @@ impl Engine {
         Value::Update(update)
     }
 
+    /// The update of a message, if it is one of its key.
+    pub(super) fn read_update<'a>(
+        &mut self,
+        found: &Found<'a>,
+        herd: &Herd,
+    ) -> Option<UpdateRef<'a>> {
+        match self.read(found, herd) {
+            Value::Update(update) => Some(update),
+            _ => None,
+        }
+    }
+
     /// What is known of the client of a message.
     fn known(&mut self, found: &Found<'_>, herd: &Herd) -> Option<Awaited> {
         self.scratch.clear();
@@ -136,8 +191,8 @@ impl Engine {
         let is_last = self.note_sequence(awaited, found, herd);
         let known = herd.table.kept.in_bucket(awaited.slot);
         if is_last {
-            self.kept(awaited.slot, InBucket { seq: known.seq.max(awaited.seq), ..known }, herd);
             self.publisher.found_equal(awaited.slot);
+            self.kept(awaited.slot, InBucket { seq: known.seq.max(awaited.seq), ..known }, herd);
         }
     }
 
@@ -176,6 +231,7 @@ impl Engine {
     pub(super) fn kept(&mut self, slot: u32, known: InBucket, herd: &mut Herd) {
         herd.table.kept.set_in_bucket(slot, known);
         self.publisher.is_kept(slot);
+        self.used(slot, herd);
         let Herd { durable, outputs, .. } = herd;
         durable.holders.tell(slot, outputs);
     }

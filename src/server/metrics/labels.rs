@@ -143,7 +143,13 @@ label! {
 }
 label! {
     /// What became of an update.
-    UpdateResult { Stored = "stored", Stale = "stale", BelowFloor = "below_floor" }
+    UpdateResult {
+        Stored = "stored",
+        Stale = "stale",
+        BelowFloor = "below_floor",
+        /// A cache was full.
+        NoRoom = "no_room",
+    }
 }
 label! {
     /// Why a connection was closed.
