@@ -793,6 +793,25 @@ fn batches_end_after_a_thousand_updates_or_64_kib() {
     assert_eq!((said[256].as_str(), said[301].as_str(), said.len()), ("MARK 256", "MARK 300", 302));
 }
 
+/// The feed goes on with what is not sent to this neighbour: a MARK for it would say nothing new.
+#[test]
+fn a_mark_that_ends_a_batch_says_all_if_only_what_the_neighbour_said_is_behind_it() {
+    let mut bench = Bench::new(2);
+    let (mut teller, _) = Teller::hello(&mut bench, 0xcc);
+    (0..1_000).for_each(|number| drop(teller.say(&mut bench, &update(number, 60))));
+    let mut neighbour = Teller::unidentified();
+    for line in ["HELLO herd/1 A 00000000000000bb", "UPDATELOC b +1-2 500 C +0.000000000", "MARK 1"]
+    {
+        neighbour.say(&mut bench, line);
+    }
+    bench.up(0);
+    let said = bench.says(0);
+    assert_eq!((said.len(), said.last().map(String::as_str)), (1_001, Some("MARK 1000")));
+    assert!(!bench.herd.link_has_pending(NeighbourId(0)) && !bench.herd.is_settled());
+    bench.answer(0, "ACK 1000");
+    assert!(bench.herd.is_settled());
+}
+
 #[test]
 fn a_full_output_takes_nothing_more_until_there_is_room() {
     let mut bench = Bench::new(2);
