@@ -96,6 +96,20 @@ fn each_query_of_the_dashboard_names_metrics_that_exist() {
     assert!(queries > 30, "{queries} queries");
 }
 
+/// Who is woken by an alert looks there first.
+#[test]
+fn the_dashboard_shows_each_metric_that_an_alert_watches() {
+    let shown = named(&read("contrib/prometheus/dashboard.json"));
+    let alerts = read("contrib/prometheus/alerts.yml");
+    let watched =
+        alerts.lines().filter(|line| line.trim_start().starts_with("expr:")).flat_map(named);
+    // A restart that is due is no figure over time.
+    let missing: BTreeSet<String> = watched
+        .filter(|name| !shown.contains(name) && name != "herd_config_restart_required")
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// An entry of a manual page: what stands in its first line, and its text as a reader sees it.
 struct Entry {
     section: String,

@@ -173,6 +173,7 @@ fn main() -> ExitCode {
         page::node_finds_no_mistake_in_the_scripts,
         page::nothing_is_wrong_in_three_widths_light_and_dark,
         page::a_stopped_neighbour_is_shown_as_down_and_an_update_of_another_process_moves_its_dot,
+        page::the_state_directory_and_the_engine_are_shown_in_three_widths_and_a_change_is_announced,
         page::ids_of_an_attacker_are_shown_as_text,
         page::everything_is_reached_by_keyboard_and_said_in_the_accessibility_tree,
         page::the_log_is_filtered_by_level_and_can_be_held,

@@ -16,6 +16,7 @@ use crate::common::needs::{Missing, Outcome, node_with, tool};
 use crate::common::ports::reserve;
 use crate::common::process::status_of;
 use crate::common::{LIMIT, ServerProcess, Setup};
+use crate::engine::nats::{Nats, Release};
 
 /// For how long `the_heap_stays_flat_for_an_hour` looks, if this is set: a number of seconds.
 const SECONDS: &str = "HERD_MIO_PAGE_SECONDS";
@@ -254,6 +255,46 @@ pub fn a_stopped_neighbour_is_shown_as_down_and_an_update_of_another_process_mov
     browser.wait(&format!("{LINK_STATE} === 'up'"));
     browser.wait("document.getElementById('news').textContent.includes('Link with Hands is up')");
     browser.assert_no_problems(goloman.admin(), "at the end");
+    Ok(())
+}
+
+pub fn the_state_directory_and_the_engine_are_shown_in_three_widths_and_a_change_is_announced()
+-> Outcome {
+    let mut browser = Browser::start()?;
+    let nats = Nats::one(Release::Current)?;
+    let setup = Setup::alone().section("[state]\ndir = \".\"\nack = \"disk\"");
+    let setup = setup.section(&nats.section(""));
+    let server = setup.start_with("Goloman", &["--admin", "0"]);
+    assert_eq!(server.client().ask("IAMAT kiwi +1.0+2.0 1"), "AT AT kiwi +1.0+2.0 1");
+    let rows = "[...document.querySelectorAll('#kept-rows tr')].map(row => row.innerText)";
+    for width in [360, 820, 1440] {
+        browser.size(width);
+        browser.open(server.admin());
+        browser.wait("document.querySelectorAll('#kept-rows td.up').length === 2");
+        let texts = browser.evaluate(&format!("{rows}.join(';')"));
+        let texts = texts.as_str().expect("a text");
+        for part in
+            ["works", "nothing", "wait for it", "last commit", "in sync", "NATS ", "at 127.0.0.1:"]
+        {
+            assert!(texts.contains(part), "{part}: {texts}");
+        }
+        let fits = "document.documentElement.scrollWidth <= innerWidth";
+        assert_eq!(browser.evaluate(fits), json!(true), "{width} wide");
+        assert_eq!(browser.act(&json!({ "act": "axe" })), json!([]), "{width} wide");
+    }
+    nats.nodes[0].kill();
+    browser.wait("document.querySelector('#kept-rows td.down')?.textContent === 'disconnected'");
+    browser.wait(&format!("{rows}[1].includes('Connection refused')"));
+    browser.wait(
+        "document.getElementById('news').textContent.includes('State of the engine: disconnected')",
+    );
+    let mut client = server.client();
+    client.send("IAMAT kiwi +1.0+2.0 2\n");
+    browser.wait("document.getElementById('kept-text').textContent.startsWith('1 answer waits')");
+    nats.nodes[0].start();
+    assert_eq!(client.line(), "AT AT kiwi +1.0+2.0 2");
+    browser.wait("document.getElementById('kept-text').textContent.startsWith('0 answers wait')");
+    browser.assert_no_problems(server.admin(), "at the end");
     Ok(())
 }
 

@@ -111,7 +111,10 @@ impl EngineLink {
         now: Duration,
     ) {
         let name = self.engine_name();
+        // A dial that failed names the address that it tried, and so does each record.
+        let begins = format!("{}: ", self.server.address());
         let reason = end.reason();
+        let reason = reason.strip_prefix(&begins).unwrap_or(reason);
         self.note_error(&format!("{name}: {reason}"), now);
         match end {
             Ended::Left => log::info!(

@@ -7,7 +7,7 @@ use crate::server::{ADMIN, PEERS};
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $value:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$note])* $value),+ }
 
         impl $name {

@@ -51,6 +51,15 @@ impl EngineMetrics {
         self.skipped.set(status.skipped);
     }
 
+    /// How far it has come, the messages that were not read yet, and the publishes that are not acknowledged yet.
+    pub(in crate::server) fn shown(&self) -> (EngineStateLabel, u64, u64) {
+        let mut all = EngineStateLabel::ALL.iter();
+        let present = all.find(|state| self.states[**state as usize].get() == 1);
+        // Before the first turn it has not shown anything yet.
+        let present = present.copied().unwrap_or(EngineStateLabel::Disconnected);
+        (present, self.pending.get(), self.in_flight.get())
+    }
+
     pub(in crate::server) fn count_error(&self, class: EngineError) {
         self.errors[class as usize].add(1);
     }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use super::Events;
 use super::clients::ClientMap;
-use super::state::{Delta, LinkShown, MapShown, Numbers, RecordShown, State, event};
+use super::state::{
+    Delta, DiskShown, EngineShown, KeptShown, LinkShown, MapShown, Numbers, RecordShown, State,
+    event,
+};
 use crate::clock::Now;
 use crate::limits::EVENT_TURNS;
 use crate::logging::{self, TailRecord, target};
 use crate::server::admin::values::{seconds, time};
-use crate::server::metrics::{Kind, LineCommand, LineResult};
+use crate::server::metrics::{EngineStateLabel, Kind, LineCommand, LineResult};
 use crate::server::{DrainState, Server, ServerMetrics};
 
 impl Server {
@@ -85,7 +88,46 @@ impl Server {
                 .sum(),
             lines: loops.iter().map(|(_, of)| lines(of)).sum(),
             loops: loops.len(),
+            kept: self.kept_shown(),
         }
+    }
+
+    /// What keeps updates outside the process. The state directory and the engine have numbers of their own.
+    fn kept_shown(&self) -> Option<KeptShown> {
+        let after = self.herd.answer_after();
+        let loops = &self.all_metrics.loops;
+        let disk = self.state_numbers().map(|numbers| DiskShown {
+            ack: after.disk,
+            failing: numbers.is_failing,
+            unwritten: self.herd.disk_uncommitted(),
+            bytes: numbers.bytes,
+            commit: seconds(numbers.last_commit),
+        });
+        let engine = self.engine_link_status().map(|link| {
+            self.show_engine();
+            let engines = loops.iter().map(|(_, of)| of.engine.shown());
+            let (state, pending, in_flight) = engines.fold(
+                (EngineStateLabel::InSync, 0, 0),
+                |(worst, pending, in_flight), (state, to_read, waiting)| {
+                    (worst.min(state), pending + to_read, in_flight + waiting)
+                },
+            );
+            let reason = match state {
+                EngineStateLabel::InSync => None,
+                _ => self.herd.engine_refusal().or(link.error.map(|(reason, _)| reason)),
+            };
+            EngineShown {
+                ack: after.engine,
+                state: state.text(),
+                address: link.peer.map(|peer| peer.to_string()),
+                version: link.server.map(|(_, version)| version.to_string()),
+                pending,
+                in_flight,
+                reason: reason.map(str::to_owned),
+            }
+        });
+        let held = loops.iter().map(|(_, of)| of.held_answers.get()).sum();
+        (disk.is_some() || engine.is_some()).then_some(KeptShown { held, disk, engine })
     }
 
     pub(in crate::server::admin) fn links_shown(&self, now: Now) -> Vec<LinkShown<'_>> {
@@ -144,6 +186,7 @@ fn holds_ids(target: &str) -> bool {
             | target::TLS
             | target::CONFIG
             | target::LOOP
+            | target::STATE
             | target::SUPERVISOR
     )
 }

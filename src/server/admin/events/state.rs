@@ -51,6 +51,51 @@ pub(super) struct Numbers {
     /// Lines of clients since the start.
     pub(super) lines: u64,
     pub(super) loops: usize,
+    /// What keeps updates outside the process, if anything does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kept: Option<KeptShown>,
+}
+
+/// The state directory and the engine.
+#[derive(Serialize)]
+pub(super) struct KeptShown {
+    /// Answers that wait for one of them.
+    pub(super) held: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) disk: Option<DiskShown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) engine: Option<EngineShown>,
+}
+
+/// The state directory.
+#[derive(Serialize)]
+pub(super) struct DiskShown {
+    /// Whether answers wait for it.
+    pub(super) ack: bool,
+    pub(super) failing: bool,
+    /// Changes that are not committed yet.
+    pub(super) unwritten: u64,
+    pub(super) bytes: u64,
+    /// How long the last commit took, in seconds.
+    pub(super) commit: f64,
+}
+
+/// The engine, of all loops together.
+#[derive(Serialize)]
+pub(super) struct EngineShown {
+    /// Whether answers wait for it.
+    pub(super) ack: bool,
+    /// Of the loop that is furthest behind: `disconnected`, `refused`, `filling` or `in_sync`.
+    pub(super) state: &'static str,
+    /// Where the first loop is connected, and the version of that server.
+    pub(super) address: Option<String>,
+    pub(super) version: Option<String>,
+    /// Messages of the bucket that were not read yet.
+    pub(super) pending: u64,
+    /// Publishes that are not acknowledged yet.
+    pub(super) in_flight: u64,
+    /// Why it can't be used, if it can't.
+    pub(super) reason: Option<String>,
 }
 
 /// The links with one neighbour.

@@ -164,6 +164,7 @@ function showNumbers(numbers) {
   samples = samples.slice(-9);
   const [[from, before], [to, now]] = [samples[0], samples.at(-1)];
   write($('rate'), to > from ? whole.format((now - before) / (to - from)) : '–');
+  showKept(numbers.kept);
   $('trouble').hidden = numbers.trouble.length === 0;
   const list = $('trouble').querySelector('ul');
   if (list.dataset.shown !== numbers.trouble.join('\n')) {
@@ -171,6 +172,50 @@ function showNumbers(numbers) {
     list.replaceChildren(...numbers.trouble.map(reason => tag('li', {}, reason)));
   }
 }
+
+// ---- the state directory and the engine
+
+const KEPT = ['the state directory', 'the engine'];
+const keptStates = new Map();
+
+function showKept(kept) {
+  $('kept').hidden = !kept;
+  if (!kept) return;
+  const rows = [kept.disk && diskRow(kept.disk), kept.engine && engineRow(kept.engine)];
+  rows.forEach((row, at) => {
+    const before = keptStates.get(at);
+    if (row && before && before !== row.state) announce(KEPT[at], `State of ${KEPT[at]}: ${row.state}`);
+    keptStates.set(at, row?.state);
+  });
+  const shown = rows.filter(Boolean);
+  const body = $('kept-rows');
+  while (body.rows.length > shown.length) body.deleteRow(-1);
+  while (body.rows.length < shown.length) {
+    body.append(tag('tr', {}, tag('th', { scope: 'row' }), ...Array.from({ length: 4 }, () => tag('td'))));
+  }
+  shown.forEach(({ name, state, isWell, behind, ack, details }, at) => {
+    const cells = body.rows[at].cells;
+    [name, state, behind, ack ? 'wait for it' : 'do not wait for it', details]
+      .forEach((text, place) => write(cells[place], text));
+    cells[1].className = isWell ? 'up' : 'down';
+  });
+  write($('kept-text'), `${count(kept.held, 'answer')} ${kept.held === 1 ? 'waits' : 'wait'} until what is confirmed is kept.`);
+}
+
+const diskRow = disk => ({
+  name: 'State directory', state: disk.failing ? 'failing' : 'works', isWell: !disk.failing, ack: disk.ack,
+  behind: disk.unwritten ? count(disk.unwritten, 'change') : 'nothing',
+  details: disk.failing ? 'it can\'t be written; the log says why'
+    : `${whole.format(disk.bytes / 1000)} kB${disk.commit > 0 ? `, last commit ${turnTime(disk.commit * 1e6)}` : ''}`,
+});
+
+const engineRow = engine => ({
+  name: 'Engine', state: engine.state.replace('_', ' '), isWell: engine.state === 'in_sync', ack: engine.ack,
+  behind: [engine.pending && `${whole.format(engine.pending)} to read`,
+    engine.in_flight && `${whole.format(engine.in_flight)} to be acknowledged`].filter(Boolean).join(', ') || 'nothing',
+  details: [engine.version && `NATS ${engine.version}`, engine.address && `at ${engine.address}`].filter(Boolean).join(' ')
+    + (engine.reason ? `${engine.address ? '; ' : ''}${engine.reason}` : ''),
+});
 
 // ---- links
 
