@@ -32,7 +32,12 @@ bench:
 
 # Instructions of the hot functions, the same on a busy machine; a word picks some (needs valgrind).
 instructions *word:
-    cargo bench --bench instructions -- {{word}}
+    cargo bench --bench instructions -- --compare release {{word}}
+
+# Write benches/instructions.toml anew, after a change that is meant to change them (two builds).
+instructions-write:
+    cargo bench --bench instructions -- --write release
+    .ci/instructions --write quick
 
 # The same job on seven runtimes, measured side by side: `just versus --help`.
 versus *options:

@@ -6,6 +6,13 @@
 //! This program runs itself under valgrind once for each function, which then counts only what
 //! happens inside [`measured`]. A word at the end of the command line picks the functions that
 //! have it in their names: `just instructions IAMAT`.
+//!
+//! The counts are kept in `benches/instructions.toml`, so that a loss is seen and a gain stays: with
+//! `--compare BUILD` the program fails where a count differs by more than 2 % in either direction, with
+//! `--write BUILD` it writes the section of that build anew. A count depends on the compiler, on valgrind
+//! and on the C library, so with other ones than the file names it reports, and fails nothing.
+
+mod recorded;
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
@@ -57,29 +64,53 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, name] = &arguments[..]
-        && flag == "--under-valgrind"
-    {
+    let mut arguments = pico_args::Arguments::from_env();
+    if let Ok(Some(name)) = arguments.opt_value_from_str::<_, String>("--under-valgrind") {
         CASES.iter().filter(|case| case.name == name).for_each(|case| (case.run)());
         return ExitCode::SUCCESS;
     }
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        println!("skipped: valgrind is not installed");
-        return ExitCode::SUCCESS;
-    }
-    let word = arguments.iter().find(|word| !word.starts_with('-')); // Cargo says `--bench`.
-    println!("{:>12}  function", "instructions");
-    for case in CASES.iter().filter(|case| word.is_none_or(|word| case.name.contains(&word[..]))) {
-        match count(case) {
-            Ok(total) => println!("{:>12}  {}", total / (ROUNDS * case.parts), case.name),
-            Err(reason) => {
-                eprintln!("{}: {reason}", case.name);
-                return ExitCode::FAILURE;
-            }
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn run(mut arguments: pico_args::Arguments) -> Result<(), String> {
+    let error = |error: pico_args::Error| error.to_string();
+    let compared: Option<String> = arguments.opt_value_from_str("--compare").map_err(error)?;
+    let written: Option<String> = arguments.opt_value_from_str("--write").map_err(error)?;
+    let rest = arguments.finish();
+    let mut words = rest.iter().filter_map(|word| word.to_str());
+    let word = words.find(|word| !word.starts_with('-')); // Cargo says `--bench`.
+    let Some(tools) = recorded::tools() else {
+        println!("left out: valgrind is not installed, so no instructions are counted");
+        return Ok(());
+    };
+    let known = compared.as_deref().map(|build| recorded::read(build, &tools)).transpose()?;
+    println!(
+        "{:>12}  {:>8}  function",
+        "instructions",
+        if known.is_some() { "change" } else { "" }
+    );
+    let (mut counts, mut changed) = (Vec::new(), 0);
+    for case in CASES.iter().filter(|case| word.is_none_or(|word| case.name.contains(word))) {
+        let total = count(case).map_err(|reason| format!("{}: {reason}", case.name))?;
+        let count = total / (ROUNDS * case.parts);
+        let change = known.as_ref().map(|known| known.change(case.name, count));
+        println!("{count:>12}  {:>8}  {}", change.as_ref().map_or("", |it| it.text()), case.name);
+        changed += usize::from(change.is_some_and(|change| change.is_beyond_tolerance()));
+        counts.push((case.name, count));
+    }
+    if let Some(build) = written {
+        recorded::write(&build, &tools, &counts, word.is_none())?;
+    }
+    match known {
+        Some(known) => known.verdict(changed),
+        None => Ok(()),
+    }
 }
 
 /// Runs this program under callgrind for one function, and reads the count.
