@@ -88,7 +88,7 @@ fn report(
             for writer in stream.outputs.iter().filter(is_other) {
                 let mut text = TurnText::new(stream.layout, &log.core.zone);
                 text.record(level, server, event, message, reason);
-                writer.push(text.text, 0);
+                writer.push(&text.text, 0);
                 is_recorded = true;
             }
         }

@@ -1,7 +1,8 @@
 //! The log: records in `<server>_log.txt` (protocol, section 6), on standard error, in syslog or in the journal, or
 //! in several of them. A record costs the loop no system call: it is appended to the text of the turn, and at the
 //! turn's end the text goes in one piece to the queue of a writer thread. If that thread sleeps, waking it is the
-//! only system call (a futex); the queue's lock can cost another one if both threads take it at the same moment.
+//! only system call (a futex); after a write it looks by itself for what has come (`writer/queue.rs`). The queue's lock
+//! can cost another call if both threads take it at the same moment.
 //! The queue of an output is bounded; beyond that, records are dropped and counted, and the service continues.
 //! Nothing here panics, whatever the disk does.
 //!
@@ -25,7 +26,7 @@
 //! | `state.rs` | settings, streams and outputs that are in force |
 //! | `logger.rs`, `traffic.rs` | records of a logger, and of traffic |
 //! | `layout.rs`, `text.rs`, `json.rs`, `journal.rs` | how a record looks, and the text of a turn |
-//! | `writer.rs`, `output.rs`, `datagram.rs`, `file.rs`, `health.rs` | a writer thread and what it writes to |
+//! | `writer.rs`, `writer/queue.rs`, `output.rs`, `datagram.rs`, `file.rs`, `health.rs` | a writer thread and what it writes to |
 //! | `tail.rs` | the latest records, for the page of the admin listener |
 //! | `rate_limit.rs`, `lasting.rs` | warnings that would repeat |
 

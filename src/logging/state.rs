@@ -14,6 +14,7 @@ use super::layout::Layout;
 use super::text::TurnText;
 use super::writer::{Retired, Writer};
 use super::{LogSettings, logger, tail};
+use crate::limits::LOG_KEPT_BYTES;
 
 /// What all handles of a log share.
 #[derive(Debug)]
@@ -178,7 +179,7 @@ impl Stream {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a text to every output, and leaves memory in its place.
+    /// Hands a text to every output.
     #[inline]
     pub(super) fn submit(&self, turn: &mut TurnText) {
         if !turn.is_empty() {
@@ -187,15 +188,16 @@ impl Stream {
     }
 
     fn push(&self, turn: &mut TurnText) {
-        let Some((first, others)) = self.outputs.split_first() else {
+        if self.outputs.is_empty() {
             return;
-        };
+        }
         tail::submit(turn, self.is_first);
         let dropped = std::mem::take(&mut turn.dropped);
-        for other in others {
-            other.push_copy(&turn.text, dropped);
+        for output in &self.outputs {
+            output.push(&turn.text, dropped);
         }
-        turn.text = first.push(std::mem::take(&mut turn.text), dropped);
+        turn.text.clear();
+        turn.text.shrink_to(LOG_KEPT_BYTES);
     }
 }
 

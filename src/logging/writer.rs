@@ -1,12 +1,13 @@
 //! The thread that writes to one of the log's outputs. Only this thread waits for the output: each has a thread and
 //! a queue of its own, so one that is stuck or broken stops no other.
 
-use std::collections::VecDeque;
+mod queue;
+
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 
@@ -17,7 +18,8 @@ use super::output::{Destination, Output};
 use super::severity::Severity;
 use super::text::TurnText;
 use crate::errors::plain;
-use crate::limits::{LOG_QUEUE_BYTES, LOG_REOPEN_INTERVAL};
+use crate::limits::{LOG_KEPT_BYTES, LOG_PAUSE, LOG_QUEUE_BYTES, LOG_REOPEN_INTERVAL};
+use queue::WriterShared;
 
 /// A handle of the thread. When the last one is dropped, the thread writes what is in the queue, closes the output
 /// and ends.
@@ -37,34 +39,6 @@ pub(super) struct Retired {
     shared: Weak<WriterShared>,
 }
 
-#[derive(Debug)]
-struct WriterShared {
-    destination: Destination,
-    queue: Mutex<WriterQueue>,
-    /// Something is in the queue.
-    filled: Condvar,
-    /// Nothing is in the queue, and all is written.
-    drained: Condvar,
-    /// There is no handle any more. It changes under the lock, but is read without it.
-    is_closed: AtomicBool,
-}
-
-#[derive(Debug)]
-struct WriterQueue {
-    pieces: VecDeque<Vec<u8>>,
-    bytes: usize,
-    /// Records for which there was no room.
-    dropped: u64,
-    reopen: bool,
-    is_writing: bool,
-    /// The thread waits for [`WriterShared::filled`]. If it does not, it is not woken, which saves a system call.
-    is_asleep: bool,
-    /// The memory of a written piece, for reuse.
-    spare: Vec<u8>,
-    /// How the thread's own records look.
-    layout: Layout,
-}
-
 /// The settings of a thread's own records.
 #[derive(Clone, Debug)]
 pub(super) struct OwnRecords {
@@ -80,14 +54,17 @@ impl Writer {
         output: Box<dyn Output>,
         own: OwnRecords,
     ) -> io::Result<Writer> {
-        let queue = WriterQueue::new(own.layout);
-        let shared = Arc::new(WriterShared {
-            destination,
-            queue: Mutex::new(queue),
-            filled: Condvar::new(),
-            drained: Condvar::new(),
-            is_closed: AtomicBool::new(false),
-        });
+        Writer::start_with(destination, output, own, LOG_PAUSE)
+    }
+
+    /// The same with another pause between two writes.
+    fn start_with(
+        destination: Destination,
+        output: Box<dyn Output>,
+        own: OwnRecords,
+        pause: Duration,
+    ) -> io::Result<Writer> {
+        let shared = Arc::new(WriterShared::new(destination, own.layout));
         let kind = shared.destination.kind();
         let health = Health::new(own.server.clone(), kind);
         let thread = Thread {
@@ -95,6 +72,8 @@ impl Writer {
             text: TurnText::new(own.layout, &own.zone),
             own,
             shared: Arc::clone(&shared),
+            piece: Vec::new(),
+            pause,
             lost: 0,
             health,
             reopen_at: None,
@@ -108,35 +87,22 @@ impl Writer {
         &self.handle.shared.destination
     }
 
-    /// Takes a piece of text, and gives memory for the next one. `dropped` records are missing from it. If the
-    /// output can't keep up, the piece is dropped and its records are counted.
-    pub(super) fn push(&self, mut text: Vec<u8>, dropped: u64) -> Vec<u8> {
+    /// Takes a copy of a text. `dropped` records are missing from it. If the output can't keep up, none of it is taken,
+    /// and its records are counted.
+    pub(super) fn push(&self, text: &[u8], dropped: u64) {
         let shared = &self.handle.shared;
         let kind = shared.destination.kind();
         let mut queue = shared.lock();
         let mut dropped = dropped;
-        let memory = if text.is_empty() || queue.bytes + text.len() > LOG_QUEUE_BYTES {
-            dropped += layout::records(kind, &text);
-            text.clear();
-            text
+        if queue.bytes() + text.len() > LOG_QUEUE_BYTES {
+            dropped += layout::records(kind, text);
         } else {
-            queue.bytes += text.len();
+            queue.text.extend_from_slice(text);
             counters::add_pending(kind, text.len());
-            queue.pieces.push_back(text);
-            std::mem::take(&mut queue.spare)
-        };
+        }
         queue.dropped += dropped;
         counters::add_dropped(kind, dropped);
         shared.wake(queue);
-        memory
-    }
-
-    /// The same with a copy of the text.
-    pub(super) fn push_copy(&self, text: &[u8], dropped: u64) {
-        let mut memory = std::mem::take(&mut self.handle.shared.lock().spare);
-        memory.extend_from_slice(text);
-        let memory = self.push(memory, dropped);
-        self.handle.shared.lock().spare = memory;
     }
 
     /// Reopens the output, after everything that was submitted before is written.
@@ -181,60 +147,6 @@ impl Retired {
     }
 }
 
-impl WriterShared {
-    fn lock(&self) -> MutexGuard<'_, WriterQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the queue and wakes the thread.
-    fn ask(&self, change: impl FnOnce(&mut WriterQueue)) {
-        let mut queue = self.lock();
-        change(&mut queue);
-        self.wake(queue);
-    }
-
-    /// Wakes the thread if it sleeps.
-    fn wake(&self, mut queue: MutexGuard<'_, WriterQueue>) {
-        let is_asleep = std::mem::take(&mut queue.is_asleep);
-        drop(queue);
-        if is_asleep {
-            self.filled.notify_one();
-        }
-    }
-
-    fn flush(&self, until: Instant) -> bool {
-        let mut queue = self.lock();
-        while queue.has_work() || queue.is_writing {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.drained.wait_timeout(queue, left);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-}
-
-impl WriterQueue {
-    fn new(layout: Layout) -> WriterQueue {
-        WriterQueue {
-            pieces: VecDeque::new(),
-            bytes: 0,
-            dropped: 0,
-            reopen: false,
-            is_writing: false,
-            is_asleep: false,
-            spare: Vec::new(),
-            layout,
-        }
-    }
-
-    fn has_work(&self) -> bool {
-        !self.pieces.is_empty() || self.reopen || self.dropped > 0
-    }
-}
-
 /// The state of the thread.
 struct Thread {
     output: Box<dyn Output>,
@@ -242,6 +154,10 @@ struct Thread {
     /// For its own records.
     text: TurnText,
     shared: Arc<WriterShared>,
+    /// The text that it writes: it and the one of the queue change places.
+    piece: Vec<u8>,
+    /// How long it does not look at the queue after a write, unless it is called.
+    pause: Duration,
     /// Records that are missing in the output and that were not reported there yet.
     lost: u64,
     health: Health,
@@ -249,9 +165,8 @@ struct Thread {
     reopen_at: Option<Instant>,
 }
 
-/// What the queue has for the thread.
+/// What the queue has for the thread, besides a piece of text.
 struct Work {
-    piece: Option<Vec<u8>>,
     dropped: u64,
     reopen: bool,
 }
@@ -260,6 +175,7 @@ impl Thread {
     fn run(mut self) {
         while let Some(work) = self.next_work() {
             self.work(work);
+            self.shared.pause(self.pause);
         }
         let mut queue = self.shared.lock();
         queue.is_writing = false;
@@ -269,46 +185,36 @@ impl Thread {
     /// Waits for work. None if there will be none.
     fn next_work(&mut self) -> Option<Work> {
         let shared = Arc::clone(&self.shared);
-        let mut queue = shared.lock();
-        queue.is_writing = false;
-        while !queue.has_work() {
-            shared.drained.notify_all();
-            if shared.is_closed.load(Relaxed) {
-                return None;
-            }
-            queue.is_asleep = true;
-            queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        queue.is_asleep = false;
-        let piece = queue.pieces.pop_front();
-        // Only after the text that was submitted before it.
-        let is_last = queue.pieces.is_empty();
-        let reopen = is_last && std::mem::take(&mut queue.reopen);
-        let dropped = if is_last { std::mem::take(&mut queue.dropped) } else { 0 };
+        let mut queue = shared.wait_for_work()?;
+        std::mem::swap(&mut queue.text, &mut self.piece);
+        queue.in_writing = self.piece.len();
         queue.is_writing = true;
         if self.own.layout != queue.layout {
             self.own.layout = queue.layout;
             self.text = TurnText::new(queue.layout, &self.own.zone);
         }
-        Some(Work { piece, dropped, reopen })
+        let dropped = std::mem::take(&mut queue.dropped);
+        Some(Work { dropped, reopen: std::mem::take(&mut queue.reopen) })
     }
 
+    /// Writes the piece, and then does what was asked for after it.
     fn work(&mut self, work: Work) {
         if self.reopen_at.is_some_and(|at| at <= Instant::now()) {
             self.reopen();
         }
-        if let Some(mut piece) = work.piece {
+        let mut piece = std::mem::take(&mut self.piece);
+        if !piece.is_empty() {
             if self.lost > 0 {
                 self.report_dropped();
             }
             self.write(&piece, true);
-            let mut queue = self.shared.lock();
             // Only now: until it is written, it counts as waiting.
-            queue.bytes -= piece.len();
+            self.shared.lock().in_writing = 0;
             counters::remove_pending(self.health.kind, piece.len());
             piece.clear();
-            queue.spare = piece;
         }
+        piece.shrink_to(LOG_KEPT_BYTES);
+        self.piece = piece;
         self.lost += work.dropped;
         if work.reopen {
             self.reopen();
@@ -387,83 +293,4 @@ impl Thread {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::logging::Format;
-    use crate::logging::layout::Envelope;
-    use crate::logging::output::Lines;
-
-    /// A disk that accepts a write when the test permits it, and reports what was written.
-    struct Slow {
-        permits: mpsc::Receiver<io::Result<usize>>,
-        taken: mpsc::Sender<Vec<u8>>,
-    }
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let count = match self.permits.recv() {
-                Ok(permit) => permit?.min(bytes.len()),
-                Err(_) => bytes.len(),
-            };
-            let _ = self.taken.send(bytes[..count].to_vec());
-            Ok(count)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn slow_disk() -> (Writer, mpsc::Sender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>) {
-        let (permit, permits) = mpsc::channel();
-        let (taken, seen) = mpsc::channel();
-        let disk = Slow { permits, taken };
-        let layout = Layout { format: Format::Report, envelope: Envelope::Line };
-        let own = OwnRecords { server: "A".to_owned(), zone: TimeZone::UTC, layout };
-        let output = Box::new(Lines::new(disk));
-        let writer = Writer::start(Destination::File("A".into()), output, own).expect("a thread");
-        (writer, permit, seen)
-    }
-
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(30)
-    }
-
-    #[test]
-    fn records_that_the_disk_cannot_follow_are_dropped_and_counted() {
-        let (writer, permit, seen) = slow_disk();
-        let line = vec![b'x'; LOG_QUEUE_BYTES / 2 - 1];
-        let piece = [line, b"\n".to_vec()].concat();
-        for _ in 0..5 {
-            writer.push(piece.clone(), 0);
-        }
-        drop(permit);
-        assert!(writer.flush(soon()));
-        let written = seen.try_iter().collect::<Vec<_>>();
-        assert_eq!(written.iter().filter(|bytes| bytes.len() == piece.len()).count(), 2);
-        let last = String::from_utf8(written[written.len() - 1].clone()).expect("text");
-        assert!(last.ends_with("WARNING: 3 records were dropped: the disk could not keep up.\n"));
-    }
-
-    #[test]
-    fn a_full_disk_costs_its_records_and_nothing_else() {
-        let (writer, permit, seen) = slow_disk();
-        let full = || Err(io::ErrorKind::StorageFull.into());
-        for answer in [Ok(3), full()] {
-            permit.send(answer).expect("the disk is there");
-        }
-        writer.push(b"first\n".to_vec(), 0);
-        assert!(!writer.flush(Instant::now()) || writer.flush(soon()));
-        drop(permit);
-        writer.push(b"second\n".to_vec(), 0);
-        assert!(writer.flush(soon()));
-        let written = String::from_utf8(seen.try_iter().flatten().collect()).expect("text");
-        assert!(written.starts_with("fir"), "{written}");
-        assert!(written.contains("1 record was dropped"), "{written}");
-        assert!(written.ends_with("second\n"), "{written}");
-    }
-}
+mod tests;
