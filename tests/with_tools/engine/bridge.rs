@@ -15,7 +15,15 @@ use crate::common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 const BUCKET: &str = "herd";
 
 pub fn a_bridge_passes_on_what_comes_from_either_side_and_says_what_it_cannot_send() -> Outcome {
-    let nats = Nats::one(Release::Current)?;
+    passes_on(Release::Current)
+}
+
+pub fn with_debians_server_a_bridge_passes_on_what_comes_from_either_side_as_well() -> Outcome {
+    passes_on(Release::Debian)
+}
+
+fn passes_on(release: Release) -> Outcome {
+    let nats = Nats::one(release)?;
     let setup = Setup::new(&[("Goloman", &["Hands"]), ("Hands", &[]), ("Holiday", &[])])
         .heartbeat("1s")
         .section("[places]\nprovider = \"offline\"")
@@ -58,7 +66,15 @@ fn unsent(id: &str) -> String {
 }
 
 pub fn each_loop_of_a_server_is_a_member_and_publishes_an_update_once() -> Outcome {
-    let nats = Nats::one(Release::Current)?;
+    loops_publish_once(Release::Current)
+}
+
+pub fn with_debians_server_each_loop_is_a_member_as_well() -> Outcome {
+    loops_publish_once(Release::Debian)
+}
+
+fn loops_publish_once(release: Release) -> Outcome {
+    let nats = Nats::one(release)?;
     let mut eye = Eye::open(&nats)?;
     let setup = members(&nats, &["Goloman", "Hands"], "").top("loops = 2");
     let servers = setup.start_all();
@@ -97,7 +113,16 @@ pub fn each_loop_of_a_server_is_a_member_and_publishes_an_update_once() -> Outco
 
 /// The neighbour's link is with the first loop alone; the other one is reached by the engine.
 pub fn each_loop_of_a_bridge_knows_what_its_neighbour_knows_and_the_reverse() -> Outcome {
-    let nats = Nats::one(Release::Current)?;
+    loops_of_a_bridge(Release::Current)
+}
+
+pub fn with_debians_server_each_loop_of_a_bridge_knows_what_its_neighbour_knows_as_well() -> Outcome
+{
+    loops_of_a_bridge(Release::Debian)
+}
+
+fn loops_of_a_bridge(release: Release) -> Outcome {
+    let nats = Nats::one(release)?;
     let setup = Setup::new(&[("Goloman", &["Hands"]), ("Hands", &[])])
         .top("loops = 2")
         .section("[places]\nprovider = \"offline\"")

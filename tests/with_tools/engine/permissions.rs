@@ -16,7 +16,7 @@ const MESSAGE_GET: &str = "$JS.API.STREAM.MSG.GET.KV_herd";
 const CONSUMER_CREATE: &str = "$JS.API.CONSUMER.CREATE.KV_herd.>";
 const CONSUMER_DELETE: &str = "$JS.API.CONSUMER.DELETE.KV_herd.>";
 const DIRECT_GET: &str = "$JS.API.DIRECT.GET.KV_herd.>";
-const FLOW: &str = "$JS.FC.KV_herd.>";
+pub const FLOW: &str = "$JS.FC.KV_herd.>";
 const VALUES: &str = "$KV.herd.>";
 const ALL: [&str; 8] = [
     STREAM_INFO,
@@ -30,7 +30,7 @@ const ALL: [&str; 8] = [
 ];
 
 /// A server of NATS whose user may do all but this.
-fn without(missing: &[&str]) -> Result<Nats, crate::common::needs::Missing> {
+pub fn without(missing: &[&str]) -> Result<Nats, crate::common::needs::Missing> {
     permitted(missing, "_INBOX.>")
 }
 
@@ -42,7 +42,7 @@ fn permitted(missing: &[&str], subscribe: &str) -> Result<Nats, crate::common::n
     )))
 }
 
-fn herd_member(nats: &Nats) -> (Setup, ServerProcess) {
+pub fn herd_member(nats: &Nats) -> (Setup, ServerProcess) {
     member(nats, "user = \"herd\"\npassword_file = \"{secret}\"", SECRET)
 }
 
@@ -106,12 +106,7 @@ pub fn a_consumer_that_may_not_be_removed_is_named_at_a_reconnect() -> Outcome {
 
 pub fn flow_control_that_may_not_be_answered_is_named_once_much_is_to_be_read() -> Outcome {
     let nats = without(&[FLOW])?;
-    let mut eye = eye(&nats)?;
-    eye.ask(json!({ "do": "make_bucket", "bucket": "herd" }));
-    let value = "x".repeat(10_000);
-    for number in 0..2_000 {
-        eye.put("herd", format!("c{number}").as_bytes(), &value);
-    }
+    fill(&nats)?;
     let (_setup, server) = herd_member(&nats);
     let text = format!("does not permit our user to publish {FLOW}");
     wait_until(LIMIT, "it is named", || {
@@ -120,6 +115,17 @@ pub fn flow_control_that_may_not_be_answered_is_named_once_much_is_to_be_read() 
     let said = records(&server, "ERROR");
     assert_eq!(said.iter().filter(|record| record.contains(&text)).count(), 1, "{said:#?}");
     assert!(said.iter().all(|it| it.contains(&nats.nodes[0].address.to_string())), "{said:#?}");
+    Ok(())
+}
+
+/// A bucket so large that NATS sends it in parts.
+pub fn fill(nats: &Nats) -> Result<(), crate::common::needs::Missing> {
+    let mut eye = eye(nats)?;
+    eye.ask(json!({ "do": "make_bucket", "bucket": "herd" }));
+    let value = "x".repeat(10_000);
+    for number in 0..2_000 {
+        eye.put("herd", format!("c{number}").as_bytes(), &value);
+    }
     Ok(())
 }
 
