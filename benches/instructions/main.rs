@@ -14,6 +14,9 @@
 
 mod recorded;
 
+#[path = "instructions/engine.rs"]
+mod engine;
+
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
@@ -55,6 +58,11 @@ const CASES: &[Case] = &[
     Case { name: "an IAMAT of 16, one neighbour down", parts: BATCH, run: || iamats::<16>(1) },
     Case { name: "tell a neighbour one update of 16", parts: BATCH, run: tell },
     Case { name: "receive one update of 16", parts: BATCH, run: receive_updates },
+    Case {
+        name: "an IAMAT of a member of an engine, one of 64 clients",
+        parts: engine::CLIENTS_MOVING,
+        run: engine::moves,
+    },
     Case { name: "an HTTP answer of 20 places", parts: 1, run: http_answer },
     Case { name: "trim it to 5 places", parts: 1, run: trim_places },
     Case { name: "judge it, and trim it for one asker", parts: 1, run: judge_and_trim },

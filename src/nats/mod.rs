@@ -37,7 +37,7 @@ pub use error::WireError;
 pub use headers::Headers;
 pub use nkey::{Nkey, NkeyError};
 pub use notice::{Delivered, Notice};
-pub use parse::{FromServer, Message, Parser, parse};
+pub use parse::{FromServer, Message, Parser, number as read_decimal, parse};
 pub use reply::{
     AccountInfo, Answer, ApiError, ConsumerInfo, DirectMessage, PubAck, ReplyError, SequencePair,
     StoredMessage, Success,

@@ -222,7 +222,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// A number of decimal digits, without a sign.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
     }

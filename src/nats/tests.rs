@@ -222,6 +222,35 @@ fn an_error_in_place_of_a_result_is_an_error() {
     assert_eq!(empty.map(|it| (it.payload.len(), it.headers.len())), Ok((0, 0)));
 }
 
+#[test]
+fn an_acknowledgement_says_the_same_whichever_way_it_is_read() {
+    let read = |payload: &[u8]| PubAck::read(&Message { payload, ..Message::default() });
+    let texts = [
+        r#"{"stream":"KV_herd", "seq":7}"#,
+        r#"{"stream":"KV_herd","seq":18446744073709551615}"#,
+        r#"{"stream":"","seq": 7}"#,
+        r#"{"stream":"a"b", "seq":7}"#,
+        r#"{"stream":"S", "seq":7,"duplicate": true}"#,
+        r#"{"stream":"S", "seq":7, "domain":"hub"}"#,
+        r#"{"stream":"S", "seq":07}"#,
+        r#"{"stream":"S", "seq":0}"#,
+        r#"{"stream":"S", "seq":18446744073709551616}"#,
+        r#"{"stream":"S", "seq":7}}"#,
+        r#"{"stream":"S", "seq":}"#,
+        r#"{"stream":"S", "seq":1,"error":{"code":503,"err_code":10077}}"#,
+    ];
+    for text in texts {
+        for end in 0..=text.len() {
+            // A blank in front makes it one that only serde_json reads.
+            let any = format!(" {}", &text[..end]);
+            let (plain, any) = (read(&text.as_bytes()[..end]), read(any.as_bytes()));
+            assert_eq!(plain.as_ref().ok(), any.as_ref().ok(), "{}", &text[..end]);
+        }
+        assert!(read(format!("{text}\r\n").as_bytes()).is_ok() == read(text.as_bytes()).is_ok());
+    }
+    assert_eq!(read(texts[0].as_bytes()), Ok(PubAck { seq: 7, is_duplicate: false }));
+}
+
 /// The pair in the documentation of NATS.
 const SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
 const PUBLIC: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::flights::Step;
 use super::publisher::Why;
-use super::requests::Kind;
+use super::requests::{Answered, Kind};
 use super::values::{Found, Source, read_found};
 use super::{Engine, EngineEvent, keys};
 use crate::herd::{Event, Herd, InBucket, Observer};
@@ -15,18 +15,17 @@ use crate::nats::{Answer, ApiError, Message, PubAck, ReplyError};
 use crate::protocol::Seq;
 
 impl Engine {
-    /// The answer to the publish with this number.
+    /// The answer to the publish with this number, of the entry in this slot.
     pub(super) fn publish_answered(
         &mut self,
+        slot: u32,
         number: u64,
         message: &Message<'_>,
         herd: &mut Herd,
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        let flights = &self.publisher.flights;
-        let Some(slot) = flights.slot_of(number) else { return };
-        let Some(flight) = flights.get(slot) else { return };
+        let Some(flight) = self.publisher.flights.get(slot) else { return };
         let (Some(attempt), is_latest) = (flight.find(number), flight.is_latest(number)) else {
             return;
         };
@@ -157,17 +156,19 @@ impl Engine {
         durable.holders.tell(slot, outputs);
     }
 
-    /// The answer to the question for a client's value, of the leader or of any copy.
+    /// The answer to a question for a client's value, of the leader or of any copy.
     pub(super) fn value_answered(
         &mut self,
-        kind: Kind,
-        number: u64,
+        answered: Answered,
         message: &Message<'_>,
         herd: &mut Herd,
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        let Some(slot) = self.publisher.flights.take_asked(number) else { return };
+        let Answered { kind, number, slot } = answered;
+        if !self.publisher.flights.take_asked(slot, number) {
+            return;
+        }
         let Some(flight) = self.publisher.flights.get(slot) else { return };
         let mut key = Vec::with_capacity(3 * flight.id.len());
         keys::encode(&flight.id, &mut key);

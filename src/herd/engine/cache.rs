@@ -58,7 +58,7 @@ impl Engine {
         now: Duration,
         out: &mut Vec<u8>,
     ) {
-        let Engine { questions, requests, bucket, scratch, .. } = self;
+        let Engine { questions, requests, bucket, scratch, reply, .. } = self;
         while out.len() < full
             && let Some((number, id, asks_leader)) = questions.next()
         {
@@ -68,15 +68,15 @@ impl Engine {
             let request = if asks_leader {
                 bucket.append_subject(b"", scratch);
                 keys::encode(id, scratch);
-                let (request, reply) = requests.next(Kind::AskLeader);
+                let request = requests.next(Kind::AskLeader, reply);
                 let body = last_message_request(scratch);
-                write_publish(bucket.message_get.as_bytes(), Some(&reply), &body, out);
+                write_publish(bucket.message_get.as_bytes(), Some(reply), &body, out);
                 request
             } else {
                 bucket.append_direct_get(b"", scratch);
                 keys::encode(id, scratch);
-                let (request, reply) = requests.next(Kind::Ask);
-                write_publish(scratch, Some(&reply), b"", out);
+                let request = requests.next(Kind::Ask, reply);
+                write_publish(scratch, Some(reply), b"", out);
                 request
             };
             questions.sent(request, number, known, least, now);

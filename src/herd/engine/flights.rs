@@ -1,7 +1,9 @@
 //! Publishes whose fate is not known yet: one for each client at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::limits::{ENGINE_REFUSED_PAUSE, ENGINE_TRIES};
 use crate::protocol::Seq;
@@ -9,15 +11,16 @@ use crate::protocol::Seq;
 /// A client's update on its way to the bucket.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
+    slot: u32,
     /// The client: its entry may leave the slot, and another one may come.
     pub id: Box<[u8]>,
     /// The number of the client's last message, as each try says. It stays the same until the bucket has answered: so at
     /// most one try is accepted.
     pub expected: u64,
-    /// The last few publishes, the latest last.
-    tries: Vec<Try>,
-    /// The number of the request that asks the bucket for the client, while that is unanswered.
-    question: Option<u64>,
+    /// The last few publishes, the latest first.
+    tries: [Try; ENGINE_TRIES],
+    /// The number of the request that asks the bucket for the client, while that is unanswered; else 0.
+    question: u64,
     pub step: Step,
     until: Option<Duration>,
     /// The number of a later message that was older than our update; 0 if there was none.
@@ -27,9 +30,9 @@ pub(super) struct Flight {
 }
 
 /// One publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Try {
-    /// The number of its request.
+    /// The number of its request; 0 for none.
     pub number: u64,
     /// The change of the entry whose text it carried.
     pub seq: Seq,
@@ -51,12 +54,13 @@ pub(super) enum Step {
     Paused,
 }
 
+/// Flights by their slots, in a hash table: each update passes through it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Flights {
-    by_slot: BTreeMap<u32, Flight>,
-    /// Slots by the numbers of requests.
-    by_number: BTreeMap<u64, u32>,
-    deadlines: BTreeSet<(Duration, u32)>,
+    by_slot: HashTable<Flight>,
+    /// No step is over before that. Most flights are answered long before, and so their deadlines are not kept in order:
+    /// all are looked at when this comes.
+    next_look: Option<Duration>,
 }
 
 impl Flights {
@@ -65,125 +69,132 @@ impl Flights {
     }
 
     pub fn get(&self, slot: u32) -> Option<&Flight> {
-        self.by_slot.get(&slot)
+        self.by_slot.find(hash(slot), |flight| flight.slot == slot)
     }
 
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Flight> {
-        self.by_slot.get_mut(&slot)
+        self.by_slot.find_mut(hash(slot), |flight| flight.slot == slot)
     }
 
-    /// The slot of the flight that a request belongs to.
-    pub fn slot_of(&self, number: u64) -> Option<u32> {
-        self.by_number.get(&number).copied()
-    }
-
+    /// One for an entry that has none.
     pub fn begin(&mut self, slot: u32, id: &[u8], expected: u64) {
         let flight = Flight {
+            slot,
             id: id.into(),
             expected,
-            tries: Vec::with_capacity(1),
-            question: None,
+            tries: [Try::default(); ENGINE_TRIES],
+            question: 0,
             step: Step::Due,
             until: None,
             older: 0,
             pause: ENGINE_REFUSED_PAUSE,
         };
-        self.by_slot.insert(slot, flight);
+        let is_it = |other: &Flight| other.slot == slot;
+        match self.by_slot.entry(hash(slot), is_it, |flight| hash(flight.slot)) {
+            Entry::Occupied(mut known) => *known.get_mut() = flight,
+            Entry::Vacant(place) => drop(place.insert(flight)),
+        }
     }
 
-    /// A flight was published as the request with this number.
+    /// A flight was published.
     pub fn sent(&mut self, slot: u32, attempt: Try, until: Duration) {
-        let Some(flight) = self.by_slot.get_mut(&slot) else { return };
-        if flight.tries.len() == ENGINE_TRIES {
-            // Should it be the one that was accepted, then the next one is refused, and the bucket is looked at.
-            let forgotten = flight.tries.remove(0);
-            self.by_number.remove(&forgotten.number);
-        }
-        flight.tries.push(attempt);
-        self.by_number.insert(attempt.number, slot);
+        let Some(flight) = self.get_mut(slot) else { return };
+        // Should the one that is forgotten be accepted, then the next one is refused, and the bucket is looked at.
+        flight.tries.rotate_right(1);
+        flight.tries[0] = attempt;
         self.set_step(slot, Step::Sent, Some(until));
     }
 
     /// The bucket was asked for a flight's client by the request with this number.
     pub fn asked(&mut self, slot: u32, number: u64, until: Duration) {
-        if let Some(flight) = self.by_slot.get_mut(&slot) {
-            if let Some(before) = flight.question.replace(number) {
-                self.by_number.remove(&before);
-            }
-            self.by_number.insert(number, slot);
-            self.set_step(slot, Step::Asked, Some(until));
+        self.set_step(slot, Step::Asked, Some(until));
+        if let Some(flight) = self.get_mut(slot) {
+            flight.question = number;
         }
     }
 
     /// The bucket holds something that the flight did not expect: no try of it can be accepted any more.
     pub fn set_expected(&mut self, slot: u32, expected: u64) {
-        if let Some(flight) = self.by_slot.get_mut(&slot) {
+        if let Some(flight) = self.get_mut(slot) {
             flight.expected = expected;
-            for attempt in flight.tries.drain(..) {
-                self.by_number.remove(&attempt.number);
-            }
+            flight.tries = [Try::default(); ENGINE_TRIES];
         }
     }
 
     pub fn set_step(&mut self, slot: u32, step: Step, until: Option<Duration>) {
-        let Some(flight) = self.by_slot.get_mut(&slot) else { return };
+        let Some(flight) = self.get_mut(slot) else { return };
         flight.step = step;
-        if step != Step::Asked
-            && let Some(question) = flight.question.take()
-        {
-            // Meanwhile something else has told what is to be done.
-            self.by_number.remove(&question);
-        }
-        if let Some(before) = std::mem::replace(&mut flight.until, until) {
-            self.deadlines.remove(&(before, slot));
-        }
+        flight.until = until;
+        // Something else may have told meanwhile what is to be done.
+        flight.question = 0;
         if let Some(until) = until {
-            self.deadlines.insert((until, slot));
+            self.next_look = Some(self.next_look.map_or(until, |look| look.min(until)));
         }
     }
 
     pub fn end(&mut self, slot: u32) -> Option<Flight> {
-        self.set_step(slot, Step::Due, None);
-        let flight = self.by_slot.remove(&slot)?;
-        let tries = flight.tries.iter().map(|attempt| attempt.number);
-        for number in tries.chain(flight.question) {
-            self.by_number.remove(&number);
+        let found = self.by_slot.find_entry(hash(slot), |flight| flight.slot == slot).ok()?;
+        let (flight, _) = found.remove();
+        if self.by_slot.is_empty() {
+            self.next_look = None;
         }
         Some(flight)
     }
 
-    /// The slot of the flight for which the bucket was asked by the request with this number, which is answered.
-    pub fn take_asked(&mut self, number: u64) -> Option<u32> {
-        let slot = self.slot_of(number)?;
-        self.by_slot.get_mut(&slot)?.question.take_if(|question| *question == number)?;
-        self.by_number.remove(&number);
-        Some(slot)
+    /// Whether the bucket was asked for the client of this flight by the request with this number, which is answered.
+    pub fn take_asked(&mut self, slot: u32, number: u64) -> bool {
+        let flight = self.get_mut(slot).filter(|flight| flight.question == number && number > 0);
+        flight.map(|flight| flight.question = 0).is_some()
     }
 
-    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.by_slot.keys().copied()
+    /// All slots, ascending.
+    pub fn slots(&self) -> Vec<u32> {
+        let mut slots: Vec<u32> = self.by_slot.iter().map(|flight| flight.slot).collect();
+        slots.sort_unstable();
+        slots
     }
 
-    pub fn first_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(until, _)| *until)
+    /// When [`Flights::take_overdue`] must be called at the latest.
+    pub fn next_look(&self) -> Option<Duration> {
+        self.next_look
     }
 
-    /// A flight whose step is over.
-    pub fn take_overdue(&mut self, now: Duration) -> Option<(u32, Step)> {
-        let (_, slot) = *self.deadlines.first().filter(|(until, _)| *until <= now)?;
-        let step = self.by_slot.get(&slot)?.step;
-        self.set_step(slot, step, None);
-        Some((slot, step))
+    /// The flights whose step is over, in the order of their deadlines. They have none any more.
+    pub fn take_overdue(&mut self, now: Duration) -> Vec<(Duration, u32, Step)> {
+        let mut overdue = Vec::new();
+        if self.next_look.is_none_or(|look| look > now) {
+            return overdue;
+        }
+        self.next_look = None;
+        for flight in &mut self.by_slot {
+            match flight.until {
+                Some(until) if until <= now => {
+                    flight.until = None;
+                    overdue.push((until, flight.slot, flight.step));
+                }
+                Some(until) => {
+                    self.next_look = Some(self.next_look.map_or(until, |look| look.min(until)));
+                }
+                None => {}
+            }
+        }
+        overdue.sort_unstable_by_key(|(until, slot, _)| (*until, *slot));
+        overdue
     }
 }
 
 impl Flight {
     pub fn find(&self, number: u64) -> Option<Try> {
-        self.tries.iter().find(|attempt| attempt.number == number).copied()
+        self.tries.iter().find(|attempt| attempt.number == number && number > 0).copied()
     }
 
     /// Whether this is the number of its latest publish.
     pub fn is_latest(&self, number: u64) -> bool {
-        self.tries.last().is_some_and(|attempt| attempt.number == number)
+        self.tries[0].number == number
     }
+}
+
+/// Slots are small numbers of our own, which no client chooses.
+fn hash(slot: u32) -> u64 {
+    u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

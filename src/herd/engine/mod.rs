@@ -32,7 +32,7 @@ pub use cache::EngineAnswer;
 use follower::Follower;
 use publisher::Publisher;
 use questions::Questions;
-use requests::{ANSWERS_SID, Kind, Requests};
+use requests::{ANSWERS_SID, Answered, Kind, Requests};
 pub use status::{EngineEvent, EngineState, EngineStatus};
 use stream::Stream;
 
@@ -88,6 +88,8 @@ pub struct Engine {
     random: Random,
     /// A key or a subject that is being made.
     scratch: Vec<u8>,
+    /// The subject for an answer that is being made.
+    reply: Vec<u8>,
 }
 
 impl Engine {
@@ -107,6 +109,7 @@ impl Engine {
             status: EngineStatus::default(),
             random: Random(settings.seed),
             scratch: Vec::new(),
+            reply: Vec::new(),
             settings,
         }
     }
@@ -163,7 +166,8 @@ impl Engine {
         if message.sid != ANSWERS_SID {
             return; // It is of a consumer that was left.
         }
-        let Some((kind, number)) = self.requests.answered(message.subject) else { return };
+        let Some(answered) = self.requests.answered(message.subject) else { return };
+        let Answered { kind, number, slot } = answered;
         self.questions.is_silent = false;
         match kind {
             Kind::StreamInfo | Kind::CreateStream => {
@@ -171,9 +175,9 @@ impl Engine {
             }
             Kind::CreateConsumer => self.consumer_answered(number, message, herd, now, observer),
             Kind::DeleteConsumer => {}
-            Kind::Publish => self.publish_answered(number, message, herd, now, observer),
+            Kind::Publish => self.publish_answered(slot, number, message, herd, now, observer),
             Kind::Get | Kind::GetCopy => {
-                self.value_answered(kind, number, message, herd, now, observer);
+                self.value_answered(answered, message, herd, now, observer);
             }
             Kind::Ask | Kind::AskLeader => {
                 self.question_answered(number, message, herd, now, observer);

@@ -89,8 +89,7 @@ impl Publisher {
     /// The connection is closed. Whatever is not answered is published again on the next one.
     pub fn closed(&mut self) {
         self.trouble = None;
-        let slots: Vec<u32> = self.flights.slots().collect();
-        for slot in slots {
+        for slot in self.flights.slots() {
             self.make_due(slot);
         }
     }
@@ -210,7 +209,7 @@ impl Publisher {
         let backlog = backlog.map(|backlog| backlog.opens_at(is_in_sync));
         let probe = self.trouble.filter(|trouble| !trouble.may_probe);
         let probe = probe.map(|trouble| trouble.probe_at);
-        self.flights.first_deadline().into_iter().chain(backlog).chain(probe).min()
+        self.flights.next_look().into_iter().chain(backlog).chain(probe).min()
     }
 }
 
@@ -356,11 +355,11 @@ impl Engine {
             }
             Some((_, expected)) => expected,
         };
-        let (number, reply) = self.requests.next(Kind::Publish);
+        let number = self.requests.next_of(Kind::Publish, slot, &mut self.reply);
         self.subject_of(id);
         let line = entry.update.line();
         let value = line.strip_suffix(b"\n").unwrap_or(line);
-        write_expecting(&self.scratch, &reply, expected, value, out);
+        write_expecting(&self.scratch, &self.reply, expected, value, out);
         let until = now + ENGINE_ACK_WAIT;
         self.publisher.flights.sent(slot, Try { number, seq }, until);
         observer.record(Event::Engine(EngineEvent::Sending { update: &entry.update }));
@@ -369,16 +368,16 @@ impl Engine {
 
     /// Asks the leader, or any copy, for the bucket's value of a client.
     fn ask_for(&mut self, kind: Kind, slot: u32, id: &[u8], now: Duration, out: &mut Vec<u8>) {
-        let (number, reply) = self.requests.next(kind);
+        let number = self.requests.next_of(kind, slot, &mut self.reply);
         self.subject_of(id);
         if kind == Kind::Get {
             let body = last_message_request(&self.scratch);
-            Bucket::write_request(&self.bucket.message_get, &reply, &body, out);
+            Bucket::write_request(&self.bucket.message_get, &self.reply, &body, out);
         } else {
             self.scratch.clear();
             self.bucket.append_direct_get(b"", &mut self.scratch);
             keys::encode(id, &mut self.scratch);
-            write_publish(&self.scratch, Some(&reply), b"", out);
+            write_publish(&self.scratch, Some(&self.reply), b"", out);
         }
         self.publisher.flights.asked(slot, number, now + ENGINE_REQUEST_WAIT);
     }
@@ -397,7 +396,7 @@ impl Engine {
             backlog.is_open |= backlog.opens_at(is_in_sync) <= now;
         }
         let mut is_silent = false;
-        while let Some((slot, step)) = publisher.flights.take_overdue(now) {
+        for (_, slot, step) in publisher.flights.take_overdue(now) {
             match step {
                 Step::Conflict | Step::Asked => publisher.make_asking(slot),
                 Step::Sent => {

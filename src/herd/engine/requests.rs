@@ -1,11 +1,12 @@
-//! Requests to the engine and the subjects to which their answers come: `<inbox>.r.<kind>.<number>`.
+//! Requests to the engine and the subjects to which their answers come: `<inbox>.r.<kind>.<number>`, and for those that
+//! concern one client `<inbox>.r.<kind>.<number>.<slot of its entry>`.
 //!
 //! Each request has a number of its own, and an answer counts only for the request that it names: one that comes late, for a
 //! request that was repeated, is known for what it is.
 
 use std::time::Duration;
 
-use crate::nats::{Bucket, write_decimal, write_publish, write_subscribe};
+use crate::nats::{Bucket, read_decimal, write_decimal, write_publish, write_subscribe};
 
 /// The number of the subscription to all answers.
 pub(super) const ANSWERS_SID: u64 = 1;
@@ -63,6 +64,15 @@ pub(super) struct Asked {
     pub until: Duration,
 }
 
+/// Which request a message answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answered {
+    pub kind: Kind,
+    pub number: u64,
+    /// The slot of the client's entry; one that no entry has if the request concerns no client.
+    pub slot: u32,
+}
+
 /// Numbers requests, and holds those back that are not written by [`Herd::poll_engine`](crate::herd::Herd::poll_engine).
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
@@ -86,7 +96,8 @@ impl Requests {
 
     /// Queues a request, and returns its number.
     pub fn ask(&mut self, kind: Kind, subject: &str, body: &[u8]) -> u64 {
-        let (number, reply) = self.next(kind);
+        let mut reply = Vec::new();
+        let number = self.next(kind, &mut reply);
         Bucket::write_request(subject, &reply, body, &mut self.queued);
         number
     }
@@ -96,22 +107,33 @@ impl Requests {
         write_publish(subject, None, b"", &mut self.queued);
     }
 
-    /// The number of the next request, and where its answer comes.
-    pub fn next(&mut self, kind: Kind) -> (u64, Vec<u8>) {
+    /// The number of the next request that concerns the client in this slot. Where its answer comes is put into `reply`.
+    pub fn next_of(&mut self, kind: Kind, slot: u32, reply: &mut Vec<u8>) -> u64 {
+        let number = self.next(kind, reply);
+        reply.push(b'.');
+        write_decimal(slot.into(), reply);
+        number
+    }
+
+    /// The number of the next request. Where its answer comes is put into `reply`.
+    pub fn next(&mut self, kind: Kind, reply: &mut Vec<u8>) -> u64 {
         self.last += 1;
-        let mut reply = Vec::with_capacity(self.inbox.len() + 24);
+        reply.clear();
         reply.extend_from_slice(&self.inbox);
-        reply.extend([b'r', b'.', kind.letter(), b'.']);
-        write_decimal(self.last, &mut reply);
-        (self.last, reply)
+        reply.extend_from_slice(&[b'r', b'.', kind.letter(), b'.']);
+        write_decimal(self.last, reply);
+        self.last
     }
 
     /// What a message on this subject answers.
-    pub fn answered(&self, subject: &[u8]) -> Option<(Kind, u64)> {
+    pub fn answered(&self, subject: &[u8]) -> Option<Answered> {
         let rest = subject.strip_prefix(&self.inbox[..])?.strip_prefix(b"r.")?;
-        let [letter, b'.', number @ ..] = rest else { return None };
+        let [letter, b'.', numbers @ ..] = rest else { return None };
         let kind = Kind::ALL.into_iter().find(|kind| kind.letter() == *letter)?;
-        Some((kind, std::str::from_utf8(number).ok()?.parse().ok()?))
+        let mut numbers = numbers.split(|byte| *byte == b'.').map(read_decimal);
+        let number = numbers.next()??;
+        let slot = numbers.next().flatten().and_then(|slot| slot.try_into().ok());
+        Some(Answered { kind, number, slot: slot.unwrap_or(u32::MAX) })
     }
 
     /// Where the messages of the consumer with this number come; no subject of answers.

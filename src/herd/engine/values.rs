@@ -227,13 +227,17 @@ impl Engine {
         }
     }
 
-    /// The engine has an update: tells those who wait for it.
+    /// The engine has an update: tells those who wait for it. Each update comes twice, with its acknowledgement and from the
+    /// consumer, and nobody waits for the second.
     pub(super) fn kept(&mut self, slot: u32, known: InBucket, herd: &mut Herd) {
-        herd.table.kept.set_in_bucket(slot, known);
         self.publisher.is_kept(slot);
         self.used(slot, herd);
-        let Herd { durable, outputs, .. } = herd;
-        durable.holders.tell(slot, outputs);
+        let Herd { table, durable, outputs, .. } = herd;
+        let before = table.kept.in_bucket(slot);
+        table.kept.set_in_bucket(slot, known);
+        if known.seq > before.seq {
+            durable.holders.tell(slot, outputs);
+        }
     }
 
     /// An operator has deleted the client: this server forgets what it received before that.
