@@ -12,10 +12,8 @@
 //! `--write BUILD` it writes the section of that build anew. A count depends on the compiler, on valgrind
 //! and on the C library, so with other ones than the file names it reports, and fails nothing.
 
-mod recorded;
-
-#[path = "instructions/engine.rs"]
 mod engine;
+mod recorded;
 
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
