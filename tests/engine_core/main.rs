@@ -5,6 +5,7 @@
 //! and clock; all from a seed. `just simulate` runs as many schedules as there is time for.
 
 mod faults;
+mod given_up;
 mod laws;
 mod member;
 #[path = "../simulation/random.rs"]

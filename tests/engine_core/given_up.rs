@@ -1,0 +1,182 @@
+//! Claim: whoever waits for an update that the engine does not take learns so at once; the update is published again when
+//! somebody waits for it again, and a newer one of the client is kept all the same.
+
+use std::time::Duration;
+
+use herd_mio::clock::{Now, WallTime};
+use herd_mio::herd::engine::{EngineSettings, Keep};
+use herd_mio::herd::{AnswerAfter, Event, HeldAnswers, Herd, Holder, Observer, Output, Settings};
+use herd_mio::nats::{self, FromServer};
+use herd_mio::protocol::{Dialect, Epoch, Iamat, Timestamp};
+
+use crate::server::BUCKET;
+use crate::stream::Stream;
+use crate::wire::{Said, message, read_all};
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn record(&mut self, _event: Event<'_>) {}
+}
+
+/// A member whose engine takes values of so many bytes, and connections that hold answers back.
+struct Played {
+    herd: Herd,
+    most: usize,
+    held: [HeldAnswers; 2],
+    /// What each connection was told: its answers, and `"the end"`.
+    told: [Vec<String>; 2],
+    publishes: u64,
+    out: Vec<u8>,
+}
+
+const NOW: Now = Now { elapsed: Duration::from_secs(1), wall: WallTime(1_700_000_000_000_000_000) };
+
+impl Played {
+    fn new() -> Played {
+        let settings = Settings {
+            name: "A".to_owned(),
+            neighbours: Vec::new(),
+            dialect: Dialect::Course,
+            max_clients: 100,
+            max_future: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(1),
+            refill: true,
+            epoch: Epoch(1),
+            seed: 1,
+        };
+        let mut herd = Herd::new(settings, NOW);
+        herd.set_answer_after(AnswerAfter { disk: false, engine: true });
+        herd.attach_engine(EngineSettings {
+            bucket: BUCKET.to_owned(),
+            replicas: 1,
+            create: true,
+            keep: Keep::All,
+            inbox: "_INBOX.a".to_owned(),
+            seed: 1,
+        });
+        let mut out = Vec::new();
+        herd.engine_connected(NOW, &mut out, &mut Nobody);
+        let mut played = Played {
+            herd,
+            most: 1_000,
+            held: Default::default(),
+            told: Default::default(),
+            publishes: 0,
+            out,
+        };
+        played.settle();
+        played
+    }
+
+    /// A client on this connection tells where it is, in a text of so many bytes more.
+    fn tell(&mut self, connection: usize, timestamp: u64, length: usize) {
+        let location = format!("+1.{}-2", "0".repeat(1 + length));
+        let text = timestamp.to_string();
+        let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
+        let iamat = Iamat { id: b"kiwi", location: location.as_bytes(), timestamp };
+        let mut answer = Vec::new();
+        self.herd.handle_iamat(&iamat, NOW, &mut answer, &mut Nobody).expect("it is taken");
+        let awaited = self.herd.awaited(b"kiwi");
+        let holder = Holder(connection as u64);
+        assert!(awaited.is_some());
+        self.held[connection].push(awaited, text.as_bytes(), NOW.elapsed, holder, &mut self.herd);
+    }
+
+    /// The engine answers all that it is asked, until nothing is left to be said.
+    fn settle(&mut self) {
+        loop {
+            while let Some(output) = self.herd.poll_output() {
+                let Output::AnswersDue(holder) = output else { continue };
+                let at = holder.0 as usize;
+                let mut answers = Vec::new();
+                let may_come = self.held[at].take_due(&mut answers, holder, &mut self.herd, |_| {});
+                if !answers.is_empty() {
+                    self.told[at].push(String::from_utf8(answers).expect("text"));
+                }
+                if !may_come {
+                    self.told[at].push("the end".to_owned());
+                    self.held[at].cancel(holder, &mut self.herd);
+                }
+            }
+            self.herd.poll_engine(1 << 20, NOW, &mut self.out, &mut Nobody);
+            if self.out.is_empty() {
+                return;
+            }
+            for said in read_all(&std::mem::take(&mut self.out)).expect("whole requests") {
+                let Said::Publish { subject, reply, payload, .. } = said else { continue };
+                let answer = self.answer(&subject, &payload);
+                let bytes = message(&reply, 1, "", b"", answer.as_bytes());
+                let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20)
+                else {
+                    panic!("a message")
+                };
+                self.herd.engine_message(&message, NOW, &mut self.out, &mut Nobody);
+            }
+        }
+    }
+
+    fn answer(&mut self, subject: &str, payload: &[u8]) -> String {
+        if subject.starts_with("$JS.API.CONSUMER.") {
+            return "{\"name\":\"x\",\"num_pending\":0}".to_owned();
+        }
+        if subject.starts_with("$JS.API.") {
+            return Stream::new(1).info(BUCKET);
+        }
+        self.publishes += 1;
+        if payload.len() > self.most {
+            let error = "{\"code\":400,\"err_code\":10054,\"description\":\"too large\"}";
+            return format!("{{\"error\":{error}}}");
+        }
+        format!("{{\"stream\":\"KV_b\",\"seq\":{}}}", self.publishes)
+    }
+
+    /// What the connection was told since it was last asked.
+    fn told(&mut self, connection: usize) -> Vec<String> {
+        std::mem::take(&mut self.told[connection])
+    }
+}
+
+#[test]
+fn whoever_waits_for_what_the_engine_does_not_take_learns_so_at_once() {
+    let mut played = Played::new();
+    played.most = 200;
+    // Both wait for the same update, and the second one of the first connection for those before it.
+    for connection in [0, 0, 1] {
+        played.tell(connection, 5, 300);
+    }
+    played.settle();
+    assert_eq!(
+        (played.told(0), played.told(1)),
+        (vec!["the end".to_owned()], vec!["the end".to_owned()])
+    );
+    assert_eq!(played.publishes, 1, "nobody waits any more");
+    // Whoever repeats it has it tried once more, in vain, and with success once an operator has allowed it.
+    played.tell(0, 5, 300);
+    played.settle();
+    assert_eq!((played.told(0), played.publishes), (vec!["the end".to_owned()], 2));
+    played.most = 1_000;
+    played.tell(0, 5, 300);
+    played.settle();
+    assert_eq!((played.told(0), played.publishes), (vec!["5".to_owned()], 3));
+    assert_eq!(played.herd.awaited(b"kiwi"), None, "it is kept");
+}
+
+#[test]
+fn a_newer_update_is_kept_although_an_earlier_one_was_not_taken() {
+    let mut played = Played::new();
+    played.most = 200;
+    played.tell(0, 5, 300);
+    played.settle();
+    assert_eq!(played.told(0), ["the end"]);
+    played.tell(0, 6, 0);
+    played.settle();
+    assert_eq!(played.told(0), ["6"]);
+
+    // The newer one comes while the other one is on its way: both are answered by it.
+    played.tell(0, 7, 300);
+    played.herd.poll_engine(1 << 20, NOW, &mut played.out, &mut Nobody);
+    played.tell(1, 8, 0);
+    played.settle();
+    assert_eq!((played.told(0), played.told(1)), (vec!["7".to_owned()], vec!["8".to_owned()]));
+}
