@@ -127,6 +127,7 @@ fn main() -> ExitCode {
         engine::login::a_server_without_jetstream_is_one_error_and_members_wait_for_it,
         engine::login::what_a_member_writes_with_a_login_is_read_with_another,
         engine::harness::a_bucket_of_one_node_is_read_written_backed_up_and_restored,
+        engine::harness::a_recorder_reads_what_passes_between_members_and_nats,
         engine::harness::a_small_store_is_full_and_has_room_again,
         engine::harness::debians_server_does_the_same,
         engine::harness::three_nodes_elect_another_leader_of_the_bucket,

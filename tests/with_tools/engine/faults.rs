@@ -119,8 +119,8 @@ fn killed(
     }
     writers.all_write_on();
     let written = writers.end();
-    recorder.has_confirmed(&written);
-    recorder.has_replaced_nothing_newer();
+    assert_eq!(recorder.unconfirmed(&written), None);
+    assert_eq!(recorder.replacement_by_an_older_one(), None);
     let found = judge(&nats, &mut eye, &recorder, &places, &written);
     report(
         &format!("{release:?}, seed {seed}: {deaths} leaders and {deaths} members killed{found}"),

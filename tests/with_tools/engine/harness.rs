@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::eye::{Eye, key};
+use super::members::{Written, members_by, start_all, tell, wait_until_known};
 use super::nats::{Nats, Plan, Release};
+use super::recorder::{Event, Recorder, What};
 use crate::common::LIMIT;
 use crate::common::needs::Outcome;
 use crate::common::wait_until;
@@ -70,6 +72,42 @@ pub fn three_nodes_elect_another_leader_of_the_bucket() -> Outcome {
     nats.nodes[second].start();
     nats.wait_until_whole("KV_herd");
     assert!(nats.nodes[second].stop().success());
+    Ok(())
+}
+
+pub fn a_recorder_reads_what_passes_between_members_and_nats() -> Outcome {
+    let nats = Nats::prepare(&Plan::one(Release::Current))?;
+    let recorder = Recorder::before(&nats);
+    nats.nodes[0].start();
+    nats.wait_until_ready();
+    let mut eye = Eye::open(&nats)?;
+    let setup = members_by(&["Goloman", "Hands"], &recorder.section(&nats));
+    let servers = start_all(&setup);
+    tell(&servers[0], "a.kiwi", 5);
+    wait_until_known(&servers, "a.kiwi", 5);
+    let of_kiwi = || -> Vec<Event> {
+        let events = recorder.events().into_iter();
+        events.filter(|event| event.key == "a=2Ekiwi").collect()
+    };
+    wait_until(LIMIT, "both have read it", || of_kiwi().len() == 4);
+    let events = of_kiwi();
+    assert!(events.iter().all(|event| event.timestamp == 5), "{events:?}");
+    let count = |what: What| events.iter().filter(|event| event.what == what).count();
+    assert_eq!(events[0].what, What::Published { expected: 0 });
+    assert_eq!(count(What::Acknowledged { sequence: 1 }), 1, "{events:?}");
+    assert_eq!(count(What::Delivered { sequence: 1 }), 2, "{events:?}");
+    let answered = |timestamp| Written {
+        answered: [("a.kiwi".to_owned(), timestamp)].into(),
+        ..Written::default()
+    };
+    assert_eq!(recorder.unconfirmed(&answered(5)), None);
+    assert!(recorder.unconfirmed(&answered(6)).is_some(), "nobody has acknowledged that");
+    // Somebody who is no member has put an older one: a member replaces it.
+    eye.put("herd", b"a.kiwi", "UPDATELOC a.kiwi +1.0-2.0 4 Goloman +0.5");
+    eye.wait_for("herd", "a.kiwi", |value| value.contains(" 5 "));
+    assert_eq!(recorder.replacement_by_an_older_one(), None);
+    let acknowledged = recorder.acknowledged();
+    assert_eq!(acknowledged["a=2Ekiwi"], (5, 3), "the newest, by its last message");
     Ok(())
 }
 
