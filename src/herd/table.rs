@@ -278,7 +278,7 @@ impl Table {
         let known = found.filter(|&slot| is_visible(&self.floor, &self.entries[slot as usize]));
         let slot = if let Some(slot) = known {
             let entry = &mut self.entries[slot as usize];
-            if update.newness(&entry.update.get()).is_le() {
+            if !entry.update.is_older_than(update) {
                 return Some(Applied::Stale);
             }
             entry.update.assign(update);

@@ -44,7 +44,7 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 pub(super) fn integer(digits: &[u8]) -> u64 {
     // Eight at a time: digit by digit a timestamp takes 68 instructions more, 2 % of an IAMAT.
     let (words, rest) = digits.as_chunks();
-    let value = words.iter().fold(0, |value, &word| value * 100_000_000 + eight_digits(word));
+    let value = words.iter().fold(0, |value, &word| value * EIGHT_DIGITS + eight_digits(word));
     rest.iter().fold(value, |value, digit| value * 10 + u64::from(digit - b'0'))
 }
 
@@ -54,6 +54,17 @@ fn eight_digits(word: [u8; 8]) -> u64 {
     let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
     (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
+}
+
+/// The inverse of [`eight_digits`]: a number is split into two of four digits, those into pairs, those into digits, each
+/// time all at once.
+fn digits_of(number: u64) -> [u8; 8] {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let high_pairs = ((fours * 5_243) >> 19) & 0x0000_007f_0000_007f; // divided by 100
+    let pairs = high_pairs | ((fours - high_pairs * 100) << 16);
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f; // divided by 10
+    let ones = tens | ((pairs - tens * 10) << 8);
+    (ones + EACH_BYTE * b'0' as u64).to_le_bytes()
 }
 
 /// A number's text, written from its end to its beginning.
@@ -74,10 +85,11 @@ impl NumberText {
         self.bytes[self.begin] = byte;
     }
 
-    /// Puts `value` in front, in at least `width` digits.
-    pub(super) fn put_integer(&mut self, value: u64, width: usize) {
+    /// Puts `value` in front, in at least one digit.
+    #[inline]
+    pub(super) fn put_integer(&mut self, value: u64) {
         let (mut begin, mut rest) = (self.begin, value);
-        // Two digits at a time: one by one an update takes 130 instructions more, 5 % of its total.
+        // Two digits at a time: one by one an update takes 60 instructions more, 3 % of its total.
         while rest >= 10 {
             begin -= 2;
             self.bytes[begin..begin + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
@@ -87,7 +99,16 @@ impl NumberText {
             begin -= 1;
             self.bytes[begin] = b'0' + rest as u8;
         }
-        self.begin = begin.min(self.begin - width); // All in front are zeros.
+        self.begin = begin.min(self.begin - 1); // What is in front are zeros.
+    }
+
+    /// Puts a value of less than a billion in front, in nine digits.
+    #[inline]
+    pub(super) fn put_nine_digits(&mut self, value: u64) {
+        let begin = self.begin - 9;
+        self.bytes[begin] = b'0' + (value / EIGHT_DIGITS) as u8;
+        self.bytes[begin + 1..self.begin].copy_from_slice(&digits_of(value % EIGHT_DIGITS));
+        self.begin = begin;
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -143,6 +164,8 @@ const PAIRS: [[u8; 2]; 100] = {
     }
     pairs
 };
+/// The first number that has more.
+const EIGHT_DIGITS: u64 = 100_000_000;
 /// A 1 in each byte of a word.
 const EACH_BYTE: u64 = u64::from_le_bytes([1; 8]);
 
@@ -165,17 +188,30 @@ mod tests {
         }
         for value in values {
             let mut text = NumberText::new();
-            text.put_integer(value, 1);
+            text.put_integer(value);
             assert_eq!(text.as_slice(), value.to_string().as_bytes());
             if value < 10u64.pow(19) {
                 assert_eq!(integer(text.as_slice()), value);
             }
         }
         let mut text = NumberText::new();
-        text.put_integer(u64::MAX, 9);
+        text.put_integer(u64::MAX);
         text.put(b'.');
-        text.put_integer(12, 9);
+        text.put_nine_digits(12);
         assert_eq!(text.as_slice(), b"000000012.18446744073709551615");
+        let mut text = NumberText::new();
+        text.put_nine_digits(987_654_321);
+        assert_eq!(text.as_slice(), b"987654321");
+    }
+
+    #[test]
+    fn eight_digits_are_those_of_the_number() {
+        let numbers = (0..10_000).flat_map(|four| [four, four * 10_000, four * 10_001]);
+        for number in numbers.chain((0..EIGHT_DIGITS).step_by(9_973)) {
+            let text = format!("{number:08}");
+            assert_eq!(digits_of(number), text.as_bytes());
+            assert_eq!(eight_digits(digits_of(number)), number);
+        }
     }
 
     #[test]

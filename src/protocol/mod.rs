@@ -14,9 +14,11 @@ mod decimal;
 mod fields;
 mod location;
 mod peer;
+mod plain;
 mod request;
 mod time;
 mod update;
+mod word;
 
 pub use decimal::Decimal;
 pub use fields::{Fields, split};

@@ -12,10 +12,13 @@
 
 use std::fmt;
 
+use memchr::memchr;
+
 use super::decimal::{NumberText, integer, trim_zeros_before};
 use super::fields::split;
 use super::is_server_name;
 use super::location::{Location, LocationError};
+use super::plain::{self, PlainFields};
 use super::request::MAX_ID_BYTES;
 use super::time::{Skew, Timestamp, TimestampError};
 use super::update::{COMMAND, UpdateRef};
@@ -90,6 +93,15 @@ impl<'a> FromDialler<'a> {
     // Inline, because its result is large: it would be written to memory and read again.
     #[inline(always)]
     pub fn parse(line: &'a [u8]) -> Result<FromDialler<'a>, PeerError> {
+        match plain_update(line) {
+            Some(update) => Ok(FromDialler::Update(update)),
+            None => FromDialler::parse_any(line),
+        }
+    }
+
+    /// The same for a line of any form.
+    #[inline(never)]
+    pub(super) fn parse_any(line: &'a [u8]) -> Result<FromDialler<'a>, PeerError> {
         match split(line).as_slice() {
             [COMMAND, fields @ ..] => {
                 let update = parse_update(fields).map_err(PeerError::Update)?;
@@ -152,7 +164,17 @@ fn parse_settings<'a>(
     is_word.then_some(Common { dialect, max_clients, max_future })
 }
 
+/// An update with one space between two fields and a plain location, as nearly all are.
 #[inline(always)] // As its caller.
+fn plain_update(line: &[u8]) -> Option<UpdateRef<'_>> {
+    let PlainFields { id, location, timestamp, rest } =
+        plain::fields(line.strip_prefix(b"UPDATELOC ")?)?;
+    let rest = rest.strip_prefix(b" ")?;
+    let (server, skew) = rest.split_at(memchr(b' ', rest)?);
+    let skew = Skew::parse(skew.strip_prefix(b" ")?)?;
+    is_server_name(server).then_some(UpdateRef { id, location, timestamp, server, skew })
+}
+
 fn parse_update<'a>(fields: &[&'a [u8]]) -> Result<UpdateRef<'a>, UpdateError> {
     let [id, location, timestamp, server, skew] = *fields else {
         return Err(UpdateError::FieldCount);
@@ -206,7 +228,7 @@ impl Seq {
 impl Seq {
     fn write(self, out: &mut Vec<u8>) {
         let mut text = NumberText::new();
-        text.put_integer(self.0, 1);
+        text.put_integer(self.0);
         out.extend_from_slice(text.as_slice());
     }
 }

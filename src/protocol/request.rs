@@ -6,6 +6,7 @@ use super::Dialect;
 use super::decimal::{Decimal, integer, trim_zeros_before};
 use super::fields::split;
 use super::location::{Location, LocationError};
+use super::plain::{self, PlainFields};
 use super::time::{Timestamp, TimestampError};
 
 /// A command that is valid by itself. Whether its timestamp lies in the future, and whether its client is
@@ -60,6 +61,20 @@ impl<'a> ClientRequest<'a> {
     // Inline, because its result is large: it would be written to memory and read again.
     #[inline(always)]
     pub fn parse(line: &'a [u8], dialect: Dialect) -> Result<ClientRequest<'a>, RequestError> {
+        match line.strip_prefix(b"IAMAT ").and_then(plain::fields) {
+            Some(PlainFields { id, location, timestamp, rest: [] }) => {
+                Ok(ClientRequest::Iamat(Iamat { id, location, timestamp }))
+            }
+            _ => ClientRequest::parse_any(line, dialect),
+        }
+    }
+
+    /// The same for a line of any form.
+    #[inline(never)]
+    pub(super) fn parse_any(
+        line: &'a [u8],
+        dialect: Dialect,
+    ) -> Result<ClientRequest<'a>, RequestError> {
         match split(line).as_slice() {
             [] => Err(RequestError::Empty),
             [b"IAMAT", id, location, timestamp] => Ok(ClientRequest::Iamat(Iamat {

@@ -33,10 +33,14 @@ impl<'a> Timestamp<'a> {
             return Err(TimestampError::TooLong);
         }
         let number = Decimal::parse(text).ok_or(TimestampError::NotDecimal)?;
-        if number.whole.len() > MAX_DIGITS {
-            return Err(TimestampError::TooManyDigits);
-        }
-        Ok(Timestamp { text, nanos: nanoseconds(&number) })
+        Timestamp::of(text, &number).ok_or(TimestampError::TooManyDigits)
+    }
+
+    /// That of a text that is this number; None if it is too long.
+    #[inline(always)]
+    pub(super) fn of(text: &'a [u8], number: &Decimal<'_>) -> Option<Timestamp<'a>> {
+        let is_short = text.len() <= MAX_BYTES && number.whole.len() <= MAX_DIGITS;
+        is_short.then(|| Timestamp { text, nanos: nanoseconds(number) })
     }
 }
 
@@ -76,9 +80,9 @@ impl Skew {
     pub(super) fn text(self) -> NumberText {
         let (seconds, below) = self.split();
         let mut text = NumberText::new();
-        text.put_integer(below, DECIMALS);
+        text.put_nine_digits(below);
         text.put(b'.');
-        text.put_integer(seconds, 1);
+        text.put_integer(seconds);
         text.put(if self.0 < 0 { b'-' } else { b'+' });
         text
     }

@@ -39,16 +39,26 @@ impl UpdateRef<'_> {
 
     /// Appends the line for neighbours (section 4).
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
+        self.write_line([COMMAND, b" ", self.id], out);
+    }
+
+    /// Appends this beginning of the line, and what follows the id.
+    #[inline(always)]
+    fn write_line<const N: usize>(&self, begin: [&[u8]; N], out: &mut Vec<u8>) {
         let skew = self.skew.text();
-        let texts = [COMMAND, self.id, self.location, self.timestamp.text, self.server];
+        let behind = [self.location, self.timestamp.text, self.server];
         // Reserve exactly: a vector that grows by itself doubles, which wastes much memory for a
         // million lines.
-        let bytes = texts.iter().map(|text| text.len() + 1).sum::<usize>();
-        out.reserve_exact(bytes + skew.as_slice().len() + 1);
-        for field in texts {
-            out.extend_from_slice(field);
-            out.push(b' ');
+        let bytes = begin.iter().chain(&behind).map(|text| text.len()).sum::<usize>();
+        out.reserve_exact(bytes + behind.len() + 1 + skew.as_slice().len() + 1);
+        for text in begin {
+            out.extend_from_slice(text);
         }
+        for field in behind {
+            out.push(b' ');
+            out.extend_from_slice(field);
+        }
+        out.push(b' ');
         out.extend_from_slice(skew.as_slice());
         out.push(b'\n');
     }
@@ -90,10 +100,12 @@ impl Update {
         Update { line, ends: update.ends(), timestamp: update.timestamp.nanos, skew: update.skew }
     }
 
-    /// Becomes a copy of `update`, reusing its memory.
+    /// Becomes a copy of `update`, which is of the same client, reusing its memory.
     pub fn assign(&mut self, update: &UpdateRef<'_>) {
-        self.line.clear();
-        update.write_updateloc(&mut self.line);
+        debug_assert_eq!(self.id(), update.id);
+        // What the line begins with stays: to write it anew takes 60 instructions, 3 % of an IAMAT.
+        self.line.truncate(usize::from(self.ends[0]));
+        update.write_line([], &mut self.line);
         self.ends = update.ends();
         self.timestamp = update.timestamp.nanos;
         self.skew = update.skew;
@@ -107,6 +119,15 @@ impl Update {
             timestamp: Timestamp { text: self.field(2), nanos: self.timestamp },
             server: self.field(3),
             skew: self.skew,
+        }
+    }
+
+    /// Whether the other one is newer ([`UpdateRef::newness`]).
+    pub fn is_older_than(&self, other: &UpdateRef<'_>) -> bool {
+        // Nearly always the timestamps differ: to make a view of this one takes 60 instructions, 3 % of an IAMAT.
+        match self.timestamp.cmp(&other.timestamp.nanos) {
+            Ordering::Equal => self.get().newness(other).is_lt(),
+            order => order.is_lt(),
         }
     }
 
