@@ -68,7 +68,7 @@ fn places(criterion: &mut Criterion) {
     let gazetteer = Gazetteer::unpack();
     let query = Area { latitude: 34.068930, longitude: -118.445127, radius: 16_093.44 };
     criterion.bench_function("answer a WHATSAT from the gazetteer", |bencher| {
-        bencher.iter(|| trim::trim(&answer::nearby_search(&gazetteer, &query), "results", 5));
+        bencher.iter(|| answer::trimmed(&gazetteer, &query, 5));
     });
 }
 

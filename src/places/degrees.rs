@@ -35,14 +35,37 @@ impl Degrees {
     }
 }
 
+impl Degrees {
+    /// Appends what [`Degrees`] prints.
+    pub fn write(self, out: &mut Vec<u8>) {
+        if self.0 < 0 {
+            out.push(b'-');
+        }
+        let steps = self.0.unsigned_abs();
+        write_number(steps / STEPS_PER_DEGREE.unsigned_abs(), 1, out);
+        out.push(b'.');
+        write_number(steps % STEPS_PER_DEGREE.unsigned_abs(), DECIMALS, out);
+    }
+}
+
 impl fmt::Display for Degrees {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let steps = self.0.unsigned_abs();
-        let (whole, fraction) =
-            (steps / STEPS_PER_DEGREE.unsigned_abs(), steps % STEPS_PER_DEGREE.unsigned_abs());
-        write!(f, "{sign}{whole}.{fraction:0DECIMALS$}")
+        let mut text = Vec::new();
+        self.write(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
+}
+
+/// Appends a number in at least so many digits, up to ten.
+pub(super) fn write_number(number: u32, digits: usize, out: &mut Vec<u8>) {
+    let mut text = [b'0'; u32::MAX.ilog10() as usize + 1];
+    let (mut begin, mut rest) = (text.len(), number);
+    while rest > 0 {
+        begin -= 1;
+        text[begin] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&text[begin.min(text.len() - digits)..]);
 }
 
 const DECIMALS: usize = 5;

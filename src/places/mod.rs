@@ -1,13 +1,12 @@
 //! Places near a point: the Places half of a WHATSAT (protocol, section 3), as values.
 //!
 //! ```text
-//!   Area ──────> gazetteer::Gazetteer ──> answer::nearby_search ───────┐
-//!                                                                      ├─ body ──> trim::trim ──> client
-//!   AreaText ──> google: request ──> (TLS, elsewhere) ──> http: answer ┘               │
+//!   Area ──────> gazetteer::Gazetteer ──> answer::trimmed ──────────────────────────────────> client
+//!   AreaText ──> google: request ──> (TLS, elsewhere) ──> http: answer ── body ──> trim::trim ──> client
 //!                                                                                      └ failure ──> client
 //! ```
 //!
-//! Every answer, ours or a service's, goes through [`trim`], so both are cut in the same way.
+//! A service's answer goes through [`trim`]; ours is written as [`trim`] would cut it.
 //!
 //! Nothing here opens a file or a socket, starts a thread, reads a clock or writes to the log.
 //! Only unpacking the gazetteer takes long (see [`gazetteer::Gazetteer::unpack`]); which thread does it,
@@ -59,6 +58,12 @@ pub fn failure(status: &str, message: &str) -> Vec<u8> {
 /// By a `Value`, because its text form cannot fail, unlike `serde_json::to_string`.
 fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+/// The same, appended.
+fn write_json_string(text: &str, out: &mut Vec<u8>) {
+    // A Vec takes everything, and a str is always valid JSON.
+    let _ = serde_json::to_writer(out, text);
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::logging::field;
 use crate::logging::rate_limit::{self, Kind};
 use crate::places::gazetteer::Gazetteer;
 use crate::places::google::Failure;
-use crate::places::{Area, UNKNOWN_ERROR, answer, failure, trim};
+use crate::places::{Area, UNKNOWN_ERROR, answer, failure};
 use crate::server::metrics::{PlacesMetrics, PlacesResult};
 use crate::server::{self, ServerCommand};
 
@@ -93,7 +93,7 @@ impl Local {
     pub(super) fn request(&mut self, waiter: Waiter, area: Area, now: Duration) -> Option<Vec<u8>> {
         if let Unpacking::Done(gazetteer) = &self.gazetteer {
             self.metrics.count_request(PlacesResult::Ok, None);
-            return Some(trimmed_answer(gazetteer, &area, waiter.bound));
+            return Some(answer::trimmed(gazetteer, &area, waiter.bound));
         }
         if self.waiting.len() >= self.max_waiting {
             self.metrics.count_request(PlacesResult::Busy, None);
@@ -119,7 +119,7 @@ impl Local {
     pub(super) fn take_answer(&mut self, client: ConnectionId) -> Option<Vec<u8>> {
         let body = match (self.complete.remove(&client)?, &self.gazetteer) {
             (LocalOutcome::Answer { area, bound }, Unpacking::Done(gazetteer)) => {
-                trimmed_answer(gazetteer, &area, bound)
+                answer::trimmed(gazetteer, &area, bound)
             }
             (LocalOutcome::TimedOut, _) => {
                 Failure::unknown("the gazetteer was not unpacked in time").body()
@@ -205,16 +205,3 @@ fn unpack() -> Job<server::Message> {
         failed: Box::new(|reason| server::Message::Places(PlacesMessage::UnpackFailed(reason))),
     }
 }
-
-/// The gazetteer's answer is handled like a service's: complete, then trimmed.
-fn trimmed_answer(gazetteer: &Gazetteer, area: &Area, bound: usize) -> Vec<u8> {
-    let body = answer::nearby_search(gazetteer, area);
-    trim::trim(&body, LIST, bound).unwrap_or_else(|reason| {
-        let text = format_args!("The gazetteer's answer is unusable: {reason}");
-        rate_limit::warn(Kind::GazetteerFailed, &[field("reason", &reason)], text);
-        failure(UNKNOWN_ERROR, &reason.to_string())
-    })
-}
-
-/// Where Nearby Search, whose shape the gazetteer's answers have, lists the places.
-const LIST: &str = "results";
