@@ -57,9 +57,19 @@ pub(super) fn append(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Whether the bytes are visible ASCII without a backslash. It looks at all of them, because the
-/// processor then compares many at a time.
+/// processor then compares many at a time: sixteen, of which the last ones may have been looked at before.
 fn is_plain(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~') & (*byte != b'\\'))
+    let are_plain = |bytes: &[u8]| {
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'\\');
+        bytes.iter().fold(true, |all, byte| all & is_plain(*byte))
+    };
+    match bytes.last_chunk::<16>() {
+        Some(last) => {
+            let (chunks, _) = bytes.as_chunks::<16>();
+            chunks.iter().fold(are_plain(last), |all, chunk| all & are_plain(chunk))
+        }
+        None => are_plain(bytes),
+    }
 }
 
 fn write_character(character: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,6 +27,17 @@ impl Severity {
         }
     }
 
+    /// Between the time and the words of a record.
+    pub(super) fn mark(self) -> &'static str {
+        match self {
+            Severity::Debug => " - DEBUG: ",
+            Severity::Info => " - INFO: ",
+            Severity::Warning => " - WARNING: ",
+            Severity::Error => " - ERROR: ",
+            Severity::Critical => " - CRITICAL: ",
+        }
+    }
+
     /// In metrics.
     pub(super) fn label(self) -> &'static str {
         match self {

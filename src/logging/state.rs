@@ -14,7 +14,6 @@ use super::layout::Layout;
 use super::text::TurnText;
 use super::writer::{Retired, Writer};
 use super::{LogSettings, logger, tail};
-use crate::limits::LOG_KEPT_BYTES;
 
 /// What all handles of a log share.
 #[derive(Debug)]
@@ -188,16 +187,15 @@ impl Stream {
     }
 
     fn push(&self, turn: &mut TurnText) {
-        if self.outputs.is_empty() {
+        let Some((last, others)) = self.outputs.split_last() else {
             return;
-        }
+        };
         tail::submit(turn, self.is_first);
         let dropped = std::mem::take(&mut turn.dropped);
-        for output in &self.outputs {
+        for output in others {
             output.push(&turn.text, dropped);
         }
-        turn.text.clear();
-        turn.text.shrink_to(LOG_KEPT_BYTES);
+        last.push_and_clear(&mut turn.text, dropped);
     }
 }
 

@@ -20,6 +20,7 @@ use super::local_time::{LocalTime, TimeStyle};
 use super::severity::Severity;
 use super::state::{Core, State, Streams};
 use super::tail::Marks;
+use super::traffic::PeerText;
 use super::{Format, journal, json, limited, target};
 use crate::limits::{LOG_QUEUE_BYTES, LOG_RECORD_BYTES};
 
@@ -30,9 +31,12 @@ pub(super) struct TurnText {
     pub(super) text: Vec<u8>,
     /// Records for which there was no room.
     pub(super) dropped: u64,
+    /// It is submitted at the end of each turn of the thread whose records it has.
+    is_own: bool,
     time: LocalTime,
     /// For JSON only.
     pub(super) heads: Heads,
+    pub(super) peer: PeerText,
     /// For syslog only: the time in front of the content.
     stamp: LocalTime,
     /// For syslog only: what stands between that time and the content, from the first record on.
@@ -53,8 +57,10 @@ impl TurnText {
             layout,
             text: Vec::new(),
             dropped: 0,
+            is_own: false,
             time: LocalTime::new(style, zone),
             heads: Heads::default(),
+            peer: PeerText::default(),
             stamp: LocalTime::new(TimeStyle::Syslog, zone),
             tag: String::new(),
             datagram: 0,
@@ -77,6 +83,31 @@ impl TurnText {
         server: &str,
         fields: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
+        self.begin_at(level, target, server, fields, false)
+    }
+
+    /// The same for one of many records of a turn: where the time shows only seconds, it is that of the one before.
+    #[inline]
+    pub(super) fn begin_again(
+        &mut self,
+        level: Severity,
+        target: u8,
+        server: &str,
+        fields: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        let is_same_turn = self.is_own && !self.text.is_empty();
+        self.begin_at(level, target, server, fields, is_same_turn)
+    }
+
+    #[inline(always)]
+    fn begin_at(
+        &mut self,
+        level: Severity,
+        target: u8,
+        server: &str,
+        fields: impl FnOnce(&mut Vec<u8>),
+        is_same_turn: bool,
+    ) -> bool {
         if self.text.len() > LOG_QUEUE_BYTES {
             self.dropped += 1;
             return false;
@@ -84,7 +115,7 @@ impl TurnText {
         match self.layout.envelope {
             Envelope::Line => {}
             Envelope::Priority => self.append_priority(level),
-            Envelope::Syslog => self.begin_syslog(level, server),
+            Envelope::Syslog => self.begin_syslog(level, server, is_same_turn),
             Envelope::Journal => {
                 self.datagram = layout::begin_datagram(&mut self.text);
                 journal::append_head(&mut self.text, level, server);
@@ -94,10 +125,8 @@ impl TurnText {
         }
         match self.layout {
             Layout { format: Format::Report, envelope: Envelope::Line } => {
-                self.time.append(&mut self.text);
-                for part in [" - ", level.name(), ": "] {
-                    self.text.extend_from_slice(part.as_bytes());
-                }
+                self.time.append_again(is_same_turn, &mut self.text);
+                self.text.extend_from_slice(level.mark().as_bytes());
             }
             Layout { format: Format::Report, .. } => {}
             Layout { format: Format::Json, .. } => {
@@ -115,12 +144,12 @@ impl TurnText {
         self.text.extend_from_slice(&[b'<', b'0' + level.priority(), b'>']);
     }
 
-    fn begin_syslog(&mut self, level: Severity, server: &str) {
+    fn begin_syslog(&mut self, level: Severity, server: &str, is_same_turn: bool) {
         self.datagram = layout::begin_datagram(&mut self.text);
         self.text.push(b'<');
         json::append_digits(&mut self.text, (DAEMON + level.priority()).into());
         self.text.push(b'>');
-        self.stamp.append(&mut self.text);
+        self.stamp.append_again(is_same_turn, &mut self.text);
         if self.tag.is_empty() {
             // Asking for the process's number is a system call.
             self.tag = format!(" herd-mio/{server}[{}]: ", std::process::id());
@@ -282,7 +311,7 @@ pub(super) fn submit_own(core: &Core) {
 impl OwnTexts {
     fn new(core: &Core) -> OwnTexts {
         let state = core.current();
-        let new_text = |layout| TurnText::new(layout, &core.zone);
+        let new_text = |layout| TurnText { is_own: true, ..TurnText::new(layout, &core.zone) };
         let texts = state.streams.list.iter().map(|stream| new_text(stream.layout)).collect();
         OwnTexts { state, texts, counts: RecordCounts::default(), is_empty: true }
     }

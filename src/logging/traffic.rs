@@ -58,6 +58,45 @@ enum TrafficRecord<'a> {
     CannotSend { id: &'a [u8], location: &'a [u8], neighbour: &'a str },
 }
 
+/// The address of the latest record, as text: most records are about the same client as the one before, and to write the
+/// text anew takes a third of a record.
+#[derive(Debug, Default)]
+pub(super) struct PeerText {
+    address: Option<SocketAddr>,
+    text: Vec<u8>,
+}
+
+impl PeerText {
+    #[inline]
+    fn of(&mut self, address: &SocketAddr) -> &[u8] {
+        if self.address.as_ref() != Some(address) {
+            self.write(address);
+        }
+        &self.text
+    }
+
+    #[inline(never)]
+    fn write(&mut self, address: &SocketAddr) {
+        self.address = Some(*address);
+        self.text.clear();
+        match address.ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                let (mut text, mut end) = ([0; MAX_IPV4_BYTES], 0);
+                for (number, sign) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
+                    end = write_number(number.into(), &mut text, end);
+                    text[end] = sign;
+                    end += 1;
+                }
+                end = write_number(address.port(), &mut text, end);
+                self.text.extend_from_slice(&text[..end]);
+            }
+            // A Vec takes everything.
+            IpAddr::V6(_) => drop(write!(self.text, "{address}")),
+        }
+    }
+}
+
 /// Properties of a message that was appended.
 struct Appended {
     /// Its text is the same in JSON.
@@ -146,21 +185,21 @@ impl Traffic {
             journal::append_names(out, self.target(), message.event());
             message.append_journal_fields(out);
         };
-        if !text.begin(self.severity(), self.target_number(), server, fields) {
+        if !text.begin_again(self.severity(), self.target_number(), server, fields) {
             return;
         }
         match text.layout.format {
             Format::Report => {
                 let begin = text.text.len();
-                message.append::<false>(&mut text.text);
+                message.append::<false>(&mut text.peer, &mut text.text);
                 text.limit_message(begin);
             }
             Format::Json => {
-                let TurnText { text: out, heads, .. } = text;
+                let TurnText { text: out, heads, peer, .. } = text;
                 let fields = [self.severity().name(), self.target(), server, message.event()];
                 heads.append(out, self as usize * EVENTS + message.number(), fields);
                 let begin = out.len();
-                let Appended { is_plain, party } = message.append::<true>(out);
+                let Appended { is_plain, party } = message.append::<true>(peer, out);
                 let is_cut = json::end_message(out, begin, is_plain);
                 let is_cut = message.append_fields(party, out) | is_cut;
                 json::append_end(out, is_cut);
@@ -206,7 +245,7 @@ impl Traffic {
 
 impl TrafficRecord<'_> {
     /// The words of the report. Whether they are plain is determined for JSON only.
-    fn append<const JSON: bool>(&self, out: &mut Vec<u8>) -> Appended {
+    fn append<const JSON: bool>(&self, peer: &mut PeerText, out: &mut Vec<u8>) -> Appended {
         let escape = |bytes: &[u8], out: &mut Vec<u8>| match JSON {
             true => json::append_escaped(bytes, out),
             false => {
@@ -219,14 +258,14 @@ impl TrafficRecord<'_> {
         match *self {
             TrafficRecord::Received { from, line } => {
                 out.extend_from_slice(b"Received from ");
-                party = from.append(out);
+                party = from.append(peer, out);
                 out.extend_from_slice(b": ");
                 is_plain &= escape(line, out);
             }
             TrafficRecord::Sent { to, answer } => {
                 let end = memchr(b'\n', answer).unwrap_or(answer.len());
                 out.extend_from_slice(b"Sent to ");
-                party = to.append(out);
+                party = to.append(peer, out);
                 out.extend_from_slice(b": ");
                 is_plain &= escape(&answer[..end], out);
                 let rest = answer.len() - end;
@@ -237,7 +276,7 @@ impl TrafficRecord<'_> {
             }
             TrafficRecord::SentResponse { to, status, bytes } => {
                 out.extend_from_slice(b"Sent to ");
-                party = to.append(out);
+                party = to.append(peer, out);
                 let _ = write!(out, ": HTTP status {status} and {bytes} bytes");
             }
             TrafficRecord::Sending { id, location, neighbour } => {
@@ -363,25 +402,11 @@ impl Party<'_> {
     }
 
     /// Returns its position.
-    fn append(&self, out: &mut Vec<u8>) -> Range<usize> {
+    fn append(&self, peer: &mut PeerText, out: &mut Vec<u8>) -> Range<usize> {
         let begin = out.len();
         match self {
             Party::Name(name) => out.extend_from_slice(name.as_bytes()),
-            Party::Address(address) => match address.ip() {
-                IpAddr::V4(ip) => {
-                    let [a, b, c, d] = ip.octets();
-                    let (mut text, mut end) = ([0; MAX_IPV4_BYTES], 0);
-                    for (number, sign) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b':')] {
-                        end = write_number(number.into(), &mut text, end);
-                        text[end] = sign;
-                        end += 1;
-                    }
-                    end = write_number(address.port(), &mut text, end);
-                    out.extend_from_slice(&text[..end]);
-                }
-                // A Vec takes everything.
-                IpAddr::V6(_) => drop(write!(out, "{address}")),
-            },
+            Party::Address(address) => out.extend_from_slice(peer.of(address)),
         }
         begin..out.len()
     }

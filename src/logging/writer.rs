@@ -19,7 +19,7 @@ use super::severity::Severity;
 use super::text::TurnText;
 use crate::errors::plain;
 use crate::limits::{LOG_KEPT_BYTES, LOG_PAUSE, LOG_QUEUE_BYTES, LOG_REOPEN_INTERVAL};
-use queue::WriterShared;
+use queue::{WriterQueue, WriterShared};
 
 /// A handle of the thread. When the last one is dropped, the thread writes what is in the queue, closes the output
 /// and ends.
@@ -90,19 +90,38 @@ impl Writer {
     /// Takes a copy of a text. `dropped` records are missing from it. If the output can't keep up, none of it is taken,
     /// and its records are counted.
     pub(super) fn push(&self, text: &[u8], dropped: u64) {
-        let shared = &self.handle.shared;
-        let kind = shared.destination.kind();
-        let mut queue = shared.lock();
-        let mut dropped = dropped;
-        if queue.bytes() + text.len() > LOG_QUEUE_BYTES {
-            dropped += layout::records(kind, text);
-        } else {
+        let mut queue = self.handle.shared.lock();
+        if self.note(&mut queue, text, dropped) {
             queue.text.extend_from_slice(text);
+        }
+        self.handle.shared.wake(queue);
+    }
+
+    /// The same with a text that is not needed any more: if no other one waits, it is taken itself.
+    pub(super) fn push_and_clear(&self, text: &mut Vec<u8>, dropped: u64) {
+        let mut queue = self.handle.shared.lock();
+        let takes = self.note(&mut queue, text, dropped);
+        if takes && queue.text.is_empty() {
+            std::mem::swap(&mut queue.text, text);
+        } else if takes {
+            queue.text.extend_from_slice(text);
+        }
+        self.handle.shared.wake(queue);
+        text.clear();
+        text.shrink_to(LOG_KEPT_BYTES);
+    }
+
+    /// Counts a text that comes into the queue. If there is no room, only its records are counted, and the result is false.
+    fn note(&self, queue: &mut WriterQueue, text: &[u8], dropped: u64) -> bool {
+        let kind = self.handle.shared.destination.kind();
+        let has_room = queue.bytes() + text.len() <= LOG_QUEUE_BYTES;
+        let refused = if has_room { 0 } else { layout::records(kind, text) };
+        if has_room {
             counters::add_pending(kind, text.len());
         }
-        queue.dropped += dropped;
-        counters::add_dropped(kind, dropped);
-        shared.wake(queue);
+        queue.dropped += dropped + refused;
+        counters::add_dropped(kind, dropped + refused);
+        has_room
     }
 
     /// Reopens the output, after everything that was submitted before is written.

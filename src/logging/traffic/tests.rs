@@ -3,7 +3,7 @@ use crate::logging::{Escaped, LevelOverrides};
 
 fn text(message: &TrafficRecord<'_>) -> String {
     let mut out = Vec::new();
-    message.append::<false>(&mut out);
+    message.append::<false>(&mut PeerText::default(), &mut out);
     String::from_utf8(out).expect("a record is UTF-8")
 }
 
@@ -44,6 +44,18 @@ fn a_record_is_written_as_a_formatter_would() {
     );
     let response = TrafficRecord::SentResponse { to: "Hands".into(), status: 200, bytes: 7 };
     assert_eq!(text(&response), "Sent to Hands: HTTP status 200 and 7 bytes");
+}
+
+#[test]
+fn the_text_of_an_address_is_that_of_the_latest_one() {
+    let (mut peer, mut out) = (PeerText::default(), Vec::new());
+    let addresses = ["10.0.0.1:80", "10.0.0.1:80", "10.0.0.1:81", "[::1]:80", "10.0.0.2:80"];
+    for text in addresses {
+        out.clear();
+        let address: SocketAddr = text.parse().expect("an address");
+        assert_eq!(Party::Address(address).append(&mut peer, &mut out), 0..text.len());
+        assert_eq!(out, text.as_bytes());
+    }
 }
 
 #[test]
