@@ -1,11 +1,45 @@
-//! Tells the program which commit it is built from, for `--version`, and by which compiler. In a source archive, or where
-//! there is no git, the program does not say.
+//! Makes the table of the gazetteer, which the program then has as it reads it. And tells the program which commit it is
+//! built from, for `--version`, and by which compiler. In a source archive, or where there is no git, the program does not
+//! say.
 
+use std::error::Error;
+use std::fs::File;
+use std::io::read_to_string;
 use std::path::Path;
 use std::process::Command;
 
-fn main() {
+use flate2::read::GzDecoder;
+
+#[allow(dead_code, reason = "the program uses the rest")]
+#[path = "src/places/degrees.rs"]
+mod degrees;
+#[allow(dead_code, reason = "the program uses the rest")]
+#[path = "src/places/table.rs"]
+mod table;
+#[allow(dead_code, reason = "the program uses the rest")]
+#[path = "src/places/tree.rs"]
+mod tree;
+
+/// That of the program: the tree names it.
+struct Area {
+    latitude: f64,
+    longitude: f64,
+    radius: f64,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    for file in ["gazetteer.tsv.gz", "degrees.rs", "table.rs", "tree.rs"] {
+        println!("cargo::rerun-if-changed=src/places/{file}");
+    }
+    let list = read_to_string(GzDecoder::new(File::open("src/places/gazetteer.tsv.gz")?))?;
+    let folder = std::env::var_os("OUT_DIR").ok_or("cargo says no OUT_DIR")?;
+    std::fs::write(Path::new(&folder).join("gazetteer"), table::make(&list))?;
+    tell_versions();
+    Ok(())
+}
+
+fn tell_versions() {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     if let Some(version) = output_of(Command::new(compiler).arg("--version"))
         && let Some(version) = version.split(' ').nth(1)

@@ -29,6 +29,16 @@ impl Degrees {
         within.then_some(Degrees(if negative { -steps } else { steps }))
     }
 
+    /// Those of so many steps, which must lie within the bounds of `parse`.
+    pub(super) fn from_steps(steps: i32) -> Degrees {
+        Degrees(steps)
+    }
+
+    /// The number of steps.
+    pub(super) fn steps(self) -> i32 {
+        self.0
+    }
+
     /// The same as the nearest float, so the same as parsing the printed form as one.
     pub fn to_f64(self) -> f64 {
         f64::from(self.0) / f64::from(STEPS_PER_DEGREE)

@@ -1,16 +1,15 @@
 //! The populated places of the world, embedded, and the nearest of them to a point.
 //!
-//! The data is GeoNames (CC BY 4.0: its name must be shown with it). A line is a place, its fields
+//! The data is GeoNames (CC BY 4.0: its name must be shown with it), `gazetteer.tsv.gz`. A line is a place, its fields
 //! separated by tabs: latitude, longitude (both with five decimals), name, country code, population,
-//! GeoNames id. The tests have checked this one file, so nothing here reports a fault in it: a
-//! malformed line is skipped, and if unpacking fails, the data ends there.
+//! GeoNames id. `build.rs` makes a table of it ([`super::table`]). The tests have checked this one file, so nothing here
+//! reports a fault in it: a malformed line is skipped.
 
-use std::io::Read;
-
-use flate2::read::GzDecoder;
+use std::borrow::Cow;
 
 use super::Area;
 use super::degrees::Degrees;
+use super::table::{self, Row, RowBytes};
 use super::tree::{Node, Tree};
 
 /// One place of the data, and its distance from the requested point.
@@ -32,50 +31,31 @@ pub struct Place<'g> {
     pub distance: f64,
 }
 
-/// All places: the tree, which finds rows, and columns with the data of each row.
+/// All places: the tree, which finds rows, and the table with the data of each row.
 #[derive(Debug)]
 pub struct Gazetteer {
     tree: Tree,
-    /// Latitude and longitude.
-    positions: Vec<(Degrees, Degrees)>,
-    populations: Vec<u32>,
-    /// Name, tab and country code of each row, one after the other.
-    text: String,
-    /// Where the text of each row ends, and the next one begins.
-    text_ends: Vec<u32>,
+    table: Cow<'static, [u8]>,
 }
 
 impl Gazetteer {
-    /// Unpacks the embedded data. That takes some 75 ms of CPU (30 to inflate, the rest to read lines
-    /// and to order the tree), so it must not run on a thread for which others wait. It takes 11 MB
-    /// as long as the gazetteer lives, and 8 MB more during unpacking.
+    /// The embedded data. The points of its tree take some 4 ms of CPU, so they must not be made on a thread for which
+    /// others wait, and 5.5 MB as long as the gazetteer lives. The rest is read where the program has it, which all
+    /// processes share.
     pub fn unpack() -> Gazetteer {
-        let mut table = Vec::with_capacity(UNPACKED_BYTES);
-        // After an error, the text before it is used; see the module's head.
-        let _ = GzDecoder::new(EMBEDDED).read_to_end(&mut table);
-        Gazetteer::read(&String::from_utf8_lossy(&table))
+        Gazetteer::of(Cow::Borrowed(EMBEDDED))
     }
 
-    /// The places of `table`, lines as the embedded data has them. Malformed lines are skipped, and
+    /// The places of a list, lines as the embedded data has them. Malformed lines are skipped, and
     /// so are lines after the first 4 GiB of names.
-    pub fn read(table: &str) -> Gazetteer {
-        let mut nodes = Vec::with_capacity(EXPECTED_PLACES);
-        let mut positions = Vec::with_capacity(EXPECTED_PLACES);
-        let mut populations = Vec::with_capacity(EXPECTED_PLACES);
-        let mut text = String::with_capacity(EXPECTED_TEXT);
-        let mut text_ends = Vec::with_capacity(EXPECTED_PLACES);
-        for (line, row) in table.lines().filter_map(Row::parse).zip(0..=u32::MAX) {
-            let Ok(text_end) = u32::try_from(text.len() + line.text.len()) else {
-                break;
-            };
-            let Row { latitude, longitude, geonames_id, .. } = line;
-            nodes.push(Node::new(latitude.to_f64(), longitude.to_f64(), geonames_id, row));
-            positions.push((latitude, longitude));
-            populations.push(line.population);
-            text.push_str(line.text);
-            text_ends.push(text_end);
-        }
-        Gazetteer { tree: Tree::new(nodes), positions, populations, text, text_ends }
+    pub fn read(list: &str) -> Gazetteer {
+        Gazetteer::of(Cow::Owned(table::make(list)))
+    }
+
+    fn of(table: Cow<'static, [u8]>) -> Gazetteer {
+        let (rows, _) = table::parts(&table);
+        let nodes = rows.iter().zip(0..).map(|(row, number)| Row::read(row).node(number));
+        Gazetteer { tree: Tree::of_sorted(nodes.collect()), table }
     }
 
     /// The number of places.
@@ -93,67 +73,25 @@ impl Gazetteer {
     /// the same. The radius is taken a millimetre longer than it is, so that rounding loses no place
     /// on its edge (with radius 0: at the point itself).
     pub fn nearest(&self, query: &Area, most: usize) -> Vec<Place<'_>> {
+        let (rows, texts) = table::parts(&self.table);
         let found = self.tree.nearest(query, most).into_iter();
-        found.map(|(node, distance)| self.place(node, distance)).collect()
-    }
-
-    fn place(&self, node: &Node, distance: f64) -> Place<'_> {
-        let row = node.row as usize;
-        let begin = if row == 0 { 0 } else { self.text_ends[row - 1] as usize };
-        let text = &self.text[begin..self.text_ends[row] as usize];
-        let (name, country) = text.split_once('\t').unwrap_or((text, ""));
-        let (latitude, longitude) = self.positions[row];
-        Place {
-            name,
-            country,
-            latitude,
-            longitude,
-            population: self.populations[row],
-            geonames_id: node.id,
-            distance,
-        }
+        found.map(|(node, distance)| place(rows, texts, node, distance)).collect()
     }
 }
 
-/// One line of the data.
-struct Row<'t> {
-    latitude: Degrees,
-    longitude: Degrees,
-    /// Name, tab, country code.
-    text: &'t str,
-    population: u32,
-    geonames_id: u32,
+fn place<'g>(rows: &[RowBytes], texts: &'g [u8], node: &Node, distance: f64) -> Place<'g> {
+    let number = node.row as usize;
+    let row = Row::read(&rows[number]);
+    let begin = if number == 0 { 0 } else { Row::read(&rows[number - 1]).text_end };
+    let text = texts.get(begin as usize..row.text_end as usize).unwrap_or_default();
+    let text = str::from_utf8(text).unwrap_or_default();
+    let (name, country) = text.split_once('\t').unwrap_or((text, ""));
+    let Row { latitude, longitude, population, geonames_id, .. } = row;
+    Place { name, country, latitude, longitude, population, geonames_id, distance }
 }
 
-impl<'t> Row<'t> {
-    fn parse(line: &'t str) -> Option<Row<'t>> {
-        let (latitude, rest) = line.split_once('\t')?;
-        let (longitude, rest) = rest.split_once('\t')?;
-        let (rest, geonames_id) = rest.rsplit_once('\t')?;
-        let (text, population) = rest.rsplit_once('\t')?;
-        if text.bytes().filter(|&byte| byte == b'\t').count() != 1 {
-            return None;
-        }
-        Some(Row {
-            latitude: Degrees::parse(latitude, 90)?,
-            longitude: Degrees::parse(longitude, 180)?,
-            text,
-            population: population.parse().ok()?,
-            geonames_id: geonames_id.parse().ok()?,
-        })
-    }
-}
-
-static EMBEDDED: &[u8] = include_bytes!("gazetteer.tsv.gz");
-
-/// A little more than the data needs, so that the buffer is not moved while it fills.
-const UNPACKED_BYTES: usize = 8_000_000;
-
-/// As many as the data has.
-const EXPECTED_PLACES: usize = 170_391;
-
-/// Bytes; a little more than the names and country codes need.
-const EXPECTED_TEXT: usize = 2_500_000;
+/// Made by `build.rs`.
+static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gazetteer"));
 
 #[cfg(test)]
 mod tests {

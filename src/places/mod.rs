@@ -9,7 +9,7 @@
 //! A service's answer goes through [`trim`]; ours is written as [`trim`] would cut it.
 //!
 //! Nothing here opens a file or a socket, starts a thread, reads a clock or writes to the log.
-//! Only unpacking the gazetteer takes long (see [`gazetteer::Gazetteer::unpack`]); which thread does it,
+//! Only making the gazetteer ready takes long (see [`gazetteer::Gazetteer::unpack`]); which thread does it,
 //! and when, is decided elsewhere.
 
 pub mod answer;
@@ -20,6 +20,7 @@ pub mod google;
 pub mod key;
 pub mod nearby;
 mod provider;
+mod table;
 mod tree;
 pub mod trim;
 

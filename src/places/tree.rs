@@ -46,9 +46,20 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub fn new(mut nodes: Vec<Node>) -> Tree {
+    /// The tree of these nodes.
+    pub fn sort(mut nodes: Vec<Node>) -> Tree {
         part(&mut nodes, 0);
         Tree { nodes }
+    }
+
+    /// The tree of nodes that are in its order already.
+    pub fn of_sorted(nodes: Vec<Node>) -> Tree {
+        Tree { nodes }
+    }
+
+    /// All nodes, in the order of the tree.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
     }
 
     pub fn len(&self) -> usize {

@@ -11,6 +11,7 @@ of=${3:-simulation}
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
+rm "$copy/build.rs" # The core needs nothing of it.
 # The core and what it stands on are all that the simulator needs, and are built in a tenth of the time.
 printf 'pub mod addresses;\npub mod application;\npub mod clock;\npub mod herd;\npub mod limits;\npub mod nats;\npub mod protocol;\n' >"$copy/src/lib.rs"
 {
