@@ -35,8 +35,15 @@ const NOBODY: u32 = u32::MAX;
 /// number of the last one. A copy of the bucket that holds an earlier one of such a client may lag.
 #[derive(Clone, Debug, Default)]
 struct Remembered {
-    present: Vec<u64>,
-    former: Vec<u64>,
+    present: Period,
+    former: Period,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Period {
+    cells: Vec<u64>,
+    /// The bucket is another one since.
+    has_new_bucket: bool,
 }
 
 impl Recent {
@@ -112,18 +119,17 @@ impl Recent {
     }
 }
 
-impl Remembered {
+impl Period {
     fn add(&mut self, hash: u64, sequence: u64) {
-        if self.present.is_empty() {
-            self.present = vec![0; CACHE_REMEMBERED];
+        if self.cells.is_empty() {
+            self.cells = vec![0; CACHE_REMEMBERED];
         }
-        let cell = &mut self.present[hash as usize % CACHE_REMEMBERED];
+        let cell = &mut self.cells[hash as usize % CACHE_REMEMBERED];
         *cell = sequence.max(*cell);
     }
 
     fn find(&self, hash: u64) -> u64 {
-        let of = |cells: &Vec<u64>| cells.get(hash as usize % CACHE_REMEMBERED).copied();
-        of(&self.present).max(of(&self.former)).unwrap_or(0)
+        self.cells.get(hash as usize % CACHE_REMEMBERED).copied().unwrap_or(0)
     }
 }
 
@@ -196,7 +202,7 @@ impl Table {
             if let Some(recent) = &mut self.recent
                 && (entry.update.get().server == &*recent.server || recent.is_told(slot))
             {
-                recent.remembered.add(hash, in_bucket.sequence);
+                recent.remembered.present.add(hash, in_bucket.sequence);
             }
             self.remove(slot as usize);
             self.len -= 1;
@@ -206,11 +212,20 @@ impl Table {
         false
     }
 
-    /// The least number that the last message of a client can have in the bucket, as far as this cache knows. It may be that
-    /// of another client.
+    /// The least number that the last message of a client can have in the bucket, as far as is known of those that have left
+    /// this cache; it may be that of another client.
     pub(super) fn least_sequence(&self, id: &[u8]) -> u64 {
         let Some(recent) = &self.recent else { return 0 };
-        recent.remembered.find(self.hash(id))
+        let (hash, Remembered { present, former }) = (self.hash(id), &recent.remembered);
+        present.find(hash).max(former.find(hash))
+    }
+
+    /// Whether only the leader of the bucket can tell what that holds: it is another one, and a copy may not be.
+    pub(super) fn is_leader_only(&self) -> bool {
+        self.recent.as_ref().is_some_and(|recent| {
+            let Remembered { present, former } = &recent.remembered;
+            present.has_new_bucket || former.has_new_bucket
+        })
     }
 
     /// What was remembered for one period more is forgotten.
@@ -224,6 +239,7 @@ impl Table {
     pub(super) fn forget_remembered(&mut self) {
         if let Some(recent) = &mut self.recent {
             recent.remembered = Remembered::default();
+            recent.remembered.present.has_new_bucket = true;
         }
     }
 }

@@ -141,6 +141,7 @@ impl World {
             Some(rest) => format!("$KV.b.=5F{rest}"),
             None => format!("$KV.b.{id}"),
         };
+        self.went_back_at = self.now;
         if let Some(stream) = &mut self.stream {
             stream.publish(Stored { subject, headers, payload, time }, None, false);
             self.forget_what_is_lost();

@@ -9,6 +9,7 @@ use herd_mio::herd::{AnswerAfter, Event, HeldAnswers, Herd, Holder, Observer, Ou
 use herd_mio::nats::{self, FromServer};
 use herd_mio::protocol::{Dialect, Epoch, Iamat, Timestamp, UpdateRef};
 
+use crate::asks::Asks;
 use crate::laws::Laws;
 use crate::schedule::Schedule;
 use crate::server::BUCKET;
@@ -31,6 +32,7 @@ pub struct Member {
     pub wants_another_connection: bool,
     herd: Herd,
     held: Vec<HeldAnswers>,
+    pub asks: Asks,
     out: Vec<u8>,
     /// Publishes that are not answered: by subject, when the last one was sent, and under which replies. An answer to an
     /// earlier one says what becomes of the later ones, which have the same expectation.
@@ -70,7 +72,7 @@ impl Member {
             name: format!("S{at}"),
             neighbours: Vec::new(),
             dialect: Dialect::Course,
-            max_clients: 1_000,
+            max_clients: schedule.caches[at].unwrap_or(1_000),
             max_future: Duration::from_secs(60),
             heartbeat: Duration::from_secs(1),
             refill: true,
@@ -83,7 +85,7 @@ impl Member {
             bucket: BUCKET.to_owned(),
             replicas: 1,
             create: schedule.create,
-            keep: Keep::All,
+            keep: schedule.caches[at].map_or(Keep::All, |_| Keep::Cache),
             inbox: format!("_INBOX.m{at}r{run}"),
             seed: schedule.seed + 31 * at as u64 + 1_009 * run,
         };
@@ -98,6 +100,7 @@ impl Member {
             wants_another_connection: false,
             herd,
             held: (0..HOLDERS).map(|_| HeldAnswers::default()).collect(),
+            asks: Asks::default(),
             out: Vec::new(),
             in_flight: BTreeMap::new(),
         }
@@ -184,7 +187,10 @@ impl Member {
         let mut answer = Vec::new();
         self.herd.handle_iamat(&iamat, now, &mut answer, &mut Nobody).expect("it is taken");
         match self.herd.awaited(id.as_bytes()) {
-            None if self.held[holder].is_empty() => laws.answered(&line),
+            None if self.held[holder].is_empty() => {
+                laws.answered(&line);
+                self.asks.told(&line);
+            }
             awaited => {
                 let held = &mut self.held[holder];
                 held.push(awaited, &line, now.elapsed, Holder(holder as u64), &mut self.herd);
@@ -208,10 +214,18 @@ impl Member {
                     Output::AnswersDue(holder) => {
                         let mut lines = Vec::new();
                         let held = &mut self.held[holder.0 as usize];
-                        held.take_due(&mut lines, holder, &mut self.herd, |_| {});
-                        lines
-                            .split_inclusive(|byte| *byte == b'\n')
-                            .for_each(|it| laws.answered(it));
+                        if !held.take_due(&mut lines, holder, &mut self.herd, |_| {}) {
+                            held.cancel(holder, &mut self.herd); // It is disconnected.
+                        }
+                        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                            laws.answered(line);
+                            self.asks.told(line);
+                        }
+                    }
+                    Output::EngineAnswered(holder) => {
+                        if let Some(answer) = self.herd.take_engine_answer(holder) {
+                            self.asks.answered.push((holder.0 as usize, answer));
+                        }
                     }
                     Output::CloseEngine(_) => self.wants_another_connection = true,
                     _ => {}
@@ -226,6 +240,10 @@ impl Member {
                 Ok(all) => said.extend(all),
                 Err(wrong) => laws.wrong(wrong),
             }
+        }
+        let table = self.herd.table();
+        if table.len() > table.bound() || table.iter().count() != table.len() {
+            laws.wrong(format!("member {} holds {} clients", self.at, table.len()));
         }
         if self.connection.is_some() {
             for one in &said {
@@ -251,6 +269,24 @@ impl Member {
         if is_early && laws.deleted.is_empty() {
             laws.wrong(format!("member {} has two publishes of {subject} in flight", self.at));
         }
+    }
+
+    /// A client asks for another one.
+    pub fn ask(&mut self, client: usize, holder: usize) {
+        self.herd.ask_engine(name_of(client).as_bytes(), Holder(holder as u64));
+    }
+
+    /// It waits no longer.
+    pub fn forget_asker(&mut self, holder: usize) {
+        self.herd.forget_asker(Holder(holder as u64));
+    }
+
+    pub fn is_cache(&self) -> bool {
+        self.herd.is_cache()
+    }
+
+    pub fn bound(&self) -> usize {
+        self.herd.table().bound()
     }
 
     pub fn table(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {

@@ -13,6 +13,12 @@ pub struct Schedule {
     /// Whether members make a bucket that is missing.
     pub create: bool,
     pub rates: Rates,
+    /// The number of clients.
+    pub clients: usize,
+    /// For each member how many clients it caches; None if it keeps all.
+    pub caches: Vec<Option<usize>>,
+    /// By how many milliseconds a copy of the bucket may lag.
+    pub copy_lag: usize,
     /// Sorted by the time.
     pub events: Vec<(u64, Event)>,
     pub faults_end: u64,
@@ -64,10 +70,46 @@ impl Schedule {
                 gaps: random.below(2) * random.below(10),
             },
         };
+        let create = random.percent(80);
+        // By numbers of their own, so that a schedule without caches stays what it was before there were any.
+        let random = &mut Random::new(seed ^ 0xcac4e);
+        let mut caches = vec![None; members];
+        let mut copy_lag = 0;
+        if random.percent(60) {
+            let bound = [1, 2, 3, 3, 5, 1_000][random.below(6)];
+            let some = random.percent(50);
+            for cache in &mut caches {
+                *cache = Some(bound).filter(|_| !some || random.percent(60));
+            }
+            copy_lag = random.below(2) * random.below(20_000);
+            add_questions(random, &caches, clients, length, &mut events);
+        }
         events.sort_by_key(|(at, _)| *at);
         let faults_end = length + 30_000;
-        let create = random.percent(80);
-        Schedule { seed, members, create, rates, events, faults_end }
+        Schedule { seed, members, create, rates, clients, caches, copy_lag, events, faults_end }
+    }
+}
+
+/// Clients ask for others.
+fn add_questions(
+    random: &mut Random,
+    caches: &[Option<usize>],
+    clients: usize,
+    length: u64,
+    events: &mut Vec<(u64, Event)>,
+) {
+    let pause = [20, 100, 500, 3_000][random.below(4)];
+    let mut at = 0;
+    while at < length {
+        at += random.between(1, 2 * pause) as u64;
+        let (member, client) = (random.below(caches.len()), random.below(clients));
+        events.push((at, Event::Ask { member, client }));
+        if random.percent(20) {
+            // And some who tell something want to know it at once, or soon after others have driven it out.
+            let soon = at + random.below(400) as u64;
+            events.push((at, Event::Tell { member, client }));
+            events.push((soon, Event::Ask { member, client }));
+        }
     }
 }
 
@@ -94,10 +136,11 @@ fn any_fault(random: &mut Random, members: usize, clients: usize) -> Fault {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Schedule { seed, members, create, rates, events, faults_end } = self;
+        let Schedule { seed, members, create, rates, caches, copy_lag, events, faults_end, .. } =
+            self;
         writeln!(
             f,
-            "seed {seed}: {members} members, create {create}, {rates:?}, until {faults_end} ms"
+            "seed {seed}: {members} members, caches {caches:?}, copies lag {copy_lag} ms, create {create}, {rates:?}, until {faults_end} ms"
         )?;
         for (at, event) in events {
             writeln!(f, "  {at:>6} {event:?}")?;

@@ -69,6 +69,10 @@ impl World {
             }
             return;
         }
+        if let Some(subject) = publish.subject.strip_prefix("$JS.API.DIRECT.GET.KV_b.") {
+            let subject = subject.to_owned();
+            return self.direct_get(&publish, &subject);
+        }
         if self.now < self.leaderless_until || self.random.percent(self.faults.deaf) {
             return; // Without a leader no answer comes at all.
         }
@@ -146,6 +150,9 @@ impl World {
             Published::Stored(seq) => {
                 self.laws.committed(&publish.payload);
                 let went_back = before.is_some_and(|it| !newer_or_equal(&publish.payload, &it));
+                if went_back {
+                    self.went_back_at = self.now;
+                }
                 if is_stale {
                     self.forget_what_is_lost();
                 } else if went_back && self.now > self.replaced_at + 40_000 {
@@ -167,6 +174,36 @@ impl World {
             }
         }
         self.pump();
+    }
+
+    /// Any copy answers, also without a leader. It may lag.
+    fn direct_get(&mut self, publish: &Publish, subject: &str) {
+        if self.random.percent(self.faults.deaf) {
+            return;
+        }
+        let lag = match self.schedule.copy_lag {
+            0 => 0,
+            _ if self.random.percent(50) => 0,
+            most => self.random.below(most),
+        };
+        let time = self.wall() - lag as i128 * 1_000_000;
+        let Some(stream) = &self.stream else {
+            return self.answer_status(publish, 503);
+        };
+        let Some((seq, stored)) = stream.copy_of(subject, time) else {
+            let headers = b"NATS/1.0 404 Message Not Found\r\n\r\n";
+            return self.answer(publish, headers, b"");
+        };
+        let of_message = match stored.headers.strip_prefix(b"NATS/1.0\r\n") {
+            Some(rest) => String::from_utf8_lossy(rest).into_owned(),
+            None => "\r\n".to_owned(),
+        };
+        let headers = format!(
+            "NATS/1.0\r\nNats-Stream: {STREAM}\r\nNats-Subject: {subject}\r\nNats-Sequence: {seq}\r\nNats-Time-Stamp: {}\r\n{of_message}",
+            time_text(stored.time)
+        );
+        let payload = stored.payload.clone();
+        self.answer(publish, headers.as_bytes(), &payload);
     }
 
     fn answer_status(&mut self, to: &Publish, status: u16) {
@@ -294,18 +331,23 @@ fn stored_text(seq: u64, stored: &Stored) -> String {
         true => String::new(),
         false => format!("\"hdrs\":\"{}\",", base64(&stored.headers)),
     };
-    let nanos = stored.time - 1_700_000_000_000_000_000;
+    let time = time_text(stored.time);
+    format!(
+        "{{\"message\":{{\"subject\":\"{}\",\"seq\":{seq},{headers}\"data\":\"{data}\",\"time\":\"{time}\"}}}}",
+        stored.subject
+    )
+}
+
+/// A time as the engine writes it.
+fn time_text(time: i128) -> String {
+    let nanos = time - 1_700_000_000_000_000_000;
     let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
     // 1.7e9 seconds after 1970 it was 22:13:20.
     let (of_day, day) = ((80_000 + seconds) % 86_400, 14 + (80_000 + seconds) / 86_400);
-    let time = format!(
+    format!(
         "2023-11-{day:02}T{:02}:{:02}:{:02}.{rest:09}Z",
         of_day / 3_600,
         of_day / 60 % 60,
         of_day % 60
-    );
-    format!(
-        "{{\"message\":{{\"subject\":\"{}\",\"seq\":{seq},{headers}\"data\":\"{data}\",\"time\":\"{time}\"}}}}",
-        stored.subject
     )
 }

@@ -6,6 +6,7 @@
 //! A schedule that fails is made smaller, unless it is wanted as it is. With TELL=1 in the environment each event of the core
 //! is printed.
 
+mod asks;
 mod faults;
 mod laws;
 mod member;
@@ -44,12 +45,13 @@ fn main() -> ExitCode {
         };
     }
     std::panic::set_hook(Box::new(|_| {}));
-    let (mut steps, mut answers, mut conflicts, mut repairs) = (0, 0, 0, 0);
+    let (mut steps, mut answers, mut asked, mut conflicts, mut repairs) = (0, 0, 0, 0, 0);
     for seed in from..from + schedules {
         match check(&Schedule::from_seed(seed)) {
             Ok(report) => {
                 steps += report.steps;
                 answers += report.answers;
+                asked += report.asked;
                 conflicts += report.conflicts;
                 repairs += report.repairs;
             }
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{schedules} schedules, {steps} steps, {answers} answers, {conflicts} conflicts, {repairs} repairs: nothing was found"
+        "{schedules} schedules, {steps} steps, {answers} answers, {asked} questions, {conflicts} conflicts, {repairs} repairs: nothing was found"
     );
     ExitCode::SUCCESS
 }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::laws::update;
+
 /// One message of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -22,6 +24,8 @@ pub struct Stream {
     pub last_seq: u64,
     pub messages: BTreeMap<u64, Stored>,
     by_subject: BTreeMap<String, u64>,
+    /// All messages that each subject ever had, for copies that lag.
+    versions: BTreeMap<String, Vec<(u64, Stored)>>,
 }
 
 /// How a publish ends.
@@ -41,6 +45,23 @@ impl Stream {
         Some((seq, &self.messages[&seq]))
     }
 
+    /// The last message of a subject, as a copy has it that knows nothing that was stored later than this.
+    pub fn copy_of(&self, subject: &str, time: i128) -> Option<(u64, &Stored)> {
+        let versions = self.versions.get(subject)?;
+        let known = versions.iter().rev().find(|(_, stored)| stored.time <= time)?;
+        Some((known.0, &known.1))
+    }
+
+    /// Whether the bucket has had such an update of a client ever since it first had one.
+    pub fn kept_since(&self, id: &[u8], is_such: impl Fn(&[u8]) -> bool) -> bool {
+        let is_of = |line: &[u8]| update(line).is_some_and(|update| update.id == id);
+        let mut versions = self.versions.values();
+        let of_client = versions.find(|all| all.iter().any(|(_, it)| is_of(&it.payload)));
+        let all = of_client.into_iter().flatten().map(|(_, it)| is_such(&it.payload));
+        let mut since = all.skip_while(|is_such| !is_such).peekable();
+        since.peek().is_some() && since.all(|is_such| is_such)
+    }
+
     /// Stores a message if the last one of its subject has the expected number. A stale leader does not look.
     pub fn publish(&mut self, stored: Stored, expected: Option<u64>, is_stale: bool) -> Published {
         let last = self.by_subject.get(&stored.subject).copied().unwrap_or(0);
@@ -50,6 +71,8 @@ impl Stream {
         self.messages.remove(&last);
         self.last_seq += 1;
         self.by_subject.insert(stored.subject.clone(), self.last_seq);
+        let versions = self.versions.entry(stored.subject.clone()).or_default();
+        versions.push((self.last_seq, stored.clone()));
         self.messages.insert(self.last_seq, stored);
         Published::Stored(self.last_seq)
     }
@@ -62,6 +85,10 @@ impl Stream {
             }
         }
         self.last_seq = self.messages.last_key_value().map_or(0, |(seq, _)| *seq);
+        self.versions.clear();
+        for (seq, stored) in &self.messages {
+            self.versions.insert(stored.subject.clone(), vec![(*seq, stored.clone())]);
+        }
     }
 
     /// The first message behind this number.

@@ -56,6 +56,15 @@ pub enum Event {
         member: usize,
         client: usize,
     },
+    Ask {
+        member: usize,
+        client: usize,
+    },
+    AskAtTheEnd {
+        member: usize,
+        client: usize,
+        is_last: bool,
+    },
     Fault(Fault),
     OperatorMakesStream,
     Beat,
@@ -88,10 +97,14 @@ pub struct World {
     /// When the stream was last deleted or put back, or lost messages. For a while after that a number may be taken for that of
     /// another message, and what it led to is repaired.
     pub replaced_at: u64,
+    /// When an update in the bucket was last replaced by an older one, by an operator or because of a stale leader.
+    pub went_back_at: u64,
     pub faults: Rates,
     pub laws: Laws,
     pub schedule: Schedule,
     steps: u64,
+    /// Questions that were answered.
+    pub asked: u64,
     publishes_at_the_end: u64,
     /// The newest update of each client that a member or the bucket knew when the faults ended.
     known: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -102,6 +115,7 @@ pub struct World {
 pub struct Report {
     pub steps: u64,
     pub answers: u64,
+    pub asked: u64,
     pub conflicts: u64,
     pub repairs: u64,
     pub consumers: u64,
@@ -109,6 +123,8 @@ pub struct Report {
 
 /// How long a run goes on after the last fault: longer than each pause and each wait.
 const QUIET: u64 = 260_000;
+/// A table that has room for so many clients loses none.
+const KEEPS: usize = 1_000;
 /// From so long before its end nothing is published.
 const SILENT: u64 = 60_000;
 
@@ -127,10 +143,12 @@ impl World {
             leaderless_until: 0,
             stale_until: 0,
             replaced_at: 0,
+            went_back_at: 0,
             faults: schedule.rates,
             laws: Laws::default(),
             schedule: schedule.clone(),
             steps: 0,
+            asked: 0,
             publishes_at_the_end: 0,
             known: BTreeMap::new(),
         };
@@ -173,6 +191,8 @@ impl World {
                 has_ended = true;
                 self.faults = Rates::default();
                 self.known = self.newest();
+                self.ask_for_all(faults_end + 20_000, false);
+                self.ask_for_all(end - 20_000, true);
             }
             if at > end {
                 break;
@@ -229,6 +249,8 @@ impl World {
             }
             Event::Restart { member } => self.restart(member),
             Event::Tell { member, client } => self.tell(member, client),
+            Event::Ask { member, client } => self.ask(member, client, false),
+            Event::AskAtTheEnd { member, client, is_last } => self.ask(member, client, is_last),
             Event::Fault(fault) => self.fault(fault),
             Event::OperatorMakesStream => {
                 if self.stream.is_none() {
@@ -292,10 +314,16 @@ impl World {
     }
 
     /// Lets a member do all that it wants to do now.
-    fn drive(&mut self, member: usize) {
+    pub fn drive(&mut self, member: usize) {
         let now = self.now_of();
         let full = self.random.between(1, 4_000);
+        let answers = self.laws.answers;
         let (said, timer) = self.members[member].drive(full, now, &mut self.laws);
+        if self.laws.answers > answers && self.members[member].bound() < KEEPS {
+            // The bucket may have lost it between its acknowledgement and the answer.
+            self.forget_what_is_lost();
+        }
+        self.judge_answers(member);
         if self.members[member].wants_another_connection {
             self.members[member].wants_another_connection = false;
             self.close(member);
@@ -332,7 +360,9 @@ impl World {
     /// The newest update of each client that is in the bucket or in a table.
     pub fn newest(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut newest = self.in_bucket();
-        for member in self.members.iter().filter(|member| member.is_up) {
+        // What a small cache has of what the bucket has lost may leave it before that is noticed.
+        let keeps = |member: &&Member| member.is_up && member.bound() >= KEEPS;
+        for member in self.members.iter().filter(keeps) {
             for (id, line) in member.table() {
                 keep_newest(&mut newest, &id, &line);
             }
@@ -340,7 +370,7 @@ impl World {
         newest
     }
 
-    fn in_bucket(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    pub fn in_bucket(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let mut all = BTreeMap::new();
         for stored in self.stream.iter().flat_map(|stream| stream.messages.values()) {
             if let Some(update) = update(&stored.payload) {
@@ -363,8 +393,12 @@ impl World {
             line.map_or("nothing".to_owned(), |line| String::from_utf8_lossy(line).into_owned())
         };
         let bucket = self.in_bucket();
-        let mut report =
-            Report { steps: self.steps, answers: self.laws.answers, ..Report::default() };
+        let mut report = Report {
+            steps: self.steps,
+            answers: self.laws.answers,
+            asked: self.asked,
+            ..Report::default()
+        };
         for member in &self.members {
             let status = member.status();
             report.conflicts += status.conflicts;
@@ -373,12 +407,17 @@ impl World {
             if status.state != herd_mio::herd::engine::EngineState::InSync {
                 return Err(format!("member {} is not in sync: {status:?}", member.at));
             }
-            if status.in_flight > 0 || member.held() > 0 {
-                let held = member.held();
-                return Err(format!("member {} still waits: {status:?}, {held} held", member.at));
+            let (held, asks) = (member.held(), member.asks.len());
+            if status.in_flight > 0 || held > 0 || asks > 0 {
+                return Err(format!(
+                    "member {} still waits: {status:?}, {held} held, {asks} asked",
+                    member.at
+                ));
             }
             let table = member.table();
-            for id in table.keys().chain(bucket.keys()) {
+            // A cache has what it was asked for.
+            let all = bucket.keys().filter(|id| !member.is_cache() || table.contains_key(*id));
+            for id in table.keys().chain(all) {
                 if table.get(id) != bucket.get(id) {
                     return Err(format!(
                         "member {} knows {}, and the bucket holds {}",

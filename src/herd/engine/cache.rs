@@ -28,7 +28,7 @@ pub enum EngineAnswer {
     Known(Update),
     /// The engine has been asked, and neither it nor this server has one.
     Unknown,
-    /// The engine can't be asked now. This server has this update, and the bucket may have a newer one.
+    /// The engine can't be asked now. This server has this update, and the bucket may have a newer one by now.
     Cached(Update),
 }
 
@@ -63,7 +63,8 @@ impl Engine {
             && let Some((number, id, asks_leader)) = questions.next()
         {
             let known = known_sequence(id, &herd.table);
-            let least = known.max(herd.table.least_sequence(id));
+            let least = herd.table.least_sequence(id);
+            let asks_leader = asks_leader || herd.table.is_leader_only();
             scratch.clear();
             let request = if asks_leader {
                 bucket.append_subject(b"", scratch);
@@ -79,7 +80,7 @@ impl Engine {
                 write_publish(scratch, Some(reply), b"", out);
                 request
             };
-            questions.sent(request, number, known, least, now);
+            questions.sent(request, number, asks_leader, [known, least], now);
         }
     }
 
@@ -118,7 +119,14 @@ impl Engine {
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        if !sent.asks_leader && found.sequence < sent.least {
+        let known = known_sequence(id, &herd.table);
+        let least = herd.table.least_sequence(id);
+        let is_behind = match sent.asks_leader {
+            false => found.sequence < known.max(least),
+            // What has left this cache meanwhile may have been acknowledged after the leader has answered.
+            true => found.sequence < least && sent.least < least,
+        };
+        if is_behind {
             return self.questions.ask_again(sent.question, true);
         }
         if found.sequence < sent.known || self.contradicts(id, found, herd) {
@@ -126,6 +134,9 @@ impl Engine {
         }
         self.found_in_bucket(found, herd, observer);
         let answer = self.newest(id, Some(found), herd);
+        if matches!(answer, EngineAnswer::Unknown) && !sent.asks_leader {
+            return self.questions.ask_again(sent.question, true); // It may be there again.
+        }
         self.questions.answer(sent.question, &answer, &mut herd.outputs);
     }
 
@@ -177,10 +188,10 @@ impl Engine {
     /// A question can't be asked now. Who asks for a client that is cached is told what is, and the others wait: the leader,
     /// or any copy, is asked again.
     fn cannot_ask(&mut self, number: u64, id: &[u8], asks_leader: bool, herd: &mut Herd) {
-        let Some(entry) = herd.table.get(id) else {
+        let Some(update) = met(id, &herd.table) else {
             return self.questions.ask_again(number, asks_leader);
         };
-        let answer = EngineAnswer::Cached(entry.update.clone());
+        let answer = EngineAnswer::Cached(update.clone());
         for asker in self.questions.end(number) {
             self.questions.answer_one(asker, answer.clone(), &mut herd.outputs);
         }
@@ -217,6 +228,14 @@ impl Engine {
     }
 }
 
+/// What is cached of a client, if it has been met with what the bucket held. Else the bucket may have had something newer ever
+/// since, which this server has told before.
+fn met<'a>(id: &[u8], table: &'a Table) -> Option<&'a Update> {
+    let slot = table.slot_of(id)?;
+    let is_met = table.kept.in_bucket(slot).sequence > 0;
+    table.entry_at(slot).filter(|_| is_met).map(|entry| &entry.update)
+}
+
 /// The number of a client's last message, as far as is known; 0 if none is.
 fn known_sequence(id: &[u8], table: &Table) -> u64 {
     table.slot_of(id).map_or(0, |slot| table.kept.in_bucket(slot).sequence)
@@ -240,25 +259,26 @@ impl Herd {
     /// An asker asks for one client at a time. If it has asked before and was not answered, then that is forgotten.
     pub fn ask_engine(&mut self, id: &[u8], asker: Holder) {
         let Herd { durable, table, outputs, .. } = self;
-        let known = table.get(id).map(|entry| entry.update.clone());
         let Some(engine) = &mut durable.engine else { return };
         engine.questions.forget(asker);
-        let answer = match known {
-            Some(update) if !engine.is_cache() => EngineAnswer::Known(update),
-            None if !engine.is_cache() => EngineAnswer::Unknown,
-            Some(update) if engine.is_away() => {
-                // A question without an asker finds out when it answers again.
-                if engine.questions.len() == 0 {
-                    engine.questions.ask(id, None);
-                }
-                EngineAnswer::Cached(update)
+        let answer = if !engine.is_cache() {
+            table.get(id).map_or(EngineAnswer::Unknown, |it| EngineAnswer::Known(it.update.clone()))
+        } else if engine.is_away()
+            && let Some(update) = met(id, table)
+        {
+            // A question without an asker finds out when it answers again.
+            if engine.questions.len() == 0 {
+                engine.questions.ask(id, None);
             }
-            _ => return engine.questions.ask(id, Some(asker)),
+            EngineAnswer::Cached(update.clone())
+        } else {
+            return engine.questions.ask(id, Some(asker));
         };
         engine.questions.answer_one(asker, answer, outputs);
     }
 
-    /// The answer to what this asker has asked, once. None if there is none yet.
+    /// The answer to what this asker has asked, once. None if there is none yet: an output may be of an earlier question, that
+    /// was forgotten.
     pub fn take_engine_answer(&mut self, asker: Holder) -> Option<EngineAnswer> {
         self.durable.engine.as_mut()?.questions.take_answer(asker)
     }

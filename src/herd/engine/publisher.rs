@@ -344,7 +344,9 @@ impl Engine {
                 flights.begin(slot, id, known.sequence);
                 if known.sequence == 0 && self.settings.keep == Keep::Cache {
                     // It may be there, and have left this cache.
-                    self.ask_for(Kind::GetCopy, slot, id, now, out);
+                    let is_leader_only = herd.table.is_leader_only();
+                    let kind = if is_leader_only { Kind::Get } else { Kind::GetCopy };
+                    self.ask_for(kind, slot, id, now, out);
                     return true;
                 }
                 known.sequence

@@ -55,7 +55,7 @@ pub(super) struct Sent {
     pub asks_leader: bool,
     /// The number of the client's last message that was known when it was sent; 0 if none was.
     pub known: u64,
-    /// The least number that an answer may name that is not behind what was known when it was sent.
+    /// What [`Table::least_sequence`](crate::herd::Table) was when it was sent.
     pub least: u64,
     until: Duration,
 }
@@ -136,13 +136,19 @@ impl Questions {
     }
 
     /// It was sent as the request with this number.
-    pub fn sent(&mut self, request: u64, number: u64, known: u64, least: u64, now: Duration) {
+    pub fn sent(
+        &mut self,
+        request: u64,
+        number: u64,
+        asks_leader: bool,
+        [known, least]: [u64; 2],
+        now: Duration,
+    ) {
         let Some(question) = self.all.get_mut(&number) else { return };
         question.sent = Some(request);
         // They have come before it was sent.
         question.askers.append(&mut question.later);
         let until = now + ENGINE_QUESTION_WAIT;
-        let asks_leader = question.asks_leader;
         self.queue.remove(&number);
         self.sent.insert(request, Sent { question: number, asks_leader, known, least, until });
         self.count += 1;

@@ -209,10 +209,11 @@ impl Engine {
     fn begin_generation(&mut self, herd: &mut Herd, now: Duration, observer: &mut dyn Observer) {
         if self.is_known_bucket {
             observer.record(Event::Engine(EngineEvent::BucketReplaced));
+            herd.table.forget_remembered();
+            self.remembered_since = now;
         }
         self.is_known_bucket = true;
         herd.table.kept.forget_bucket();
-        herd.table.forget_remembered();
         self.questions.begin_anew();
         self.follower_begins_anew();
         let spread = self.by_chance(ENGINE_SPREAD);
