@@ -14,6 +14,7 @@ use herd_mio::application::{
     Budget, Closed, DialEvent, HandshakeFailure, Lack, Line, ListenerId, Next, Opened, Origin,
     Refused, TlsInfo, TlsVersion,
 };
+use herd_mio::config::EngineKeep;
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
 use herd_mio::server::admin::exposition::Exposition;
 use herd_mio::server::metrics::{
@@ -878,7 +879,7 @@ fn an_answer_that_waits_for_the_disk_counts_until_its_batch_is_committed() {
 fn an_engine_that_cannot_be_reached_counts_its_errors() {
     let mut world = World::new();
     let before = world.now;
-    world.join_engine();
+    world.join_engine(EngineKeep::All);
     let is = |world: &mut World, name: &str| samples(&world.families())[name];
     assert_eq!(is(&mut world, "herd_engine_connected{loop=1}"), 0.0);
     assert_eq!(is(&mut world, "herd_engine_state{loop=1,state=disconnected}"), 1.0);
@@ -886,6 +887,62 @@ fn an_engine_that_cannot_be_reached_counts_its_errors() {
     world.finish_job();
     assert_eq!(is(&mut world, "herd_engine_errors_total{class=refused}"), 1.0);
     assert_eq!(world.now, before);
+}
+
+/// Without a connection to the engine; what it answers is counted with real ones (`tests/with_tools/engine/cache.rs`).
+#[test]
+fn what_waits_for_the_engine_of_a_cache_counts_until_it_is_given_up() {
+    const TIMEOUT: Duration = Duration::from_secs(15);
+    let mut world = World::of(|config| {
+        config.servers[0].neighbours.clear();
+        config.max_clients = 1;
+    });
+    world.join_engine(EngineKeep::Cache);
+    let paused = "herd_paused_connections{reason=engine}";
+    let clients: Vec<u32> = (0..4).map(|_| world.accept(CLIENTS)).collect();
+    let asks = |world: &mut World| {
+        assert_eq!(world.line(clients[0], "WHATSAT kiwi 0 0"), Next::Wait);
+        assert!(world.said.is_empty());
+    };
+    assert_changes(&mut world, asks, &[("herd_engine_queries_waiting{}", 1.0), (paused, 1.0)]);
+    assert_changes(&mut world, |world| world.pass(TIMEOUT - SECOND), &[]);
+    let given_up = "herd_engine_answers_given_up_total{}";
+    let expected = [
+        ("herd_engine_queries_total{result=given_up}", 1.0),
+        ("herd_engine_queries_waiting{}", -1.0),
+        (paused, -1.0),
+        (given_up, 1.0),
+    ];
+    assert_changes(&mut world, |world| world.pass(SECOND), &expected);
+    let changes = world.changes(|world| world.close(clients[0], &Closed::Finished));
+    let closed = "herd_connections_closed_total{kind=client,reason=answer_timeout}".to_owned();
+    assert!(changes.contains(&(closed, 1.0)), "{changes:?}");
+
+    // There is room for one client, and that one is cached.
+    world.line(clients[1], "IAMAT kiwi +1.0+2.0 1");
+    let changes = world.changes(|world| world.line(clients[3], "WHATSAT kiwi 0 0"));
+    let cached = "herd_engine_queries_total{result=cached}".to_owned();
+    assert!(changes.contains(&(cached, 1.0)), "{changes:?}");
+    let tells = |world: &mut World| {
+        assert_eq!(world.line(clients[2], "IAMAT plum +1.0+2.0 1"), Next::Wait);
+        assert!(world.said.is_empty());
+    };
+    let expected = [
+        ("herd_engine_waiting_for_room{}", 1.0),
+        ("herd_table_updates_total{source=client,result=no_room}", 1.0),
+        (paused, 1.0),
+    ];
+    assert_changes(&mut world, tells, &expected);
+    // It tries again from time to time.
+    let changes = world.changes(|world| world.pass(SECOND));
+    assert_eq!(
+        changes,
+        [("herd_table_updates_total{source=client,result=no_room}".to_owned(), 1.0)]
+    );
+    let changes = world.changes(|world| world.pass(TIMEOUT));
+    for (name, by) in [("herd_engine_waiting_for_room{}", -1.0), (paused, -1.0), (given_up, 1.0)] {
+        assert!(changes.contains(&(name.to_owned(), by)), "{name}: {changes:?}");
+    }
 }
 
 /// Every name with its type, as `promtool` and the documents know them.

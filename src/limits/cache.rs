@@ -20,3 +20,8 @@ pub const CACHE_EVICTION_STEPS: usize = 1_000;
 pub const CACHE_REMEMBERED: usize = 1 << 18;
 /// How long they are remembered at least, and at most twice as long: longer than a copy of the bucket lags.
 pub const CACHE_REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// Connections that are looked at in one turn because they may have waited for the engine for too long.
+pub const ENGINE_WAITS_PER_STEP: usize = 1_024;
+/// How soon the first IAMAT that waits for room in a cache tries again, if no acknowledgement lets it: rarely enough to cost
+/// nothing.
+pub const ENGINE_ROOM_PAUSE: Duration = Duration::from_millis(100);

@@ -81,6 +81,10 @@ pub enum Kind {
     EngineGivenUp,
     /// An error that a server of NATS reports, and after which its connection stays.
     EngineError,
+    /// A query that a cache answers in the engine's place.
+    EngineCacheAnswers,
+    /// An update for which a cache has no room.
+    EngineNoRoom,
 }
 
 impl Kind {
@@ -98,9 +102,11 @@ impl Kind {
     /// The time between two records of this kind: what lasts until an operator acts is not reported each second.
     fn interval(self) -> Duration {
         match self {
-            Kind::EngineRefused | Kind::EngineUnfit | Kind::EnginePublishRefused => {
-                LASTING_WARNING_INTERVAL
-            }
+            Kind::EngineRefused
+            | Kind::EngineUnfit
+            | Kind::EnginePublishRefused
+            | Kind::EngineCacheAnswers
+            | Kind::EngineNoRoom => LASTING_WARNING_INTERVAL,
             _ => WARNING_INTERVAL,
         }
     }
@@ -119,7 +125,9 @@ impl Kind {
             | Kind::EngineSilent
             | Kind::EngineValueSkipped
             | Kind::EnginePublishRefused
-            | Kind::EngineGivenUp => target::ENGINE,
+            | Kind::EngineGivenUp
+            | Kind::EngineCacheAnswers
+            | Kind::EngineNoRoom => target::ENGINE,
             Kind::PeerLineRefused
             | Kind::HelloMissing
             | Kind::TooManyUnidentified
@@ -187,6 +195,8 @@ impl Kind {
             Kind::EnginePublishRefused => "engine_publish_refused",
             Kind::EngineGivenUp => "engine_update_given_up",
             Kind::EngineError => "engine_error",
+            Kind::EngineCacheAnswers => "engine_cache_answers",
+            Kind::EngineNoRoom => "engine_no_room",
         }
     }
 
@@ -234,6 +244,10 @@ impl Kind {
             Kind::EnginePublishRefused => "updates that the engine refused",
             Kind::EngineGivenUp => "updates that the engine does not take",
             Kind::EngineError => "errors that the engine reported",
+            Kind::EngineCacheAnswers => {
+                "queries answered from the cache, because the engine does not answer"
+            }
+            Kind::EngineNoRoom => "updates that waited for room in the cache",
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::engine::{WaitingForRoom, WaitingQuery};
 use super::held::{HeldBack, LineBehind};
-use super::metrics::{ClosedReason, Kind, LineCommand, LineResult, Paused};
+use super::metrics::{ClosedReason, Kind, LineCommand, LineResult, Paused, ServerMetrics};
 use super::new_ids::WaitingLine;
-use super::places::PlacesRequest;
+use super::places::{Places, PlacesRequest};
 use super::records;
 use super::tls::Rights;
 use super::{Server, Session, policy};
@@ -13,7 +14,9 @@ use crate::application::{ClosedConnection, Io, Line, Next, Opened, Policy};
 use crate::limits::GAZETTEER_EFFORT;
 use crate::logging::rate_limit;
 use crate::logging::{Traffic, target};
-use crate::protocol::{ClientRequest, RequestError, Whatsat, is_http_request_line, write_refusal};
+use crate::protocol::{
+    ClientRequest, Dialect, RequestError, Update, Whatsat, is_http_request_line, write_refusal,
+};
 
 /// A client's connection.
 #[derive(Debug, Default)]
@@ -48,6 +51,10 @@ pub(super) enum Waiting {
     Places(WaitingAnswer),
     /// For a token.
     NewId(WaitingLine),
+    /// For what the engine has of its client.
+    Query(WaitingQuery),
+    /// For room in a cache.
+    Room(WaitingForRoom),
     /// For the answers that are held back before it.
     Behind(LineBehind),
 }
@@ -101,6 +108,7 @@ impl Client {
         let paused = match self.waits.as_deref().and_then(|waits| waits.line.as_ref()) {
             Some(Waiting::NewId(_)) => Paused::NewIds,
             Some(Waiting::Places(_)) => Paused::Places,
+            Some(Waiting::Query(_) | Waiting::Room(_)) => Paused::Engine,
             Some(Waiting::Behind(_)) | None => Paused::Kept,
         };
         paused.text()
@@ -121,6 +129,8 @@ impl Waits {
             None => 0,
             Some(Waiting::Places(waiting)) => waiting.first_line.capacity(),
             Some(Waiting::NewId(waiting)) => waiting.held_bytes(),
+            Some(Waiting::Query(waiting)) => waiting.held_bytes(),
+            Some(Waiting::Room(waiting)) => waiting.held_bytes(),
             Some(Waiting::Behind(waiting)) => waiting.held_bytes(),
         };
         of_line + self.held.held_bytes()
@@ -183,6 +193,9 @@ impl Server {
                 self.iamat_in_turn(client, iamat, line, io)
             }
             _ if client.is_held_back() => Ok(self.wait_behind(client, line, false, io)),
+            ClientRequest::Whatsat(whatsat) if is_permitted && self.keeps_cache() => {
+                self.query_engine(client, whatsat, line, io)
+            }
             ClientRequest::Whatsat(whatsat) if is_permitted => self.whatsat(client, whatsat, io),
             _ => Ok(self.refuse_id(client, command, id, line, io)),
         }
@@ -219,26 +232,20 @@ impl Server {
         io: &mut Io<'_>,
     ) -> Result<Next, RequestError> {
         let entry = self.herd.table().get(whatsat.id).ok_or(RequestError::UnknownClient)?;
-        let location = entry.update.location().ok_or(RequestError::UnknownClient)?;
-        let (radius, bound) = (whatsat.radius, whatsat.bound);
-        let request = PlacesRequest { location: &location, radius, bound };
-        io.spend(GAZETTEER_EFFORT);
-        self.metrics.count_line(LineCommand::Whatsat, LineResult::Ok);
-        match self.places.request(io.id, &request, io.now.elapsed) {
-            Some(body) => {
-                entry.update.get().write_at(self.dialect, io.out);
-                io.out.extend_from_slice(&body);
-                Ok(Next::Read)
-            }
-            None => {
-                let mut first_line = Vec::new();
-                entry.update.get().write_at(self.dialect, &mut first_line);
-                let waiting = WaitingAnswer { first_line, since: io.now.elapsed };
-                self.metrics.count_delayed(LineCommand::Whatsat);
-                self.metrics.pause(Paused::Places);
-                Ok(client.wait(Waiting::Places(waiting)))
-            }
-        }
+        let (places, metrics, dialect) = (&mut self.places, &self.metrics, self.dialect);
+        Answering { places, metrics, dialect }.answer(client, &entry.update, whatsat, io)
+    }
+
+    /// Answers a query for a client that is here, by what is known of it.
+    pub(super) fn whatsat_of(
+        &mut self,
+        client: &mut Client,
+        update: &Update,
+        whatsat: &Whatsat<'_>,
+        io: &mut Io<'_>,
+    ) -> Result<Next, RequestError> {
+        let (places, metrics, dialect) = (&mut self.places, &self.metrics, self.dialect);
+        Answering { places, metrics, dialect }.answer(client, update, whatsat, io)
     }
 
     /// Goes on with what a client waits for.
@@ -251,6 +258,8 @@ impl Server {
             None => Next::Read,
             Some(Waiting::Places(waiting)) => self.fill_answer(client, waiting, io),
             Some(Waiting::NewId(waiting)) => self.fill_new_id(client, waiting, io),
+            Some(Waiting::Query(waiting)) => self.fill_query(client, waiting, io),
+            Some(Waiting::Room(waiting)) => self.fill_for_room(client, waiting, io),
             Some(Waiting::Behind(waiting)) => self.fill_line_behind(client, waiting, io),
         };
         if next == Next::Read { self.read_on(client) } else { next }
@@ -292,6 +301,8 @@ impl Server {
                 self.places.forget(closed.id);
             }
             Some(Waiting::NewId(waiting)) => self.forget_new_id(&waiting),
+            Some(Waiting::Query(waiting)) => self.forget_query(&waiting, closed.id),
+            Some(Waiting::Room(waiting)) => self.waits_for_room_no_longer(&waiting, closed.id),
         }
     }
 
@@ -327,6 +338,46 @@ impl Server {
         match client.is_held_back() {
             true => self.wait_behind(client, line, false, io),
             false => self.refuse(line, reason, io),
+        }
+    }
+}
+
+/// What an answer to a query is made with.
+struct Answering<'a> {
+    places: &'a mut Places,
+    metrics: &'a ServerMetrics,
+    dialect: Dialect,
+}
+
+impl Answering<'_> {
+    /// Appends it, or lets the client wait for the places.
+    #[inline]
+    fn answer(
+        self,
+        client: &mut Client,
+        update: &Update,
+        whatsat: &Whatsat<'_>,
+        io: &mut Io<'_>,
+    ) -> Result<Next, RequestError> {
+        let location = update.location().ok_or(RequestError::UnknownClient)?;
+        let (radius, bound) = (whatsat.radius, whatsat.bound);
+        let request = PlacesRequest { location: &location, radius, bound };
+        io.spend(GAZETTEER_EFFORT);
+        self.metrics.count_line(LineCommand::Whatsat, LineResult::Ok);
+        match self.places.request(io.id, &request, io.now.elapsed) {
+            Some(body) => {
+                update.get().write_at(self.dialect, io.out);
+                io.out.extend_from_slice(&body);
+                Ok(Next::Read)
+            }
+            None => {
+                let mut first_line = Vec::new();
+                update.get().write_at(self.dialect, &mut first_line);
+                let waiting = WaitingAnswer { first_line, since: io.now.elapsed };
+                self.metrics.count_delayed(LineCommand::Whatsat);
+                self.metrics.pause(Paused::Places);
+                Ok(client.wait(Waiting::Places(waiting)))
+            }
         }
     }
 }

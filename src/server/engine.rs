@@ -10,6 +10,7 @@
 //! There is one connection at a time. Whatever ends it, the next server is tried after a pause: the credentials may have
 //! been rotated, the cluster may have been restarted, and the table is the truth in any case.
 
+mod cache;
 mod records;
 mod refusals;
 mod servers;
@@ -20,6 +21,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use cache::{WaitingForRoom, WaitingQuery};
 pub use session::EngineSession;
 pub(super) use state::EngineLink;
 pub use state::{EngineLinkState, EngineLinkStatus};
@@ -37,6 +39,7 @@ use crate::herd::engine::{EngineEvent, EngineSettings, Keep};
 use crate::herd::{AnswerAfter, Event, Observer};
 use crate::limits::{ENGINE_ATTEMPT_WAIT, ENGINE_DIAL_WAIT, ENGINE_FILES_WAIT, ENGINE_START};
 use crate::nats::{Credentials, Info, Version};
+use cache::CacheWaits;
 use records::Problems;
 use servers::Servers;
 use state::{Connected, Ended, LinkState, Stage};
@@ -106,6 +109,7 @@ impl Server {
             since: now.elapsed,
             connects: 0,
             must_fit_until: must_fit.then(|| now.elapsed + ENGINE_START),
+            cache: CacheWaits::of(&config),
             config,
         }));
         self.rare.has_deadlines = true;
@@ -299,6 +303,7 @@ impl Server {
             }
         }
         self.show_engine();
+        self.make_room();
     }
 }
 

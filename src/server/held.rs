@@ -123,8 +123,15 @@ impl Server {
         line: &[u8],
         io: &mut Io<'_>,
     ) -> Result<Next, RequestError> {
+        if self.must_wait_for_room(iamat) {
+            return Ok(self.wait_for_room(client, line, false, io));
+        }
         let (before, end) = (io.out.len(), self.herd.table().end());
         match self.iamat(client, iamat, line, io)? {
+            Next::Read if self.lacked_room(iamat) => {
+                io.out.truncate(before);
+                Ok(self.wait_for_room(client, line, true, io))
+            }
             Next::Read => {
                 if self.herd.table().end() != end {
                     self.note_unsent_to_engine(iamat);
@@ -306,6 +313,6 @@ impl Server {
 }
 
 /// A connection, as the core knows it.
-fn holder_of(ConnectionId { slot, generation }: ConnectionId) -> Holder {
+pub(super) fn holder_of(ConnectionId { slot, generation }: ConnectionId) -> Holder {
     Holder(u64::from(slot) << 32 | u64::from(generation))
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 pub use labels::{
     AdminPath, BETWEEN_LOOPS, ClosedReason, DialResult, Direction, EngineError, EngineStateLabel,
-    HandshakeResult, Kind, LineCommand, LineResult, Listener, Paused, PlacesResult, RateLimit,
-    RejectedReason, Transition, UpdateResult, UpdateSource,
+    HandshakeResult, Kind, LineCommand, LineResult, Listener, Paused, PlacesResult, QueryResult,
+    RateLimit, RejectedReason, Transition, UpdateResult, UpdateSource,
 };
 
 pub use family::{Family, FamilyKind, Sample, SampleValue};
@@ -193,7 +193,11 @@ impl ServerMetrics {
     pub fn lines(&self, command: LineCommand, result: LineResult) -> u64 {
         match (command, result) {
             (LineCommand::Iamat, LineResult::Ok) => {
-                self.updates[UpdateSource::Client as usize].iter().map(Counter::get).sum()
+                // One for which there was no room is handled again.
+                let counted = |result: &&UpdateResult| **result != UpdateResult::NoRoom;
+                let all = UpdateResult::ALL.iter().filter(counted);
+                let of_clients = &self.updates[UpdateSource::Client as usize];
+                all.map(|result| of_clients[*result as usize].get()).sum()
             }
             _ => self.other_lines[command as usize][result as usize].get(),
         }

@@ -1,6 +1,6 @@
 //! The log records about connections and about the herd (section 6).
 
-mod engine;
+pub(super) mod engine;
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;

@@ -12,7 +12,7 @@ use herd_mio::application::{
 };
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::config::{
-    Accept, ClientCertificates, ClientsTls, Config, EngineConfig, EngineUrl, Who,
+    Accept, ClientCertificates, ClientsTls, Config, EngineConfig, EngineKeep, EngineUrl, Who,
 };
 use herd_mio::herd::{AnswerAfter, DiskBatch};
 use herd_mio::places::Provider;
@@ -71,11 +71,12 @@ impl World {
         })
     }
 
-    /// The same with TLS, a state directory and an engine, for which answers wait.
+    /// The same with TLS, a state directory and a cache of an engine, for which answers wait. (The configuration refuses both
+    /// together.)
     pub fn with_all() -> World {
         let mut world = World::with_tls();
         world.attach_disk();
-        world.join_engine();
+        world.join_engine(EngineKeep::Cache);
         world
     }
 
@@ -90,11 +91,11 @@ impl World {
         self.know_metrics();
     }
 
-    /// The server is a member of an engine from now on; its answers wait for the disk only.
-    pub fn join_engine(&mut self) {
+    /// The server is a member of an engine from now on.
+    pub fn join_engine(&mut self, keep: EngineKeep) {
         let url = EngineUrl { host: "nats.example".to_owned(), port: 4_222, needs_tls: false };
         let setup = EngineSetup {
-            config: EngineConfig { servers: vec![url], ..EngineConfig::default() },
+            config: EngineConfig { servers: vec![url], keep, ..EngineConfig::default() },
             prepare: Arc::new(|_| Err("no file is read here".to_owned())),
             inbox: "_INBOX.x".to_owned(),
             seed: 1,

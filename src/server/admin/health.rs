@@ -47,8 +47,11 @@ struct ReadyChecks {
     /// The server has known all that the engine's bucket holds at some time since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_filled: Option<bool>,
-    /// How far it has come with the engine now. It is ready without an engine: it answers WHATSAT, and other members would
-    /// do no better.
+    /// A server that keeps a cache can ask the engine for a client now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_asked: Option<bool>,
+    /// How far it has come with the engine now. One that follows the bucket is ready without an engine: it answers WHATSAT,
+    /// and other members would do no better.
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<&'static str>,
     /// The state directory can be written.
@@ -73,12 +76,15 @@ impl Server {
     }
 
     pub(super) fn readyz(&self, now: Now) -> Reply {
+        let is_cache = self.herd.is_cache();
+        let follows = self.herd.engine_status().is_some() && !is_cache;
         let checks = ReadyChecks {
             in_sync: self.herd.is_in_sync(),
             ready_timeout: self.has_ready_timeout_passed(now),
             listeners: self.is_listening(now),
             draining: !self.is_serving(),
-            engine_filled: self.herd.engine_status().map(|_| self.was_filled_by_engine()),
+            engine_filled: follows.then(|| self.was_filled_by_engine()),
+            engine_asked: is_cache.then(|| self.can_ask_engine()),
             engine: self.herd.engine_status().map(|it| EngineStateLabel::from(it.state).text()),
             state_works: self.state_numbers().map(|numbers| !numbers.is_failing),
         };
@@ -90,7 +96,12 @@ impl Server {
     pub(super) fn is_ready(&self, now: Now) -> bool {
         let is_filled = self.herd.is_in_sync() && self.was_filled_by_engine();
         let is_filled = is_filled || self.has_ready_timeout_passed(now);
-        is_filled && self.is_serving() && !self.lacks_its_disk()
+        is_filled && self.is_serving() && !self.lacks_its_disk() && !self.lacks_its_engine()
+    }
+
+    /// Whether it can't answer a query, because it keeps a cache of an engine that can't be asked. Other servers may.
+    fn lacks_its_engine(&self) -> bool {
+        self.herd.is_cache() && !self.can_ask_engine()
     }
 
     /// Whether it can't answer an IAMAT, because its answers wait for a disk that fails. Other servers can.

@@ -91,6 +91,8 @@ struct State {
 #[derive(Serialize)]
 struct Engine {
     ack: &'static str,
+    /// Which clients are in memory.
+    keep: &'static str,
     state: &'static str,
     since: Option<String>,
     /// Where it is connected, and what that server calls itself.
@@ -173,6 +175,7 @@ impl Server {
         let (server, version) = link.server.unzip();
         Some(Engine {
             ack: if self.herd.answer_after().engine { "engine" } else { "local" },
+            keep: if self.herd.is_cache() { "cache" } else { "all" },
             state: EngineStateLabel::from(status.state).text(),
             since: time_at(link.since, now),
             address: link.peer.map(|peer| peer.to_string()),

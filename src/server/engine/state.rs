@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::cache::CacheWaits;
 use super::records::Problems;
 use super::servers::{NatsServer, Servers};
 use super::{PrepareEngine, PreparedEngine};
@@ -59,6 +60,8 @@ pub(in crate::server) struct EngineLink {
     pub(super) connects: u64,
     /// Until then a bucket with wrong settings ends the server; None if it never does.
     pub(super) must_fit_until: Option<Duration>,
+    /// None unless it keeps a cache.
+    pub(super) cache: Option<CacheWaits>,
 }
 
 /// How far it has come.

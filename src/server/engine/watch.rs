@@ -69,7 +69,8 @@ impl Server {
     /// The next deadline of the engine: of its connection, or of its part in the core.
     pub(in crate::server) fn engine_timeout(&self) -> Option<Duration> {
         let engine = self.engine.as_ref()?;
-        earlier(engine.poll_timeout(), self.herd.poll_engine_timeout())
+        let cache = engine.cache.as_ref().and_then(|cache| cache.poll_timeout());
+        earlier(earlier(engine.poll_timeout(), self.herd.poll_engine_timeout()), cache)
     }
 
     /// Whether the engine has all that is known here. True without a connection: then there is nothing to wait for but
@@ -117,6 +118,7 @@ impl Server {
         if self.herd.poll_engine_timeout().is_some_and(|at| at <= now.elapsed) {
             self.with_engine(|herd, log| herd.handle_engine_timeout(now, log), now);
         }
+        self.judge_cache(due);
         self.show_engine();
     }
 

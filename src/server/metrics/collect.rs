@@ -26,7 +26,7 @@ impl Server {
         let loops = &self.all_metrics.loops[..];
         add_loops(loops, &mut all);
         self.add_connections(loops, &mut all);
-        add_pauses(loops, &mut all);
+        add_pauses(loops, self.herd.is_cache(), &mut all);
         add_traffic(&self.kinds(), loops, &mut all);
         self.add_lines(loops, &mut all);
         self.add_table(loops, &mut all);
@@ -126,7 +126,7 @@ impl Server {
         let gauge = |name, help, value: usize| Family::gauge(name, help).of(value as u64);
         all.push(gauge("herd_table_clients", "Clients that are known", table.len()));
         all.push(gauge("herd_table_clients_limit", "Clients that may be known", table.bound()));
-        all.push(updates(loops, self.herd.engine_status().is_some()));
+        all.push(updates(loops, self.herd.engine_status().is_some(), self.herd.is_cache()));
         let help = "How often the full table has evicted its oldest tenth";
         all.push(Family::counter("herd_table_floor_raises_total", help).of(table.floor_raises()));
         let help = "Clients that the full table has evicted";
@@ -223,7 +223,7 @@ fn sum2(loops: &Loops, numbers: impl Fn(&LoopMetrics) -> (u64, u64)) -> (u64, u6
     (of_loops(loops, |it| numbers(it).0), of_loops(loops, |it| numbers(it).1))
 }
 
-fn updates(loops: &Loops, has_engine: bool) -> Family {
+fn updates(loops: &Loops, has_engine: bool, is_cache: bool) -> Family {
     let help = "Updates of clients and neighbours";
     let mut family = Family::counter("herd_table_updates_total", help);
     for source in UpdateSource::ALL {
@@ -231,6 +231,9 @@ fn updates(loops: &Loops, has_engine: bool) -> Family {
             continue;
         }
         for result in UpdateResult::ALL {
+            if *result == UpdateResult::NoRoom && !is_cache {
+                continue;
+            }
             let count = |it: &ServerMetrics| it.updates[*source as usize][*result as usize].get();
             let labels = [("source", source.text()), ("result", result.text())];
             family.add(labels, of_servers(loops, count));
@@ -262,7 +265,7 @@ fn add_loops(loops: &Loops, all: &mut Vec<Family>) {
     all.extend([turns, duration, busy, events, budgets]);
 }
 
-fn add_pauses(loops: &Loops, all: &mut Vec<Family>) {
+fn add_pauses(loops: &Loops, is_cache: bool, all: &mut Vec<Family>) {
     let help = "Time in which no connection could be accepted";
     let mut accept = Family::counter("herd_accept_paused_seconds_total", help);
     for (reason, lack) in [("descriptors", Lack::Descriptors), ("memory", Lack::Memory)] {
@@ -274,6 +277,9 @@ fn add_pauses(loops: &Loops, all: &mut Vec<Family>) {
     let full = |it: &LoopMetrics| it.classes.iter().map(|class| class.full.get()).sum();
     paused.add([("reason", "output_full")], of_loops(loops, full));
     for reason in Paused::ALL {
+        if *reason == Paused::Engine && !is_cache {
+            continue;
+        }
         let count = of_servers(loops, |it| it.paused[*reason as usize].get());
         paused.add([("reason", reason.text())], count);
     }

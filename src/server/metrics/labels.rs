@@ -113,6 +113,19 @@ label! {
     }
 }
 label! {
+    /// How the engine answered a query for a client, where a cache is kept.
+    QueryResult {
+        /// The client is known.
+        Known = "known",
+        /// Neither the engine nor the cache knows it.
+        Unknown = "unknown",
+        /// The engine could not be asked, and the cache has answered.
+        Cached = "cached",
+        /// It was not answered in time.
+        GivenUp = "given_up",
+    }
+}
+label! {
     /// What kept an engine from being used.
     EngineError {
         /// No connection could be made or used: the name, the address, what the other side said.
@@ -212,6 +225,8 @@ label! {
         NewIds = "new_ids",
         /// Answers are held back until what they confirm is kept.
         Kept = "kept",
+        /// A line waits for the engine: a query for what that has of its client, or an IAMAT for room in a cache.
+        Engine = "engine",
     }
 }
 label! {

@@ -4,7 +4,7 @@
 use super::ServerMetrics;
 use super::collect::{Loops, of_servers};
 use super::family::Family;
-use super::labels::{EngineError, EngineStateLabel};
+use super::labels::{EngineError, EngineStateLabel, QueryResult};
 use crate::application::{Counter, Gauge};
 use crate::herd::engine::{EngineState, EngineStatus};
 use crate::server::{EngineLinkState, Server};
@@ -16,6 +16,12 @@ pub struct EngineMetrics {
     pub errors: [Counter; EngineError::COUNT],
     /// Answers that were held back for too long, and not given.
     pub given_up: Counter,
+    /// By [`QueryResult`], where a cache is kept.
+    pub queries: [Counter; QueryResult::COUNT],
+    /// Queries that wait for the engine now.
+    pub queries_waiting: Gauge,
+    /// IAMATs that wait for room in a cache now.
+    pub waiting_for_room: Gauge,
     connected: Gauge,
     /// Whether it has ever known all that the bucket holds.
     was_in_sync: Gauge,
@@ -30,6 +36,7 @@ pub struct EngineMetrics {
     acknowledged: Gauge,
     received: Gauge,
     skipped: Gauge,
+    asked: Gauge,
 }
 
 impl EngineMetrics {
@@ -49,6 +56,7 @@ impl EngineMetrics {
         self.acknowledged.set(status.published);
         self.received.set(status.received);
         self.skipped.set(status.skipped);
+        self.asked.set(status.asked);
     }
 
     /// How far it has come, the messages that were not read yet, and the publishes that are not acknowledged yet.
@@ -62,6 +70,10 @@ impl EngineMetrics {
 
     pub(in crate::server) fn count_error(&self, class: EngineError) {
         self.errors[class as usize].add(1);
+    }
+
+    pub(in crate::server) fn count_query(&self, result: QueryResult) {
+        self.queries[result as usize].add(1);
     }
 }
 
@@ -85,6 +97,14 @@ impl Server {
         let mut others = self.all_metrics.loops.iter();
         self.herd.engine_status().is_none()
             || (was(&self.metrics) && others.all(|(_, metrics)| was(metrics)))
+    }
+
+    /// Whether each loop can use the bucket now.
+    pub(in crate::server) fn can_ask_engine(&self) -> bool {
+        let can = |metrics: &ServerMetrics| {
+            metrics.engine.states[EngineStateLabel::InSync as usize].get() == 1
+        };
+        can(&self.metrics) && self.all_metrics.loops.iter().all(|(_, metrics)| can(metrics))
     }
 
     pub(super) fn add_engine(&self, loops: &Loops, all: &mut Vec<Family>) {
@@ -136,7 +156,30 @@ impl Server {
         let help = "Answers that waited for the engine for too long, and were never given";
         let given_up = of_servers(loops, |it| it.engine.given_up.get());
         all.push(Family::counter("herd_engine_answers_given_up_total", help).of(given_up));
+        if self.herd.is_cache() {
+            add_cache(loops, all);
+        }
     }
+}
+
+/// What a member counts that keeps a cache. Clients that have left it are among those of the table.
+fn add_cache(loops: &Loops, all: &mut Vec<Family>) {
+    let help = "Queries for clients, by what the engine answered";
+    let mut queries = Family::counter("herd_engine_queries_total", help);
+    for result in QueryResult::ALL {
+        let count = of_servers(loops, |it| it.engine.queries[*result as usize].get());
+        queries.add([("result", result.text())], count);
+    }
+    all.push(queries);
+    let help = "Queries that wait for the engine now";
+    let waiting = of_servers(loops, |it| it.engine.queries_waiting.get());
+    all.push(Family::gauge("herd_engine_queries_waiting", help).of(waiting));
+    let help = "Requests for a client that were sent to the engine";
+    let asked = of_servers(loops, |it| it.engine.asked.get());
+    all.push(Family::counter("herd_engine_lookups_total", help).of(asked));
+    let help = "IAMATs that wait for room in the cache now";
+    let waiting = of_servers(loops, |it| it.engine.waiting_for_room.get());
+    all.push(Family::gauge("herd_engine_waiting_for_room", help).of(waiting));
 }
 
 impl From<EngineState> for EngineStateLabel {

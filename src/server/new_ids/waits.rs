@@ -75,6 +75,10 @@ impl Server {
             };
             let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
             self.herd.handle_iamat(&iamat, io.now, io.out, log)?;
+            if self.lacked_room(&iamat) {
+                io.out.truncate(before);
+                return Ok(self.wait_for_room(client, &waiting.line, true, io));
+            }
             Ok(self.hold_answer(client, iamat.id, before, io))
         });
         let next = match handled {

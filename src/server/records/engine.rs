@@ -1,5 +1,8 @@
 //! The records of what the herd's core does with the engine.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use super::record_applied;
 use crate::herd::engine::EngineEvent;
 use crate::logging::rate_limit::{self, Kind};
@@ -40,6 +43,41 @@ pub(super) fn note(name: &str, event: &EngineEvent<'_>) {
         }
         event => warn(event),
     }
+}
+
+/// A query was not answered by the engine for too long.
+pub(in crate::server) fn query_given_up(peer: SocketAddr, waited: Duration) {
+    let seconds = waited.as_secs();
+    let text = format_args!(
+        "{peer} gets no answer: the engine has not said for {seconds} s what it has of a client; the connection is closed"
+    );
+    rate_limit::warn(Kind::AnswerGivenUp, &[field("peer", &peer)], text);
+}
+
+/// A client that the cache holds is asked for, and the engine can't be.
+pub(in crate::server) fn answered_from_cache(peer: SocketAddr) {
+    let text = format_args!(
+        "The engine does not answer: {peer} gets what the cache has of a client, and another member may know more"
+    );
+    rate_limit::warn(Kind::EngineCacheAnswers, &[field("peer", &peer)], text);
+}
+
+/// An IAMAT waits, because each client of the cache has an update that the engine has not acknowledged.
+pub(in crate::server) fn no_room(peer: SocketAddr) {
+    let text = format_args!(
+        "{peer} waits: the cache (max_clients) has no room, because the engine has acknowledged the update of none of its clients"
+    );
+    rate_limit::warn(Kind::EngineNoRoom, &[field("peer", &peer)], text);
+}
+
+/// It has waited for too long.
+pub(in crate::server) fn room_given_up(peer: SocketAddr, waited: Duration) {
+    let seconds = waited.as_secs();
+    let text = format_args!(
+        "{peer} gets no answer: the cache had no room for its update for {seconds} s, and it is not stored; the connection is \
+         closed"
+    );
+    rate_limit::warn(Kind::AnswerGivenUp, &[field("peer", &peer)], text);
 }
 
 /// What an operator should see.

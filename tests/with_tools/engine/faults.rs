@@ -22,7 +22,16 @@ const STREAM: &str = "KV_herd";
 const WRITERS: usize = 8;
 
 pub fn nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute() -> Outcome {
-    killed(Release::Current, |_nats, eye, _recorder, places, written| {
+    killed(Release::Current, None, |_nats, eye, _recorder, places, written| {
+        written.is_kept(eye, BUCKET, places);
+        String::new()
+    })
+}
+
+/// Each holds a tenth of the clients, and is asked for all of them.
+pub fn nothing_answered_is_lost_when_leaders_and_caches_are_killed_for_a_minute() -> Outcome {
+    killed(Release::Current, Some(400), |_nats, eye, _recorder, places, written| {
+        assert!(written.answered.len() > 4_000, "{} clients", written.answered.len());
         written.is_kept(eye, BUCKET, places);
         String::new()
     })
@@ -32,7 +41,7 @@ pub fn nothing_answered_is_lost_when_leaders_and_members_are_killed_for_a_minute
 /// when leaders of a cluster are killed. Members have them, and fill a new bucket.
 pub fn what_debians_cluster_has_lost_is_there_again_once_its_bucket_is_deleted_for_a_minute()
 -> Outcome {
-    killed(Release::Debian, |nats, eye, recorder, places, written| {
+    killed(Release::Debian, None, |nats, eye, recorder, places, written| {
         let ids: Vec<&str> = written.answered.keys().map(String::as_str).collect();
         let of_leader: Vec<u64> = ids.iter().map(|id| leader_has(eye, id)).collect();
         let lost = recorder.acknowledged().into_iter().filter(|(lost, (timestamp, _))| {
@@ -86,9 +95,11 @@ fn known_to_members(places: &[Place], ids: &[&str]) -> Vec<u64> {
 }
 
 /// For a minute, the leader of three nodes and a member are killed again and again while clients write. A recorder
-/// between members and NATS then knows what was acknowledged. Returns with what `judge` has found.
+/// between members and NATS then knows what was acknowledged. Members keep all, or a cache of so many clients. Returns with
+/// what `judge` has found.
 fn killed(
     release: Release,
+    cached: Option<usize>,
     judge: impl FnOnce(&Nats, &mut Eye, &Recorder, &[Place], &Written) -> String,
 ) -> Outcome {
     let nats = Nats::prepare(&Plan::three(release))?;
@@ -96,7 +107,13 @@ fn killed(
     nats.nodes.iter().for_each(Node::start);
     nats.wait_until_ready();
     let mut eye = Eye::open(&nats)?;
-    let setup = members_by(&["Goloman", "Hands", "Holiday"], &recorder.section(&nats));
+    let mut section = recorder.section(&nats);
+    let mut top = String::new();
+    if let Some(clients) = cached {
+        section += "\nkeep = \"cache\"";
+        top = format!("max_clients = {clients}");
+    }
+    let setup = members_by(&["Goloman", "Hands", "Holiday"], &section).top(&top);
     let mut servers = start_all(&setup);
     let places = Place::all(&setup);
     let writers = Writers::start(WRITERS, &places);

@@ -6,6 +6,7 @@
 pub mod acked;
 pub mod bridge;
 pub mod bucket;
+pub mod cache;
 pub mod counted;
 pub mod encrypted;
 pub mod eye;

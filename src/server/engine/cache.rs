@@ -1,0 +1,117 @@
+//! A member that keeps a cache: which lines wait for the engine, and for how long.
+//!
+//! | file | what waits |
+//! |---|---|
+//! | `cache/queries.rs` | a WHATSAT, for what the engine has of its client |
+//! | `cache/room.rs` | an IAMAT, for room in a cache of which nothing may be forgotten |
+//!
+//! A connection has at most one line that waits, so as many wait as there are connections.
+
+mod queries;
+mod room;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub(in crate::server) use queries::WaitingQuery;
+use room::Queue;
+pub(in crate::server) use room::WaitingForRoom;
+
+use super::{Server, earlier};
+use crate::application::{Command, ConnectionId, Due, Io, Next};
+use crate::config::{EngineConfig, EngineKeep};
+use crate::limits::ENGINE_WAITS_PER_STEP;
+use crate::server::metrics::{ClosedReason, Paused};
+
+/// The lines that wait.
+#[derive(Debug)]
+pub(in crate::server) struct CacheWaits {
+    /// For how long they do.
+    timeout: Duration,
+    /// When that is over, for each connection that waits.
+    due: BTreeSet<(Duration, ConnectionId)>,
+    /// Times up to here are over.
+    judged: Duration,
+    for_room: Queue,
+}
+
+impl CacheWaits {
+    /// None for a member that follows the bucket: it knows all clients, and has room for them.
+    pub(super) fn of(config: &EngineConfig) -> Option<CacheWaits> {
+        (config.keep == EngineKeep::Cache).then(|| CacheWaits {
+            timeout: config.timeout,
+            due: BTreeSet::new(),
+            judged: Duration::ZERO,
+            for_room: Queue::default(),
+        })
+    }
+
+    /// When [`Server::judge_cache`] must be called at the latest.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        earlier(self.due.first().map(|(at, _)| *at), self.for_room.poll_timeout())
+    }
+
+    /// A line that waits since then waits for too long.
+    fn is_over(&self, since: Duration) -> bool {
+        since + self.timeout <= self.judged
+    }
+}
+
+impl Server {
+    /// Whether it keeps a cache: the engine is asked for each client that is queried.
+    pub(in crate::server) fn keeps_cache(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.cache.is_some())
+    }
+
+    fn cache_waits(&mut self) -> Option<&mut CacheWaits> {
+        self.engine.as_mut()?.cache.as_mut()
+    }
+
+    /// A connection begins to wait for the engine.
+    fn waits_for_engine(&mut self, connection: ConnectionId, since: Duration) {
+        if let Some(waits) = self.cache_waits() {
+            waits.due.insert((since + waits.timeout, connection));
+        }
+        self.metrics.pause(Paused::Engine);
+    }
+
+    /// It waits no longer.
+    fn waited_for_engine(&mut self, connection: ConnectionId, since: Duration) {
+        if let Some(waits) = self.cache_waits() {
+            waits.due.remove(&(since + waits.timeout, connection));
+        }
+        self.metrics.resume(Paused::Engine);
+    }
+
+    fn has_waited_for_too_long(&self, since: Duration) -> bool {
+        let waits = self.engine.as_ref().and_then(|engine| engine.cache.as_ref());
+        waits.is_some_and(|waits| waits.is_over(since))
+    }
+
+    /// It waited for too long: nothing more is sent to it.
+    fn ends_without_answer(&mut self, io: &Io<'_>) -> Next {
+        self.ends.insert(io.id, ClosedReason::AnswerTimeout);
+        Next::Finish
+    }
+
+    /// Looks at the connections that wait for too long, and at those that wait for room.
+    pub(super) fn judge_cache(&mut self, due: &mut Due<'_>) {
+        let Some(engine) = self.engine.as_mut().filter(|engine| engine.cache.is_some()) else {
+            return;
+        };
+        let now = due.now.elapsed;
+        // What they wait for may have come, and was not read yet.
+        let is_behind = engine.connected().is_some_and(|connected| due.is_behind(connected.id));
+        if let Some(waits) = engine.cache.as_mut().filter(|_| !is_behind) {
+            waits.judged = now;
+            for _ in 0..ENGINE_WAITS_PER_STEP {
+                let Some(&(at, connection)) = waits.due.first().filter(|(at, _)| *at <= now) else {
+                    break;
+                };
+                waits.due.remove(&(at, connection));
+                self.commands.push_back(Command::Fill(connection));
+            }
+        }
+        self.retry_for_room(now);
+    }
+}
