@@ -230,12 +230,12 @@ impl Engine {
     /// The engine has an update: tells those who wait for it. Each update comes twice, with its acknowledgement and from the
     /// consumer, and nobody waits for the second.
     pub(super) fn kept(&mut self, slot: u32, known: InBucket, herd: &mut Herd) {
+        let before = herd.table.kept.in_bucket(slot);
+        herd.table.kept.set_in_bucket(slot, known);
         self.publisher.is_kept(slot);
-        self.used(slot, herd);
-        let Herd { table, durable, outputs, .. } = herd;
-        let before = table.kept.in_bucket(slot);
-        table.kept.set_in_bucket(slot, known);
+        self.used(slot, herd); // By what was just set it may leave a cache.
         if known.seq > before.seq {
+            let Herd { durable, outputs, .. } = herd;
             durable.holders.tell(slot, outputs);
         }
     }
