@@ -120,28 +120,46 @@ fn outage(folder: &Path, nats: &mut Nats, options: &Options) -> Result<(), Failu
     let server = Server::start(folder, "Outage", &nats.section("outage", "ack = \"local\"\n"))?;
     server.in_sync()?;
     let mut load = Load::connect(server.clients, 64)?;
-    load.closed(16, options.measured)?;
-    let with = resident_bytes(server.id());
+    load.mix_clients();
+    let resident = || resident_bytes(server.id()) as f64 / 1e6;
+    // Until all of 64,000 clients are known.
+    let mut updates = write(&mut load, options.measured)?;
+    while updates < 200_000 {
+        updates += write(&mut load, options.measured)?;
+    }
+    println!("\n| an outage | MB resident | updates |\n|---|---|---|");
+    println!("| with NATS | {:.1} | {updates} |", resident());
     nats.kill();
-    load.closed(16, options.measured)?;
-    let begun = resident_bytes(server.id());
-    let seen = load.closed(16, options.outage)?;
-    let ended = resident_bytes(server.id());
+    updates = write(&mut load, options.measured)?;
+    println!("| {:.0} s without | {:.1} | {updates} |", options.measured.as_secs_f64(), resident());
+    let begin = Instant::now();
+    while begin.elapsed() < options.outage {
+        let rest = options.outage.saturating_sub(begin.elapsed());
+        updates += write(&mut load, rest.min(Duration::from_secs(60)))?;
+        let (seconds, now) = (begin.elapsed() + options.measured, resident());
+        println!("| {:.0} s without | {now:.1} | {updates} |", seconds.as_secs_f64());
+    }
     nats.start_again()?;
     load.drain()?;
-    println!(
-        "| resident MB with NATS; {:.0} s and {:.0} s without, {} updates | | {:.1}; {:.1}; {:.1} | | flat |",
-        options.measured.as_secs_f64(),
-        options.outage.as_secs_f64(),
-        seen.requests,
-        with as f64 / 1e6,
-        begun as f64 / 1e6,
-        ended as f64 / 1e6
-    );
     let back = Instant::now();
     server.in_sync()?;
-    println!("| s until in sync after the outage | | {:.1} | | |", back.elapsed().as_secs_f64());
+    println!(
+        "| in sync {:.1} s after it is back | {:.1} | |",
+        back.elapsed().as_secs_f64(),
+        resident()
+    );
     Ok(())
+}
+
+/// Clients write for so long, a fifth of the time, which leaves the machine to others. Returns how many updates.
+fn write(load: &mut Load, time: Duration) -> Result<u64, Failure> {
+    let (begin, mut updates) = (Instant::now(), 0);
+    while begin.elapsed() < time {
+        updates += load.closed(16, Duration::from_millis(20))?.requests;
+        load.drain()?;
+        std::thread::sleep(Duration::from_millis(80));
+    }
+    Ok(updates)
 }
 
 fn row(what: &str, bare: f64, ours: f64, goal: &str) {
