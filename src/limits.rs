@@ -2,11 +2,13 @@
 //! own, in `event_loop/limits.rs`.
 
 mod cache;
+mod held;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 pub use cache::*;
+pub use held::*;
 
 use crate::addresses::Prefix;
 
@@ -421,8 +423,6 @@ pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);
 
 /// Servers of NATS that a configuration may name: any of them names the others of its cluster, which has a few.
 pub const ENGINE_SERVERS: usize = 64;
-/// Connections that are looked at in one turn because an answer to them may be held back for too long.
-pub const HELD_ANSWERS_PER_STEP: usize = 1_024;
 /// Updates in one transaction of the disk at most: some 5 ms of copying in a turn would be too long, and transactions of a
 /// thousand to ten thousand are about equally fast.
 pub const DISK_BATCH_UPDATES: usize = 4_096;

@@ -56,6 +56,11 @@ impl Feed {
         self.records.is_empty()
     }
 
+    /// The latest change, if its record was not dropped.
+    pub fn last(&self) -> Option<Record> {
+        self.records.back().copied()
+    }
+
     /// Appends a change of the entry in `slot` and returns its number.
     #[inline]
     pub fn append(&mut self, slot: u32) -> Seq {

@@ -5,7 +5,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::kept::{Awaited, Holder};
+use hashbrown::HashTable;
+use hashbrown::hash_table::{Entry, OccupiedEntry};
+
+use super::kept::{Awaited, Holder, slot_hash};
 use super::{Herd, Output};
 
 /// The answers of one connection that are not due yet.
@@ -114,38 +117,73 @@ impl HeldAnswers {
 /// Who is told, by the slots of the entries that they wait for. A connection stands in it once at most, by its front answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holders {
-    // Ordered, so that a run can be repeated, and so that one that leaves is found among many that wait for one client.
-    waiting: BTreeSet<(u32, Holder)>,
+    waiting: HashTable<(u32, Waiting)>,
     /// How often the floor had risen when all were last told.
     told_raises: u64,
 }
 
+/// Who waits for one entry: usually the one connection of its client.
+#[derive(Clone, Debug)]
+enum Waiting {
+    One(Holder),
+    /// Ordered, so that one that leaves is found among many.
+    Many(BTreeSet<Holder>),
+}
+
 impl Holders {
     pub fn add(&mut self, awaited: Awaited, holder: Holder) {
-        self.waiting.insert((awaited.slot, holder));
+        let is_it = |(slot, _): &(u32, Waiting)| *slot == awaited.slot;
+        match self.waiting.entry(slot_hash(awaited.slot), is_it, |(slot, _)| slot_hash(*slot)) {
+            Entry::Vacant(place) => drop(place.insert((awaited.slot, Waiting::One(holder)))),
+            Entry::Occupied(mut found) => match &mut found.get_mut().1 {
+                Waiting::One(other) if *other == holder => {}
+                Waiting::One(other) => {
+                    found.get_mut().1 = Waiting::Many(BTreeSet::from([*other, holder]));
+                }
+                Waiting::Many(all) => drop(all.insert(holder)),
+            },
+        }
     }
 
     pub fn remove(&mut self, awaited: Awaited, holder: Holder) {
-        self.waiting.remove(&(awaited.slot, holder));
+        let Some(mut found) = self.find(awaited.slot) else { return };
+        let is_last = match &mut found.get_mut().1 {
+            Waiting::One(other) => *other == holder,
+            Waiting::Many(all) => all.remove(&holder) && all.is_empty(),
+        };
+        if is_last {
+            found.remove();
+        }
     }
 
     /// Tells those that wait for the entry in `slot`: more is kept of it, or it is gone.
     pub fn tell(&mut self, slot: u32, outputs: &mut VecDeque<Output>) {
-        let all = (slot, Holder(0))..=(slot, Holder(u64::MAX));
-        while let Some(&waiting) = self.waiting.range(all.clone()).next() {
-            self.waiting.remove(&waiting);
-            outputs.push_back(Output::AnswersDue(waiting.1));
+        let Some(found) = self.find(slot) else { return };
+        match found.remove().0.1 {
+            Waiting::One(holder) => outputs.push_back(Output::AnswersDue(holder)),
+            Waiting::Many(all) => outputs.extend(all.into_iter().map(Output::AnswersDue)),
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > LARGEST_KEPT {
+            self.waiting = HashTable::new();
         }
     }
 
     /// Tells all if the floor has risen since the last time: what was evicted is waited for no longer.
     pub fn tell_of_evicted(&mut self, floor_raises: u64, outputs: &mut VecDeque<Output>) {
         if std::mem::replace(&mut self.told_raises, floor_raises) != floor_raises {
-            let all = std::mem::take(&mut self.waiting);
-            outputs.extend(all.into_iter().map(|(_, holder)| Output::AnswersDue(holder)));
+            // Sorted, so that a run can be repeated.
+            let mut slots: Vec<u32> = self.waiting.iter().map(|(slot, _)| *slot).collect();
+            slots.sort_unstable();
+            slots.into_iter().for_each(|slot| self.tell(slot, outputs));
         }
+    }
+
+    fn find(&mut self, slot: u32) -> Option<OccupiedEntry<'_, (u32, Waiting)>> {
+        self.waiting.find_entry(slot_hash(slot), |(other, _)| *other == slot).ok()
     }
 }
 
+/// Waiting connections for which memory is kept while there are none.
+const LARGEST_KEPT: usize = 4_096;
 /// Memory that a connection may keep while nothing is held.
 const SMALLEST_FREED: usize = 4_096;

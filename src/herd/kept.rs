@@ -4,6 +4,7 @@
 //! number for the whole feed would not do: a record that was overwritten before its reader came to it is dead, and would
 //! count as kept although nothing of its client is. So each entry has a number of its own, by its slot in the table.
 
+use super::table::Table;
 use crate::protocol::Seq;
 
 /// Which readers of the feed must have an update before its IAMAT is answered. By default none: it is answered at once.
@@ -116,6 +117,32 @@ impl Kept {
             all.clear();
         }
     }
+}
+
+impl Table {
+    /// What an answer waits for that confirms the entry of a client, as it is now.
+    pub(super) fn awaited(&self, id: &[u8]) -> Option<Awaited> {
+        // Usually it has just changed.
+        let latest = self.feed.last().filter(|record| {
+            let entry = self.entries.get(record.slot as usize);
+            entry.is_some_and(|entry| entry.seq() == record.seq && entry.update.id() == id)
+        });
+        let slot = match latest {
+            Some(record) => record.slot,
+            None => self.find(self.hash(id), id)?,
+        };
+        self.entry_at(slot).map(|entry| Awaited { slot, seq: entry.seq() })
+    }
+
+    /// Whether the entry is one that was evicted, and has not left its slot yet (`Kept::free` tells of one that has).
+    pub(super) fn is_evicted(&self, awaited: Awaited) -> bool {
+        self.entry_at(awaited.slot).is_none()
+    }
+}
+
+/// A hash of slots, which are small numbers of our own that no client chooses.
+pub(super) fn slot_hash(slot: u32) -> u64 {
+    u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 fn at<T: Clone + Default>(all: &mut Vec<T>, slot: u32) -> &mut T {

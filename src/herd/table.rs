@@ -12,7 +12,7 @@ use slab::Slab;
 
 use super::NeighbourId;
 use super::feed::{Feed, Record};
-use super::kept::{Awaited, Kept};
+use super::kept::Kept;
 use super::recent::Recent;
 use crate::protocol::{Epoch, Seq, Update, UpdateRef};
 
@@ -23,7 +23,7 @@ pub struct Table {
     /// Slots of `entries` by the hash of the client's ID; the ID itself is in the entry only.
     by_id: HashTable<u32>,
     hasher: SipHasher13,
-    feed: Feed,
+    pub(super) feed: Feed,
     /// Known clients, without entries below the floor that wait for the sweep.
     pub(super) len: usize,
     pub(super) bound: usize,
@@ -245,17 +245,6 @@ impl Table {
         self.forget_use(slot as u32);
     }
 
-    /// What an answer waits for that confirms the entry of a client, as it is now.
-    pub(super) fn awaited(&self, id: &[u8]) -> Option<Awaited> {
-        let slot = self.find(self.hash(id), id)?;
-        self.entry_at(slot).map(|entry| Awaited { slot, seq: entry.seq })
-    }
-
-    /// Whether the entry is one that was evicted, and has not left its slot yet (`Kept::free` tells of one that has).
-    pub(super) fn is_evicted(&self, awaited: Awaited) -> bool {
-        self.entry_at(awaited.slot).is_none()
-    }
-
     /// Stores the update if it is above the floor and the newest of its client.
     pub fn apply(&mut self, update: &UpdateRef<'_>, source: Option<Source>) -> Applied {
         // It is None only if `may_add` returns false.
@@ -401,7 +390,7 @@ impl Table {
     }
 
     #[inline]
-    fn find(&self, hash: u64, id: &[u8]) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, id: &[u8]) -> Option<u32> {
         let is_it = |&slot: &u32| self.entries[slot as usize].update.id() == id;
         self.by_id.find(hash, is_it).copied()
     }

@@ -1,5 +1,7 @@
 //! What a consumer says beside the messages that it delivers, and what it says of each of these.
 
+use memchr::memchr;
+
 use super::headers::Headers;
 use super::parse::{Message, number};
 use super::write::is_subject;
@@ -59,8 +61,11 @@ impl<'a> Delivered<'a> {
     pub fn parse(reply: &'a [u8]) -> Option<Delivered<'a>> {
         let rest = reply.strip_prefix(b"$JS.ACK.")?;
         let (mut tokens, mut count): ([&[u8]; 10], usize) = ([b""; 10], 0);
-        for token in rest.split(|byte| *byte == b'.') {
-            *tokens.get_mut(count)? = token;
+        let mut rest = Some(rest);
+        while let Some(text) = rest {
+            let end = memchr(b'.', text);
+            *tokens.get_mut(count)? = &text[..end.unwrap_or(text.len())];
+            rest = end.map(|end| &text[end + 1..]);
             count += 1;
         }
         let first = match count {

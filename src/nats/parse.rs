@@ -1,6 +1,6 @@
 //! Control lines of a server, and the payloads behind them. Nothing is copied.
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use super::error::WireError;
 use super::headers::Headers;
@@ -171,6 +171,12 @@ enum Verb {
 
 /// The verb of a line, in any case, and what follows it.
 fn verb_of(line: &[u8]) -> (Verb, &[u8]) {
+    // As nearly each is written.
+    match line {
+        [b'M', b'S', b'G', b' ', rest @ ..] => return (Verb::Msg, rest),
+        [b'H', b'M', b'S', b'G', b' ', rest @ ..] => return (Verb::Hmsg, rest),
+        _ => {}
+    }
     let length = line.iter().position(|byte| is_blank(*byte)).unwrap_or(line.len());
     let (word, rest) = line.split_at(length);
     let verbs: [(&[u8], Verb); 7] = [
@@ -193,9 +199,14 @@ fn message_fields(
 ) -> Result<(Message<'_>, usize, usize), WireError> {
     let verb = if has_headers { "HMSG" } else { "MSG" };
     let (mut found, mut count): ([&[u8]; 5], usize) = ([b""; 5], 0);
-    for field in fields.split(|byte| is_blank(*byte)).filter(|field| !field.is_empty()) {
-        *found.get_mut(count).ok_or(WireError::Fields { verb })? = field;
-        count += 1;
+    let mut rest = fields;
+    while !rest.is_empty() {
+        let end = memchr2(b' ', b'\t', rest).unwrap_or(rest.len());
+        if end > 0 {
+            *found.get_mut(count).ok_or(WireError::Fields { verb })? = &rest[..end];
+            count += 1;
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
     }
     let lengths = if has_headers { 2 } else { 1 };
     let reply = match count.checked_sub(lengths + 2) {
@@ -225,6 +236,13 @@ fn is_blank(byte: u8) -> bool {
 pub fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 20 {
         return None;
+    }
+    if text.len() < 20 {
+        // No sum overflows.
+        return text.iter().try_fold(0u64, |sum, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            (digit < 10).then(|| sum * 10 + u64::from(digit))
+        });
     }
     text.iter().try_fold(0u64, |sum, byte| {
         let digit = byte.wrapping_sub(b'0');

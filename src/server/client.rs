@@ -124,7 +124,7 @@ impl Client {
 }
 
 impl Waits {
-    fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         let of_line = match &self.line {
             None => 0,
             Some(Waiting::Places(waiting)) => waiting.first_line.capacity(),

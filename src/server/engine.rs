@@ -277,8 +277,19 @@ impl Server {
         self.show_engine();
     }
 
-    /// Calls the core about its engine, and reports what happens.
+    /// Calls the core about its engine, reports what happens, shows how far it has come, and lets in whoever waits for that.
     fn with_engine(
+        &mut self,
+        call: impl FnOnce(&mut crate::herd::Herd, &mut dyn Observer),
+        now: Now,
+    ) {
+        self.observe_engine(call, now);
+        self.show_engine();
+        self.make_room();
+    }
+
+    /// Calls the core about its engine, and reports what happens.
+    fn observe_engine(
         &mut self,
         call: impl FnOnce(&mut crate::herd::Herd, &mut dyn Observer),
         now: Now,
@@ -302,8 +313,6 @@ impl Server {
                 engine.report_unusable(&reason, now.elapsed);
             }
         }
-        self.show_engine();
-        self.make_room();
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Server, records};
 use crate::application::{Command, ConnectionId, Io, Next};
 use crate::config::Config;
 use crate::herd::{HeldAnswers, Holder};
-use crate::limits::HELD_ANSWERS_PER_STEP;
+use crate::limits::{HELD_ANSWERS_PER_STEP, SPARE_WAITS, SPARE_WAITS_BYTES};
 use crate::logging::Traffic;
 use crate::protocol::{ClientRequest, Iamat, RequestError};
 
@@ -157,7 +157,9 @@ impl Server {
         if awaited.is_none() && !client.is_held_back() {
             return Next::Read;
         }
-        let held = &mut client.waits.get_or_insert_default().held;
+        let spare = &mut self.durable.spare_waits;
+        let waits = client.waits.get_or_insert_with(|| spare.pop().unwrap_or_default());
+        let held = &mut waits.held;
         if held.is_empty() {
             self.metrics.pause(Paused::Kept);
         }
@@ -171,11 +173,16 @@ impl Server {
     }
 
     /// How a connection goes on that has no line that waits.
-    pub(super) fn read_on(&self, client: &mut Client) -> Next {
+    pub(super) fn read_on(&mut self, client: &mut Client) -> Next {
         match client.waits.as_deref() {
             None => Next::Read,
             Some(waits) if waits.held.is_empty() => {
-                client.waits = None; // An idle client holds no memory.
+                // An idle client holds no memory; the next one that waits gets it.
+                let waits =
+                    client.waits.take().filter(|waits| waits.held_bytes() <= SPARE_WAITS_BYTES);
+                if self.durable.spare_waits.len() < SPARE_WAITS {
+                    self.durable.spare_waits.extend(waits);
+                }
                 Next::Read
             }
             // A client that sends and gets no answers is not read for ever.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Server;
+use super::client::Waits;
 use super::held::HeldDeadlines;
 use crate::config::Config;
 use crate::herd::{AnswerAfter, DiskBatch};
@@ -26,13 +27,21 @@ pub(super) struct Durable {
     /// Where the disk gets its batches, if there is one.
     disk: Option<DiskPort>,
     pub held: HeldDeadlines,
+    /// Memory of clients that have got their answers, for those that wait next.
+    #[expect(clippy::vec_box, reason = "a client has a box")]
+    pub spare_waits: Vec<Box<Waits>>,
     /// The end of a turn has brought commands, which the loop asks for only once something is due.
     has_commands: bool,
 }
 
 impl Durable {
     pub(super) fn new(config: &Config, index: usize) -> Durable {
-        Durable { disk: None, held: HeldDeadlines::new(config, index), has_commands: false }
+        Durable {
+            disk: None,
+            held: HeldDeadlines::new(config, index),
+            spare_waits: Vec::new(),
+            has_commands: false,
+        }
     }
 
     /// When [`Server::do_what_is_due`] must be called at the latest.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::herd::kept::slot_hash;
 use crate::limits::{ENGINE_REFUSED_PAUSE, ENGINE_TRIES};
 use crate::protocol::Seq;
 
@@ -69,11 +70,11 @@ impl Flights {
     }
 
     pub fn get(&self, slot: u32) -> Option<&Flight> {
-        self.by_slot.find(hash(slot), |flight| flight.slot == slot)
+        self.by_slot.find(slot_hash(slot), |flight| flight.slot == slot)
     }
 
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Flight> {
-        self.by_slot.find_mut(hash(slot), |flight| flight.slot == slot)
+        self.by_slot.find_mut(slot_hash(slot), |flight| flight.slot == slot)
     }
 
     /// One for an entry that has none.
@@ -90,7 +91,7 @@ impl Flights {
             pause: ENGINE_REFUSED_PAUSE,
         };
         let is_it = |other: &Flight| other.slot == slot;
-        match self.by_slot.entry(hash(slot), is_it, |flight| hash(flight.slot)) {
+        match self.by_slot.entry(slot_hash(slot), is_it, |flight| slot_hash(flight.slot)) {
             Entry::Occupied(mut known) => *known.get_mut() = flight,
             Entry::Vacant(place) => drop(place.insert(flight)),
         }
@@ -133,7 +134,7 @@ impl Flights {
     }
 
     pub fn end(&mut self, slot: u32) -> Option<Flight> {
-        let found = self.by_slot.find_entry(hash(slot), |flight| flight.slot == slot).ok()?;
+        let found = self.by_slot.find_entry(slot_hash(slot), |flight| flight.slot == slot).ok()?;
         let (flight, _) = found.remove();
         if self.by_slot.is_empty() {
             self.next_look = None;
@@ -192,9 +193,4 @@ impl Flight {
     pub fn is_latest(&self, number: u64) -> bool {
         self.tries[0].number == number
     }
-}
-
-/// Slots are small numbers of our own, which no client chooses.
-fn hash(slot: u32) -> u64 {
-    u64::from(slot).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

@@ -7,9 +7,9 @@
 //! then the engine has lost what it had acknowledged, and all is compared anew: the numbers alone would not show it, once
 //! others have published as much again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::ascending::Ascending;
 use super::requests::{Asked, Kind};
 use super::values::Found;
 use super::{Engine, EngineEvent};
@@ -41,7 +41,7 @@ pub(super) struct Follower {
     /// The last consumer, if it is still to be removed.
     abandoned: Option<u64>,
     /// The last messages that are known to be in the bucket, by their numbers.
-    witnesses: BTreeMap<u64, Witness>,
+    witnesses: Ascending<Witness>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +95,7 @@ impl Follower {
             pause: ENGINE_FOLLOW_PAUSE,
             create_wait: ENGINE_CREATE_WAIT,
             abandoned: None,
-            witnesses: BTreeMap::new(),
+            witnesses: Ascending::new(),
         }
     }
 
@@ -103,11 +103,16 @@ impl Follower {
     pub fn witness(&mut self, sequence: u64, slot: u32, was_delivered: bool) {
         let consumer = if was_delivered { self.number } else { 0 };
         let new = Witness { slot: Some(slot), consumer, stored_at: 0 };
-        let known = self.witnesses.entry(sequence).or_insert(new);
+        let known = self.witnesses.get_or_insert(sequence, new);
         if known.slot == Some(slot) {
             known.consumer = known.consumer.max(consumer);
         }
         self.forget_witnesses();
+    }
+
+    /// The slot of the client whose update the engine has acknowledged by this number.
+    pub fn acknowledged_by(&self, sequence: u64) -> Option<u32> {
+        self.witnesses.get(&sequence).and_then(|witness| witness.slot)
     }
 
     fn forget_witnesses(&mut self) {
@@ -150,8 +155,8 @@ impl Follower {
 
     /// Whether the present consumer has passed over a message that must be there.
     fn lacks_witness(&self, herd: &Herd) -> bool {
-        let mut missing = self.witnesses.range(..=self.followed);
-        missing.any(|(sequence, witness)| {
+        let missing = self.witnesses.iter().take_while(|(sequence, _)| **sequence <= self.followed);
+        missing.into_iter().any(|(sequence, witness)| {
             let slot = witness.slot.filter(|_| witness.consumer != self.number);
             slot.is_some_and(|slot| is_last(*sequence, slot, herd))
         })

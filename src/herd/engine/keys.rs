@@ -8,14 +8,40 @@ use crate::protocol::MAX_ID_BYTES;
 
 /// Appends the key of a client.
 pub(super) fn encode(id: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for (at, &byte) in id.iter().enumerate() {
-        if is_plain(byte, at == 0) {
-            out.push(byte);
-        } else {
-            out.extend([b'=', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+    out.reserve(id.len() + 16);
+    let mut rest = id;
+    if let [b'_', behind @ ..] = rest {
+        out.extend_from_slice(&escape(b'_'));
+        rest = behind;
     }
+    loop {
+        let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..plain]);
+        let Some((&other, behind)) = rest[plain..].split_first() else { return };
+        out.extend_from_slice(&escape(other));
+        rest = behind;
+    }
+}
+
+/// Whether this is the key of a client, as [`encode`] writes it.
+pub(super) fn is_of(key: &[u8], id: &[u8]) -> bool {
+    let mut rest = key;
+    for (at, &byte) in id.iter().enumerate() {
+        let length = if is_plain(byte, at == 0) { 1 } else { 3 };
+        let Some((part, behind)) = rest.split_at_checked(length) else { return false };
+        let is_it = if length == 1 { part[0] == byte } else { part == escape(byte) };
+        if !is_it {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.is_empty()
+}
+
+/// What stands for a byte that does not stand for itself.
+fn escape(byte: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    [b'=', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 /// The client of a key, appended to `id`. False if no client has this key.
@@ -43,8 +69,19 @@ pub(super) fn decode(key: &[u8], id: &mut Vec<u8>) -> bool {
 
 /// Whether a byte stands for itself.
 fn is_plain(byte: u8, is_first: bool) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'_' && !is_first)
+    PLAIN[usize::from(byte)] && !(is_first && byte == b'_')
 }
+
+/// The bytes that stand for themselves; `_` not as the first one.
+const PLAIN: [bool; 256] = {
+    let (mut plain, mut byte) = ([false; 256], 0);
+    while byte < 256 {
+        let char = byte as u8;
+        plain[byte] = char.is_ascii_alphanumeric() || char == b'-' || char == b'_';
+        byte += 1;
+    }
+    plain
+};
 
 fn digit(byte: u8) -> Option<u8> {
     match byte {
@@ -75,6 +112,7 @@ mod tests {
         assert_eq!(key(b"_kv_a"), "=5Fkv_a");
         for odd in [&b"*"[..], b">", b"..", b"$KV", b"=2E", b"_", b"a_", &[0xff; 256], &[0; 256]] {
             assert_eq!(id(key(odd).as_bytes()).as_deref(), Some(odd));
+            assert!(is_of(key(odd).as_bytes(), odd) && !is_of(key(odd).as_bytes(), b"other"));
             assert!(key(odd).len() <= 3 * MAX_ID_BYTES);
         }
         for byte in 0..=255 {
@@ -89,6 +127,10 @@ mod tests {
         ];
         for spelling in wrong {
             assert_eq!(id(spelling), None, "{}", spelling.escape_ascii());
+            for client in [&b"A"[..], b"_a", b"a_", b"a.b", b"a b", b"a", b"=", b""] {
+                let is_it = spelling == key(client).as_bytes();
+                assert_eq!(is_of(spelling, client), is_it, "{}", spelling.escape_ascii());
+            }
         }
         assert_eq!(id(&[b'a'; MAX_ID_BYTES + 1]), None);
     }

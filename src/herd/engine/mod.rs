@@ -14,6 +14,7 @@
 //! table is the truth.
 
 mod answers;
+mod ascending;
 mod bucket;
 mod cache;
 mod flights;

@@ -113,6 +113,8 @@ impl Server {
                 other => return (at, other),
             }
         }
+        self.show_engine();
+        self.make_room();
         let has_left = self.engine_may_be_left(io);
         (at, if has_left { self.end_engine(io, Ended::Left) } else { Next::Read })
     }
@@ -137,7 +139,7 @@ impl Server {
     fn engine_delivers(&mut self, message: &Message<'_>, io: &mut Io<'_>) -> Step {
         io.spend(ENGINE_EFFORT);
         let (now, out) = (io.now, &mut *io.out);
-        self.with_engine(|herd, log| herd.engine_message(message, now, out, log), now);
+        self.observe_engine(|herd, log| herd.engine_message(message, now, out, log), now);
         Step::Next
     }
 
