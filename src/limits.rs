@@ -440,6 +440,8 @@ pub const STATE_RETRY_INITIAL: Duration = Duration::from_millis(100);
 pub const STATE_RETRY_MAX: Duration = Duration::from_secs(15);
 /// Memory for pages of the database. Half of it bounds what one transaction keeps in memory.
 pub const STATE_CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// A disk that has not answered a transaction for so long counts as one that fails: a sync takes milliseconds.
+pub const STATE_STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long the end of a server waits for the last transaction: by then all of it was committed, or the grace was over.
 pub const STATE_END_WAIT: Duration = Duration::from_secs(5);
 /// The longest line of a dump: an UPDATELOC line has some 450 bytes.

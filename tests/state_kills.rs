@@ -4,14 +4,15 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
 
-use common::{LIMIT, Next, Setup, random, run_to_end, wait_until};
+use common::{LIMIT, Next, Setup, random, run_to_end};
 
 const WRITERS: usize = 4;
-const IDS: usize = 40;
+/// Lines that each sends at once: a transaction of so many takes long enough to be killed in the midst of it.
+const IDS: usize = 400;
 
 fn setup(loops: usize) -> Setup {
     let setup = Setup::alone().top(&format!("loops = {loops}"));
@@ -19,52 +20,55 @@ fn setup(loops: usize) -> Setup {
     setup.section(&format!("[state]\ndir = {:?}\nack = \"disk\"", dir.display().to_string()))
 }
 
-/// Writers tell where their clients are until the server is killed; the next one knows all that was answered.
+/// Writers tell where their clients are until the server is killed, just behind one of their answers; the next server knows
+/// all that was answered.
 fn kill_again_and_again(loops: usize, kills: usize) {
     let setup = setup(loops);
     let answered = Mutex::new(BTreeMap::<String, usize>::new());
-    let (mut state, mut second) = (loops as u64 + 5, 0);
+    let mut state = loops as u64 + 5;
+    let mut server = setup.start("Goloman");
     for kill in 0..kills {
-        let server = setup.start("Goloman");
-        let known = answered.lock().expect("nobody panicked").clone();
-        let mut reader = server.client();
-        for (id, told) in known {
-            let answer = reader.whatsat(&id, "0", "0").first;
-            let known = answer.split(' ').nth(4).and_then(|time| time.trim().parse::<usize>().ok());
-            assert!(known >= Some(told), "kill {kill}: {id} was answered at {told}: {answer}");
-        }
-        let before = answered.lock().expect("nobody panicked").values().sum::<usize>();
+        // An answer that came before its transaction is found out where the others of it are still being written.
+        let last = 1 + random::next(&mut state) % (3 * WRITERS * IDS);
+        let (answers, news) = (AtomicUsize::new(0), mpsc::sync_channel(1));
         thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let (mut client, answered) = (server.client(), &answered);
+                let (answers, enough) = (&answers, news.0.clone());
                 scope.spawn(move || {
-                    for at in second + 1.. {
-                        let id = format!("w{writer}.{}", at % IDS);
-                        let line = format!("IAMAT {id} +1.0+2.0 {at}\n");
-                        if client.try_send(line).is_err() {
+                    for second in 10 * kill + 1..10 * kill + 10 {
+                        let text = |id: usize| format!("w{writer}.{id} +1.0+2.0 {second}");
+                        let lines = (0..IDS).map(|id| format!("IAMAT {}\n", text(id)));
+                        if client.try_send(lines.collect::<String>()).is_err() {
                             return;
                         }
-                        match client.next(LIMIT) {
-                            Next::Line(line) => {
-                                let expected = format!("AT AT {id} +1.0+2.0 {at}");
-                                assert_eq!(String::from_utf8_lossy(&line).trim_end(), expected);
+                        for id in 0..IDS {
+                            let Next::Line(line) = client.next(LIMIT) else { return };
+                            let expected = format!("AT AT {}", text(id));
+                            assert_eq!(String::from_utf8_lossy(&line).trim_end(), expected);
+                            let id = format!("w{writer}.{id}");
+                            answered.lock().expect("nobody panicked").insert(id, second);
+                            if answers.fetch_add(1, Ordering::SeqCst) + 1 == last {
+                                let _ = enough.try_send(());
                             }
-                            _ => return,
                         }
-                        answered.lock().expect("nobody panicked").insert(id, at);
                     }
                 });
             }
-            let advances = || answered.lock().expect("nobody panicked").values().sum::<usize>();
-            wait_until(LIMIT, "updates are answered", || advances() > before);
-            // At whatever point of a transaction.
-            thread::sleep(Duration::from_micros((random::next(&mut state) % 60_000) as u64));
+            news.1.recv_timeout(LIMIT).expect("updates are answered");
             server.kill();
         });
-        second = answered.lock().expect("nobody panicked").values().copied().max().unwrap_or(0) + 1;
+        server = setup.start("Goloman");
+        let mut reader = server.client();
+        let answered = answered.lock().expect("nobody panicked");
+        reader.send(answered.keys().map(|id| format!("WHATSAT {id} 0 0\n")).collect::<String>());
+        for (id, told) in answered.iter() {
+            let answer = reader.answer().first;
+            let known = answer.split(' ').nth(4).and_then(|time| time.trim().parse::<usize>().ok());
+            assert!(known >= Some(*told), "kill {kill}: {id} was answered at {told}: {answer}");
+        }
+        println!("kill {kill} behind {last} answers: {} clients are known", answered.len());
     }
-    assert!(second > kills, "{second}");
-    println!("{kills} kills, up to second {second}");
 }
 
 #[test]

@@ -50,6 +50,10 @@ impl StateSource for Source {
             restore: *restore,
         }
     }
+
+    fn failing(&self) -> Option<(Duration, String)> {
+        self.metrics.failing()
+    }
 }
 
 impl State {

@@ -235,8 +235,8 @@ impl Worker {
                 together.batches.clear();
                 // Whatever it was: redb refuses everything after an error, and what it has in memory may be wrong.
                 self.close();
-                self.metrics.failed();
                 let reason = reason(fault);
+                self.metrics.failed(&reason);
                 self.fails(&reason);
                 self.wait_after_failure(&mut together);
                 for (number, batch) in together.from {
@@ -247,6 +247,7 @@ impl Worker {
     }
 
     fn commit(&mut self, batches: &[DiskBatch]) -> Result<u64, Fault> {
+        self.metrics.begins();
         let (database, opener) = (&mut self.database, &mut self.opener);
         let attempt = AssertUnwindSafe(|| {
             let database = match database {

@@ -49,6 +49,10 @@ pub struct World {
 pub struct StateByHand(pub Mutex<StateNumbers>);
 
 impl StateSource for StateByHand {
+    fn failing(&self) -> Option<(Duration, String)> {
+        self.numbers().is_failing.then(|| (Duration::from_secs(3), "it is full".to_owned()))
+    }
+
     fn numbers(&self) -> StateNumbers {
         *self.0.lock().expect("numbers")
     }

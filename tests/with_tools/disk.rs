@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use herd_mio::limits::STATE_STUCK_AFTER;
+
 use crate::common::client::Next;
 use crate::common::http::get;
 use crate::common::needs::{Missing, Outcome, kernel, tool};
@@ -164,15 +166,44 @@ fn fails_repeatedly(server: &ServerProcess, begin: Instant) {
     assert!(errors(server) <= most, "{} ERRORs, {most} are the most", errors(server));
 }
 
+/// What operators and load balancers are told of a disk that fails for this reason, or works. `is_ready`: answers do not
+/// wait for it.
+fn reports(server: &ServerProcess, failure: Option<&str>, is_ready: bool) {
+    let ready = get(server.admin(), "/readyz");
+    assert_eq!(ready.status, if is_ready { 200 } else { 503 }, "{}", ready.text());
+    assert_eq!(ready.json()["checks"]["state_works"], failure.is_none(), "{}", ready.text());
+    assert_eq!(metric(server, "herd_state_failing"), f64::from(failure.is_some()));
+    let health = get(server.admin(), "/healthz");
+    let strict = get(server.admin(), "/healthz?strict=1").status;
+    let reasons = health.json()["reasons"].to_string();
+    assert_eq!(
+        (health.status, strict),
+        (200, if failure.is_some() { 503 } else { 200 }),
+        "{reasons}"
+    );
+    match failure {
+        Some(reason) => {
+            assert!(reasons.contains("the state directory can't be written, for "), "{reasons}");
+            assert!(reasons.contains(&format!(" s: {reason}")), "{reasons}");
+        }
+        None => assert_eq!(reasons, "null"),
+    }
+    assert_eq!(get(server.admin(), "/livez").status, 200, "a restart would not help");
+}
+
+const FULL: Option<&str> = Some("No space left on device");
+
 pub fn a_full_disk_gives_no_false_answers_and_is_used_on_once_it_has_room() -> Outcome {
     let mounted = Mounted::new(SMALL, "disk")?;
     let (server, begin) = (mounted.start(), Instant::now());
     let mut writers = Writers::new(&server);
     writers.write(100);
     writers.read(LIMIT);
+    reports(&server, None, true);
     mounted.fill();
     writers.write_until_it_fails(&server, 0);
     fails_repeatedly(&server, begin);
+    reports(&server, FULL, false);
     writers.read(Duration::from_millis(500));
     assert!(writers.answered < writers.written, "all were answered");
     all_known(&server, writers.written);
@@ -191,7 +222,7 @@ pub fn a_full_disk_gives_no_false_answers_and_is_used_on_once_it_has_room() -> O
     writers.read(2 * LIMIT);
     assert_eq!(writers.answered, writers.written);
     server.wait_for_log("is written again, after");
-    assert_eq!(metric(&server, "herd_state_failing"), 0.0);
+    reports(&server, None, true);
     server.kill();
     all_known(&mounted.start(), writers.written);
     Ok(())
@@ -211,6 +242,7 @@ pub fn clients_do_not_notice_a_full_disk_where_answers_do_not_wait_for_it() -> O
         }
     }
     fails_repeatedly(&server, begin);
+    reports(&server, FULL, true);
     writers.write(1_000);
     writers.read(LIMIT);
     assert_eq!(writers.answered, writers.written, "an answer is missing");
@@ -258,6 +290,7 @@ pub fn a_disk_that_becomes_read_only_gives_no_false_answers_and_is_used_on_after
     writers.write_until_it_fails(&server, 0);
     fails_repeatedly(&server, begin);
     assert!(server.log().contains("can't be written: Read-only file system"), "{}", server.log());
+    reports(&server, Some("Read-only file system"), false);
     writers.read(Duration::from_millis(500));
     assert_eq!(writers.answered, 100);
     all_known(&server, writers.written);
@@ -267,5 +300,47 @@ pub fn a_disk_that_becomes_read_only_gives_no_false_answers_and_is_used_on_after
     let server = mounted.start();
     all_known(&server, 100);
     server.assert_serves();
+    Ok(())
+}
+
+/// A sync that hangs, as on a network that is cut: nothing fails, and nothing is answered.
+pub fn a_disk_that_does_not_answer_is_reported_as_one_that_fails_and_used_on_once_it_does()
+-> Outcome {
+    let setup = Setup::alone().section("[state]\ndir = \".\"\nack = \"disk\"");
+    let server = setup.start_with("Goloman", &["--admin", "0"]);
+    assert_eq!(server.client().ask("IAMAT a +1.0+2.0 1"), "AT AT a +1.0+2.0 1");
+    let late = setup.folder.path().join("late");
+    let mut strace = tool("strace")?;
+    strace.args(["-f", "-qq", "-e", "trace=fdatasync,fsync", "-e"]);
+    strace.arg(format!("inject=fdatasync,fsync:delay_enter={}", 2 * STATE_STUCK_AFTER.as_micros()));
+    strace.arg("-o").arg(&late).args(["-p", &server.pid().to_string()]);
+    let mut strace = Running(strace.stderr(Stdio::null()).spawn().expect("strace starts"));
+    let traced = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+        status
+            .expect("it runs")
+            .lines()
+            .any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+    };
+    let mut has_ended = false;
+    wait_until(LIMIT, "it is traced, or may not be", || {
+        has_ended = strace.0.try_wait().expect("it is our child").is_some();
+        has_ended || traced()
+    });
+    kernel(!has_ended, "strace may not trace here")?;
+    let mut client = server.client();
+    client.send("IAMAT a +1.0+2.0 2\n");
+    wait_until(2 * STATE_STUCK_AFTER, "it is reported", || {
+        get(server.admin(), "/readyz").status == 503
+    });
+    reports(&server, Some("the disk does not answer"), false);
+    assert_eq!(server.client().whatsat("a", "0", "0").first, "AT AT a +1.0+2.0 2");
+    assert_eq!(client.next(Duration::ZERO), Next::Silence);
+    wait_until(4 * STATE_STUCK_AFTER, "the answer comes", || {
+        client.next(LIMIT) == Next::Line(b"AT AT a +1.0+2.0 2".to_vec())
+    });
+    drop(strace);
+    wait_until(LIMIT, "it is well again", || get(server.admin(), "/readyz").status == 200);
+    reports(&server, None, true);
     Ok(())
 }

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         dialling::unanswered_look_ups_delay_no_other_name,
         dialling::servers_at_a_loopback_and_at_another_address_of_the_host_know_each_other,
         dialling::an_earlier_look_up_result_is_used_while_the_next_one_hangs,
+        disk::a_disk_that_does_not_answer_is_reported_as_one_that_fails_and_used_on_once_it_does,
         disk::a_full_disk_gives_no_false_answers_and_is_used_on_once_it_has_room,
         disk::clients_do_not_notice_a_full_disk_where_answers_do_not_wait_for_it,
         disk::a_disk_that_can_only_be_read_ends_a_start_with_status_2,

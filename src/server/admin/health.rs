@@ -143,8 +143,10 @@ impl Server {
         }
         reasons.extend(self.tls.expiries.degraded(now.wall));
         reasons.extend(self.broken_engine(now));
-        if self.state_numbers().is_some_and(|numbers| numbers.is_failing) {
-            reasons.push("the state directory can't be written; the log says why".into());
+        if let Some((time, reason)) = self.state_failing() {
+            let seconds = time.as_secs();
+            reasons
+                .push(format!("the state directory can't be written, for {seconds} s: {reason}"));
         }
         if !self.reload_state().last_successful {
             reasons.push("the last reload of the configuration failed; the log says why".into());

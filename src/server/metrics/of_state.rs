@@ -17,7 +17,7 @@ pub struct StateNumbers {
     pub updates: u64,
     /// Transactions that failed, and attempts to open the database again after that.
     pub failures: u64,
-    /// Whether the last one failed.
+    /// Whether the last one failed, or is not answered.
     pub is_failing: bool,
     /// How long the last one took, its sync included.
     pub last_commit: Duration,
@@ -31,6 +31,9 @@ pub struct StateNumbers {
 /// Where the numbers of the state directory are read, without waiting.
 pub trait StateSource: fmt::Debug + Send + Sync {
     fn numbers(&self) -> StateNumbers;
+
+    /// Since when it is failing and why, in words, if it is.
+    fn failing(&self) -> Option<(Duration, String)>;
 }
 
 impl Server {
@@ -50,6 +53,11 @@ impl Server {
         self.all_metrics.state.as_ref().map(|source| source.numbers())
     }
 
+    /// Since when the state directory is failing and why, in words, if it is.
+    pub(in crate::server) fn state_failing(&self) -> Option<(Duration, String)> {
+        self.all_metrics.state.as_ref().and_then(|source| source.failing())
+    }
+
     fn add_state(&self, all: &mut Vec<Family>) {
         let Some(numbers) = self.state_numbers() else {
             return;
@@ -63,7 +71,7 @@ impl Server {
         all.push(counter("herd_state_updates_total", help, numbers.updates));
         let help = "Attempts to write to the disk that failed";
         all.push(counter("herd_state_failures_total", help, numbers.failures));
-        let help = "Whether the last attempt to write to the disk failed";
+        let help = "Whether the last attempt to write to the disk failed, or is not answered";
         all.push(Family::gauge("herd_state_failing", help).of(numbers.is_failing));
         let (name, help) =
             ("herd_state_last_commit_duration_seconds", "How long the last commit took");

@@ -102,6 +102,7 @@ impl Server {
             unwritten: self.herd.disk_uncommitted(),
             bytes: numbers.bytes,
             commit: seconds(numbers.last_commit),
+            reason: self.state_failing().map(|(_, reason)| reason),
         });
         let engine = self.engine_link_status().map(|link| {
             self.show_engine();

@@ -78,6 +78,8 @@ pub(super) struct DiskShown {
     pub(super) bytes: u64,
     /// How long the last commit took, in seconds.
     pub(super) commit: f64,
+    /// Why it is failing, if it is.
+    pub(super) reason: Option<String>,
 }
 
 /// The engine, of all loops together.

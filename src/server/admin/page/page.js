@@ -205,7 +205,7 @@ function showKept(kept) {
 const diskRow = disk => ({
   name: 'State directory', state: disk.failing ? 'failing' : 'works', isWell: !disk.failing, ack: disk.ack,
   behind: disk.unwritten ? count(disk.unwritten, 'change') : 'nothing',
-  details: disk.failing ? 'it can\'t be written; the log says why'
+  details: disk.failing ? `it can't be written: ${disk.reason ?? 'the log says why'}`
     : `${whole.format(disk.bytes / 1000)} kB${disk.commit > 0 ? `, last commit ${turnTime(disk.commit * 1e6)}` : ''}`,
 });
 
