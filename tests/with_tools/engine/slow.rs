@@ -25,7 +25,9 @@ pub fn a_member_that_stood_still_for_8_s_and_for_15_s_goes_on_where_it_was_for_a
     servers.iter().for_each(|server| wait_until_in_sync(server, 1));
     let [stopped, busy] = &servers[..] else { panic!("two members") };
     tell(stopped, "kiwi", 1);
-    for (round, seconds) in [8, 15].into_iter().enumerate() {
+    // NATS lets more be on its way to a consumer that has kept up: then more than the sockets' buffers hold.
+    write(busy, 0, 400_000, Instant::now() + LIMIT);
+    for (round, seconds) in [(1, 8), (2, 15)] {
         let before = whole_replays(&mut eye);
         let lost_before = errors(stopped, "lost") + errors(stopped, "silent");
         let since = Instant::now();
@@ -36,8 +38,8 @@ pub fn a_member_that_stood_still_for_8_s_and_for_15_s_goes_on_where_it_was_for_a
         sleep(Duration::from_secs(seconds).saturating_sub(took));
         stopped.signal(Signal::CONT);
         let (resumed, stood) = (Instant::now(), since.elapsed());
-        tell(busy, "last", round as u64 + 1);
-        let last = (round + 1).to_string();
+        tell(busy, "last", round as u64);
+        let last = round.to_string();
         wait_until(LIMIT, "it knows the last one", || known(stopped, "last") == Some(last.clone()));
         let in_sync = resumed.elapsed();
         let lost = errors(stopped, "lost") + errors(stopped, "silent") - lost_before;
