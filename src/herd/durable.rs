@@ -80,7 +80,7 @@ impl Herd {
         ((on_disk && in_engine) || self.table.is_evicted(awaited)) && !awaited.is_never()
     }
 
-    /// Lets [`Output::AnswersDue`](super::Output::AnswersDue) tell the holder once when this may be kept. It must not be kept
+    /// Lets [`Output::AnswersDue`] tell the holder once when this may be kept. It must not be kept
     /// yet. What the engine did not take is sent to it once more.
     /// For what is never kept ([`Awaited::is_never`]) it is told at once.
     pub fn hold(&mut self, awaited: Awaited, holder: Holder) {

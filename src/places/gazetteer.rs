@@ -2,7 +2,7 @@
 //!
 //! The data is GeoNames (CC BY 4.0: its name must be shown with it), `gazetteer.tsv.gz`. A line is a place, its fields
 //! separated by tabs: latitude, longitude (both with five decimals), name, country code, population,
-//! GeoNames id. `build.rs` makes a table of it ([`super::table`]). The tests have checked this one file, so nothing here
+//! GeoNames id. `build.rs` makes a table of it (`table.rs`). The tests have checked this one file, so nothing here
 //! reports a fault in it: a malformed line is skipped.
 
 use std::borrow::Cow;
