@@ -88,6 +88,19 @@ fn nothing_answered_is_lost_by_a_hundred_kills() {
     kill_again_and_again(2, 100);
 }
 
+/// Else a backup of a mistyped directory would be empty, and nobody would know until it is needed.
+#[test]
+fn a_dump_of_a_database_that_is_not_there_is_refused_and_makes_none() {
+    let setup = setup(1);
+    let mut command = setup.command("Goloman");
+    command.arg("--dump-state");
+    let ended = run_to_end(command);
+    let dir = setup.folder.path().join("state");
+    let says = format!("there is no database {}", dir.join("Goloman.redb").display());
+    assert!(ended.stderr.contains(&says), "{}", ended.stderr);
+    assert_eq!((ended.code, dir.exists()), (Some(2), false), "{}", ended.stderr);
+}
+
 #[test]
 fn a_second_server_on_the_same_directory_is_refused_and_the_first_goes_on_after_it_was_held() {
     let setup = setup(1).any_port();

@@ -18,8 +18,8 @@ use crate::protocol::UpdateRef;
 use crate::server::metrics::{StateNumbers, StateSource};
 use crate::server::{Message, StateMessage};
 use crate::state::{
-    Contents, Database, Fault, Loaded, Outcome, Reply, Restored, StateDir, StateMetrics,
-    StateThread,
+    Contents, Database, Fault, Loaded, Outcome, Reply, Restored, StateDir, StateError,
+    StateMetrics, StateThread,
 };
 
 /// The state directory of a server that runs.
@@ -118,7 +118,12 @@ pub fn dump_state(
     index: usize,
     out: &mut dyn Write,
 ) -> Result<io::Result<Restored>, RunError> {
-    let dir = required(config, &config.servers[index])?;
+    let own = &config.servers[index];
+    // A dump of a mistyped directory would be empty, and be found out when it is needed.
+    if let Some(path) = config.database(own).filter(|path| !path.exists()) {
+        return Err(StateError::Missing { path }.into());
+    }
+    let dir = required(config, own)?;
     match crate::state::dump(&dir, out) {
         Ok(result) => Ok(Ok(result?)),
         Err(error) => Ok(Err(error)),

@@ -40,6 +40,8 @@ pub use thread::{Opener, Outcome, Pace, Reply, StateThread};
 pub enum StateError {
     /// The folder can't be made, or is none.
     Folder { dir: PathBuf, reason: String },
+    /// There is no such database, and none is made to be read.
+    Missing { path: PathBuf },
     /// Another process has the database of this server.
     InUse { dir: PathBuf, server: String },
     /// The database is another server's.
@@ -59,6 +61,7 @@ impl StateError {
     pub fn is_of_configuration(&self) -> bool {
         match self {
             StateError::OtherServer { .. }
+            | StateError::Missing { .. }
             | StateError::NewerFormat { .. }
             | StateError::Folder { .. }
             | StateError::BadLines { .. } => true,
@@ -73,6 +76,11 @@ impl fmt::Display for StateError {
             StateError::Folder { dir, reason } => {
                 write!(f, "the state directory {} can't be used: {reason}", dir.display())
             }
+            StateError::Missing { path } => write!(
+                f,
+                "there is no database {}; is the directory the one that the server uses?",
+                path.display()
+            ),
             StateError::InUse { dir, server } => write!(
                 f,
                 "the state directory {} is in use: another process has the database of {server}; stop it, or choose \
