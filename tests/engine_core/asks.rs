@@ -127,10 +127,26 @@ impl World {
         }
     }
 
+    /// Each cache is told of each client, one after the other: it must have room.
+    pub fn tell_all(&mut self, from: u64) {
+        let mut at = from;
+        let caches: Vec<bool> = self.schedule.caches.iter().map(Option::is_some).collect();
+        for member in (0..self.schedule.members).filter(|member| caches[*member]) {
+            for client in 0..self.schedule.clients {
+                at += 1_000;
+                self.at(at, Event::TellAtTheEnd { member, client });
+            }
+        }
+    }
+
     /// Each member is asked for each client, so that each finds what the bucket has lost.
     pub fn ask_for_all(&mut self, from: u64, is_last: bool) {
         let mut at = from;
         for member in 0..self.schedule.members {
+            // A cache that has room for all looks for what the bucket has lost by itself.
+            if !is_last && self.schedule.caches[member] == Some(1_000) {
+                continue;
+            }
             for client in 0..self.schedule.clients {
                 at += 50;
                 self.at(at, Event::AskAtTheEnd { member, client, is_last });

@@ -5,6 +5,7 @@
 //! and clock; all from a seed. `just simulate` runs as many schedules as there is time for.
 
 mod asks;
+mod cache;
 mod faults;
 mod given_up;
 mod laws;

@@ -30,6 +30,8 @@ pub struct Member {
     /// The number of the timer that counts.
     pub timer: u64,
     pub wants_another_connection: bool,
+    /// Whether there was no room for what it was last told.
+    pub took_up_nothing: bool,
     herd: Herd,
     held: Vec<HeldAnswers>,
     pub asks: Asks,
@@ -98,6 +100,7 @@ impl Member {
             cut_until: 0,
             timer: 0,
             wants_another_connection: false,
+            took_up_nothing: false,
             herd,
             held: (0..HOLDERS).map(|_| HeldAnswers::default()).collect(),
             asks: Asks::default(),
@@ -186,7 +189,9 @@ impl Member {
         let iamat = Iamat { id: id.as_bytes(), location: location.as_bytes(), timestamp };
         let mut answer = Vec::new();
         self.herd.handle_iamat(&iamat, now, &mut answer, &mut Nobody).expect("it is taken");
-        match self.herd.awaited(id.as_bytes()) {
+        let awaited = self.herd.awaited(id.as_bytes());
+        self.took_up_nothing = awaited.is_some_and(|awaited| awaited.is_never());
+        match awaited {
             None if self.held[holder].is_empty() => {
                 laws.answered(&line);
                 self.asks.told(&line);

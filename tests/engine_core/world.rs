@@ -65,6 +65,10 @@ pub enum Event {
         client: usize,
         is_last: bool,
     },
+    TellAtTheEnd {
+        member: usize,
+        client: usize,
+    },
     Fault(Fault),
     OperatorMakesStream,
     Beat,
@@ -192,6 +196,7 @@ impl World {
                 self.faults = Rates::default();
                 self.known = self.newest();
                 self.ask_for_all(faults_end + 20_000, false);
+                self.tell_all(faults_end + 100_000);
                 self.ask_for_all(end - 20_000, true);
             }
             if at > end {
@@ -251,6 +256,12 @@ impl World {
             Event::Tell { member, client } => self.tell(member, client),
             Event::Ask { member, client } => self.ask(member, client, false),
             Event::AskAtTheEnd { member, client, is_last } => self.ask(member, client, is_last),
+            Event::TellAtTheEnd { member, client } => {
+                self.tell(member, client);
+                if self.members[member].took_up_nothing {
+                    self.laws.wrong(format!("member {member} has no room, and all is kept"));
+                }
+            }
             Event::Fault(fault) => self.fault(fault),
             Event::OperatorMakesStream => {
                 if self.stream.is_none() {
