@@ -133,7 +133,7 @@ impl World {
         let caches: Vec<bool> = self.schedule.caches.iter().map(Option::is_some).collect();
         for member in (0..self.schedule.members).filter(|member| caches[*member]) {
             for client in 0..self.schedule.clients {
-                at += 1_000;
+                at += 3_000; // One publish may have to try first whether the engine answers again.
                 self.at(at, Event::TellAtTheEnd { member, client });
             }
         }
