@@ -221,3 +221,23 @@ impl Server {
         self.commands.extend(released.into_iter().map(Command::Fill));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_room_longest_tries_first_and_keeps_its_place_if_there_is_none() {
+        let connection = |slot| ConnectionId { slot, generation: 0 };
+        let mut queue = Queue::default();
+        let places: Vec<u64> = (0..3).map(|_| queue.next_number()).collect();
+        for (slot, place) in places.iter().enumerate() {
+            queue.push(*place, connection(slot as u32), 0, Duration::ZERO);
+        }
+        assert_eq!(queue.release(2), [connection(0), connection(1)]);
+        queue.push(places[0], connection(0), 0, Duration::ZERO);
+        assert_eq!(queue.release(1), [connection(0)]);
+        assert_eq!(queue.release(9), [connection(2)]);
+        assert_eq!(queue.release(9), []);
+    }
+}
