@@ -132,6 +132,7 @@ fn main() -> ExitCode {
         engine::jwt::a_jwt_of_an_unknown_account_or_of_another_key_is_one_error,
         engine::jwt::a_jwt_that_expires_is_one_error_and_the_next_one_is_read_without_a_restart,
         engine::permissions::a_consumer_that_may_not_be_removed_is_named_at_a_reconnect,
+        engine::permissions::a_look_up_that_may_not_be_made_is_named_at_a_query_and_the_leader_is_asked,
         engine::permissions::a_message_that_may_not_be_asked_for_is_named_once_a_conflict_needs_it,
         engine::permissions::flow_control_that_may_not_be_answered_is_named_once_much_is_to_be_read,
         engine::permissions::what_a_member_needs_at_once_is_named_if_it_is_not_permitted,

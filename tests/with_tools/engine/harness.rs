@@ -103,7 +103,7 @@ pub fn a_recorder_reads_what_passes_between_members_and_nats() -> Outcome {
     assert_eq!(recorder.unconfirmed(&answered(5)), None);
     assert!(recorder.unconfirmed(&answered(6)).is_some(), "nobody has acknowledged that");
     // Somebody who is no member has put an older one: a member replaces it.
-    eye.put("herd", b"a.kiwi", "UPDATELOC a.kiwi +1.0-2.0 4 Goloman +0.5");
+    eye.put("herd", b"a.kiwi", "UPDATELOC a.kiwi +1.0-2.0 4 Goloman +0.500000000");
     eye.wait_for("herd", "a.kiwi", |value| value.contains(" 5 "));
     assert_eq!(recorder.replacement_by_an_older_one(), None);
     let acknowledged = recorder.acknowledged();

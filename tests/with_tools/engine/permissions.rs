@@ -118,6 +118,19 @@ pub fn flow_control_that_may_not_be_answered_is_named_once_much_is_to_be_read() 
     Ok(())
 }
 
+/// Only members that keep a cache look clients up. The leader is asked instead.
+pub fn a_look_up_that_may_not_be_made_is_named_at_a_query_and_the_leader_is_asked() -> Outcome {
+    let nats = without(&[DIRECT_GET])?;
+    let login = "keep = \"cache\"\nuser = \"herd\"\npassword_file = \"{secret}\"";
+    let (_setup, server) = member(&nats, login, SECRET);
+    wait_until_in_sync(&server, 1);
+    let mut eye = eye(&nats)?;
+    eye.put("herd", b"kiwi", "UPDATELOC kiwi +1.0-2.0 4 Goloman +0.500000000");
+    assert_eq!(server.client().whatsat("kiwi", "0", "0").first, "AT AT kiwi +1.0-2.0 4");
+    denied(&server, &nats, DIRECT_GET);
+    Ok(())
+}
+
 /// A bucket so large that NATS sends it in parts.
 pub fn fill(nats: &Nats) -> Result<(), crate::common::needs::Missing> {
     let mut eye = eye(nats)?;
