@@ -99,6 +99,10 @@ impl World {
         if line.is_some_and(|line| update(line).is_none_or(|update| update.id != id)) {
             return self.laws.wrong(format!("{said}, which is another client"));
         }
+        let cached = self.members[member].known(&id);
+        if cached.is_some_and(|cached| !line.is_some_and(|line| newer_or_equal(line, &cached))) {
+            return self.laws.wrong(format!("{said}, and knows something newer"));
+        }
         if ask.is_last {
             let is_asked = !matches!(answer, EngineAnswer::Cached(_));
             if line != stored.as_deref() || !is_asked {

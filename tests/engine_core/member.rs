@@ -300,6 +300,11 @@ impl Member {
         entries.map(|it| (it.update.id().to_vec(), line(it.update.line()))).collect()
     }
 
+    /// What it knows of a client.
+    pub fn known(&self, id: &[u8]) -> Option<Vec<u8>> {
+        self.herd.table().get(id).map(|entry| entry.update.line().trim_ascii_end().to_vec())
+    }
+
     pub fn status(&self) -> EngineStatus {
         self.herd.engine_status().expect("there is an engine")
     }
