@@ -22,16 +22,16 @@ struct Way {
 
 /// What is seen of one in one round.
 #[derive(Clone, Copy)]
-struct Seen {
+pub struct Seen {
     /// Updates a second.
-    rate: f64,
+    pub rate: f64,
     /// CPU time of the load, the server and NATS for an update, in microseconds.
-    cpu: [f64; 3],
+    pub cpu: [f64; 3],
 }
 
 /// The processes that take part.
-struct Processes<'a> {
-    nats: &'a Nats,
+pub struct Processes<'a> {
+    pub nats: &'a Nats,
 }
 
 impl Processes<'_> {
@@ -41,7 +41,7 @@ impl Processes<'_> {
     }
 
     /// What was seen while `work` had so many updates acknowledged, in that time.
-    fn watch(
+    pub fn watch(
         &self,
         server: Option<u32>,
         work: impl FnOnce() -> Result<(usize, Duration), Failure>,

@@ -7,6 +7,7 @@
 
 mod acked;
 mod bare;
+mod cache;
 #[path = "../versus/cores.rs"]
 #[allow(dead_code, reason = "it serves another bench, too")]
 mod cores;
@@ -34,7 +35,7 @@ struct Options {
     clients: usize,
     measured: Duration,
     outage: Duration,
-    /// The only part that is run: `updates`, `replay` or `outage`.
+    /// The only part that is run: `updates`, `replay`, `cache` or `outage`.
     only: Option<String>,
 }
 
@@ -85,6 +86,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     if has("replay") {
         replay(folder.path(), &nats, options)?;
     }
+    if has("cache") {
+        cache::cache(folder.path(), &nats, options)?;
+    }
     if has("outage") {
         outage(folder.path(), &mut nats, options)?;
     }
@@ -97,13 +101,15 @@ fn replay(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Failure> 
     let clients = options.clients;
     let mut bare = Bare::connect(nats.addresses[0])?;
     bare.make_bucket("many", options.nodes)?;
-    let empty = Server::start(folder, "Empty", &nats.section("none", ""))?;
+    // The table has room for them and no more: what it reserves counts, too.
+    let start = |name, section: String| Server::start_for(folder, name, clients, &section);
+    let empty = start("Empty", nats.section("none", ""))?;
     empty.in_sync()?;
     let before = resident_bytes(empty.id());
     drop(empty);
     bare.publish("many", clients, clients, 1_000, Publish::Plain)?;
     let (count, raw) = bare.replay("many")?;
-    let server = Server::start(folder, "Replay", &nats.section("many", ""))?;
+    let server = start("Replay", nats.section("many", ""))?;
     let ours = server.in_sync()?;
     let a_client = (resident_bytes(server.id()).saturating_sub(before)) as f64 / clients as f64;
     assert_eq!(count, clients, "the bare reader has read all");

@@ -115,10 +115,20 @@ impl Nats {
 impl Server {
     /// Starts a member with these sections, and waits until it listens.
     pub fn start(folder: &Path, name: &str, sections: &str) -> Result<Server, Failure> {
+        Server::start_for(folder, name, 1_000_000, sections)
+    }
+
+    /// The same, for at most so many clients.
+    pub fn start_for(
+        folder: &Path,
+        name: &str,
+        max_clients: usize,
+        sections: &str,
+    ) -> Result<Server, Failure> {
         let (port, peers, admin) = (free_port()?, free_port()?, free_port()?);
         let config = folder.join(format!("{name}.toml"));
         let text = format!(
-            "max_clients = 5000000\n[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n\
+            "max_clients = {max_clients}\n[[server]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\n\
              peer_listen = \"127.0.0.1:{peers}\"\nadmin_listen = \"127.0.0.1:{admin}\"\n[places]\nprovider = \"offline\"\n{sections}"
         );
         fs::write(&config, text)?;
