@@ -108,14 +108,19 @@ fn replay(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Failure> 
     let before = resident_bytes(empty.id());
     drop(empty);
     bare.publish("many", clients, clients, 1_000, Publish::Plain)?;
-    let (count, raw) = bare.replay("many")?;
-    let server = start("Replay", nats.section("many", ""))?;
-    let ours = server.in_sync()?;
-    let a_client = (resident_bytes(server.id()).saturating_sub(before)) as f64 / clients as f64;
-    assert_eq!(count, clients, "the bare reader has read all");
+    let (mut raw, mut ours, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (count, took) = bare.replay("many")?;
+        assert_eq!(count, clients, "the bare reader has read all");
+        raw.push(took.as_secs_f64() * 1e3);
+        let server = start("Replay", nats.section("many", ""))?;
+        ours.push(server.in_sync()?.as_secs_f64() * 1e3);
+        bytes.push(resident_bytes(server.id()).saturating_sub(before) as f64 / clients as f64);
+    }
     let what = format!("ms until all of {clients} clients are there");
-    row(&what, raw.as_secs_f64() * 1e3, ours.as_secs_f64() * 1e3, "at most 2");
-    println!("| resident bytes a client | | {a_client:.0} | | at most 260 |");
+    println!("\n| what | bare | herd-mio | ratio | goal |\n|---|---|---|---|---|");
+    row(&what, median(raw), median(ours), "at most 2");
+    println!("| resident bytes a client | | {:.0} | | at most 260 |", median(bytes));
     let took = bare.direct_get("many", clients, 100_000, 64)?;
     println!("| DIRECT.GET a second, 64 at a time | {:.0} | | | |", 100_000.0 / took.as_secs_f64());
     Ok(())
