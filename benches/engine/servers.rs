@@ -77,7 +77,11 @@ impl Nats {
         }
         let begin = Instant::now();
         loop {
-            let asked = Bare::connect(self.addresses[0]).and_then(|mut bare| bare.api("INFO", ""));
+            // Without a leader no answer comes at all.
+            let asked = Bare::connect(self.addresses[0]).and_then(|mut bare| {
+                bare.stream().set_read_timeout(Some(Duration::from_secs(1)))?;
+                bare.api("INFO", "")
+            });
             match asked {
                 Ok(_) => return Ok(()),
                 Err(error) if begin.elapsed() > SOON => return Err(error),
