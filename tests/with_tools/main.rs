@@ -159,6 +159,8 @@ fn main() -> ExitCode {
         engine::room::an_update_that_is_too_large_for_the_bucket_ends_who_waits_for_it_at_once,
         engine::wire::a_bucket_is_made_written_and_followed_by_hand,
         engine::wire::with_debians_server_a_bucket_is_made_written_and_followed_by_hand,
+        engine::settings::the_bucket_that_is_named_is_made_and_no_other,
+        engine::settings::a_connection_that_is_silent_for_two_heartbeats_is_given_up,
         engine::slow::a_hundred_reconnects_leave_one_consumer_for_each_member_for_a_minute,
         engine::slow::a_member_that_stood_still_for_8_s_and_for_15_s_goes_on_where_it_was_for_a_minute,
         harness::a_missing_tool_is_ignored_by_name_and_fails_where_it_is_required,

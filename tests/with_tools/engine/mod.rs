@@ -24,5 +24,6 @@ pub mod permissions;
 pub mod recorder;
 pub mod room;
 pub mod secrets;
+pub mod settings;
 pub mod slow;
 pub mod wire;
