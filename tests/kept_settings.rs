@@ -301,3 +301,26 @@ fn a_member_whose_secret_cannot_be_read_does_not_start() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("token (engine.token_file): No such file"), "{said}");
 }
+
+/// A value that is read and forgotten would leave the default in force, and no message.
+#[test]
+fn each_value_of_the_section_is_in_force_as_written() {
+    let lines = [
+        "bucket = \"flock\"",
+        "replicas = 5",
+        "create = false",
+        "ack = \"local\"",
+        "timeout = \"21s\"",
+        "heartbeat = \"3s\"",
+        "handshake_first = true",
+    ];
+    let (_folder, path) = file(format!("{ENGINE}{}\n{}", lines.join("\n"), three()));
+    let path = path.to_str().expect("a path in UTF-8");
+    let shown = text(&herd_mio(&["--check", "--config", path]).stdout);
+    let usual = text(&check(format!("{ENGINE}{}", three())).stdout);
+    for line in lines {
+        let line = format!("\nengine.{line}\n");
+        assert!(shown.contains(&line), "{line}{shown}");
+        assert!(!usual.contains(&line), "this is the default: {line}");
+    }
+}
