@@ -195,8 +195,8 @@ impl World {
                 has_ended = true;
                 self.faults = Rates::default();
                 self.known = self.newest();
-                self.ask_for_all(faults_end + 20_000, false);
-                self.tell_all(faults_end + 100_000);
+                self.tell_all(faults_end + 35_000);
+                self.ask_for_all(faults_end + 140_000, false);
                 self.ask_for_all(end - 20_000, true);
             }
             if at > end {
@@ -257,7 +257,7 @@ impl World {
             Event::Ask { member, client } => self.ask(member, client, false),
             Event::AskAtTheEnd { member, client, is_last } => self.ask(member, client, is_last),
             Event::TellAtTheEnd { member, client } => {
-                self.tell(member, client);
+                self.tell_of_old(member, client);
                 if self.members[member].took_up_nothing {
                     self.laws.wrong(format!("member {member} has no room, and all is kept"));
                 }
@@ -316,7 +316,18 @@ impl World {
             return;
         }
         let skew = self.random.between(0, 3_000) as i128 - 1_500;
-        let timestamp = self.wall() + skew * 1_000_000;
+        self.tell_at(member, client, self.wall() + skew * 1_000_000);
+    }
+
+    /// A client tells what is older than all that it has told before, and so replaces nothing that was lost.
+    fn tell_of_old(&mut self, member: usize, client: usize) {
+        self.members[member].took_up_nothing = false;
+        if self.members[member].is_up {
+            self.tell_at(member, client, 1_000_000_000);
+        }
+    }
+
+    fn tell_at(&mut self, member: usize, client: usize, timestamp: i128) {
         let place = self.random.below(80);
         let now = self.now_of();
         let holder = self.random.below(crate::member::HOLDERS);
