@@ -16,6 +16,8 @@ pub(super) struct Recent {
     /// Who leaves first, and last; NOBODY if the order is empty.
     first: u32,
     last: u32,
+    /// How many stand in it.
+    count: usize,
     /// The updates of this server are those of its clients.
     server: Box<[u8]>,
     /// The slots of clients that were told to this server although a newer update is known: one bit each.
@@ -54,6 +56,7 @@ impl Recent {
             links: Vec::with_capacity(clients),
             first: NOBODY,
             last: NOBODY,
+            count: 0,
             server: server.into(),
             told: Vec::new(),
             remembered: Remembered::default(),
@@ -72,6 +75,7 @@ impl Recent {
             None => self.first = slot,
         }
         self.links[slot as usize] = Link { before, behind: NOBODY };
+        self.count += 1;
     }
 
     /// The slot's client does not stand in the order any more.
@@ -85,6 +89,7 @@ impl Recent {
             return;
         }
         self.links[slot as usize] = Link { before: slot, behind: slot };
+        self.count -= 1;
         match self.links.get_mut(before as usize) {
             Some(link) => link.behind = behind,
             None => self.first = behind,
@@ -176,6 +181,13 @@ impl Table {
         if let Some(recent) = &mut self.recent {
             recent.set_told(slot, true);
         }
+    }
+
+    /// How many more clients a cache can take up now: those that may leave it are counted as gone. It may be fewer, because
+    /// one of these may have told something newer.
+    pub(super) fn cache_room(&self) -> usize {
+        let may_leave = self.recent.as_ref().map_or(0, |recent| recent.count);
+        self.bound.saturating_sub(self.len) + may_leave
     }
 
     /// Makes room for a new entry, or says why it is not stored.

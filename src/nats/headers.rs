@@ -36,6 +36,15 @@ impl<'a> Headers<'a> {
         super::parse::number(self.get(name)?)
     }
 
+    /// The value of the last header of this name, among the last [`LAST_HEADERS`]. Those that a server adds to a stored message
+    /// stand behind the message's own, which may have the same names: it may be a copy of one that came from a stream.
+    pub fn last(&self, name: &str) -> Option<&'a [u8]> {
+        let lines = self.0.rsplit(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        let mut last = lines.filter(|line| !line.is_empty()).take(LAST_HEADERS);
+        last.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))
+            .map(<[u8]>::trim_ascii)
+    }
+
     /// Name and value of each header, up to [`MAX_HEADERS`]. A line without a colon is left out.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let (first, rest) = split_line(self.0);
@@ -51,6 +60,9 @@ impl<'a> Headers<'a> {
         })
     }
 }
+
+/// As many as a server adds, and a few more.
+const LAST_HEADERS: usize = 8;
 
 /// The first line without its end, and what follows.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {

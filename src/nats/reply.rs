@@ -273,7 +273,7 @@ pub struct DirectMessage<'a> {
 impl DirectMessage<'_> {
     /// When it was stored, in nanoseconds since 1970; None if it does not say so.
     pub fn stored_at(&self) -> Option<i128> {
-        let text = std::str::from_utf8(self.headers.get("Nats-Time-Stamp")?).ok()?;
+        let text = std::str::from_utf8(self.headers.last("Nats-Time-Stamp")?).ok()?;
         let time: jiff::Timestamp = text.parse().ok()?;
         Some(time.as_nanosecond())
     }
@@ -283,8 +283,8 @@ impl<'a> Answer<'a> for DirectMessage<'a> {
     fn read(message: &Message<'a>) -> Result<DirectMessage<'a>, ReplyError> {
         status_of(message)?;
         let without = |name| ReplyError::Unreadable(format!("a message has no {name}"));
-        let seq = message.headers.number("Nats-Sequence");
-        let subject = message.headers.get("Nats-Subject");
+        let seq = message.headers.last("Nats-Sequence").and_then(super::parse::number);
+        let subject = message.headers.last("Nats-Subject");
         Ok(DirectMessage {
             subject: subject.ok_or_else(|| without("Nats-Subject"))?,
             seq: seq.ok_or_else(|| without("Nats-Sequence"))?,

@@ -122,6 +122,29 @@ fn headers_that_another_client_wrote_wrong_are_left_out() {
 }
 
 #[test]
+fn what_the_server_says_of_a_stored_message_stands_behind_what_the_message_says_of_itself() {
+    // A tool has copied a message with its headers, or somebody has written a thousand.
+    let own = "Nats-Sequence: 999\r\nNats-Subject: a\r\nNats-Time-Stamp: b\r\n".repeat(1_000);
+    let added = "Nats-Stream: KV_herd\r\nNats-Subject: $KV.herd.kiwi\r\nNats-Sequence: 5\r\n\
+                 Nats-Time-Stamp: 1970-01-01T00:00:01Z\r\n";
+    for own in [own.as_str(), ""] {
+        let headers = format!("NATS/1.0\r\n{own}{added}\r\n");
+        let message = Message {
+            subject: b"_INBOX.1.r.q.1",
+            sid: 1,
+            reply: None,
+            headers: Headers(headers.as_bytes()),
+            payload: b"",
+        };
+        let stored = DirectMessage::read(&message).expect("the server has answered");
+        assert_eq!((stored.seq, stored.subject), (5, &b"$KV.herd.kiwi"[..]));
+        assert_eq!(stored.stored_at(), Some(1_000_000_000));
+    }
+    let no_header = Headers(b"NATS/1.0 404 Message Not Found\r\n\r\n");
+    assert_eq!(no_header.last("Nats-Sequence"), None);
+}
+
+#[test]
 fn fields_that_are_null_or_unknown_change_nothing() {
     let json =
         br#"{"connect_urls":null,"ldm":true,"nonce":null,"what":{"is":[1]},"max_payload":-1}"#;

@@ -194,12 +194,12 @@ impl World {
             let headers = b"NATS/1.0 404 Message Not Found\r\n\r\n";
             return self.answer(publish, headers, b"");
         };
-        let of_message = match stored.headers.strip_prefix(b"NATS/1.0\r\n") {
-            Some(rest) => String::from_utf8_lossy(rest).into_owned(),
-            None => "\r\n".to_owned(),
+        let of_message = match stored.headers.strip_suffix(b"\r\n") {
+            Some(own) => String::from_utf8_lossy(own).into_owned(),
+            None => "NATS/1.0\r\n".to_owned(),
         };
         let headers = format!(
-            "NATS/1.0\r\nNats-Stream: {STREAM}\r\nNats-Subject: {subject}\r\nNats-Sequence: {seq}\r\nNats-Time-Stamp: {}\r\n{of_message}",
+            "{of_message}Nats-Stream: {STREAM}\r\nNats-Subject: {subject}\r\nNats-Sequence: {seq}\r\nNats-Time-Stamp: {}\r\n\r\n",
             time_text(stored.time)
         );
         let payload = stored.payload.clone();

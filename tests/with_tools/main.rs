@@ -110,6 +110,7 @@ fn main() -> ExitCode {
         engine::cache::with_debians_server_cached_clients_are_answered_without_nats_as_well,
         engine::cache::with_debians_server_the_others_find_what_one_cache_answers_as_well,
         engine::cache::without_nats_cached_clients_are_answered_and_who_asks_for_others_is_disconnected,
+        engine::crowd::updates_that_the_bucket_has_already_let_others_in_as_new_ones_do,
         engine::faults::a_cluster_of_debians_release_is_used_with_a_warning,
         engine::faults::nothing_answered_is_lost_when_a_leader_stands_still_of_a_cluster,
         engine::faults::nothing_answered_is_lost_when_leaders_and_caches_are_killed_for_a_minute,

@@ -248,6 +248,11 @@ impl Herd {
         self.table.is_cache()
     }
 
+    /// How many more clients a cache can take up now, at most: see [`awaited`](Herd::awaited) for what it has no room for.
+    pub fn cache_room(&self) -> usize {
+        self.table.cache_room()
+    }
+
     /// Asks the engine for a client. [`Output::EngineAnswered`](crate::herd::Output::EngineAnswered) tells the asker when there
     /// is an answer ([`take_engine_answer`](Herd::take_engine_answer)).
     ///

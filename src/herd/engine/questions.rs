@@ -179,13 +179,16 @@ impl Questions {
     /// This is the answer for all who asked before the last request was sent. The others wait for the next one.
     pub fn answer(&mut self, number: u64, answer: &EngineAnswer, outputs: &mut VecDeque<Output>) {
         let Some(question) = self.all.get_mut(&number) else { return };
-        question.is_look = false;
+        let id = question.id.clone();
         for asker in std::mem::take(&mut question.askers) {
             self.by_asker.remove(&asker);
             self.answers.insert(asker, answer.clone());
             outputs.push_back(Output::EngineAnswered(asker));
         }
-        self.ask_again(number, false);
+        // Behind all that wait by now: clients that many ask for all the time must not keep others from being asked for.
+        for asker in self.end(number) {
+            self.ask(&id, Some(asker));
+        }
     }
 
     /// The answer is there at once.
@@ -249,5 +252,55 @@ impl Question {
     /// Whether nobody wants it.
     fn is_idle(&self) -> bool {
         self.askers.is_empty() && self.later.is_empty() && !self.is_look
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends all for which there is room, and returns the requests with their clients.
+    fn send_all(questions: &mut Questions, last: &mut u64) -> Vec<(u64, Box<[u8]>)> {
+        let mut sent = Vec::new();
+        while let Some((number, id, asks_leader)) = questions.next() {
+            *last += 1;
+            sent.push((*last, id.into()));
+            questions.sent(*last, number, asks_leader, [0, 0], Duration::ZERO);
+        }
+        sent
+    }
+
+    #[test]
+    fn clients_that_are_asked_for_all_the_time_leave_room_for_others() {
+        let (mut questions, mut outputs, mut last) = (Questions::default(), VecDeque::new(), 0);
+        let crowd = |round: u64, number: usize| Holder(round << 32 | number as u64);
+        let id = |number: usize| format!("client.{number}").into_bytes();
+        for number in 0..ENGINE_QUESTIONS {
+            questions.ask(&id(number), Some(crowd(0, number)));
+        }
+        let other = Holder(u64::MAX);
+        for round in 1..3 {
+            let sent = send_all(&mut questions, &mut last);
+            // Somebody asks for each of them again before it is answered.
+            for number in 0..ENGINE_QUESTIONS {
+                questions.ask(&id(number), Some(crowd(round, number)));
+            }
+            if round == 1 {
+                questions.ask(b"other", Some(other));
+            }
+            for (request, _) in sent {
+                let (sent, _) = questions.take_sent(request).expect("it was sent");
+                questions.answer(sent.question, &EngineAnswer::Unknown, &mut outputs);
+            }
+        }
+        assert!(questions.take_answer(other).is_some(), "it stood first among those that waited");
+        for round in 0..2 {
+            for number in 0..ENGINE_QUESTIONS - 1 {
+                assert!(questions.take_answer(crowd(round, number)).is_some(), "{round} {number}");
+            }
+        }
+        assert_eq!((questions.all.len(), questions.sent.len()), (questions.by_id.len(), 0));
+        let waiting = questions.by_asker.len();
+        assert_eq!(questions.all.values().map(|it| it.askers.len()).sum::<usize>(), waiting);
     }
 }

@@ -61,6 +61,8 @@ pub(super) fn read_found<T>(
     match &error {
         ReplyError::Status(404, _) => with(Ok(None)),
         error if error.api_code() == Some(ApiError::NO_MESSAGE) => with(Ok(None)),
+        // A copy that can't be understood says nothing, and the leader is asked.
+        ReplyError::Unreadable(_) if source == Source::Copy => with(Ok(None)),
         _ => with(Err(error)),
     }
 }

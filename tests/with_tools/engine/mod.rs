@@ -8,6 +8,7 @@ pub mod bridge;
 pub mod bucket;
 pub mod cache;
 pub mod counted;
+pub mod crowd;
 pub mod encrypted;
 pub mod eye;
 pub mod faults;

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //!   IAMAT of a client that is not cached --> no room, or others wait for it: Next::Wait, behind them
-//!   so many acknowledgements have come --> so many that wait, the first ones: Command::Fill, handled again
+//!   so many clients may leave the cache --> so many that wait, the first ones: Command::Fill, handled again
 //!   no room for the engine's `timeout` --> the connection ends, and the update is known nowhere
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Server;
@@ -36,8 +36,8 @@ pub(in crate::server) struct WaitingForRoom {
 pub(super) struct Queue {
     waiting: BTreeMap<u64, ConnectionId>,
     last: u64,
-    /// The updates that the engine had acknowledged when as many were let through.
-    acknowledged: u64,
+    /// The places of those that may try again, and have not yet.
+    released: BTreeSet<u64>,
     /// When the first one tries again, whatever has come.
     retry_at: Option<Duration>,
 }
@@ -60,11 +60,8 @@ impl Queue {
         self.last
     }
 
-    /// The connection waits at this place. So many updates are acknowledged now.
-    fn push(&mut self, number: u64, connection: ConnectionId, acknowledged: u64, now: Duration) {
-        if self.waiting.is_empty() {
-            self.acknowledged = acknowledged;
-        }
+    /// The connection waits at this place.
+    fn push(&mut self, number: u64, connection: ConnectionId, now: Duration) {
         self.waiting.insert(number, connection);
         self.retry_at.get_or_insert(now + ENGINE_ROOM_PAUSE);
     }
@@ -73,7 +70,11 @@ impl Queue {
     fn release(&mut self, count: usize) -> Vec<ConnectionId> {
         let count = count.min(self.waiting.len());
         let first = (0..count).map_while(|_| self.waiting.pop_first());
-        first.map(|(_, connection)| connection).collect()
+        let released = first.map(|(number, connection)| {
+            self.released.insert(number);
+            connection
+        });
+        released.collect()
     }
 }
 
@@ -110,14 +111,9 @@ impl Server {
     }
 
     fn queue_for_room(&mut self, number: u64, io: &Io<'_>) {
-        let acknowledged = self.acknowledged();
         if let Some(waits) = self.cache_waits() {
-            waits.for_room.push(number, io.id, acknowledged, io.now.elapsed);
+            waits.for_room.push(number, io.id, io.now.elapsed);
         }
-    }
-
-    fn acknowledged(&self) -> u64 {
-        self.herd.engine_status().map_or(0, |status| status.published)
     }
 
     /// Handles an IAMAT again, if it is its turn.
@@ -133,9 +129,11 @@ impl Server {
             records::engine::room_given_up(io.peer, io.now.elapsed.saturating_sub(waiting.since));
             return self.ends_without_answer(io);
         }
-        let waits = self.cache_waits();
-        if waits.is_some_and(|waits| waits.for_room.waiting.contains_key(&waiting.number)) {
-            return client.wait(Waiting::Room(waiting));
+        if let Some(waits) = self.cache_waits() {
+            if waits.for_room.waiting.contains_key(&waiting.number) {
+                return client.wait(Waiting::Room(waiting));
+            }
+            waits.for_room.released.remove(&waiting.number);
         }
         let before = io.out.len();
         let handled = ClientRequest::parse(&waiting.line, self.dialect).and_then(|request| {
@@ -160,6 +158,7 @@ impl Server {
             return client.wait(Waiting::Room(waiting));
         }
         self.waits_for_room_no_longer(&waiting, io.id);
+        self.make_room(); // It may not have needed what it was let through for.
         let next = match handled {
             Ok(Some(Next::Read)) => {
                 self.metrics.count_delayed(LineCommand::Iamat);
@@ -182,29 +181,29 @@ impl Server {
     ) {
         if let Some(waits) = self.cache_waits() {
             waits.for_room.waiting.remove(&waiting.number);
+            waits.for_room.released.remove(&waiting.number);
         }
         self.waited_for_engine(connection, waiting.since);
         self.metrics.engine.waiting_for_room.subtract(1);
     }
 
-    /// The engine may have acknowledged updates, so that the cache can forget as many clients.
+    /// Lets as many try again as there is room for. It counts who may leave the cache, not what the engine has acknowledged: an
+    /// update that the bucket holds already, or for which it holds a newer one, is never published.
     pub(in crate::server) fn make_room(&mut self) {
         let waits = self.engine.as_ref().and_then(|engine| engine.cache.as_ref());
         if waits.is_none_or(|waits| waits.for_room.waiting.is_empty()) {
             return;
         }
-        let acknowledged = self.acknowledged();
+        let room = self.herd.cache_room();
         let Some(waits) = self.cache_waits() else {
             return;
         };
         let queue = &mut waits.for_room;
-        let before = std::mem::replace(&mut queue.acknowledged, acknowledged);
-        let count = usize::try_from(acknowledged.saturating_sub(before)).unwrap_or(usize::MAX);
-        let released = queue.release(count);
+        let released = queue.release(room.saturating_sub(queue.released.len()));
         self.commands.extend(released.into_iter().map(Command::Fill));
     }
 
-    /// One that waits tries again: what made room may have been taken by one that needed none in the end.
+    /// One that waits tries again, should what may leave the cache have told something newer.
     pub(super) fn retry_for_room(&mut self, now: Duration) {
         let Some(waits) = self.cache_waits() else {
             return;
@@ -232,10 +231,10 @@ mod tests {
         let mut queue = Queue::default();
         let places: Vec<u64> = (0..3).map(|_| queue.next_number()).collect();
         for (slot, place) in places.iter().enumerate() {
-            queue.push(*place, connection(slot as u32), 0, Duration::ZERO);
+            queue.push(*place, connection(slot as u32), Duration::ZERO);
         }
         assert_eq!(queue.release(2), [connection(0), connection(1)]);
-        queue.push(places[0], connection(0), 0, Duration::ZERO);
+        queue.push(places[0], connection(0), Duration::ZERO);
         assert_eq!(queue.release(1), [connection(0)]);
         assert_eq!(queue.release(9), [connection(2)]);
         assert_eq!(queue.release(9), []);
