@@ -36,7 +36,7 @@ impl<'a> Headers<'a> {
         super::parse::number(self.get(name)?)
     }
 
-    /// The value of the last header of this name, among the last [`LAST_HEADERS`]. Those that a server adds to a stored message
+    /// The value of the last header of this name, among the last `LAST_HEADERS`. Those that a server adds to a stored message
     /// stand behind the message's own, which may have the same names: it may be a copy of one that came from a stream.
     pub fn last(&self, name: &str) -> Option<&'a [u8]> {
         let lines = self.0.rsplit(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);

@@ -77,6 +77,9 @@ pub struct Engine {
     follower: Follower,
     publisher: Publisher,
     questions: Questions,
+    /// Messages came while the bucket could not be used: those who ask may be told what is cached. That is done once for all
+    /// messages of a turn, since it goes through all who ask.
+    may_not_ask: bool,
     /// Since when it is remembered which messages clients had that have left the cache.
     remembered_since: Duration,
     is_connected: bool,
@@ -103,6 +106,7 @@ impl Engine {
             follower: Follower::new(),
             publisher: Publisher::default(),
             questions: Questions::default(),
+            may_not_ask: false,
             remembered_since: Duration::ZERO,
             is_connected: false,
             is_known_bucket: false,
@@ -152,6 +156,7 @@ impl Engine {
         self.follower.closed();
         self.publisher.closed();
         self.questions.closed();
+        self.may_not_ask = false;
     }
 
     fn message(
@@ -250,9 +255,7 @@ impl Herd {
     ) {
         if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
             engine.message(message, self, now.elapsed, observer);
-            if !engine.stream.is_usable {
-                engine.cannot_ask_any(self);
-            }
+            engine.may_not_ask = !engine.stream.is_usable;
             out.append(&mut engine.requests.queued);
             self.durable.engine = Some(engine);
             self.tell_of_evicted();
@@ -269,10 +272,13 @@ impl Herd {
     ) {
         if let Some(mut engine) = self.durable.engine.take_if(|engine| engine.is_connected) {
             out.append(&mut engine.requests.queued);
+            let may_not_ask = std::mem::take(&mut engine.may_not_ask);
             if engine.stream.is_usable {
                 engine.ask_questions(full, self, now.elapsed, out);
                 engine.publish(full, self, now.elapsed, out, observer);
                 engine.settle(self);
+            } else if may_not_ask {
+                engine.cannot_ask_any(self);
             }
             self.durable.engine = Some(engine);
         }
@@ -283,6 +289,7 @@ impl Herd {
         self.durable.engine.as_ref().is_some_and(|engine| {
             engine.is_connected
                 && (!engine.requests.queued.is_empty()
+                    || engine.may_not_ask
                     || (engine.stream.is_usable
                         && (engine.publisher.has_pending(&self.table)
                             || engine.questions.has_pending())))
