@@ -147,8 +147,10 @@ impl World {
     pub fn ask_for_all(&mut self, from: u64, is_last: bool) {
         let mut at = from;
         for member in 0..self.schedule.members {
-            // A cache that has room for all looks for what the bucket has lost by itself.
-            if !is_last && self.schedule.caches[member] == Some(1_000) {
+            // A cache that has room for all looks for what the bucket has lost by itself. That an operator has deleted a client
+            // it learns when it is asked.
+            let is_deleted = !self.laws.deleted.is_empty();
+            if !is_last && !is_deleted && self.schedule.caches[member] == Some(1_000) {
                 continue;
             }
             for client in 0..self.schedule.clients {
