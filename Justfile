@@ -36,8 +36,7 @@ instructions *word:
 
 # Write benches/instructions.toml anew, after a change that is meant to change them (two builds).
 instructions-write:
-    cargo bench --bench instructions -- --write release
-    .ci/instructions --write quick
+    cargo bench --bench instructions -- --write release && .ci/instructions --write quick
 
 # The same job on seven runtimes, measured side by side: `just versus --help`.
 versus *options:
@@ -58,6 +57,10 @@ long *test:
 # The engine's long checks, with faults in clusters of real NATS servers, and its figures: some 15 minutes.
 engine *test:
     cargo test --release --test with_tools -- --ignored --nocapture --test-threads=1 engine::{{test}}
+
+# A server that answers after the disk is killed a hundred times under four writers: with one loop, and with two.
+kills:
+    cargo test --release --test state_kills -- --ignored --nocapture
 
 # 10,000 clients of one server, which drains for half a minute.
 drain:
@@ -98,14 +101,11 @@ crowd:
 
 # Let the simulator look for a schedule that parts a herd.
 simulate schedules="100000":
-    cargo run --release --example simulate -- --schedules {{schedules}}
-    cargo run --release --example simulate_engine -- --schedules {{schedules}}
+    cargo run --release --example simulate -- --schedules {{schedules}} && cargo run --release --example simulate_engine -- --schedules {{schedules}}
 
 # Break the core and the loop in each of the known ways, and see the simulator, or a test, catch it.
 mutations:
-    tests/simulation/mutations.sh
-    tests/simulation/mutations.sh 20000 "" engine_core
-    tests/mutations.sh
+    tests/simulation/mutations.sh && tests/simulation/mutations.sh 20000 "" engine_core && tests/mutations.sh
 
 # Change each expression of a layer in turn, and see a test fail (needs cargo-mutants; half an hour).
 mutants folder="herd":
