@@ -15,7 +15,7 @@ pub struct Asks {
     /// Answers that were not judged yet, and who has asked.
     pub answered: Vec<(usize, EngineAnswer)>,
     /// The newest update of each client that this member has answered an IAMAT with.
-    own: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub own: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 struct Ask {

@@ -35,6 +35,12 @@ fn every_schedule_ends_with_equal_tables_and_an_equal_bucket() {
     std::thread::scope(|scope| [0, 1].map(|first| scope.spawn(move || half(first))).map(drop));
 }
 
+/// One of many thousands of schedules in which that happens.
+#[test]
+fn an_earlier_publish_that_a_replaced_leader_took_over_a_later_one_is_repaired() {
+    assert_eq!(check(&Schedule::from_seed(24_759)).err(), None);
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..20 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use herd_mio::clock::{Now, WallTime};
+use herd_mio::herd::engine::EngineState;
 
 use crate::faults::{Fault, Rates};
 use crate::laws::{Laws, keep_newest, newer_or_equal, update};
@@ -258,7 +259,9 @@ impl World {
             Event::AskAtTheEnd { member, client, is_last } => self.ask(member, client, is_last),
             Event::TellAtTheEnd { member, client } => {
                 self.tell_of_old(member, client);
-                if self.members[member].took_up_nothing {
+                let status = self.members[member].status();
+                let is_settled = status.in_flight == 0 && status.state == EngineState::InSync;
+                if self.members[member].took_up_nothing && is_settled {
                     self.laws.wrong(format!("member {member} has no room, and all is kept"));
                 }
             }
@@ -408,6 +411,13 @@ impl World {
         self.laws
             .answered
             .retain(|id, line| newest.get(id).is_some_and(|newest| newer_or_equal(newest, line)));
+        let bucket = self.in_bucket();
+        let is_there = |id: &Vec<u8>, line: &[u8]| {
+            bucket.get(id).is_some_and(|stored| newer_or_equal(stored, line))
+        };
+        for member in &mut self.members {
+            member.asks.own.retain(|id, line| is_there(id, line));
+        }
     }
 
     fn check_end(self) -> Result<Report, String> {
@@ -426,7 +436,7 @@ impl World {
             report.conflicts += status.conflicts;
             report.repairs += status.repairs;
             report.consumers += status.consumers;
-            if status.state != herd_mio::herd::engine::EngineState::InSync {
+            if status.state != EngineState::InSync {
                 return Err(format!("member {} is not in sync: {status:?}", member.at));
             }
             let (held, asks) = (member.held(), member.asks.len());

@@ -58,12 +58,14 @@ impl Engine {
         }
         let latest = entry.seq();
         let known = herd.table.kept.in_bucket(slot);
+        // A leader that was replaced may take an earlier publish over a later one.
+        let went_back = seq < known.seq && sequence >= known.sequence;
         let known = InBucket { sequence: known.sequence.max(sequence), seq: known.seq.max(seq) };
         self.follower.witness(sequence, slot, false);
         self.kept(slot, known, herd);
         if latest > known.seq {
             self.publisher.look_again(slot);
-        } else if flight.older > sequence {
+        } else if flight.older > sequence || went_back {
             self.repair(slot, herd, observer);
         }
     }
