@@ -138,9 +138,9 @@ pub const LOOKUP_WAIT: Duration = Duration::from_millis(500);
 pub const FEED_RECORDS_PER_STEP: usize = 4_096;
 /// The longest line between servers, whatever the clients' limit is (section 4).
 pub const PEER_LINE_BYTES: usize = 65_536;
-/// The cost of a query that the gazetteer answers, in units of a plain line: it takes 2 us, and many more where its places
-/// are not in the processor's cache.
-pub const GAZETTEER_EFFORT: u32 = 64;
+/// The cost of a query that the gazetteer answers, in units of a plain line: it takes 2 us, and some times as many where its
+/// places are not in the processor's cache.
+pub const GAZETTEER_EFFORT: u32 = 16;
 /// Unsent bytes of a link above which it takes nothing more from the feed.
 pub const LINK_OUTPUT_BYTES: usize = 256 * 1024;
 /// Connections on the neighbours' port that have not sent HELLO.
