@@ -23,6 +23,9 @@ pub struct ServerProcess {
     stderr: Arc<Mutex<String>>,
 }
 
+/// The number of the system call by which threads wait for each other.
+const FUTEX: &str = if cfg!(target_arch = "x86_64") { "202" } else { "98" };
+
 impl ServerProcess {
     /// Starts the command and waits for the line that says where it listens.
     pub fn spawn(mut command: Command, name: &str, log_file: PathBuf) -> ServerProcess {
@@ -78,16 +81,28 @@ impl ServerProcess {
         self.stderr.lock().expect("the reader does not panic").clone()
     }
 
-    /// The log so far; bytes that are no text are replaced.
+    /// The log so far; bytes that are no text are replaced. A server that has nothing to do has written all of it: its
+    /// log's thread looks for records only some milliseconds after it has written others. One that goes on recording is
+    /// not waited for.
     pub fn log(&self) -> String {
+        for _ in 0..100 {
+            if self.has_written_its_log() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.written_log()
+    }
+
+    fn written_log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log_file).unwrap_or_default()).into_owned()
     }
 
     /// Waits until a record of the log holds this text.
     pub fn wait_for_log(&self, text: &str) {
         let begin = Instant::now();
-        while !self.log().lines().any(|record| record.contains(text)) {
-            let log = self.log();
+        while !self.written_log().lines().any(|record| record.contains(text)) {
+            let log = self.written_log();
             let tail: Vec<&str> = log.lines().rev().take(30).collect();
             assert!(
                 begin.elapsed() < LIMIT,
@@ -115,6 +130,21 @@ impl ServerProcess {
             assert_ne!(state, Some('Z'), "the server has ended");
             state == Some('S')
         });
+    }
+
+    /// Whether no thread works, and each that waits for another one does so without a time limit (Linux, proc(5)); true
+    /// if there is no telling.
+    fn has_written_its_log(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks.into_iter().flatten().flatten().all(|task| {
+            // Its number, its arguments, where its stack is; or one word.
+            let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+            let words: Vec<&str> = call.split(' ').collect();
+            match words[..] {
+                [number, _, _, _, limit, ..] => number != FUTEX || limit == "0x0",
+                _ => words[0].trim() != "running",
+            }
+        })
     }
 
     /// What the kernel says that the process does (Linux, proc(5)): R, S, T ...
