@@ -2,23 +2,16 @@
 //! for which there is no room is never answered; those who ask for one client share one request, if they asked before it
 //! was sent; and no output names an asker who has left.
 
-use std::time::Duration;
-
-use herd_mio::clock::{Now, WallTime};
-use herd_mio::herd::engine::{EngineAnswer, EngineSettings, Keep};
-use herd_mio::herd::{AnswerAfter, Event, Herd, Holder, Observer, Output, Settings};
+use herd_mio::herd::engine::{EngineAnswer, Keep};
+use herd_mio::herd::{Herd, Holder, Output};
 use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Dialect, Epoch, Iamat, Timestamp};
+use herd_mio::protocol::{Iamat, Timestamp};
 
+use crate::alone::{NOW, alone};
+use crate::member::Nobody;
 use crate::server::BUCKET;
 use crate::stream::{Published, Stored, Stream};
 use crate::wire::{Said, message, read_all};
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn record(&mut self, _event: Event<'_>) {}
-}
 
 /// A cache and its engine.
 struct Played {
@@ -30,33 +23,9 @@ struct Played {
     answers: Vec<(u64, Option<String>)>,
 }
 
-const NOW: Now = Now { elapsed: Duration::from_secs(1), wall: WallTime(1_700_000_000_000_000_000) };
-
 impl Played {
     fn new(clients: usize) -> Played {
-        let settings = Settings {
-            name: "A".to_owned(),
-            neighbours: Vec::new(),
-            dialect: Dialect::Course,
-            max_clients: clients,
-            max_future: Duration::from_secs(60),
-            heartbeat: Duration::from_secs(1),
-            refill: true,
-            epoch: Epoch(1),
-            seed: 1,
-        };
-        let mut herd = Herd::new(settings, NOW);
-        herd.set_answer_after(AnswerAfter { disk: false, engine: true });
-        herd.attach_engine(EngineSettings {
-            bucket: BUCKET.to_owned(),
-            replicas: 1,
-            create: true,
-            keep: Keep::Cache,
-            inbox: "_INBOX.a".to_owned(),
-            seed: 1,
-        });
-        let mut out = Vec::new();
-        herd.engine_connected(NOW, &mut out, &mut Nobody);
+        let (herd, out) = alone(Keep::Cache, clients);
         let stream = Stream::new(1);
         let mut played = Played { herd, stream, out, asked: Vec::new(), answers: Vec::new() };
         played.settle();

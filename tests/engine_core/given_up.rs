@@ -1,23 +1,16 @@
 //! Claim: whoever waits for an update that the engine does not take learns so at once; the update is published again when
 //! somebody waits for it again, and a newer one of the client is kept all the same.
 
-use std::time::Duration;
-
-use herd_mio::clock::{Now, WallTime};
-use herd_mio::herd::engine::{EngineSettings, Keep};
-use herd_mio::herd::{AnswerAfter, Event, HeldAnswers, Herd, Holder, Observer, Output, Settings};
+use herd_mio::herd::engine::Keep;
+use herd_mio::herd::{HeldAnswers, Herd, Holder, Output};
 use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Dialect, Epoch, Iamat, Timestamp};
+use herd_mio::protocol::{Iamat, Timestamp};
 
+use crate::alone::{NOW, alone};
+use crate::member::Nobody;
 use crate::server::BUCKET;
 use crate::stream::Stream;
 use crate::wire::{Said, message, read_all};
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn record(&mut self, _event: Event<'_>) {}
-}
 
 /// A member whose engine takes values of so many bytes, and connections that hold answers back.
 struct Played {
@@ -30,33 +23,9 @@ struct Played {
     out: Vec<u8>,
 }
 
-const NOW: Now = Now { elapsed: Duration::from_secs(1), wall: WallTime(1_700_000_000_000_000_000) };
-
 impl Played {
     fn new() -> Played {
-        let settings = Settings {
-            name: "A".to_owned(),
-            neighbours: Vec::new(),
-            dialect: Dialect::Course,
-            max_clients: 100,
-            max_future: Duration::from_secs(60),
-            heartbeat: Duration::from_secs(1),
-            refill: true,
-            epoch: Epoch(1),
-            seed: 1,
-        };
-        let mut herd = Herd::new(settings, NOW);
-        herd.set_answer_after(AnswerAfter { disk: false, engine: true });
-        herd.attach_engine(EngineSettings {
-            bucket: BUCKET.to_owned(),
-            replicas: 1,
-            create: true,
-            keep: Keep::All,
-            inbox: "_INBOX.a".to_owned(),
-            seed: 1,
-        });
-        let mut out = Vec::new();
-        herd.engine_connected(NOW, &mut out, &mut Nobody);
+        let (herd, out) = alone(Keep::All, 100);
         let mut played = Played {
             herd,
             most: 1_000,

@@ -4,6 +4,7 @@
 //! The core of several members, exactly as the server runs it, on one model of a JetStream bucket, over a virtual network
 //! and clock; all from a seed. `just simulate` runs as many schedules as there is time for.
 
+mod alone;
 mod asks;
 mod cache;
 mod faults;

@@ -41,7 +41,7 @@ pub struct Member {
     in_flight: BTreeMap<String, (u64, Vec<String>)>,
 }
 
-struct Nobody;
+pub struct Nobody;
 
 impl Observer for Nobody {
     fn record(&mut self, event: Event<'_>) {

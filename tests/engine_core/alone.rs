@@ -1,0 +1,42 @@
+//! A member by itself, at one moment, for tests that say each step.
+
+use std::time::Duration;
+
+use herd_mio::clock::{Now, WallTime};
+use herd_mio::herd::engine::{EngineSettings, Keep};
+use herd_mio::herd::{AnswerAfter, Herd, Settings};
+use herd_mio::protocol::{Dialect, Epoch};
+
+use crate::member::Nobody;
+use crate::server::BUCKET;
+
+pub const NOW: Now =
+    Now { elapsed: Duration::from_secs(1), wall: WallTime(1_700_000_000_000_000_000) };
+
+/// One whose answers wait for the engine, to which it has just connected, and what it has sent there.
+pub fn alone(keep: Keep, max_clients: usize) -> (Herd, Vec<u8>) {
+    let settings = Settings {
+        name: "A".to_owned(),
+        neighbours: Vec::new(),
+        dialect: Dialect::Course,
+        max_clients,
+        max_future: Duration::from_secs(60),
+        heartbeat: Duration::from_secs(1),
+        refill: true,
+        epoch: Epoch(1),
+        seed: 1,
+    };
+    let mut herd = Herd::new(settings, NOW);
+    herd.set_answer_after(AnswerAfter { disk: false, engine: true });
+    herd.attach_engine(EngineSettings {
+        bucket: BUCKET.to_owned(),
+        replicas: 1,
+        create: true,
+        keep,
+        inbox: "_INBOX.a".to_owned(),
+        seed: 1,
+    });
+    let mut out = Vec::new();
+    herd.engine_connected(NOW, &mut out, &mut Nobody);
+    (herd, out)
+}
