@@ -46,8 +46,8 @@ impl Herd {
         self.durable.disk = Some(Box::new(disk));
     }
 
-    /// Lets a batch hold fewer updates than [`DISK_BATCH_UPDATES`]: at least one. So a
-    /// simulated table, which is small, fills many.
+    /// Lets a batch hold fewer updates than [`DISK_BATCH_UPDATES`]: at least one. So a simulated table, which is small,
+    /// fills many.
     pub fn limit_disk_batches(&mut self, updates: usize) {
         if let Some(disk) = &mut self.durable.disk {
             disk.batch_updates = updates.clamp(1, DISK_BATCH_UPDATES);
@@ -80,9 +80,8 @@ impl Herd {
         ((on_disk && in_engine) || self.table.is_evicted(awaited)) && !awaited.is_never()
     }
 
-    /// Lets [`Output::AnswersDue`] tell the holder once when this may be kept. It must not be kept
-    /// yet. What the engine did not take is sent to it once more.
-    /// For what is never kept ([`Awaited::is_never`]) it is told at once.
+    /// Lets [`Output::AnswersDue`] tell the holder once when this may be kept. It must not be kept yet. What the engine did
+    /// not take is sent to it once more. For what is never kept ([`Awaited::is_never`]) the holder is told at once.
     pub fn hold(&mut self, awaited: Awaited, holder: Holder) {
         if awaited.is_never() {
             self.outputs.push_back(Output::AnswersDue(holder));
@@ -94,8 +93,8 @@ impl Herd {
         }
     }
 
-    /// Whether the engine, or a full cache, does not take an update that answers wait for: whoever holds one back waits in vain. It must not
-    /// be kept.
+    /// Whether the engine, or a full cache, does not take an update that answers wait for: whoever holds one back waits in
+    /// vain. It must not be kept.
     pub fn is_given_up(&self, awaited: Awaited) -> bool {
         let engine = self.durable.engine.as_ref().filter(|_| self.durable.answer_after.engine);
         awaited.is_never() || engine.is_some_and(|engine| engine.has_given_up(awaited))

@@ -11,14 +11,14 @@
 use std::time::Duration;
 
 use super::questions::Sent;
-use super::requests::Kind;
+use super::requests::{Kind, write_question};
 use super::values::{Found, Source, read_found};
 use super::{Engine, Keep, keys};
 use crate::herd::{Herd, Holder, InBucket, Observer, Table};
 use crate::limits::{
     CACHE_REMEMBERED_FOR, ENGINE_LOOK_PAUSE, ENGINE_LOOK_WITNESSES, ENGINE_UNHEARD_PAUSE,
 };
-use crate::nats::{Message, last_message_request, write_publish};
+use crate::nats::Message;
 use crate::protocol::Update;
 
 /// What the engine, or the cache in its place, says of a client.
@@ -42,8 +42,11 @@ impl Engine {
         !self.is_connected || !self.stream.is_usable || self.questions.is_silent
     }
 
-    /// The client in a slot was used, and may leave the cache after all others, unless an update of it is on its way.
-    pub(super) fn used(&mut self, slot: u32, herd: &mut Herd) {
+    /// In a cache: the client in a slot was used, and may leave after all others, unless an update of it is on its way.
+    pub(super) fn used(&self, slot: u32, herd: &mut Herd) {
+        if !self.is_cache() {
+            return; // Nor is it looked for among the flights, for each acknowledgement.
+        }
         match self.publisher.is_in_flight(slot) {
             true => herd.table.hold_in_cache(slot),
             false => herd.table.used(slot),
@@ -65,21 +68,12 @@ impl Engine {
             let known = known_sequence(id, &herd.table);
             let least = herd.table.least_sequence(id);
             let asks_leader = asks_leader || herd.table.is_leader_only();
-            scratch.clear();
-            let request = if asks_leader {
-                bucket.append_subject(b"", scratch);
-                keys::encode(id, scratch);
-                let request = requests.next(Kind::AskLeader, reply);
-                let body = last_message_request(scratch);
-                write_publish(bucket.message_get.as_bytes(), Some(reply), &body, out);
-                request
-            } else {
-                bucket.append_direct_get(b"", scratch);
-                keys::encode(id, scratch);
-                let request = requests.next(Kind::Ask, reply);
-                write_publish(scratch, Some(reply), b"", out);
-                request
+            let (kind, source) = match asks_leader {
+                true => (Kind::AskLeader, Source::Leader),
+                false => (Kind::Ask, Source::Copy),
             };
+            let request = requests.next(kind, reply);
+            write_question(bucket, source, id, reply, scratch, out);
             questions.sent(request, number, asks_leader, [known, least], now);
         }
     }
@@ -154,7 +148,7 @@ impl Engine {
     }
 
     /// Whether a message has the number of one that had another text.
-    fn contradicts(&mut self, id: &[u8], found: &Found<'_>, herd: &Herd) -> bool {
+    fn contradicts(&self, id: &[u8], found: &Found<'_>, herd: &Herd) -> bool {
         let Some(slot) = herd.table.slot_of(id) else { return false };
         let Some(entry) = herd.table.entry_at(slot) else { return false };
         let known = herd.table.kept.in_bucket(slot);
@@ -171,7 +165,7 @@ impl Engine {
     }
 
     /// What is known of a client, after the bucket's message of it was met with the table.
-    fn newest(&mut self, id: &[u8], found: Option<&Found<'_>>, herd: &mut Herd) -> EngineAnswer {
+    fn newest(&self, id: &[u8], found: Option<&Found<'_>>, herd: &mut Herd) -> EngineAnswer {
         if let Some(slot) = herd.table.slot_of(id) {
             self.used(slot, herd);
         }

@@ -155,8 +155,9 @@ impl Follower {
 
     /// Whether the present consumer has passed over a message that must be there.
     fn lacks_witness(&self, herd: &Herd) -> bool {
-        let missing = self.witnesses.iter().take_while(|(sequence, _)| **sequence <= self.followed);
-        missing.into_iter().any(|(sequence, witness)| {
+        let mut read =
+            self.witnesses.iter().take_while(|(sequence, _)| **sequence <= self.followed);
+        read.any(|(sequence, witness)| {
             let slot = witness.slot.filter(|_| witness.consumer != self.number);
             slot.is_some_and(|slot| is_last(*sequence, slot, herd))
         })

@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::flights::{Flights, Step, Try};
-use super::requests::Kind;
-use super::{Engine, EngineEvent, Keep, keys};
+use super::requests::{Kind, write_question};
+use super::values::Source;
+use super::{Engine, EngineEvent, keys};
 use crate::herd::{Event, Herd, Observer, Table};
 use crate::limits::{
     ENGINE_ACK_WAIT, ENGINE_FILL_WAIT, ENGINE_GIVEN_UP, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE,
     ENGINE_REFUSED_PAUSE_MAX, ENGINE_REQUEST_WAIT, ENGINE_SILENT_PAUSE, FEED_RECORDS_PER_STEP,
 };
-use crate::nats::{Bucket, last_message_request, write_expecting, write_publish};
+use crate::nats::write_expecting;
 use crate::protocol::Seq;
 
 /// The reader of the feed.
@@ -314,6 +315,7 @@ impl Engine {
         out: &mut Vec<u8>,
         observer: &mut dyn Observer,
     ) -> bool {
+        let is_cache = self.is_cache();
         let flights = &mut self.publisher.flights;
         let Some(entry) = herd.table.entry_at(slot) else {
             flights.end(slot);
@@ -333,7 +335,7 @@ impl Engine {
             flights.end(slot);
         }
         if known.seq >= seq && older == 0 {
-            if self.settings.keep == Keep::Cache {
+            if is_cache {
                 self.publisher.settled.push(slot);
             }
             return false;
@@ -342,7 +344,7 @@ impl Engine {
         let expected = match step {
             None => {
                 flights.begin(slot, id, known.sequence);
-                if known.sequence == 0 && self.settings.keep == Keep::Cache {
+                if known.sequence == 0 && is_cache {
                     // It may be there, and have left this cache.
                     let is_leader_only = herd.table.is_leader_only();
                     let kind = if is_leader_only { Kind::Get } else { Kind::GetCopy };
@@ -370,17 +372,10 @@ impl Engine {
 
     /// Asks the leader, or any copy, for the bucket's value of a client.
     fn ask_for(&mut self, kind: Kind, slot: u32, id: &[u8], now: Duration, out: &mut Vec<u8>) {
-        let number = self.requests.next_of(kind, slot, &mut self.reply);
-        self.subject_of(id);
-        if kind == Kind::Get {
-            let body = last_message_request(&self.scratch);
-            Bucket::write_request(&self.bucket.message_get, &self.reply, &body, out);
-        } else {
-            self.scratch.clear();
-            self.bucket.append_direct_get(b"", &mut self.scratch);
-            keys::encode(id, &mut self.scratch);
-            write_publish(&self.scratch, Some(&self.reply), b"", out);
-        }
+        let Engine { requests, bucket, reply, scratch, .. } = self;
+        let number = requests.next_of(kind, slot, reply);
+        let source = if kind == Kind::Get { Source::Leader } else { Source::Copy };
+        write_question(bucket, source, id, reply, scratch, out);
         self.publisher.flights.asked(slot, number, now + ENGINE_REQUEST_WAIT);
     }
 

@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use crate::nats::{Bucket, read_decimal, write_decimal, write_publish, write_subscribe};
+use super::keys;
+use super::values::Source;
+use crate::nats::{
+    Bucket, last_message_request, read_decimal, write_decimal, write_publish, write_subscribe,
+};
 
 /// The number of the subscription to all answers.
 pub(super) const ANSWERS_SID: u64 = 1;
@@ -71,6 +75,30 @@ pub(super) struct Answered {
     pub number: u64,
     /// The slot of the client's entry; one that no entry has if the request concerns no client.
     pub slot: u32,
+}
+
+/// Appends the request for what the bucket has of a client. Its answer comes where `reply` says.
+pub(super) fn write_question(
+    bucket: &Bucket,
+    source: Source,
+    id: &[u8],
+    reply: &[u8],
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    scratch.clear();
+    match source {
+        Source::Leader => {
+            bucket.append_subject(b"", scratch);
+            keys::encode(id, scratch);
+            Bucket::write_request(&bucket.message_get, reply, &last_message_request(scratch), out);
+        }
+        Source::Copy => {
+            bucket.append_direct_get(b"", scratch);
+            keys::encode(id, scratch);
+            write_publish(scratch, Some(reply), b"", out);
+        }
+    }
 }
 
 /// Numbers requests, and holds those back that are not written by [`Herd::poll_engine`](crate::herd::Herd::poll_engine).

@@ -154,11 +154,7 @@ impl Engine {
     }
 
     /// The update of a message, if it is one of its key.
-    pub(super) fn read_update<'a>(
-        &mut self,
-        found: &Found<'a>,
-        herd: &Herd,
-    ) -> Option<UpdateRef<'a>> {
+    pub(super) fn read_update<'a>(&self, found: &Found<'a>, herd: &Herd) -> Option<UpdateRef<'a>> {
         match self.read(found, herd) {
             Value::Update(update) => Some(update),
             _ => None,
