@@ -60,16 +60,20 @@ impl CacheWaits {
 impl Server {
     /// Whether it keeps a cache: the engine is asked for each client that is queried.
     pub(in crate::server) fn keeps_cache(&self) -> bool {
-        self.engine.as_ref().is_some_and(|engine| engine.cache.is_some())
+        self.cache_waits().is_some()
     }
 
-    fn cache_waits(&mut self) -> Option<&mut CacheWaits> {
+    fn cache_waits(&self) -> Option<&CacheWaits> {
+        self.engine.as_ref()?.cache.as_ref()
+    }
+
+    fn cache_waits_mut(&mut self) -> Option<&mut CacheWaits> {
         self.engine.as_mut()?.cache.as_mut()
     }
 
     /// A connection begins to wait for the engine.
     fn waits_for_engine(&mut self, connection: ConnectionId, since: Duration) {
-        if let Some(waits) = self.cache_waits() {
+        if let Some(waits) = self.cache_waits_mut() {
             waits.due.insert((since + waits.timeout, connection));
         }
         self.metrics.pause(Paused::Engine);
@@ -77,15 +81,14 @@ impl Server {
 
     /// It waits no longer.
     fn waited_for_engine(&mut self, connection: ConnectionId, since: Duration) {
-        if let Some(waits) = self.cache_waits() {
+        if let Some(waits) = self.cache_waits_mut() {
             waits.due.remove(&(since + waits.timeout, connection));
         }
         self.metrics.resume(Paused::Engine);
     }
 
     fn has_waited_for_too_long(&self, since: Duration) -> bool {
-        let waits = self.engine.as_ref().and_then(|engine| engine.cache.as_ref());
-        waits.is_some_and(|waits| waits.is_over(since))
+        self.cache_waits().is_some_and(|waits| waits.is_over(since))
     }
 
     /// It waited for too long: nothing more is sent to it.

@@ -67,7 +67,6 @@ impl Server {
             return client.wait(Waiting::NewId(waiting));
         }
         self.metrics.resume(Paused::NewIds);
-        let took = io.now.elapsed.saturating_sub(waiting.since);
         let before = io.out.len();
         let handled = ClientRequest::parse(&waiting.line, self.dialect).and_then(|request| {
             let ClientRequest::Iamat(iamat) = request else {
@@ -81,14 +80,28 @@ impl Server {
             }
             Ok(self.hold_answer(client, iamat.id, before, io))
         });
+        self.waited(client, &waiting.line, waiting.since, handled, before, io)
+    }
+
+    /// An IAMAT has waited since then, and was handled: counts it, if it is answered now, and refuses it if it has to be.
+    pub(in crate::server) fn waited(
+        &mut self,
+        client: &mut Client,
+        line: &[u8],
+        since: Duration,
+        handled: Result<Next, RequestError>,
+        before: usize,
+        io: &mut Io<'_>,
+    ) -> Next {
         let next = match handled {
             Ok(Next::Read) => {
                 self.metrics.count_delayed(LineCommand::Iamat);
+                let took = io.now.elapsed.saturating_sub(since);
                 self.metrics.answers[LineCommand::Iamat as usize].observe(took);
                 Next::Read
             }
             Ok(next) => next,
-            Err(reason) => self.refuse_in_turn(client, &waiting.line, reason, io),
+            Err(reason) => self.refuse_in_turn(client, line, reason, io),
         };
         Traffic::Client.sent(&io.peer, &io.out[before..]);
         next

@@ -14,10 +14,8 @@ use super::Server;
 use crate::application::{Command, ConnectionId, Io, Next};
 use crate::herd::Awaited;
 use crate::limits::ENGINE_ROOM_PAUSE;
-use crate::logging::Traffic;
 use crate::protocol::{ClientRequest, Iamat};
 use crate::server::client::{Client, Waiting};
-use crate::server::metrics::LineCommand;
 use crate::server::records::{self, HerdLog};
 
 /// An IAMAT that waits for room.
@@ -86,8 +84,7 @@ impl Server {
 
     /// Whether others wait for room, and this one must, too, because it needs some.
     pub(in crate::server) fn must_wait_for_room(&self, iamat: &Iamat<'_>) -> bool {
-        let waits = self.engine.as_ref().and_then(|engine| engine.cache.as_ref());
-        waits.is_some_and(|waits| !waits.for_room.waiting.is_empty())
+        self.cache_waits().is_some_and(|waits| !waits.for_room.waiting.is_empty())
             && self.herd.table().get(iamat.id).is_none()
     }
 
@@ -104,14 +101,14 @@ impl Server {
         self.waits_for_engine(io.id, now);
         self.metrics.engine.waiting_for_room.add(1);
         records::engine::no_room(io.peer);
-        let number = self.cache_waits().map_or(0, |waits| waits.for_room.next_number());
+        let number = self.cache_waits_mut().map_or(0, |waits| waits.for_room.next_number());
         self.queue_for_room(number, io);
         let line = line.into();
         client.wait(Waiting::Room(WaitingForRoom { line, since: now, number, has_token }))
     }
 
     fn queue_for_room(&mut self, number: u64, io: &Io<'_>) {
-        if let Some(waits) = self.cache_waits() {
+        if let Some(waits) = self.cache_waits_mut() {
             waits.for_room.push(number, io.id, io.now.elapsed);
         }
     }
@@ -129,7 +126,7 @@ impl Server {
             records::engine::room_given_up(io.peer, io.now.elapsed.saturating_sub(waiting.since));
             return self.ends_without_answer(io);
         }
-        if let Some(waits) = self.cache_waits() {
+        if let Some(waits) = self.cache_waits_mut() {
             if waits.for_room.waiting.contains_key(&waiting.number) {
                 return client.wait(Waiting::Room(waiting));
             }
@@ -159,18 +156,8 @@ impl Server {
         }
         self.waits_for_room_no_longer(&waiting, io.id);
         self.make_room(); // It may not have needed what it was let through for.
-        let next = match handled {
-            Ok(Some(Next::Read)) => {
-                self.metrics.count_delayed(LineCommand::Iamat);
-                let took = io.now.elapsed.saturating_sub(waiting.since);
-                self.metrics.answers[LineCommand::Iamat as usize].observe(took);
-                Next::Read
-            }
-            Ok(next) => next.unwrap_or(Next::Read),
-            Err(reason) => self.refuse_in_turn(client, &waiting.line, reason, io),
-        };
-        Traffic::Client.sent(&io.peer, &io.out[before..]);
-        next
+        let handled = handled.map(|next| next.unwrap_or(Next::Read));
+        self.waited(client, &waiting.line, waiting.since, handled, before, io)
     }
 
     /// The connection of an IAMAT that waits for room is closed.
@@ -179,7 +166,7 @@ impl Server {
         waiting: &WaitingForRoom,
         connection: ConnectionId,
     ) {
-        if let Some(waits) = self.cache_waits() {
+        if let Some(waits) = self.cache_waits_mut() {
             waits.for_room.waiting.remove(&waiting.number);
             waits.for_room.released.remove(&waiting.number);
         }
@@ -190,12 +177,11 @@ impl Server {
     /// Lets as many try again as there is room for. It counts who may leave the cache, not what the engine has acknowledged: an
     /// update that the bucket holds already, or for which it holds a newer one, is never published.
     pub(in crate::server) fn make_room(&mut self) {
-        let waits = self.engine.as_ref().and_then(|engine| engine.cache.as_ref());
-        if waits.is_none_or(|waits| waits.for_room.waiting.is_empty()) {
+        if self.cache_waits().is_none_or(|waits| waits.for_room.waiting.is_empty()) {
             return;
         }
         let room = self.herd.cache_room();
-        let Some(waits) = self.cache_waits() else {
+        let Some(waits) = self.cache_waits_mut() else {
             return;
         };
         let queue = &mut waits.for_room;
@@ -205,7 +191,7 @@ impl Server {
 
     /// One that waits tries again, should what may leave the cache have told something newer.
     pub(super) fn retry_for_room(&mut self, now: Duration) {
-        let Some(waits) = self.cache_waits() else {
+        let Some(waits) = self.cache_waits_mut() else {
             return;
         };
         let queue = &mut waits.for_room;
