@@ -184,9 +184,9 @@ pub const SETTLE_HEARTBEATS: u32 = 3;
 pub const SECOND_SIGNAL_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of the log that wait for the disk (section 6). Beyond that, records are dropped.
 pub const LOG_QUEUE_BYTES: usize = 8 * 1024 * 1024;
-/// How long the thread that writes the log does not look at its queue after a write: what `kill -9` may lose. A pause costs
-/// two system calls: a thirteenth of one for each of 13,000 requests a second.
-pub const LOG_PAUSE: Duration = Duration::from_millis(2);
+/// How long the thread that writes the log does not look at its queue after a write: what `kill -9` may lose, beside what
+/// the thread has not yet written. A pause costs two system calls: a sixth of one for each of 25,000 requests a second.
+pub const LOG_PAUSE: Duration = Duration::from_micros(500);
 /// Bytes of the log that end that pause: half of the processor's second cache, so that they are still there.
 pub const LOG_PAUSE_BYTES: usize = 256 * 1024;
 /// Memory that a text of the log keeps for the next one. Turns that record more are rare.
