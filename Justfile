@@ -38,7 +38,7 @@ instructions *word:
 instructions-write:
     cargo bench --bench instructions -- --write release && .ci/instructions --write quick
 
-# The same job on seven runtimes, measured side by side: `just versus --help`.
+# The same job on several runtimes, measured side by side: `just versus --help`.
 versus *options:
     cargo bench --bench versus -- {{options}}
 

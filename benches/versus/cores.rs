@@ -60,6 +60,15 @@ pub fn cpu_time(process: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
+/// Page faults that needed no disk, of all threads of a process.
+#[allow(dead_code, reason = "another bench has no use for it")]
+pub fn minor_faults(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // Behind the name, which may hold spaces; the first field there is the state.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    fields.split_whitespace().nth(7).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
 /// Bytes of a process that are in memory.
 pub fn resident_bytes(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();

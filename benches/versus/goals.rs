@@ -1,103 +1,192 @@
 //! Where the project wants to stand, and where a run has found it. Figures of one run only are
 //! compared: machines differ, and so does one machine from hour to hour.
+//!
+//! A new goal is one more row here: its words, its bound, and the names of the figures that it is about.
 
+use crate::figures::{Figures, Spread};
 use crate::peers::Peer;
-use crate::report::Findings;
-use crate::shapes::{Cell, Round, median};
 
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub struct Goal {
     pub what: String,
-    pub bound: String,
-    pub seen: String,
+    pub bound: Bound,
+    pub unit: &'static str,
+    pub seen: Seen,
     /// The same ratio by the servers' CPU time, which neighbours on the machine disturb less.
-    pub by_cpu: Option<f64>,
-    pub holds: bool,
+    pub by_cpu: Option<Seen>,
 }
 
-/// Every goal whose figures the run has.
-pub fn all(findings: &Findings) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    goals.extend(rate(findings, "64x1", false, Peer::Baseline, 0.9));
-    goals.extend(rate(findings, "64x16", false, Peer::Baseline, 0.75));
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// What of the figures a goal is about.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// The figure of this name, by this factor.
+    Figure(String, f64),
+    /// The ratio of two within each round, by this factor.
+    Ratio(String, String, f64),
+}
+
+/// All goals, in the order of the table.
+pub fn all() -> Vec<Goal> {
+    let mut goals =
+        vec![rate("64x1", false, Peer::Baseline, 0.9), rate("64x16", false, Peer::Baseline, 0.75)];
     for shape in ["1x1", "64x1", "64x16", "1000x1"] {
         for tokio in [Peer::TokioBatched, Peer::TokioLines] {
-            goals.extend(rate(findings, shape, false, tokio, 1.1));
+            goals.push(rate(shape, false, tokio, 1.1));
         }
     }
-    goals.extend(rate(findings, "64x1", false, Peer::Asyncio, 2.0));
-    goals.extend(rate(findings, "64x16", false, Peer::Asyncio, 12.0));
-    goals.extend(rate(findings, "64x1", true, Peer::Asyncio, 6.0));
-    goals.extend(rate(findings, "64x16", true, Peer::Asyncio, 20.0));
-    let p99 = |peer| Some(findings.cell(peer, "64x1", false)?.median(|round| round.latency[2]));
-    if let (Some(ours), Some(baseline)) = (p99(Peer::Ours), p99(Peer::Baseline)) {
-        goals.push(at_most(
+    goals.extend([
+        rate("64x1", false, Peer::Asyncio, 2.0),
+        rate("64x16", false, Peer::Asyncio, 12.0),
+        rate("64x1", true, Peer::Asyncio, 6.0),
+        rate("64x16", true, Peer::Asyncio, 20.0),
+        with_the_log(),
+        Goal::new("an IAMAT, sixteen at once", at_most(1_800.0), IAMAT.into(), " instructions"),
+        Goal::new(
             "64 × 1: p99 relative to C with epoll (baseline)",
-            ours / baseline,
-            1.4,
+            at_most(1.4),
+            Seen::ratio("64x1/off/ours/p99", "64x1/off/c-epoll/p99"),
             "",
-        ));
-    }
-    if let Some(ours) = findings.footprints.iter().find(|one| one.peer == Peer::Ours) {
-        let connection = ours.a_connection.unwrap_or(f64::NAN);
-        goals.push(at_most("resident memory of an idle connection", connection, 256.0, " bytes"));
-        let client = ours.a_client.unwrap_or(f64::NAN);
-        goals.push(at_most("resident memory of a client, of a million", client, 250.0, " bytes"));
-    }
-    if let [ours, each, kept] = findings.places.as_slice() {
-        goals.push(at_least(
-            "WHATSAT/s relative to aiohttp as in the report",
-            ours.rate / each.rate,
-            15.0,
-        ));
-        goals.push(at_least(
-            "WHATSAT/s relative to aiohttp with a kept session",
-            ours.rate / kept.rate,
-            2.0,
-        ));
-    }
-    if let Some((_, flood)) = findings.floods.first() {
-        let ratio = flood.three_hops / flood.answer;
-        goals.push(at_most("three hops of flooding, relative to one round trip", ratio, 4.0, ""));
-    }
+        ),
+    ]);
+    goals.extend(memory());
+    goals.extend(places());
+    goals.extend(herds());
     goals
 }
 
-fn rate(findings: &Findings, shape: &str, log: bool, other: Peer, bound: f64) -> Option<Goal> {
-    let ours = findings.cell(Peer::Ours, shape, log)?;
-    let theirs = findings.cell(other, shape, log)?;
-    let seen = in_pairs(ours, theirs, |ours, theirs| ours.rate / theirs.rate);
-    let by_cpu = in_pairs(ours, theirs, |ours, theirs| theirs.cpu / ours.cpu);
-    let log = if log { ", log at INFO" } else { "" };
-    let what =
-        format!("{}{log}: requests/s relative to {}", shape.replace('x', " × "), other.title());
-    Some(Goal { by_cpu: Some(by_cpu), ..at_least(&what, seen, bound) })
+fn memory() -> Vec<Goal> {
+    vec![
+        Goal::new(
+            "resident memory of an idle connection",
+            at_most(256.0),
+            "memory/ours/connection".into(),
+            " bytes",
+        ),
+        Goal::new(
+            "resident memory of a client, of a million",
+            at_most(190.0),
+            "memory/ours/client".into(),
+            " bytes",
+        ),
+    ]
 }
 
-/// The median of the ratios within each round: what slows the machine down for a second slows both.
-fn in_pairs(ours: &Cell, theirs: &Cell, ratio: fn(&Round, &Round) -> f64) -> f64 {
-    let pairs = ours.rounds.iter().zip(&theirs.rounds);
-    median(pairs.map(|(ours, theirs)| ratio(ours, theirs)).collect())
+fn places() -> Vec<Goal> {
+    vec![
+        Goal::new(
+            "WHATSAT/s relative to aiohttp as in the report",
+            at_least(16.0),
+            Seen::ratio("places/ours/rate", "places/each/rate"),
+            "",
+        ),
+        Goal::new(
+            "WHATSAT/s relative to aiohttp with a kept session",
+            at_least(2.0),
+            Seen::ratio("places/ours/rate", "places/kept/rate"),
+            "",
+        ),
+    ]
 }
 
-fn at_least(what: &str, ratio: f64, bound: f64) -> Goal {
+/// Several loops, several servers.
+fn herds() -> Vec<Goal> {
+    let two = Seen::Ratio("loops/1-mixed/cpu".into(), "loops/2-mixed/cpu".into(), 2.0);
+    vec![
+        Goal::new(
+            "three hops of flooding, relative to one round trip",
+            at_most(4.0),
+            Seen::ratio("flood/ours/hops", "flood/ours/answer"),
+            "",
+        ),
+        Goal::new(
+            "updates/s through four servers in a line",
+            at_least(600_000.0),
+            "flood/ours/rate".into(),
+            "",
+        ),
+        Goal::new(
+            "two loops relative to one, each request of another client, by CPU time",
+            at_least(1.6),
+            two,
+            "",
+        ),
+    ]
+}
+
+/// By CPU time: with a core for the server's two threads and one for the load, the rate is the slower one's.
+fn with_the_log() -> Goal {
     Goal {
-        what: what.to_owned(),
-        bound: format!("at least {bound}"),
-        seen: format!("{ratio:.2}"),
-        by_cpu: None,
-        holds: ratio >= bound,
+        by_cpu: Some(Seen::ratio("64x16/off/ours/cpu", "64x16/info/ours/cpu")),
+        ..Goal::new(
+            "64 × 16 with the log at INFO, relative to the log off",
+            at_least(0.75),
+            Seen::ratio("64x16/info/ours/rate", "64x16/off/ours/rate"),
+            "",
+        )
     }
 }
 
-fn at_most(what: &str, value: f64, bound: f64, unit: &str) -> Goal {
-    let seen = if unit.is_empty() { format!("{value:.2}") } else { format!("{value:.0}{unit}") };
-    Goal {
-        what: what.to_owned(),
-        bound: format!("at most {bound}{unit}"),
-        seen,
-        by_cpu: None,
-        holds: value <= bound,
+fn rate(shape: &str, log: bool, other: Peer, bound: f64) -> Goal {
+    let (log, words) = if log { ("info", ", log at INFO") } else { ("off", "") };
+    let name = |peer: Peer, what: &str| format!("{shape}/{log}/{}/{what}", peer.name());
+    let what = format!(
+        "{}{words}: requests/s relative to {}",
+        shape.replace("1000", "1,000").replace('x', " × "),
+        other.title()
+    );
+    let ratio = Seen::ratio(&name(Peer::Ours, "rate"), &name(other, "rate"));
+    let by_cpu = Seen::ratio(&name(other, "cpu"), &name(Peer::Ours, "cpu"));
+    Goal { by_cpu: Some(by_cpu), ..Goal::new(&what, at_least(bound), ratio, "") }
+}
+
+fn at_least(bound: f64) -> Bound {
+    Bound::AtLeast(bound)
+}
+
+fn at_most(bound: f64) -> Bound {
+    Bound::AtMost(bound)
+}
+
+impl Goal {
+    pub fn new(what: &str, bound: Bound, seen: Seen, unit: &'static str) -> Goal {
+        Goal { what: what.to_owned(), bound, unit, seen, by_cpu: None }
+    }
+
+    /// Whether the median of the run holds it; none where the run has not measured it.
+    pub fn holds(&self, figures: &Figures) -> Option<bool> {
+        let median = self.seen.of(figures)?.median;
+        Some(match self.bound {
+            Bound::AtLeast(bound) => median >= bound,
+            Bound::AtMost(bound) => median <= bound,
+        })
     }
 }
+
+impl Seen {
+    pub fn ratio(over: &str, under: &str) -> Seen {
+        Seen::Ratio(over.to_owned(), under.to_owned(), 1.0)
+    }
+
+    pub fn of(&self, figures: &Figures) -> Option<Spread> {
+        match self {
+            Seen::Figure(name, factor) => Some(figures.spread(name)?.times(*factor)),
+            Seen::Ratio(over, under, factor) => Some(figures.ratio(over, under)?.times(*factor)),
+        }
+    }
+}
+
+impl From<&str> for Seen {
+    fn from(name: &str) -> Seen {
+        Seen::Figure(name.to_owned(), 1.0)
+    }
+}
+
+/// Counted by `benches/instructions`, and taken from its file.
+const IAMAT: &str = "instructions/an IAMAT of 16, no neighbours";

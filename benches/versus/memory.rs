@@ -30,10 +30,10 @@ pub fn measure(workshop: &Workshop, peer: Peer, idle: usize) -> Result<Footprint
     let at_start = resident_bytes(server.id());
     let a_connection = or_say(peer, connections(server.clients, server.id(), idle));
     drop(server);
-    // The baseline's entries have fixed fields; what they take says nothing.
-    let a_client = match peer {
-        Peer::Baseline => None,
-        _ => {
+    // The baselines' entries have fixed fields; what they take says nothing.
+    let a_client = match peer.is_in_c() {
+        true => None,
+        false => {
             let server = workshop.start(peer, false)?;
             or_say(peer, clients(server.clients, server.id()))
         }

@@ -12,44 +12,59 @@ pub struct Options {
     pub only: Vec<String>,
     /// Names of the shapes to measure; all where none is named.
     pub shapes: Vec<String>,
-    /// Idle connections beside the thousand busy ones; if not given, as many as descriptors allow.
-    pub idle: Option<usize>,
+    /// Idle connections beside the thousand busy ones.
+    pub idle: usize,
     /// Requests a second of the open loop.
     pub rate: u32,
-    /// Besides the load: flood, memory, start-up, places, loops, scraped, kept.
+    /// The parts to measure; all where none is named.
     pub parts: Vec<String>,
-    /// Whether `docs/measurements.md` and the plots are written.
-    pub write: bool,
+    /// The run whose file gets what is measured; none where only a part was measured, to look at.
+    pub run: Option<String>,
+    /// Whether `docs/measurements.md` is written.
+    pub document: Document,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Document {
+    No,
+    /// Once all is measured.
+    Yes,
+    /// And nothing is measured.
+    Only,
 }
 
 pub const HELP: &str = "\
 cargo bench --bench versus -- [options]
 
-    --seconds N     measured time of each server, shape and round [0.4]
-    --rounds N      rounds, interleaved; medians are taken over them [7]
+    --seconds N     measured time of each server, shape and round; five times that in the open loop [0.3]
+    --rounds N      rounds, interleaved; medians and spreads are taken over them [5]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
-    --part A,B      measure only these parts: load, flood, memory, start, places,
-                    loops, scraped, kept
+    --part A,B      measure only these parts: load, flood, places, nearby, kept, loops, scraped, memory, start
     --rate N        requests/s of the open loop [20000]
-    --idle N        idle connections beside the 1,000 busy ones [as many as descriptors allow]
-    --write         write docs/measurements.md and the plots even after a partial run
+    --idle N        idle connections beside the 1,000 busy ones [9000]
+    --run NAME      write the figures to benches/versus/runs/NAME.toml; in a file that is there they replace those of
+                    the same names, so parts may be measured one after the other
+    --document      write docs/measurements.md and the plots from the runs that are kept; measure nothing
 
-Without --only, --shape and --part everything is measured and docs/measurements.md is written.
+Without --only, --shape and --part everything is measured, in some eight minutes on a quiet machine; the run's file gets
+the day's date and a number, and docs/measurements.md is written. All times are proportional to --rounds, and most to
+--seconds.
 ";
 
 impl Options {
     /// Reads the command line. `Err` says what is wrong.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
-            measured: Duration::from_millis(400),
-            rounds: 7,
+            measured: Duration::from_millis(300),
+            rounds: 5,
             only: Vec::new(),
             shapes: Vec::new(),
-            idle: None,
+            idle: 9_000,
             rate: 20_000,
             parts: Vec::new(),
-            write: false,
+            run: None,
+            document: Document::No,
         };
         let mut arguments = arguments;
         while let Some(name) = arguments.next() {
@@ -61,15 +76,22 @@ impl Options {
                 "--only" => options.only = list(&value()?),
                 "--shape" => options.shapes = list(&value()?),
                 "--part" => options.parts = list(&value()?),
-                "--idle" => options.idle = Some(number(&value()?)?),
+                "--idle" => options.idle = number(&value()?)?,
                 "--rate" => options.rate = number::<u32>(&value()?)?.max(1),
-                "--write" => options.write = true,
+                "--run" => options.run = Some(value()?),
+                "--document" => options.document = Document::Only,
                 _ => return Err(format!("unknown option {name}\n\n{HELP}")),
             }
         }
-        let all = options.only.is_empty() && options.shapes.is_empty() && options.parts.is_empty();
-        options.write |= all;
+        if options.is_whole() && options.document == Document::No {
+            options.document = Document::Yes;
+        }
         Ok(options)
+    }
+
+    /// Whether everything is measured.
+    pub fn is_whole(&self) -> bool {
+        self.only.is_empty() && self.shapes.is_empty() && self.parts.is_empty()
     }
 
     pub fn wants_server(&self, name: &str) -> bool {

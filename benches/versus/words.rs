@@ -1,0 +1,231 @@
+//! The sentences of `docs/measurements.md` that speak of figures. Each is built of the last run's by a rule, and says less
+//! than was seen rather than more: two servers differ only where the spreads of their rounds do not overlap.
+
+use std::fmt::Write;
+
+use crate::figures::{Figures, Spread};
+use crate::goals;
+use crate::peers::{self, Peer};
+use crate::runs::Run;
+use crate::tables::{number, spread, title};
+
+/// What the document says first.
+pub fn conclusion(runs: &[Run]) -> String {
+    let Some(last) = runs.last() else { return String::new() };
+    let mut text = String::new();
+    let sentences = [
+        goals_held(runs),
+        against(last, Peer::Baseline, &["64x1", "64x16"], "off"),
+        against(last, Peer::Uring, &["64x1", "64x16"], "off"),
+        against(last, Peer::TokioBatched, &["1x1", "64x1", "64x16", "1000x1"], "off"),
+        against(last, Peer::Asyncio, &["64x1", "64x16"], "off"),
+        against(last, Peer::Asyncio, &["64x1", "64x16"], "info"),
+        against(last, Peer::JavaVirtual, &["64x1", "64x16"], "off"),
+        against(last, Peer::RedisSet, &["64x1", "64x16"], "off"),
+        against(last, Peer::RedisGeoadd, &["64x1", "64x16"], "off"),
+        nearby(&last.figures),
+        kept(&last.figures),
+        memory(&last.figures),
+        flood(&last.figures),
+        loops(&last.figures),
+    ];
+    for sentence in sentences.into_iter().flatten() {
+        _ = writeln!(text, "- {sentence}");
+    }
+    text
+}
+
+/// How many goals hold in all runs, and which do not.
+fn goals_held(runs: &[Run]) -> Option<String> {
+    let (mut all, mut short) = (0, Vec::new());
+    for goal in goals::all() {
+        let held: Vec<bool> = runs.iter().filter_map(|run| goal.holds(&run.figures)).collect();
+        if held.is_empty() {
+            continue;
+        }
+        all += 1;
+        let count = held.iter().filter(|held| **held).count();
+        if count < held.len() {
+            short.push(format!("{} (in {count} of {})", goal.what, held.len()));
+        }
+    }
+    let (kept, runs) = (all - short.len(), plural(runs.len(), "run"));
+    match (all, short.is_empty()) {
+        (0, _) => None,
+        (_, true) => Some(format!("**All of {all} goals hold** in {runs}.")),
+        _ => Some(format!(
+            "**{kept} of {all} goals hold in all of {runs}.** These fall short: {}.",
+            short.join("; ")
+        )),
+    }
+}
+
+/// Our rate and CPU time relative to another's, at some shapes.
+fn against(run: &Run, other: Peer, shapes: &[&str], log: &str) -> Option<String> {
+    let figures = &run.figures;
+    let mut parts = Vec::new();
+    for shape in shapes {
+        let name = |peer: Peer, what: &str| format!("{shape}/{log}/{}/{what}", peer.name());
+        let (ours, theirs) = (name(Peer::Ours, "rate"), name(other, "rate"));
+        let Some(ratio) = figures.ratio(&ours, &theirs) else { continue };
+        let mut part = match figures.differ(&ours, &theirs) {
+            true => format!("{} times its requests/s at {}", spread(Some(ratio)), title(shape)),
+            false => format!(
+                "at {} no difference in requests/s ({} times)",
+                title(shape),
+                spread(Some(ratio))
+            ),
+        };
+        if let Some(cpu) = figures.ratio(&name(Peer::Ours, "cpu"), &name(other, "cpu")) {
+            _ = write!(part, " with {} times its CPU time for each", number(cpu.median));
+        }
+        parts.push(part);
+    }
+    let with_log = if log == "info" { ", both with the log" } else { "" };
+    let words = format!("**Beside {}**{with_log}: {}.", other.title(), parts.join(", "));
+    (!parts.is_empty()).then_some(words)
+}
+
+/// The gazetteer's answers beside Redis'.
+fn nearby(figures: &Figures) -> Option<String> {
+    let ratio = figures.ratio("nearby/paris/64x1/ours/rate", "nearby/paris/64x1/redis/rate")?;
+    let words = match figures.differ("nearby/paris/64x1/ours/rate", "nearby/paris/64x1/redis/rate")
+    {
+        true => "times the queries/s",
+        false => "times the queries/s, which is no difference,",
+    };
+    Some(format!(
+        "**Places near a client**: WHATSAT by the gazetteer makes {} {words} of Redis' GEOSEARCH among the same places, at \
+         64 × 1 around Paris.",
+        spread(Some(ratio))
+    ))
+}
+
+fn kept(figures: &Figures) -> Option<String> {
+    let name = |way: &str| format!("kept/64x1/{way}/rate");
+    let disk = figures.ratio(&name("disk"), &name("memory"))?;
+    let mut text = format!(
+        "**What was answered is kept**: at 64 × 1 a server with a state directory that answers after the disk makes {} times \
+         the answers/s of one that keeps nothing",
+        spread(Some(disk))
+    );
+    let engine = figures.ratio(&name("engine"), &name("memory"));
+    let bare = figures.ratio(&name("engine"), &name("nats"));
+    if let (Some(engine), Some(bare)) = (engine, bare) {
+        _ = write!(
+            text,
+            ", one that answers after its engine {} times, which is {} times what as many bare clients of NATS make",
+            spread(Some(engine)),
+            spread(Some(bare))
+        );
+    }
+    Some(text + ".")
+}
+
+fn memory(figures: &Figures) -> Option<String> {
+    let of = |peer: Peer, what: &str| figures.spread(&format!("memory/{}/{what}", peer.name()));
+    let (connection, client) = (of(Peer::Ours, "connection")?, of(Peer::Ours, "client")?);
+    let others = peers::ALL.into_iter().filter(|peer| *peer != Peer::Ours);
+    let next = others
+        .filter_map(|peer| Some((of(peer, "connection")?.median, peer)))
+        .min_by(|one, other| one.0.total_cmp(&other.0));
+    let next = next.map_or(String::new(), |(bytes, peer)| {
+        format!(" (the next is {} with {})", peer.title(), number(bytes))
+    });
+    Some(format!(
+        "**Memory**: {} bytes for an idle connection{next}, {} for a client in the table.",
+        number(connection.median),
+        number(client.median)
+    ))
+}
+
+fn flood(figures: &Figures) -> Option<String> {
+    let (hops, answer) = (figures.spread("flood/ours/hops")?, figures.spread("flood/ours/answer")?);
+    let rate = figures.spread("flood/ours/rate")?;
+    Some(format!(
+        "**Flooding**: three hops take {} us, one round trip to a client {} us; {} updates/s come through a line of four.",
+        spread(Some(hops)),
+        spread(Some(answer)),
+        spread(Some(rate))
+    ))
+}
+
+fn loops(figures: &Figures) -> Option<String> {
+    let gain = |one: &str, two: &str| -> Option<Spread> {
+        Some(figures.ratio(&format!("loops/{one}/cpu"), &format!("loops/{two}/cpu"))?.times(2.0))
+    };
+    Some(format!(
+        "**A second loop on a second core** makes {} times the requests at 64 × 16 by CPU time, and {} times where each \
+         request is of another client.",
+        spread(Some(gain("1", "2")?)),
+        spread(Some(gain("1-mixed", "2-mixed")?))
+    ))
+}
+
+/// What to see in the bars of a shape.
+pub fn of_bars(figures: &Figures, shape: &str) -> Option<String> {
+    let rate = |peer: Peer| figures.spread(&format!("{shape}/off/{}/rate", peer.name()));
+    let ours = rate(Peer::Ours)?;
+    let others = || peers::ALL.into_iter().filter(|peer| *peer != Peer::Ours);
+    let ahead: Vec<&str> = others()
+        .filter(|peer| rate(*peer).is_some_and(|rate| rate.low > ours.high))
+        .map(Peer::title)
+        .collect();
+    let alike: Vec<&str> = others()
+        .filter(|peer| rate(*peer).is_some_and(|rate| !rate.is_apart_from(ours)))
+        .map(Peer::title)
+        .collect();
+    let ahead = match ahead.as_slice() {
+        [] => "no bar is longer than herd-mio's".to_owned(),
+        some => format!("longer than herd-mio's bar: {}", some.join(", ")),
+    };
+    let alike = match alike.as_slice() {
+        [] => String::new(),
+        some => format!("; not to be told from it: {}", some.join(", ")),
+    };
+    Some(format!("What to see at {}, log off: {ahead}{alike}.", title(shape)))
+}
+
+/// What to see in the lines of the open loop.
+pub fn of_lines(figures: &Figures) -> Option<String> {
+    let slowest = |peer: Peer| {
+        let value = figures.spread(&format!("open/off/{}/p99.99", peer.name()))?;
+        Some((value.median, peer))
+    };
+    let by_value = |one: &(f64, Peer), other: &(f64, Peer)| one.0.total_cmp(&other.0);
+    let all = || peers::ALL.into_iter().filter_map(slowest);
+    let (least, most) = (all().min_by(by_value)?, all().max_by(by_value)?);
+    let (ours, _) = slowest(Peer::Ours)?;
+    Some(format!(
+        "What to see: the lines rise at the right, where the slowest requests are; one of 10,000 takes longer than {} us with \
+         {}, {} us with herd-mio, and {} us with {}.",
+        number(least.0),
+        least.1.title(),
+        number(ours),
+        number(most.0),
+        most.1.title()
+    ))
+}
+
+/// The state in which the allocator of each server in Python was while it was measured.
+pub fn of_the_allocator(figures: &Figures) -> Option<String> {
+    let mut parts = Vec::new();
+    for peer in [Peer::Asyncio, Peer::Uvloop] {
+        for shape in ["1x1", "64x1"] {
+            let name = format!("{shape}/off/{}/faults", peer.name());
+            let Some(faults) = figures.spread(&name) else { continue };
+            let state = match (faults.low > 0.5, faults.high < 0.5) {
+                (true, _) => "mapped memory for each read, the expensive state",
+                (_, true) => "read into memory that it had, the cheap state",
+                _ => "changed its state from round to round",
+            };
+            parts.push(format!("{} at {} {state}", peer.title(), title(shape)));
+        }
+    }
+    (!parts.is_empty()).then(|| format!("With the log off, {}.", parts.join("; ")))
+}
+
+/// "1 run", "5 runs".
+pub fn plural(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}
