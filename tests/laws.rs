@@ -7,7 +7,7 @@ use herd_mio::application::{Line, LineBuffer};
 use herd_mio::herd::{Applied, NeighbourId, Source, Table};
 use herd_mio::protocol::{
     ClientRequest, Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Seq, Skew,
-    Timestamp, UpdateRef, write_ack, write_hello, write_mark, write_resume,
+    Timestamp, Update, UpdateRef, write_ack, write_hello, write_mark, write_resume,
 };
 use proptest::prelude::*;
 
@@ -51,8 +51,7 @@ fn fact() -> impl Strategy<Value = Fact> {
 }
 
 fn content(table: &Table) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let entry =
-        |entry: &herd_mio::herd::Entry| (entry.update.id().to_vec(), entry.update.line().to_vec());
+    let entry = |entry: &herd_mio::herd::Entry| (entry.update.id().to_vec(), entry.update.line());
     table.iter().map(entry).collect()
 }
 
@@ -122,7 +121,21 @@ proptest! {
         prop_assert_eq!(read.skew, update.skew);
         let mut again = Vec::new();
         read.write_updateloc(&mut again);
-        prop_assert_eq!(again, line);
+        prop_assert_eq!(&again, &line);
+        // And as it is kept, first or after another one of its client.
+        let former = UpdateRef { location: b"+1+2", server: b"S", skew: Skew(1), ..update };
+        let mut later = Update::new(&former);
+        later.assign(&update);
+        for kept in [Update::new(&update), later] {
+            prop_assert_eq!(kept.line(), &line[..]);
+            prop_assert!(kept.is_line(line.trim_ascii_end()) && !kept.is_line(&line));
+            prop_assert!(kept.get().newness(&update).is_eq());
+            prop_assert_eq!(
+                (kept.id(), kept.age(), kept.get().skew, kept.get().timestamp.nanos),
+                (update.id, update.age(), update.skew, update.timestamp.nanos)
+            );
+            prop_assert!(kept.is_older_than(&former) == former.newness(&update).is_gt());
+        }
     }
 
     #[test]
@@ -273,7 +286,7 @@ fn catch_up(table: &Table, cursor: &mut Seq, reader: &mut BTreeMap<Vec<u8>, Vec<
         assert!(seq > *cursor, "a cursor goes up");
         *cursor = seq;
         if let Some(entry) = entry {
-            reader.insert(entry.update.id().to_vec(), entry.update.line().to_vec());
+            reader.insert(entry.update.id().to_vec(), entry.update.line());
         }
     }
 }

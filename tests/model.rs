@@ -194,7 +194,7 @@ impl World {
     /// Each server's table, as lines.
     fn tables(&self) -> Vec<Vec<Vec<u8>>> {
         let table = |server: &Server| {
-            let lines = server.herd.table().iter().map(|entry| entry.update.line().to_vec());
+            let lines = server.herd.table().iter().map(|entry| entry.update.line());
             let mut lines: Vec<_> = lines.collect();
             lines.sort();
             lines

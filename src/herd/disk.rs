@@ -140,7 +140,7 @@ impl DiskReader {
             }
             self.cursor = record.seq;
             let Some(entry) = entry else { continue };
-            batch.lines.extend_from_slice(entry.update.line());
+            entry.update.write_updateloc(&mut batch.lines);
             batch.updates += 1;
             if self.must_sync {
                 records.push(record);

@@ -12,8 +12,6 @@
 //!                     cursor 5: has everything up to 5, and gets 6:a and 7:d
 //! ```
 
-use std::collections::VecDeque;
-
 use crate::protocol::Seq;
 
 /// One change.
@@ -24,10 +22,27 @@ pub struct Record {
     pub slot: u32,
 }
 
+/// A record as it is stored: in 12 bytes instead of 16, since there are up to three for each client.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
+struct Stored {
+    seq: Seq,
+    slot: u32,
+}
+
+const _: () = assert!(size_of::<Stored>() == 12);
+
+impl Stored {
+    #[inline]
+    fn get(self) -> Record {
+        Record { seq: self.seq, slot: self.slot }
+    }
+}
+
 /// The log of changes, ascending by sequence number.
 #[derive(Clone, Debug, Default)]
 pub struct Feed {
-    records: VecDeque<Record>,
+    records: Vec<Stored>,
     end: Seq,
     rewrite: Option<Rewrite>,
 }
@@ -35,12 +50,17 @@ pub struct Feed {
 /// A rewrite under way: readers use the old records, which are complete, until it is done.
 #[derive(Clone, Debug)]
 struct Rewrite {
-    fresh: VecDeque<Record>,
+    fresh: Vec<Stored>,
     /// How many of the old records have been visited.
     looked_at: usize,
 }
 
 impl Feed {
+    /// An empty one, with room for the records of so many entries.
+    pub fn new(entries: usize) -> Feed {
+        Feed { records: Vec::with_capacity(room_for(entries)), ..Feed::default() }
+    }
+
     /// The number of the latest change; 0 before the first.
     pub fn end(&self) -> Seq {
         self.end
@@ -58,21 +78,21 @@ impl Feed {
 
     /// The latest change, if its record was not dropped.
     pub fn last(&self) -> Option<Record> {
-        self.records.back().copied()
+        self.records.last().map(|record| record.get())
     }
 
     /// Appends a change of the entry in `slot` and returns its number.
     #[inline]
     pub fn append(&mut self, slot: u32) -> Seq {
         self.end.0 += 1;
-        self.records.push_back(Record { seq: self.end, slot });
+        self.records.push(Stored { seq: self.end, slot });
         self.end
     }
 
     /// The records after `cursor`, dead ones included.
     pub fn after(&self, cursor: Seq) -> impl Iterator<Item = Record> + '_ {
-        let begin = self.records.partition_point(|record| record.seq <= cursor);
-        self.records.range(begin..).copied()
+        let begin = self.records.partition_point(|record| { record.seq } <= cursor);
+        self.records[begin..].iter().map(|record| record.get())
     }
 
     /// A slice of housekeeping, to be called once after every append: drops dead records once they
@@ -89,16 +109,17 @@ impl Feed {
     #[inline(never)]
     fn compact_slice(&mut self, live: usize, is_alive: impl Fn(Record) -> bool) {
         let rewrite = self.rewrite.get_or_insert_with(|| {
-            // With room for what a small table's feed will hold before the next rewrite.
-            let fresh = VecDeque::with_capacity(live + 2 * SMALLEST_REWRITE);
+            // With room for what the feed will hold before the next rewrite: memory that is not touched costs nothing,
+            // and growing would copy all records in one turn.
+            let fresh = Vec::with_capacity(room_for(live));
             Rewrite { fresh, looked_at: 0 }
         });
-        let slice = self.records.range(rewrite.looked_at..).take(RECORDS_PER_SLICE);
+        let slice = self.records[rewrite.looked_at..].iter().take(RECORDS_PER_SLICE);
         let before = rewrite.looked_at;
         for &record in slice {
             rewrite.looked_at += 1;
-            if is_alive(record) {
-                rewrite.fresh.push_back(record);
+            if is_alive(record.get()) {
+                rewrite.fresh.push(record);
             }
         }
         if rewrite.looked_at == before || rewrite.looked_at == self.records.len() {
@@ -106,6 +127,12 @@ impl Feed {
             self.rewrite = None;
         }
     }
+}
+
+/// Records that there are at most with so many live ones: a rewrite begins when dead ones outnumber those, and takes at most
+/// a seventh as many appends as there are records.
+fn room_for(live: usize) -> usize {
+    2 * live + live / 3 + 4 * SMALLEST_REWRITE
 }
 
 /// Records visited with each append while a rewrite is under way. More than one, or a rewrite

@@ -16,9 +16,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::entry::Entry;
 use super::heartbeat::Heartbeat;
 use super::status::LinkStatus;
-use super::table::{Entry, Table};
+use super::table::Table;
 use super::{Event, NeighbourId, Observer, Settings};
 use crate::clock::Now;
 use crate::limits::{
@@ -406,7 +407,7 @@ impl Up {
     fn came_from(&self, neighbour: NeighbourId, entry: &Entry) -> bool {
         let came_from =
             |source: super::Source| source.neighbour == neighbour && source.epoch == self.epoch;
-        entry.source.is_some_and(came_from)
+        entry.source().is_some_and(came_from)
     }
 
     fn write_update(
@@ -416,10 +417,10 @@ impl Up {
         out: &mut Vec<u8>,
         observer: &mut dyn Observer,
     ) {
-        let line = entry.update.line();
-        out.extend_from_slice(line);
+        let before = out.len();
+        entry.update.write_updateloc(out);
         self.updates += 1;
-        self.bytes += line.len();
+        self.bytes += out.len() - before;
         match &mut self.catching_up {
             Some(updates) => *updates += 1,
             None => observer.record(Event::Sending { update: &entry.update, neighbour }),

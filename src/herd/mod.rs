@@ -19,6 +19,7 @@ mod changes;
 mod disk;
 mod durable;
 pub mod engine;
+mod entry;
 mod event;
 mod feed;
 mod heartbeat;
@@ -36,6 +37,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use disk::DiskBatch;
+pub use entry::{Entry, Source};
 pub use event::{Event, Observer};
 pub use feed::{Feed, Record};
 pub use held::HeldAnswers;
@@ -44,7 +46,7 @@ pub use link::HELLO_RECEIVED;
 pub use peer::{Differing, Peer, SessionId};
 pub use random::Random;
 pub use status::{InboundStatus, LinkStatus};
-pub use table::{Applied, Entry, Floor, Source, Table};
+pub use table::{Applied, Floor, Table};
 
 use crate::clock::Now;
 use crate::protocol::{

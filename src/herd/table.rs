@@ -10,11 +10,11 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use slab::Slab;
 
-use super::NeighbourId;
+use super::entry::{Entry, Source};
 use super::feed::{Feed, Record};
 use super::kept::Kept;
 use super::recent::Recent;
-use crate::protocol::{Epoch, Seq, Update, UpdateRef};
+use crate::protocol::{Seq, UpdateRef};
 
 /// What the server knows: one entry per client.
 #[derive(Clone, Debug)]
@@ -36,24 +36,6 @@ pub struct Table {
     pub(super) kept: Kept,
     /// The order in which clients were used, if this is a cache.
     pub(super) recent: Option<Box<Recent>>,
-}
-
-/// What is known of one client.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub update: Update,
-    /// The neighbour that sent it, and that neighbour's run; none if a client sent it to this server.
-    pub source: Option<Source>,
-    /// The number of its latest change.
-    seq: Seq,
-}
-
-/// The neighbour that an update came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    pub neighbour: NeighbourId,
-    /// The run that the neighbour's HELLO named.
-    pub epoch: Epoch,
 }
 
 /// The result of applying an update.
@@ -83,13 +65,6 @@ impl Floor {
     }
 }
 
-impl Entry {
-    /// The number of its latest change.
-    pub(super) fn seq(&self) -> Seq {
-        self.seq
-    }
-}
-
 impl Table {
     /// An empty table for at most `bound` clients (at least one). `key` makes the positions in its
     /// hash table unpredictable to clients, which choose the ids, as long as it is secret.
@@ -101,10 +76,10 @@ impl Table {
     /// which the build can't count on, it multiplies and folds much as foldhash does.
     pub fn new(bound: usize, key: u128) -> Table {
         Table {
-            entries: Slab::new(),
+            entries: Slab::with_capacity(reserved(bound)),
             by_id: HashTable::with_capacity(reserved(bound)),
             hasher: SipHasher13::new_with_key(&key.to_le_bytes()),
-            feed: Feed::default(),
+            feed: Feed::new(reserved(bound)),
             len: 0,
             bound: bound.max(1),
             floor: None,
@@ -270,8 +245,7 @@ impl Table {
             if !entry.update.is_older_than(update) {
                 return Some(Applied::Stale);
             }
-            entry.update.assign(update);
-            entry.source = source;
+            entry.assign(update, source);
             slot
         } else {
             if !may_add() {
@@ -296,13 +270,11 @@ impl Table {
     fn put(&mut self, hash: u64, update: &UpdateRef<'_>, source: Option<Source>) -> u32 {
         if let Some(slot) = self.find(hash, update.id) {
             let entry = &mut self.entries[slot as usize];
-            entry.update.assign(update);
-            entry.source = source;
+            entry.assign(update, source);
             self.kept.free(slot, self.feed.end()); // What was evicted is waited for no more.
             return slot;
         }
-        let entry = Entry { update: Update::new(update), source, seq: Seq(0) };
-        let slot = self.entries.insert(entry) as u32;
+        let slot = self.entries.insert(Entry::new(update, source)) as u32;
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |&slot: &u32| hasher.hash(entries[slot as usize].update.id());
         self.by_id.insert_unique(hash, slot, hash_of);
@@ -425,8 +397,8 @@ pub(super) fn reserved(bound: usize) -> usize {
 /// Slots swept with each change. With sixteen, a sweep ends after a sixteenth as many changes as
 /// there are slots, which is before another tenth can have been added.
 const SLOTS_PER_SLICE: usize = 16;
-/// Clients that the hash table has room for from the start: memory that is not touched costs
-/// nothing, and growing later would hash every known id again in one turn.
+/// Clients that there is room for from the start: memory that is not touched costs nothing. Growing later would hash every
+/// known id again, and copy every entry, in one turn.
 const RESERVED: usize = 1 << 22;
 /// Stands for the new update, which is not in the table yet.
 const NEW_ENTRY: u32 = u32::MAX;

@@ -177,7 +177,7 @@ fn keep_what_differs(herd: &Herd, database: &mut Database, is_new: bool) -> Resu
     }
     let mut batch = DiskBatch { floor, must_sync: true, ..DiskBatch::default() };
     if is_new {
-        table.iter().for_each(|entry| batch.lines.extend_from_slice(entry.update.line()));
+        table.iter().for_each(|entry| entry.update.write_updateloc(&mut batch.lines));
     }
     database.commit(&[batch]).map(drop)
 }

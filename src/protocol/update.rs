@@ -1,7 +1,6 @@
 //! An update: where a client is, which server received it, and which of two updates is the newer one.
 
 use std::cmp::Ordering;
-use std::ops::Range;
 
 use super::time::{Skew, Timestamp};
 use super::{Dialect, Location};
@@ -39,28 +38,18 @@ impl UpdateRef<'_> {
 
     /// Appends the line for neighbours (section 4).
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
-        self.write_line([COMMAND, b" ", self.id], out);
+        begin_line(out, self.id);
+        let skew = self.skew.text();
+        let fields = self.behind_id(skew.as_slice());
+        let begin = out.len();
+        out.resize(begin + bytes_of(fields), 0);
+        fill(&mut out[begin..], fields);
     }
 
-    /// Appends this beginning of the line, and what follows the id.
+    /// What follows the id in that line.
     #[inline(always)]
-    fn write_line<const N: usize>(&self, begin: [&[u8]; N], out: &mut Vec<u8>) {
-        let skew = self.skew.text();
-        let behind = [self.location, self.timestamp.text, self.server];
-        // Reserve exactly: a vector that grows by itself doubles, which wastes much memory for a
-        // million lines.
-        let bytes = begin.iter().chain(&behind).map(|text| text.len()).sum::<usize>();
-        out.reserve_exact(bytes + behind.len() + 1 + skew.as_slice().len() + 1);
-        for text in begin {
-            out.extend_from_slice(text);
-        }
-        for field in behind {
-            out.push(b' ');
-            out.extend_from_slice(field);
-        }
-        out.push(b' ');
-        out.extend_from_slice(skew.as_slice());
-        out.push(b'\n');
+    fn behind_id<'s>(&'s self, skew: &'s [u8]) -> [&'s [u8]; 4] {
+        [self.location, self.timestamp.text, self.server, skew]
     }
 
     /// Appends the answer to a client (section 2).
@@ -83,95 +72,204 @@ impl UpdateRef<'_> {
 }
 
 /// An update that owns its text: the UPDATELOC line, encoded once and copied to every neighbour.
+///
+/// A server holds one for each client, so it is small: 40 bytes, and the text in a block of exactly its length. The text
+/// lacks the word that all lines begin with, because the allocator rounds up to 16 bytes; and times take 8 bytes
+/// instead of 16 where they fit, which those of the years 1677 to 2262 do.
 #[derive(Clone, Debug)]
 pub struct Update {
-    line: Vec<u8>,
-    /// Where each of the first four fields ends.
-    ends: [u16; 4],
-    timestamp: i128,
-    skew: Skew,
+    /// The line behind its first word, with its LF.
+    text: Box<[u8]>,
+    /// As in [`UpdateRef`], or [`FAR`]: then the text tells.
+    timestamp: i64,
+    skew: i64,
+    /// The lengths of the first four fields; of the id one less.
+    lengths: [u8; 4],
 }
+
+const _: () = assert!(size_of::<Update>() == 40);
 
 impl Update {
     /// Takes a copy of `update`.
     pub fn new(update: &UpdateRef<'_>) -> Update {
-        let mut line = Vec::new();
-        update.write_updateloc(&mut line);
-        Update { line, ends: update.ends(), timestamp: update.timestamp.nanos, skew: update.skew }
+        let skew = update.skew.text();
+        Update {
+            text: text_of(update.id, update.behind_id(skew.as_slice())),
+            timestamp: short(update.timestamp.nanos),
+            skew: short(update.skew.0),
+            lengths: update.lengths(),
+        }
     }
 
-    /// Becomes a copy of `update`, which is of the same client, reusing its memory.
+    /// Becomes a copy of `update`, which is of the same client. Usually the text is as long as before, and its memory is
+    /// used again.
     pub fn assign(&mut self, update: &UpdateRef<'_>) {
         debug_assert_eq!(self.id(), update.id);
+        let skew = update.skew.text();
+        let fields = update.behind_id(skew.as_slice());
         // What the line begins with stays: to write it anew takes 60 instructions, 3 % of an IAMAT.
-        self.line.truncate(usize::from(self.ends[0]));
-        update.write_line([], &mut self.line);
-        self.ends = update.ends();
-        self.timestamp = update.timestamp.nanos;
-        self.skew = update.skew;
+        let begin = update.id.len();
+        if self.text.len() == begin + bytes_of(fields) {
+            fill(&mut self.text[begin..], fields);
+        } else {
+            self.text = text_of(update.id, fields);
+        }
+        self.lengths = update.lengths();
+        self.timestamp = short(update.timestamp.nanos);
+        self.skew = short(update.skew.0);
     }
 
     /// Its fields.
     pub fn get(&self) -> UpdateRef<'_> {
+        let mut rest = &self.text[..];
+        let mut next = |length: usize| {
+            let (field, behind) = rest.split_at(length);
+            rest = &behind[1..];
+            field
+        };
+        let [id, location, timestamp, server] = self.lengths.map(usize::from);
         UpdateRef {
-            id: self.id(),
-            location: self.field(1),
-            timestamp: Timestamp { text: self.field(2), nanos: self.timestamp },
-            server: self.field(3),
-            skew: self.skew,
+            id: next(id + 1),
+            location: next(location),
+            timestamp: Timestamp { text: next(timestamp), nanos: self.nanos() },
+            server: next(server),
+            skew: self.skew(),
         }
     }
 
     /// Whether the other one is newer ([`UpdateRef::newness`]).
     pub fn is_older_than(&self, other: &UpdateRef<'_>) -> bool {
         // Nearly always the timestamps differ: to make a view of this one takes 60 instructions, 3 % of an IAMAT.
-        match self.timestamp.cmp(&other.timestamp.nanos) {
+        match self.nanos().cmp(&other.timestamp.nanos) {
             Ordering::Equal => self.get().newness(other).is_lt(),
             order => order.is_lt(),
         }
     }
 
     /// See [`UpdateRef::age`].
+    #[inline]
     pub fn age(&self) -> i128 {
-        self.get().age()
+        let nanos = self.nanos();
+        nanos.min(nanos + self.skew().0)
     }
 
     /// The client.
+    #[inline]
     pub fn id(&self) -> &[u8] {
-        self.field(0)
+        &self.text[..usize::from(self.lengths[0]) + 1]
     }
 
     /// Where the client is.
     pub fn location(&self) -> Option<Location<'_>> {
-        Location::parse(self.field(1)).ok()
+        Location::parse(self.get().location).ok()
+    }
+
+    /// Appends the UPDATELOC line with its LF.
+    #[inline]
+    pub fn write_updateloc(&self, out: &mut Vec<u8>) {
+        begin_line(out, &self.text);
     }
 
     /// The UPDATELOC line with its LF.
-    pub fn line(&self) -> &[u8] {
-        &self.line
+    pub fn line(&self) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.write_updateloc(&mut line);
+        line
     }
 
-    fn field(&self, index: usize) -> &[u8] {
-        let begin = match index {
-            0 => COMMAND.len() + 1,
-            _ => usize::from(self.ends[index - 1]) + 1,
-        };
-        let range: Range<usize> = begin..usize::from(self.ends[index]);
-        &self.line[range]
+    /// Whether this is its UPDATELOC line, given without its LF.
+    pub fn is_line(&self, line: &[u8]) -> bool {
+        let behind = line.strip_prefix(COMMAND).and_then(|rest| rest.strip_prefix(b" "));
+        behind.is_some() && self.text.strip_suffix(b"\n") == behind
+    }
+
+    #[inline]
+    fn nanos(&self) -> i128 {
+        match self.timestamp {
+            FAR => self.far_nanos(),
+            nanos => nanos.into(),
+        }
+    }
+
+    #[inline]
+    fn skew(&self) -> Skew {
+        match self.skew {
+            FAR => self.far_skew(),
+            nanos => Skew(nanos.into()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn far_nanos(&self) -> i128 {
+        let [id, location, timestamp, _] = self.lengths.map(usize::from);
+        let begin = id + 1 + 1 + location + 1;
+        let text = &self.text[begin..begin + timestamp];
+        Timestamp::parse(text).map_or(FAR.into(), |timestamp| timestamp.nanos)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn far_skew(&self) -> Skew {
+        let text = self.text.trim_ascii_end();
+        let begin = text.iter().rposition(|&byte| byte == b' ').map_or(0, |at| at + 1);
+        Skew::parse(&text[begin..]).unwrap_or(Skew(FAR.into()))
     }
 }
 
 impl UpdateRef<'_> {
-    /// Where the first four fields end in the UPDATELOC line. Each has been read by the parsers
-    /// here, which bound them to 256, 64, 40 and 64 bytes, so the sums fit.
-    fn ends(&self) -> [u16; 4] {
-        let mut end = COMMAND.len();
-        [self.id, self.location, self.timestamp.text, self.server].map(|field| {
-            end += 1 + field.len();
-            end as u16
-        })
+    /// The lengths of the first four fields, of the id one less. Each has been read by the parsers here, which bound them
+    /// to 256, 64, 40 and 64 bytes, so they fit.
+    #[inline(always)]
+    fn lengths(&self) -> [u8; 4] {
+        let texts = [self.location, self.timestamp.text, self.server];
+        let [location, timestamp, server] = texts.map(|text| text.len() as u8);
+        [(self.id.len() - 1) as u8, location, timestamp, server]
     }
+}
+
+/// A time that does not fit into 64 bits as nanoseconds.
+const FAR: i64 = i64::MIN;
+
+fn short(nanos: i128) -> i64 {
+    i64::try_from(nanos).unwrap_or(FAR)
+}
+
+fn begin_line(out: &mut Vec<u8>, behind: &[u8]) {
+    out.reserve(BEGIN.len() + behind.len());
+    out.extend_from_slice(BEGIN);
+    out.extend_from_slice(behind);
+}
+
+#[inline(never)]
+fn text_of(id: &[u8], fields: [&[u8]; 4]) -> Box<[u8]> {
+    let mut text = vec![0; id.len() + bytes_of(fields)].into_boxed_slice();
+    fill(put(&mut text, id), fields);
+    text
+}
+
+/// How long the text of these fields is, with a space before each and the LF.
+#[inline(always)]
+fn bytes_of(fields: [&[u8]; 4]) -> usize {
+    fields.iter().map(|field| 1 + field.len()).sum::<usize>() + 1
+}
+
+/// Writes these fields into text that is as long as they are.
+#[inline(always)]
+fn fill(text: &mut [u8], fields: [&[u8]; 4]) {
+    let behind = fields.into_iter().fold(text, |rest, field| put(put(rest, b" "), field));
+    put(behind, b"\n");
+}
+
+/// Writes what a text begins with, and returns the rest.
+#[inline(always)]
+fn put<'a>(text: &'a mut [u8], begin: &[u8]) -> &'a mut [u8] {
+    let (here, behind) = text.split_at_mut(begin.len());
+    here.copy_from_slice(begin);
+    behind
 }
 
 /// The first word of an update between servers.
 pub(super) const COMMAND: &[u8] = b"UPDATELOC";
+/// The same, with what follows it.
+const BEGIN: &[u8] = b"UPDATELOC ";

@@ -84,9 +84,10 @@ impl World {
         let id = name_of(ask.client).into_bytes();
         let stored = self.in_bucket().remove(&id);
         let line = match answer {
-            EngineAnswer::Known(it) | EngineAnswer::Cached(it) => Some(it.line().trim_ascii_end()),
+            EngineAnswer::Known(it) | EngineAnswer::Cached(it) => Some(it.line()),
             EngineAnswer::Unknown => None,
         };
+        let line = line.as_ref().map(|line| line.trim_ascii_end());
         let text = |line: Option<&[u8]>| {
             line.map_or("nothing".to_owned(), |it| String::from_utf8_lossy(it).into_owned())
         };

@@ -297,7 +297,7 @@ impl Member {
     pub fn table(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let entries = self.herd.table().iter();
         let line = |line: &[u8]| line.strip_suffix(b"\n").unwrap_or(line).to_vec();
-        entries.map(|it| (it.update.id().to_vec(), line(it.update.line()))).collect()
+        entries.map(|it| (it.update.id().to_vec(), line(&it.update.line()))).collect()
     }
 
     /// What it knows of a client.

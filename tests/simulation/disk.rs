@@ -390,7 +390,7 @@ impl World<'_> {
             }
             disk.clients.judge().map_err(|wrong| format!("server {number} ends: {wrong}"))?;
             let entries = server.herd.table().iter();
-            let held = entries.map(|it| (it.update.id().to_vec(), it.update.line().to_vec()));
+            let held = entries.map(|it| (it.update.id().to_vec(), it.update.line()));
             let held: BTreeMap<_, _> = held.collect();
             let mut on_disk = disk.written.above_floor();
             let all = on_disk.len();

@@ -92,6 +92,8 @@ pub struct Engine {
     random: Random,
     /// A key or a subject that is being made.
     scratch: Vec<u8>,
+    /// The line that is published.
+    line: Vec<u8>,
     /// The subject for an answer that is being made.
     reply: Vec<u8>,
 }
@@ -114,6 +116,7 @@ impl Engine {
             status: EngineStatus::default(),
             random: Random(settings.seed),
             scratch: Vec::new(),
+            line: Vec::new(),
             reply: Vec::new(),
             settings,
         }

@@ -361,8 +361,9 @@ impl Engine {
         };
         let number = self.requests.next_of(Kind::Publish, slot, &mut self.reply);
         self.subject_of(id);
-        let line = entry.update.line();
-        let value = line.strip_suffix(b"\n").unwrap_or(line);
+        self.line.clear();
+        entry.update.write_updateloc(&mut self.line);
+        let value = self.line.trim_ascii_end();
         write_expecting(&self.scratch, &self.reply, expected, value, out);
         let until = now + ENGINE_ACK_WAIT;
         self.publisher.flights.sent(slot, Try { number, seq }, until);

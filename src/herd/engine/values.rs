@@ -113,7 +113,7 @@ impl Engine {
     fn own(&self, found: &Found<'_>, herd: &Herd) -> Option<Awaited> {
         let slot = self.follower.acknowledged_by(found.sequence)?;
         let entry = herd.table.entry_at(slot)?;
-        let is_own = entry.update.line().strip_suffix(b"\n") == Some(found.payload)
+        let is_own = entry.update.is_line(found.payload)
             && keys::is_of(found.key, entry.update.id())
             && found.headers.get("KV-Operation").is_none();
         is_own.then(|| Awaited { slot, seq: entry.seq() })
