@@ -145,6 +145,32 @@ pub fn updates(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Fail
     Ok(())
 }
 
+/// One member and its clients, 64 x 1, for a profiler.
+pub fn member(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Failure> {
+    let member = Server::start(folder, "Member", &nats.section("acked", ""))?;
+    member.in_sync()?;
+    let mut load = Load::connect(member.clients, 64)?;
+    watched(nats, &member, || {
+        let seen = load.closed(1, options.measured)?;
+        Ok((seen.requests as usize, seen.elapsed))
+    })
+}
+
+/// Says which processes take part, and what they need while `work` is done.
+pub fn watched(
+    nats: &Nats,
+    member: &Server,
+    work: impl FnOnce() -> Result<(usize, Duration), Failure>,
+) -> Result<(), Failure> {
+    let ids: Vec<u32> = nats.ids().collect();
+    println!("processes: load {}, member {}, NATS {ids:?}", std::process::id(), member.id());
+    let seen = Processes { nats }.watch(Some(member.id()), work)?;
+    let [load, member, nats] = seen.cpu;
+    let rate = seen.rate;
+    println!("{rate:.0} a second; CPU us: load {load:.2}, member {member:.2}, NATS {nats:.2}");
+    Ok(())
+}
+
 impl Way {
     fn rate(&self) -> f64 {
         median(self.seen.iter().map(|seen| seen.rate).collect())

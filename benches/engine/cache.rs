@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::acked::Processes;
+use crate::acked::{Processes, watched};
 use crate::bare::{Bare, Publish};
 use crate::cores::resident_bytes;
 use crate::servers::{Nats, Server};
@@ -37,6 +37,19 @@ pub fn cache(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Failur
     let what = format!("MB resident: cache of {CACHED}, bucket of {FEW} (left) and of {MANY}");
     row(&what, resident[0], resident[1], "0.9 to 1.1");
     Ok(())
+}
+
+/// One cache and those who ask it, 64 x 1, for a profiler.
+pub fn asked(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Failure> {
+    let mut bare = Bare::connect(nats.addresses[0])?;
+    bare.make_bucket("asked", options.nodes)?;
+    bare.publish("asked", FEW, FEW, 1_000, Publish::Plain)?;
+    let server =
+        Server::start_for(folder, "Cache", CACHED, &nats.section("asked", "keep = \"cache\"\n"))?;
+    server.in_sync()?;
+    let mut askers = Askers::connect(server.clients, 64)?;
+    let count = (options.measured.as_secs_f64() * 50_000.0) as usize;
+    watched(nats, &server, || Ok((count, askers.ask(FEW, count)?)))
 }
 
 /// WHATSAT beside DIRECT.GET, in turns.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   cargo bench --bench engine -- [--nodes 3] [--clients 1000000] [--seconds 3] [--outage 60] [--only updates]
+//!   cargo bench --bench engine -- --only member --seconds 20       what a profiler is to watch; `--only asked`: the cache
 //! ```
 
 mod acked;
@@ -35,7 +36,8 @@ struct Options {
     clients: usize,
     measured: Duration,
     outage: Duration,
-    /// The only part that is run: `updates`, `replay`, `cache` or `outage`.
+    /// The only part that is run: `updates`, `replay`, `cache` or `outage`; or `member` or `asked`, which are run by their
+    /// names alone.
     only: Option<String>,
 }
 
@@ -80,6 +82,13 @@ fn run(options: &Options) -> Result<(), Failure> {
         cores::busy()
     );
     let has = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    let is_named = |part: &str| options.only.as_deref() == Some(part);
+    if is_named("member") {
+        acked::member(folder.path(), &nats, options)?;
+    }
+    if is_named("asked") {
+        cache::asked(folder.path(), &nats, options)?;
+    }
     if has("updates") {
         acked::updates(folder.path(), &nats, options)?;
     }

@@ -1,12 +1,12 @@
-//! A member of an engine and its clients, each of which waits for its answer before it moves again: all that the server
-//! does for them between two system calls.
+//! A member of an engine and its clients, each of which waits for its answer before it says more: all that the server does
+//! for them between two system calls.
 
 use std::sync::Arc;
 
 use herd_mio::application::{
     Application, Command, ConnectionId, Io, Line, Next, Opened, Origin, TlsId,
 };
-use herd_mio::config::{Config, EngineConfig, EngineUrl};
+use herd_mio::config::{Config, EngineConfig, EngineKeep, EngineUrl};
 use herd_mio::nats::{Credentials, StreamConfig};
 use herd_mio::server::{EngineSetup, PreparedEngine, Server, ServerSetup, Session};
 
@@ -20,8 +20,28 @@ pub fn moves() {
     let lines = CLIENTS_MOVING as usize;
     let prepare =
         |member: &mut Member, round| (member.nats.answer(&member.sent), batch(lines, round));
-    rounds(Member::new(), prepare, |member, (answers, lines)| member.turn(answers, lines));
+    let member = Member::new(Config::default(), EngineKeep::All);
+    rounds(member, prepare, |member, (answers, lines)| member.turn(answers, lines));
 }
+
+/// What a member that keeps a cache does for a WHATSAT, with the engine's answer. It holds half of the clients that are asked
+/// for.
+pub fn asks() {
+    let config = Config { max_clients: CACHED, ..Config::default() };
+    let prepare = |member: &mut Member, round| {
+        let lines: String = (0..CLIENTS_MOVING as usize).map(|at| query(at + 64 * round)).collect();
+        (member.nats.answer(&member.sent), lines.into_bytes())
+    };
+    let member = Member::new(config, EngineKeep::Cache);
+    rounds(member, prepare, |member, (answers, lines)| member.turn(answers, lines));
+}
+
+fn query(number: usize) -> String {
+    format!("WHATSAT host-{:07}.cs.ucla.edu 1 1\n", number * 7_919 % (2 * CACHED))
+}
+
+/// Clients that the cache holds.
+const CACHED: usize = 1_000;
 
 /// The server and its connections.
 struct Member {
@@ -36,8 +56,7 @@ struct Member {
 }
 
 impl Member {
-    fn new() -> Member {
-        let mut config = Config::default();
+    fn new(mut config: Config, keep: EngineKeep) -> Member {
         config.servers.truncate(1);
         config.servers[0].neighbours.clear();
         let url = EngineUrl { host: "nats.example".to_owned(), port: 4_222, needs_tls: false };
@@ -46,6 +65,7 @@ impl Member {
             bucket: "herd".to_owned(),
             members: vec![0],
             replicas: 1,
+            keep,
             ..EngineConfig::default()
         };
         config.engine = Some(engine.clone());
@@ -88,7 +108,7 @@ impl Member {
             let line = Line::Whole(line);
             let next =
                 self.server.handle_line(client, line, &mut io(slot as u32, &mut self.output));
-            assert_eq!(next, Next::Owe);
+            assert!(matches!(next, Next::Owe | Next::Wait));
         }
         self.run_commands();
         assert_eq!(self.answered % self.clients.len(), 0);
@@ -150,32 +170,61 @@ impl Nats {
             let (subject, reply) = (fields[1], fields[2]);
             let number = |at: usize| fields[fields.len() - at].parse::<usize>().expect("a length");
             let headers = if fields[0] == "HPUB" { number(2) } else { 0 };
-            let payload = &rest[headers..number(1)];
+            let (headers, payload) = rest[..number(1)].split_at(headers);
             rest = &rest[number(1) + 2..];
             if subject.starts_with("$KV.") {
                 self.sequence += 1;
                 let sequence = self.sequence;
                 let body = format!("{{\"stream\":\"KV_herd\",\"seq\":{sequence}}}");
-                message(reply, 1, "", body.as_bytes(), &mut answers);
+                message(reply, 1, "", &[], body.as_bytes(), &mut answers);
                 let of =
                     format!("$JS.ACK.KV_herd.c.1.{sequence}.{sequence}.1700000000000000000.0 ");
-                message(subject, 2, &of, payload, &mut answers);
+                message(subject, 2, &of, headers, payload, &mut answers);
+            } else if let Some(of) = subject.strip_prefix("$JS.API.DIRECT.GET.KV_herd.") {
+                let sequence = self.sequence_of(of);
+                let id = of.strip_prefix("$KV.herd.").expect("a key").replace("=2E", ".");
+                let headers = format!(
+                    "NATS/1.0\r\nNats-Stream: KV_herd\r\nNats-Subject: {of}\r\nNats-Sequence: {sequence}\r\n\
+                     Nats-Time-Stamp: 2026-11-26T17:00:00.123456789Z\r\n\r\n"
+                );
+                let value = format!(
+                    "UPDATELOC {id} +34.068930-118.445127 1700000000.{sequence:09} Bare +0.263873386"
+                );
+                message(reply, 1, "", headers.as_bytes(), value.as_bytes(), &mut answers);
             } else if subject.starts_with("$JS.API.STREAM.INFO") {
                 let config = StreamConfig::of_bucket("herd", 1).to_json();
                 let config = String::from_utf8(config).expect("a configuration");
                 let body = format!("{{\"config\":{config},\"created\":\"2026-01-01T00:00:00Z\"}}");
-                message(reply, 1, "", body.as_bytes(), &mut answers);
+                message(reply, 1, "", &[], body.as_bytes(), &mut answers);
             } else if subject.starts_with("$JS.API.CONSUMER.CREATE") {
-                message(reply, 1, "", b"{\"num_pending\":0}", &mut answers);
+                message(reply, 1, "", &[], b"{\"num_pending\":0}", &mut answers);
             }
         }
         answers
     }
+
+    /// The number of the message of a key that is only asked for.
+    fn sequence_of(&self, subject: &str) -> u64 {
+        let digits = subject.bytes().filter(u8::is_ascii_digit).take(7);
+        digits.fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0')) + 1
+    }
 }
 
-fn message(subject: &str, sid: u64, reply: &str, payload: &[u8], out: &mut Vec<u8>) {
-    let line = format!("MSG {subject} {sid} {reply}{}\r\n", payload.len());
+fn message(
+    subject: &str,
+    sid: u64,
+    reply: &str,
+    headers: &[u8],
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let all = headers.len() + payload.len();
+    let line = match headers.len() {
+        0 => format!("MSG {subject} {sid} {reply}{all}\r\n"),
+        of_headers => format!("HMSG {subject} {sid} {reply}{of_headers} {all}\r\n"),
+    };
     out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(headers);
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
 }

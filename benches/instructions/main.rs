@@ -63,6 +63,11 @@ const CASES: &[Case] = &[
         parts: engine::CLIENTS_MOVING,
         run: engine::moves,
     },
+    Case {
+        name: "a WHATSAT of a cache of an engine, one of 64 clients",
+        parts: engine::CLIENTS_MOVING,
+        run: engine::asks,
+    },
     Case { name: "a WHATSAT by the gazetteer, 20 places", parts: 1, run: whatsat },
     Case { name: "an HTTP answer of 20 places", parts: 1, run: http_answer },
     Case { name: "trim it to 5 places", parts: 1, run: trim_places },

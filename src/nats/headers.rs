@@ -1,6 +1,8 @@
 //! Headers of a message. What is wrong in them concerns the message, never the connection: another client may have
 //! published them as they are.
 
+use memchr::{memchr, memrchr};
+
 use crate::limits::MAX_HEADERS;
 
 /// The headers of a message as they came, from `NATS/1.0` on; empty if it has none.
@@ -28,7 +30,18 @@ impl<'a> Headers<'a> {
 
     /// The value of the first header of this name, without blanks around it. Names differ by case.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+        self.lines().find_map(|line| value_of(line, name))
+    }
+
+    /// The same, for two names at once.
+    pub fn get_both(&self, names: [&str; 2]) -> [Option<&'a [u8]>; 2] {
+        let mut found = [None; 2];
+        for line in self.lines() {
+            for (found, name) in found.iter_mut().zip(names) {
+                *found = found.or_else(|| value_of(line, name));
+            }
+        }
+        found
     }
 
     /// The same, as a number of decimal digits.
@@ -39,14 +52,40 @@ impl<'a> Headers<'a> {
     /// The value of the last header of this name, among the last `LAST_HEADERS`. Those that a server adds to a stored message
     /// stand behind the message's own, which may have the same names: it may be a copy of one that came from a stream.
     pub fn last(&self, name: &str) -> Option<&'a [u8]> {
-        let lines = self.0.rsplit(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
-        let mut last = lines.filter(|line| !line.is_empty()).take(LAST_HEADERS);
-        last.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))
-            .map(<[u8]>::trim_ascii)
+        self.last_lines().find_map(|line| value_of(line, name))
+    }
+
+    /// The same, for two names at once.
+    pub fn last_both(&self, names: [&str; 2]) -> [Option<&'a [u8]>; 2] {
+        let mut found = [None; 2];
+        for line in self.last_lines() {
+            for (found, name) in found.iter_mut().zip(names) {
+                *found = found.or_else(|| value_of(line, name));
+            }
+            if found.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// When a message that any copy has answered was stored, in nanoseconds since 1970; None if it does not say so.
+    pub fn stored_at(&self) -> Option<i128> {
+        let text = std::str::from_utf8(self.last("Nats-Time-Stamp")?).ok()?;
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(time.as_nanosecond())
     }
 
     /// Name and value of each header, up to [`MAX_HEADERS`]. A line without a colon is left out.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        self.lines().filter_map(|line| {
+            let colon = memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
+
+    /// The lines behind the first one, up to [`MAX_HEADERS`].
+    fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (first, rest) = split_line(self.0);
         let mut rest = if first.starts_with(b"NATS/1.0") { rest } else { b"" };
         let lines = std::iter::from_fn(move || {
@@ -54,20 +93,41 @@ impl<'a> Headers<'a> {
             rest = behind;
             (!line.is_empty()).then_some(line)
         });
-        lines.take(MAX_HEADERS).filter_map(|line| {
-            let colon = memchr::memchr(b':', line)?;
-            Some((&line[..colon], line[colon + 1..].trim_ascii()))
-        })
+        lines.take(MAX_HEADERS)
     }
+
+    /// The last `LAST_HEADERS` lines, the last one first.
+    fn last_lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut rest = Some(self.0);
+        let lines = std::iter::from_fn(move || {
+            let text = rest?;
+            let end = memrchr(b'\n', text);
+            rest = end.map(|end| &text[..end]);
+            Some(text[end.map_or(0, |end| end + 1)..].trim_ascii_end())
+        });
+        lines.filter(|line| !line.is_empty()).take(LAST_HEADERS)
+    }
+}
+
+/// The value of a header, if this is its name.
+fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+    Some(value.trim_ascii())
 }
 
 /// As many as a server adds, and a few more.
 const LAST_HEADERS: usize = 8;
 
-/// The first line without its end, and what follows.
+/// The first line without its end, and what follows. `memmem` would look for CR LF, but takes longer to begin than most lines
+/// are long.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memmem::find(bytes, b"\r\n") {
-        Some(end) => (&bytes[..end], &bytes[end + 2..]),
-        None => (bytes, b""),
+    let mut from = 0;
+    while let Some(found) = memchr(b'\n', &bytes[from..]) {
+        let end = from + found;
+        if let Some(line) = bytes[..end].strip_suffix(b"\r") {
+            return (line, &bytes[end + 1..]);
+        }
+        from = end + 1;
     }
+    (bytes, b"")
 }

@@ -270,24 +270,14 @@ pub struct DirectMessage<'a> {
     pub payload: &'a [u8],
 }
 
-impl DirectMessage<'_> {
-    /// When it was stored, in nanoseconds since 1970; None if it does not say so.
-    pub fn stored_at(&self) -> Option<i128> {
-        let text = std::str::from_utf8(self.headers.last("Nats-Time-Stamp")?).ok()?;
-        let time: jiff::Timestamp = text.parse().ok()?;
-        Some(time.as_nanosecond())
-    }
-}
-
 impl<'a> Answer<'a> for DirectMessage<'a> {
     fn read(message: &Message<'a>) -> Result<DirectMessage<'a>, ReplyError> {
         status_of(message)?;
         let without = |name| ReplyError::Unreadable(format!("a message has no {name}"));
-        let seq = message.headers.last("Nats-Sequence").and_then(super::parse::number);
-        let subject = message.headers.last("Nats-Subject");
+        let [seq, subject] = message.headers.last_both(["Nats-Sequence", "Nats-Subject"]);
         Ok(DirectMessage {
             subject: subject.ok_or_else(|| without("Nats-Subject"))?,
-            seq: seq.ok_or_else(|| without("Nats-Sequence"))?,
+            seq: seq.and_then(number).ok_or_else(|| without("Nats-Sequence"))?,
             headers: message.headers,
             payload: message.payload,
         })

@@ -138,7 +138,7 @@ fn what_the_server_says_of_a_stored_message_stands_behind_what_the_message_says_
         };
         let stored = DirectMessage::read(&message).expect("the server has answered");
         assert_eq!((stored.seq, stored.subject), (5, &b"$KV.herd.kiwi"[..]));
-        assert_eq!(stored.stored_at(), Some(1_000_000_000));
+        assert_eq!(stored.headers.stored_at(), Some(1_000_000_000));
     }
     let no_header = Headers(b"NATS/1.0 404 Message Not Found\r\n\r\n");
     assert_eq!(no_header.last("Nats-Sequence"), None);

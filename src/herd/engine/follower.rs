@@ -347,7 +347,7 @@ impl Engine {
                 sequence: delivered.stream_seq,
                 headers: message.headers,
                 payload: message.payload,
-                stored_at: delivered.nanoseconds.into(),
+                stored_at: Some(delivered.nanoseconds.into()),
                 is_answer: false,
             };
             self.found_in_bucket(&found, herd, observer);

@@ -16,10 +16,18 @@ pub(super) struct Found<'a> {
     pub sequence: u64,
     pub headers: Headers<'a>,
     pub payload: &'a [u8],
-    /// When it was stored, in nanoseconds since 1970, by the engine's clock.
-    pub stored_at: i128,
+    /// When it was stored, in nanoseconds since 1970, by the engine's clock; None if only its headers may say it. See
+    /// [`Found::stored_at`].
+    pub stored_at: Option<i128>,
     /// Whether the leader has just answered that this is the last message of the key; else it was, at some time.
     pub is_answer: bool,
+}
+
+impl Found<'_> {
+    /// When it was stored. It matters for a deletion only, so a time in headers is not read before.
+    fn stored_at(&self) -> i128 {
+        self.stored_at.or_else(|| self.headers.stored_at()).unwrap_or(i128::MIN)
+    }
 }
 
 /// Who answers for the bucket.
@@ -37,9 +45,13 @@ pub(super) fn read_found<T>(
     source: Source,
     with: impl FnOnce(Result<Option<Found<'_>>, ReplyError>) -> T,
 ) -> T {
-    let found = |sequence, headers, payload, stored_at: Option<i128>| {
-        let stored_at = stored_at.unwrap_or(i128::MIN);
-        Found { key, sequence, headers, payload, stored_at, is_answer: false }
+    let found = |sequence, headers, payload, stored_at: Option<i128>| Found {
+        key,
+        sequence,
+        headers,
+        payload,
+        stored_at,
+        is_answer: false,
     };
     let error = match source {
         Source::Leader => match StoredMessage::read(message) {
@@ -51,9 +63,7 @@ pub(super) fn read_found<T>(
         },
         Source::Copy => match DirectMessage::read(message) {
             Ok(it) => {
-                // When it was stored matters for a deletion only.
-                let stored_at = it.headers.get("KV-Operation").and_then(|_| it.stored_at());
-                return with(Ok(Some(found(it.seq, it.headers, it.payload, stored_at))));
+                return with(Ok(Some(found(it.seq, it.headers, it.payload, None))));
             }
             Err(error) => error,
         },
@@ -135,11 +145,10 @@ impl Engine {
     }
 
     fn read<'a>(&self, found: &Found<'a>, herd: &Herd) -> Value<'a> {
-        if matches!(found.headers.get("KV-Operation"), Some(b"DEL" | b"PURGE")) {
-            return Value::Deleted;
-        }
-        if found.headers.get("Nats-Marker-Reason").is_some() {
-            return Value::Expired;
+        match found.headers.get_both(["KV-Operation", "Nats-Marker-Reason"]) {
+            [Some(b"DEL" | b"PURGE"), _] => return Value::Deleted,
+            [_, Some(_)] => return Value::Expired,
+            _ => {}
         }
         let Ok(FromDialler::Update(update)) = FromDialler::parse(found.payload) else {
             return Value::Unreadable("it is no update");
@@ -275,7 +284,7 @@ impl Engine {
         let Some(entry) = herd.table.entry_at(slot) else { return };
         let update = entry.update.get();
         let received_at = update.timestamp.nanos + update.skew.0;
-        if herd.table.kept.in_bucket(slot).seq >= seq || received_at < found.stored_at {
+        if herd.table.kept.in_bucket(slot).seq >= seq || received_at < found.stored_at() {
             let id = update.id.to_vec();
             self.publisher.end_flight(slot);
             herd.forget(&id);
