@@ -45,6 +45,9 @@ pub const ENGINE_UNHEARD_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause before a bucket that is missing or does not fit is looked at again: that costs little, and an operator
 /// who has mended it waits.
 pub const ENGINE_LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How often a member looks whether the bucket is still the one that it knows: a cache has no consumer that would tell it,
+/// and a consumer that was made while the engine lost what it had may wait for numbers that are far away.
+pub const ENGINE_LOOK_PAUSE: Duration = Duration::from_secs(10);
 /// If nobody hears publishes for this long, the bucket may be gone.
 pub const ENGINE_UNHEARD_CHECK: Duration = Duration::from_secs(2);
 /// The longest time, by chance, before a member publishes all that it knows to a bucket that it has not seen before: the

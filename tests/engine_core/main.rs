@@ -10,6 +10,7 @@ mod cache;
 mod faults;
 mod given_up;
 mod laws;
+mod looks;
 mod member;
 #[path = "../simulation/random.rs"]
 mod random;

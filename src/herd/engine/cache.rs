@@ -15,9 +15,7 @@ use super::requests::{Kind, write_question};
 use super::values::{Found, Source, read_found};
 use super::{Engine, Keep, keys};
 use crate::herd::{Herd, Holder, InBucket, Observer, Table};
-use crate::limits::{
-    CACHE_REMEMBERED_FOR, ENGINE_LOOK_PAUSE, ENGINE_LOOK_WITNESSES, ENGINE_UNHEARD_PAUSE,
-};
+use crate::limits::{CACHE_REMEMBERED_FOR, ENGINE_LOOK_WITNESSES, ENGINE_UNHEARD_PAUSE};
 use crate::nats::Message;
 use crate::protocol::Update;
 
@@ -212,7 +210,6 @@ impl Engine {
             self.remembered_since = now;
             herd.table.age_remembered();
         }
-        self.stream.look_again_at(now + ENGINE_LOOK_PAUSE);
         let slots = self.follower.last_witnesses(herd);
         for slot in slots.take(ENGINE_LOOK_WITNESSES) {
             if let Some(entry) = herd.table.entry_at(slot) {

@@ -10,8 +10,8 @@ use super::requests::{Asked, Kind};
 use super::{Engine, EngineEvent, bucket};
 use crate::herd::{Event, Herd, Observer};
 use crate::limits::{
-    ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_LOOK_AGAIN_MAX, ENGINE_REFUSED_PAUSE,
-    ENGINE_REQUEST_WAIT, ENGINE_SPREAD, ENGINE_UNHEARD_PAUSE,
+    ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_LOOK_AGAIN_MAX, ENGINE_LOOK_PAUSE,
+    ENGINE_REFUSED_PAUSE, ENGINE_REQUEST_WAIT, ENGINE_SPREAD, ENGINE_UNHEARD_PAUSE,
 };
 use crate::nats::{Answer, ApiError, Message, ReplyError, StreamConfig, StreamInfo};
 
@@ -60,11 +60,6 @@ impl Stream {
     /// Whatever is found next is not what was followed.
     pub fn is_another(&mut self) {
         self.created = None;
-    }
-
-    /// It is asked for again then, although it can be used.
-    pub fn look_again_at(&mut self, at: Duration) {
-        self.again_at = Some(at);
     }
 
     /// The connection is closed: the answers that were waited for do not come.
@@ -197,6 +192,7 @@ impl Engine {
             self.stream.created = Some(info.created.clone());
             self.begin_generation(herd, now, observer);
         }
+        self.stream.again_at = Some(now + ENGINE_LOOK_PAUSE);
         if self.is_cache() {
             self.can_ask(now, observer);
             self.look_for_witnesses(herd, now);
