@@ -1,9 +1,9 @@
 /**
- * Java, two ways: a selector that one thread turns, and a thread for each connection.
+ * Java, three ways: a selector that one thread turns, a thread for each connection, and a virtual thread for each.
  *
- * <pre>java Herd.java nio|threads PORT LOG|off</pre>
+ * <pre>java Herd.java nio|threads|virtual PORT LOG|off</pre>
  *
- * Both share the parsing, the table and the log; virtual threads are not in Java 17.
+ * All share the parsing, the table and the log. Virtual threads are not in Java 17, which must be able to compile this.
  */
 import java.io.*;
 import java.net.*;
@@ -15,6 +15,7 @@ import java.time.*;
 import java.time.format.DateTimeFormatter;
 import java.util.*;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Consumer;
 
 public final class Herd {
     static final int LINE_BYTES = 4096, READ_BYTES = 65536, BACKLOG = 4096;
@@ -23,7 +24,23 @@ public final class Herd {
         int port = Integer.parseInt(arguments[1]);
         Log log = arguments[2].equals("off") ? null : new Log(Path.of(arguments[2]));
         if (arguments[0].equals("nio")) new Nio(log).run(port);
-        else new Threads(log).run(port);
+        else new Threads(log, arguments[0].equals("virtual") ? virtual() : Threads::start).run(port);
+    }
+
+    /** What starts a virtual thread: `Thread.startVirtualThread`, from Java 21 on. */
+    static Consumer<Runnable> virtual() {
+        try {
+            var start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+            return task -> {
+                try {
+                    start.invoke(null, task);
+                } catch (ReflectiveOperationException error) {
+                    throw new IllegalStateException(error);
+                }
+            };
+        } catch (NoSuchMethodException error) {
+            throw new IllegalStateException("virtual threads need Java 21", error);
+        }
     }
 
     // ---- a line and its answer ------------------------------------------------------------
@@ -263,12 +280,16 @@ public final class Herd {
 
     // ---- a thread a connection --------------------------------------------------------------
 
-    record Threads(Log log) {
+    record Threads(Log log, Consumer<Runnable> starter) {
+        static void start(Runnable task) {
+            new Thread(null, task, "client", 64 * 1024).start();
+        }
+
         void run(int port) throws IOException {
             ServerSocket listener = new ServerSocket(port, BACKLOG, InetAddress.getByName("127.0.0.1"));
             while (true) {
                 Socket socket = listener.accept();
-                new Thread(null, () -> serve(socket), "client", 64 * 1024).start();
+                starter.accept(() -> serve(socket));
             }
         }
 
