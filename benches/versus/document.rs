@@ -93,6 +93,7 @@ fn versions(run: &Run) -> String {
             None => _ = writeln!(text, "- {}: not there", peer.title()),
         }
     }
+    _ = writeln!(text, "- NATS: {}", run.fact("version of NATS"));
     text
 }
 

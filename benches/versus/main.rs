@@ -3,7 +3,7 @@
 //! ```text
 //!   peers, redis     build and start the servers     rules     what each must answer first
 //!   load             asks and compares               shapes    how much, in rounds
-//!   parts            flood, places, kept, loops, scraped, memory: what is no load
+//!   parts            flood, places, nearby, kept, loops, scraped, memory: what is no load
 //!   figures, runs    what was seen, and its file     goals     where we want to stand
 //!   tables, words, plot, document                    docs/measurements.md and its pictures
 //! ```
@@ -27,6 +27,7 @@ mod memory;
 #[path = "../engine/servers.rs"]
 #[allow(dead_code, reason = "it serves another bench, too")]
 mod nats;
+mod nearby;
 mod options;
 mod parts;
 mod peers;
@@ -117,6 +118,7 @@ fn measure(workshop: &Workshop, options: &Options) -> Result<Run, Failure> {
         ("date", today()),
         ("commit", workshop.commit()),
         ("how", how(options, workshop.cores)),
+        ("version of NATS", nats::Nats::version()),
     ];
     measured.facts.extend(facts.map(|(name, words)| (name.to_owned(), words)));
     workshop.cores.on_server_core(|| ()); // From here on this thread has the load's core.

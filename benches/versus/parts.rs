@@ -7,17 +7,18 @@ use crate::flood::{self, Kind};
 use crate::options::Options;
 use crate::peers::{Peer, Workshop};
 use crate::shapes::{self, Shape};
-use crate::{kept, loops, memory, places, scraped};
+use crate::{kept, loops, memory, nearby, places, scraped};
 
 /// One part: its name, and how it is measured.
 pub type Part =
     (&'static str, fn(&Workshop, &[Peer], &Options, &mut Figures) -> Result<(), Failure>);
 
 /// In the order in which they are measured.
-pub const ALL: [Part; 8] = [
+pub const ALL: [Part; 9] = [
     ("load", shapes::measure),
     ("flood", flood),
     ("places", places),
+    ("nearby", nearby::measure),
     ("kept", kept),
     ("loops", loops),
     ("scraped", scraped),

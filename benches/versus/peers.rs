@@ -454,7 +454,7 @@ fn run(command: &mut Command) -> Result<(), Failure> {
 }
 
 /// Debian's `redis-server`.
-const REDIS: &str = "redis-server";
+pub const REDIS: &str = "redis-server";
 
 /// The first line that a command prints.
 fn said(command: &mut Command) -> Option<String> {

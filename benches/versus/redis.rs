@@ -67,19 +67,38 @@ impl Redis {
         Ok(Redis { stream })
     }
 
-    /// Sends bytes that are RESP already, and compares what comes.
+    /// Sends a command, and compares what comes.
     pub fn expect(&mut self, words: &[&[u8]], due: &[u8]) -> Result<(), Failure> {
-        self.expect_raw(&resp(words), due)
-    }
-
-    pub fn expect_raw(&mut self, request: &[u8], due: &[u8]) -> Result<(), Failure> {
-        self.stream.write_all(request)?;
-        let mut came = vec![0; due.len()];
-        self.stream.read_exact(&mut came)?;
+        let came = self.ask(&resp(words))?;
         match came == due {
             true => Ok(()),
             false => Err(format!("Redis: {:?}", String::from_utf8_lossy(&came)).into()),
         }
+    }
+
+    /// Sends bytes that are RESP already. Returns the answer as it came.
+    pub fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.stream.write_all(request)?;
+        let mut came = Vec::new();
+        let mut buffer = [0; 16 * 1024];
+        while whole(&came).is_none() {
+            match self.stream.read(&mut buffer)? {
+                0 => return Err("Redis closed the connection".into()),
+                count => came.extend_from_slice(&buffer[..count]),
+            }
+        }
+        Ok(came)
+    }
+}
+
+/// How long the answer is that stands at the beginning, if all of it has come.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b'\n', bytes)? + 1;
+    let count = || std::str::from_utf8(&bytes[1..end - 2]).ok()?.parse::<usize>().ok();
+    match bytes[0] {
+        b'*' => (0..count()?).try_fold(end, |at, _| Some(at + whole(&bytes[at..])?)),
+        b'$' => Some(end + count()? + 2).filter(|end| *end <= bytes.len()),
+        _ => Some(end),
     }
 }
 

@@ -4,16 +4,16 @@ use std::fmt::Write;
 
 use crate::figures::{Figures, Spread};
 use crate::goals::{self, Bound, Goal};
-use crate::kept;
 use crate::peers::{self, Peer};
 use crate::plot::thousands;
 use crate::runs::Run;
 use crate::shapes::{self, Shape};
+use crate::{kept, nearby};
 
 /// A table's name and how it is made; it is empty where nothing of it was measured.
 pub type Table = (&'static str, fn(&Figures) -> String);
 
-pub const ALL: [Table; 12] = [
+pub const ALL: [Table; 13] = [
     ("1x1", |figures| shape(figures, "1x1")),
     ("64x1", |figures| shape(figures, "64x1")),
     ("64x16", |figures| shape(figures, "64x16")),
@@ -22,6 +22,7 @@ pub const ALL: [Table; 12] = [
     ("allocator", allocator),
     ("flood", flood),
     ("places", places),
+    ("nearby", nearby),
     ("kept", kept),
     ("loops", loops),
     ("scraped", scraped),
@@ -177,6 +178,26 @@ fn places(figures: &Figures) -> String {
     ];
     let head = ["server", "requests/s", "p50 us", "p99 us"];
     columns(figures, &head, "places", &ways, &["rate", "p50", "p99"])
+}
+
+fn nearby(figures: &Figures) -> String {
+    let head = ["where", "shape", "server", "queries/s", "CPU us per query", "p50 us", "p99 us"];
+    let mut rows = Vec::new();
+    for (spot, title_of_spot, ..) in nearby::SPOTS {
+        for connections in nearby::CONNECTIONS {
+            for (way, server) in [("ours", "herd-mio, WHATSAT"), ("redis", "Redis, GEOSEARCH")] {
+                let shape = format!("{connections}x1");
+                let name = |what: &str| format!("nearby/{spot}/{shape}/{way}/{what}");
+                let cells = ["rate", "cpu", "p50", "p99"].map(|what| figures.spread(&name(what)));
+                if cells[0].is_some() {
+                    let mut row = vec![title_of_spot.into(), title(&shape), server.to_owned()];
+                    row.extend(cells.map(spread));
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    table(&head, rows)
 }
 
 fn kept(figures: &Figures) -> String {
