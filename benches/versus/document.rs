@@ -7,7 +7,7 @@ use std::fs;
 use crate::Failure;
 use crate::figures::Figures;
 use crate::peers::{self, Peer, Workshop};
-use crate::plot::{bars, lines};
+use crate::plot::{bars, lines, thousands};
 use crate::runs::Run;
 use crate::shapes;
 use crate::tables;
@@ -33,6 +33,8 @@ pub fn write(runs: &[Run], workshop: &Workshop) -> Result<(), Failure> {
             fs::write(docs.join(format!("measurements-{shape}.svg")), svg)?;
         }
     }
+    let comparison = docs.join("comparison.md");
+    fs::write(&comparison, compared(&workshop.text("docs/comparison.md")?, &last.figures)?)?;
     let all = slowest(&last.figures);
     if !all.is_empty() {
         let svg = lines("Microseconds from when a request was due, log off", &STEPS, &all);
@@ -45,7 +47,8 @@ pub fn write(runs: &[Run], workshop: &Workshop) -> Result<(), Failure> {
 fn piece(name: &str, runs: &[Run], last: &Run) -> Result<String, Failure> {
     let figures = &last.figures;
     let missing = || "Not measured in the last run.\n".to_owned();
-    let sentence = |sentence: Option<String>| sentence.map_or_else(missing, |it| it + "\n");
+    let sentence =
+        |sentence: Option<String>| sentence.map_or_else(missing, |it| words::wrapped(&it, ""));
     if let Some((_, table)) = tables::ALL.into_iter().find(|(table, _)| *table == name) {
         let table = table(figures);
         return Ok(if table.is_empty() { missing() } else { table });
@@ -55,6 +58,7 @@ fn piece(name: &str, runs: &[Run], last: &Run) -> Result<String, Failure> {
         "goals" => tables::goals(runs),
         "run" => of_the_run(runs, last),
         "versions" => versions(last),
+        "what io_uring gives" => sentence(words::of_io_uring(figures)),
         "what the allocator did" => sentence(words::of_the_allocator(figures)),
         "what the slowest show" => sentence(words::of_lines(figures)),
         _ => match name.strip_prefix("what the bars show ") {
@@ -65,19 +69,23 @@ fn piece(name: &str, runs: &[Run], last: &Run) -> Result<String, Failure> {
 }
 
 fn of_the_run(runs: &[Run], last: &Run) -> String {
-    let names: Vec<String> = runs.iter().map(|run| format!("`{}`", run.name)).collect();
-    let mut text = format!(
-        "{} kept in `benches/versus/runs`: {}. The tables are of the last: {}, commit {}, {}.\n\n",
-        match runs.len() {
-            1 => "One run is".to_owned(),
-            count => format!("{count} runs are"),
-        },
-        names.join(", "),
-        last.fact("date"),
-        last.fact("commit"),
-        last.fact("machine")
+    let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+    let kept = match names.as_slice() {
+        [_] => "One run is kept".to_owned(),
+        all => format!("{} runs are kept", all.len()),
+    };
+    let mut text = words::wrapped(
+        &format!(
+            "{kept} in `benches/versus/runs`: {}. The tables are of the last, of {}: commit {}, {}. {}.",
+            names.join(", "),
+            last.fact("date"),
+            last.fact("commit"),
+            last.fact("machine"),
+            upper(last.fact("how"))
+        ),
+        "",
     );
-    _ = writeln!(text, "{}.\n", upper(last.fact("how")));
+    text.push('\n');
     for (part, words) in &last.parts {
         _ = writeln!(text, "- {part}: {words}");
     }
@@ -116,10 +124,44 @@ fn slowest(figures: &Figures) -> Vec<(String, Vec<f64>)> {
     LINES.into_iter().filter_map(|peer| Some((peer.title().to_owned(), values(peer)?))).collect()
 }
 
+/// `docs/comparison.md` with the figures of the last run in its table. The lines of code, the last column, stay.
+fn compared(text: &str, figures: &Figures) -> Result<String, Failure> {
+    let (before, rest) = text.split_once(BEGIN).ok_or("docs/comparison.md: no begin of figures")?;
+    let (table, after) = rest.split_once(END).ok_or("docs/comparison.md: no end of figures")?;
+    let mut rows = String::new();
+    for line in table.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let peer = peers::ALL.into_iter().find(|peer| Some(&peer.title()) == cells.first());
+        let (Some(peer), Some(last)) = (peer, cells.last()) else {
+            _ = writeln!(rows, "{line}");
+            continue;
+        };
+        let names = [
+            "64x1/off/{}/rate",
+            "64x16/off/{}/rate",
+            "64x16/info/{}/rate",
+            "open/off/{}/p99.99",
+            "memory/{}/connection",
+            "memory/{}/client",
+        ];
+        let cell = |name: &str| match figures.spread(&name.replace("{}", peer.name())) {
+            Some(value) => thousands(value.median),
+            None if name.contains("info") && !peer.can_log() => "no log".to_owned(),
+            None => "not measured".to_owned(),
+        };
+        let cells = names.map(cell).join(" | ");
+        _ = writeln!(rows, "| {} | {cells} | {last} |", peer.title());
+    }
+    Ok(format!("{before}{BEGIN}{rows}{END}{after}"))
+}
+
 fn upper(words: &str) -> String {
     let mut rest = words.chars();
     rest.next().map_or(String::new(), |first| first.to_uppercase().chain(rest).collect())
 }
+
+const BEGIN: &str = "<!-- figures: begin -->";
+const END: &str = "<!-- figures: end -->";
 
 const BARS: [(&str, &str); 4] = [
     ("1x1", "Requests per second, 1 × 1"),

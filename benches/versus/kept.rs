@@ -149,16 +149,16 @@ impl Clients {
         let bucket = BARE.0;
         let (count, (elapsed, latency)) = match (connections, depth) {
             (1, 1) => {
-                let count = about(10_000.0);
+                let count = about(40_000.0);
                 let (elapsed, latency) = self.one.publish(bucket, 1, count, 1, Publish::Plain)?;
                 (count, (elapsed, Some(latency)))
             }
             (_, 1) => {
-                let count = about(50_000.0);
+                let count = about(80_000.0);
                 (count, (self.many.publish(bucket, count, Publish::Plain)?, None))
             }
             _ => {
-                let count = about(200_000.0);
+                let count = about(250_000.0);
                 let (elapsed, latency) =
                     self.one.publish(bucket, window, count, window, Publish::Plain)?;
                 (count, (elapsed, Some(latency)))

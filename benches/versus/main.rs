@@ -121,6 +121,7 @@ fn measure(workshop: &Workshop, options: &Options) -> Result<Run, Failure> {
         ("version of NATS", nats::Nats::version()),
     ];
     measured.facts.extend(facts.map(|(name, words)| (name.to_owned(), words)));
+    counted(workshop, &mut measured)?;
     workshop.cores.on_server_core(|| ()); // From here on this thread has the load's core.
     for (part, measure) in parts::ALL {
         if !options.wants_part(part) {
@@ -141,6 +142,18 @@ fn measure(workshop: &Workshop, options: &Options) -> Result<Run, Failure> {
         measured.parts.insert(part.to_owned(), words);
     }
     Ok(measured)
+}
+
+/// Instructions are counted by another bench; what its file says at this commit belongs to the run.
+fn counted(workshop: &Workshop, run: &mut Run) -> Result<(), Failure> {
+    let table: toml::Table = workshop.text("benches/instructions.toml")?.parse()?;
+    for (name, count) in table.get("release").and_then(toml::Value::as_table).into_iter().flatten()
+    {
+        if let Some(count) = count.as_integer() {
+            run.figures.add(format!("instructions/{name}"), count as f64);
+        }
+    }
+    Ok(())
 }
 
 fn today() -> String {

@@ -36,7 +36,7 @@ pub enum Document {
 pub const HELP: &str = "\
 cargo bench --bench versus -- [options]
 
-    --seconds N     measured time of each server, shape and round; five times that in the open loop [0.3]
+    --seconds N     measured time of each server, shape and round; five times that in the open loop [0.25]
     --rounds N      rounds, interleaved; medians and spreads are taken over them [5]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
@@ -56,7 +56,7 @@ impl Options {
     /// Reads the command line. `Err` says what is wrong.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
-            measured: Duration::from_millis(300),
+            measured: Duration::from_millis(250),
             rounds: 5,
             only: Vec::new(),
             shapes: Vec::new(),

@@ -32,7 +32,7 @@ fn flood(
     options: &Options,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let kinds = [(Peer::Ours, Kind::Ours, 100_000), (Peer::Asyncio, Kind::Asyncio, 3_000)];
+    let kinds = [(Peer::Ours, Kind::Ours, 100_000), (Peer::Asyncio, Kind::Asyncio, 1_000)];
     for _ in 0..options.rounds {
         for (peer, kind, updates) in kinds {
             if present.contains(&peer) {

@@ -30,7 +30,7 @@ pub fn conclusion(runs: &[Run]) -> String {
         loops(&last.figures),
     ];
     for sentence in sentences.into_iter().flatten() {
-        _ = writeln!(text, "- {sentence}");
+        text += &wrapped(&format!("- {sentence}"), "  ");
     }
     text
 }
@@ -46,15 +46,16 @@ fn goals_held(runs: &[Run]) -> Option<String> {
         all += 1;
         let count = held.iter().filter(|held| **held).count();
         if count < held.len() {
-            short.push(format!("{} (in {count} of {})", goal.what, held.len()));
+            short.push(format!("{} ({count} of {})", goal.what, held.len()));
         }
     }
-    let (kept, runs) = (all - short.len(), plural(runs.len(), "run"));
+    let kept = all - short.len();
+    let runs = if runs.len() == 1 { "the one run" } else { "every run" };
     match (all, short.is_empty()) {
         (0, _) => None,
-        (_, true) => Some(format!("**All of {all} goals hold** in {runs}.")),
+        (_, true) => Some(format!("**All of {all} goals hold in {runs}.**")),
         _ => Some(format!(
-            "**{kept} of {all} goals hold in all of {runs}.** These fall short: {}.",
+            "**{kept} of {all} goals hold in {runs}.** In brackets, in how many runs the others do: {}.",
             short.join("; ")
         )),
     }
@@ -62,61 +63,80 @@ fn goals_held(runs: &[Run]) -> Option<String> {
 
 /// Our rate and CPU time relative to another's, at some shapes.
 fn against(run: &Run, other: Peer, shapes: &[&str], log: &str) -> Option<String> {
-    let figures = &run.figures;
-    let mut parts = Vec::new();
+    let (rates, cpu) = relative(&run.figures, Peer::Ours, other, shapes, log)?;
+    let with_log = if log == "info" { ", both with the log" } else { "" };
+    Some(format!(
+        "**Beside {}**{with_log}, herd-mio makes {rates}. A request takes {cpu} times its CPU time.",
+        other.title()
+    ))
+}
+
+/// What one makes of another's requests per second at some shapes, and the ratios of their CPU time.
+fn relative(
+    figures: &Figures,
+    one: Peer,
+    other: Peer,
+    shapes: &[&str],
+    log: &str,
+) -> Option<(String, String)> {
+    let (mut rates, mut cpus) = (Vec::new(), Vec::new());
     for shape in shapes {
         let name = |peer: Peer, what: &str| format!("{shape}/{log}/{}/{what}", peer.name());
-        let (ours, theirs) = (name(Peer::Ours, "rate"), name(other, "rate"));
-        let Some(ratio) = figures.ratio(&ours, &theirs) else { continue };
-        let mut part = match figures.differ(&ours, &theirs) {
-            true => format!("{} times its requests/s at {}", spread(Some(ratio)), title(shape)),
-            false => format!(
-                "at {} no difference in requests/s ({} times)",
-                title(shape),
-                spread(Some(ratio))
-            ),
-        };
-        if let Some(cpu) = figures.ratio(&name(Peer::Ours, "cpu"), &name(other, "cpu")) {
-            _ = write!(part, " with {} times its CPU time for each", number(cpu.median));
+        let rate = beside(figures, &name(one, "rate"), &name(other, "rate"), "requests/s");
+        let Some(rate) = rate else { continue };
+        rates.push(format!("at {} {rate}", title(shape)));
+        if let Some(cpu) = figures.ratio(&name(one, "cpu"), &name(other, "cpu")) {
+            cpus.push(number(cpu.median));
         }
-        parts.push(part);
     }
-    let with_log = if log == "info" { ", both with the log" } else { "" };
-    let words = format!("**Beside {}**{with_log}: {}.", other.title(), parts.join(", "));
-    (!parts.is_empty()).then_some(words)
+    (!rates.is_empty()).then(|| (rates.join(", "), listed(&cpus)))
+}
+
+/// "1.30 (1.28 to 1.33) times the requests/s"; where the spreads overlap, that there is no difference.
+fn beside(figures: &Figures, one: &str, other: &str, unit: &str) -> Option<String> {
+    let ratio = figures.ratio(one, other)?;
+    Some(match figures.differ(one, other) {
+        true => format!("{} times the {unit}", spread(Some(ratio))),
+        false => format!(
+            "the {unit}, as far as the rounds tell ({} to {} times),",
+            number(ratio.low),
+            number(ratio.high)
+        ),
+    })
+}
+
+/// What the next interface of the kernel gives, by the two servers that do nothing else.
+pub fn of_io_uring(figures: &Figures) -> Option<String> {
+    let shapes = ["1x1", "64x1", "64x16", "1000x1"];
+    let (rates, cpu) = relative(figures, Peer::Uring, Peer::Baseline, &shapes, "off")?;
+    Some(format!(
+        "Beside C with epoll, C with io_uring makes {rates}. A request takes {cpu} times its CPU time."
+    ))
 }
 
 /// The gazetteer's answers beside Redis'.
 fn nearby(figures: &Figures) -> Option<String> {
-    let ratio = figures.ratio("nearby/paris/64x1/ours/rate", "nearby/paris/64x1/redis/rate")?;
-    let words = match figures.differ("nearby/paris/64x1/ours/rate", "nearby/paris/64x1/redis/rate")
-    {
-        true => "times the queries/s",
-        false => "times the queries/s, which is no difference,",
-    };
+    let name = |way: &str| format!("nearby/paris/64x1/{way}/rate");
     Some(format!(
-        "**Places near a client**: WHATSAT by the gazetteer makes {} {words} of Redis' GEOSEARCH among the same places, at \
-         64 × 1 around Paris.",
-        spread(Some(ratio))
+        "**Places near a client**: at 64 × 1 around Paris, WHATSAT by the gazetteer makes {} of Redis' `GEOSEARCH` among the \
+         same places.",
+        beside(figures, &name("ours"), &name("redis"), "queries/s")?
     ))
 }
 
 fn kept(figures: &Figures) -> Option<String> {
     let name = |way: &str| format!("kept/64x1/{way}/rate");
-    let disk = figures.ratio(&name("disk"), &name("memory"))?;
     let mut text = format!(
-        "**What was answered is kept**: at 64 × 1 a server with a state directory that answers after the disk makes {} times \
-         the answers/s of one that keeps nothing",
-        spread(Some(disk))
+        "**What was answered is kept**: at 64 × 1 a server with a state directory that answers after the disk makes {} of one \
+         that keeps nothing",
+        beside(figures, &name("disk"), &name("memory"), "answers/s")?
     );
-    let engine = figures.ratio(&name("engine"), &name("memory"));
-    let bare = figures.ratio(&name("engine"), &name("nats"));
+    let engine = beside(figures, &name("engine"), &name("memory"), "answers/s");
+    let bare = beside(figures, &name("engine"), &name("nats"), "answers/s");
     if let (Some(engine), Some(bare)) = (engine, bare) {
         _ = write!(
             text,
-            ", one that answers after its engine {} times, which is {} times what as many bare clients of NATS make",
-            spread(Some(engine)),
-            spread(Some(bare))
+            "; one that answers after its engine {engine} of that one, and {bare} of as many bare clients of NATS"
         );
     }
     Some(text + ".")
@@ -225,7 +245,32 @@ pub fn of_the_allocator(figures: &Figures) -> Option<String> {
     (!parts.is_empty()).then(|| format!("With the log off, {}.", parts.join("; ")))
 }
 
-/// "1 run", "5 runs".
-pub fn plural(count: usize, word: &str) -> String {
-    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+/// "1, 2 and 3".
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [some @ .., last] => format!("{} and {last}", some.join(", ")),
+    }
 }
+
+/// Lines as long as the documents have them; all but the first begin with `indent`.
+pub fn wrapped(words: &str, indent: &str) -> String {
+    let (mut text, mut length) = (String::new(), 0);
+    for word in words.split(' ') {
+        let of_word = word.chars().count();
+        if length > 0 && length + 1 + of_word > LINE {
+            text.push('\n');
+            text.push_str(indent);
+            length = indent.len();
+        } else if length > 0 {
+            text.push(' ');
+            length += 1;
+        }
+        text.push_str(word);
+        length += of_word;
+    }
+    text + "\n"
+}
+
+const LINE: usize = 120;
