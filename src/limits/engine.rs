@@ -4,18 +4,20 @@ use std::time::Duration;
 
 /// Publishes to the engine that are not acknowledged yet: some 0.5 MB, and as many as keep a cluster busy.
 pub const ENGINE_PUBLISHES: usize = 1_000;
-/// How long a request to the engine may stay unanswered before it is sent again.
+/// The pause before something is sent to the engine once more that nobody answers while a leader is elected, or a publish
+/// tries whether it does again; half of it is jitter, so that members do not ask together. A member goes on at most so
+/// much later than the new leader, and a hundred members ask some 300 times a second until then.
+pub const ENGINE_REPEAT_PAUSE: Duration = Duration::from_millis(500);
+/// How long the engine may answer no such request before that is worth a record.
 pub const ENGINE_REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// The same for a bucket or a consumer that is to be made: over a million clients that takes a second on a slow machine.
 /// It doubles with each repeat, because without a leader no answer comes at all.
 pub const ENGINE_CREATE_WAIT: Duration = Duration::from_secs(10);
 /// The longest such wait.
 pub const ENGINE_CREATE_WAIT_MAX: Duration = Duration::from_secs(60);
-/// How long a publish may stay unanswered before its update is published again: an acknowledgement takes a millisecond,
-/// and one that a leader took with it never comes.
+/// How long a publish, or a question for one client, may stay unanswered before it is sent again: an answer takes a
+/// millisecond, and one that a leader took with it never comes.
 pub const ENGINE_ACK_WAIT: Duration = Duration::from_secs(2);
-/// The pause before one publish tries whether an engine that answers none does again.
-pub const ENGINE_SILENT_PAUSE: Duration = Duration::from_secs(1);
 /// The publishes of one client whose answers are waited for: that of an earlier one may still come.
 pub const ENGINE_TRIES: usize = 4;
 /// Updates that the engine does not take, of which that is known. Whoever waits for one of the others that there may be

@@ -38,6 +38,8 @@ impl ApiError {
     /// JetStream is not there for this account.
     pub const NO_JETSTREAM: [u32; 2] = [10039, 10076];
     pub const STREAM_NOT_FOUND: u32 = 10059;
+    /// The cluster, or the stream, is about to elect a leader.
+    pub const NO_LEADER: [u32; 2] = [10008, 10009];
     /// A stream of this name exists, with another configuration.
     pub const STREAM_EXISTS: u32 = 10058;
     pub const NO_MESSAGE: u32 = 10037;
@@ -52,6 +54,11 @@ impl ReplyError {
     /// Whether nobody heard the request.
     pub fn is_no_responders(&self) -> bool {
         matches!(self, ReplyError::Status(503, _))
+    }
+
+    /// Whether the cluster, or the stream, says that it has no leader.
+    pub fn has_no_leader(&self) -> bool {
+        self.api_code().is_some_and(|code| ApiError::NO_LEADER.contains(&code))
     }
 
     /// The code of JetStream's error, if it is one.

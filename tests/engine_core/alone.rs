@@ -15,6 +15,14 @@ pub const NOW: Now =
 
 /// One whose answers wait for the engine, to which it has just connected, and what it has sent there.
 pub fn alone(keep: Keep, max_clients: usize) -> (Herd, Vec<u8>) {
+    let mut herd = unconnected(keep, max_clients, 1);
+    let mut out = Vec::new();
+    herd.engine_connected(NOW, &mut out, &mut Nobody);
+    (herd, out)
+}
+
+/// The same, and it has not connected; its pauses are those of this seed.
+pub fn unconnected(keep: Keep, max_clients: usize, seed: u64) -> Herd {
     let settings = Settings {
         name: "A".to_owned(),
         neighbours: Vec::new(),
@@ -34,9 +42,7 @@ pub fn alone(keep: Keep, max_clients: usize) -> (Herd, Vec<u8>) {
         create: true,
         keep,
         inbox: "_INBOX.a".to_owned(),
-        seed: 1,
+        seed,
     });
-    let mut out = Vec::new();
-    herd.engine_connected(NOW, &mut out, &mut Nobody);
-    (herd, out)
+    herd
 }

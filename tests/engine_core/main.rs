@@ -12,6 +12,7 @@ mod given_up;
 mod laws;
 mod looks;
 mod member;
+mod pauses;
 #[path = "../simulation/random.rs"]
 mod random;
 mod runs;

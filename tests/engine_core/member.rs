@@ -146,9 +146,13 @@ impl Member {
         assert_eq!(length, bytes.len());
         let subject = String::from_utf8_lossy(message.subject).into_owned();
         let is_info = subject.contains(".r.i.") || subject.contains(".r.s.");
+        // Then there is a leader, and what was sent to a former one before that may be published again.
+        let is_taken = subject.contains(".r.p.") && message.headers.is_empty();
+        let mut taken = self.in_flight.values().filter(|(_, replies)| replies.contains(&subject));
+        let before = taken.next().map_or(0, |(sent_at, _)| *sent_at);
         for (sent_at, replies) in self.in_flight.values_mut() {
             // Once it was looked at, the bucket may be another one, of which nothing is known.
-            if is_info || replies.contains(&subject) {
+            if is_info || replies.contains(&subject) || (is_taken && *sent_at <= before) {
                 *sent_at = 0;
             }
         }

@@ -6,10 +6,13 @@
 //! A schedule that fails is made smaller, unless it is wanted as it is. With TELL=1 in the environment each event of the core
 //! is printed.
 
+#[allow(dead_code, reason = "it serves other tests, too")]
+mod alone;
 mod asks;
 mod faults;
 mod laws;
 mod member;
+mod pauses;
 #[path = "../simulation/random.rs"]
 mod random;
 mod runs;
@@ -47,6 +50,10 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let (mut steps, mut answers, mut asked, mut conflicts, mut repairs) = (0, 0, 0, 0, 0);
     for seed in from..from + schedules {
+        if let Err(wrong) = pauses::check(seed) {
+            println!("caught after {} schedules: {wrong}", seed - from + 1);
+            return ExitCode::FAILURE;
+        }
         match check(&Schedule::from_seed(seed)) {
             Ok(report) => {
                 steps += report.steps;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::flights::Step;
+use super::flights::{Step, Try};
 use super::publisher::Why;
 use super::requests::{Answered, Kind};
 use super::values::{Found, Source, read_found};
@@ -31,12 +31,12 @@ impl Engine {
         };
         match PubAck::read(message) {
             Ok(ack) => {
-                self.publisher.engine_answers(now);
+                self.publisher.engine_answers(number, now);
                 self.acknowledged(slot, ack.seq, attempt.seq, herd, observer);
             }
             // An earlier try that is refused says nothing of the latest one.
             Err(_) if !is_latest => {}
-            Err(error) => self.refused(slot, attempt.seq, &error, herd, now, observer),
+            Err(error) => self.refused(slot, attempt, &error, herd, now, observer),
         }
     }
 
@@ -70,11 +70,11 @@ impl Engine {
         }
     }
 
-    /// The latest publish of the entry in a slot, whose text is that of the change `seq`, was not taken.
+    /// The latest publish of the entry in a slot was not taken.
     fn refused(
         &mut self,
         slot: u32,
-        seq: Seq,
+        Try { number, seq }: Try,
         error: &ReplyError,
         herd: &mut Herd,
         now: Duration,
@@ -82,17 +82,17 @@ impl Engine {
     ) {
         match error.api_code() {
             Some(code) if ApiError::WRONG_LAST.contains(&code) => {
-                self.publisher.engine_answers(now);
+                self.publisher.engine_answers(number, now);
                 self.status.conflicts += 1;
                 return self.conflict(slot, herd, now);
             }
             Some(ApiError::TOO_LARGE) => {
-                self.publisher.engine_answers(now);
+                self.publisher.engine_answers(number, now);
                 return self.give_up(slot, seq, error, herd, observer);
             }
             _ => {}
         }
-        if error.is_no_responders() {
+        if error.is_no_responders() || error.has_no_leader() {
             self.publisher.make_due(slot);
             return self.unheard(now);
         }
@@ -205,7 +205,9 @@ impl Engine {
             }
         });
         let Some(mut sequence) = sequence else { return };
-        if !is_answer {
+        if is_answer {
+            self.publisher.leader_answers();
+        } else {
             sequence = sequence.max(herd.table.kept.in_bucket(slot).sequence);
         }
         // Unless it was settled by what was found.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{EngineSettings, Keep};
-use crate::nats::{StreamConfig, StreamInfo, Version};
+use crate::nats::{ReplyError, StreamConfig, StreamInfo, Version};
 
 /// The least version of a server: earlier ones have no consumers with names, and no DIRECT.GET.
 const LEAST: Version = Version(2, 9, 0);
@@ -16,6 +16,15 @@ const LEAST_VALUE_BYTES: i64 = 1_024;
 pub(super) fn too_old(version: Version) -> Option<String> {
     (version < LEAST && version != Version::default())
         .then(|| format!("NATS is {version}, and {LEAST} is the earliest version that can be used"))
+}
+
+/// Whether this is what is answered while a leader is elected: that there is none, or a follower's own view of the stream,
+/// which may lag.
+pub(super) fn is_leaderless(answer: &Result<StreamInfo, ReplyError>) -> bool {
+    match answer {
+        Ok(info) => info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_empty()),
+        Err(error) => error.has_no_leader(),
+    }
 }
 
 /// Why the bucket can't be used: each field that must be otherwise, with both values. None if it can.

@@ -155,6 +155,20 @@ impl Flights {
         slots
     }
 
+    /// The flights whose publish or question was sent before the request with this number and is not answered, by their
+    /// slots, ascending.
+    pub fn unanswered_before(&self, number: u64) -> Vec<(u32, Step)> {
+        let is_unanswered = |flight: &&Flight| match flight.step {
+            Step::Sent => flight.tries[0].number < number,
+            Step::Asked => flight.question < number,
+            _ => false,
+        };
+        let mut unanswered: Vec<_> =
+            self.by_slot.iter().filter(is_unanswered).map(|it| (it.slot, it.step)).collect();
+        unanswered.sort_unstable_by_key(|(slot, _)| *slot);
+        unanswered
+    }
+
     /// When [`Flights::take_overdue`] must be called at the latest.
     pub fn next_look(&self) -> Option<Duration> {
         self.next_look

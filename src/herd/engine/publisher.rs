@@ -14,7 +14,7 @@ use super::{Engine, EngineEvent, keys};
 use crate::herd::{Event, Herd, Observer, Table};
 use crate::limits::{
     ENGINE_ACK_WAIT, ENGINE_FILL_WAIT, ENGINE_GIVEN_UP, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE,
-    ENGINE_REFUSED_PAUSE_MAX, ENGINE_REQUEST_WAIT, ENGINE_SILENT_PAUSE, FEED_RECORDS_PER_STEP,
+    ENGINE_REFUSED_PAUSE_MAX, FEED_RECORDS_PER_STEP,
 };
 use crate::nats::write_expecting;
 use crate::protocol::Seq;
@@ -172,9 +172,30 @@ impl Publisher {
         }
     }
 
-    /// The engine answers publishes.
-    pub fn engine_answers(&mut self, now: Duration) {
-        (self.answered, self.trouble) = (now, None);
+    /// The engine answers the publish with this number. If it did not until now, then whatever was sent before and is not
+    /// answered was sent to a leader that is gone, and is sent again at once.
+    pub fn engine_answers(&mut self, number: u64, now: Duration) {
+        self.answered = now;
+        if self.trouble.take().is_some_and(|trouble| trouble.has_probed) {
+            for (slot, step) in self.flights.unanswered_before(number) {
+                self.again(slot, step);
+            }
+        }
+    }
+
+    /// The leader has answered a question: a publish need not wait any longer to try whether it takes one.
+    pub fn leader_answers(&mut self) {
+        if let Some(trouble) = self.trouble.as_mut().filter(|trouble| trouble.why != Why::NoRoom) {
+            trouble.may_probe = true;
+        }
+    }
+
+    /// What was sent for a flight is sent once more, as soon as there is room.
+    fn again(&mut self, slot: u32, step: Step) {
+        match step {
+            Step::Conflict | Step::Asked => self.make_asking(slot),
+            Step::Sent | Step::Due | Step::ToAsk | Step::Paused => self.make_due(slot),
+        }
     }
 
     /// The engine takes nothing, for this reason.
@@ -377,7 +398,7 @@ impl Engine {
         let number = requests.next_of(kind, slot, reply);
         let source = if kind == Kind::Get { Source::Leader } else { Source::Copy };
         write_question(bucket, source, id, reply, scratch, out);
-        self.publisher.flights.asked(slot, number, now + ENGINE_REQUEST_WAIT);
+        self.publisher.flights.asked(slot, number, now + ENGINE_ACK_WAIT);
     }
 
     /// The subject of a client, in `scratch`.
@@ -395,19 +416,16 @@ impl Engine {
         }
         let mut is_silent = false;
         for (_, slot, step) in publisher.flights.take_overdue(now) {
-            match step {
-                Step::Conflict | Step::Asked => publisher.make_asking(slot),
-                Step::Sent => {
-                    publisher.make_due(slot);
-                    is_silent |= publisher.answered + ENGINE_ACK_WAIT <= now;
-                }
-                Step::Due | Step::ToAsk | Step::Paused => publisher.make_due(slot),
-            }
+            is_silent |= step == Step::Sent && publisher.answered + ENGINE_ACK_WAIT <= now;
+            publisher.again(slot, step);
         }
         if is_silent && publisher.trouble.is_none() {
-            publisher.begin_trouble(Why::Silent, ENGINE_SILENT_PAUSE, now);
+            let pause = self.repeat_pause();
+            // It has been silent for long enough: the first one tries at once.
+            self.publisher.begin_trouble(Why::Silent, pause, now).probe_at = now;
             observer.record(Event::Engine(EngineEvent::NoAnswer { request: "publish" }));
         }
+        let publisher = &mut self.publisher;
         if let Some(trouble) = publisher.trouble.as_mut().filter(|it| it.probe_at <= now) {
             trouble.may_probe = true;
         }

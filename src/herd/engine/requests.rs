@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::keys;
 use super::values::Source;
+use crate::limits::ENGINE_REQUEST_WAIT;
 use crate::nats::{
     Bucket, last_message_request, read_decimal, write_decimal, write_publish, write_subscribe,
 };
@@ -66,6 +67,38 @@ impl Kind {
 pub(super) struct Asked {
     pub number: u64,
     pub until: Duration,
+}
+
+/// One request that is sent again until it is answered, no matter by which of its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Series {
+    first: u64,
+    last: u64,
+    /// When the last complaint was due that no answer comes; at first: when it began.
+    since: Duration,
+    pub again_at: Duration,
+}
+
+impl Series {
+    /// The request with this number was sent.
+    pub fn begin(number: u64, now: Duration, again_at: Duration) -> Series {
+        Series { first: number, last: number, since: now, again_at }
+    }
+
+    /// It was sent once more, with this number. Whether it has been unanswered for so long that this is worth a record.
+    pub fn repeat(&mut self, number: u64, now: Duration, again_at: Duration) -> bool {
+        (self.last, self.again_at) = (number, again_at);
+        let is_silent = self.since + ENGINE_REQUEST_WAIT <= now;
+        if is_silent {
+            self.since = now;
+        }
+        is_silent
+    }
+
+    /// Whether a request with this number is one of it: other kinds have numbers of the same row.
+    pub fn has(&self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
 }
 
 /// Which request a message answers.

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use super::requests::{Asked, Kind};
+use super::requests::{Asked, Kind, Series};
 use super::{Engine, EngineEvent, bucket};
 use crate::herd::{Event, Herd, Observer};
 use crate::limits::{
     ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_LOOK_AGAIN_MAX, ENGINE_LOOK_PAUSE,
-    ENGINE_REFUSED_PAUSE, ENGINE_REQUEST_WAIT, ENGINE_SPREAD, ENGINE_UNHEARD_PAUSE,
+    ENGINE_REFUSED_PAUSE, ENGINE_REPEAT_PAUSE, ENGINE_SPREAD, ENGINE_UNHEARD_PAUSE,
 };
 use crate::nats::{Answer, ApiError, Message, ReplyError, StreamConfig, StreamInfo};
 
@@ -23,7 +23,10 @@ pub(super) struct Stream {
     /// Whether it has been looked at on this connection, and can be used.
     pub is_usable: bool,
     refused: Option<String>,
-    asked: Option<(Kind, Asked)>,
+    /// Its STREAM.INFO, while that is unanswered: without a leader nobody answers.
+    looks: Option<Series>,
+    /// Its STREAM.CREATE, while that is unanswered.
+    creates: Option<Asked>,
     /// When it is asked for again.
     again_at: Option<Duration>,
     /// The next pause before that.
@@ -44,7 +47,8 @@ impl Stream {
             created: None,
             is_usable: false,
             refused: None,
-            asked: None,
+            looks: None,
+            creates: None,
             again_at: None,
             pause: ENGINE_REFUSED_PAUSE,
             create_wait: ENGINE_CREATE_WAIT,
@@ -64,26 +68,37 @@ impl Stream {
 
     /// The connection is closed: the answers that were waited for do not come.
     pub fn closed(&mut self) {
-        (self.is_usable, self.refused, self.asked, self.again_at) = (false, None, None, None);
+        (self.is_usable, self.refused, self.again_at) = (false, None, None);
+        (self.looks, self.creates) = (None, None);
         self.pause = ENGINE_REFUSED_PAUSE;
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let asked = self.asked.map(|(_, asked)| asked.until);
-        asked.into_iter().chain(self.again_at).min()
+        let looks = self.looks.as_ref().map(|series| series.again_at);
+        let creates = self.creates.map(|asked| asked.until);
+        looks.into_iter().chain(creates).chain(self.again_at).min()
     }
 }
 
 impl Engine {
     /// Asks for the stream, unless that is under way.
     pub(super) fn ask_for_stream(&mut self, now: Duration) {
-        if self.stream.asked.is_none() {
-            let number = self.requests.ask(Kind::StreamInfo, &self.bucket.stream_info, b"");
-            let until = now + ENGINE_REQUEST_WAIT;
-            self.stream.asked = Some((Kind::StreamInfo, Asked { number, until }));
+        if self.stream.looks.is_none() && self.stream.creates.is_none() {
             self.stream.again_at = None;
             self.stream.known = self.follower.greatest_known();
+            let number = self.request_stream();
+            let again_at = now + self.repeat_pause();
+            self.stream.looks = Some(Series::begin(number, now, again_at));
         }
+    }
+
+    fn request_stream(&mut self) -> u64 {
+        self.requests.ask(Kind::StreamInfo, &self.bucket.stream_info, b"")
+    }
+
+    /// The pause before something is tried again for which there may have been no leader.
+    pub(super) fn repeat_pause(&mut self) -> Duration {
+        ENGINE_REPEAT_PAUSE / 2 + self.by_chance(ENGINE_REPEAT_PAUSE / 2)
     }
 
     fn create_stream(&mut self, now: Duration) {
@@ -91,7 +106,7 @@ impl Engine {
         let subject = &self.bucket.stream_create;
         let number = self.requests.ask(Kind::CreateStream, subject, &config.to_json());
         let until = now + self.stream.create_wait;
-        self.stream.asked = Some((Kind::CreateStream, Asked { number, until }));
+        self.stream.creates = Some(Asked { number, until });
     }
 
     /// The answer to the request of this kind and number.
@@ -104,11 +119,19 @@ impl Engine {
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        if self.stream.asked.is_none_or(|(of, asked)| of != kind || asked.number != number) {
+        let is_awaited = match kind {
+            Kind::CreateStream => self.stream.creates.is_some_and(|asked| asked.number == number),
+            _ => self.stream.looks.as_ref().is_some_and(|series| series.has(number)),
+        };
+        if !is_awaited {
             return;
         }
-        self.stream.asked = None;
-        let error = match StreamInfo::read(message) {
+        let answer = StreamInfo::read(message);
+        if kind == Kind::StreamInfo && bucket::is_leaderless(&answer) {
+            return; // As good as no answer. It is asked for again soon.
+        }
+        (self.stream.looks, self.stream.creates) = (None, None);
+        let error = match answer {
             Ok(info) => {
                 if kind == Kind::CreateStream {
                     self.stream.create_wait = ENGINE_CREATE_WAIT;
@@ -217,15 +240,19 @@ impl Engine {
     }
 
     pub(super) fn stream_timeouts(&mut self, now: Duration, observer: &mut dyn Observer) {
-        if let Some((kind, _)) = self.stream.asked.take_if(|(_, asked)| asked.until <= now) {
-            let request = match kind {
-                Kind::CreateStream => "STREAM.CREATE",
-                _ => "STREAM.INFO",
-            };
-            if kind == Kind::CreateStream {
-                let wait = (2 * self.stream.create_wait).min(ENGINE_CREATE_WAIT_MAX);
-                self.stream.create_wait = wait;
+        if let Some(mut series) = self.stream.looks.take_if(|series| series.again_at <= now) {
+            let number = self.request_stream();
+            let again_at = now + self.repeat_pause();
+            if series.repeat(number, now, again_at) {
+                let request = "STREAM.INFO";
+                observer.record(Event::Engine(EngineEvent::NoAnswer { request }));
             }
+            self.stream.looks = Some(series);
+        }
+        if self.stream.creates.take_if(|asked| asked.until <= now).is_some() {
+            let wait = (2 * self.stream.create_wait).min(ENGINE_CREATE_WAIT_MAX);
+            self.stream.create_wait = wait;
+            let request = "STREAM.CREATE";
             observer.record(Event::Engine(EngineEvent::NoAnswer { request }));
             self.ask_for_stream(now);
         }

@@ -33,7 +33,7 @@ impl Connected {
             Stage::InUse { .. } => {
                 let silent = match self.pinged {
                     None => self.received + heartbeat,
-                    Some(pinged) => pinged + 2 * heartbeat,
+                    Some(pinged) => pinged + heartbeat,
                 };
                 Some(self.leaves_at.map_or(silent, |at| at.min(silent)))
             }
@@ -56,8 +56,8 @@ impl Connected {
                 return Some(Ended::Left);
             }
             Stage::InUse { .. } => {
-                self.pinged.filter(|pinged| *pinged + 2 * heartbeat <= now)?;
-                let time = crate::config::format_duration(2 * heartbeat);
+                self.pinged.filter(|pinged| *pinged + heartbeat <= now)?;
+                let time = crate::config::format_duration(heartbeat);
                 format!("it did not answer a PING within {time}")
             }
         };

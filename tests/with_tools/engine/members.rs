@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::bare::Pause;
 use super::eye::{Entry, Eye, key};
 use super::nats::Nats;
 use crate::common::client::Next;
@@ -42,11 +43,13 @@ pub fn start_all(setup: &Setup) -> Vec<ServerProcess> {
     servers
 }
 
-/// Waits until a member has been in sync so many times.
+/// Waits until a member has been in sync so many times or, if it keeps a cache, could ask.
 pub fn wait_until_in_sync(server: &ServerProcess, times: usize) {
-    let text = format!("{} is in sync with the engine", server.name);
-    wait_until(2 * LIMIT, &format!("{text}, {times} times"), || {
-        server.log().matches(&text).count() >= times
+    let name = &server.name;
+    let texts = ["is in sync with", "can ask"].map(|text| format!("{name} {text} the engine."));
+    wait_until(2 * LIMIT, &format!("{} or the like, {times} times", texts[0]), || {
+        let log = server.log();
+        texts.iter().map(|text| log.matches(text).count()).sum::<usize>() >= times
     });
 }
 
@@ -159,8 +162,8 @@ pub struct Written {
     /// The greatest that was sent.
     pub sent: BTreeMap<String, u64>,
     pub answers: u64,
-    /// How long a writer got no answer.
-    pub longest_pause: Duration,
+    /// How long writers got no answer, each time that this was long.
+    pub pauses: Vec<Pause>,
     /// Connections that ended before all was answered.
     pub lost_connections: u64,
 }
@@ -219,7 +222,7 @@ impl Writers {
                 }
             }
             all.answers += one.answers;
-            all.longest_pause = all.longest_pause.max(one.longest_pause);
+            all.pauses.extend(one.pauses);
             all.lost_connections += one.lost_connections;
         }
         all
@@ -304,14 +307,26 @@ impl Writer {
 
     fn answered(&mut self, id: String, at: u64) {
         self.written.answers += 1;
-        self.written.longest_pause = self.written.longest_pause.max(self.last_answer.elapsed());
-        self.last_answer = Instant::now();
+        let pause = Pause { begin: self.last_answer, end: Instant::now() };
+        if pause.length() > LONG {
+            self.written.pauses.push(pause);
+        }
+        self.last_answer = pause.end;
         let known = self.written.answered.entry(id).or_default();
         *known = at.max(*known);
     }
 }
 
 impl Written {
+    pub fn longest_pause(&self) -> Duration {
+        self.pauses.iter().map(Pause::length).max().unwrap_or_default()
+    }
+
+    /// The most that a pause has lasted while NATS, which had these pauses, took updates.
+    pub fn most_added_to(&self, pauses: &[Pause]) -> Duration {
+        self.pauses.iter().map(|pause| pause.outside(pauses)).max().unwrap_or_default()
+    }
+
     /// All that was answered, or something newer, is in the bucket, and nothing that nobody sent; and each member knows
     /// what the bucket holds, once what was not answered has settled, too.
     pub fn is_kept(&self, eye: &mut Eye, bucket: &str, places: &[Place]) {
@@ -386,5 +401,7 @@ pub fn milliseconds(timestamp: &str) -> u64 {
 static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000_000);
 /// How much older than the next timestamp an update may be.
 const SPREAD: u64 = 1_500;
+/// Pauses that are not longer are no news.
+const LONG: Duration = Duration::from_millis(400);
 /// Lines that a writer sends before it reads their answers.
 const BATCH: u64 = 8;

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part of the helpers")]
 
 pub mod acked;
+pub mod bare;
 pub mod bridge;
 pub mod bucket;
 pub mod cache;

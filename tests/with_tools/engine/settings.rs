@@ -25,7 +25,7 @@ pub fn a_connection_that_is_silent_for_two_heartbeats_is_given_up() -> Outcome {
     let server = start_by(&setup, "Goloman", &nats, proxy.address);
     wait_until_in_sync(&server, 1);
     proxy.freeze();
-    server.wait_for_log("it did not answer a PING within 700 ms. Reconnecting.");
+    server.wait_for_log("it did not answer a PING within 350 ms. Reconnecting.");
     proxy.restore();
     wait_until_in_sync(&server, 2);
     Ok(())
