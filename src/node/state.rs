@@ -54,6 +54,10 @@ impl StateSource for Source {
     fn failing(&self) -> Option<(Duration, String)> {
         self.metrics.failing()
     }
+
+    fn stuck(&self) -> Option<Duration> {
+        self.metrics.stuck()
+    }
 }
 
 impl State {

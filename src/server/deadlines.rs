@@ -64,6 +64,7 @@ impl Server {
         self.tell_what_is_due(now.elapsed);
         self.check_expiries(now);
         self.judge_held_answers(now.elapsed);
+        self.judge_disk(now.elapsed);
         self.log.handle_timeout(now.elapsed);
     }
 }

@@ -333,7 +333,8 @@ impl Observer for EngineLog<'_> {
                 self.is_misfit = is_misfit;
             }
             event => {
-                self.is_in_sync |= matches!(event, Event::Engine(EngineEvent::InSync));
+                self.is_in_sync |=
+                    matches!(event, Event::Engine(EngineEvent::InSync | EngineEvent::CanAsk));
                 self.log.record(event);
             }
         }

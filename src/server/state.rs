@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::Server;
 use super::client::Waits;
+use super::deadlines::earlier;
 use super::held::HeldDeadlines;
 use crate::config::Config;
 use crate::herd::{AnswerAfter, DiskBatch};
+use crate::limits::STATE_STUCK_AFTER;
+use crate::logging::{LastingProblem, target};
 
 /// Hands a batch to the thread that owns the database. It never blocks; [`StateMessage`] says what became of it.
 pub type DiskPort = Box<dyn Fn(DiskBatch) + Send>;
@@ -26,6 +29,9 @@ pub enum StateMessage {
 pub(super) struct Durable {
     /// Where the disk gets its batches, if there is one.
     disk: Option<DiskPort>,
+    /// When a batch that the disk has not answered is looked at. The thread that waits for the disk can't say so itself.
+    look_at: Option<Duration>,
+    silence: LastingProblem,
     pub held: HeldDeadlines,
     /// Memory of clients that have got their answers, for those that wait next.
     #[expect(clippy::vec_box, reason = "a client has a box")]
@@ -38,6 +44,8 @@ impl Durable {
     pub(super) fn new(config: &Config, index: usize) -> Durable {
         Durable {
             disk: None,
+            look_at: None,
+            silence: LastingProblem::new(Duration::ZERO),
             held: HeldDeadlines::new(config, index),
             spare_waits: Vec::new(),
             has_commands: false,
@@ -46,7 +54,8 @@ impl Durable {
 
     /// When [`Server::do_what_is_due`] must be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        if self.has_commands { Some(Duration::ZERO) } else { self.held.poll_timeout() }
+        let due = earlier(self.held.poll_timeout(), self.look_at);
+        if self.has_commands { Some(Duration::ZERO) } else { due }
     }
 }
 
@@ -78,6 +87,7 @@ impl Server {
         };
         if let Some(batch) = self.herd.poll_disk_batch() {
             port(batch);
+            self.durable.look_at = Some(self.now + STATE_STUCK_AFTER);
         }
         // Answers that wait for what was evicted are due.
         self.run_outputs();
@@ -89,8 +99,36 @@ impl Server {
         self.durable.has_commands = false;
     }
 
+    /// Reports a disk that hangs: nothing fails then, and nothing is answered. The first loop does that for all.
+    pub(super) fn judge_disk(&mut self, now: Duration) {
+        if self.durable.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.durable.look_at = Some(now + STATE_STUCK_AFTER);
+        let stuck = self.all_metrics.state.as_ref().and_then(|source| source.stuck());
+        if let Some(time) = stuck
+            && self.durable.silence.occurs(now).is_some()
+        {
+            // Not limited: `LastingProblem` says when.
+            log::error!(
+                target: target::STATE, event = "state_silent";
+                "The disk of the state directory has not answered for {} s. What clients tell is in memory only until it \
+                 does.", time.as_secs()
+            );
+        }
+    }
+
     /// From the thread of the state directory.
     pub(super) fn state_message(&mut self, message: StateMessage) {
+        self.durable.look_at = None;
+        if let Some(lasted) = self.durable.silence.is_over(self.now) {
+            let seconds = (lasted + STATE_STUCK_AFTER).as_secs();
+            // Not limited: `LastingProblem` says when.
+            log::info!(
+                target: target::STATE, event = "state_answers";
+                "The disk of the state directory answers again, after {seconds} s."
+            );
+        }
         match message {
             StateMessage::Committed(number) => self.herd.disk_committed(number),
             StateMessage::Failed(number) => self.herd.disk_failed(number),

@@ -66,16 +66,19 @@ impl StateMetrics {
 
     /// Whether the last transaction failed, or the disk does not answer: what has changed since then is in memory only.
     pub fn is_failing(&self) -> bool {
-        self.is_failing.load(Relaxed) || self.unanswered() >= STATE_STUCK_AFTER
+        self.is_failing.load(Relaxed) || self.stuck().is_some()
     }
 
     /// Since when it is failing and why, in words, if it is.
     pub fn failing(&self) -> Option<(Duration, String)> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = failure.as_ref().map(|(reason, since)| (since.elapsed(), reason.clone()));
-        let unanswered = self.unanswered();
-        let is_stuck = unanswered >= STATE_STUCK_AFTER;
-        failed.or_else(|| is_stuck.then(|| (unanswered, "the disk does not answer".to_owned())))
+        failed.or_else(|| Some((self.stuck()?, "the disk does not answer".to_owned())))
+    }
+
+    /// For how long the disk has not answered, if that is too long.
+    pub fn stuck(&self) -> Option<Duration> {
+        Some(self.unanswered()).filter(|time| *time >= STATE_STUCK_AFTER)
     }
 
     /// For how long a transaction has been under way.

@@ -53,6 +53,10 @@ impl StateSource for StateByHand {
         self.numbers().is_failing.then(|| (Duration::from_secs(3), "it is full".to_owned()))
     }
 
+    fn stuck(&self) -> Option<Duration> {
+        None
+    }
+
     fn numbers(&self) -> StateNumbers {
         *self.0.lock().expect("numbers")
     }

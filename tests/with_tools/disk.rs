@@ -334,6 +334,7 @@ pub fn a_disk_that_does_not_answer_is_reported_as_one_that_fails_and_used_on_onc
         get(server.admin(), "/readyz").status == 503
     });
     reports(&server, Some("the disk does not answer"), false);
+    server.wait_for_log("ERROR: The disk of the state directory has not answered for ");
     assert_eq!(server.client().whatsat("a", "0", "0").first, "AT AT a +1.0+2.0 2");
     assert_eq!(client.next(Duration::ZERO), Next::Silence);
     wait_until(4 * STATE_STUCK_AFTER, "the answer comes", || {
@@ -342,5 +343,6 @@ pub fn a_disk_that_does_not_answer_is_reported_as_one_that_fails_and_used_on_onc
     drop(strace);
     wait_until(LIMIT, "it is well again", || get(server.admin(), "/readyz").status == 200);
     reports(&server, None, true);
+    server.wait_for_log("INFO: The disk of the state directory answers again, after ");
     Ok(())
 }

@@ -277,7 +277,7 @@ impl Engine {
     pub(super) fn can_ask(&mut self, now: Duration, observer: &mut dyn Observer) {
         if !self.follower.is_in_sync {
             self.follower.is_in_sync = true;
-            observer.record(Event::Engine(EngineEvent::InSync));
+            observer.record(Event::Engine(EngineEvent::CanAsk));
             self.publisher.follower_in_sync(now);
         }
     }

@@ -6,8 +6,10 @@ use crate::protocol::{Update, UpdateRef};
 /// What happened between this server and the engine.
 #[derive(Clone, Copy, Debug)]
 pub enum EngineEvent<'a> {
-    /// This server knows all that the bucket holds; in a cache: it can ask the bucket.
+    /// This server knows all that the bucket holds.
     InSync,
+    /// This server, which keeps a cache, can ask the bucket.
+    CanAsk,
     /// The engine can't be used as it is, for this reason. It is looked at again after a pause. `is_misfit`: the bucket has
     /// other settings than it must have, and no bucket was usable before.
     Refused { reason: &'a str, is_misfit: bool },

@@ -34,6 +34,9 @@ pub trait StateSource: fmt::Debug + Send + Sync {
 
     /// Since when it is failing and why, in words, if it is.
     fn failing(&self) -> Option<(Duration, String)>;
+
+    /// For how long the disk has not answered, if that is too long.
+    fn stuck(&self) -> Option<Duration>;
 }
 
 impl Server {

@@ -19,6 +19,9 @@ pub(super) fn note(name: &str, event: &EngineEvent<'_>) {
         EngineEvent::InSync => log::info!(
             target: target::ENGINE, event = "engine_in_sync"; "{name} is in sync with the engine."
         ),
+        EngineEvent::CanAsk => log::info!(
+            target: target::ENGINE, event = "engine_can_ask"; "{name} can ask the engine."
+        ),
         EngineEvent::BucketMade => log::info!(
             target: target::ENGINE, event = "engine_bucket_made";
             "The engine had no bucket; {name} has made it."
@@ -62,10 +65,11 @@ pub(in crate::server) fn answered_from_cache(peer: SocketAddr) {
     rate_limit::warn(Kind::EngineCacheAnswers, &[field("peer", &peer)], text);
 }
 
-/// An IAMAT waits, because each client of the cache has an update that the engine has not acknowledged.
+/// An IAMAT waits, because each client of the cache has an update that the engine is not known to have.
 pub(in crate::server) fn no_room(peer: SocketAddr) {
     let text = format_args!(
-        "{peer} waits: the cache (max_clients) has no room, because the engine has acknowledged the update of none of its clients"
+        "{peer} waits: the cache (max_clients) has no room, because of none of its clients it is known yet that the engine has \
+         its update"
     );
     rate_limit::warn(Kind::EngineNoRoom, &[field("peer", &peer)], text);
 }

@@ -37,6 +37,7 @@ fn caches(nats: &Nats, names: &[&str], clients: usize, more: &str) -> Setup {
 fn start(setup: &Setup) -> ServerProcess {
     let server = setup.start_with(NAMES[0], &["--admin", "0"]);
     wait_until_in_sync(&server, 1);
+    assert!(!server.log().contains("in sync"), "it follows nothing: {}", server.log());
     server
 }
 
@@ -327,7 +328,7 @@ pub fn what_a_cache_has_no_room_for_is_answered_once_the_bucket_has_it_and_never
     }
     tell(&server, "plum", 1);
     server.wait_for_log(
-        "has no room, because the engine has acknowledged the update of none of its clients",
+        "has no room, because of none of its clients it is known yet that the engine has its update",
     );
     server.wait_for_log("the cache had no room for its update for 8 s, and it is not stored");
     Ok(())
