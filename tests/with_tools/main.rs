@@ -118,6 +118,7 @@ fn main() -> ExitCode {
         engine::faults::nothing_answered_is_lost_when_the_network_is_cut_for_a_minute,
         engine::faults::what_debians_cluster_has_lost_is_there_again_once_its_bucket_is_deleted_for_a_minute,
         engine::encrypted::tls_begins_behind_info_where_the_server_requires_it,
+        engine::encrypted::loops_that_keep_caches_find_by_tls_what_any_of_them_was_told,
         engine::encrypted::tls_begins_before_info_where_both_sides_are_set_to_that,
         engine::encrypted::a_member_shows_its_certificate_where_the_server_asks_for_one,
         engine::encrypted::a_certificate_of_another_authority_name_or_time_is_refused,

@@ -5,7 +5,7 @@ use super::members::{errors, members, tell, wait_until_in_sync};
 use super::nats::{Nats, Plan, Release};
 use crate::common::certificates::{By, Certificates, Issue};
 use crate::common::needs::{Missing, Outcome};
-use crate::common::{LIMIT, ServerProcess, Setup, wait_until};
+use crate::common::{Client, LIMIT, ServerProcess, Setup, wait_until};
 
 /// A NATS server with the certificate in `nats.pem`.
 fn secured(certificates: &Certificates, more: &str) -> Result<Nats, Missing> {
@@ -27,14 +27,22 @@ fn member(
     scheme: &str,
     more: &str,
 ) -> (Setup, ServerProcess) {
+    let setup = trusting(nats, certificates, more);
+    let server = start(&setup, scheme);
+    (setup, server)
+}
+
+fn trusting(nats: &Nats, certificates: &Certificates, more: &str) -> Setup {
     let ca = certificates.path("herd-ca.pem");
-    let setup = members(nats, &["Goloman"], &format!("ca = {ca:?}\n{more}"));
+    members(nats, &["Goloman"], &format!("ca = {ca:?}\n{more}"))
+}
+
+fn start(setup: &Setup, scheme: &str) -> ServerProcess {
     let mut command = setup.command("Goloman"); // It writes the configuration, which this one replaces.
     command.args(["--admin", "0"]);
     let text = setup.toml("Goloman").replace("nats://", scheme);
     std::fs::write(setup.folder.path().join("Goloman.toml"), text).expect("a file");
-    let server = ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"));
-    (setup, server)
+    ServerProcess::spawn(command, "Goloman", setup.log_file("Goloman"))
 }
 
 fn works(server: &ServerProcess) {
@@ -81,6 +89,31 @@ pub fn tls_begins_before_info_where_both_sides_are_set_to_that() -> Outcome {
     works(&server);
     let (_setup, server) = member(&nats, &certificates, "tls://", "");
     fails(&server, &nats, "unreachable", "set handshake_first = true in [engine]");
+    Ok(())
+}
+
+pub fn loops_that_keep_caches_find_by_tls_what_any_of_them_was_told() -> Outcome {
+    let certificates = certificates(Issue::server("nats"));
+    let nats = secured(&certificates, "")?;
+    let setup = trusting(&nats, &certificates, "keep = \"cache\"");
+    let setup = setup.top("loops = 2\nmax_clients = 50");
+    let server = start(&setup, "tls://");
+    let text = "with TLS: NATS ";
+    wait_until(LIMIT, "both loops are connected", || server.log().matches(text).count() == 2);
+    // So many connections that the kernel leaves no loop out, and more clients than both caches can hold.
+    let mut crowd: Vec<Client> = (0..16).map(|_| server.client()).collect();
+    let ids: Vec<String> = (0..200).map(|number| format!("c{number}")).collect();
+    for (at, id) in ids.iter().enumerate() {
+        let client = &mut crowd[at % 16];
+        assert_eq!(client.ask(&format!("IAMAT {id} +1.0-2.0 1")), format!("AT AT {id} +1.0-2.0 1"));
+    }
+    for client in &mut crowd {
+        for id in &ids {
+            let first = client.whatsat(id, "0", "0").first;
+            assert_eq!(first, format!("AT AT {id} +1.0-2.0 1"));
+        }
+    }
+    assert!(server.stop().success());
     Ok(())
 }
 
