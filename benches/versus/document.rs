@@ -58,7 +58,7 @@ fn piece(name: &str, runs: &[Run], last: &Run) -> Result<String, Failure> {
         "goals" => tables::goals(runs),
         "run" => of_the_run(runs, last),
         "versions" => versions(last),
-        "what io_uring gives" => sentence(words::of_io_uring(figures)),
+        "what io_uring gives" => sentence(words::of_io_uring(runs)),
         "what the allocator did" => sentence(words::of_the_allocator(figures)),
         "what the slowest show" => sentence(words::of_lines(figures)),
         _ => match name.strip_prefix("what the bars show ") {

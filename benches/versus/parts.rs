@@ -129,6 +129,7 @@ fn memory(
                 continue;
             }
         };
+        eprintln!("memory {:13} {:?} bytes per client", peer.name(), seen.a_client);
         let name = |what: &str| format!("memory/{}/{what}", seen.peer.name());
         figures.add(name("start"), seen.at_start as f64);
         figures.add(name("connection"), seen.a_connection.unwrap_or(f64::NAN));

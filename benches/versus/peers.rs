@@ -217,18 +217,18 @@ impl Workshop {
             Peer::Node => run(Command::new("node").arg("--version")),
             Peer::JavaNio | Peer::JavaThreads => self.build_java(),
             Peer::JavaVirtual => self.virtual_threads().and_then(|_| self.build_java()),
-            Peer::Uring => {
-                let file = self.built.join("uring");
-                run(Command::new("cc")
-                    .args(["-O2", "-o"])
-                    .arg(&file)
-                    .arg(self.source("uring.c"))
-                    .arg("-luring"))?;
-                // It says whether the kernel has all that it uses.
-                run(Command::new(file).arg("--check"))
-            }
+            Peer::Uring => self.build_uring(),
             Peer::RedisSet | Peer::RedisGeoadd => run(Command::new(REDIS).arg("--version")),
         }
+    }
+
+    fn build_uring(&self) -> Result<(), Failure> {
+        let file = self.built.join("uring");
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-o"]).arg(&file).arg(self.source("uring.c")).arg("-luring");
+        run(&mut cc).map_err(|error| format!("{error}(Debian's liburing-dev has the header)"))?;
+        // It says whether the kernel has all that it uses, and lets this process use it.
+        run(Command::new(file).arg("--check"))
     }
 
     fn build_java(&self) -> Result<(), Failure> {

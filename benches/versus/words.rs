@@ -1,5 +1,5 @@
 //! The sentences of `docs/measurements.md` that speak of figures. Each is built of the last run's by a rule, and says less
-//! than was seen rather than more: two servers differ only where the spreads of their rounds do not overlap.
+//! than was seen rather than more: two servers differ only where the spreads of their rounds do not overlap, in no run.
 
 use std::fmt::Write;
 
@@ -15,16 +15,16 @@ pub fn conclusion(runs: &[Run]) -> String {
     let mut text = String::new();
     let sentences = [
         goals_held(runs),
-        against(last, Peer::Baseline, &["64x1", "64x16"], "off"),
-        against(last, Peer::Uring, &["64x1", "64x16"], "off"),
-        against(last, Peer::TokioBatched, &["1x1", "64x1", "64x16", "1000x1"], "off"),
-        against(last, Peer::Asyncio, &["64x1", "64x16"], "off"),
-        against(last, Peer::Asyncio, &["64x1", "64x16"], "info"),
-        against(last, Peer::JavaVirtual, &["64x1", "64x16"], "off"),
-        against(last, Peer::RedisSet, &["64x1", "64x16"], "off"),
-        against(last, Peer::RedisGeoadd, &["64x1", "64x16"], "off"),
-        nearby(&last.figures),
-        kept(&last.figures),
+        against(runs, Peer::Baseline, &["64x1", "64x16"], "off"),
+        against(runs, Peer::Uring, &["64x1", "64x16"], "off"),
+        against(runs, Peer::TokioBatched, &["1x1", "64x1", "64x16", "1000x1"], "off"),
+        against(runs, Peer::Asyncio, &["64x1", "64x16"], "off"),
+        against(runs, Peer::Asyncio, &["64x1", "64x16"], "info"),
+        against(runs, Peer::JavaVirtual, &["64x1", "64x16"], "off"),
+        against(runs, Peer::RedisSet, &["64x1", "64x16"], "off"),
+        against(runs, Peer::RedisGeoadd, &["64x1", "64x16"], "off"),
+        nearby(runs),
+        kept(runs),
         memory(&last.figures),
         flood(&last.figures),
         loops(&last.figures),
@@ -62,8 +62,8 @@ fn goals_held(runs: &[Run]) -> Option<String> {
 }
 
 /// Our rate and CPU time relative to another's, at some shapes.
-fn against(run: &Run, other: Peer, shapes: &[&str], log: &str) -> Option<String> {
-    let (rates, cpu) = relative(&run.figures, Peer::Ours, other, shapes, log)?;
+fn against(runs: &[Run], other: Peer, shapes: &[&str], log: &str) -> Option<String> {
+    let (rates, cpu) = relative(runs, Peer::Ours, other, shapes, log)?;
     let with_log = if log == "info" { ", both with the log" } else { "" };
     Some(format!(
         "**Beside {}**{with_log}, herd-mio makes {rates}. A request takes {cpu} times its CPU time.",
@@ -73,16 +73,17 @@ fn against(run: &Run, other: Peer, shapes: &[&str], log: &str) -> Option<String>
 
 /// What one makes of another's requests per second at some shapes, and the ratios of their CPU time.
 fn relative(
-    figures: &Figures,
+    runs: &[Run],
     one: Peer,
     other: Peer,
     shapes: &[&str],
     log: &str,
 ) -> Option<(String, String)> {
+    let figures = &runs.last()?.figures;
     let (mut rates, mut cpus) = (Vec::new(), Vec::new());
     for shape in shapes {
         let name = |peer: Peer, what: &str| format!("{shape}/{log}/{}/{what}", peer.name());
-        let rate = beside(figures, &name(one, "rate"), &name(other, "rate"), "requests/s");
+        let rate = beside(runs, &name(one, "rate"), &name(other, "rate"), "requests/s");
         let Some(rate) = rate else { continue };
         rates.push(format!("at {} {rate}", title(shape)));
         if let Some(cpu) = figures.ratio(&name(one, "cpu"), &name(other, "cpu")) {
@@ -92,13 +93,20 @@ fn relative(
     (!rates.is_empty()).then(|| (rates.join(", "), listed(&cpus)))
 }
 
-/// "1.30 (1.28 to 1.33) times the requests/s"; where the spreads overlap, that there is no difference.
-fn beside(figures: &Figures, one: &str, other: &str, unit: &str) -> Option<String> {
-    let ratio = figures.ratio(one, other)?;
-    Some(match figures.differ(one, other) {
+/// "1.30 (1.28 to 1.33) times the requests/s" of the last run; where the spreads overlap in any run, or the runs contradict
+/// each other, that there is no difference.
+fn beside(runs: &[Run], one: &str, other: &str, unit: &str) -> Option<String> {
+    let ratio = runs.last()?.figures.ratio(one, other)?;
+    let is_one_way = |run: &Run| {
+        let median = run.figures.ratio(one, other).map(|it| it.median);
+        median.is_none_or(|median| {
+            run.figures.differ(one, other) && (median > 1.0) == (ratio.median > 1.0)
+        })
+    };
+    Some(match runs.iter().all(is_one_way) {
         true => format!("{} times the {unit}", spread(Some(ratio))),
         false => format!(
-            "the {unit}, as far as the rounds tell ({} to {} times),",
+            "the {unit}, as far as the runs tell ({} to {} times),",
             number(ratio.low),
             number(ratio.high)
         ),
@@ -106,33 +114,33 @@ fn beside(figures: &Figures, one: &str, other: &str, unit: &str) -> Option<Strin
 }
 
 /// What the next interface of the kernel gives, by the two servers that do nothing else.
-pub fn of_io_uring(figures: &Figures) -> Option<String> {
+pub fn of_io_uring(runs: &[Run]) -> Option<String> {
     let shapes = ["1x1", "64x1", "64x16", "1000x1"];
-    let (rates, cpu) = relative(figures, Peer::Uring, Peer::Baseline, &shapes, "off")?;
+    let (rates, cpu) = relative(runs, Peer::Uring, Peer::Baseline, &shapes, "off")?;
     Some(format!(
         "Beside C with epoll, C with io_uring makes {rates}. A request takes {cpu} times its CPU time."
     ))
 }
 
 /// The gazetteer's answers beside Redis'.
-fn nearby(figures: &Figures) -> Option<String> {
+fn nearby(runs: &[Run]) -> Option<String> {
     let name = |way: &str| format!("nearby/paris/64x1/{way}/rate");
     Some(format!(
         "**Places near a client**: at 64 × 1 around Paris, WHATSAT by the gazetteer makes {} of Redis' `GEOSEARCH` among the \
          same places.",
-        beside(figures, &name("ours"), &name("redis"), "queries/s")?
+        beside(runs, &name("ours"), &name("redis"), "queries/s")?
     ))
 }
 
-fn kept(figures: &Figures) -> Option<String> {
+fn kept(runs: &[Run]) -> Option<String> {
     let name = |way: &str| format!("kept/64x1/{way}/rate");
     let mut text = format!(
         "**What was answered is kept**: at 64 × 1 a server with a state directory that answers after the disk makes {} of one \
          that keeps nothing",
-        beside(figures, &name("disk"), &name("memory"), "answers/s")?
+        beside(runs, &name("disk"), &name("memory"), "answers/s")?
     );
-    let engine = beside(figures, &name("engine"), &name("memory"), "answers/s");
-    let bare = beside(figures, &name("engine"), &name("nats"), "answers/s");
+    let engine = beside(runs, &name("engine"), &name("memory"), "answers/s");
+    let bare = beside(runs, &name("engine"), &name("nats"), "answers/s");
     if let (Some(engine), Some(bare)) = (engine, bare) {
         _ = write!(
             text,
