@@ -75,7 +75,11 @@ impl<S> Slot<S> {
                 } else if next == Next::Rest && policy.framing == Framing::Bytes {
                     watch_input(connection, true, false, policy, shared);
                 }
-                shared.queue_serve(connection);
+                // Else a turn without a wait would find nothing to do: an `epoll_wait` for each answer that came
+                // later, and for each batch of updates that a link sends.
+                if !connection.is_served() {
+                    shared.queue_serve(connection);
+                }
             }
         }
         Ok(())

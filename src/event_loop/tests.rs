@@ -400,6 +400,21 @@ fn lines_after_a_waiting_one_are_handled_only_after_fill() {
     assert_eq!(event_loop.app.lines, 2);
 }
 
+/// A turn that serves it again would cost an `epoll_wait` without a wait.
+#[test]
+fn who_has_got_a_later_answer_is_served_again_only_if_more_has_come() {
+    for (sent, is_more) in [(&b"wait\n"[..], false), (b"wait\nnext", true)] {
+        let mut event_loop = event_loop(Limits::default());
+        let (id, mut other) = add(&mut event_loop);
+        other.write_all(sent).expect("it is connected");
+        (0..2).for_each(|_| turn(&mut event_loop));
+        assert!(!event_loop.has_work(), "it waits");
+        event_loop.connections.want_fill(id);
+        event_loop.fill();
+        assert_eq!(event_loop.connections.has_work(), is_more, "{sent:?}");
+    }
+}
+
 #[test]
 fn a_stop_command_at_the_start_ends_the_loop_at_once() {
     let mut event_loop = event_loop(Limits::default());

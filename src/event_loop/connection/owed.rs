@@ -1,6 +1,6 @@
 //! A connection that waits for the application: for an answer that comes later, or to be read again.
 
-use super::{Connection, Transport};
+use super::{Connection, Owed, Transport};
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,16 @@ impl<T: Transport> Connection<T> {
     /// Whether the application has something to do before the connection is done.
     pub fn is_waiting(&self) -> bool {
         self.awaits != Awaits::Nothing
+    }
+
+    /// Whether to serve it would do nothing: no input waits, here or in the kernel, and neither the application nor the
+    /// connection itself is owed anything.
+    pub fn is_served(&self) -> bool {
+        !self.ready.readable
+            && self.input.is_empty()
+            && self.owed == Owed::Nothing
+            && !self.may_report_its_end()
+            && !self.is_leaving
     }
 
     /// Whether the application must learn now that the other side has ended its sending: all input is handled, and no
