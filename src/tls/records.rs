@@ -91,7 +91,7 @@ impl ReadBuffer {
 
 const HEADER_BYTES: usize = 5;
 /// How much rustls reads at once.
-const READ_BYTES: usize = 4 * 1024;
+pub(super) const READ_BYTES: usize = 4 * 1024;
 /// The longest handshake message that rustls puts together.
 const MOST_BYTES: usize = 64 * 1024;
 

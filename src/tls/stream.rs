@@ -16,10 +16,12 @@
 //! ```
 //!
 //! - Reading: waiting plaintext goes first, because `read_tls` refuses while there is some. Otherwise take
-//!   what the kernel has (some 4 KiB per call), let rustls process it, and look again, until the kernel says
+//!   what the kernel has (up to 16 KiB per call), let rustls process it, and look again, until the kernel says
 //!   `WouldBlock`: one pass per event would leave the rest unread, and no edge would announce it. After 32
 //!   KiB without plaintext a read is `Interrupted`, so that the loop serves the other connections before the
 //!   rest.
+//! - rustls reads 4 KiB per call, and an answer of the Places service has 7 KB. So the kernel writes into the memory
+//!   that is to receive the plaintext, and rustls copies from there: one call for each 16 KiB.
 //! - The directions depend on each other: input can cause output (a handshake's next flight, an alert, a key
 //!   update). So [`TlsStream::unsent`] counts what rustls wants to write, and the loop flushes a connection
 //!   after it has served it, whether or not there is an answer.
@@ -38,7 +40,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{Connection, Error, HandshakeKind, ProtocolVersion};
 
 use super::explain::{self, Other};
-use super::records::{ReadBuffer, RecordBorders};
+use super::records::{READ_BYTES, ReadBuffer, RecordBorders};
 use crate::application::{HandshakeFailure, TlsVersion};
 
 /// TLS over `S`, which must not block.
@@ -209,19 +211,55 @@ impl<S: Read + Write> TlsStream<S> {
         Err(ErrorKind::Interrupted.into())
     }
 
-    /// Moves what the kernel has into rustls, once. `reader` returns the resulting plaintext.
+    /// Moves what the kernel has into rustls, once, as much as rustls asks for. `reader` returns the resulting
+    /// plaintext.
     fn receive(&mut self) -> io::Result<()> {
         let (stream, borders, count) = (&mut self.stream, &mut self.borders, &mut self.wire_in);
         let mut watched = WatchedStream { stream, was_short: false, borders, count };
         self.read_buffer.prepare();
         // 0 means the end of the stream; rustls remembers it.
         let received = self.session.read_tls(&mut watched)?;
-        self.read_buffer.add(received);
         self.input_drained = watched.was_short;
+        self.process(received);
+        Ok(())
+    }
+
+    /// The same by way of `spare`, if the kernel may give more at once so. Not in a handshake: what may be behind it
+    /// stays in the kernel.
+    fn receive_by_way_of(&mut self, spare: &mut [u8]) -> io::Result<()> {
+        // With the record that has begun it is never more than rustls takes.
+        let room = MOST_AT_ONCE.saturating_sub(self.borders.incomplete()).min(spare.len());
+        if room <= READ_BYTES || self.is_handshaking() {
+            return self.receive();
+        }
+        let count = self.stream.read(&mut spare[..room])?;
+        self.wire_in += count;
+        self.input_drained = count < room;
+        let mut rest = &spare[..count];
+        loop {
+            self.read_buffer.prepare();
+            let taken = self.session.read_tls(&mut &*rest)?; // 0: the end, or what is behind it.
+            self.borders.pass(&rest[..taken]);
+            self.process(taken);
+            rest = &rest[taken..];
+            if rest.is_empty() || taken == 0 || self.failure.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets rustls process bytes that it has received.
+    fn process(&mut self, received: usize) {
+        self.read_buffer.add(received);
         match self.session.process_new_packets() {
             // `close_notify` may have arrived together with the last plaintext: then the end must be read
             // after it, and no event will announce that.
-            Ok(state) => self.input_drained &= !state.peer_has_closed(),
+            Ok(state) => {
+                self.input_drained &= !state.peer_has_closed();
+                if state.plaintext_bytes_to_read() > 0 {
+                    self.read_buffer.take(&self.borders);
+                }
+            }
             Err(error) => {
                 self.failure = Some(error);
                 self.input_drained = false;
@@ -230,7 +268,6 @@ impl<S: Read + Write> TlsStream<S> {
                 let _ = self.send();
             }
         }
-        Ok(())
     }
 
     /// Writes until nothing is left or the kernel accepts no more.
@@ -260,14 +297,11 @@ impl<S: Read + Write> Read for TlsStream<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // About this read, not an earlier one: there may have been an edge since.
         self.input_drained = false;
+        let before = self.wire_in;
         // Records without plaintext (tickets, key updates) may arrive without end.
         for _ in 0..RECEIVES_PER_READ {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {} // no plaintext yet
-                Ok(count) if count > 0 => {
-                    self.read_buffer.take(&self.borders);
-                    return Ok(count);
-                }
                 plaintext_or_end => return plaintext_or_end,
             }
             match &self.failure {
@@ -277,9 +311,10 @@ impl<S: Read + Write> Read for TlsStream<S> {
                 }
                 // Further input is meaningless; the caller drops it until the other side closes.
                 Some(_) => return self.stream.read(into),
+                None if self.wire_in - before >= MOST_WITHOUT_PLAINTEXT => break,
                 None => {}
             }
-            match self.receive() {
+            match self.receive_by_way_of(into) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 received => received?,
             }
@@ -323,9 +358,13 @@ impl<S> fmt::Debug for TlsStream<S> {
 /// How much plaintext and how many bytes of records rustls may hold per connection. More waits in the
 /// connection's own output.
 const UNSENT_BYTES: usize = 64 * 1024;
-/// How often one read may take 4 KiB from the kernel in search of plaintext: enough for a handshake with many
+/// How often one read may ask the kernel in search of plaintext: at 4 KiB each, enough for a handshake with many
 /// certificates.
 const RECEIVES_PER_READ: usize = 8;
+/// How much one read may take from the kernel in search of plaintext.
+const MOST_WITHOUT_PLAINTEXT: usize = RECEIVES_PER_READ * READ_BYTES;
+/// How much the kernel may give at once. rustls keeps no more received plaintext than this.
+const MOST_AT_ONCE: usize = 16 * 1024;
 /// Estimated memory of a TLS session besides its buffers: keys, the other side's certificates, and the allocator's
 /// overhead. A fixed number, because rustls does not tell: an idle session takes 7.7 KB, the 4 KiB of its
 /// [`ReadBuffer`] included.
