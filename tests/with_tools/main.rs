@@ -8,6 +8,7 @@ mod common;
 
 mod admin;
 mod alerts;
+mod calls;
 mod completion;
 mod dialling;
 mod disk;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         admin::jq_reads_all_that_is_json,
         alerts::each_alert_fires_for_its_reason_and_after_its_time,
         alerts::the_example_of_a_configuration_is_valid,
+        calls::a_whatsat_over_a_kept_connection_takes_the_seven_calls_that_are_documented,
         completion::bash_proposes_options_and_their_values,
         completion::each_shell_reads_its_script,
         completion::fish_proposes_options_and_their_values,
