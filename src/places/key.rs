@@ -31,6 +31,10 @@ impl ApiKey {
         if holds(bytes) {
             return true;
         }
+        // Most answers have neither, and are not copied twice.
+        if memchr::memchr2(b'\\', b'%', bytes).is_none() {
+            return false;
+        }
         let unescaped = without_escapes(bytes);
         holds(&unescaped) || holds(&percent_decoded(&unescaped))
     }

@@ -24,6 +24,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::list::List;
+use super::scan::Scanner;
+
 /// Why a service's answer can't be passed on. Its text is fit for an `error_message`, and quotes
 /// nothing of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,25 +79,18 @@ pub fn trim(body: &[u8], list: &str, bound: usize) -> Result<Vec<u8>, InvalidAns
 pub struct ParsedAnswer<'b> {
     bytes: &'b [u8],
     /// All members of the object but the list.
-    members: HashMap<Cow<'b, str>, &'b RawValue>,
+    members: Members<'b>,
     list: Result<List, InvalidAnswer>,
 }
+
+/// The texts of values, by their keys.
+type Members<'b> = HashMap<Cow<'b, str>, &'b str>;
 
 /// An answer that can be trimmed, for several clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidAnswer<'b> {
     body: Cow<'b, [u8]>,
     list: Option<List>,
-}
-
-/// Where an array may be cut, in bytes from the start of the body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct List {
-    elements: usize,
-    /// After the array's bracket, and after each of its first elements; empty if it has none.
-    after: Vec<usize>,
-    after_last: usize,
-    closing_bracket: usize,
 }
 
 impl<'b> ParsedAnswer<'b> {
@@ -106,6 +102,9 @@ impl<'b> ParsedAnswer<'b> {
     ) -> Result<ParsedAnswer<'b>, InvalidAnswer> {
         // On the whole body first: the parser does not look at the text of values it passes over.
         let text = std::str::from_utf8(bytes).map_err(|_| InvalidAnswer::NotText)?;
+        if let Some(answer) = ParsedAnswer::scan(text, list, most) {
+            return Ok(answer);
+        }
         let mut parser = serde_json::Deserializer::from_str(text);
         let top = TopLevel { text, list, most }
             .deserialize(&mut parser)
@@ -118,9 +117,34 @@ impl<'b> ParsedAnswer<'b> {
         Ok(ParsedAnswer { bytes, members: top.members, list })
     }
 
+    /// The usual answer, on the fast way; None where it may be another one, or none at all.
+    fn scan(text: &'b str, list: &str, most: usize) -> Option<ParsedAnswer<'b>> {
+        let mut scanner = Scanner::new(text);
+        let (mut members, mut found) = (Members::new(), None);
+        scanner.pass(b'{')?;
+        loop {
+            let key = scanner.plain_key()?;
+            let is_new = if key == list {
+                found.replace(List::scan(&mut scanner, text, most)?).is_none()
+            } else {
+                let (begin, end) = scanner.value()?;
+                members.insert(Cow::Borrowed(key), &text[begin..end]).is_none()
+            };
+            if !is_new {
+                return None;
+            }
+            if scanner.pass(b',').is_none() {
+                break;
+            }
+        }
+        scanner.pass(b'}')?;
+        let list = found.ok_or_else(|| InvalidAnswer::NoList { list: list.to_owned() });
+        scanner.is_at_end().then_some(ParsedAnswer { bytes: text.as_bytes(), members, list })
+    }
+
     /// The value of a top-level key that is not the list, if it is of that type.
     pub fn member<T: Deserialize<'b>>(&self, key: &str) -> Option<T> {
-        serde_json::from_str(self.members.get(key)?.get()).ok()
+        serde_json::from_str(self.members.get(key)?).ok()
     }
 
     /// The answer for trimming, if it has the list.
@@ -271,7 +295,7 @@ struct TopLevel<'b, 'l> {
 
 #[derive(Default)]
 struct Top<'b> {
-    members: HashMap<Cow<'b, str>, &'b RawValue>,
+    members: Members<'b>,
     list: Option<List>,
     repeated_key: bool,
 }
@@ -299,7 +323,8 @@ impl<'b> Visitor<'b> for TopLevel<'b, '_> {
                 let elements = Elements { text: self.text, most: self.most };
                 top.list.replace(object.next_value_seed(elements)?).is_some()
             } else {
-                top.members.insert(key, object.next_value()?).is_some()
+                let value: &RawValue = object.next_value()?;
+                top.members.insert(key, value.get()).is_some()
             };
         }
         Ok(top)
@@ -336,17 +361,9 @@ impl<'b> Visitor<'b> for Elements<'b> {
         let mut list = List::default();
         while let Some(element) = array.next_element::<&RawValue>()? {
             let begin = offset(self.text, element.get());
-            if list.elements == 0 {
-                list.after.push(self.text[..begin].trim_ascii_end().len());
-            }
-            list.after_last = begin + element.get().len();
-            if list.elements < self.most {
-                list.after.push(list.after_last);
-            }
-            list.elements += 1;
+            list.add(self.text, begin, begin + element.get().len(), self.most);
         }
-        let behind = &self.text[list.after_last..];
-        list.closing_bracket = list.after_last + behind.len() - behind.trim_ascii_start().len();
+        list.close(self.text);
         Ok(list)
     }
 }
