@@ -141,6 +141,9 @@ pub const PEER_LINE_BYTES: usize = 65_536;
 /// The cost of a query that the gazetteer answers, in units of a plain line: it takes 2 us, and some times as many where its
 /// places are not in the processor's cache.
 pub const GAZETTEER_EFFORT: u32 = 16;
+/// Batches of updates that wait until another loop of this server takes them, each of [`MARK_UPDATES`] or [`MARK_BYTES`] at
+/// most: two to take while the next two are filled. They are some 500 KiB.
+pub const BATCHES_WAITING: usize = 4;
 /// Unsent bytes of a link above which it takes nothing more from the feed.
 pub const LINK_OUTPUT_BYTES: usize = 256 * 1024;
 /// Connections on the neighbours' port that have not sent HELLO.

@@ -7,7 +7,7 @@ use herd_mio::application::{Line, LineBuffer};
 use herd_mio::herd::{Applied, NeighbourId, Source, Table};
 use herd_mio::protocol::{
     ClientRequest, Decimal, Dialect, Epoch, FromAcceptor, FromDialler, Location, Seq, Skew,
-    Timestamp, Update, UpdateRef, write_ack, write_hello, write_mark, write_resume,
+    Timestamp, Update, UpdateRef, Written, write_ack, write_hello, write_mark, write_resume,
 };
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ proptest! {
         // And as it is kept, first or after another one of its client.
         let former = UpdateRef { location: b"+1+2", server: b"S", skew: Skew(1), ..update };
         let mut later = Update::new(&former);
-        later.assign(&update);
+        later.assign(&update, &Written);
         for kept in [Update::new(&update), later] {
             prop_assert_eq!(kept.line(), &line[..]);
             prop_assert!(kept.is_line(line.trim_ascii_end()) && !kept.is_line(&line));

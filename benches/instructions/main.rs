@@ -13,6 +13,7 @@
 //! and on the C library, so with other ones than the file names it reports, and fails nothing.
 
 mod engine;
+mod loops;
 mod recorded;
 
 use std::hint::black_box;
@@ -58,6 +59,8 @@ const CASES: &[Case] = &[
     Case { name: "an IAMAT of 16, one neighbour down", parts: BATCH, run: || iamats::<16>(1) },
     Case { name: "tell a neighbour one update of 16", parts: BATCH, run: tell },
     Case { name: "receive one update of 16", parts: BATCH, run: receive_updates },
+    Case { name: "hand one update of 16 to another loop", parts: BATCH, run: loops::hand_over },
+    Case { name: "take one update of 16 from another loop", parts: BATCH, run: loops::take },
     Case {
         name: "an IAMAT of a member of an engine, one of 64 clients",
         parts: engine::CLIENTS_MOVING,
@@ -332,7 +335,10 @@ impl Peer {
             server.name = ["A", "B"][index].to_owned();
             server.neighbours = vec![1 - index; neighbours];
         }
-        let mut server = Server::new(ServerSetup::plain(&config, NOW));
+        Peer::of(Server::new(ServerSetup::plain(&config, NOW)), origin)
+    }
+
+    fn of(mut server: Server, origin: Origin) -> Peer {
         let (session, limit) = open(&mut server, origin, 0);
         let (buffers, input) = (Buffers::default(), LineBuffer::default());
         Peer { server, session, limit, link: None, buffers, input, output: Vec::new() }

@@ -1,7 +1,7 @@
 //! What the table knows of one client.
 
 use super::NeighbourId;
-use crate::protocol::{Epoch, Seq, Update, UpdateRef};
+use crate::protocol::{Epoch, LineText, Seq, Update, UpdateRef};
 
 /// What is known of one client.
 #[derive(Clone, Debug)]
@@ -25,13 +25,22 @@ pub struct Source {
 }
 
 impl Entry {
-    pub(super) fn new(update: &UpdateRef<'_>, source: Option<Source>) -> Entry {
+    pub(super) fn new(
+        update: &UpdateRef<'_>,
+        text: &impl LineText,
+        source: Option<Source>,
+    ) -> Entry {
         let Source { neighbour, epoch } = source.unwrap_or(CLIENT);
-        Entry { update: Update::new(update), neighbour, epoch, seq: Seq(0) }
+        Entry { update: Update::with(update, text), neighbour, epoch, seq: Seq(0) }
     }
 
-    pub(super) fn assign(&mut self, update: &UpdateRef<'_>, source: Option<Source>) {
-        self.update.assign(update);
+    pub(super) fn assign(
+        &mut self,
+        update: &UpdateRef<'_>,
+        text: &impl LineText,
+        source: Option<Source>,
+    ) {
+        self.update.assign(update, text);
         self.set_source(source);
     }
 

@@ -40,6 +40,8 @@ pub enum Event<'a> {
     PeerIdentified { neighbour: NeighbourId, from: Option<Seq> },
     /// A neighbour has sent the updates that we had missed.
     CatchUpReceived { neighbour: NeighbourId, updates: usize },
+    /// Another loop of this server has handed this update over.
+    HandedOver { update: &'a UpdateRef<'a>, neighbour: NeighbourId },
     /// A neighbour's update was malformed and skipped; the connection stays open.
     UpdateSkipped { neighbour: NeighbourId, error: UpdateError, line: &'a [u8] },
     /// A line on the neighbours' port was rejected, and its connection is closed.

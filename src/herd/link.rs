@@ -26,7 +26,7 @@ use crate::limits::{
     BACKOFF_INITIAL, BACKOFF_MAX, BACKOFF_RESET_AFTER, CONNECT_ANSWER_WAIT, FEED_RECORDS_PER_STEP,
     MARK_BYTES, MARK_UPDATES,
 };
-use crate::protocol::{Epoch, Seq, write_mark, write_settings};
+use crate::protocol::{Epoch, Seq, Update, write_mark, write_settings};
 
 /// Our link to one neighbour.
 #[derive(Clone, Debug)]
@@ -352,13 +352,14 @@ impl Link {
         }
     }
 
-    /// Appends what the neighbour has not been sent, until `out` holds `full` bytes.
-    pub(super) fn poll_output(
+    /// Appends what the neighbour has not been sent, until `out` holds `full` bytes. `carrier` takes the updates.
+    pub(super) fn poll_output<C: Carrier>(
         &mut self,
         table: &Table,
         full: usize,
         now: Now,
         out: &mut Vec<u8>,
+        carrier: &mut C,
         observer: &mut dyn Observer,
     ) {
         let neighbour = self.neighbour;
@@ -372,7 +373,8 @@ impl Link {
             };
             up.cursor = seq;
             if let Some(entry) = entry.filter(|entry| !up.came_from(neighbour, entry)) {
-                up.write_update(neighbour, entry, out, observer);
+                carrier.put(&entry.update, out);
+                up.note_update(neighbour, entry, observer);
             }
             if up.updates >= MARK_UPDATES || up.bytes >= MARK_BYTES {
                 up.write_mark(neighbour, now, out, observer);
@@ -410,17 +412,9 @@ impl Up {
         entry.source().is_some_and(came_from)
     }
 
-    fn write_update(
-        &mut self,
-        neighbour: NeighbourId,
-        entry: &Entry,
-        out: &mut Vec<u8>,
-        observer: &mut dyn Observer,
-    ) {
-        let before = out.len();
-        entry.update.write_updateloc(out);
+    fn note_update(&mut self, neighbour: NeighbourId, entry: &Entry, observer: &mut dyn Observer) {
         self.updates += 1;
-        self.bytes += out.len() - before;
+        self.bytes += entry.update.line_bytes();
         match &mut self.catching_up {
             Some(updates) => *updates += 1,
             None => observer.record(Event::Sending { update: &entry.update, neighbour }),
@@ -446,6 +440,21 @@ impl Up {
         }
         self.unacked.push_back((self.cursor, now.elapsed));
         observer.record(Event::MarkSent { neighbour, seq: self.cursor, updates });
+    }
+}
+
+/// What carries updates to a neighbour.
+pub(super) trait Carrier {
+    /// `out` is what else goes there.
+    fn put(&mut self, update: &Update, out: &mut Vec<u8>);
+}
+
+/// Updates go as lines, between the other ones.
+pub(super) struct AsLine;
+
+impl Carrier for AsLine {
+    fn put(&mut self, update: &Update, out: &mut Vec<u8>) {
+        update.write_updateloc(out);
     }
 }
 

@@ -15,6 +15,7 @@
 //!   neighbours
 //! ```
 
+mod batch;
 mod changes;
 mod disk;
 mod durable;
@@ -335,7 +336,7 @@ impl Herd {
     ) {
         let link = &mut self.links[usize::from(neighbour.0)];
         link.poll_settings(&self.settings, full, out, observer);
-        link.poll_output(&self.table, full, now, out, observer);
+        link.poll_output(&self.table, full, now, out, &mut link::AsLine, observer);
     }
 
     /// Whether [`Herd::poll_link`] would append something, given room.

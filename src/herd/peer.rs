@@ -167,6 +167,18 @@ impl InboundPeer {
         }
     }
 
+    /// Records updates that were handed over, whose lines would have so many bytes.
+    pub(super) fn received_batch(&mut self, updates: usize, bytes: usize, now: Duration) {
+        if let Some(presence) = &mut self.presence {
+            presence.last_received = now;
+            presence.bytes += bytes;
+            presence.updates += updates;
+            if let Some(caught_up) = &mut presence.catching_up {
+                *caught_up += updates;
+            }
+        }
+    }
+
     /// Handles its MARK. If this MARK ends the catch-up, returns how many updates that took: during a
     /// catch-up a MARK comes when a batch is full, so one that comes earlier is the last.
     pub(super) fn mark(&mut self, seq: Seq) -> Option<usize> {

@@ -14,14 +14,14 @@ use super::entry::{Entry, Source};
 use super::feed::{Feed, Record};
 use super::kept::Kept;
 use super::recent::Recent;
-use crate::protocol::{Seq, UpdateRef};
+use crate::protocol::{LineText, Seq, UpdateRef, Written};
 
 /// What the server knows: one entry per client.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub(super) entries: Slab<Entry>,
     /// Slots of `entries` by the hash of the client's ID; the ID itself is in the entry only.
-    by_id: HashTable<u32>,
+    pub(super) by_id: HashTable<u32>,
     hasher: SipHasher13,
     pub(super) feed: Feed,
     /// Known clients, without entries below the floor that wait for the sweep.
@@ -234,10 +234,22 @@ impl Table {
         source: Option<Source>,
         may_add: impl FnOnce() -> bool,
     ) -> Option<Applied> {
+        self.apply_with(self.hash(update.id), update, &Written, source, may_add)
+    }
+
+    /// The same with the hash of the client's id, and with this line.
+    #[inline(always)] // Its callers are one call each.
+    pub(super) fn apply_with(
+        &mut self,
+        hash: u64,
+        update: &UpdateRef<'_>,
+        text: &impl LineText,
+        source: Option<Source>,
+        may_add: impl FnOnce() -> bool,
+    ) -> Option<Applied> {
         if !self.is_above_floor(update) {
             return Some(Applied::BelowFloor);
         }
-        let hash = self.hash(update.id);
         let found = self.find(hash, update.id);
         let known = found.filter(|&slot| is_visible(&self.floor, &self.entries[slot as usize]));
         let slot = if let Some(slot) = known {
@@ -245,7 +257,7 @@ impl Table {
             if !entry.update.is_older_than(update) {
                 return Some(Applied::Stale);
             }
-            entry.assign(update, source);
+            entry.assign(update, text, source);
             slot
         } else {
             if !may_add() {
@@ -258,7 +270,7 @@ impl Table {
             }
             self.len += 1;
             // Raising the floor may have swept the slot that was found below it.
-            self.put(hash, update, source)
+            self.put(hash, update, text, source)
         };
         let seq = self.feed.append(slot);
         self.entries[slot as usize].seq = seq;
@@ -267,14 +279,20 @@ impl Table {
     }
 
     /// Puts the update into its client's entry, or into a new one.
-    fn put(&mut self, hash: u64, update: &UpdateRef<'_>, source: Option<Source>) -> u32 {
+    fn put(
+        &mut self,
+        hash: u64,
+        update: &UpdateRef<'_>,
+        text: &impl LineText,
+        source: Option<Source>,
+    ) -> u32 {
         if let Some(slot) = self.find(hash, update.id) {
             let entry = &mut self.entries[slot as usize];
-            entry.assign(update, source);
+            entry.assign(update, text, source);
             self.kept.free(slot, self.feed.end()); // What was evicted is waited for no more.
             return slot;
         }
-        let slot = self.entries.insert(Entry::new(update, source)) as u32;
+        let slot = self.entries.insert(Entry::new(update, text, source)) as u32;
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |&slot: &u32| hasher.hash(entries[slot as usize].update.id());
         self.by_id.insert_unique(hash, slot, hash_of);
@@ -404,58 +422,4 @@ const RESERVED: usize = 1 << 22;
 const NEW_ENTRY: u32 = u32::MAX;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::hash::BuildHasher;
-
-    use foldhash::fast::FixedState;
-
-    use super::*;
-    use crate::protocol::{Skew, Timestamp};
-
-    const CLIENTS: usize = 5_000;
-
-    /// Ids that foldhash gives one hash whatever its seed: their last 16 bytes cancel its first
-    /// public constant, and what was mixed before is multiplied by zero.
-    fn colliding(number: usize, length: usize) -> Vec<u8> {
-        let constant = 0xc0ac_29b7_c97c_50dd_u64.to_ne_bytes();
-        let free = length - 16;
-        [format!("{number:0free$}").as_bytes(), &constant, &constant].concat()
-    }
-
-    fn plain(number: usize, length: usize) -> Vec<u8> {
-        format!("{number:0length$}").into_bytes()
-    }
-
-    /// How many entries are compared when each client is looked up once.
-    fn comparisons(key: u128, ids: &[Vec<u8>]) -> usize {
-        let mut table = Table::new(ids.len(), key);
-        let timestamp = Timestamp::parse(b"1").expect("a timestamp");
-        for id in ids {
-            let update =
-                UpdateRef { id, location: b"+34-118", timestamp, server: b"A", skew: Skew(0) };
-            assert!(matches!(table.apply(&update, None), Applied::Stored(_)));
-        }
-        assert_eq!(table.len(), ids.len());
-        ids.iter().map(|id| table.by_id.iter_hash(table.hash(id)).count()).sum()
-    }
-
-    #[test]
-    fn ids_that_collide_in_an_unkeyed_hash_cost_no_more_than_twice_what_plain_ones_do() {
-        for length in [22, 24, 31] {
-            let ids = |id: fn(usize, usize) -> Vec<u8>| {
-                (0..CLIENTS).map(|number| id(number, length)).collect::<Vec<_>>()
-            };
-            let (chosen, plain) = (ids(colliding), ids(plain));
-            for seed in [0, 1, u64::MAX] {
-                let foldhash = FixedState::with_seed(seed);
-                let hashes = chosen.iter().map(|id| foldhash.hash_one(id));
-                assert_eq!(hashes.collect::<BTreeSet<_>>().len(), 1, "they collide no more");
-            }
-            for key in [1, u128::MAX / 3] {
-                let (chosen, plain) = (comparisons(key, &chosen), comparisons(key, &plain));
-                assert!(chosen <= 2 * plain, "{chosen} comparisons, and {plain} for plain ids");
-            }
-        }
-    }
-}
+mod tests;

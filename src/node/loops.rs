@@ -1,7 +1,8 @@
 //! Several loops in one server (`loops` in the configuration), each on a thread of its own. They share only
 //! the clients' port: the kernel distributes new connections over its listeners. Each loop has its own
 //! connections, its own pool of connections with the Places service, and its own table. The loops synchronise
-//! as servers do, over a feed, as neighbours that are linked by a pair of sockets within the process. To other
+//! as servers do, over a feed, as neighbours that are linked by a pair of sockets within the process; the updates
+//! themselves are handed over as values (`src/server/handover.rs`), so that no line is read twice. To other
 //! processes the first loop is the server: it alone has neighbours in other processes, receives signals, and
 //! ends last.
 //!
@@ -25,7 +26,7 @@ use crate::event_loop::Mailbox;
 use crate::logging;
 use crate::server::admin::Post;
 use crate::server::metrics::StateSource;
-use crate::server::{AllMetrics, FIRST_LOOP, Failure, Message};
+use crate::server::{AllMetrics, FIRST_LOOP, Failure, Message, handovers};
 
 /// Lets the first loop read the counters of all loops, and each loop its own.
 pub(super) fn share_metrics(
@@ -63,6 +64,9 @@ pub(super) fn start(
     }
     for (place, mut next) in further.into_iter().enumerate() {
         let number = LoopId(place as u16 + 1);
+        let (ours, theirs) = handovers();
+        first.application().know_handover(number, ours);
+        next.application().know_handover(FIRST_LOOP, theirs);
         first.know(number, FIRST_LOOP, next.mailbox());
         next.know(FIRST_LOOP, number, first.mailbox());
         first.also_stop(next.mailbox());

@@ -29,7 +29,7 @@ pub use request::{
     ClientRequest, Iamat, MAX_ID_BYTES, RequestError, Whatsat, is_http_request_line,
 };
 pub use time::{Skew, Timestamp, TimestampError};
-pub use update::{Update, UpdateRef};
+pub use update::{Batch, Copied, LineText, Update, UpdateRef, Written};
 
 /// The form of the answers to clients (section 2). The whole herd uses one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

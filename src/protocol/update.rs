@@ -1,9 +1,12 @@
 //! An update: where a client is, which server received it, and which of two updates is the newer one.
 
+mod batch;
+
 use std::cmp::Ordering;
 
 use super::time::{Skew, Timestamp};
 use super::{Dialect, Location};
+pub use batch::Batch;
 
 /// An update that borrows its texts: from a line just read, or from an [`Update`].
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +92,67 @@ pub struct Update {
 
 const _: () = assert!(size_of::<Update>() == 40);
 
+/// Where the text of an update that is kept comes from.
+pub trait LineText {
+    /// It as a block of memory of its own.
+    fn block(&self, update: &UpdateRef<'_>) -> Box<[u8]>;
+
+    /// Puts it in place of that of another update of the same client.
+    fn replace(&self, update: &UpdateRef<'_>, text: &mut Box<[u8]>);
+}
+
+/// It is written, field by field.
+#[derive(Clone, Copy, Debug)]
+pub struct Written;
+
+/// This is the text, and need not be written once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a>(&'a [u8]);
+
+impl LineText for Written {
+    fn block(&self, update: &UpdateRef<'_>) -> Box<[u8]> {
+        let skew = update.skew.text();
+        text_of(update.id, update.behind_id(skew.as_slice()))
+    }
+
+    #[inline(always)]
+    fn replace(&self, update: &UpdateRef<'_>, text: &mut Box<[u8]>) {
+        let skew = update.skew.text();
+        let fields = update.behind_id(skew.as_slice());
+        // What the line begins with stays: to write it anew takes 60 instructions, 3 % of an IAMAT.
+        let begin = update.id.len();
+        if text.len() == begin + bytes_of(fields) {
+            fill(&mut text[begin..], fields);
+        } else {
+            *text = text_of(update.id, fields);
+        }
+    }
+}
+
+impl LineText for Copied<'_> {
+    fn block(&self, _: &UpdateRef<'_>) -> Box<[u8]> {
+        Box::from(self.0)
+    }
+
+    #[inline(always)]
+    fn replace(&self, _: &UpdateRef<'_>, text: &mut Box<[u8]>) {
+        match text.len() == self.0.len() {
+            true => text.copy_from_slice(self.0),
+            false => *text = Box::from(self.0),
+        }
+    }
+}
+
 impl Update {
     /// Takes a copy of `update`.
     pub fn new(update: &UpdateRef<'_>) -> Update {
-        let skew = update.skew.text();
+        Update::with(update, &Written)
+    }
+
+    /// The same, with this text.
+    pub fn with(update: &UpdateRef<'_>, text: &impl LineText) -> Update {
         Update {
-            text: text_of(update.id, update.behind_id(skew.as_slice())),
+            text: text.block(update),
             timestamp: short(update.timestamp.nanos),
             skew: short(update.skew.0),
             lengths: update.lengths(),
@@ -103,17 +161,9 @@ impl Update {
 
     /// Becomes a copy of `update`, which is of the same client. Usually the text is as long as before, and its memory is
     /// used again.
-    pub fn assign(&mut self, update: &UpdateRef<'_>) {
+    pub fn assign(&mut self, update: &UpdateRef<'_>, text: &impl LineText) {
         debug_assert_eq!(self.id(), update.id);
-        let skew = update.skew.text();
-        let fields = update.behind_id(skew.as_slice());
-        // What the line begins with stays: to write it anew takes 60 instructions, 3 % of an IAMAT.
-        let begin = update.id.len();
-        if self.text.len() == begin + bytes_of(fields) {
-            fill(&mut self.text[begin..], fields);
-        } else {
-            self.text = text_of(update.id, fields);
-        }
+        text.replace(update, &mut self.text);
         self.lengths = update.lengths();
         self.timestamp = short(update.timestamp.nanos);
         self.skew = short(update.skew.0);
@@ -121,20 +171,7 @@ impl Update {
 
     /// Its fields.
     pub fn get(&self) -> UpdateRef<'_> {
-        let mut rest = &self.text[..];
-        let mut next = |length: usize| {
-            let (field, behind) = rest.split_at(length);
-            rest = &behind[1..];
-            field
-        };
-        let [id, location, timestamp, server] = self.lengths.map(usize::from);
-        UpdateRef {
-            id: next(id + 1),
-            location: next(location),
-            timestamp: Timestamp { text: next(timestamp), nanos: self.nanos() },
-            server: next(server),
-            skew: self.skew(),
-        }
+        view(&self.text, self.lengths, self.nanos(), self.skew())
     }
 
     /// Whether the other one is newer ([`UpdateRef::newness`]).
@@ -168,6 +205,11 @@ impl Update {
     #[inline]
     pub fn write_updateloc(&self, out: &mut Vec<u8>) {
         begin_line(out, &self.text);
+    }
+
+    /// How long that line is.
+    pub fn line_bytes(&self) -> usize {
+        BEGIN.len() + self.text.len()
     }
 
     /// The UPDATELOC line with its LF.
@@ -225,6 +267,25 @@ impl UpdateRef<'_> {
         let texts = [self.location, self.timestamp.text, self.server];
         let [location, timestamp, server] = texts.map(|text| text.len() as u8);
         [(self.id.len() - 1) as u8, location, timestamp, server]
+    }
+}
+
+/// An update by its text.
+#[inline(always)]
+fn view(text: &[u8], lengths: [u8; 4], nanos: i128, skew: Skew) -> UpdateRef<'_> {
+    let mut rest = text;
+    let mut next = |length: usize| {
+        let (field, behind) = rest.split_at(length);
+        rest = &behind[1..];
+        field
+    };
+    let [id, location, timestamp, server] = lengths.map(usize::from);
+    UpdateRef {
+        id: next(id + 1),
+        location: next(location),
+        timestamp: Timestamp { text: next(timestamp), nanos },
+        server: next(server),
+        skew,
     }
 }
 

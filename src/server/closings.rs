@@ -2,7 +2,7 @@
 
 use super::metrics::{ClosedReason, Kind, Listener, RejectedReason};
 use super::{ADMIN, PEERS, Server, Session};
-use crate::application::{Closed, ClosedConnection, HandshakeFailure, ListenerId, Origin, Refused};
+use crate::application::{Closed, ClosedConnection, HandshakeFailure, ListenerId, Refused};
 
 impl Server {
     /// Counts a connection that is closed, unless it was one between loops. Returns the reason.
@@ -22,12 +22,10 @@ impl Server {
         let reason = reason.unwrap_or_else(|| self.reason_of(closed.why));
         let kind = match session {
             Session::Client(_) => Some(Kind::Client),
-            Session::Peer(_) => (!matches!(closed.origin, Origin::Loop(_))).then_some(Kind::LinkIn),
-            Session::CertifiedPeer(_) => Some(Kind::LinkIn),
+            Session::Peer(_) | Session::CertifiedPeer(_) => Some(Kind::LinkIn),
             Session::Plaintext(kind) => Some(*kind),
-            Session::Link(neighbour) => {
-                (!self.neighbour(*neighbour).is_loop()).then_some(Kind::LinkOut)
-            }
+            Session::Link(_) => Some(Kind::LinkOut),
+            Session::LoopPeer(_) | Session::LoopLink(_) => None,
             Session::Places(_) => Some(Kind::Places),
             Session::Admin(_) => Some(Kind::Admin),
             Session::Engine(_) => Some(Kind::Engine),

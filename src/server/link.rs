@@ -46,8 +46,10 @@ impl Server {
             "Connected to {name}{}.", records::by_tls(opened)
         );
         Traffic::Link.sent(name, &io.out[before..]);
-        let policy = if is_loop { policy::loop_link } else { policy::link };
-        Some((Session::Link(neighbour), policy(&self.limits)))
+        Some(match is_loop {
+            true => (Session::LoopLink(neighbour), policy::loop_link(&self.limits)),
+            false => (Session::Link(neighbour), policy::link(&self.limits)),
+        })
     }
 
     // Not inline: ACKs are rare, and would cost each IAMAT registers and stack.
@@ -121,6 +123,7 @@ impl Server {
         self.links_checked = super::UNCHECKED;
         let known = self.neighbour(neighbour);
         known.attempt_until = None;
+        known.handover.iter_mut().for_each(|handover| handover.restart());
         known.attempts.worked();
         known.misnamed.is_over(now.elapsed);
         if let Some(time) = known.unreachable.is_over(now.elapsed) {

@@ -7,7 +7,8 @@
 //!   listener CLIENTS ---> Session::Client ---+
 //!   listener PEERS -----> Session::Peer -----+--> Server ---> herd, places
 //!   listener ADMIN -----> Session::Admin ----+       |
-//!   another loop -------> Session::Peer -----+       |
+//!   another loop -------> Session::LoopPeer -+       |
+//!   dial of a loop -----> Session::LoopLink -+       |
 //!   dial of a neighbour > Session::Link -----+       |
 //!   dial of a query ----> Session::Places ---+       +------> Command: dial, fill, close
 //! ```
@@ -28,6 +29,7 @@ mod deadlines;
 mod dial;
 mod drain;
 mod engine;
+mod handover;
 mod held;
 mod link;
 pub mod metrics;
@@ -57,6 +59,7 @@ pub use engine::{
     EngineLinkState, EngineLinkStatus, EngineMessage, EngineSession, EngineSetup, PrepareEngine,
     PreparedEngine,
 };
+pub use handover::{Handover, handovers};
 pub use metrics::{AllMetrics, ServerMetrics};
 pub use reload::{Reconfigured, ReloadEnd, ReloadJob, ReloadSource, ReloadState};
 pub use service_manager::{Notice, ServiceManager, Tell};

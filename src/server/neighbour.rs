@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::attempts::Attempts;
 use super::checks::Checks;
+use super::handover::Handover;
 use super::metrics::LinkMetrics;
 use super::tls::Shown;
 use super::{FIRST_LOOP, Server};
@@ -32,6 +33,8 @@ pub(super) struct Neighbour {
     pub(super) identity: Identity,
     /// Its known addresses: it may connect from these.
     pub(super) addresses: Vec<SocketAddr>,
+    /// How updates are exchanged with it, if it is another loop.
+    pub(super) handover: Option<Box<Handover>>,
     /// Our connection to it, also before its RESUME.
     pub(super) link: Option<ConnectionId>,
     /// The address that the latest link was connected to.
@@ -103,6 +106,7 @@ impl Neighbour {
             target,
             identity: server.identity.clone(),
             addresses,
+            handover: None,
             link: None,
             connected_to: None,
             is_dialled_with_tls: false,

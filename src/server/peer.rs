@@ -94,7 +94,7 @@ impl Server {
     pub(super) fn loop_opened(&mut self, from: LoopId) -> Option<(Session, Policy)> {
         let is_it = |target: &Target| *target == Target::Loop(from);
         let index = self.neighbours.iter().position(|neighbour| is_it(&neighbour.target))?;
-        let session = Session::Peer(Peer::Expected(NeighbourId(index as u16)));
+        let session = Session::LoopPeer(Peer::Expected(NeighbourId(index as u16)));
         Some((session, policy::loop_peer(&self.limits)))
     }
 

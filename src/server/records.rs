@@ -6,10 +6,10 @@ use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Server;
 use super::metrics::{Direction, ServerMetrics, Transition, UpdateResult, UpdateSource};
 use super::neighbour::Neighbour;
 use super::tls::Shown;
+use super::{Server, handover};
 use crate::application::{ClosedConnection, Opened, Refused};
 use crate::clock::WallTime;
 use crate::config::format_duration;
@@ -111,7 +111,6 @@ impl<'a> HerdLog<'a> {
         HerdLog { name, neighbours, metrics, watch: None }
     }
 
-    /// For a line of a neighbour.
     pub(super) fn watch_update(&mut self, watch: Option<UpdateWatch>) {
         self.watch = watch;
     }
@@ -132,6 +131,7 @@ impl Observer for HerdLog<'_> {
         // By reference: an update is not copied for this.
         let is_recorded = match &event {
             Event::Sending { .. } | Event::CannotSend { .. } => Traffic::Flood.is_recorded(),
+            Event::HandedOver { .. } => Traffic::Link.is_recorded(),
             Event::Applied { update, from, applied } => {
                 self.count_applied(update, *from, *applied);
                 log::log_enabled!(target: target::TABLE, log::Level::Debug)
@@ -204,6 +204,9 @@ impl HerdLog<'_> {
             Event::Sending { update, neighbour } => {
                 let update = update.get();
                 Traffic::Flood.sending(update.id, update.location, self.name(neighbour));
+            }
+            Event::HandedOver { update, neighbour } => {
+                handover::record(self.name(neighbour), update)
             }
             Event::CannotSend { update, neighbour } => {
                 Traffic::Flood.cannot_send(update.id, update.location, self.name(neighbour));

@@ -24,7 +24,7 @@ use crate::logging::target;
 pub enum Session {
     /// Accepted on the clients' port.
     Client(Client),
-    /// Accepted on the neighbours' port, or from another loop of this server.
+    /// Accepted on the neighbours' port.
     Peer(Peer),
     /// The same, with TLS.
     CertifiedPeer(Box<CertifiedPeer>),
@@ -32,6 +32,10 @@ pub enum Session {
     Plaintext(Kind),
     /// A neighbour that we dialled.
     Link(NeighbourId),
+    /// From another loop of this server.
+    LoopPeer(Peer),
+    /// Another loop of this server that we dialled.
+    LoopLink(NeighbourId),
     /// The Places service, that we dialled for a query.
     Places(places::PlacesSession),
     /// Accepted on the admin port.
@@ -80,6 +84,8 @@ impl Application for Server {
             Session::Client(client) => self.client_line(client, line, io),
             Session::Peer(peer) => self.peer_line(peer, line, io),
             Session::Link(neighbour) => self.link_line(*neighbour, line, io),
+            Session::LoopPeer(peer) => self.loop_peer_line(peer, line, io),
+            Session::LoopLink(neighbour) => self.loop_link_line(*neighbour, line, io),
             Session::CertifiedPeer(peer) => self.certified_peer_line(peer, line, io),
             Session::Plaintext(kind) => self.plaintext_line(*kind, line, io),
             // They send bytes.
@@ -110,10 +116,14 @@ impl Application for Server {
         match session {
             Session::Client(client) => self.fill_client(client, io),
             Session::Link(neighbour) => self.fill_link(*neighbour, io),
+            Session::LoopLink(neighbour) => self.fill_loop_link(*neighbour, io),
             Session::Places(session) => self.places.fill(session, io),
             Session::Admin(session) => self.fill_admin(session, io),
             Session::Engine(_) => self.fill_engine(io),
-            Session::Peer(_) | Session::CertifiedPeer(_) | Session::Plaintext(_) => Next::Read,
+            Session::Peer(_)
+            | Session::LoopPeer(_)
+            | Session::CertifiedPeer(_)
+            | Session::Plaintext(_) => Next::Read,
         }
     }
 
@@ -135,10 +145,14 @@ impl Application for Server {
         let reason = self.count_closed(&closed, &session);
         match session {
             Session::Client(mut client) => self.client_closed(&mut client, &closed),
-            Session::Peer(peer) => self.peer_closed(peer, &closed, reason),
+            Session::Peer(peer) | Session::LoopPeer(peer) => {
+                self.peer_closed(peer, &closed, reason);
+            }
             Session::CertifiedPeer(certified) => self.peer_closed(certified.peer, &closed, reason),
             Session::Plaintext(_) => self.plaintext_closed(&closed),
-            Session::Link(neighbour) => self.link_closed(neighbour, &closed, reason, now),
+            Session::Link(neighbour) | Session::LoopLink(neighbour) => {
+                self.link_closed(neighbour, &closed, reason, now);
+            }
             Session::Places(session) => self.places.handle_closed(&closed, session, now),
             Session::Admin(_) => self.admin_closed(&closed),
             Session::Engine(_) => self.engine_closed(&closed, now),
@@ -248,6 +262,7 @@ impl Application for Server {
             Session::Engine(session) => session.held_bytes(),
             Session::CertifiedPeer(peer) => peer.held_bytes(),
             Session::Peer(_) | Session::Plaintext(_) | Session::Link(_) => 0,
+            Session::LoopPeer(_) | Session::LoopLink(_) => 0,
         }
     }
 

@@ -1,11 +1,12 @@
 //! The virtual network: connections that carry bytes in order, cut anywhere, late, slowly, or not at
 //! all; and what each end's server makes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use herd_mio::application::{Line, LineBuffer};
 use herd_mio::herd::{NeighbourId, Outcome, Peer};
-use herd_mio::protocol::Seq;
+use herd_mio::limits::BATCHES_WAITING;
+use herd_mio::protocol::{Batch, Seq};
 
 use crate::judge;
 use crate::world::{Due, World, Wrong, epoch};
@@ -18,8 +19,18 @@ pub struct Network {
     pub by_ends: BTreeMap<(usize, usize), Vec<u64>>,
     /// Nothing passes from one to the other before this time.
     silences: Vec<(usize, usize, u64)>,
+    /// What one hands over to the other.
+    handovers: BTreeMap<(usize, usize), Handover>,
     /// Bytes that were sent, by all.
     pub bytes_sent: u64,
+}
+
+/// Updates that one server hands over to another as values.
+#[derive(Default)]
+struct Handover {
+    /// Since the last MARK.
+    open: Batch,
+    waiting: VecDeque<Batch>,
 }
 
 /// A connection, from the one who dialled to the one who accepted.
@@ -162,22 +173,60 @@ impl World<'_> {
         if wire.under_way >= room {
             return Ok(());
         }
-        let moment = self.moment(from);
-        let server = &mut self.servers[from];
-        let mut out = Vec::new();
-        server.herd.poll_link(neighbour, room, moment, &mut out, &mut server.shadow);
-        if out.len() > room + self.schedule.longest_line() {
+        let hands_over = self.schedule.hands_over(from, to);
+        let out = match hands_over {
+            true => self.hand_over(from, neighbour, to),
+            false => self.poll(from, neighbour),
+        };
+        if !hands_over && out.len() > room + self.schedule.longest_line() {
             return Err(format!("server {from} wrote {} bytes into a room of {room}", out.len()));
         }
         let Some(wire) = self.network.wires.get_mut(&id) else { return Ok(()) };
         let owes_settings = &mut wire.owes_settings;
+        if out.is_empty() {
+            return Ok(());
+        }
         judge::check_sent(&self.servers[from], neighbour, (to, run), owes_settings, &out)
             .map_err(|wrong| format!("server {from} sends {to} {wrong}"))?;
         if out.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"MARK ")) {
             self.servers[from].watch[usize::from(neighbour.0)].marked(self.now);
         }
-        self.send(id, OUT, &out);
+        let lines = out.split_inclusive(|&byte| byte == b'\n');
+        let is_sent = |line: &&[u8]| !(hands_over && line.starts_with(b"UPDATELOC "));
+        self.send(id, OUT, &lines.filter(is_sent).collect::<Vec<_>>().concat());
         Ok(())
+    }
+
+    fn poll(&mut self, from: usize, neighbour: NeighbourId) -> Vec<u8> {
+        let (moment, room) = (self.moment(from), self.schedule.room);
+        let server = &mut self.servers[from];
+        let mut out = Vec::new();
+        server.herd.poll_link(neighbour, room, moment, &mut out, &mut server.shadow);
+        out
+    }
+
+    /// A link hands over what it has room for. Returns what it writes, with the updates as if they were lines.
+    fn hand_over(&mut self, from: usize, neighbour: NeighbourId, to: usize) -> Vec<u8> {
+        let moment = self.moment(from);
+        let server = &mut self.servers[from];
+        let handover = self.network.handovers.entry((from, to)).or_default();
+        if handover.waiting.len() >= BATCHES_WAITING {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        let batch = &mut handover.open;
+        server.herd.poll_link_values(neighbour, batch, moment, &mut out, &mut server.shadow);
+        if out.is_empty() || batch.is_empty() {
+            return out;
+        }
+        let batch = std::mem::take(batch);
+        let mut all: Vec<u8> = Vec::new();
+        for (update, _) in batch.iter() {
+            update.write_updateloc(&mut all);
+        }
+        handover.waiting.push_back(batch);
+        all.append(&mut out);
+        all
     }
 
     /// Puts bytes on a wire, in pieces of any size.
@@ -254,6 +303,12 @@ impl World<'_> {
             (wire.inbound, line.starts_with(b"MARK "))
         {
             server.shadow.marked.insert(neighbour.0);
+            let handover = self.network.handovers.entry((from, to)).or_default();
+            let is_taken = server.herd.takes_batches(wire.inbound).is_some();
+            let count = if is_taken { handover.waiting.len() } else { 0 };
+            for batch in handover.waiting.drain(..count) {
+                server.herd.handle_batch(wire.inbound, &batch, moment, &mut server.shadow);
+            }
         }
         let mut answer = Vec::new();
         let outcome = server.herd.handle_peer_line(
@@ -287,7 +342,11 @@ impl World<'_> {
         let watch = &mut server.watch[usize::from(neighbour.0)];
         match line.starts_with(b"ACK ") {
             true => watch.acknowledged(self.now),
-            false => watch.resumed(self.now),
+            false => {
+                watch.resumed(self.now);
+                // What waits was for a former connection.
+                self.network.handovers.insert((from, to), Handover::default());
+            }
         }
         server.herd.handle_answer(neighbour, line, moment, &mut server.shadow)
     }

@@ -29,6 +29,8 @@ pub struct Schedule {
     pub room: usize,
     /// Bytes that ids are longer by.
     pub padding: usize,
+    /// Who hands updates over as values, as loops of one server do; in both directions.
+    pub handed_over: Vec<(usize, usize)>,
     /// Whether a link begins with all that is known.
     pub refill: bool,
     /// Milliseconds that a timestamp may be ahead of a server's clock.
@@ -91,6 +93,7 @@ impl Schedule {
             narrow: Vec::new(),
             room: [100, 300, 4_000, 256 * 1024][random.between(if is_long { 2 } else { 0 }, 3)],
             padding: if is_long { random.between(100, 250) } else { 0 },
+            handed_over: Vec::new(),
             refill: !random.percent(5),
             ahead: [2_000, 300_000][random.below(2)],
             disks: Disks::default(),
@@ -133,6 +136,7 @@ impl Schedule {
         }
         schedule.events.sort_by_key(|(at, _)| *at);
         Disks::attach(&mut schedule);
+        schedule.hand_over();
         schedule
     }
 
@@ -157,6 +161,7 @@ impl Schedule {
             narrow: Vec::new(),
             room: 256 * 1024,
             padding: 0,
+            handed_over: Vec::new(),
             refill: true,
             ahead: 300_000,
             disks: Disks::default(),
@@ -169,6 +174,21 @@ impl Schedule {
     pub fn bytes_a_ms(&self, one: usize, other: usize) -> Option<usize> {
         let edge = (one.min(other), one.max(other));
         self.narrow.iter().find(|(narrow, _)| *narrow == edge).map(|(_, rate)| *rate)
+    }
+
+    /// In a quarter of the schedules, half of the links carry values. (By numbers of its own, so that the rest of a
+    /// schedule is what it was before there was this.)
+    fn hand_over(&mut self) {
+        let mut random = Random::new(!self.seed);
+        if random.percent(25) {
+            let edges = self.edges.iter().copied();
+            self.handed_over = edges.filter(|_| random.percent(50)).collect();
+        }
+    }
+
+    /// Whether updates pass between two servers as values.
+    pub fn hands_over(&self, one: usize, other: usize) -> bool {
+        self.handed_over.contains(&(one.min(other), one.max(other)))
     }
 
     /// An update, and a MARK behind it.
@@ -273,13 +293,14 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Schedule { seed, servers, edges, bound, heartbeat, delay, slow, room, healed, .. } =
             self;
-        let Schedule { narrow, padding, ahead, refill, .. } = self;
+        let Schedule { narrow, padding, ahead, refill, handed_over, .. } = self;
         writeln!(f, "seed {seed}: {servers} servers, edges {edges:?}, tables of {bound},")?;
         writeln!(f, "heartbeat {heartbeat} ms, delays to {delay} ms, slow {slow:?}, room {room},")?;
         writeln!(
             f,
             "narrow {narrow:?} bytes/ms, ids longer by {padding}, {ahead} ms ahead allowed, refill {refill},"
         )?;
+        writeln!(f, "values between {handed_over:?}")?;
         writeln!(f, "{:?}, healed at {healed} ms", self.disks)?;
         for (at, event) in &self.events {
             writeln!(f, "  {at:6} ms  {event:?}")?;

@@ -157,13 +157,9 @@ impl ConnectionKind {
         }
     }
 
-    fn of(origin: Origin, session: Option<&Session>, server: &Server) -> ConnectionKind {
-        let is_loop = |neighbour: &crate::herd::NeighbourId| {
-            server.neighbours.get(usize::from(neighbour.0)).is_some_and(|known| known.is_loop())
-        };
+    fn of(origin: Origin, session: Option<&Session>) -> ConnectionKind {
         ConnectionKind::Of(match (origin, session) {
-            (Origin::Loop(_), _) => return ConnectionKind::BetweenLoops,
-            (_, Some(Session::Link(neighbour))) if is_loop(neighbour) => {
+            (Origin::Loop(_), _) | (_, Some(Session::LoopLink(_))) => {
                 return ConnectionKind::BetweenLoops;
             }
             (Origin::Accepted(PEERS), _) => Kind::LinkIn,
@@ -192,7 +188,7 @@ impl Server {
         };
         let (mut total, mut first) = (0, Vec::new());
         for inspected in all {
-            let kind = ConnectionKind::of(inspected.origin, inspected.session, self);
+            let kind = ConnectionKind::of(inspected.origin, inspected.session);
             if ask.kind.is_some_and(|wanted| wanted != kind) {
                 continue;
             }
@@ -224,7 +220,7 @@ impl Server {
     fn row(&self, inspected: &Inspected<'_, Session>, now: Now) -> Row<'_> {
         let Inspected { id, peer, origin, session, unsent, silent_since, activity, .. } =
             *inspected;
-        let kind = ConnectionKind::of(origin, session, self);
+        let kind = ConnectionKind::of(origin, session);
         let count = |of: fn(Activity) -> u64| activity.map(of);
         let last_id = session.and_then(|session| self.shown_id(session));
         let base64 = last_id.map(|id| IdBase64(id).to_string()).filter(|text| !text.is_empty());
@@ -281,16 +277,16 @@ impl Server {
 
     fn neighbour_of(&self, session: &Session) -> Option<&str> {
         let neighbour = match session {
-            Session::Link(neighbour) => *neighbour,
-            Session::Peer(Peer::Identified { neighbour, .. } | Peer::Expected(neighbour)) => {
-                *neighbour
-            }
+            Session::Link(neighbour) | Session::LoopLink(neighbour) => *neighbour,
+            Session::Peer(peer) | Session::LoopPeer(peer) => match *peer {
+                Peer::Identified { neighbour, .. } | Peer::Expected(neighbour) => neighbour,
+                Peer::Unidentified => return None,
+            },
             Session::CertifiedPeer(certified) => match certified.peer {
                 Peer::Identified { neighbour, .. } => neighbour,
                 Peer::Unidentified | Peer::Expected(_) => return None,
             },
-            Session::Peer(Peer::Unidentified)
-            | Session::Client(_)
+            Session::Client(_)
             | Session::Plaintext(_)
             | Session::Places(_)
             | Session::Engine(_)
