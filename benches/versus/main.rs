@@ -124,7 +124,8 @@ fn measure(workshop: &Workshop, options: &Options) -> Result<Run, Failure> {
     counted(workshop, &mut measured)?;
     workshop.cores.on_server_core(|| ()); // From here on this thread has the load's core.
     for (part, measure) in parts::ALL {
-        if !options.wants_part(part) {
+        let is_of_all = ["load", "flood", "memory", "start"].contains(&part);
+        if !options.wants_part(part) || !is_of_all && !present.contains(&Peer::Ours) {
             continue;
         }
         let (begin, before) = (std::time::Instant::now(), cores::busy());

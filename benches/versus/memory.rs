@@ -103,7 +103,7 @@ fn iamat(number: usize, seconds: u64) -> String {
 }
 
 const CLIENTS: usize = 1_000_000;
-const BATCH: usize = 100;
+const BATCH: usize = 400;
 const STARTS: usize = 9;
 /// For garbage collectors, which take their time.
 const SETTLE: Duration = Duration::from_millis(500);

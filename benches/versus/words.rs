@@ -66,7 +66,7 @@ fn against(runs: &[Run], other: Peer, shapes: &[&str], log: &str) -> Option<Stri
     let (rates, cpu) = relative(runs, Peer::Ours, other, shapes, log)?;
     let with_log = if log == "info" { ", both with the log" } else { "" };
     Some(format!(
-        "**Beside {}**{with_log}, herd-mio makes {rates}. A request takes {cpu} times its CPU time.",
+        "**Beside {}**{with_log}, herd-mio makes {rates}. A request takes {cpu} times as much CPU time.",
         other.title()
     ))
 }
@@ -90,11 +90,11 @@ fn relative(
             cpus.push(number(cpu.median));
         }
     }
-    (!rates.is_empty()).then(|| (rates.join(", "), listed(&cpus)))
+    (!rates.is_empty()).then(|| (rates.join("; "), listed(&cpus)))
 }
 
-/// "1.30 (1.28 to 1.33) times the requests/s" of the last run; where the spreads overlap in any run, or the runs contradict
-/// each other, that there is no difference.
+/// "1.30 (1.28 to 1.33) times as many requests/s" of the last run; "about as many" where the spreads overlap in any run, or
+/// the runs contradict each other.
 fn beside(runs: &[Run], one: &str, other: &str, unit: &str) -> Option<String> {
     let ratio = runs.last()?.figures.ratio(one, other)?;
     let is_one_way = |run: &Run| {
@@ -104,12 +104,10 @@ fn beside(runs: &[Run], one: &str, other: &str, unit: &str) -> Option<String> {
         })
     };
     Some(match runs.iter().all(is_one_way) {
-        true => format!("{} times the {unit}", spread(Some(ratio))),
-        false => format!(
-            "the {unit}, as far as the runs tell ({} to {} times),",
-            number(ratio.low),
-            number(ratio.high)
-        ),
+        true => format!("{} times as many {unit}", spread(Some(ratio))),
+        false => {
+            format!("about as many {unit} ({} to {})", number(ratio.low), number(ratio.high))
+        }
     })
 }
 
@@ -118,7 +116,7 @@ pub fn of_io_uring(runs: &[Run]) -> Option<String> {
     let shapes = ["1x1", "64x1", "64x16", "1000x1"];
     let (rates, cpu) = relative(runs, Peer::Uring, Peer::Baseline, &shapes, "off")?;
     Some(format!(
-        "Beside C with epoll, C with io_uring makes {rates}. A request takes {cpu} times its CPU time."
+        "Beside C with epoll, C with io_uring makes {rates}. A request takes {cpu} times as much CPU time."
     ))
 }
 
@@ -126,8 +124,8 @@ pub fn of_io_uring(runs: &[Run]) -> Option<String> {
 fn nearby(runs: &[Run]) -> Option<String> {
     let name = |way: &str| format!("nearby/paris/64x1/{way}/rate");
     Some(format!(
-        "**Places near a client**: at 64 × 1 around Paris, WHATSAT by the gazetteer makes {} of Redis' `GEOSEARCH` among the \
-         same places.",
+        "**Places near a client**: at 64 × 1 around Paris, WHATSAT by the gazetteer makes {} as Redis' `GEOSEARCH` among \
+         the same places.",
         beside(runs, &name("ours"), &name("redis"), "queries/s")?
     ))
 }
@@ -135,7 +133,7 @@ fn nearby(runs: &[Run]) -> Option<String> {
 fn kept(runs: &[Run]) -> Option<String> {
     let name = |way: &str| format!("kept/64x1/{way}/rate");
     let mut text = format!(
-        "**What was answered is kept**: at 64 × 1 a server with a state directory that answers after the disk makes {} of one \
+        "**What was answered is kept**: at 64 × 1 a server with a state directory that answers after the disk makes {} as one \
          that keeps nothing",
         beside(runs, &name("disk"), &name("memory"), "answers/s")?
     );
@@ -144,7 +142,7 @@ fn kept(runs: &[Run]) -> Option<String> {
     if let (Some(engine), Some(bare)) = (engine, bare) {
         _ = write!(
             text,
-            "; one that answers after its engine {engine} of that one, and {bare} of as many bare clients of NATS"
+            "; one that answers after its engine {engine} as that, and {bare} as 64 bare clients of NATS"
         );
     }
     Some(text + ".")
