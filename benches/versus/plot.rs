@@ -48,7 +48,7 @@ pub fn bars(title: &str, series: &[&str], rows: &[(String, Vec<Option<Spread>>)]
 /// Lines over the same steps, upwards by powers of ten.
 pub fn lines(title: &str, steps: &[&str], all: &[(String, Vec<f64>)]) -> String {
     let height = 420.0;
-    let (bottom, right) = (height - 40.0, WIDTH - 190.0);
+    let (bottom, right) = (height - 40.0, WIDTH - 220.0);
     let values = || all.iter().flat_map(|(_, values)| values.iter().copied());
     let low = values().fold(f64::MAX, f64::min).max(1.0).log10().floor();
     let high = values().fold(1.0, f64::max).log10().ceil().max(low + 1.0);
