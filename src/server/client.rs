@@ -301,7 +301,7 @@ impl Server {
                 self.places.forget(closed.id);
             }
             Some(Waiting::NewId(waiting)) => self.forget_new_id(&waiting),
-            Some(Waiting::Query(waiting)) => self.forget_query(&waiting, closed.id),
+            Some(Waiting::Query(_)) => self.forget_query(closed.id),
             Some(Waiting::Room(waiting)) => self.waits_for_room_no_longer(&waiting, closed.id),
         }
     }

@@ -9,11 +9,11 @@
 //!   held for longer than the engine's `timeout` -> those before it, and then the connection ends
 //! ```
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::client::{Client, Waiting, command_of};
 use super::metrics::{ClosedReason, LineCommand, Paused};
+use super::wait_deadlines::WaitDeadlines;
 use super::{Server, records};
 use crate::application::{Command, ConnectionId, Io, Next};
 use crate::config::Config;
@@ -26,8 +26,6 @@ use crate::protocol::{ClientRequest, Iamat, RequestError};
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
     answers: HeldAnswers,
-    /// When it is looked at whether the oldest is held for too long, if that ever happens: its place in [`HeldDeadlines`].
-    deadline: Option<Duration>,
 }
 
 /// A line that is not handled before all answers to those before it are given.
@@ -41,14 +39,10 @@ pub(super) struct LineBehind {
 
 /// When connections must be looked at whose answers are held back.
 #[derive(Debug, Default)]
-pub(super) struct HeldDeadlines {
-    /// How long an answer may be held back; None if for ever, as with the disk alone.
-    timeout: Option<Duration>,
-    /// One for each connection, no later than that of its oldest answer.
-    due: BTreeSet<(Duration, ConnectionId)>,
-    /// Deadlines up to here are over.
-    judged: Duration,
-}
+pub(super) struct HeldDeadlines(
+    /// None if an answer may be held back for ever, as with the disk alone.
+    Option<WaitDeadlines>,
+);
 
 impl HeldBack {
     pub(super) fn is_empty(&self) -> bool {
@@ -70,39 +64,33 @@ impl LineBehind {
 
 impl HeldDeadlines {
     pub(super) fn new(config: &Config, index: usize) -> HeldDeadlines {
-        HeldDeadlines { timeout: config.engine_wait(index), ..HeldDeadlines::default() }
+        HeldDeadlines(config.engine_wait(index).map(WaitDeadlines::new))
     }
 
     /// When [`Server::judge_held_answers`] must be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.due.first().map(|(at, _)| *at)
+        self.0.as_ref()?.poll_timeout()
     }
 
     /// Answers of this connection are held back, the oldest since then.
-    fn watch(&mut self, held: &mut HeldBack, connection: ConnectionId) {
-        let (Some(timeout), Some(since)) = (self.timeout, held.answers.since()) else {
-            return;
-        };
-        // It is enough to look at the deadline anew when it is over: most answers are given long before.
-        if held.deadline.is_none_or(|at| at <= self.judged) {
-            self.forget(held, connection);
-            held.deadline = Some(since + timeout);
-            self.due.insert((since + timeout, connection));
+    fn watch(&mut self, held: &HeldBack, connection: ConnectionId) {
+        if let (Some(deadlines), Some(since)) = (&mut self.0, held.answers.since()) {
+            deadlines.waits(connection, since);
         }
     }
 
-    fn forget(&mut self, held: &mut HeldBack, connection: ConnectionId) {
-        if let Some(at) = held.deadline.take() {
-            self.due.remove(&(at, connection));
+    fn forget(&mut self, connection: ConnectionId) {
+        if let Some(deadlines) = &mut self.0 {
+            deadlines.waits_no_longer(connection);
         }
     }
 
     /// Whether the oldest answer is held for too long.
     fn is_over(&self, held: &HeldBack) -> bool {
-        let Some((timeout, since)) = self.timeout.zip(held.answers.since()) else {
+        let Some((deadlines, since)) = self.0.as_ref().zip(held.answers.since()) else {
             return false;
         };
-        since + timeout <= self.judged
+        deadlines.is_over(since)
     }
 }
 
@@ -255,7 +243,7 @@ impl Server {
             answers.for_each(|answer| Traffic::Client.sent(&io.peer, answer));
         }
         if held.is_empty() {
-            self.durable.held.forget(held, io.id);
+            self.durable.held.forget(io.id);
             self.metrics.resume(Paused::Kept);
             return true;
         }
@@ -280,7 +268,7 @@ impl Server {
             self.metrics.engine.given_up.add(waits.held.answers.len() as u64);
             self.drop_answers(&mut waits.held, io.id);
         }
-        let timeout = self.durable.held.timeout.unwrap_or_default();
+        let timeout = self.durable.held.0.as_ref().map(WaitDeadlines::timeout).unwrap_or_default();
         records::given_up(io.peer, (reason == ClosedReason::AnswerTimeout).then_some(timeout));
         self.ends.insert(io.id, reason);
     }
@@ -292,7 +280,7 @@ impl Server {
         }
         self.metrics.held_answers.subtract(held.answers.len() as u64);
         self.metrics.resume(Paused::Kept);
-        self.durable.held.forget(held, connection);
+        self.durable.held.forget(connection);
         held.answers.cancel(holder_of(connection), &mut self.herd);
     }
 
@@ -306,16 +294,11 @@ impl Server {
     /// Looks at the connections whose oldest answer may be held back for too long.
     pub(super) fn judge_held_answers(&mut self, now: Duration) {
         self.forget_commands_of_turn_end();
-        self.durable.held.judged = now;
-        for _ in 0..HELD_ANSWERS_PER_STEP {
-            let Some(&(at, connection)) =
-                self.durable.held.due.first().filter(|(at, _)| *at <= now)
-            else {
-                return;
-            };
-            self.durable.held.due.remove(&(at, connection));
-            self.commands.push_back(Command::Fill(connection));
-        }
+        let Some(deadlines) = &mut self.durable.held.0 else {
+            return;
+        };
+        let overdue = deadlines.take_overdue(now, HELD_ANSWERS_PER_STEP);
+        self.commands.extend(overdue.into_iter().map(Command::Fill));
     }
 }
 

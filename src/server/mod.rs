@@ -46,6 +46,7 @@ mod session;
 mod setup;
 mod state;
 mod tls;
+mod wait_deadlines;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -10,7 +10,6 @@
 mod queries;
 mod room;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 pub(in crate::server) use queries::WaitingQuery;
@@ -22,16 +21,12 @@ use crate::application::{Command, ConnectionId, Due, Io, Next};
 use crate::config::{EngineConfig, EngineKeep};
 use crate::limits::ENGINE_WAITS_PER_STEP;
 use crate::server::metrics::{ClosedReason, Paused};
+use crate::server::wait_deadlines::WaitDeadlines;
 
 /// The lines that wait.
 #[derive(Debug)]
 pub(in crate::server) struct CacheWaits {
-    /// For how long they do.
-    timeout: Duration,
-    /// When that is over, for each connection that waits.
-    due: BTreeSet<(Duration, ConnectionId)>,
-    /// Times up to here are over.
-    judged: Duration,
+    deadlines: WaitDeadlines,
     for_room: Queue,
 }
 
@@ -39,21 +34,14 @@ impl CacheWaits {
     /// None for a member that follows the bucket: it knows all clients, and has room for them.
     pub(super) fn of(config: &EngineConfig) -> Option<CacheWaits> {
         (config.keep == EngineKeep::Cache).then(|| CacheWaits {
-            timeout: config.timeout,
-            due: BTreeSet::new(),
-            judged: Duration::ZERO,
+            deadlines: WaitDeadlines::new(config.timeout),
             for_room: Queue::default(),
         })
     }
 
     /// When [`Server::judge_cache`] must be called at the latest.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        earlier(self.due.first().map(|(at, _)| *at), self.for_room.poll_timeout())
-    }
-
-    /// A line that waits since then waits for too long.
-    fn is_over(&self, since: Duration) -> bool {
-        since + self.timeout <= self.judged
+        earlier(self.deadlines.poll_timeout(), self.for_room.poll_timeout())
     }
 }
 
@@ -74,21 +62,28 @@ impl Server {
     /// A connection begins to wait for the engine.
     fn waits_for_engine(&mut self, connection: ConnectionId, since: Duration) {
         if let Some(waits) = self.cache_waits_mut() {
-            waits.due.insert((since + waits.timeout, connection));
+            waits.deadlines.waits(connection, since);
         }
         self.metrics.pause(Paused::Engine);
     }
 
-    /// It waits no longer.
-    fn waited_for_engine(&mut self, connection: ConnectionId, since: Duration) {
+    /// It goes on waiting: its deadline may have been that of another line.
+    fn goes_on_waiting(&mut self, connection: ConnectionId, since: Duration) {
         if let Some(waits) = self.cache_waits_mut() {
-            waits.due.remove(&(since + waits.timeout, connection));
+            waits.deadlines.waits(connection, since);
+        }
+    }
+
+    /// It waits no longer.
+    fn waited_for_engine(&mut self, connection: ConnectionId) {
+        if let Some(waits) = self.cache_waits_mut() {
+            waits.deadlines.waits_no_longer(connection);
         }
         self.metrics.resume(Paused::Engine);
     }
 
     fn has_waited_for_too_long(&self, since: Duration) -> bool {
-        self.cache_waits().is_some_and(|waits| waits.is_over(since))
+        self.cache_waits().is_some_and(|waits| waits.deadlines.is_over(since))
     }
 
     /// It waited for too long: nothing more is sent to it.
@@ -106,14 +101,8 @@ impl Server {
         // What they wait for may have come, and was not read yet.
         let is_behind = engine.connected().is_some_and(|connected| due.is_behind(connected.id));
         if let Some(waits) = engine.cache.as_mut().filter(|_| !is_behind) {
-            waits.judged = now;
-            for _ in 0..ENGINE_WAITS_PER_STEP {
-                let Some(&(at, connection)) = waits.due.first().filter(|(at, _)| *at <= now) else {
-                    break;
-                };
-                waits.due.remove(&(at, connection));
-                self.commands.push_back(Command::Fill(connection));
-            }
+            let overdue = waits.deadlines.take_overdue(now, ENGINE_WAITS_PER_STEP);
+            self.commands.extend(overdue.into_iter().map(Command::Fill));
         }
         self.retry_for_room(now);
     }

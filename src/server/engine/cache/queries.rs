@@ -69,10 +69,11 @@ impl Server {
             if self.has_waited_for_too_long(waiting.since) {
                 return self.give_query_up(waiting.since, io);
             }
+            self.goes_on_waiting(io.id, waiting.since);
             return client.wait(Waiting::Query(waiting));
         };
         let WaitingQuery { line, since } = waiting;
-        self.query_ends(io.id, since);
+        self.query_ends(io.id);
         let before = io.out.len();
         let handled = ClientRequest::parse(&line, self.dialect).and_then(|request| {
             let ClientRequest::Whatsat(whatsat) = request else {
@@ -124,7 +125,7 @@ impl Server {
     #[cold]
     fn give_query_up(&mut self, since: Duration, io: &Io<'_>) -> Next {
         self.herd.forget_asker(holder_of(io.id));
-        self.query_ends(io.id, since);
+        self.query_ends(io.id);
         self.metrics.engine.count_query(QueryResult::GivenUp);
         self.metrics.engine.given_up.add(1);
         records::engine::query_given_up(io.peer, io.now.elapsed.saturating_sub(since));
@@ -132,14 +133,14 @@ impl Server {
     }
 
     /// A query waits no longer.
-    fn query_ends(&mut self, connection: ConnectionId, since: Duration) {
-        self.waited_for_engine(connection, since);
+    fn query_ends(&mut self, connection: ConnectionId) {
+        self.waited_for_engine(connection);
         self.metrics.engine.queries_waiting.subtract(1);
     }
 
     /// The connection of a query is closed.
-    pub(in crate::server) fn forget_query(&mut self, waiting: &WaitingQuery, closed: ConnectionId) {
+    pub(in crate::server) fn forget_query(&mut self, closed: ConnectionId) {
         self.herd.forget_asker(holder_of(closed));
-        self.query_ends(closed, waiting.since);
+        self.query_ends(closed);
     }
 }

@@ -128,6 +128,7 @@ impl Server {
         }
         if let Some(waits) = self.cache_waits_mut() {
             if waits.for_room.waiting.contains_key(&waiting.number) {
+                self.goes_on_waiting(io.id, waiting.since);
                 return client.wait(Waiting::Room(waiting));
             }
             waits.for_room.released.remove(&waiting.number);
@@ -152,6 +153,7 @@ impl Server {
         if let Ok(None) = handled {
             waiting.has_token = true;
             self.queue_for_room(waiting.number, io);
+            self.goes_on_waiting(io.id, waiting.since);
             return client.wait(Waiting::Room(waiting));
         }
         self.waits_for_room_no_longer(&waiting, io.id);
@@ -170,7 +172,7 @@ impl Server {
             waits.for_room.waiting.remove(&waiting.number);
             waits.for_room.released.remove(&waiting.number);
         }
-        self.waited_for_engine(connection, waiting.since);
+        self.waited_for_engine(connection);
         self.metrics.engine.waiting_for_room.subtract(1);
     }
 
