@@ -224,11 +224,11 @@ impl Table {
         false
     }
 
-    /// The least number that the last message of a client can have in the bucket, as far as is known of those that have left
+    /// The least number that the last message of a client with this hash can have in the bucket, as far as is known of those that have left
     /// this cache; it may be that of another client.
-    pub(super) fn least_sequence(&self, id: &[u8]) -> u64 {
+    pub(super) fn least_sequence(&self, hash: u64) -> u64 {
         let Some(recent) = &self.recent else { return 0 };
-        let (hash, Remembered { present, former }) = (self.hash(id), &recent.remembered);
+        let Remembered { present, former } = &recent.remembered;
         present.find(hash).max(former.find(hash))
     }
 

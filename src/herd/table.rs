@@ -172,7 +172,12 @@ impl Table {
 
     /// The slot of a client's entry. It is the entry's until that is evicted or forgotten.
     pub(super) fn slot_of(&self, id: &[u8]) -> Option<u32> {
-        let slot = self.find(self.hash(id), id)?;
+        self.slot_with(self.hash(id), id)
+    }
+
+    /// The same, of the client with this hash.
+    pub(super) fn slot_with(&self, hash: u64, id: &[u8]) -> Option<u32> {
+        let slot = self.find(hash, id)?;
         self.entry_at(slot).map(|_| slot)
     }
 

@@ -111,8 +111,10 @@ impl<'a> Headers<'a> {
 
 /// The value of a header, if this is its name.
 fn value_of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
-    Some(value.trim_ascii())
+    // Seldom is there a colon at that place in another header.
+    let (found, value) = line.split_at_checked(name.len())?;
+    let value = value.strip_prefix(b":")?;
+    (found == name.as_bytes()).then(|| value.trim_ascii())
 }
 
 /// As many as a server adds, and a few more.

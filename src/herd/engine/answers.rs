@@ -178,7 +178,8 @@ impl Engine {
         let source = if is_answer { Source::Leader } else { Source::Copy };
         let before = herd.table.kept.in_bucket(slot).sequence;
         // Only of a copy: what left this cache not long ago may be a later message.
-        let least = if is_answer { 0 } else { herd.table.least_sequence(&flight.id) };
+        let least =
+            if is_answer { 0 } else { herd.table.least_sequence(herd.table.hash(&flight.id)) };
         let sequence = read_found(message, &key, source, |found| match found {
             Ok(found) if found.is_none_or(|found| found.sequence < least) && least > 0 => {
                 self.publisher.make_asking(slot);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::questions::Sent;
 use super::requests::{Kind, write_question};
-use super::values::{Found, Source, read_found};
+use super::values::{Found, Source, read_found, same_as};
 use super::{Engine, Keep, keys};
 use crate::herd::{Herd, Holder, InBucket, Observer, Table};
 use crate::limits::{CACHE_REMEMBERED_FOR, ENGINE_LOOK_WITNESSES, ENGINE_UNHEARD_PAUSE};
@@ -61,31 +61,32 @@ impl Engine {
     ) {
         let Engine { questions, requests, bucket, scratch, reply, .. } = self;
         while out.len() < full
-            && let Some((number, id, asks_leader)) = questions.next()
+            && let Some((place, id, hash, asks_leader)) = questions.next()
         {
-            let known = known_sequence(id, &herd.table);
-            let least = herd.table.least_sequence(id);
+            let known = known_sequence(herd.table.slot_with(hash, id), &herd.table);
+            let least = herd.table.least_sequence(hash);
             let asks_leader = asks_leader || herd.table.is_leader_only();
             let (kind, source) = match asks_leader {
                 true => (Kind::AskLeader, Source::Leader),
                 false => (Kind::Ask, Source::Copy),
             };
-            let request = requests.next(kind, reply);
+            let request = requests.next_of(kind, place, reply);
             write_question(bucket, source, id, reply, scratch, out);
-            questions.sent(request, number, asks_leader, [known, least], now);
+            questions.sent(request, place, asks_leader, [known, least], now);
         }
     }
 
-    /// The answer to the question with this request's number.
+    /// The answer to the request with this number, of the question at this place.
     pub(super) fn question_answered(
         &mut self,
+        place: u32,
         request: u64,
         message: &Message<'_>,
         herd: &mut Herd,
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        let Some((sent, id)) = self.questions.take_sent(request) else { return };
+        let Some((sent, id)) = self.questions.take_sent(place, request) else { return };
         let mut key = Vec::with_capacity(3 * id.len());
         keys::encode(&id, &mut key);
         let source = if sent.asks_leader { Source::Leader } else { Source::Copy };
@@ -111,8 +112,9 @@ impl Engine {
         now: Duration,
         observer: &mut dyn Observer,
     ) {
-        let known = known_sequence(id, &herd.table);
-        let least = herd.table.least_sequence(id);
+        let slot = herd.table.slot_with(sent.hash, id);
+        let known = known_sequence(slot, &herd.table);
+        let least = herd.table.least_sequence(sent.hash);
         let is_behind = match sent.asks_leader {
             false => found.sequence < known.max(least),
             // What has left this cache meanwhile may have been acknowledged after the leader has answered.
@@ -121,33 +123,38 @@ impl Engine {
         if is_behind {
             return self.questions.ask_again(sent.question, true);
         }
-        if found.sequence < sent.known || self.contradicts(id, found, herd) {
+        // To the letter: nothing of it must be read.
+        let same = slot.and_then(|slot| same_as(slot, found, herd));
+        let contradicts = || slot.is_some_and(|slot| self.contradicts(slot, found, herd));
+        if found.sequence < sent.known || (same.is_none() && contradicts()) {
             self.compare_anew(now);
         }
-        self.found_in_bucket(found, herd, observer);
-        let answer = self.newest(id, Some(found), herd);
+        match same {
+            Some(awaited) => self.found_same(awaited, found, herd, observer),
+            None => self.found_in_bucket(found, herd, observer),
+        }
+        let answer = self.newest(sent.hash, id, Some(found), herd);
         if matches!(answer, EngineAnswer::Unknown) && !sent.asks_leader {
             return self.questions.ask_again(sent.question, true); // It may be there again.
         }
-        self.questions.answer(sent.question, &answer, &mut herd.outputs);
+        self.questions.answer(sent.question, answer, &mut herd.outputs);
     }
 
     /// The leader has nothing of the client.
     fn nothing_found(&mut self, sent: Sent, id: &[u8], herd: &mut Herd, now: Duration) {
         if sent.known > 0 && self.stream.keeps_for_ever {
             self.compare_anew(now);
-        } else if let Some(slot) = herd.table.slot_of(id).filter(|_| sent.known > 0) {
+        } else if let Some(slot) = herd.table.slot_with(sent.hash, id).filter(|_| sent.known > 0) {
             // The engine has deleted it by itself. What is published next must ask first.
             let known = herd.table.kept.in_bucket(slot);
             herd.table.kept.set_in_bucket(slot, InBucket { sequence: 0, ..known });
         }
-        let answer = self.newest(id, None, herd);
-        self.questions.answer(sent.question, &answer, &mut herd.outputs);
+        let answer = self.newest(sent.hash, id, None, herd);
+        self.questions.answer(sent.question, answer, &mut herd.outputs);
     }
 
     /// Whether a message has the number of one that had another text.
-    fn contradicts(&self, id: &[u8], found: &Found<'_>, herd: &Herd) -> bool {
-        let Some(slot) = herd.table.slot_of(id) else { return false };
+    fn contradicts(&self, slot: u32, found: &Found<'_>, herd: &Herd) -> bool {
         let Some(entry) = herd.table.entry_at(slot) else { return false };
         let known = herd.table.kept.in_bucket(slot);
         let (ours, seq) = (entry.update.get(), entry.seq());
@@ -163,12 +170,18 @@ impl Engine {
     }
 
     /// What is known of a client, after the bucket's message of it was met with the table.
-    fn newest(&self, id: &[u8], found: Option<&Found<'_>>, herd: &mut Herd) -> EngineAnswer {
-        if let Some(slot) = herd.table.slot_of(id) {
+    fn newest(
+        &self,
+        hash: u64,
+        id: &[u8],
+        found: Option<&Found<'_>>,
+        herd: &mut Herd,
+    ) -> EngineAnswer {
+        if let Some(slot) = herd.table.slot_with(hash, id) {
             self.used(slot, herd);
-        }
-        if let Some(entry) = herd.table.get(id) {
-            return EngineAnswer::Known(entry.update.clone());
+            if let Some(entry) = herd.table.entry_at(slot) {
+                return EngineAnswer::Known(entry.update.clone());
+            }
         }
         // There was no room for it.
         match found.and_then(|found| self.read_update(found, herd)) {
@@ -179,26 +192,26 @@ impl Engine {
 
     /// A question can't be asked now. Who asks for a client that is cached is told what is, and the others wait: the leader,
     /// or any copy, is asked again.
-    fn cannot_ask(&mut self, number: u64, id: &[u8], asks_leader: bool, herd: &mut Herd) {
+    fn cannot_ask(&mut self, place: u32, id: &[u8], asks_leader: bool, herd: &mut Herd) {
         let Some(update) = met(id, &herd.table) else {
-            return self.questions.ask_again(number, asks_leader);
+            return self.questions.ask_again(place, asks_leader);
         };
         let answer = EngineAnswer::Cached(update.clone());
-        for asker in self.questions.end(number) {
+        for asker in self.questions.end(place) {
             self.questions.answer_one(asker, answer.clone(), &mut herd.outputs);
         }
     }
 
     /// No question can be asked now.
     pub(super) fn cannot_ask_any(&mut self, herd: &mut Herd) {
-        for (number, id) in self.questions.numbers() {
-            self.cannot_ask(number, &id, false, herd);
+        for (place, id) in self.questions.places() {
+            self.cannot_ask(place, &id, false, herd);
         }
     }
 
     pub(super) fn question_timeouts(&mut self, herd: &mut Herd, now: Duration) {
         self.questions.end_pause(now);
-        while let Some((sent, id)) = self.questions.take_overdue(now) {
+        for (sent, id) in self.questions.take_overdue(now) {
             self.questions.is_silent = true;
             self.cannot_ask(sent.question, &id, !sent.asks_leader, herd);
         }
@@ -213,7 +226,8 @@ impl Engine {
         let slots = self.follower.last_witnesses(herd);
         for slot in slots.take(ENGINE_LOOK_WITNESSES) {
             if let Some(entry) = herd.table.entry_at(slot) {
-                self.questions.ask(entry.update.id(), None);
+                let id = entry.update.id();
+                self.questions.ask(id, herd.table.hash(id), None);
             }
         }
     }
@@ -227,9 +241,9 @@ fn met<'a>(id: &[u8], table: &'a Table) -> Option<&'a Update> {
     table.entry_at(slot).filter(|_| is_met).map(|entry| &entry.update)
 }
 
-/// The number of a client's last message, as far as is known; 0 if none is.
-fn known_sequence(id: &[u8], table: &Table) -> u64 {
-    table.slot_of(id).map_or(0, |slot| table.kept.in_bucket(slot).sequence)
+/// The number of the last message of the client in a slot, as far as is known; 0 if none is.
+fn known_sequence(slot: Option<u32>, table: &Table) -> u64 {
+    slot.map_or(0, |slot| table.kept.in_bucket(slot).sequence)
 }
 
 impl Herd {
@@ -264,11 +278,11 @@ impl Herd {
         {
             // A question without an asker finds out when it answers again.
             if engine.questions.len() == 0 {
-                engine.questions.ask(id, None);
+                engine.questions.ask(id, table.hash(id), None);
             }
             EngineAnswer::Cached(update.clone())
         } else {
-            return engine.questions.ask(id, Some(asker));
+            return engine.questions.ask(id, table.hash(id), Some(asker));
         };
         engine.questions.answer_one(asker, answer, outputs);
     }

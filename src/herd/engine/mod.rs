@@ -189,7 +189,7 @@ impl Engine {
                 self.value_answered(answered, message, herd, now, observer);
             }
             Kind::Ask | Kind::AskLeader => {
-                self.question_answered(number, message, herd, now, observer);
+                self.question_answered(slot, number, message, herd, now, observer);
             }
         }
     }

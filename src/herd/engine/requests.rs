@@ -1,5 +1,5 @@
 //! Requests to the engine and the subjects to which their answers come: `<inbox>.r.<kind>.<number>`, and for those that
-//! concern one client `<inbox>.r.<kind>.<number>.<slot of its entry>`.
+//! concern one client `<inbox>.r.<kind>.<number>.<slot of its entry, or place of its question>`.
 //!
 //! Each request has a number of its own, and an answer counts only for the request that it names: one that comes late, for a
 //! request that was repeated, is known for what it is.
@@ -106,7 +106,7 @@ impl Series {
 pub(super) struct Answered {
     pub kind: Kind,
     pub number: u64,
-    /// The slot of the client's entry; one that no entry has if the request concerns no client.
+    /// The slot of the client's entry, or the place of the question; one that none has if the request concerns no client.
     pub slot: u32,
 }
 
@@ -168,7 +168,7 @@ impl Requests {
         write_publish(subject, None, b"", &mut self.queued);
     }
 
-    /// The number of the next request that concerns the client in this slot. Where its answer comes is put into `reply`.
+    /// The number of the next request that concerns the client in this slot, or the question at this place. Where its answer comes is put into `reply`.
     pub fn next_of(&mut self, kind: Kind, slot: u32, reply: &mut Vec<u8>) -> u64 {
         let number = self.next(kind, reply);
         reply.push(b'.');

@@ -87,6 +87,15 @@ enum Value<'a> {
     Unreadable(&'static str),
 }
 
+/// What a message is of, if its text is, to the letter, that of the entry in this slot.
+pub(super) fn same_as(slot: u32, found: &Found<'_>, herd: &Herd) -> Option<Awaited> {
+    let entry = herd.table.entry_at(slot)?;
+    let is_same = entry.update.is_line(found.payload)
+        && keys::is_of(found.key, entry.update.id())
+        && found.headers.get("KV-Operation").is_none();
+    is_same.then(|| Awaited { slot, seq: entry.seq() })
+}
+
 impl Engine {
     /// Takes a message of the bucket in.
     pub(super) fn found_in_bucket(
@@ -96,7 +105,7 @@ impl Engine {
         observer: &mut dyn Observer,
     ) {
         if let Some(awaited) = self.own(found, herd) {
-            return self.found_own(awaited, found, herd, observer);
+            return self.found_same(awaited, found, herd, observer);
         }
         match self.read(found, herd) {
             Value::Update(update) => self.found_update(&update, found, herd, observer),
@@ -122,14 +131,11 @@ impl Engine {
     /// knows of the client: nothing of it must be read. So most of its own updates come back.
     fn own(&self, found: &Found<'_>, herd: &Herd) -> Option<Awaited> {
         let slot = self.follower.acknowledged_by(found.sequence)?;
-        let entry = herd.table.entry_at(slot)?;
-        let is_own = entry.update.is_line(found.payload)
-            && keys::is_of(found.key, entry.update.id())
-            && found.headers.get("KV-Operation").is_none();
-        is_own.then(|| Awaited { slot, seq: entry.seq() })
+        same_as(slot, found, herd)
     }
 
-    fn found_own(
+    /// The bucket holds, to the letter, what this server knows of the client.
+    pub(super) fn found_same(
         &mut self,
         awaited: Awaited,
         found: &Found<'_>,
