@@ -55,10 +55,11 @@ impl Processes<'_> {
     }
 }
 
-const WAYS: [&str; 9] = [
+const WAYS: [&str; 10] = [
     "bare, 1 connection, 64 in flight",
     "the same, compare-and-set",
     "the same, and a consumer that follows",
+    "the same, acknowledged by the consumer alone",
     "bare, 64 connections x 1",
     "the same, compare-and-set",
     "herd without engine, 64 x 1",
@@ -73,6 +74,7 @@ pub fn updates(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Fail
     let mut bare = Bare::connect(address)?;
     bare.make_bucket("bare", options.nodes)?;
     bare.make_bucket("followed", options.nodes)?;
+    bare.make_bucket("told", options.nodes)?;
     let mut many = Many::connect(address, 64)?;
     let plain = Server::start(folder, "Plain", "")?;
     let member = Server::start(folder, "Member", &nats.section("acked", ""))?;
@@ -108,6 +110,12 @@ pub fn updates(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Fail
             Ok((count, bare.publish("followed", 64, count, 64, Publish::CompareAndSet)?.0))
         })?);
         follower.stop()?;
+        // Its connection is left with its consumer, which nothing is put for any more.
+        bare.api("STREAM.PURGE.KV_told", "")?;
+        let mut told = Bare::connect(address)?;
+        told.follow("told")?;
+        seen.push(processes.watch(None, || Ok((count, told.publish_told("told", 64, count)?)))?);
+        drop(told);
         for how in [Publish::Plain, Publish::CompareAndSet] {
             bare.api("STREAM.PURGE.KV_bare", "")?;
             many.forget();
@@ -135,11 +143,26 @@ pub fn updates(folder: &Path, nats: &Nats, options: &Options) -> Result<(), Fail
     row(
         "updates acknowledged a second, 64 x 1; bare: 64 in flight",
         rate(0),
-        rate(6),
+        rate(7),
         "at least 0.6",
     );
-    row("the same, bare with 64 connections", rate(3), rate(6), "");
-    row("64 x 16; bare: 64 in flight", rate(0), rate(7), "");
+    row("the same, bare with 64 connections", rate(4), rate(7), "");
+    row("64 x 16; bare: 64 in flight", rate(0), rate(8), "");
+    // What these cores would do if they were never idle, and a member cost no more than a server without an engine.
+    let cores = std::thread::available_parallelism()?.get();
+    let [load, server, _] = ways[6].cpu();
+    for (what, at) in [("bare publishing", 0), ("compare-and-set and a consumer", 2)] {
+        let [_, _, nats] = ways[at].cpu();
+        let ceiling = cores as f64 * 1e6 / (load + server + nats);
+        row(
+            &format!("ceiling of {cores} cores: no engine, and NATS's {what}"),
+            rate(0),
+            ceiling,
+            "",
+        );
+    }
+    let ceiling = cores as f64 * 1e6 / ways[7].cpu().iter().sum::<f64>();
+    row(&format!("the member, if {cores} cores were never idle"), rate(0), ceiling, "");
     let (raw, ours) = (median(raw_p50), median(our_p50));
     row("one at a time, p50, us", raw, ours, &format!("at most {:.0} us", raw + 100.0));
     Ok(())
@@ -172,6 +195,11 @@ pub fn watched(
 }
 
 impl Way {
+    /// CPU time for an update, as in [`Seen`].
+    fn cpu(&self) -> [f64; 3] {
+        [0, 1, 2].map(|at| median(self.seen.iter().map(|seen| seen.cpu[at]).collect()))
+    }
+
     fn rate(&self) -> f64 {
         median(self.seen.iter().map(|seen| seen.rate).collect())
     }
@@ -179,21 +207,21 @@ impl Way {
 
 fn show(ways: &[Way]) {
     println!(
-        "| way | updates a second | least to greatest | of the first | CPU us an update: load | server | NATS | all |\n\
-         |---|---|---|---|---|---|---|---|"
+        "| way | updates a second | least to greatest | of the first | CPU us an update: load | server | NATS | all | cores in use |\n\
+         |---|---|---|---|---|---|---|---|---|"
     );
     for way in ways {
         let rates = || way.seen.iter().map(|seen| seen.rate);
         let (least, most) = (rates().fold(f64::MAX, f64::min), rates().fold(0.0, f64::max));
-        let [load, server, nats] =
-            [0, 1, 2].map(|at| median(way.seen.iter().map(|seen| seen.cpu[at]).collect()));
+        let [load, server, nats] = way.cpu();
+        let all = load + server + nats;
         let ratios = way.seen.iter().zip(&ways[0].seen).map(|(seen, first)| seen.rate / first.rate);
         println!(
-            "| {} | {:.0} | {least:.0} to {most:.0} | {:.2} | {load:.1} | {server:.1} | {nats:.1} | {:.1} |",
+            "| {} | {:.0} | {least:.0} to {most:.0} | {:.2} | {load:.1} | {server:.1} | {nats:.1} | {all:.1} | {:.2} |",
             way.title,
             way.rate(),
             median(ratios.collect()),
-            load + server + nats
+            way.rate() * all / 1e6
         );
     }
 }

@@ -133,6 +133,49 @@ impl Bare {
         Ok((begin.elapsed(), latency))
     }
 
+    /// Publishes `count` updates of `clients` clients, all of which are on their way at a time, and asks for no acknowledgement:
+    /// the consumer of this connection ([`Bare::follow`]) brings each, with its number. So a refusal would not be noticed.
+    pub fn publish_told(
+        &mut self,
+        bucket: &str,
+        clients: usize,
+        count: usize,
+    ) -> Result<Duration, Failure> {
+        let mut known = vec![0_u64; clients];
+        let mut due: Vec<usize> = (0..clients).collect();
+        let (mut sent, mut told) = (0, 0);
+        let begin = Instant::now();
+        while told < count {
+            self.out.clear();
+            for client in due.drain(..) {
+                if sent < count {
+                    self.write_update(bucket, client, sent, Some(known[client]), "");
+                    sent += 1;
+                }
+            }
+            self.stream.write_all(&self.out)?;
+            loop {
+                let came = self.next()?;
+                if self.received[came.payload.clone()].starts_with(b"UPDATELOC ") {
+                    let text = &self.received[came.payload.clone()];
+                    let client = number_behind(text, b" host-").unwrap_or(0) as usize;
+                    let mut tokens = came.reply.rsplit('.');
+                    let sequence = tokens.nth(3).and_then(|number| number.parse().ok());
+                    known[client] = sequence.ok_or("a message without its number")?;
+                    due.push(client);
+                    told += 1;
+                } else if self.received[came.headers].starts_with(b"NATS/1.0 100 Flow") {
+                    let reply = format!("PUB {} 0\r\n\r\n", came.reply);
+                    self.stream.write_all(reply.as_bytes())?;
+                }
+                if told == count || (!due.is_empty() && !self.has_whole()) {
+                    break;
+                }
+            }
+        }
+        Ok(begin.elapsed())
+    }
+
     /// Publishes one update, without waiting for the answer.
     pub fn publish_one(
         &mut self,
@@ -150,22 +193,30 @@ impl Bare {
 
     /// Appends a publish to what is to be sent.
     fn write_publish(&mut self, bucket: &str, client: usize, number: usize, expected: Option<u64>) {
-        let inbox = self.number;
+        let reply = format!("_INBOX.b{}.{client} ", self.number);
+        self.write_update(bucket, client, number, expected, &reply);
+    }
+
+    /// The same; the acknowledgement comes to `reply`, which ends with a blank.
+    fn write_update(
+        &mut self,
+        bucket: &str,
+        client: usize,
+        number: usize,
+        expected: Option<u64>,
+        reply: &str,
+    ) {
         let value = format!(
             "UPDATELOC host-{client:07}.cs.ucla.edu +34.068930-118.445127 1700000000.{number:09} Bare +0.263873386"
         );
         let (key, length) = (key(client), value.len());
         let text = match expected {
-            None => {
-                format!("PUB $KV.{bucket}.{key} _INBOX.b{inbox}.{client} {length}\r\n{value}\r\n")
-            }
+            None => format!("PUB $KV.{bucket}.{key} {reply}{length}\r\n{value}\r\n"),
             Some(expected) => {
                 let headers =
                     format!("NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {expected}\r\n\r\n");
                 let (of_headers, all) = (headers.len(), headers.len() + length);
-                format!(
-                    "HPUB $KV.{bucket}.{key} _INBOX.b{inbox}.{client} {of_headers} {all}\r\n{headers}{value}\r\n"
-                )
+                format!("HPUB $KV.{bucket}.{key} {reply}{of_headers} {all}\r\n{headers}{value}\r\n")
             }
         };
         self.out.extend_from_slice(text.as_bytes());
