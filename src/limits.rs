@@ -424,6 +424,16 @@ pub const EXPIRY_WARNED: Duration = Duration::from_secs(30 * 86_400);
 pub const EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 /// How long before its end the server counts as degraded: time for a person to act within working days.
 pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);
+/// Slots that a search for a table's oldest tenth visits with each change: so few that a change takes no more than twice its
+/// time, and so many that a search ends before the table is full that was nearly full when it began.
+pub const FLOOR_SEARCH_SLOTS: usize = 64;
+/// Entries in the sample that such a search begins with: half a millisecond.
+pub const FLOOR_SAMPLE: usize = 8_192;
+/// The greatest `max_clients` of a table whose clients are all compared at once when it is full: a millisecond or two.
+pub const FLOOR_AT_ONCE: usize = 65_536;
+/// Slots swept with each change after the floor was raised. So a sweep ends after at most a sixteenth as many changes as the
+/// table holds clients, and leaves time for a search before another tenth can have been added.
+pub const FLOOR_SWEEP_SLOTS: usize = 32;
 
 /// Servers of NATS that a configuration may name: any of them names the others of its cluster, which has a few.
 pub const ENGINE_SERVERS: usize = 64;

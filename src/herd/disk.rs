@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::feed::Record;
-use super::table::{Floor, Table};
+use super::floor::Floor;
+use super::table::Table;
 use crate::limits::{DISK_BATCH_BYTES, DISK_BATCH_RECORDS, DISK_BATCH_UPDATES};
 use crate::protocol::Seq;
 

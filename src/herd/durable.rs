@@ -3,9 +3,9 @@
 
 use super::disk::{DiskBatch, DiskReader};
 use super::engine::Engine;
+use super::floor::Floor;
 use super::held::Holders;
 use super::kept::{AnswerAfter, Awaited, Holder};
-use super::table::Floor;
 use super::{Applied, Herd, Output};
 use crate::limits::DISK_BATCH_UPDATES;
 use crate::protocol::UpdateRef;
@@ -52,6 +52,12 @@ impl Herd {
         if let Some(disk) = &mut self.durable.disk {
             disk.batch_updates = updates.clamp(1, DISK_BATCH_UPDATES);
         }
+    }
+
+    /// Lets a nearly full table be searched for its oldest with so few slots at a time, and if it holds more clients than a
+    /// sample of this size. So a simulated table, which is small, is searched.
+    pub fn limit_floor_search(&mut self, slots: usize, sample: usize) {
+        self.table.limit_search(slots, sample);
     }
 
     /// What answers wait for.

@@ -7,14 +7,13 @@ use crate::protocol::{Epoch, LineText, Seq, Update, UpdateRef};
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub update: Update,
-    /// Where it came from, in 10 bytes instead of 24.
-    neighbour: NeighbourId,
-    epoch: Epoch,
+    /// Where it came from, in 8 bytes instead of 24.
+    from: ShortSource,
     /// The number of its latest change.
     pub(super) seq: Seq,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64);
+const _: () = assert!(size_of::<Entry>() == 48);
 
 /// The neighbour that an update came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +23,30 @@ pub struct Source {
     pub epoch: Epoch,
 }
 
+/// A source in short: its neighbour, and 48 bits of that neighbour's epoch, which is a random number. So the next run of a
+/// neighbour passes for the former one once in 2^48 restarts, where with all 64 bits it would once in 2^64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ShortSource(u64);
+
+impl ShortSource {
+    fn new(source: Option<Source>) -> ShortSource {
+        source.map_or(ShortSource::CLIENT, |Source { neighbour, epoch }| {
+            ShortSource(epoch.0 << 16 | u64::from(neighbour.0))
+        })
+    }
+
+    /// A client. No neighbour has this number: a configuration has at most 65,535 servers.
+    const CLIENT: ShortSource = ShortSource(u16::MAX as u64);
+}
+
 impl Entry {
     pub(super) fn new(
         update: &UpdateRef<'_>,
         text: &impl LineText,
         source: Option<Source>,
     ) -> Entry {
-        let Source { neighbour, epoch } = source.unwrap_or(CLIENT);
-        Entry { update: Update::with(update, text), neighbour, epoch, seq: Seq(0) }
+        let (update, from) = (Update::with(update, text), ShortSource::new(source));
+        Entry { update, from, seq: Seq(0) }
     }
 
     pub(super) fn assign(
@@ -45,13 +60,12 @@ impl Entry {
     }
 
     pub(super) fn set_source(&mut self, source: Option<Source>) {
-        Source { neighbour: self.neighbour, epoch: self.epoch } = source.unwrap_or(CLIENT);
+        self.from = ShortSource::new(source);
     }
 
-    /// The neighbour that sent it, and that neighbour's run; none if a client sent it to this server.
-    pub fn source(&self) -> Option<Source> {
-        let source = Source { neighbour: self.neighbour, epoch: self.epoch };
-        (self.neighbour != CLIENT.neighbour).then_some(source)
+    /// Whether this neighbour sent it in this run.
+    pub(super) fn came_from(&self, source: Source) -> bool {
+        self.from == ShortSource::new(Some(source))
     }
 
     /// The number of its latest change.
@@ -59,6 +73,3 @@ impl Entry {
         self.seq
     }
 }
-
-/// Stands for no neighbour: a configuration has at most 65,535 servers, so no neighbour has this number.
-const CLIENT: Source = Source { neighbour: NeighbourId(u16::MAX), epoch: Epoch(0) };

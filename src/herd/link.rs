@@ -407,9 +407,7 @@ impl Up {
     /// Whether the entry came from this run of the neighbour. Its name is not enough: a neighbour that
     /// was restarted has forgotten what it once sent.
     fn came_from(&self, neighbour: NeighbourId, entry: &Entry) -> bool {
-        let came_from =
-            |source: super::Source| source.neighbour == neighbour && source.epoch == self.epoch;
-        entry.source().is_some_and(came_from)
+        entry.came_from(super::Source { neighbour, epoch: self.epoch })
     }
 
     fn note_update(&mut self, neighbour: NeighbourId, entry: &Entry, observer: &mut dyn Observer) {

@@ -23,6 +23,7 @@ pub mod engine;
 mod entry;
 mod event;
 mod feed;
+mod floor;
 mod heartbeat;
 mod held;
 mod kept;
@@ -41,13 +42,14 @@ pub use disk::DiskBatch;
 pub use entry::{Entry, Source};
 pub use event::{Event, Observer};
 pub use feed::{Feed, Record};
+pub use floor::Floor;
 pub use held::HeldAnswers;
 pub use kept::{AnswerAfter, Awaited, Holder, InBucket};
 pub use link::HELLO_RECEIVED;
 pub use peer::{Differing, Peer, SessionId};
 pub use random::Random;
 pub use status::{InboundStatus, LinkStatus};
-pub use table::{Applied, Floor, Table};
+pub use table::{Applied, Table};
 
 use crate::clock::Now;
 use crate::protocol::{

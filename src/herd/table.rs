@@ -12,6 +12,7 @@ use slab::Slab;
 
 use super::entry::{Entry, Source};
 use super::feed::{Feed, Record};
+use super::floor::{Floor, Pace, Work};
 use super::kept::Kept;
 use super::recent::Recent;
 use crate::protocol::{LineText, Seq, UpdateRef, Written};
@@ -27,12 +28,13 @@ pub struct Table {
     /// Known clients, without entries below the floor that wait for the sweep.
     pub(super) len: usize,
     pub(super) bound: usize,
-    floor: Option<Floor>,
+    pub(super) floor: Option<Floor>,
     /// How often the floor was raised, and how many clients that, or a cache, has evicted.
-    floor_raises: u64,
+    pub(super) floor_raises: u64,
     pub(super) evicted: u64,
-    /// The next slot that the sweep will visit; none while no sweep is under way.
-    sweep: Option<usize>,
+    /// What a full table needs, a slice with each change.
+    pub(super) work: Work,
+    pub(super) pace: Pace,
     pub(super) kept: Kept,
     /// The order in which clients were used, if this is a cache.
     pub(super) recent: Option<Box<Recent>>,
@@ -49,20 +51,6 @@ pub enum Applied {
     BelowFloor,
     /// A cache is full of clients whose updates the engine does not have yet. Nothing has changed.
     NoRoom,
-}
-
-/// The floor: nothing at or below it is stored. It compares the age (see [`UpdateRef::age`]), then the id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Floor {
-    pub age: i128,
-    pub id: Vec<u8>,
-}
-
-impl Floor {
-    /// Whether an update lies above it, and so may be stored.
-    pub fn is_below(&self, update: &UpdateRef<'_>) -> bool {
-        (update.age(), update.id) > (self.age, self.id.as_slice())
-    }
 }
 
 impl Table {
@@ -85,7 +73,8 @@ impl Table {
             floor: None,
             floor_raises: 0,
             evicted: 0,
-            sweep: None,
+            work: Work::Nothing,
+            pace: Pace::new(bound.max(1)),
             kept: Kept::default(),
             recent: None,
         }
@@ -111,25 +100,9 @@ impl Table {
         self.bound
     }
 
-    /// How often the table was full and the floor was raised.
-    pub fn floor_raises(&self) -> u64 {
-        self.floor_raises
-    }
-
     /// How many known clients were evicted.
     pub fn evicted(&self) -> u64 {
         self.evicted
-    }
-
-    /// Below which nothing is stored, if there is such a limit.
-    pub fn floor(&self) -> Option<&Floor> {
-        self.floor.as_ref()
-    }
-
-    /// The floor of a former run. What lies at or below it is evicted, as if the table had been full.
-    pub(super) fn restore_floor(&mut self, floor: Floor) {
-        debug_assert!(self.entries.is_empty(), "the floor is restored before the entries");
-        self.floor = self.floor.take().max(Some(floor));
     }
 
     /// The number of the latest change.
@@ -216,6 +189,9 @@ impl Table {
 
     /// Frees a slot. What waited for its entry waits no longer.
     pub(super) fn remove(&mut self, slot: usize) {
+        if self.is_searched() {
+            self.leaves_search(slot as u32);
+        }
         let hash = self.hash(self.entries[slot].update.id());
         if let Ok(found) = self.by_id.find_entry(hash, |&other| other as usize == slot) {
             found.remove();
@@ -258,11 +234,18 @@ impl Table {
         let found = self.find(hash, update.id);
         let known = found.filter(|&slot| is_visible(&self.floor, &self.entries[slot as usize]));
         let slot = if let Some(slot) = known {
+            let is_searched = self.is_searched();
             let entry = &mut self.entries[slot as usize];
             if !entry.update.is_older_than(update) {
                 return Some(Applied::Stale);
             }
-            entry.assign(update, text, source);
+            if is_searched {
+                self.leaves_search(slot);
+                self.entries[slot as usize].assign(update, text, source);
+                self.joins_search(slot);
+            } else {
+                entry.assign(update, text, source);
+            }
             slot
         } else {
             if !may_add() {
@@ -275,7 +258,9 @@ impl Table {
             }
             self.len += 1;
             // Raising the floor may have swept the slot that was found below it.
-            self.put(hash, update, text, source)
+            let slot = self.put(hash, update, text, source);
+            self.search_if_nearly_full();
+            slot
         };
         let seq = self.feed.append(slot);
         self.entries[slot as usize].seq = seq;
@@ -301,55 +286,17 @@ impl Table {
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash_of = |&slot: &u32| hasher.hash(entries[slot as usize].update.id());
         self.by_id.insert_unique(hash, slot, hash_of);
-        slot
-    }
-
-    /// Makes room for a new entry: evicts, of all entries including the new one, the tenth with the
-    /// least age keys. Returns whether the new entry is above the new floor.
-    ///
-    /// One selection finds the tenth; an index ordered by age would slow down every update in the
-    /// years between. Evicted entries are hidden at once and freed incrementally.
-    pub(super) fn raise_floor(&mut self, added: &UpdateRef<'_>) -> bool {
-        while self.sweep.is_some() {
-            self.sweep_slice();
+        if self.is_searched() {
+            self.joins_search(slot);
         }
-        let going = self.bound.div_ceil(10);
-        let key_of = |slot: u32| match slot {
-            NEW_ENTRY => (added.age(), added.id),
-            _ => {
-                let update = self.entries[slot as usize].update.get();
-                (update.age(), update.id)
-            }
-        };
-        // Ages in steps of about a second are half as long, and nearly always distinguish two
-        // entries.
-        let coarse = |age: i128| (age >> 30) as i64;
-        let mut ages: Vec<(i64, u32)> = Vec::with_capacity(self.bound + 1);
-        let updates = self.entries.iter();
-        ages.extend(updates.map(|(slot, entry)| (coarse(entry.update.age()), slot as u32)));
-        ages.push((coarse(added.age()), NEW_ENTRY));
-        let by_key = |a: &(i64, u32), b: &(i64, u32)| {
-            (a.0.cmp(&b.0)).then_with(|| key_of(a.1).cmp(&key_of(b.1)))
-        };
-        let (_, &mut (_, slot), _) = ages.select_nth_unstable_by(going - 1, by_key);
-        let (age, id) = key_of(slot);
-        let floor = Floor { age, id: id.to_vec() };
-        self.floor = Some(floor);
-        self.sweep = Some(0);
-        let is_kept = self.is_above_floor(added);
-        // The new entry is one of the evicted, or it is not in the table yet.
-        let evicted = if is_kept { going } else { going - 1 };
-        self.len -= evicted;
-        self.floor_raises += 1;
-        self.evicted += evicted as u64;
-        is_kept
+        slot
     }
 
     /// The housekeeping after each change.
     #[inline]
     fn tidy_up(&mut self) {
-        if self.sweep.is_some() {
-            self.sweep_slice();
+        if !matches!(self.work, Work::Nothing) {
+            self.work();
         }
         let (entries, floor) = (&self.entries, &self.floor);
         let is_alive = |record: Record| {
@@ -359,23 +306,8 @@ impl Table {
         self.feed.compact(self.len, is_alive);
     }
 
-    /// Frees a few of the entries below the floor.
-    #[cold]
-    fn sweep_slice(&mut self) {
-        let Some(begin) = self.sweep else {
-            return;
-        };
-        let end = (begin + SLOTS_PER_SLICE).min(self.entries.capacity());
-        for slot in begin..end {
-            let Some(entry) = self.entries.get(slot) else {
-                continue;
-            };
-            if self.is_above_floor(&entry.update.get()) {
-                continue;
-            }
-            self.remove(slot);
-        }
-        self.sweep = (end < self.entries.capacity()).then_some(end);
+    pub(super) fn is_visible(&self, entry: &Entry) -> bool {
+        is_visible(&self.floor, entry)
     }
 
     fn entry_of(&self, record: Record) -> Option<&Entry> {
@@ -395,14 +327,14 @@ impl Table {
         self.hasher.hash(id)
     }
 
-    fn is_above_floor(&self, update: &UpdateRef<'_>) -> bool {
+    pub(super) fn is_above_floor(&self, update: &UpdateRef<'_>) -> bool {
         is_above(&self.floor, update)
     }
 }
 
 /// Whether the floor has not risen past an entry. Usually there is no floor, and nothing to read.
 fn is_visible(floor: &Option<Floor>, entry: &Entry) -> bool {
-    floor.is_none() || is_above(floor, &entry.update.get())
+    floor.as_ref().is_none_or(|floor| floor.is_below_kept(&entry.update))
 }
 
 fn is_above(floor: &Option<Floor>, update: &UpdateRef<'_>) -> bool {
@@ -417,14 +349,8 @@ pub(super) fn reserved(bound: usize) -> usize {
     bound.saturating_add(bound / 8).min(RESERVED)
 }
 
-/// Slots swept with each change. With sixteen, a sweep ends after a sixteenth as many changes as
-/// there are slots, which is before another tenth can have been added.
-const SLOTS_PER_SLICE: usize = 16;
 /// Clients that there is room for from the start: memory that is not touched costs nothing. Growing later would hash every
 /// known id again, and copy every entry, in one turn.
 const RESERVED: usize = 1 << 22;
-/// Stands for the new update, which is not in the table yet.
-const NEW_ENTRY: u32 = u32::MAX;
-
 #[cfg(test)]
 mod tests;

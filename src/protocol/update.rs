@@ -76,21 +76,23 @@ impl UpdateRef<'_> {
 
 /// An update that owns its text: the UPDATELOC line, encoded once and copied to every neighbour.
 ///
-/// A server holds one for each client, so it is small: 40 bytes, and the text in a block of exactly its length. The text
-/// lacks the word that all lines begin with, because the allocator rounds up to 16 bytes; and times take 8 bytes
-/// instead of 16 where they fit, which those of the years 1677 to 2262 do.
+/// A server holds one for each client, so it is small: 32 bytes, and the text in a block of exactly its length. The text
+/// lacks the word that all lines begin with, because the allocator rounds up to 16 bytes. Times take 8 and 4 bytes
+/// instead of 16 where they fit, which timestamps of the years 1677 to 2262 and skews of less than 2 s do; of others the
+/// text is read again where they are needed.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// The line behind its first word, with its LF.
     text: Box<[u8]>,
     /// As in [`UpdateRef`], or [`FAR`]: then the text tells.
     timestamp: i64,
-    skew: i64,
+    /// The same; [`AHEAD`] or [`BEHIND`] if the text tells.
+    skew: i32,
     /// The lengths of the first four fields; of the id one less.
     lengths: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Update>() == 40);
+const _: () = assert!(size_of::<Update>() == 32);
 
 /// Where the text of an update that is kept comes from.
 pub trait LineText {
@@ -154,7 +156,7 @@ impl Update {
         Update {
             text: text.block(update),
             timestamp: short(update.timestamp.nanos),
-            skew: short(update.skew.0),
+            skew: small(update.skew),
             lengths: update.lengths(),
         }
     }
@@ -166,7 +168,7 @@ impl Update {
         text.replace(update, &mut self.text);
         self.lengths = update.lengths();
         self.timestamp = short(update.timestamp.nanos);
-        self.skew = short(update.skew.0);
+        self.skew = small(update.skew);
     }
 
     /// Its fields.
@@ -186,8 +188,10 @@ impl Update {
     /// See [`UpdateRef::age`].
     #[inline]
     pub fn age(&self) -> i128 {
-        let nanos = self.nanos();
-        nanos.min(nanos + self.skew().0)
+        match self.skew {
+            0.. => self.nanos(),
+            _ => self.nanos() + self.skew().0,
+        }
     }
 
     /// The client.
@@ -236,7 +240,7 @@ impl Update {
     #[inline]
     fn skew(&self) -> Skew {
         match self.skew {
-            FAR => self.far_skew(),
+            AHEAD | BEHIND => self.far_skew(),
             nanos => Skew(nanos.into()),
         }
     }
@@ -255,7 +259,7 @@ impl Update {
     fn far_skew(&self) -> Skew {
         let text = self.text.trim_ascii_end();
         let begin = text.iter().rposition(|&byte| byte == b' ').map_or(0, |at| at + 1);
-        Skew::parse(&text[begin..]).unwrap_or(Skew(FAR.into()))
+        Skew::parse(&text[begin..]).unwrap_or(Skew(self.skew.into()))
     }
 }
 
@@ -292,8 +296,16 @@ fn view(text: &[u8], lengths: [u8; 4], nanos: i128, skew: Skew) -> UpdateRef<'_>
 /// A time that does not fit into 64 bits as nanoseconds.
 const FAR: i64 = i64::MIN;
 
+/// A skew that does not fit into 32 bits: the client's clock is ahead of the server's, or behind.
+const AHEAD: i32 = i32::MIN;
+const BEHIND: i32 = i32::MAX;
+
 fn short(nanos: i128) -> i64 {
     i64::try_from(nanos).unwrap_or(FAR)
+}
+
+fn small(Skew(nanos): Skew) -> i32 {
+    nanos.clamp(AHEAD.into(), BEHIND.into()) as i32
 }
 
 fn begin_line(out: &mut Vec<u8>, behind: &[u8]) {

@@ -1,0 +1,489 @@
+//! The floor: what a full table evicts, and how it finds that without a long turn (section 5).
+//!
+//! The evicted tenth is exact: those with the least age keys of all that are known when a newcomer finds the table full. An
+//! index ordered by age would slow down every update in the years between, and to look at a million entries takes 7 to
+//! 60 ms. So a search begins when the table is nearly full, and each change does a slice of it:
+//!
+//! ```text
+//!            low                high
+//!   ----------|--------#---------|--------------------------------> age key
+//!     counted    kept by slot       neither             # the floor, if the table were full now
+//! ```
+//!
+//! Two keys from a sample enclose the floor-to-be. Each entry is visited once, and from then on each change of one counts: so
+//! when the table is full, only the few between the two keys are compared. As entries change, the floor-to-be moves
+//! towards one of the two; before it arrives, another search has begun, and replaces this one when it is complete.
+//!
+//! Evicted entries are hidden at once, and freed by a sweep, a slice with each change. The entries of a small table are all
+//! compared at once, and so are those of any table whose search is not complete in time, which takes an odd sample.
+
+use std::collections::BTreeSet;
+
+use super::table::Table;
+use crate::limits::{FLOOR_AT_ONCE, FLOOR_SAMPLE, FLOOR_SEARCH_SLOTS, FLOOR_SWEEP_SLOTS};
+use crate::protocol::{Update, UpdateRef};
+
+/// The floor: nothing at or below it is stored. It compares the age (see [`UpdateRef::age`]), then the id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Floor {
+    pub age: i128,
+    pub id: Vec<u8>,
+}
+
+/// What each change does a slice of.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Work {
+    #[default]
+    Nothing,
+    /// For the oldest tenth.
+    Search(Box<Searches>),
+    /// Of what the floor has passed, up to this slot.
+    Sweep(usize),
+}
+
+/// One that is complete, unless it is the first, and one that will take its place, if it needs to be replaced.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Searches(Vec<Search>);
+
+#[derive(Clone, Debug)]
+struct Search {
+    low: Floor,
+    high: Floor,
+    /// Entries visited that are not above `low`.
+    below: usize,
+    /// Slots of those visited that are above it, and not above `high`.
+    between: BTreeSet<u32>,
+    /// Slots before this one were visited; all, if it is [`ALL`].
+    next: usize,
+}
+
+/// How fast a search is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Slots visited with each change.
+    slots: usize,
+    /// Entries in a sample.
+    sample: usize,
+    /// The number of clients from which on a table is searched.
+    from: usize,
+}
+
+impl Floor {
+    /// Whether an update lies above it, and so may be stored.
+    pub fn is_below(&self, update: &UpdateRef<'_>) -> bool {
+        (update.age(), update.id) > (self.age, self.id.as_slice())
+    }
+
+    /// The same for one that is kept.
+    pub(super) fn is_below_kept(&self, update: &Update) -> bool {
+        (update.age(), update.id()) > (self.age, self.id.as_slice())
+    }
+}
+
+impl Pace {
+    /// For a table of at most `bound` clients, which has up to twice as many slots.
+    pub(super) fn new(bound: usize) -> Pace {
+        let pace = Pace { slots: FLOOR_SEARCH_SLOTS, sample: FLOOR_SAMPLE, from: usize::MAX };
+        if bound <= FLOOR_AT_ONCE { pace } else { pace.of_searched(bound) }
+    }
+
+    /// A search begins when there is room for twice as many further clients as it takes changes.
+    fn of_searched(self, bound: usize) -> Pace {
+        let changes = (2 * bound).div_ceil(self.slots);
+        Pace { from: bound.saturating_sub(2 * changes), ..self }
+    }
+}
+
+impl Search {
+    /// Chooses the keys. None if the sample is empty.
+    fn begin(table: &Table) -> Option<Search> {
+        // Which entries these are must not be foreseen: clients choose ages, and in which order they come.
+        let slot = |number: usize| {
+            let number = [table.end().0.to_le_bytes(), (number as u64).to_le_bytes()].concat();
+            (table.hash(&number) % table.entries.capacity() as u64) as usize
+        };
+        let slots = (0..2 * table.pace.sample).map(slot);
+        let taken = slots.filter_map(|slot| Some((table.entries.get(slot)?.update.age(), slot)));
+        let mut sample: Vec<(i128, usize)> = taken.take(table.pace.sample).collect();
+        let last = sample.len().checked_sub(1)?;
+        let going = table.tenth() * sample.len() / table.len;
+        // As far as it may move until the next search is complete, and as much as the sample may be wrong: that is four
+        // times its standard deviation.
+        let moves = table.changes_of_search() * sample.len() / table.len;
+        let around = moves + sample.len() / 64 + 1;
+        let id = |slot: usize| table.entries[slot].update.id();
+        let by_key =
+            |a: &(i128, usize), b: &(i128, usize)| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1)));
+        let mut key_at = |rank: usize| {
+            let (_, &mut (age, slot), _) = sample.select_nth_unstable_by(rank, by_key);
+            Floor { age, id: id(slot).to_vec() }
+        };
+        let low = going.checked_sub(around).map(|rank| key_at(rank.min(last)));
+        Some(Search {
+            low: low.unwrap_or(Floor { age: i128::MIN, id: Vec::new() }),
+            high: key_at((going + around).min(last)),
+            below: 0,
+            between: BTreeSet::new(),
+            next: 0,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.next == ALL
+    }
+
+    /// Visits a few more slots.
+    fn visit(&mut self, table: &Table) {
+        let (begin, last) = (self.next, table.entries.capacity());
+        self.next = (begin + table.pace.slots).min(last);
+        for slot in begin..self.next {
+            if let Some(entry) = table.entries.get(slot) {
+                self.joins(slot as u32, &entry.update);
+            }
+        }
+        if self.next == last {
+            self.next = ALL;
+        }
+    }
+
+    /// A slot has this update from now on. One that was not visited will be.
+    fn joins(&mut self, slot: u32, update: &Update) {
+        if slot as usize >= self.next {
+        } else if !self.low.is_below_kept(update) {
+            self.below += 1;
+        } else if !self.high.is_below_kept(update) {
+            self.between.insert(slot);
+        }
+    }
+
+    /// A slot has this update no longer.
+    fn leaves(&mut self, slot: u32, update: &Update) {
+        if slot as usize >= self.next {
+        } else if !self.low.is_below_kept(update) {
+            self.below -= 1;
+        } else if !self.high.is_below_kept(update) {
+            self.between.remove(&slot);
+        }
+    }
+
+    /// Whether the floor-to-be may leave the two keys before another search is complete.
+    fn is_thin(&self, table: &Table) -> bool {
+        let (going, changes) = (table.tenth(), table.changes_of_search());
+        going <= self.below + changes || self.below + self.between.len() < going + changes
+    }
+
+    /// The floor that makes room for a newcomer, if it is known.
+    fn floor(&self, table: &Table, added: &UpdateRef<'_>) -> Option<Floor> {
+        let is_below = usize::from(!self.low.is_below(added));
+        let is_between = is_below == 0 && !self.high.is_below(added);
+        let rank = table.tenth().checked_sub(self.below + is_below)?.checked_sub(1)?;
+        let among = self.between.len() + usize::from(is_between);
+        let added = is_between.then_some(added);
+        let is_known = self.is_complete() && rank < among;
+        is_known.then(|| table.floor_at(rank, self.between.iter().copied(), among, added))
+    }
+}
+
+impl Searches {
+    /// A slice.
+    fn step(&mut self, table: &Table) {
+        match self.0.last_mut() {
+            Some(search) if !search.is_complete() => {
+                search.visit(table);
+                if search.is_complete() {
+                    self.0.drain(..self.0.len() - 1);
+                }
+            }
+            Some(search) if !search.is_thin(table) => {}
+            _ => self.0.extend(Search::begin(table)),
+        }
+    }
+}
+
+impl Table {
+    /// Below which nothing is stored, if there is such a limit.
+    pub fn floor(&self) -> Option<&Floor> {
+        self.floor.as_ref()
+    }
+
+    /// How often the table was full and the floor was raised.
+    pub fn floor_raises(&self) -> u64 {
+        self.floor_raises
+    }
+
+    /// The floor of a former run. What lies at or below it is evicted, as if the table had been full.
+    pub(super) fn restore_floor(&mut self, floor: Floor) {
+        debug_assert!(self.entries.is_empty(), "the floor is restored before the entries");
+        self.floor = self.floor.take().max(Some(floor));
+    }
+
+    /// Lets searches be slower, and begin with fewer clients: at least one each.
+    pub(super) fn limit_search(&mut self, slots: usize, sample: usize) {
+        let pace = Pace { slots: slots.max(1), sample: sample.max(1), from: usize::MAX };
+        if self.bound > sample {
+            self.pace = pace.of_searched(self.bound);
+        }
+    }
+
+    /// How many are evicted, the newcomer included.
+    fn tenth(&self) -> usize {
+        self.bound.div_ceil(10)
+    }
+
+    /// How many changes a search takes.
+    fn changes_of_search(&self) -> usize {
+        self.entries.capacity().div_ceil(self.pace.slots) + 1
+    }
+
+    /// A client was added.
+    #[inline]
+    pub(super) fn search_if_nearly_full(&mut self) {
+        if self.len >= self.pace.from && matches!(self.work, Work::Nothing) && !self.is_cache() {
+            self.work = Work::Search(Box::default());
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_searched(&self) -> bool {
+        matches!(self.work, Work::Search(_))
+    }
+
+    /// A slot has an update from now on that is not in it yet for a search.
+    #[cold]
+    pub(super) fn joins_search(&mut self, slot: u32) {
+        if let Work::Search(searches) = &mut self.work {
+            let update = &self.entries[slot as usize].update;
+            searches.0.iter_mut().for_each(|search| search.joins(slot, update));
+        }
+    }
+
+    /// A slot's update is about to change, or to be removed.
+    #[cold]
+    pub(super) fn leaves_search(&mut self, slot: u32) {
+        if let Work::Search(searches) = &mut self.work {
+            let update = &self.entries[slot as usize].update;
+            searches.0.iter_mut().for_each(|search| search.leaves(slot, update));
+        }
+    }
+
+    /// A slice of what is under way.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn work(&mut self) {
+        match std::mem::take(&mut self.work) {
+            Work::Nothing => {}
+            Work::Sweep(begin) => self.sweep_slice(begin),
+            // Clients were taken out: the table is not nearly full any more.
+            Work::Search(_) if self.len < self.pace.from / 2 => {}
+            Work::Search(mut searches) => {
+                searches.step(self);
+                self.work = Work::Search(searches);
+            }
+        }
+    }
+
+    /// Makes room for a new entry: evicts, of all entries including the new one, the tenth with the
+    /// least age keys. Returns whether the new entry is above the new floor.
+    pub(super) fn raise_floor(&mut self, added: &UpdateRef<'_>) -> bool {
+        let floor = self.searched_floor(added).unwrap_or_else(|| self.find_floor(added));
+        self.floor = Some(floor);
+        self.work = Work::Sweep(0);
+        let is_kept = self.is_above_floor(added);
+        // The new entry is one of the evicted, or it is not in the table yet.
+        let evicted = if is_kept { self.tenth() } else { self.tenth() - 1 };
+        self.len -= evicted;
+        self.floor_raises += 1;
+        self.evicted += evicted as u64;
+        is_kept
+    }
+
+    /// The new floor, if a search is complete.
+    fn searched_floor(&self, added: &UpdateRef<'_>) -> Option<Floor> {
+        match &self.work {
+            Work::Search(searches) => searches.0.iter().find_map(|it| it.floor(self, added)),
+            _ => None,
+        }
+    }
+
+    /// The same floor, at once.
+    fn find_floor(&mut self, added: &UpdateRef<'_>) -> Floor {
+        while let Work::Sweep(begin) = self.work {
+            self.sweep_slice(begin);
+        }
+        let slots = self.entries.iter().map(|(slot, _)| slot as u32);
+        self.floor_at(self.tenth() - 1, slots, self.len + 1, Some(added))
+    }
+
+    /// The age key with this rank among the entries in so many slots and the new one.
+    fn floor_at(
+        &self,
+        rank: usize,
+        slots: impl Iterator<Item = u32>,
+        count: usize,
+        added: Option<&UpdateRef<'_>>,
+    ) -> Floor {
+        let key_of = |slot: u32| match added {
+            Some(added) if slot == NEW_ENTRY => (added.age(), added.id),
+            _ => {
+                let update = &self.entries[slot as usize].update;
+                (update.age(), update.id())
+            }
+        };
+        // Ages in steps of about a second are half as long, and nearly always distinguish two
+        // entries.
+        let coarse = |age: i128| (age >> 30) as i64;
+        let mut ages: Vec<(i64, u32)> = Vec::with_capacity(count);
+        ages.extend(slots.map(|slot| (coarse(key_of(slot).0), slot)));
+        ages.extend(added.map(|added| (coarse(added.age()), NEW_ENTRY)));
+        let by_key = |a: &(i64, u32), b: &(i64, u32)| {
+            (a.0.cmp(&b.0)).then_with(|| key_of(a.1).cmp(&key_of(b.1)))
+        };
+        let (_, &mut (_, slot), _) = ages.select_nth_unstable_by(rank, by_key);
+        let (age, id) = key_of(slot);
+        Floor { age, id: id.to_vec() }
+    }
+
+    /// Frees a few of the entries below the floor, from this slot on.
+    fn sweep_slice(&mut self, begin: usize) {
+        let end = (begin + FLOOR_SWEEP_SLOTS).min(self.entries.capacity());
+        for slot in begin..end {
+            let Some(entry) = self.entries.get(slot) else {
+                continue;
+            };
+            if self.is_visible(entry) {
+                continue;
+            }
+            self.remove(slot);
+        }
+        let is_done = end == self.entries.capacity();
+        self.work = if is_done { Work::Nothing } else { Work::Sweep(end) };
+    }
+}
+
+/// All slots, also those that will be given later.
+const ALL: usize = usize::MAX;
+/// Stands for the new update, which is not in the table yet.
+const NEW_ENTRY: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::Random;
+    use super::super::table::Applied;
+    use super::*;
+    use crate::protocol::{Skew, Timestamp};
+
+    /// Applies an update to the table, and to a list of age keys that is sorted for each newcomer without a place.
+    struct Twins {
+        table: Table,
+        known: BTreeMap<Vec<u8>, u64>,
+        floor: Option<(u64, Vec<u8>)>,
+        searched: usize,
+    }
+
+    impl Twins {
+        fn new(bound: usize) -> Twins {
+            let (known, floor) = (BTreeMap::new(), None);
+            Twins { table: Table::new(bound, 5), known, floor, searched: 0 }
+        }
+
+        fn apply(&mut self, id: &[u8], time: u64) {
+            let text = time.to_string();
+            let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
+            let update =
+                UpdateRef { id, location: b"+1+2", timestamp, server: b"A", skew: Skew(0) };
+            let searched = self.table.searched_floor(&update);
+            let raises = self.table.floor_raises();
+            let applied = self.table.apply(&update, None);
+            let key = (time, id.to_vec());
+            let bound = self.table.bound();
+            let is_full = self.known.len() == bound && !self.known.contains_key(id);
+            if self.floor.as_ref().is_some_and(|floor| key <= *floor) {
+                assert_eq!(applied, Applied::BelowFloor);
+                return;
+            } else if self.known.get(id).is_some_and(|known| *known >= time) {
+                assert_eq!(applied, Applied::Stale);
+                return;
+            }
+            if is_full {
+                let keys = self.known.iter().map(|(id, time)| (*time, id.clone()));
+                let mut keys: Vec<_> = keys.chain([key.clone()]).collect();
+                keys.sort_unstable();
+                let floor = keys[bound.div_ceil(10) - 1].clone();
+                self.known.retain(|id, time| (*time, id) > (floor.0, &floor.1));
+                self.searched += usize::from(searched.is_some());
+                let of_table = self.table.floor().map(|floor| (floor.age, floor.id.clone()));
+                let nanos = i128::from(floor.0) * 1_000_000_000;
+                assert_eq!(of_table, Some((nanos, floor.1.clone())));
+                self.floor = Some(floor);
+            }
+            let is_kept = self.floor.as_ref().is_none_or(|floor| key > *floor);
+            assert_eq!(matches!(applied, Applied::Stored(_)), is_kept, "{applied:?}");
+            if is_kept {
+                self.known.insert(key.1, key.0);
+            }
+            assert_eq!(self.table.len(), self.known.len());
+            assert_eq!(self.table.floor_raises() - raises, u64::from(is_full));
+        }
+
+        fn forget(&mut self, id: &[u8]) {
+            let was_known = self.known.remove(id).is_some();
+            assert_eq!(self.table.forget(id).is_some(), was_known);
+        }
+    }
+
+    #[test]
+    fn a_searched_table_evicts_whom_a_sorted_list_would_however_its_entries_change() {
+        let mut searched = 0;
+        for seed in 0..400 {
+            let mut random = Random(seed);
+            let mut below = |bound: u64| random.number() % bound;
+            let mut twins = Twins::new(2 + below(200) as usize);
+            twins.table.limit_search(1 + below(12) as usize, 1 + below(40) as usize);
+            // Few ages, so that many are equal, or many.
+            let (ages, ids) = ([3, 40, 100_000][below(3) as usize], 1 + below(400));
+            let grows = below(2);
+            for step in 0..1_500 {
+                let id = below(ids).to_string();
+                match below(12) {
+                    0 => twins.forget(id.as_bytes()),
+                    _ => twins.apply(id.as_bytes(), 1 + step * grows + below(ages)),
+                }
+            }
+            searched += twins.searched;
+        }
+        assert!(searched > 500, "{searched} floors were found by searches");
+    }
+
+    /// So that no turn compares a whole large table.
+    #[test]
+    fn the_search_of_a_large_table_is_complete_when_that_is_full_wherever_the_oldest_are() {
+        const CLIENTS: usize = 70_000;
+        for order in 0..4 {
+            let mut table = Table::new(CLIENTS, 5);
+            let mut raises = 0;
+            for number in 0..CLIENTS as u64 * 13 / 10 {
+                let (id, time) = match order {
+                    0 => (number, number + 1),
+                    1 => (number, number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40),
+                    2 => (number, 7), // The ids decide.
+                    // Those that are known move all the time, the oldest first.
+                    _ => (if number % 2 == 0 { number } else { (number / 2) | 1 }, number + 1),
+                };
+                let (id, text) = (format!("{id:09}"), time.to_string());
+                let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
+                let (id, location) = (id.as_bytes(), &b"+1+2"[..]);
+                let update = UpdateRef { id, location, timestamp, server: b"A", skew: Skew(0) };
+                let is_full = table.len() == CLIENTS && table.get(id).is_none();
+                let searched = is_full.then(|| table.searched_floor(&update)).flatten();
+                table.apply(&update, None);
+                if table.floor_raises() > raises {
+                    assert_eq!(searched.as_ref(), table.floor(), "order {order}");
+                    raises += 1;
+                }
+            }
+            assert!(raises > 0 || order == 3, "order {order}");
+        }
+    }
+}
