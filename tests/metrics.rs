@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use herd_mio::application::{
     Budget, Closed, DialEvent, HandshakeFailure, Lack, Line, ListenerId, Next, Opened, Origin,
-    Refused, TlsInfo, TlsVersion,
+    Refused, TlsInfo, TlsVersion, Turn,
 };
 use herd_mio::config::EngineKeep;
 use herd_mio::limits::MAX_UNIDENTIFIED_PEERS;
@@ -595,12 +595,26 @@ type Case<'a> = (&'a dyn Fn(&World), &'a [(&'a str, f64)]);
 fn the_loops_numbers_are_shown_each_under_its_name() {
     let mut world = World::of(|config| config.loops = 2);
     let own = |name: &str, labels: &str| format!("herd_loop_{name}{{loop=2{labels}}}");
-    let cases: [Case<'_>; 14] = [
+    let cases: [Case<'_>; 15] = [
         (&|world| world.loops[1].0.turns.add(3), &[(&own("turns_total", ""), 3.0)]),
         (&|world| world.loops[1].0.events.add(4), &[(&own("events_total", ""), 4.0)]),
         (
             &|world| world.loops[1].0.busy.add(1_500_000_000),
             &[(&own("busy_seconds_total", ""), 1.5)],
+        ),
+        (
+            &|world| {
+                for (milliseconds, lines) in [(20, 1), (750, 2), (30, 3)] {
+                    let duration = Duration::from_millis(milliseconds);
+                    world.loops[1].0.record_turn(&Turn { duration, lines, ..Turn::default() });
+                }
+            },
+            &[
+                (&own("longest_turn_seconds", ""), 0.75),
+                (&own("turn_duration_seconds_count", ""), 3.0),
+                (&own("turn_duration_seconds_sum", ""), 0.8),
+                (&own("busy_seconds_total", ""), 0.8),
+            ],
         ),
         (
             &|world| world.loops[1].0.turn_duration.observe(Duration::from_millis(250)),

@@ -5,6 +5,7 @@
 
 use crate::figures::{Figures, Spread};
 use crate::peers::Peer;
+use crate::turns;
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Goal> {
         ),
     ]);
     goals.extend(memory());
+    goals.extend(turns());
     goals.extend(places());
     goals.extend(herds());
     goals
@@ -76,6 +78,23 @@ fn memory() -> Vec<Goal> {
             " bytes",
         ),
     ]
+}
+
+/// Of each way the turns are measured in, p99.9; and the longest while a full table forgets its oldest tenth.
+fn turns() -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for (way, title, _) in turns::ALL {
+        let what = format!("{title}: p99.9 of the loop's turns");
+        let seen = Seen::from(&*format!("turns/{way}/p99.9"));
+        goals.push(Goal::new(&what, at_most(10.0), seen, " ms"));
+    }
+    goals.push(Goal::new(
+        "a full table's oldest tenth, of a million: longest turn",
+        at_most(5.0),
+        "turns/full/longest".into(),
+        " ms",
+    ));
+    goals
 }
 
 fn places() -> Vec<Goal> {

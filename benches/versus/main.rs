@@ -3,7 +3,7 @@
 //! ```text
 //!   peers, redis     build and start the servers     rules     what each must answer first
 //!   load             asks and compares               shapes    how much, in rounds
-//!   parts            flood, places, nearby, kept, loops, scraped, memory: what is no load
+//!   parts            flood, places, nearby, kept, loops, scraped, turns, memory: what is no load
 //!   figures, runs    what was seen, and its file     goals     where we want to stand
 //!   tables, words, plot, document                    docs/measurements.md and its pictures
 //! ```
@@ -39,6 +39,7 @@ mod runs;
 mod scraped;
 mod shapes;
 mod tables;
+mod turns;
 mod words;
 
 use std::process::ExitCode;

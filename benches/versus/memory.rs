@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -80,21 +81,26 @@ fn ask(mut stream: TcpStream) -> Result<TcpStream, Failure> {
 
 fn clients(server: SocketAddr, process: u32) -> Result<f64, Failure> {
     let stream = TcpStream::connect(server)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let before = resident_bytes(process);
+    add_clients(&stream, 0..CLIENTS)?;
+    thread::sleep(SETTLE);
+    Ok((resident_bytes(process).saturating_sub(before)) as f64 / CLIENTS as f64)
+}
+
+/// Tells a server of the clients with these numbers, the first and the last of which are multiples of [`BATCH`].
+pub fn add_clients(mut stream: &TcpStream, numbers: Range<usize>) -> Result<(), Failure> {
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    for batch in 0..CLIENTS / BATCH {
-        let numbers = batch * BATCH..(batch + 1) * BATCH;
-        let lines: String = numbers.map(|number| iamat(number, seconds)).collect();
-        (&stream).write_all(lines.as_bytes())?;
+    for first in numbers.step_by(BATCH) {
+        let lines: String = (first..first + BATCH).map(|number| iamat(number, seconds)).collect();
+        stream.write_all(lines.as_bytes())?;
         let mut answers = vec![0; lines.len()];
-        (&stream).read_exact(&mut answers)?;
+        stream.read_exact(&mut answers)?;
         if answers != lines.replace("IAMAT", "AT AT").as_bytes() {
             return Err("a wrong answer".into());
         }
     }
-    thread::sleep(SETTLE);
-    Ok((resident_bytes(process).saturating_sub(before)) as f64 / CLIENTS as f64)
+    Ok(())
 }
 
 /// 23 bytes of id, 21 of location, 20 of timestamp.

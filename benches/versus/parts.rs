@@ -7,14 +7,14 @@ use crate::flood::{self, Kind};
 use crate::options::Options;
 use crate::peers::{Peer, Workshop};
 use crate::shapes::{self, Shape};
-use crate::{kept, loops, memory, nearby, places, scraped};
+use crate::{kept, loops, memory, nearby, places, scraped, turns};
 
 /// One part: its name, and how it is measured.
 pub type Part =
     (&'static str, fn(&Workshop, &[Peer], &Options, &mut Figures) -> Result<(), Failure>);
 
 /// In the order in which they are measured.
-pub const ALL: [Part; 9] = [
+pub const ALL: [Part; 10] = [
     ("load", shapes::measure),
     ("flood", flood),
     ("places", places),
@@ -22,6 +22,7 @@ pub const ALL: [Part; 9] = [
     ("kept", kept),
     ("loops", loops),
     ("scraped", scraped),
+    ("turns", turns),
     ("memory", memory),
     ("start", start),
 ];
@@ -109,6 +110,25 @@ fn scraped(
             if let Some(turns) = seen.long_turns {
                 figures.add(name("long_turns"), turns as f64);
             }
+        }
+    }
+    Ok(())
+}
+
+/// A turn is timed by the wall's clock: what else runs on the server's core lengthens some.
+fn turns(
+    workshop: &Workshop,
+    _: &[Peer],
+    options: &Options,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    for _ in 0..options.rounds {
+        for (way, title, work) in turns::ALL {
+            let seen = turns::measure(workshop, work, options.measured)?;
+            eprintln!("turns {title}: {} turns, the longest {:.2} ms", seen.count, seen.longest);
+            figures.add(format!("turns/{way}/count"), seen.count as f64);
+            figures.add(format!("turns/{way}/p99.9"), seen.p999);
+            figures.add(format!("turns/{way}/longest"), seen.longest);
         }
     }
     Ok(())

@@ -100,7 +100,8 @@ fn scrape_until(is_done: &AtomicBool, admin: SocketAddr) -> std::io::Result<()> 
     Ok(())
 }
 
-fn scrape(admin: SocketAddr) -> std::io::Result<String> {
+/// What the admin listener says of the server's numbers.
+pub fn scrape(admin: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(admin)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

@@ -8,12 +8,13 @@ use crate::peers::{self, Peer};
 use crate::plot::thousands;
 use crate::runs::Run;
 use crate::shapes::{self, Shape};
+use crate::turns;
 use crate::{kept, nearby};
 
 /// A table's name and how it is made; it is empty where nothing of it was measured.
 pub type Table = (&'static str, fn(&Figures) -> String);
 
-pub const ALL: [Table; 13] = [
+pub const ALL: [Table; 14] = [
     ("1x1", |figures| shape(figures, "1x1")),
     ("64x1", |figures| shape(figures, "64x1")),
     ("64x16", |figures| shape(figures, "64x16")),
@@ -26,6 +27,7 @@ pub const ALL: [Table; 13] = [
     ("kept", kept),
     ("loops", loops),
     ("scraped", scraped),
+    ("turns", turns),
     ("memory", memory),
 ];
 
@@ -268,6 +270,19 @@ fn scraped(figures: &Figures) -> String {
             let mut row = vec![title(shape.name), title_of_way.to_owned()];
             row.extend(cells.map(spread));
             rows.push(row);
+        }
+    }
+    table(&head, rows)
+}
+
+fn turns(figures: &Figures) -> String {
+    let head = ["what is done to a server", "turns", "p99.9 ms, at most", "longest ms"];
+    let mut rows = Vec::new();
+    for (way, title, _) in turns::ALL {
+        let cells = ["count", "p99.9", "longest"]
+            .map(|what| figures.spread(&format!("turns/{way}/{what}")));
+        if cells[0].is_some() {
+            rows.push([vec![title.to_owned()], cells.map(spread).to_vec()].concat());
         }
     }
     table(&head, rows)

@@ -169,6 +169,8 @@ pub struct LoopMetrics {
     pub events: Counter,
     /// From the end of the wait to the next wait. Only while the loop is observed.
     pub turn_duration: Histogram<14>,
+    /// The longest of them, in nanoseconds. Only while the loop is observed.
+    pub longest_turn: Gauge,
     /// Time outside the wait, in nanoseconds. Only while the loop is observed.
     pub busy: Counter,
     /// When the present turn's wait ended, in nanoseconds as [`Now::elapsed`](crate::clock::Now::elapsed) counts; 0 while
@@ -209,6 +211,7 @@ impl LoopMetrics {
             turns: Counter::new(),
             events: Counter::new(),
             turn_duration: Histogram::new(&TURN_BOUNDS),
+            longest_turn: Gauge::new(),
             busy: Counter::new(),
             busy_since: Gauge::new(),
             budgets: [const { Counter::new() }; 5],
@@ -273,6 +276,9 @@ impl LoopMetrics {
     /// Counts an observed turn. Only the loop itself calls this.
     pub fn record_turn(&self, turn: &Turn) {
         self.turn_duration.observe(turn.duration);
+        if nanoseconds(turn.duration) > self.longest_turn.get() {
+            self.longest_turn.set(nanoseconds(turn.duration));
+        }
         self.busy.add(nanoseconds(turn.duration));
         if let Some(recent) = self.recent.get() {
             recent.push(turn);

@@ -246,6 +246,7 @@ fn add_loops(loops: &Loops, all: &mut Vec<Family>) {
     let mut turns = Family::counter("herd_loop_turns_total", "Turns of the loop");
     let help = "From the end of the wait to the next wait";
     let mut duration = Family::histogram("herd_loop_turn_duration_seconds", help);
+    let mut longest = Family::gauge("herd_loop_longest_turn_seconds", "The longest turn");
     let mut busy = Family::counter("herd_loop_busy_seconds_total", "Time outside the wait");
     let mut events = Family::counter("herd_loop_events_total", "Readiness events");
     let help = "How often a turn left work for the next one";
@@ -255,6 +256,7 @@ fn add_loops(loops: &Loops, all: &mut Vec<Family>) {
         let of = ("loop", &number[..]);
         turns.add([of], &metrics.turns);
         duration.add([of], &metrics.turn_duration);
+        longest.add([of], seconds(metrics.longest_turn.get()));
         busy.add([of], seconds(metrics.busy.get()));
         events.add([of], &metrics.events);
         let names = ["lines", "bytes", "accepts", "feed", "handshakes"];
@@ -262,7 +264,7 @@ fn add_loops(loops: &Loops, all: &mut Vec<Family>) {
             budgets.add([of, ("budget", budget)], count);
         }
     }
-    all.extend([turns, duration, busy, events, budgets]);
+    all.extend([turns, duration, longest, busy, events, budgets]);
 }
 
 fn add_pauses(loops: &Loops, is_cache: bool, all: &mut Vec<Family>) {
