@@ -2,7 +2,7 @@
 //! RESUME, MARK, ACK), but for the updates. These are copied from the feed into a [`Batch`], which the caller hands
 //! over; nothing is written, parsed or checked for it.
 //!
-//! An update that is handed over costs 860 instructions, where its line cost 2,500.
+//! An update costs the loop that takes it 1,000 instructions, where its line cost 2,550.
 
 use std::hint::black_box;
 
@@ -63,9 +63,7 @@ impl Herd {
         let inbound = &mut self.inbound[usize::from(neighbour.0)];
         inbound.received_batch(batch.len(), batch.bytes(), now.elapsed);
         if !inbound.is_catching_up() {
-            for (update, _) in batch.iter() {
-                observer.record(Event::HandedOver { update: &update, neighbour });
-            }
+            observer.record(Event::HandedOver { neighbour, batch });
         }
         let source = inbound.epoch().map(|epoch| Source { neighbour, epoch });
         let links = &self.links;
@@ -86,13 +84,13 @@ impl Table {
         source: Option<Source>,
         mut report: impl FnMut(&UpdateRef<'_>, Applied),
     ) {
-        let (mut hashes, mut ahead, mut updates) = ([0; TOGETHER], batch.iter(), batch.iter());
+        let (mut hashes, mut ahead, mut updates) = ([0; TOGETHER], batch.ids(), batch.iter());
         let mut left = batch.len();
         while left > 0 {
             let hashes = &mut hashes[..left.min(TOGETHER)];
             left -= hashes.len();
-            for (hash, (update, _)) in hashes.iter_mut().zip(ahead.by_ref()) {
-                *hash = self.hash(update.id);
+            for (hash, id) in hashes.iter_mut().zip(ahead.by_ref()) {
+                *hash = self.hash(id);
             }
             self.read_ahead(hashes);
             for (hash, (update, text)) in hashes.iter().zip(updates.by_ref()) {

@@ -2,7 +2,7 @@
 
 use super::engine::EngineEvent;
 use super::{Applied, NeighbourId};
-use crate::protocol::{Common, Seq, Update, UpdateError, UpdateRef};
+use crate::protocol::{Batch, Common, Seq, Update, UpdateError, UpdateRef};
 
 /// Receives each event as it happens. It must not act on the herd.
 pub trait Observer {
@@ -40,8 +40,8 @@ pub enum Event<'a> {
     PeerIdentified { neighbour: NeighbourId, from: Option<Seq> },
     /// A neighbour has sent the updates that we had missed.
     CatchUpReceived { neighbour: NeighbourId, updates: usize },
-    /// Another loop of this server has handed this update over.
-    HandedOver { update: &'a UpdateRef<'a>, neighbour: NeighbourId },
+    /// Another loop of this server has handed these updates over.
+    HandedOver { neighbour: NeighbourId, batch: &'a Batch },
     /// A neighbour's update was malformed and skipped; the connection stays open.
     UpdateSkipped { neighbour: NeighbourId, error: UpdateError, line: &'a [u8] },
     /// A line on the neighbours' port was rejected, and its connection is closed.

@@ -453,18 +453,7 @@ impl Herd {
     }
 }
 
-/// Applies an update to the table and reports the result. The links find it in the feed.
-fn store(
-    table: &mut Table,
-    links: &[Link],
-    update: &UpdateRef<'_>,
-    from: Option<Source>,
-    observer: &mut dyn Observer,
-) {
-    let applied = table.apply(update, from);
-    report(links, update, from, applied, observer);
-}
-
+/// Reports what became of an update. If it is stored, the links find it in the feed.
 fn report(
     links: &[Link],
     update: &UpdateRef<'_>,

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::namesakes::Namesakes;
 use super::status::InboundStatus;
-use super::{Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState, store};
+use super::{Applied, Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState, report};
 use crate::clock::Now;
 use crate::limits::{MARK_BYTES, MARK_UPDATES};
-use crate::protocol::{Common, Epoch, FromDialler, PeerError, Seq, UpdateError, UpdateRef};
-use crate::protocol::{write_ack, write_refusal, write_resume};
+use crate::protocol::{
+    Common, Epoch, FromDialler, LineText, PeerError, Seq, UpdateError, UpdateRef,
+};
+use crate::protocol::{Written, write_ack, write_refusal, write_resume};
 
 /// Identifies one of a neighbour's successive connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,13 +221,32 @@ impl Herd {
         out: &mut Vec<u8>,
         observer: &mut dyn Observer,
     ) -> Outcome {
-        let parsed = FromDialler::parse(line);
-        let refusal = match (*peer, parsed) {
-            (Peer::Identified { neighbour, session }, _)
-                if !self.inbound[usize::from(neighbour.0)].is_present(session) =>
-            {
+        if let Peer::Identified { neighbour, session } = *peer {
+            if !self.inbound[usize::from(neighbour.0)].is_present(session) {
                 return Outcome::Close;
             }
+            // Nearly all lines are such updates.
+            if let Some((update, text)) = FromDialler::parse_plain(line) {
+                self.received(neighbour, line, true, now);
+                self.handle_update(neighbour, &update, &text, line, observer);
+                return Outcome::Continue;
+            }
+        }
+        self.handle_other_line(peer, line, admits, now, out, observer)
+    }
+
+    #[inline(never)]
+    fn handle_other_line(
+        &mut self,
+        peer: &mut Peer,
+        line: &[u8],
+        admits: &dyn Fn(NeighbourId) -> bool,
+        now: Now,
+        out: &mut Vec<u8>,
+        observer: &mut dyn Observer,
+    ) -> Outcome {
+        let parsed = FromDialler::parse(line);
+        let refusal = match (*peer, parsed) {
             (Peer::Unidentified, Ok(FromDialler::Hello { server, epoch })) => {
                 match self.find_neighbour(server) {
                     Some(neighbour) if admits(neighbour) => {
@@ -260,7 +281,7 @@ impl Herd {
             }
             (Peer::Identified { neighbour, .. }, Ok(FromDialler::Update(update))) => {
                 self.received(neighbour, line, true, now);
-                self.handle_update(neighbour, &update, line, observer);
+                self.handle_update(neighbour, &update, &Written, line, observer);
                 return Outcome::Continue;
             }
             (Peer::Identified { neighbour, .. }, Ok(FromDialler::Mark(seq))) => {
@@ -322,6 +343,7 @@ impl Herd {
         &mut self,
         neighbour: NeighbourId,
         update: &UpdateRef<'_>,
+        text: &impl LineText,
         line: &[u8],
         observer: &mut dyn Observer,
     ) {
@@ -332,7 +354,10 @@ impl Herd {
         }
         let inbound = &self.inbound[usize::from(neighbour.0)];
         let from = inbound.epoch().map(|epoch| Source { neighbour, epoch });
-        store(&mut self.table, &self.links, update, from, observer);
+        let hash = self.table.hash(update.id);
+        // It is None only if `may_add` returns false.
+        let applied = self.table.apply_with(hash, update, text, from, || true);
+        report(&self.links, update, from, applied.unwrap_or(Applied::Stale), observer);
     }
 
     fn handle_mark(

@@ -66,9 +66,19 @@ pub fn write_refusal(line: &[u8], out: &mut Vec<u8>) {
 /// Whether `name` is a valid name of a server: 1 to 64 letters, digits, `_` and `-`. The bound keeps
 /// `<name>_log.txt` a legal file name and an UPDATELOC within its line.
 pub fn is_server_name(name: &[u8]) -> bool {
-    let permitted = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (1..=MAX_SERVER_NAME_BYTES).contains(&name.len()) && name.iter().all(permitted)
+    let is_permitted = |&byte: &u8| PERMITTED[usize::from(byte)];
+    (1..=MAX_SERVER_NAME_BYTES).contains(&name.len()) && name.iter().all(is_permitted)
 }
+
+/// Which bytes a server's name may have. It is looked up for each update of a neighbour.
+const PERMITTED: [bool; 256] = {
+    let (mut permitted, mut byte) = ([false; 256], 0u8);
+    while byte < 0x80 {
+        permitted[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        byte += 1;
+    }
+    permitted
+};
 
 /// The longest name of a server, in bytes.
 pub const MAX_SERVER_NAME_BYTES: usize = 64;

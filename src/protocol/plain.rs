@@ -12,7 +12,7 @@
 
 use super::decimal::{Decimal, integer};
 use super::request::MAX_ID_BYTES;
-use super::time::Timestamp;
+use super::time::{Skew, Timestamp};
 use super::word::{first_up_to_space, no_digits, word};
 
 /// The first three fields of an update, and what follows them.
@@ -27,7 +27,10 @@ pub(super) struct PlainFields<'a> {
 /// Reads what follows a command and a space.
 #[inline(always)]
 pub(super) fn fields(text: &[u8]) -> Option<PlainFields<'_>> {
-    let (id, rest) = id(text)?;
+    let (id, rest) = up_to_space(text)?;
+    if !(1..=MAX_ID_BYTES).contains(&id.len()) {
+        return None;
+    }
     let numbers = Numbers::of(&rest[..rest.len().min(MAX_BYTES)]);
     let latitude = numbers.angle(0, 2, 90)?;
     let longitude = numbers.angle(latitude, 3, 180)?;
@@ -37,9 +40,23 @@ pub(super) fn fields(text: &[u8]) -> Option<PlainFields<'_>> {
     Some(PlainFields { id, location, timestamp: Timestamp::of(text, &seconds)?, rest })
 }
 
-/// An id, and what follows the space behind it.
+/// A skew, if this is the text of one as [`Skew::write`] writes it.
 #[inline(always)]
-fn id(text: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn skew(text: &[u8]) -> Option<Skew> {
+    let numbers = Numbers::of(&text[..text.len().min(MAX_BYTES)]);
+    let (number, end) = numbers.decimal(1)?;
+    let has_no_zero_before = number.whole[0] != b'0' || number.whole.len() == 1;
+    let is_whole = end == text.len() && has_no_zero_before;
+    match text[0] {
+        b'+' if is_whole => Skew::of(&number, false),
+        b'-' if is_whole => Skew::of(&number, true),
+        _ => None,
+    }
+}
+
+/// A text up to a space, and what follows that.
+#[inline(always)]
+pub(super) fn up_to_space(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut end = 0;
     let end = loop {
         match first_up_to_space(word(text.get(end..)?)) {
@@ -50,7 +67,7 @@ fn id(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let [b' ', rest @ ..] = &text[end.min(text.len())..] else {
         return None;
     };
-    (1..=MAX_ID_BYTES).contains(&end).then_some((&text[..end], rest))
+    Some((&text[..end], rest))
 }
 
 /// A text, and a bit for each of its bytes that is no digit, and for its end.
@@ -176,13 +193,24 @@ mod tests {
 
     #[test]
     fn what_is_read_of_an_update_is_what_the_general_parser_reads() {
+        let (mut read, mut left) = (0, 0);
         let update =
             b"UPDATELOC kiwi.cs.ucla.edu +34.068930-118.445127 1559865055.918963997 A +0.263873386";
         assert!(FromDialler::parse(update).is_ok());
         for line in [&update[..], b"UPDATELOC k +1-2 3 A -4.000000005"].into_iter().flat_map(near) {
             let any = format!("{:?}", FromDialler::parse_any(&line));
             assert_eq!(format!("{:?}", FromDialler::parse(&line)), any);
+            let Some((update, _)) = FromDialler::parse_plain(&line) else {
+                left += 1;
+                continue;
+            };
+            // What is kept of it is the line itself.
+            let mut written = Vec::new();
+            update.write_updateloc(&mut written);
+            assert_eq!(written.strip_suffix(b"\n"), Some(&line[..]));
+            read += 1;
         }
+        assert!(read > 300 && left > 300, "{read} read, {left} left");
     }
 
     #[test]

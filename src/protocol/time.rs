@@ -60,11 +60,16 @@ impl Skew {
             [b'-', rest @ ..] => (true, rest),
             _ => return None,
         };
-        let number = Decimal::parse(unsigned)?;
+        Skew::of(&Decimal::parse(unsigned)?, negative)
+    }
+
+    /// That of a number.
+    #[inline(always)]
+    pub(super) fn of(number: &Decimal<'_>, negative: bool) -> Option<Skew> {
         if number.whole.len() > MAX_DIGITS || number.fraction.len() != DECIMALS {
             return None;
         }
-        match (negative, nanoseconds(&number)) {
+        match (negative, nanoseconds(number)) {
             (true, 0) => None,
             (true, nanos) => Some(Skew(-nanos)),
             (false, nanos) => Some(Skew(nanos)),

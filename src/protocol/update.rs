@@ -107,7 +107,7 @@ pub trait LineText {
 #[derive(Clone, Copy, Debug)]
 pub struct Written;
 
-/// This is the text, and need not be written once more.
+/// This is the text without its LF, and need not be written once more.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied<'a>(&'a [u8]);
 
@@ -133,15 +133,25 @@ impl LineText for Written {
 
 impl LineText for Copied<'_> {
     fn block(&self, _: &UpdateRef<'_>) -> Box<[u8]> {
-        Box::from(self.0)
+        let mut text = Vec::with_capacity(self.0.len() + 1);
+        text.extend_from_slice(self.0);
+        text.push(b'\n');
+        text.into_boxed_slice()
     }
 
     #[inline(always)]
-    fn replace(&self, _: &UpdateRef<'_>, text: &mut Box<[u8]>) {
-        match text.len() == self.0.len() {
-            true => text.copy_from_slice(self.0),
-            false => *text = Box::from(self.0),
+    fn replace(&self, update: &UpdateRef<'_>, text: &mut Box<[u8]>) {
+        match text.split_last_mut() {
+            Some((_, before)) if before.len() == self.0.len() => before.copy_from_slice(self.0),
+            _ => *text = self.block(update),
         }
+    }
+}
+
+impl<'a> Copied<'a> {
+    /// Of a line without its first word and its ending.
+    pub(super) fn of(text: &'a [u8]) -> Copied<'a> {
+        Copied(text)
     }
 }
 

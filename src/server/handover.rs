@@ -23,7 +23,7 @@ use crate::application::{Io, Line, LoopId, Next, Target};
 use crate::herd::{NeighbourId, Peer};
 use crate::limits::BATCHES_WAITING;
 use crate::logging::Traffic;
-use crate::protocol::{Batch, UpdateRef};
+use crate::protocol::Batch;
 
 /// One loop's end of both directions between it and another loop.
 #[derive(Debug)]
@@ -60,12 +60,14 @@ fn lock(way: &Way) -> MutexGuard<'_, Batches> {
     way.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Records an update that was handed over, as the line that it would have been.
+/// Records updates that were handed over, each as the line that it would have been.
 #[cold]
-pub(super) fn record(from: &str, update: &UpdateRef<'_>) {
-    let mut line = Vec::new();
-    update.write_updateloc(&mut line);
-    Traffic::Link.received(from, line.trim_ascii_end());
+pub(super) fn record(from: &str, batch: &Batch) {
+    for (update, _) in batch.iter() {
+        let mut line = Vec::new();
+        update.write_updateloc(&mut line);
+        Traffic::Link.received(from, line.trim_ascii_end());
+    }
 }
 
 impl Handover {

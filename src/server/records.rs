@@ -205,9 +205,7 @@ impl HerdLog<'_> {
                 let update = update.get();
                 Traffic::Flood.sending(update.id, update.location, self.name(neighbour));
             }
-            Event::HandedOver { update, neighbour } => {
-                handover::record(self.name(neighbour), update)
-            }
+            Event::HandedOver { neighbour, batch } => handover::record(self.name(neighbour), batch),
             Event::CannotSend { update, neighbour } => {
                 Traffic::Flood.cannot_send(update.id, update.location, self.name(neighbour));
             }

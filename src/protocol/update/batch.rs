@@ -45,7 +45,20 @@ impl Batch {
         self.places.iter().map(move |place| {
             let text = &self.texts[begin..place.end];
             begin = place.end;
-            (view(text, place.lengths, place.nanos, place.skew), Copied(text))
+            (
+                view(text, place.lengths, place.nanos, place.skew),
+                Copied::of(&text[..text.len() - 1]),
+            )
+        })
+    }
+
+    /// Their ids.
+    pub fn ids(&self) -> impl Iterator<Item = &[u8]> {
+        let mut begin = 0;
+        self.places.iter().map(move |place| {
+            let id = &self.texts[begin..begin + usize::from(place.lengths[0]) + 1];
+            begin = place.end;
+            id
         })
     }
 
