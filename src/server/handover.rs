@@ -191,3 +191,6 @@ impl Server {
 
 /// Updates that are as much work as what the loop counts by.
 const UPDATES_PER_EFFORT: usize = 2;
+
+#[cfg(test)]
+mod tests;
