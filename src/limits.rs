@@ -229,8 +229,9 @@ pub const LASTING_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(1);
 /// The pause before a server of NATS is dialled again, or the next one.
 pub const ENGINE_PAUSE_INITIAL: Duration = Duration::from_millis(100);
-/// The longest such pause: an outage ends at most so much later for us.
-pub const ENGINE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest such pause: an outage ends at most so much later for us, and answers wait for it. A server of NATS that is
+/// away is dialled less than twice a second by each member.
+pub const ENGINE_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The same after a server of NATS has refused us: only an operator can change that, who needs minutes. It is tried
 /// again all the same, because credentials are rotated.
 pub const ENGINE_LOGIN_PAUSE_INITIAL: Duration = Duration::from_secs(5);

@@ -18,6 +18,9 @@ pub const ENGINE_CREATE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a publish, or a question for one client, may stay unanswered before it is sent again: an answer takes a
 /// millisecond, and one that a leader took with it never comes.
 pub const ENGINE_ACK_WAIT: Duration = Duration::from_secs(2);
+/// How long it may stay unanswered although a publish that was sent later was acknowledged: a leader answers in order, so
+/// the earlier one was lost, as with a leader that stood still and does not lead any more.
+pub const ENGINE_LOST_AFTER: Duration = Duration::from_millis(250);
 /// The publishes of one client whose answers are waited for: that of an earlier one may still come.
 pub const ENGINE_TRIES: usize = 4;
 /// Updates that the engine does not take, of which that is known. Whoever waits for one of the others that there may be

@@ -125,6 +125,7 @@ fn main() -> ExitCode {
         engine::encrypted::a_member_shows_its_certificate_where_the_server_asks_for_one,
         engine::encrypted::a_certificate_of_another_authority_name_or_time_is_refused,
         engine::encrypted::a_server_in_plain_text_is_refused_where_tls_is_asked_for,
+        engine::leaving::a_restart_of_a_single_node_costs_no_answer_and_no_connection_of_a_client,
         engine::leaving::a_rolling_restart_of_a_cluster_costs_no_answer_and_no_connection_of_a_client,
         engine::leaving::with_debians_server_a_restart_costs_no_answer_and_no_connection_of_a_client,
         engine::login::a_wrong_password_is_one_error_and_a_rotated_one_is_read_again,

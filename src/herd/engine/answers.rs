@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::flights::{Step, Try};
+use super::flights::Step;
 use super::publisher::Why;
 use super::requests::{Answered, Kind};
 use super::values::{Found, Source, read_found};
@@ -31,12 +31,13 @@ impl Engine {
         };
         match PubAck::read(message) {
             Ok(ack) => {
-                self.publisher.engine_answers(number, now);
+                self.publisher.engine_answers(now);
+                self.publisher.acknowledged(number);
                 self.acknowledged(slot, ack.seq, attempt.seq, herd, observer);
             }
             // An earlier try that is refused says nothing of the latest one.
             Err(_) if !is_latest => {}
-            Err(error) => self.refused(slot, attempt, &error, herd, now, observer),
+            Err(error) => self.refused(slot, attempt.seq, &error, herd, now, observer),
         }
     }
 
@@ -70,11 +71,11 @@ impl Engine {
         }
     }
 
-    /// The latest publish of the entry in a slot was not taken.
+    /// The latest publish of the entry in a slot, whose text is that of the change `seq`, was not taken.
     fn refused(
         &mut self,
         slot: u32,
-        Try { number, seq }: Try,
+        seq: Seq,
         error: &ReplyError,
         herd: &mut Herd,
         now: Duration,
@@ -82,12 +83,12 @@ impl Engine {
     ) {
         match error.api_code() {
             Some(code) if ApiError::WRONG_LAST.contains(&code) => {
-                self.publisher.engine_answers(number, now);
+                self.publisher.engine_answers(now);
                 self.status.conflicts += 1;
                 return self.conflict(slot, herd, now);
             }
             Some(ApiError::TOO_LARGE) => {
-                self.publisher.engine_answers(number, now);
+                self.publisher.engine_answers(now);
                 return self.give_up(slot, seq, error, herd, observer);
             }
             _ => {}

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::herd::kept::slot_hash;
-use crate::limits::{ENGINE_REFUSED_PAUSE, ENGINE_TRIES};
+use crate::limits::{ENGINE_ACK_WAIT, ENGINE_LOST_AFTER, ENGINE_REFUSED_PAUSE, ENGINE_TRIES};
 use crate::protocol::Seq;
 
 /// A client's update on its way to the bucket.
@@ -24,6 +24,8 @@ pub(super) struct Flight {
     question: u64,
     pub step: Step,
     until: Option<Duration>,
+    /// When its latest publish or question was sent.
+    sent_at: Duration,
     /// The number of a later message that was older than our update; 0 if there was none.
     pub older: u64,
     /// The pause after the next refusal.
@@ -87,6 +89,7 @@ impl Flights {
             question: 0,
             step: Step::Due,
             until: None,
+            sent_at: Duration::ZERO,
             older: 0,
             pause: ENGINE_REFUSED_PAUSE,
         };
@@ -98,18 +101,20 @@ impl Flights {
     }
 
     /// A flight was published.
-    pub fn sent(&mut self, slot: u32, attempt: Try, until: Duration) {
+    pub fn sent(&mut self, slot: u32, attempt: Try, now: Duration) {
         let Some(flight) = self.get_mut(slot) else { return };
         // Should the one that is forgotten be accepted, then the next one is refused, and the bucket is looked at.
         flight.tries.rotate_right(1);
         flight.tries[0] = attempt;
-        self.set_step(slot, Step::Sent, Some(until));
+        flight.sent_at = now;
+        self.set_step(slot, Step::Sent, Some(now + ENGINE_LOST_AFTER));
     }
 
     /// The bucket was asked for a flight's client by the request with this number.
-    pub fn asked(&mut self, slot: u32, number: u64, until: Duration) {
-        self.set_step(slot, Step::Asked, Some(until));
+    pub fn asked(&mut self, slot: u32, number: u64, now: Duration) {
+        self.set_step(slot, Step::Asked, Some(now + ENGINE_LOST_AFTER));
         if let Some(flight) = self.get_mut(slot) {
+            flight.sent_at = now;
             flight.question = number;
         }
     }
@@ -155,18 +160,18 @@ impl Flights {
         slots
     }
 
-    /// The flights whose publish or question was sent before the request with this number and is not answered, by their
-    /// slots, ascending.
-    pub fn unanswered_before(&self, number: u64) -> Vec<(u32, Step)> {
-        let is_unanswered = |flight: &&Flight| match flight.step {
-            Step::Sent => flight.tries[0].number < number,
-            Step::Asked => flight.question < number,
-            _ => false,
-        };
-        let mut unanswered: Vec<_> =
-            self.by_slot.iter().filter(is_unanswered).map(|it| (it.slot, it.step)).collect();
-        unanswered.sort_unstable_by_key(|(slot, _)| *slot);
-        unanswered
+    /// Whether what was sent for a flight is lost, because a later publish was acknowledged and a leader answers in order; or
+    /// is given up, because it was sent so long ago. Else it is looked at again soon.
+    pub fn is_lost(&mut self, slot: u32, acknowledged: u64, now: Duration) -> (bool, bool) {
+        let Some(flight) = self.get_mut(slot) else { return (false, false) };
+        let number = flight.question.max(flight.tries[0].number);
+        let (is_lost, is_old) = (number < acknowledged, flight.sent_at + ENGINE_ACK_WAIT <= now);
+        if !is_lost && !is_old {
+            let until = now + ENGINE_LOST_AFTER;
+            flight.until = Some(until);
+            self.next_look = Some(self.next_look.map_or(until, |look| look.min(until)));
+        }
+        (is_lost, is_old)
     }
 
     /// When [`Flights::take_overdue`] must be called at the latest.

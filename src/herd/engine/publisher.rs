@@ -37,6 +37,8 @@ pub(super) struct Publisher {
     given_up: BTreeMap<u32, Seq>,
     /// When the engine last answered a publish.
     answered: Duration,
+    /// The greatest number of a publish that it has taken.
+    acknowledged: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -172,15 +174,14 @@ impl Publisher {
         }
     }
 
-    /// The engine answers the publish with this number. If it did not until now, then whatever was sent before and is not
-    /// answered was sent to a leader that is gone, and is sent again at once.
-    pub fn engine_answers(&mut self, number: u64, now: Duration) {
-        self.answered = now;
-        if self.trouble.take().is_some_and(|trouble| trouble.has_probed) {
-            for (slot, step) in self.flights.unanswered_before(number) {
-                self.again(slot, step);
-            }
-        }
+    /// The engine answers publishes.
+    pub fn engine_answers(&mut self, now: Duration) {
+        (self.answered, self.trouble) = (now, None);
+    }
+
+    /// It has taken the publish with this number.
+    pub fn acknowledged(&mut self, number: u64) {
+        self.acknowledged = self.acknowledged.max(number);
     }
 
     /// The leader has answered a question: a publish need not wait any longer to try whether it takes one.
@@ -386,8 +387,7 @@ impl Engine {
         entry.update.write_updateloc(&mut self.line);
         let value = self.line.trim_ascii_end();
         write_expecting(&self.scratch, &self.reply, expected, value, out);
-        let until = now + ENGINE_ACK_WAIT;
-        self.publisher.flights.sent(slot, Try { number, seq }, until);
+        self.publisher.flights.sent(slot, Try { number, seq }, now);
         observer.record(Event::Engine(EngineEvent::Sending { update: &entry.update }));
         true
     }
@@ -398,7 +398,7 @@ impl Engine {
         let number = requests.next_of(kind, slot, reply);
         let source = if kind == Kind::Get { Source::Leader } else { Source::Copy };
         write_question(bucket, source, id, reply, scratch, out);
-        self.publisher.flights.asked(slot, number, now + ENGINE_ACK_WAIT);
+        self.publisher.flights.asked(slot, number, now);
     }
 
     /// The subject of a client, in `scratch`.
@@ -416,7 +416,15 @@ impl Engine {
         }
         let mut is_silent = false;
         for (_, slot, step) in publisher.flights.take_overdue(now) {
-            is_silent |= step == Step::Sent && publisher.answered + ENGINE_ACK_WAIT <= now;
+            if matches!(step, Step::Sent | Step::Asked) {
+                let acknowledged = publisher.acknowledged;
+                let (is_lost, is_old) = publisher.flights.is_lost(slot, acknowledged, now);
+                if !is_lost && !is_old {
+                    continue;
+                }
+                let was_silent = publisher.answered + ENGINE_ACK_WAIT <= now;
+                is_silent |= step == Step::Sent && is_old && was_silent;
+            }
             publisher.again(slot, step);
         }
         if is_silent && publisher.trouble.is_none() {
