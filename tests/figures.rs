@@ -37,10 +37,12 @@ fn spreads_that_overlap_are_no_difference() {
         ("a", &[8.0, 9.0, 10.0, 11.5, 12.0]),
         ("b", &[10.0, 11.0, 12.0, 13.0, 14.0]),
         ("c", &[12.5, 12.6, 12.7, 12.8, 12.9]),
+        ("two rounds", &[100.0, 101.0]),
     ]);
     assert!(!figures.differ("a", "b"));
     assert!(figures.differ("a", "c"));
     assert!(figures.differ("c", "a"));
+    assert!(!figures.differ("a", "two rounds"));
     assert!(!figures.differ("a", "what was not measured"));
 }
 

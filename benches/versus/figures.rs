@@ -52,8 +52,11 @@ impl Figures {
         Spread::of(over.iter().zip(under).map(|(over, under)| over / under).collect())
     }
 
-    /// Whether the two differ: their spreads do not overlap.
+    /// Whether the two differ: their spreads do not overlap. Of fewer than three rounds nothing is said.
     pub fn differ(&self, one: &str, other: &str) -> bool {
+        if self.values(one).len().min(self.values(other).len()) < 3 {
+            return false;
+        }
         let apart = |one: Spread, other: Spread| one.is_apart_from(other);
         self.spread(one).zip(self.spread(other)).is_some_and(|(one, other)| apart(one, other))
     }

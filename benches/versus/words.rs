@@ -190,26 +190,26 @@ fn loops(figures: &Figures) -> Option<String> {
 
 /// What to see in the bars of a shape.
 pub fn of_bars(figures: &Figures, shape: &str) -> Option<String> {
-    let rate = |peer: Peer| figures.spread(&format!("{shape}/off/{}/rate", peer.name()));
+    let name = |peer: Peer| format!("{shape}/off/{}/rate", peer.name());
+    let rate = |peer: Peer| figures.spread(&name(peer));
     let ours = rate(Peer::Ours)?;
     let others = || peers::ALL.into_iter().filter(|peer| *peer != Peer::Ours);
-    let ahead: Vec<&str> = others()
-        .filter(|peer| rate(*peer).is_some_and(|rate| rate.low > ours.high))
-        .map(Peer::title)
-        .collect();
-    let alike: Vec<&str> = others()
-        .filter(|peer| rate(*peer).is_some_and(|rate| !rate.is_apart_from(ours)))
-        .map(Peer::title)
-        .collect();
-    let ahead = match ahead.as_slice() {
+    let differs = |peer: Peer| figures.differ(&name(peer), &name(Peer::Ours));
+    let titles = |is_wanted: &dyn Fn(Peer, Spread) -> bool| -> Vec<String> {
+        let wanted = others().filter(|peer| rate(*peer).is_some_and(|rate| is_wanted(*peer, rate)));
+        wanted.map(|peer| format!("*{}*", peer.title())).collect()
+    };
+    let longer = titles(&|peer, rate| differs(peer) && rate.median > ours.median);
+    let alike = titles(&|peer, _| !differs(peer));
+    let longer = match longer.as_slice() {
         [] => "no bar is longer than herd-mio's".to_owned(),
-        some => format!("longer than herd-mio's bar: {}", some.join(", ")),
+        some => format!("longer than herd-mio's bar: {}", listed(some)),
     };
     let alike = match alike.as_slice() {
         [] => String::new(),
-        some => format!("; not to be told from it: {}", some.join(", ")),
+        some => format!("; not to be told from it: {}", listed(some)),
     };
-    Some(format!("What to see at {}, log off: {ahead}{alike}.", title(shape)))
+    Some(format!("What to see at {}, log off: {longer}{alike}.", title(shape)))
 }
 
 /// What to see in the lines of the open loop.
