@@ -93,8 +93,8 @@ fn relative(
     (!rates.is_empty()).then(|| (rates.join("; "), listed(&cpus)))
 }
 
-/// "1.30 (1.28 to 1.33) times as many requests/s" of the last run; "about as many" where the spreads overlap in any run, or
-/// the runs contradict each other.
+/// "1.30 (1.28 to 1.33) times as many requests/s" of the last run; "as many" where the spreads overlap in any run, or the runs
+/// contradict each other.
 fn beside(runs: &[Run], one: &str, other: &str, unit: &str) -> Option<String> {
     let ratio = runs.last()?.figures.ratio(one, other)?;
     let is_one_way = |run: &Run| {
@@ -106,7 +106,8 @@ fn beside(runs: &[Run], one: &str, other: &str, unit: &str) -> Option<String> {
     Some(match runs.iter().all(is_one_way) {
         true => format!("{} times as many {unit}", spread(Some(ratio))),
         false => {
-            format!("about as many {unit} ({} to {})", number(ratio.low), number(ratio.high))
+            let (low, high) = (number(ratio.low), number(ratio.high));
+            format!("as many {unit} as far as the rounds tell ({low} to {high} times)")
         }
     })
 }
