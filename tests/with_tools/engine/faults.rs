@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use herd_mio::limits::ENGINE_SPREAD;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -173,6 +174,8 @@ pub fn nothing_answered_is_lost_when_a_leader_stands_still_of_a_cluster() -> Out
     let places = Place::all(&setup);
     let bare = Bare::start(&nats, BUCKET);
     let writers = Writers::start(WRITERS, &places);
+    // A member may find that the former leader, which goes on, acknowledged what the next one does not have. It then
+    // compares all anew, after a while by chance.
     for _ in 0..2 {
         writers.write_for(Duration::from_secs(2));
         let leader = nats.leader(STREAM);
@@ -185,7 +188,7 @@ pub fn nothing_answered_is_lost_when_a_leader_stands_still_of_a_cluster() -> Out
     let written = writers.end();
     let pauses = bare.end();
     written.is_kept(&mut eye, BUCKET, &places);
-    report("a leader stood still for 8 s, twice", &written, &pauses, ADDED);
+    report("a leader stood still for 8 s, twice", &written, &pauses, ADDED + ENGINE_SPREAD);
     drop(servers);
     Ok(())
 }
