@@ -37,7 +37,11 @@ fn caches(nats: &Nats, names: &[&str], clients: usize, more: &str) -> Setup {
 fn start(setup: &Setup) -> ServerProcess {
     let server = setup.start_with(NAMES[0], &["--admin", "0"]);
     wait_until_in_sync(&server, 1);
-    assert!(!server.log().contains("in sync"), "it follows nothing: {}", server.log());
+    assert!(
+        !server.log().contains("in sync with the engine"),
+        "it follows nothing: {}",
+        server.log()
+    );
     server
 }
 
