@@ -51,9 +51,12 @@ impl Engine {
         observer: &mut dyn Observer,
     ) {
         self.status.published += 1;
-        let Some(flight) = self.publisher.flights.end(slot) else { return };
-        let Some(entry) = herd.table.entry_at(slot) else { return };
-        if *entry.update.id() != *flight.id {
+        let Some(flight) = self.publisher.flights.get(slot) else { return };
+        let (entry, older) = (herd.table.entry_at(slot), flight.older);
+        let is_of_another = entry.is_some_and(|entry| *entry.update.id() != *flight.id);
+        self.publisher.flights.end(slot);
+        let Some(entry) = entry else { return };
+        if is_of_another {
             // The one that is there now waited for this.
             return self.publisher.look_again(slot);
         }
@@ -66,7 +69,7 @@ impl Engine {
         self.kept(slot, known, herd);
         if latest > known.seq {
             self.publisher.look_again(slot);
-        } else if flight.older > sequence || went_back {
+        } else if older > sequence || went_back {
             self.repair(slot, herd, observer);
         }
     }
@@ -145,10 +148,11 @@ impl Engine {
         herd: &mut Herd,
         observer: &mut dyn Observer,
     ) {
-        let Some(flight) = self.publisher.flights.end(slot) else { return };
+        let Some(flight) = self.publisher.flights.get(slot) else { return };
         self.status.given_up += 1;
         let (id, reason) = (&*flight.id, error.to_string());
         observer.record(Event::Engine(EngineEvent::GivenUp { id, reason: &reason }));
+        self.publisher.flights.end(slot);
         if herd.table.entry_at(slot).is_some_and(|entry| entry.seq() > seq) {
             self.publisher.look_again(slot);
             return;

@@ -6,7 +6,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::herd::kept::slot_hash;
-use crate::limits::{ENGINE_ACK_WAIT, ENGINE_LOST_AFTER, ENGINE_REFUSED_PAUSE, ENGINE_TRIES};
+use crate::limits::{
+    ENGINE_ACK_WAIT, ENGINE_LOST_AFTER, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE, ENGINE_TRIES,
+};
 use crate::protocol::Seq;
 
 /// A client's update on its way to the bucket.
@@ -14,7 +16,7 @@ use crate::protocol::Seq;
 pub(super) struct Flight {
     slot: u32,
     /// The client: its entry may leave the slot, and another one may come.
-    pub id: Box<[u8]>,
+    pub id: Vec<u8>,
     /// The number of the client's last message, as each try says. It stays the same until the bucket has answered: so at
     /// most one try is accepted.
     pub expected: u64,
@@ -64,6 +66,8 @@ pub(super) struct Flights {
     /// No step is over before that. Most flights are answered long before, and so their deadlines are not kept in order:
     /// all are looked at when this comes.
     next_look: Option<Duration>,
+    /// The memory of ids of flights that have ended, for those that begin: an update allocates none.
+    spare_ids: Vec<Vec<u8>>,
 }
 
 impl Flights {
@@ -81,9 +85,11 @@ impl Flights {
 
     /// One for an entry that has none.
     pub fn begin(&mut self, slot: u32, id: &[u8], expected: u64) {
+        let mut own_id = self.spare_ids.pop().unwrap_or_default();
+        own_id.extend_from_slice(id);
         let flight = Flight {
             slot,
-            id: id.into(),
+            id: own_id,
             expected,
             tries: [Try::default(); ENGINE_TRIES],
             question: 0,
@@ -138,13 +144,18 @@ impl Flights {
         }
     }
 
-    pub fn end(&mut self, slot: u32) -> Option<Flight> {
-        let found = self.by_slot.find_entry(slot_hash(slot), |flight| flight.slot == slot).ok()?;
-        let (flight, _) = found.remove();
+    /// The flight of an entry is over, if there was one.
+    pub fn end(&mut self, slot: u32) {
+        let is_it = |flight: &Flight| flight.slot == slot;
+        let Ok(found) = self.by_slot.find_entry(slot_hash(slot), is_it) else { return };
+        let (Flight { mut id, .. }, _) = found.remove();
         if self.by_slot.is_empty() {
             self.next_look = None;
         }
-        Some(flight)
+        if self.spare_ids.len() < ENGINE_PUBLISHES {
+            id.clear();
+            self.spare_ids.push(id);
+        }
     }
 
     /// Whether the bucket was asked for the client of this flight by the request with this number, which is answered.
