@@ -111,6 +111,12 @@ fn places() -> Vec<Goal> {
             Seen::ratio("places/ours/rate", "places/kept/rate"),
             "",
         ),
+        Goal::new(
+            "64 WHATSATs at once, the service after 20 ms: CPU a request of aiohttp with a kept session, relative to ours",
+            at_least(5.0),
+            Seen::ratio("places64/kept/cpu", "places64/ours/cpu"),
+            "",
+        ),
     ]
 }
 

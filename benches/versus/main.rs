@@ -3,7 +3,7 @@
 //! ```text
 //!   peers, redis     build and start the servers     rules     what each must answer first
 //!   load             asks and compares               shapes    how much, in rounds
-//!   parts            flood, places, nearby, kept, loops, scraped, turns, memory: what is no load
+//!   parts            flood, places, places64, nearby, kept, loops, scraped, turns, memory: what is no load
 //!   figures, runs    what was seen, and its file     goals     where we want to stand
 //!   tables, words, plot, document                    docs/measurements.md and its pictures
 //! ```
@@ -32,6 +32,7 @@ mod options;
 mod parts;
 mod peers;
 mod places;
+mod places64;
 mod plot;
 mod redis;
 mod rules;

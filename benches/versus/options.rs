@@ -40,7 +40,7 @@ cargo bench --bench versus -- [options]
     --rounds N      rounds, interleaved; medians and spreads are taken over them [5]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
-    --part A,B      measure only these parts: load, flood, places, nearby, kept, loops, scraped, turns,
+    --part A,B      measure only these parts: load, flood, places, places64, nearby, kept, loops, scraped, turns,
                     memory, start
     --rate N        requests/s of the open loop [20000]
     --idle N        idle connections beside the 1,000 busy ones [9000]

@@ -7,17 +7,18 @@ use crate::flood::{self, Kind};
 use crate::options::Options;
 use crate::peers::{Peer, Workshop};
 use crate::shapes::{self, Shape};
-use crate::{kept, loops, memory, nearby, places, scraped, turns};
+use crate::{kept, loops, memory, nearby, places, places64, scraped, turns};
 
 /// One part: its name, and how it is measured.
 pub type Part =
     (&'static str, fn(&Workshop, &[Peer], &Options, &mut Figures) -> Result<(), Failure>);
 
 /// In the order in which they are measured.
-pub const ALL: [Part; 10] = [
+pub const ALL: [Part; 11] = [
     ("load", shapes::measure),
     ("flood", flood),
     ("places", places),
+    ("places64", places64),
     ("nearby", nearby::measure),
     ("kept", kept),
     ("loops", loops),
@@ -65,6 +66,15 @@ fn places(
         }
     }
     Ok(())
+}
+
+fn places64(
+    workshop: &Workshop,
+    _: &[Peer],
+    options: &Options,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
+    places64::measure(workshop, options.measured, options.rounds, figures)
 }
 
 fn kept(

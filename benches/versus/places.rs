@@ -58,7 +58,7 @@ fn start_service(workshop: &Workshop, folder: &Path) -> Result<Running, Failure>
     workshop.start_command(command, port, None)
 }
 
-fn ours(workshop: &Workshop, url: &str, ca: &Path) -> Result<Running, Failure> {
+pub fn ours(workshop: &Workshop, url: &str, ca: &Path) -> Result<Running, Failure> {
     let (port, peers) = (free_port()?, free_port()?);
     let config = workshop.scratch.path().join("places.toml");
     let text = format!(
@@ -71,7 +71,7 @@ fn ours(workshop: &Workshop, url: &str, ca: &Path) -> Result<Running, Failure> {
     workshop.start_command(command, port, None)
 }
 
-fn aiohttp(workshop: &Workshop, url: &str, ca: &Path, style: &str) -> Result<Running, Failure> {
+pub fn aiohttp(workshop: &Workshop, url: &str, ca: &Path, style: &str) -> Result<Running, Failure> {
     let port = free_port()?;
     let mut command = workshop.python("whatsat.py");
     command.args([&port.to_string(), url]).arg(ca).arg(style);

@@ -8,13 +8,12 @@ use crate::peers::{self, Peer};
 use crate::plot::thousands;
 use crate::runs::Run;
 use crate::shapes::{self, Shape};
-use crate::turns;
-use crate::{kept, nearby};
+use crate::{kept, nearby, places64, turns};
 
 /// A table's name and how it is made; it is empty where nothing of it was measured.
 pub type Table = (&'static str, fn(&Figures) -> String);
 
-pub const ALL: [Table; 14] = [
+pub const ALL: [Table; 15] = [
     ("1x1", |figures| shape(figures, "1x1")),
     ("64x1", |figures| shape(figures, "64x1")),
     ("64x16", |figures| shape(figures, "64x16")),
@@ -23,6 +22,7 @@ pub const ALL: [Table; 14] = [
     ("allocator", allocator),
     ("flood", flood),
     ("places", places),
+    ("places64", places64),
     ("nearby", nearby),
     ("kept", kept),
     ("loops", loops),
@@ -200,6 +200,11 @@ fn nearby(figures: &Figures) -> String {
         }
     }
     table(&head, rows)
+}
+
+fn places64(figures: &Figures) -> String {
+    let head = ["server", "CPU us per request", "requests/s", "p50 us", "p99 us"];
+    columns(figures, &head, "places64", &places64::WAYS, &["cpu", "rate", "p50", "p99"])
 }
 
 fn kept(figures: &Figures) -> String {
