@@ -82,7 +82,7 @@ fn nothing_answered_is_lost_by_kills_of_two_loops() {
 }
 
 #[test]
-#[ignore = "a minute; just durability"]
+#[ignore = "a minute; just kills"]
 fn nothing_answered_is_lost_by_a_hundred_kills() {
     kill_again_and_again(1, 100);
     kill_again_and_again(2, 100);
