@@ -21,6 +21,9 @@ pub const ENGINE_ACK_WAIT: Duration = Duration::from_secs(2);
 /// How long it may stay unanswered although a publish that was sent later was acknowledged: a leader answers in order, so
 /// the earlier one was lost, as with a leader that stood still and does not lead any more.
 pub const ENGINE_LOST_AFTER: Duration = Duration::from_millis(250);
+/// The longest wait for the answer to a question for one client of which the same holds: it begins with
+/// [`ENGINE_LOST_AFTER`] and doubles with each repeat, because questions may take longer than publishes.
+pub const ENGINE_ASKED_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The publishes of one client whose answers are waited for: that of an earlier one may still come.
 pub const ENGINE_TRIES: usize = 4;
 /// Updates that the engine does not take, of which that is known. Whoever waits for one of the others that there may be

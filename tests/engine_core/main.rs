@@ -13,6 +13,7 @@ mod laws;
 mod looks;
 mod member;
 mod pauses;
+mod questions;
 #[path = "../simulation/random.rs"]
 mod random;
 mod runs;

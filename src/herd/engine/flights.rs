@@ -7,7 +7,8 @@ use hashbrown::hash_table::Entry;
 
 use crate::herd::kept::slot_hash;
 use crate::limits::{
-    ENGINE_ACK_WAIT, ENGINE_LOST_AFTER, ENGINE_PUBLISHES, ENGINE_REFUSED_PAUSE, ENGINE_TRIES,
+    ENGINE_ACK_WAIT, ENGINE_ASKED_WAIT_MAX, ENGINE_LOST_AFTER, ENGINE_PUBLISHES,
+    ENGINE_REFUSED_PAUSE, ENGINE_TRIES,
 };
 use crate::protocol::Seq;
 
@@ -32,6 +33,8 @@ pub(super) struct Flight {
     pub older: u64,
     /// The pause after the next refusal.
     pub pause: Duration,
+    /// How long its question is waited for.
+    patience: Duration,
 }
 
 /// One publish.
@@ -98,6 +101,7 @@ impl Flights {
             sent_at: Duration::ZERO,
             older: 0,
             pause: ENGINE_REFUSED_PAUSE,
+            patience: ENGINE_LOST_AFTER,
         };
         let is_it = |other: &Flight| other.slot == slot;
         match self.by_slot.entry(slot_hash(slot), is_it, |flight| slot_hash(flight.slot)) {
@@ -176,7 +180,16 @@ impl Flights {
     pub fn is_lost(&mut self, slot: u32, acknowledged: u64, now: Duration) -> (bool, bool) {
         let Some(flight) = self.get_mut(slot) else { return (false, false) };
         let number = flight.question.max(flight.tries[0].number);
-        let (is_lost, is_old) = (number < acknowledged, flight.sent_at + ENGINE_ACK_WAIT <= now);
+        let waited = now.saturating_sub(flight.sent_at);
+        let is_question = flight.step == Step::Asked;
+        // Questions take another way than publishes, which may be slower: each repeat waits twice as long, so that the
+        // answer of one of them comes in time.
+        let patience = if is_question { flight.patience } else { Duration::ZERO };
+        let is_lost = number < acknowledged && patience <= waited;
+        let is_old = ENGINE_ACK_WAIT.max(patience) <= waited;
+        if is_question && (is_lost || is_old) {
+            flight.patience = (2 * patience).min(ENGINE_ASKED_WAIT_MAX);
+        }
         if !is_lost && !is_old {
             let until = now + ENGINE_LOST_AFTER;
             flight.until = Some(until);

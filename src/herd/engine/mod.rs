@@ -145,7 +145,9 @@ impl Engine {
         self.is_connected = true;
         self.requests.queued.clear();
         if let Some(reason) = bucket::too_old(self.version) {
-            return self.refuse(reason, now, observer);
+            // Another version comes with another connection only, so nothing is asked on this one.
+            self.refuse(reason, now, observer);
+            return self.stream.asks_nothing();
         }
         self.requests.subscribe();
         self.follower_waits();

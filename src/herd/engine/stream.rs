@@ -66,6 +66,11 @@ impl Stream {
         self.created = None;
     }
 
+    /// It is not asked for again on this connection.
+    pub fn asks_nothing(&mut self) {
+        self.again_at = None;
+    }
+
     /// The connection is closed: the answers that were waited for do not come.
     pub fn closed(&mut self) {
         (self.is_usable, self.refused, self.again_at) = (false, None, None);

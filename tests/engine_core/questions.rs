@@ -1,0 +1,125 @@
+//! Claim: a question for a client's value whose answer takes longer than acknowledgements do is asked again a few times,
+//! and one of its answers counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use herd_mio::clock::{Now, WallTime};
+use herd_mio::herd::Herd;
+use herd_mio::herd::engine::Keep;
+use herd_mio::nats::{self, FromServer};
+use herd_mio::protocol::{Iamat, Timestamp};
+
+use crate::alone::{NOW, alone};
+use crate::member::Nobody;
+use crate::server::BUCKET;
+use crate::stream::Stream;
+use crate::wire::{Said, message, read_all};
+
+/// A member, and an engine that acknowledges at once and answers questions after a while.
+struct Played {
+    herd: Herd,
+    latency: u64,
+    /// Milliseconds since the member connected.
+    now: u64,
+    /// Answers by when they come.
+    answers: BTreeMap<(u64, u64), (String, String)>,
+    questions: u64,
+    /// Publishes of `kiwi` that were accepted.
+    accepted: u64,
+    last: u64,
+    out: Vec<u8>,
+}
+
+impl Played {
+    fn new(latency: u64) -> Played {
+        let (herd, out) = alone(Keep::All, 1_000);
+        let answers = BTreeMap::new();
+        let (questions, accepted, last) = (0, 0, 10);
+        Played { herd, latency, now: 0, answers, questions, accepted, last, out }
+    }
+
+    fn now(&self) -> Now {
+        let elapsed = NOW.elapsed + Duration::from_millis(self.now);
+        Now { elapsed, wall: WallTime(NOW.wall.0 + i128::from(self.now) * 1_000_000) }
+    }
+
+    fn tell(&mut self, id: &str, seconds: u64) {
+        let text = seconds.to_string();
+        let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
+        let iamat = Iamat { id: id.as_bytes(), location: b"+1-2", timestamp };
+        let now = self.now();
+        self.herd.handle_iamat(&iamat, now, &mut Vec::new(), &mut Nobody).expect("it is taken");
+    }
+
+    /// One millisecond in which another client tells something now and then.
+    fn step(&mut self) {
+        self.now += 1;
+        if self.now.is_multiple_of(10) {
+            self.tell(&format!("other{}", self.now % 70), self.now);
+        }
+        let now = self.now();
+        if self.herd.poll_engine_timeout().is_some_and(|at| at <= now.elapsed) {
+            self.herd.handle_engine_timeout(now, &mut Nobody);
+        }
+        while let Some(entry) = self.answers.first_entry().filter(|it| it.key().0 <= self.now) {
+            let (reply, answer) = entry.remove();
+            let bytes = message(&reply, 1, "", b"", answer.as_bytes());
+            let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20) else {
+                panic!("a message")
+            };
+            self.herd.engine_message(&message, now, &mut self.out, &mut Nobody);
+        }
+        self.herd.poll_engine(1 << 20, now, &mut self.out, &mut Nobody);
+        for said in read_all(&std::mem::take(&mut self.out)).expect("whole requests") {
+            let Said::Publish { subject, reply, headers, .. } = said else { continue };
+            let (after, answer) = self.answer(&subject, &headers);
+            let number = self.answers.len() as u64 + 1_000 * self.now;
+            self.answers.insert((self.now + after, number), (reply, answer));
+        }
+    }
+
+    fn answer(&mut self, subject: &str, headers: &str) -> (u64, String) {
+        if subject.starts_with("$JS.API.CONSUMER.") {
+            return (0, "{\"name\":\"x\",\"num_pending\":0}".to_owned());
+        }
+        if subject.starts_with("$JS.API.STREAM.MSG.GET.") {
+            self.questions += 1;
+            let error = "{\"code\":404,\"err_code\":10037,\"description\":\"no message found\"}";
+            return (self.latency, format!("{{\"error\":{error}}}"));
+        }
+        if subject.starts_with("$JS.API.") {
+            let mut stream = Stream::new(1);
+            stream.last_seq = self.last;
+            return (0, stream.info(BUCKET));
+        }
+        // The first publish of this client meets what nobody has told the member.
+        if subject.ends_with("kiwi") && self.questions == 0 {
+            let error =
+                "{\"code\":400,\"err_code\":10071,\"description\":\"wrong last sequence: 7\"}";
+            return (0, format!("{{\"error\":{error}}}"));
+        }
+        self.accepted += u64::from(subject.ends_with("kiwi"));
+        assert!(headers.contains("Nats-Expected-Last-Subject-Sequence"), "{headers}");
+        self.last += 1;
+        (0, format!("{{\"stream\":\"KV_b\",\"seq\":{}}}", self.last))
+    }
+}
+
+#[test]
+fn a_question_that_takes_longer_than_acknowledgements_is_repeated_a_few_times_and_answered() {
+    for (latency, most) in [(1, 1), (400, 2), (1_500, 4), (3_000, 5)] {
+        let mut played = Played::new(latency);
+        while played.now < 5_000 {
+            played.step(); // It is in sync, and has published what it knew before.
+        }
+        played.tell("kiwi", 5);
+        // A conflict waits for the consumer first.
+        let limit = played.now + 1_000 + 3 * latency;
+        while played.now < limit && played.accepted == 0 {
+            played.step();
+        }
+        let seen = (played.accepted, played.questions <= most);
+        assert_eq!(seen, (1, true), "{latency} ms: {} questions", played.questions);
+    }
+}
