@@ -21,7 +21,8 @@ impl Carrier for Batch {
 
 impl Herd {
     /// As [`Herd::poll_link`], but the updates are appended to `batch`, up to the next MARK. Until `out` has that MARK, the
-    /// batch is incomplete. Once it has, the other side must be given the batch before it handles the MARK.
+    /// batch is incomplete. Once it has, which is returned, the other side must be given the batch, even an empty one,
+    /// before it handles the MARK.
     pub fn poll_link_values(
         &mut self,
         neighbour: NeighbourId,
@@ -29,11 +30,13 @@ impl Herd {
         now: Now,
         out: &mut Vec<u8>,
         observer: &mut dyn Observer,
-    ) {
+    ) -> bool {
         let link = &mut self.links[usize::from(neighbour.0)];
         let full = out.len() + 1; // One line.
         link.poll_settings(&self.settings, full, out, observer);
+        let before = out.len();
         link.poll_output(&self.table, full, now, out, batch, observer);
+        out.len() > before
     }
 
     /// The neighbour of a connection, if batches are taken for it: it is identified, and no later connection of the

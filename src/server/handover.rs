@@ -83,11 +83,8 @@ impl Handover {
         has_room.then_some(&mut self.open)
     }
 
-    /// The open batch is complete.
+    /// The open batch is complete: its MARK is written.
     pub(super) fn send(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
         let mut sends = lock(&self.sends);
         let next = sends.spare.pop().unwrap_or_default();
         sends.waiting.push_back(mem::replace(&mut self.open, next));
@@ -139,15 +136,13 @@ impl Server {
             return;
         };
         let log = &mut HerdLog::new(&self.log_name, neighbours, &self.metrics);
-        // The batches of one MARK; those that the other loop adds meanwhile have MARKs of their own.
-        for _ in 0..BATCHES_WAITING {
-            let Some(batch) = handover.take() else {
-                break;
-            };
-            self.herd.handle_batch(peer, &batch, io.now, log);
-            io.spend(u32::try_from(batch.len() / UPDATES_PER_EFFORT).unwrap_or(u32::MAX));
-            handover.give_back(batch);
-        }
+        // Each MARK comes with one batch. It is empty if the MARK only says that the other loop is there.
+        let Some(batch) = handover.take() else {
+            return;
+        };
+        self.herd.handle_batch(peer, &batch, io.now, log);
+        io.spend(u32::try_from(batch.len() / UPDATES_PER_EFFORT).unwrap_or(u32::MAX));
+        handover.give_back(batch);
     }
 
     /// An ACK of another loop: it has taken a batch, so there may be room for the next.
@@ -171,13 +166,13 @@ impl Server {
         let Some(mut handover) = known.handover.take() else {
             return self.fill_link(neighbour, io);
         };
-        let before = io.out.len();
+        let mut is_complete = false;
         let has_room = handover.open().is_some_and(|batch| {
             let log = &mut HerdLog::new(&self.log_name, &self.neighbours, &self.metrics);
-            self.herd.poll_link_values(neighbour, batch, io.now, io.out, log);
+            is_complete = self.herd.poll_link_values(neighbour, batch, io.now, io.out, log);
             true
         });
-        if io.out.len() > before {
+        if is_complete {
             handover.send();
         }
         // Without room, the next ACK asks again.

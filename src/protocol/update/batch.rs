@@ -7,7 +7,7 @@
 //! ```
 
 use super::super::time::Skew;
-use super::{Copied, Update, UpdateRef, view};
+use super::{BEGIN, Copied, Update, UpdateRef, view};
 
 /// Updates in their order, each with its text: the UPDATELOC line behind its first word, with its LF.
 #[derive(Clone, Debug, Default)]
@@ -72,9 +72,9 @@ impl Batch {
         self.places.is_empty()
     }
 
-    /// How long the texts are together.
+    /// How long their lines are together.
     pub fn bytes(&self) -> usize {
-        self.texts.len()
+        self.texts.len() + BEGIN.len() * self.len()
     }
 
     /// Removes all updates, and keeps the memory.

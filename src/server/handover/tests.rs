@@ -113,6 +113,27 @@ fn updates_are_handed_over_and_no_line_carries_them() {
     );
 }
 
+/// Else a loop that catches up would take an early MARK for the last one, and one line would be the work of many.
+#[test]
+fn each_mark_brings_its_own_batch_and_the_sizes_of_both_sides_agree() {
+    let mut world = World::new();
+    (0..2 * MARK_UPDATES).for_each(|client| world.tell(client));
+    world.fill();
+    let later = world.under_way.split_off(b"MARK 1000\n".len());
+    assert_eq!(world.under_way, b"MARK 1000\n");
+    world.receive();
+    assert_eq!(world.receives.herd().table().len(), MARK_UPDATES);
+    world.under_way = later;
+    world.receive();
+    assert_eq!(world.receives.herd().table().len(), 2 * MARK_UPDATES);
+
+    let mut batch = Batch::default();
+    let entries = world.sends.herd().table().iter();
+    entries.for_each(|entry| batch.push(&entry.update));
+    let lines = world.sends.herd().table().iter().map(|entry| entry.update.line_bytes());
+    assert_eq!(batch.bytes(), lines.sum::<usize>());
+}
+
 #[test]
 fn a_loop_that_stands_still_is_handed_four_batches_and_the_rest_once_it_goes_on() {
     let mut world = World::new();
