@@ -109,10 +109,10 @@ impl Played {
 #[test]
 fn whoever_waits_for_what_the_engine_does_not_take_learns_so_at_once() {
     let mut played = Played::new();
-    played.most = 200;
+    played.most = 70;
     // Both wait for the same update, and the second one of the first connection for those before it.
     for connection in [0, 0, 1] {
-        played.tell(connection, 5, 300);
+        played.tell(connection, 5, 40);
     }
     played.settle();
     assert_eq!(
@@ -121,11 +121,11 @@ fn whoever_waits_for_what_the_engine_does_not_take_learns_so_at_once() {
     );
     assert_eq!(played.publishes, 1, "nobody waits any more");
     // Whoever repeats it has it tried once more, in vain, and with success once an operator has allowed it.
-    played.tell(0, 5, 300);
+    played.tell(0, 5, 40);
     played.settle();
     assert_eq!((played.told(0), played.publishes), (vec!["the end".to_owned()], 2));
     played.most = 1_000;
-    played.tell(0, 5, 300);
+    played.tell(0, 5, 40);
     played.settle();
     assert_eq!((played.told(0), played.publishes), (vec!["5".to_owned()], 3));
     assert_eq!(played.herd.awaited(b"kiwi"), None, "it is kept");
@@ -134,8 +134,8 @@ fn whoever_waits_for_what_the_engine_does_not_take_learns_so_at_once() {
 #[test]
 fn a_newer_update_is_kept_although_an_earlier_one_was_not_taken() {
     let mut played = Played::new();
-    played.most = 200;
-    played.tell(0, 5, 300);
+    played.most = 70;
+    played.tell(0, 5, 40);
     played.settle();
     assert_eq!(played.told(0), ["the end"]);
     played.tell(0, 6, 0);
@@ -143,7 +143,7 @@ fn a_newer_update_is_kept_although_an_earlier_one_was_not_taken() {
     assert_eq!(played.told(0), ["6"]);
 
     // The newer one comes while the other one is on its way: both are answered by it.
-    played.tell(0, 7, 300);
+    played.tell(0, 7, 40);
     played.herd.poll_engine(1 << 20, NOW, &mut played.out, &mut Nobody);
     played.tell(1, 8, 0);
     played.settle();
