@@ -4,14 +4,12 @@
 
 use herd_mio::herd::engine::{EngineAnswer, Keep};
 use herd_mio::herd::{Herd, Holder, Output};
-use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Iamat, Timestamp};
 
-use crate::alone::{NOW, alone};
+use crate::alone::{NOW, alone, hear, tell};
 use crate::member::Nobody;
 use crate::server::BUCKET;
 use crate::stream::{Published, Stored, Stream};
-use crate::wire::{Said, message, read_all};
+use crate::wire::{Said, read_all};
 
 /// A cache and its engine.
 struct Played {
@@ -34,11 +32,7 @@ impl Played {
 
     /// Whether the update is taken up.
     fn tell(&mut self, id: &str, timestamp: u64) -> bool {
-        let text = timestamp.to_string();
-        let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
-        let iamat = Iamat { id: id.as_bytes(), location: b"+34-118", timestamp };
-        let mut answer = Vec::new();
-        self.herd.handle_iamat(&iamat, NOW, &mut answer, &mut Nobody).expect("it is handled");
+        tell(&mut self.herd, id, "+34-118", &timestamp.to_string(), NOW);
         self.herd.awaited(id.as_bytes()).is_some_and(|awaited| !awaited.is_never())
     }
 
@@ -69,12 +63,8 @@ impl Played {
             for said in read_all(&std::mem::take(&mut self.out)).expect("whole requests") {
                 let Said::Publish { subject, reply, payload, .. } = said else { continue };
                 let (headers, answer) = self.answer(&subject, &payload);
-                let bytes = message(&reply, 1, "", headers.as_bytes(), &answer);
-                let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20)
-                else {
-                    panic!("a message")
-                };
-                self.herd.engine_message(&message, NOW, &mut self.out, &mut Nobody);
+                let said = (headers.as_bytes(), &*answer);
+                hear(&mut self.herd, (&reply, 1), said, NOW, &mut self.out, &mut Nobody);
             }
         }
     }

@@ -3,14 +3,12 @@
 
 use herd_mio::herd::engine::Keep;
 use herd_mio::herd::{HeldAnswers, Herd, Holder, Output};
-use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Iamat, Timestamp};
 
-use crate::alone::{NOW, alone};
+use crate::alone::{NOW, alone, hear, tell};
 use crate::member::Nobody;
 use crate::server::BUCKET;
 use crate::stream::Stream;
-use crate::wire::{Said, message, read_all};
+use crate::wire::{Said, read_all};
 
 /// A member whose engine takes values of so many bytes, and connections that hold answers back.
 struct Played {
@@ -42,10 +40,7 @@ impl Played {
     fn tell(&mut self, connection: usize, timestamp: u64, length: usize) {
         let location = format!("+1.{}-2", "0".repeat(1 + length));
         let text = timestamp.to_string();
-        let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
-        let iamat = Iamat { id: b"kiwi", location: location.as_bytes(), timestamp };
-        let mut answer = Vec::new();
-        self.herd.handle_iamat(&iamat, NOW, &mut answer, &mut Nobody).expect("it is taken");
+        tell(&mut self.herd, "kiwi", &location, &text, NOW);
         let awaited = self.herd.awaited(b"kiwi");
         let holder = Holder(connection as u64);
         assert!(awaited.is_some());
@@ -75,12 +70,8 @@ impl Played {
             for said in read_all(&std::mem::take(&mut self.out)).expect("whole requests") {
                 let Said::Publish { subject, reply, payload, .. } = said else { continue };
                 let answer = self.answer(&subject, &payload);
-                let bytes = message(&reply, 1, "", b"", answer.as_bytes());
-                let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20)
-                else {
-                    panic!("a message")
-                };
-                self.herd.engine_message(&message, NOW, &mut self.out, &mut Nobody);
+                let said = (&b""[..], answer.as_bytes());
+                hear(&mut self.herd, (&reply, 1), said, NOW, &mut self.out, &mut Nobody);
             }
         }
     }

@@ -5,14 +5,12 @@ use std::time::Duration;
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::Herd;
 use herd_mio::herd::engine::Keep;
-use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Iamat, Timestamp};
 
-use crate::alone::{NOW, alone};
+use crate::alone::{NOW, alone, hear, tell};
 use crate::member::Nobody;
 use crate::server::BUCKET;
 use crate::stream::{Stream, number_behind};
-use crate::wire::{Said, message, read_all};
+use crate::wire::{Said, read_all};
 
 /// A member, and an engine whose consumer delivers nothing: it waits for a number that is far away.
 struct Played {
@@ -77,11 +75,8 @@ impl Played {
     }
 
     fn say(&mut self, subject: &str, sid: u64, headers: &[u8], payload: &[u8]) {
-        let bytes = message(subject, sid, "", headers, payload);
-        let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20) else {
-            panic!("a message")
-        };
-        self.herd.engine_message(&message, self.now, &mut self.out, &mut Nobody);
+        let said = (headers, payload);
+        hear(&mut self.herd, (subject, sid), said, self.now, &mut self.out, &mut Nobody);
     }
 
     /// Seconds in which the consumer beats, and nothing else comes by itself.
@@ -104,10 +99,7 @@ impl Played {
 fn a_bucket_that_lost_all_while_its_consumer_waits_for_later_numbers_is_read_and_filled_anew() {
     let mut played = Played::new(60);
     assert_eq!(played.begun, [None]);
-    let timestamp = Timestamp::parse(b"5").expect("a timestamp");
-    let iamat = Iamat { id: b"kiwi", location: b"+1-2", timestamp };
-    let mut answer = Vec::new();
-    played.herd.handle_iamat(&iamat, NOW, &mut answer, &mut Nobody).expect("it is taken");
+    tell(&mut played.herd, "kiwi", "+1-2", "5", NOW);
     played.settle();
     assert_eq!(played.published, [Some(0)]);
 

@@ -6,14 +6,12 @@ use std::time::Duration;
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::engine::{EngineEvent, Keep};
 use herd_mio::herd::{Event, Herd, Observer};
-use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Iamat, Timestamp};
 
-use crate::alone::unconnected;
+use crate::alone::{hear, tell, unconnected};
 use crate::random::Random;
 use crate::server::BUCKET;
 use crate::stream::{Stored, Stream, number_behind};
-use crate::wire::{Said, message, read_all};
+use crate::wire::{Said, read_all};
 
 /// What is answered while there is no leader.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +103,8 @@ impl Played {
         self.told += 1;
         let id = format!("kiwi{}", self.told % 200);
         let text = format!("{}.5", 1_600_000_000 + self.told);
-        let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
-        let iamat = Iamat { id: id.as_bytes(), location: b"+1-2", timestamp };
         let now = self.now();
-        let mut answer = Vec::new();
-        self.herd.handle_iamat(&iamat, now, &mut answer, &mut Replaced::default()).expect("taken");
+        tell(&mut self.herd, &id, "+1-2", &text, now);
     }
 
     /// Plays until all that was told before the leader came is published. Returns how long that took, at most 20 s.
@@ -154,13 +149,9 @@ impl Played {
             for said in read_all(&std::mem::take(&mut self.out)).expect("whole requests") {
                 let Said::Publish { subject, reply, headers, payload } = said else { continue };
                 let Some((head, body)) = self.answer(&subject, &headers, payload) else { continue };
-                let bytes = message(&reply, 1, "", head.as_bytes(), body.as_bytes());
-                let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20)
-                else {
-                    panic!("a message")
-                };
                 let mut replaced = Replaced::default();
-                self.herd.engine_message(&message, now, &mut self.out, &mut replaced);
+                let said = (head.as_bytes(), body.as_bytes());
+                hear(&mut self.herd, (&reply, 1), said, now, &mut self.out, &mut replaced);
                 self.replaced += replaced.0;
             }
             while self.herd.poll_output().is_some() {}

@@ -7,14 +7,12 @@ use std::time::Duration;
 use herd_mio::clock::{Now, WallTime};
 use herd_mio::herd::Herd;
 use herd_mio::herd::engine::Keep;
-use herd_mio::nats::{self, FromServer};
-use herd_mio::protocol::{Iamat, Timestamp};
 
-use crate::alone::{NOW, alone};
+use crate::alone::{NOW, alone, hear, tell};
 use crate::member::Nobody;
 use crate::server::BUCKET;
 use crate::stream::Stream;
-use crate::wire::{Said, message, read_all};
+use crate::wire::{Said, read_all};
 
 /// A member, and an engine that acknowledges at once and answers questions after a while.
 struct Played {
@@ -45,11 +43,8 @@ impl Played {
     }
 
     fn tell(&mut self, id: &str, seconds: u64) {
-        let text = seconds.to_string();
-        let timestamp = Timestamp::parse(text.as_bytes()).expect("a timestamp");
-        let iamat = Iamat { id: id.as_bytes(), location: b"+1-2", timestamp };
         let now = self.now();
-        self.herd.handle_iamat(&iamat, now, &mut Vec::new(), &mut Nobody).expect("it is taken");
+        tell(&mut self.herd, id, "+1-2", &seconds.to_string(), now);
     }
 
     /// One millisecond in which another client tells something now and then.
@@ -64,11 +59,8 @@ impl Played {
         }
         while let Some(entry) = self.answers.first_entry().filter(|it| it.key().0 <= self.now) {
             let (reply, answer) = entry.remove();
-            let bytes = message(&reply, 1, "", b"", answer.as_bytes());
-            let Ok(Some((FromServer::Message(message), _))) = nats::parse(&bytes, 1 << 20) else {
-                panic!("a message")
-            };
-            self.herd.engine_message(&message, now, &mut self.out, &mut Nobody);
+            let said = (&b""[..], answer.as_bytes());
+            hear(&mut self.herd, (&reply, 1), said, now, &mut self.out, &mut Nobody);
         }
         self.herd.poll_engine(1 << 20, now, &mut self.out, &mut Nobody);
         for said in read_all(&std::mem::take(&mut self.out)).expect("whole requests") {
