@@ -18,9 +18,13 @@ pub const ALL: [Part; 11] = [
     ("load", shapes::measure),
     ("flood", flood),
     ("places", places),
-    ("places64", places64),
+    ("places64", |workshop, _, options, figures| {
+        places64::measure(workshop, options.measured, options.rounds, figures)
+    }),
     ("nearby", nearby::measure),
-    ("kept", kept),
+    ("kept", |workshop, _, options, figures| {
+        kept::measure(workshop, options.measured, options.rounds, figures)
+    }),
     ("loops", loops),
     ("scraped", scraped),
     ("turns", turns),
@@ -66,24 +70,6 @@ fn places(
         }
     }
     Ok(())
-}
-
-fn places64(
-    workshop: &Workshop,
-    _: &[Peer],
-    options: &Options,
-    figures: &mut Figures,
-) -> Result<(), Failure> {
-    places64::measure(workshop, options.measured, options.rounds, figures)
-}
-
-fn kept(
-    workshop: &Workshop,
-    _: &[Peer],
-    options: &Options,
-    figures: &mut Figures,
-) -> Result<(), Failure> {
-    kept::measure(workshop, options.measured, options.rounds, figures)
 }
 
 fn loops(
