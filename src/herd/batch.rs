@@ -64,7 +64,7 @@ impl Herd {
             return;
         };
         let inbound = &mut self.inbound[usize::from(neighbour.0)];
-        inbound.received_batch(batch.len(), batch.bytes(), now.elapsed);
+        inbound.received(batch.len(), batch.bytes(), now.elapsed);
         if !inbound.is_catching_up() {
             observer.record(Event::HandedOver { neighbour, batch });
         }
@@ -97,8 +97,7 @@ impl Table {
             }
             self.read_ahead(hashes);
             for (hash, (update, text)) in hashes.iter().zip(updates.by_ref()) {
-                let applied = self.apply_with(*hash, &update, &text, source, || true);
-                report(&update, applied.unwrap_or(Applied::Stale));
+                report(&update, self.apply_text(*hash, &update, &text, source));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::namesakes::Namesakes;
 use super::status::InboundStatus;
-use super::{Applied, Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState, report};
+use super::{Event, Herd, NeighbourId, Observer, Outcome, Source, SyncState, report};
 use crate::clock::Now;
 use crate::limits::{MARK_BYTES, MARK_UPDATES};
 use crate::protocol::{
@@ -156,23 +156,11 @@ impl InboundPeer {
         self.presence.as_ref().is_some_and(|presence| presence.catching_up.is_some())
     }
 
-    /// Records a received line of `bytes` bytes.
-    pub(super) fn received(&mut self, bytes: usize, is_update: bool, now: Duration) {
+    /// Records what was received: a line, or so many updates as values, whose lines would have so many bytes, LFs included.
+    pub(super) fn received(&mut self, updates: usize, bytes: usize, now: Duration) {
         if let Some(presence) = &mut self.presence {
             presence.last_received = now;
             presence.is_new = false;
-            presence.bytes += bytes + 1;
-            presence.updates += usize::from(is_update);
-            if let Some(updates) = &mut presence.catching_up {
-                *updates += usize::from(is_update);
-            }
-        }
-    }
-
-    /// Records updates that were handed over, whose lines would have so many bytes.
-    pub(super) fn received_batch(&mut self, updates: usize, bytes: usize, now: Duration) {
-        if let Some(presence) = &mut self.presence {
-            presence.last_received = now;
             presence.bytes += bytes;
             presence.updates += updates;
             if let Some(caught_up) = &mut presence.catching_up {
@@ -324,7 +312,8 @@ impl Herd {
     }
 
     fn received(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Now) {
-        self.inbound[usize::from(neighbour.0)].received(line.len(), is_update, now.elapsed);
+        let (updates, bytes) = (usize::from(is_update), line.len() + 1);
+        self.inbound[usize::from(neighbour.0)].received(updates, bytes, now.elapsed);
     }
 
     fn handle_settings(
@@ -355,9 +344,8 @@ impl Herd {
         let inbound = &self.inbound[usize::from(neighbour.0)];
         let from = inbound.epoch().map(|epoch| Source { neighbour, epoch });
         let hash = self.table.hash(update.id);
-        // It is None only if `may_add` returns false.
-        let applied = self.table.apply_with(hash, update, text, from, || true);
-        report(&self.links, update, from, applied.unwrap_or(Applied::Stale), observer);
+        let applied = self.table.apply_text(hash, update, text, from);
+        report(&self.links, update, from, applied, observer);
     }
 
     fn handle_mark(

@@ -203,11 +203,23 @@ impl Table {
 
     /// Stores the update if it is above the floor and the newest of its client.
     pub fn apply(&mut self, update: &UpdateRef<'_>, source: Option<Source>) -> Applied {
-        // It is None only if `may_add` returns false.
-        self.apply_if(update, source, || true).unwrap_or(Applied::Stale)
+        self.apply_text(self.hash(update.id), update, &Written, source)
     }
 
-    /// The same, if the update's client is known or `may_add` returns true. Otherwise the result is None,
+    /// The same with the hash of the client's id, and with this text.
+    #[inline(always)] // As what it calls.
+    pub(super) fn apply_text(
+        &mut self,
+        hash: u64,
+        update: &UpdateRef<'_>,
+        text: &impl LineText,
+        source: Option<Source>,
+    ) -> Applied {
+        // It is None only if `may_add` returns false.
+        self.apply_with(hash, update, text, source, || true).unwrap_or(Applied::Stale)
+    }
+
+    /// As [`Table::apply`], if the update's client is known or `may_add` returns true. Otherwise the result is None,
     /// and nothing has changed.
     pub(super) fn apply_if(
         &mut self,
@@ -218,9 +230,9 @@ impl Table {
         self.apply_with(self.hash(update.id), update, &Written, source, may_add)
     }
 
-    /// The same with the hash of the client's id, and with this line.
+    /// The same with the hash of the client's id, and with this text.
     #[inline(always)] // Its callers are one call each.
-    pub(super) fn apply_with(
+    fn apply_with(
         &mut self,
         hash: u64,
         update: &UpdateRef<'_>,
@@ -352,5 +364,6 @@ pub(super) fn reserved(bound: usize) -> usize {
 /// Clients that there is room for from the start: memory that is not touched costs nothing. Growing later would hash every
 /// known id again, and copy every entry, in one turn.
 const RESERVED: usize = 1 << 22;
+
 #[cfg(test)]
 mod tests;

@@ -215,8 +215,8 @@ impl World<'_> {
         }
         let mut out = Vec::new();
         let batch = &mut handover.open;
-        server.herd.poll_link_values(neighbour, batch, moment, &mut out, &mut server.shadow);
-        if out.is_empty() || batch.is_empty() {
+        let (herd, shadow) = (&mut server.herd, &mut server.shadow);
+        if !herd.poll_link_values(neighbour, batch, moment, &mut out, shadow) {
             return out;
         }
         let batch = std::mem::take(batch);
@@ -305,8 +305,7 @@ impl World<'_> {
             server.shadow.marked.insert(neighbour.0);
             let handover = self.network.handovers.entry((from, to)).or_default();
             let is_taken = server.herd.takes_batches(wire.inbound).is_some();
-            let count = if is_taken { handover.waiting.len() } else { 0 };
-            for batch in handover.waiting.drain(..count) {
+            if is_taken && let Some(batch) = handover.waiting.pop_front() {
                 server.herd.handle_batch(wire.inbound, &batch, moment, &mut server.shadow);
             }
         }

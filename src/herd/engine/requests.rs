@@ -168,7 +168,8 @@ impl Requests {
         write_publish(subject, None, b"", &mut self.queued);
     }
 
-    /// The number of the next request that concerns the client in this slot, or the question at this place. Where its answer comes is put into `reply`.
+    /// The number of the next request that concerns the client in this slot, or the question at this place. Where its
+    /// answer comes is put into `reply`.
     pub fn next_of(&mut self, kind: Kind, slot: u32, reply: &mut Vec<u8>) -> u64 {
         let number = self.next(kind, reply);
         reply.push(b'.');
