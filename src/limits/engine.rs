@@ -56,6 +56,9 @@ pub const ENGINE_LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// How often a member looks whether the bucket is still the one that it knows: a cache has no consumer that would tell it,
 /// and a consumer that was made while the engine lost what it had may wait for numbers that are far away.
 pub const ENGINE_LOOK_PAUSE: Duration = Duration::from_secs(10);
+/// How long the bucket may hold less than was read of it before that is believed: a leader that has just come applies in
+/// that time what the former one had acknowledged, and to read a large bucket anew takes longer.
+pub const ENGINE_BEHIND_WAIT: Duration = Duration::from_secs(1);
 /// If nobody hears publishes for this long, the bucket may be gone.
 pub const ENGINE_UNHEARD_CHECK: Duration = Duration::from_secs(2);
 /// The longest time, by chance, before a member publishes all that it knows to a bucket that it has not seen before: the

@@ -24,6 +24,8 @@ struct Election {
     /// The member was connected to the node that went, and is connected again after so long.
     reconnects: Option<u64>,
     info: Info,
+    /// For so long the next leader has not applied all that the former one had acknowledged.
+    lag: u64,
 }
 
 /// Who answers STREAM.INFO without a leader.
@@ -66,7 +68,9 @@ impl Played {
         let length = random.between(50, 12_000) as u64;
         let reconnects = random.percent(50).then(|| random.between(60, 200) as u64);
         let info = [Info::Nobody, Info::Cluster, Info::Follower][random.below(3)];
-        let election = Election { at, length, is_unheard: random.percent(50), reconnects, info };
+        let is_unheard = random.percent(50);
+        let lag = (random.below(2) * random.below(400)) as u64;
+        let election = Election { at, length, is_unheard, reconnects, info, lag };
         let mut played = Played {
             herd: unconnected(Keep::All, 10_000, seed),
             stream: Stream::new(1),
@@ -96,6 +100,18 @@ impl Played {
     fn has_leader(&self) -> bool {
         let Election { at, length, .. } = self.election;
         !(at..at + length).contains(&self.now)
+    }
+
+    fn leader_lags(&self) -> bool {
+        let Election { at, length, lag, .. } = self.election;
+        (at + length..at + length + lag).contains(&self.now)
+    }
+
+    /// The bucket, as a leader says that has just come, or a follower.
+    fn behind(&self) -> String {
+        let mut behind = self.stream.clone();
+        behind.last_seq = 1;
+        behind.info(BUCKET)
     }
 
     /// A client tells something new every 10 ms, one of 200.
@@ -190,14 +206,11 @@ impl Played {
                 "{\"error\":{\"code\":503,\"err_code\":10008,\"description\":\"unavailable\"}}"
                     .to_owned()
             }
-            (false, Info::Follower) => {
-                let mut behind = self.stream.clone();
-                behind.last_seq = 1;
-                with_leader(&behind.info(BUCKET), "")
-            }
+            (false, Info::Follower) => with_leader(&self.behind(), ""),
             _ if subject.starts_with("$JS.API.CONSUMER.") => {
                 "{\"name\":\"x\",\"num_pending\":0}".to_owned()
             }
+            _ if self.leader_lags() => with_leader(&self.behind(), "n1"),
             _ => with_leader(&self.stream.info(BUCKET), "n1"),
         };
         Some(("", body))

@@ -3,6 +3,9 @@
 //! When it was made tells one stream from the next of its name, as a neighbour's epoch tells its runs. If it is another one,
 //! or holds less than was read of it before (it was put back from a backup), nothing that was known of it holds: it is read
 //! from the beginning, and all that this server knows is compared with it.
+//!
+//! A leader that has just come may not have applied yet what the former one had acknowledged (NATS before 2.11 answers all
+//! the same). So a bucket that holds less than was read of it is looked at again for a while before that is believed.
 
 use std::time::Duration;
 
@@ -10,8 +13,9 @@ use super::requests::{Asked, Kind, Series};
 use super::{Engine, EngineEvent, bucket};
 use crate::herd::{Event, Herd, Observer};
 use crate::limits::{
-    ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_LOOK_AGAIN_MAX, ENGINE_LOOK_PAUSE,
-    ENGINE_REFUSED_PAUSE, ENGINE_REPEAT_PAUSE, ENGINE_SPREAD, ENGINE_UNHEARD_PAUSE,
+    ENGINE_BEHIND_WAIT, ENGINE_CREATE_WAIT, ENGINE_CREATE_WAIT_MAX, ENGINE_LOOK_AGAIN_MAX,
+    ENGINE_LOOK_PAUSE, ENGINE_REFUSED_PAUSE, ENGINE_REPEAT_PAUSE, ENGINE_SPREAD,
+    ENGINE_UNHEARD_PAUSE,
 };
 use crate::nats::{Answer, ApiError, Message, ReplyError, StreamConfig, StreamInfo};
 
@@ -37,6 +41,8 @@ pub(super) struct Stream {
     pub keeps_for_ever: bool,
     /// The greatest number of a message that was known when the stream was asked for.
     known: u64,
+    /// Since when it has held less than that.
+    behind_since: Option<Duration>,
 }
 
 impl Stream {
@@ -44,6 +50,7 @@ impl Stream {
         Stream {
             keeps_for_ever: false,
             known: 0,
+            behind_since: None,
             created: None,
             is_usable: false,
             refused: None,
@@ -74,8 +81,18 @@ impl Stream {
     /// The connection is closed: the answers that were waited for do not come.
     pub fn closed(&mut self) {
         (self.is_usable, self.refused, self.again_at) = (false, None, None);
-        (self.looks, self.creates) = (None, None);
+        (self.looks, self.creates, self.behind_since) = (None, None, None);
         self.pause = ENGINE_REFUSED_PAUSE;
+    }
+
+    /// Whether it seems to hold less than was known of it, and only for so short a time that its leader may be new.
+    fn may_lag(&mut self, info: &StreamInfo, now: Duration) -> bool {
+        let is_known = self.created.as_ref() == Some(&info.created);
+        if !is_known || info.state.last_seq >= self.known {
+            return false;
+        }
+        let since = *self.behind_since.get_or_insert(now);
+        now < since + ENGINE_BEHIND_WAIT
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
@@ -211,6 +228,11 @@ impl Engine {
             self.stream.warned = warning;
         }
         self.stream.refused = None;
+        if self.stream.may_lag(info, now) {
+            self.stream.again_at = Some(now + self.repeat_pause());
+            return;
+        }
+        let was_behind = self.stream.behind_since.take().is_some();
         self.stream.pause = ENGINE_REFUSED_PAUSE;
         self.stream.is_usable = true;
         self.stream.keeps_for_ever = info.config.max_age == 0 && info.config.discard != "old";
@@ -219,6 +241,9 @@ impl Engine {
         if !is_the_same {
             self.stream.created = Some(info.created.clone());
             self.begin_generation(herd, now, observer);
+        } else if was_behind && !self.is_cache() {
+            // Others may have published as much again as was lost: the next consumer begins with what was known.
+            self.follower_stops();
         }
         self.stream.again_at = Some(now + ENGINE_LOOK_PAUSE);
         if self.is_cache() {
