@@ -8,6 +8,9 @@ pub const ENGINE_QUESTIONS: usize = 1_000;
 /// How long such a question may stay unanswered before it is sent again, and what is cached is answered in its place: an
 /// answer takes a millisecond, and a client waits for it.
 pub const ENGINE_QUESTION_WAIT: Duration = Duration::from_secs(2);
+/// The longest such wait: it doubles once, since only the answer to the latest request counts, and the next leader is asked
+/// so much later.
+pub const ENGINE_QUESTION_WAIT_MAX: Duration = Duration::from_secs(4);
 /// The last messages that a cache then looks for: an engine that loses what it has acknowledged loses the last of it.
 pub const ENGINE_LOOK_WITNESSES: usize = 8;
 /// Clients that may have told something newer, or be gone, since they were noted as the ones to leave a cache, and that are

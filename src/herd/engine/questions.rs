@@ -17,7 +17,7 @@ use slab::Slab;
 
 use super::EngineAnswer;
 use crate::herd::{Holder, Output};
-use crate::limits::{ENGINE_QUESTION_WAIT, ENGINE_QUESTIONS};
+use crate::limits::{ENGINE_QUESTION_WAIT, ENGINE_QUESTION_WAIT_MAX, ENGINE_QUESTIONS};
 
 /// All that are not answered. Each has a place, which its request names.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +63,8 @@ struct Question {
     asks_leader: bool,
     /// It is asked for its own sake, and not dropped for want of askers.
     is_look: bool,
+    /// How long its next request is waited for.
+    patience: Duration,
     /// Its request, while that is unanswered.
     sent: Option<Sent>,
 }
@@ -121,6 +123,7 @@ impl Questions {
             later: Holders::Nobody,
             asks_leader: is_look,
             is_look,
+            patience: ENGINE_QUESTION_WAIT,
             sent: None,
         };
         let place = self.all.insert(question) as u32;
@@ -196,7 +199,7 @@ impl Questions {
         now: Duration,
     ) {
         let Some(question) = self.all.get_mut(place as usize) else { return };
-        let (until, hash) = (now + ENGINE_QUESTION_WAIT, question.hash);
+        let (until, hash) = (now + question.patience, question.hash);
         question.sent =
             Some(Sent { request, question: place, hash, asks_leader, known, least, until });
         // They have come before it was sent.
@@ -204,7 +207,7 @@ impl Questions {
         later.into_iter().for_each(|asker| question.askers.insert(asker));
         self.queue.remove(&(question.number, place));
         self.in_flight += 1;
-        self.next_look.get_or_insert(until);
+        self.next_look = Some(self.next_look.map_or(until, |look| look.min(until)));
         self.count += 1;
     }
 
@@ -294,6 +297,8 @@ impl Questions {
         self.next_look = None;
         for (_, question) in &mut self.all {
             if let Some(sent) = question.sent.take_if(|sent| sent.until <= now) {
+                // An engine that is slow answers one of its requests in time.
+                question.patience = (2 * question.patience).min(ENGINE_QUESTION_WAIT_MAX);
                 overdue.push((sent, Arc::clone(&question.id)));
             } else if let Some(Sent { until, .. }) = question.sent {
                 self.next_look = Some(self.next_look.map_or(until, |look| look.min(until)));
