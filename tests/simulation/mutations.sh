@@ -18,9 +18,10 @@ printf 'pub mod addresses;\npub mod application;\npub mod clock;\npub mod herd;\
     sed -n '/^\[package\]/,/^\[dependencies\]/p' Cargo.toml
     grep -E '^(data-encoding|getrandom|hashbrown|jiff|memchr|pico-args|ring|serde|serde_json|siphasher|slab) = ' Cargo.toml
     printf '[[example]]\nname = "simulate"\npath = "tests/%s/simulate.rs"\n' "$of"
-    # Each patch changes one file, so most of what was compiled for the last one is used again.
-    printf '[profile.release]\ncodegen-units = 16\nincremental = true\n'
+    printf '[profile.release]\ncodegen-units = 16\n'
 } >"$copy/Cargo.toml"
+# Each patch changes one file, so most of what was compiled for the last one is used again.
+export CARGO_INCREMENTAL=1
 export CARGO_TARGET_DIR="$PWD/target/mutations-core"
 failures=0
 fail() {
