@@ -79,6 +79,8 @@ struct Up {
     /// Since the last MARK.
     updates: usize,
     bytes: usize,
+    /// Whether the last update has filled its batch: after such a one a neighbour that catches up expects more.
+    is_batch_full: bool,
     /// Since when no ACK has come although a MARK waits for one.
     unacked_since: Option<Duration>,
     acked: Option<Seq>,
@@ -248,6 +250,7 @@ impl Link {
             beat_is_due: false,
             updates: 0,
             bytes: 0,
+            is_batch_full: false,
             unacked_since: None,
             acked: None,
             unacked: VecDeque::new(),
@@ -394,6 +397,9 @@ impl Link {
         if up.cursor == table.end()
             && let Some(updates) = up.catching_up.take()
         {
+            if up.is_batch_full {
+                up.write_mark(neighbour, now, out, observer); // Else the neighbour waits for the rest.
+            }
             observer.record(Event::CatchUpSent { neighbour, updates });
         }
     }
@@ -401,7 +407,7 @@ impl Link {
 
 impl Up {
     fn owes_mark(&self) -> bool {
-        self.beat_is_due || self.updates > 0 || self.marked.is_none()
+        self.beat_is_due || self.updates > 0 || self.marked.is_none() || self.catching_up.is_some()
     }
 
     /// Whether the entry came from this run of the neighbour. Its name is not enough: a neighbour that
@@ -413,6 +419,7 @@ impl Up {
     fn note_update(&mut self, neighbour: NeighbourId, entry: &Entry, observer: &mut dyn Observer) {
         self.updates += 1;
         self.bytes += entry.update.line_bytes();
+        self.is_batch_full = self.updates >= MARK_UPDATES || self.bytes >= MARK_BYTES;
         match &mut self.catching_up {
             Some(updates) => *updates += 1,
             None => observer.record(Event::Sending { update: &entry.update, neighbour }),

@@ -147,7 +147,7 @@ enum SyncState {
     Pending,
     /// It cannot be reached.
     Unreachable,
-    /// It has sent its first MARK.
+    /// It has sent all that it had.
     Synced,
 }
 

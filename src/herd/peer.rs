@@ -312,7 +312,8 @@ impl Herd {
     }
 
     fn received(&mut self, neighbour: NeighbourId, line: &[u8], is_update: bool, now: Now) {
-        let (updates, bytes) = (usize::from(is_update), line.len() + 1);
+        // The dialler, too, counts only updates for a batch.
+        let (updates, bytes) = if is_update { (1, line.len() + 1) } else { (0, 0) };
         self.inbound[usize::from(neighbour.0)].received(updates, bytes, now.elapsed);
     }
 
@@ -359,7 +360,9 @@ impl Herd {
         if let Some(updates) = self.inbound[usize::from(neighbour.0)].mark(seq) {
             observer.record(Event::CatchUpReceived { neighbour, updates });
         }
-        self.set_sync_state(neighbour, SyncState::Synced, observer);
+        if !self.is_catching_up(neighbour) {
+            self.set_sync_state(neighbour, SyncState::Synced, observer);
+        }
     }
 
     /// A peer's connection is closed.
