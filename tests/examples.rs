@@ -66,7 +66,8 @@ fn built() -> &'static Path {
         build.env("CARGO_TARGET_DIR", profile.parent().expect("a folder"));
         // Without the variables that cargo sets for this test: they would make build scripts run again
         // (ring's do).
-        let of_the_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+        let of_the_package =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "OUT_DIR"];
         for (name, _) in std::env::vars_os() {
             if of_the_package.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
                 build.env_remove(name);
