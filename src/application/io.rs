@@ -177,7 +177,7 @@ pub struct Class(pub u8);
 /// How a connection's input becomes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// Lines of at most this many bytes, without their ending.
+    /// Lines of at most this many bytes, without their ending, and of 1 GiB at most.
     Lines(usize),
     /// Bytes as they arrive; the session frames them.
     Bytes,

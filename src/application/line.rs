@@ -31,12 +31,13 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Bytes received and not yet handled.
+/// Bytes received and not yet handled. Positions have 32 bits, because each connection has a buffer: no line is longer
+/// than [`LONGEST`], and its owner pushes only what it has read at once.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     bytes: Vec<u8>,
-    start: usize,
-    scanned: usize,
+    start: u32,
+    scanned: u32,
     ended: bool,
     closed: bool,
     /// The bytes that wait are a line as they are.
@@ -53,7 +54,7 @@ impl LineBuffer {
         }
         if self.start > 0 {
             // At most the beginning of one line is left, so this moves little.
-            self.bytes.drain(..self.start);
+            self.bytes.drain(..self.start as usize);
             self.scanned -= self.start;
             self.start = 0;
         }
@@ -90,11 +91,11 @@ impl LineBuffer {
     /// The next line of at most `limit` bytes, without its ending.
     #[inline(always)] // Called for each line of a batch; too large for `inline` as a hint.
     pub fn next_line(&mut self, limit: usize) -> Option<Line<'_>> {
-        match memchr(b'\n', &self.bytes[self.scanned..]) {
+        match memchr(b'\n', &self.bytes[self.scanned as usize..]) {
             Some(distance) => {
-                let (begin, end) = (self.start, self.scanned + distance);
-                self.start = end + 1;
-                self.scanned = end + 1;
+                let (begin, end) = (self.start as usize, self.scanned as usize + distance);
+                self.start = end as u32 + 1;
+                self.scanned = self.start;
                 let line = &self.bytes[begin..end];
                 let length = line.strip_suffix(b"\r").unwrap_or(line).len();
                 if length > limit {
@@ -107,8 +108,9 @@ impl LineBuffer {
     }
 
     fn next_without_end(&mut self, limit: usize) -> Option<Line<'_>> {
-        let begin = self.start;
-        self.scanned = self.bytes.len();
+        let begin = self.start as usize;
+        let limit = limit.min(LONGEST);
+        self.scanned = self.end_of_bytes();
         if std::mem::take(&mut self.line_ended) {
             return Some(self.next_ended(begin, limit));
         }
@@ -118,7 +120,7 @@ impl LineBuffer {
             if length > limit {
                 return Some(self.refuse(begin, length));
             }
-            self.start = self.bytes.len();
+            self.start = self.end_of_bytes();
             return (length > 0).then(|| Line::Unfinished(&self.bytes[begin..]));
         }
         // A CR as the last byte may belong to the line's ending. And if the limit is small, all bytes that
@@ -136,14 +138,14 @@ impl LineBuffer {
         if length > limit {
             return self.refuse(begin, length);
         }
-        self.start = self.bytes.len();
+        self.start = self.end_of_bytes();
         Line::Unfinished(&self.bytes[begin..begin + length])
     }
 
     /// Returns the beginning of a line that is too long, and no line after it.
     fn refuse(&mut self, begin: usize, length: usize) -> Line<'_> {
         self.closed = true;
-        self.start = self.bytes.len();
+        self.start = self.end_of_bytes();
         self.scanned = self.start;
         Line::TooLong(&self.bytes[begin..begin + length.min(SHOWN_OF_TOO_LONG)])
     }
@@ -156,14 +158,18 @@ impl LineBuffer {
         self.scanned = 0;
     }
 
+    fn end_of_bytes(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
     /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
-        self.start == self.bytes.len()
+        self.start == self.end_of_bytes()
     }
 
     /// The number of bytes that wait.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.bytes.len() - self.start as usize
     }
 
     /// Memory that it holds.
@@ -174,7 +180,7 @@ impl LineBuffer {
     /// Whether all that waits is a line without its ending. True only if [`LineBuffer::next_line`] last
     /// returned `None`.
     pub fn has_incomplete_line(&self) -> bool {
-        !self.is_empty() && self.scanned == self.bytes.len() && !self.ended && !self.line_ended
+        !self.is_empty() && self.scanned == self.end_of_bytes() && !self.ended && !self.line_ended
     }
 
     /// Lends memory to the buffer. Bytes that it holds are kept: lending is useful only before a push into an
@@ -203,6 +209,9 @@ impl LineBuffer {
         self.bytes.capacity() == 0
     }
 }
+
+/// No line is longer than this, whatever the limit: 1 GiB.
+pub const LONGEST: usize = 1 << 30;
 
 /// How many bytes of a line that is too long are echoed (section 1).
 const SHOWN_OF_TOO_LONG: usize = 256;

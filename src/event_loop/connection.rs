@@ -13,6 +13,7 @@
 //! program with two applications calls them from two loops, and by itself the compiler inlines only functions
 //! with a single caller. This saves about 3 % of a request's instructions.
 
+mod closing;
 mod owed;
 
 use std::io::{self, ErrorKind};
@@ -24,8 +25,10 @@ pub use owed::Awaits;
 use super::buffers::Buffers;
 use super::counting::UNCOUNTED;
 use super::groups::GroupNumber;
-use super::limits::{LINGER_BYTES, TICK_BITS};
-use super::state::{ConnectionState, Flush, OriginKind, Owed, Readiness, Received, pack, unpack};
+use super::limits::TICK_BITS;
+use super::state::{
+    ConnectionState, Flush, OriginKind, Owed, PeerAddress, Readiness, Received, pack, unpack,
+};
 use super::transport::Transport;
 use crate::application::{Class, Closed, ConnectionId, Line, LineBuffer, Origin};
 use crate::clock::nanoseconds;
@@ -35,7 +38,7 @@ use crate::clock::nanoseconds;
 pub struct Connection<T> {
     pub id: ConnectionId,
     pub transport: T,
-    pub peer: SocketAddr,
+    peer: PeerAddress,
     origin_number: u64,
     origin_kind: OriginKind,
     pub state: ConnectionState,
@@ -73,17 +76,20 @@ pub struct Connection<T> {
     pub output_ends: bool,
     /// When bytes last arrived, in nanoseconds: a `Duration` is twice as large.
     last_read: u64,
-    /// Its part of the loop's sum of held memory.
-    pub accounted: usize,
+    /// Its part of the loop's sum of held memory ([`Connection::account`]).
+    accounted: u32,
     /// The group of addresses that it counts for.
     pub group: GroupNumber,
     input: LineBuffer,
     output: Vec<u8>,
-    sent: usize,
+    sent: u32,
     dropped: u32,
 }
 
-type NextLine<'a> = (Line<'a>, &'a mut Vec<u8>, &'a SocketAddr);
+/// Bytes at the front of an output that are sent already and kept all the same, at most.
+const MOST_SENT: usize = 1 << 30;
+
+type NextLine<'a> = (Line<'a>, &'a mut Vec<u8>, SocketAddr);
 
 impl<T: Transport> Connection<T> {
     /// A connection in its first state. Its kernel buffer is empty, so it counts as writable.
@@ -99,7 +105,7 @@ impl<T: Transport> Connection<T> {
         Connection {
             id,
             transport,
-            peer,
+            peer: peer.into(),
             origin_number,
             origin_kind,
             state,
@@ -132,6 +138,24 @@ impl<T: Transport> Connection<T> {
 
     pub fn origin(&self) -> Origin {
         unpack(self.origin_kind, self.origin_number)
+    }
+
+    /// The other side's address.
+    #[inline]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer.unpack()
+    }
+
+    /// Sets its part of the loop's sum of held memory. Returns the former one and the new one, which is at most 4 GiB.
+    #[inline]
+    pub fn account(&mut self, held: usize) -> (usize, usize) {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        (std::mem::replace(&mut self.accounted, held) as usize, held as usize)
+    }
+
+    /// Its part of the loop's sum of held memory.
+    pub fn accounted(&self) -> usize {
+        self.accounted as usize
     }
 
     /// When bytes last arrived, as [`Now::elapsed`](crate::clock::Now::elapsed) counts.
@@ -207,7 +231,7 @@ impl<T: Transport> Connection<T> {
         if self.output.capacity() == 0 {
             self.output = buffers.lend();
         }
-        Some((line, &mut self.output, &self.peer))
+        Some((line, &mut self.output, self.peer.unpack()))
     }
 
     /// The output, for bytes that do not answer a line.
@@ -219,8 +243,9 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Bytes at the front of the output that are sent already: positions in the output count them.
+    #[inline]
     pub fn sent(&self) -> usize {
-        self.sent
+        self.sent as usize
     }
 
     /// The length of the output, sent bytes included.
@@ -230,7 +255,7 @@ impl<T: Transport> Connection<T> {
 
     /// Bytes that wait to be sent, here and in the transport.
     pub fn unsent(&self) -> usize {
-        self.output.len() - self.sent + self.transport.unsent()
+        self.output.len() - self.sent() + self.transport.unsent()
     }
 
     /// Memory that its buffers hold, here and in the transport, used or not.
@@ -253,10 +278,10 @@ impl<T: Transport> Connection<T> {
         if wanted == 0 || !self.ready.writable {
             return Ok(Flush { wanted, taken: 0, left: wanted });
         }
-        let pending = self.output.len() - self.sent;
+        let pending = self.output.len() - self.sent();
         let moved = match pending {
             0 => self.transport.flush().map(|()| 0),
-            _ => self.transport.write(&self.output[self.sent..]),
+            _ => self.transport.write(&self.output[self.sent()..]),
         };
         let taken = match moved {
             Ok(0) if pending > 0 => return Err(ErrorKind::WriteZero.into()),
@@ -268,19 +293,21 @@ impl<T: Transport> Connection<T> {
             Err(error) if error.kind() == ErrorKind::Interrupted => 0,
             Err(error) => return Err(error),
         };
-        self.sent += taken;
+        let sent = self.sent() + taken;
         let is_short = 0 < taken && taken < pending && self.transport.short_means_blocked();
         // If the transport still holds bytes, the kernel has refused them.
         if is_short || self.transport.unsent() > 0 {
             self.ready.writable = false;
         }
-        // To move the rest costs in proportion to its size, so it is done once more than half is sent.
-        if self.sent == self.output.len() {
+        // To move the rest costs in proportion to its size, so it is done once more than half is sent, or 1 GiB. The kernel
+        // takes less than 2 GiB at once, so the position fits.
+        self.sent = 0;
+        if sent == self.output.len() {
             self.output.clear();
-            self.sent = 0;
-        } else if self.sent > self.output.len() / 2 {
-            self.output.drain(..self.sent);
-            self.sent = 0;
+        } else if sent > self.output.len() / 2 || sent > MOST_SENT {
+            self.output.drain(..sent);
+        } else {
+            self.sent = sent as u32;
         }
         let left = self.unsent();
         Ok(Flush { wanted, taken: wanted.saturating_sub(left), left })
@@ -292,7 +319,7 @@ impl<T: Transport> Connection<T> {
         if let Some(memory) = self.input.reclaim() {
             buffers.reclaim(memory);
         }
-        if self.output.len() == self.sent && self.output.capacity() > 0 {
+        if self.output.len() == self.sent() && self.output.capacity() > 0 {
             self.sent = 0;
             buffers.reclaim(std::mem::take(&mut self.output));
         }
@@ -326,70 +353,5 @@ impl<T: Transport> Connection<T> {
     /// Whether the other side has ended its sending.
     pub fn has_ended(&self) -> bool {
         self.input.has_ended()
-    }
-
-    /// Nothing more is handled: the queued output is sent, and then the connection is closed.
-    pub fn finish(&mut self) {
-        if self.state < ConnectionState::Flushing {
-            self.state = ConnectionState::Flushing;
-            self.input.close();
-        }
-    }
-
-    /// Closes it: nothing more happens. Returns whether it was still open.
-    pub fn close(&mut self, why: Closed) -> bool {
-        let was_open = self.state != ConnectionState::Closed;
-        self.state = ConnectionState::Closed;
-        if was_open {
-            self.note_why(why);
-        }
-        was_open
-    }
-
-    /// Notes why it is being closed, unless a reason is known already. That a drain closes it is the weakest one: it may
-    /// still break.
-    pub fn note_why(&mut self, why: Closed) {
-        let is_known = self.why.as_deref().is_some_and(|known| *known != Closed::Drained);
-        if !is_known && why != Closed::Finished {
-            self.why = Some(Box::new(why));
-        }
-    }
-
-    /// The next step of closing, once all output is sent: shut writing down, and linger unless the other side
-    /// has nothing more to send. Returns whether the connection is done.
-    pub fn shut_down(&mut self) -> bool {
-        let result = self.transport.shut_down_writing();
-        if matches!(&result, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-            self.ready.writable = false; // TLS's `close_notify` waits like other output.
-            return false;
-        }
-        self.state = self.state.max(ConnectionState::Lingering);
-        result.is_err() || self.has_ended() || self.is_owed_nothing
-    }
-
-    /// Ends our side and continues to read the other one. If the kernel does not take TLS's `close_notify`,
-    /// the next flush tries again.
-    pub fn end_output(&mut self) {
-        match self.transport.shut_down_writing() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready.writable = false,
-            _ => self.output_ends = false, // An error shows when it is read.
-        }
-    }
-
-    /// Reads and drops the input of a lingering connection. Returns whether the connection is done.
-    pub fn drop_input(&mut self, scratch: &mut [u8]) -> bool {
-        match self.transport.read(scratch) {
-            Ok(count) if count > 0 && self.dropped < LINGER_BYTES => {
-                self.dropped = self.dropped.saturating_add(count as u32);
-                self.note_short_read(count < scratch.len());
-                false
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.ready.readable = false;
-                false
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => false,
-            _ => true,
-        }
     }
 }

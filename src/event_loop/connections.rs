@@ -199,7 +199,7 @@ impl<S> Connections<S> {
     }
 
     pub fn origin(&mut self, id: ConnectionId) -> Option<(Origin, SocketAddr)> {
-        self.slots.get_mut(id).map(|slot| (slot.connection.origin(), slot.connection.peer))
+        self.slots.get_mut(id).map(|slot| (slot.connection.origin(), slot.connection.peer()))
     }
 
     /// Why it is being closed, if that is known.
@@ -279,7 +279,7 @@ impl<S> Connections<S> {
         while let Some(id) = self.shared.closed.pop() {
             if let Some(slot) = self.slots.remove(id) {
                 self.shared.timers.clear_all(id);
-                self.shared.buffered -= slot.connection.accounted;
+                self.shared.buffered -= slot.connection.accounted();
                 self.shared.policies.give_back(slot.connection.policy);
                 return Some(slot);
             }

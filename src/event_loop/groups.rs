@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use slab::Slab;
 
 use super::limits::{ADDRESS_GROUPS, FAIR_LOOKS};
+use super::slots::RESERVED;
 use crate::addresses::AddressGroup;
 use crate::application::ListenerId;
 
@@ -35,7 +36,7 @@ impl GroupNumber {
 }
 
 /// All groups that have connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Groups {
     all: Slab<Group>,
     /// The standard library keys its hash at random: nobody can choose addresses that collide.
@@ -60,6 +61,17 @@ struct Group {
 struct Position {
     before: u32,
     after: u32,
+}
+
+impl Default for Groups {
+    fn default() -> Groups {
+        Groups {
+            all: Slab::new(),
+            numbers: HashMap::new(),
+            by_size: Vec::new(),
+            positions: Vec::with_capacity(RESERVED),
+        }
+    }
 }
 
 impl Groups {

@@ -17,7 +17,7 @@ impl<S> Connections<S> {
             let unsent = connection.unsent();
             Inspected {
                 id,
-                peer: connection.peer,
+                peer: connection.peer(),
                 origin: connection.origin(),
                 session: slot.session.as_ref(),
                 unsent,

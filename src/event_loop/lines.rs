@@ -46,7 +46,7 @@ impl<S> Slot<S> {
             if let Some((line, out, peer)) = connection.next_line(limit, &mut shared.buffers) {
                 let (now, effort) = (shared.now, effort_of_line(line.bytes().len()));
                 let before = out.len();
-                let mut io = Io { id, peer: *peer, now, out, full, output_ends: false, effort };
+                let mut io = Io { id, peer, now, out, full, output_ends: false, effort };
                 next = app.handle_line(session, line, &mut io);
                 debug_assert!(io.out.len() >= before, "the output is append-only");
                 let (ends, effort) = (io.output_ends, io.effort);

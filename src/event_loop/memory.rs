@@ -41,7 +41,7 @@ impl<S> Connections<S> {
             .slots
             .iter_mut()
             .filter(|(_, slot)| slot.connection.state != ConnectionState::Closed)
-            .map(|(id, slot)| (slot.connection.accounted, id))
+            .map(|(id, slot)| (slot.connection.accounted(), id))
             .filter(|(accounted, _)| *accounted > 0)
             .collect();
         // A little more than is needed, or the next line would have to make room again.
@@ -64,7 +64,7 @@ impl<S> Connections<S> {
         let connection = &mut slot.connection;
         self.shared.close(connection, Closed::OutOfMemory);
         connection.discard();
-        self.shared.buffered -= std::mem::take(&mut connection.accounted);
+        self.shared.buffered -= connection.account(0).0;
         slot.report_closed(app, &mut self.shared);
     }
 }

@@ -309,7 +309,7 @@ impl Shared {
 
     /// Whether a connection has a place among the handshakes. If not, it waits for one.
     fn claim_handshake(&mut self, connection: &mut Connection<Socket>) -> bool {
-        let (id, peer) = (connection.id, connection.peer.ip());
+        let (id, peer) = (connection.id, connection.peer().ip());
         let Some(secured) = connection.transport.secured() else {
             return false;
         };

@@ -194,7 +194,7 @@ impl<S> Slot<S> {
             && let Some(session) = session
         {
             let full =
-                FullOutput { id: connection.id, peer: connection.peer, is_full, unsent: left };
+                FullOutput { id: connection.id, peer: connection.peer(), is_full, unsent: left };
             shared.has_commands = true;
             app.handle_full(full, session, shared.now);
         }
@@ -231,7 +231,7 @@ impl<S> Slot<S> {
     pub fn report_closed<A: Application<Session = S>>(&mut self, app: &mut A, shared: &mut Shared) {
         let Slot { connection, session } = self;
         if let Some(session) = session.take() {
-            let (id, peer, origin) = (connection.id, connection.peer, connection.origin());
+            let (id, peer, origin) = (connection.id, connection.peer(), connection.origin());
             let why = connection.why.as_deref().unwrap_or(&Closed::Finished);
             shared.has_commands = true;
             app.handle_closed(ClosedConnection { id, peer, origin, why }, session, shared.now);
@@ -267,8 +267,8 @@ impl<S> Slot<S> {
         if connection.state != ConnectionState::Closed {
             let held = session.as_ref().map_or(0, |session| app.held_bytes(session));
             let held = connection.buffered() + held;
-            shared.buffered = shared.buffered - connection.accounted + held;
-            connection.accounted = held;
+            let (before, held) = connection.account(held);
+            shared.buffered = shared.buffered - before + held;
         }
     }
 }

@@ -3,11 +3,12 @@
 
 use super::connection::{Awaits, Connection};
 use super::shared::Shared;
+use super::slots::HasId;
 use super::state::{ConnectionState, Owed};
 use super::timers::Timer;
 use super::transport::Socket;
 use crate::application::{
-    Application, Budget, Closed, FlushAt, Framing, Io, Next, Opened, Origin, Policy,
+    Application, Budget, Closed, ConnectionId, FlushAt, Framing, Io, Next, Opened, Origin, Policy,
 };
 
 /// A connection and the application's session for it.
@@ -15,6 +16,12 @@ pub struct Slot<S> {
     pub connection: Connection<Socket>,
     /// None until it is open, and never again.
     pub session: Option<S>,
+}
+
+impl<S> HasId for Slot<S> {
+    fn id(&self) -> ConnectionId {
+        self.connection.id
+    }
 }
 
 /// What the caller has to do after a connection was served.
@@ -211,7 +218,7 @@ pub(super) fn call<R>(
     handle: impl FnOnce(&mut Io<'_>, &[u8]) -> R,
 ) -> (R, u32) {
     let full = connection.sent() + shared.limits.fill_bytes;
-    let (id, peer, now) = (connection.id, connection.peer, shared.now);
+    let (id, peer, now) = (connection.id, connection.peer(), shared.now);
     let out = connection.output(&mut shared.buffers);
     let before = out.len();
     let mut io = Io { id, peer, now, out, full, output_ends: false, effort: 0 };

@@ -152,14 +152,14 @@ impl Shared {
     pub fn admit(&mut self, connection: &mut Connection<Socket>) {
         self.counts.count_opened(connection.origin());
         if let Origin::Accepted(listener) = connection.origin() {
-            let group = AddressGroup::of(connection.peer.ip());
+            let group = AddressGroup::of(connection.peer().ip());
             connection.group = self.groups.opened(listener, group, connection.id.slot);
             self.count_groups();
         }
         self.set_drains(connection, matches!(connection.origin(), Origin::Accepted(_)));
         connection.policy = self.policies.take(Policies::UNOPENED);
-        connection.accounted = connection.buffered();
-        self.buffered += connection.accounted;
+        let (_, held) = connection.account(connection.buffered());
+        self.buffered += held;
         if self.is_stopping && connection.drains {
             self.drain(connection);
         }

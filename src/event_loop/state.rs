@@ -1,6 +1,8 @@
 //! The state of a connection besides its buffers, kept as small as possible: there may be many idle
 //! connections.
 
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
 use crate::application::{ListenerId, LoopId, Origin, Ticket};
 
 /// How far a connection has come. It moves only forward, with one exception: an open connection on which TLS begins is
@@ -92,9 +94,49 @@ pub(super) fn unpack(kind: OriginKind, number: u64) -> Origin {
     }
 }
 
+/// A [`SocketAddr`] in 23 bytes in place of 32, without IPv6's flow information.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerAddress {
+    ip: IpAddr,
+    port: [u8; 2],
+    scope: [u8; 4],
+}
+
+impl PeerAddress {
+    #[inline]
+    pub(super) fn unpack(self) -> SocketAddr {
+        let port = u16::from_ne_bytes(self.port);
+        match self.ip {
+            IpAddr::V4(ip) => (ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, u32::from_ne_bytes(self.scope)).into(),
+        }
+    }
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> PeerAddress {
+        let scope = match address {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(address) => address.scope_id(),
+        };
+        let (port, scope) = (address.port().to_ne_bytes(), scope.to_ne_bytes());
+        PeerAddress { ip: address.ip(), port, scope }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_unpacked_as_it_was_packed() {
+        for text in
+            ["127.0.0.1:65535", "[::1]:80", "[::ffff:192.0.2.1]:1", "[fe80::1%4294967295]:2"]
+        {
+            let address: SocketAddr = text.parse().expect("an address");
+            assert_eq!(PeerAddress::from(address).unpack(), address);
+        }
+    }
 
     #[test]
     fn an_origin_is_unpacked_as_it_was_packed() {

@@ -302,7 +302,7 @@ impl<A: Application> EventLoop<A> {
         {
             any = true;
             let (connection, session) = (slot.connection, slot.session);
-            let (id, peer, origin) = (connection.id, connection.peer, connection.origin());
+            let (id, peer, origin) = (connection.id, connection.peer(), connection.origin());
             let why = connection.why.as_deref().unwrap_or(&Closed::Finished);
             if let Some(session) = session {
                 let closed = ClosedConnection { id, peer, origin, why };

@@ -437,10 +437,12 @@ fn unanswered_connections_are_counted_after_the_grace_time() {
     assert_eq!((stopped.still_open, stopped.grace_expired, stopped.hurried), (1, true, false));
 }
 
-/// Ten thousand idle connections cost 240 bytes each at most, the session of a client included.
+/// Ten thousand idle connections cost 200 bytes each at most, the session of a client included.
 #[test]
 fn an_idle_connection_is_small() {
     type Client = (bool, [u64; 2]);
-    let slot = size_of::<(u32, Slot<Client>)>();
-    assert!(slot <= 240, "{slot} bytes");
+    // With debug assertions mio keeps a number with each socket.
+    let of_mio = if cfg!(debug_assertions) { size_of::<usize>() } else { 0 };
+    let slot = size_of::<Slot<Client>>();
+    assert!(slot <= 200 + of_mio, "{slot} bytes");
 }
