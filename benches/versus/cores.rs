@@ -71,8 +71,18 @@ pub fn minor_faults(process: u32) -> u64 {
 
 /// Bytes of a process that are in memory.
 pub fn resident_bytes(process: u32) -> u64 {
+    status_bytes(process, "VmRSS:")
+}
+
+/// Those of them that it shares with no file, and so with no other process of a herd.
+#[allow(dead_code, reason = "another bench has no use for it")]
+pub fn own_bytes(process: u32) -> u64 {
+    status_bytes(process, "RssAnon:")
+}
+
+fn status_bytes(process: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let kilobytes = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
     kilobytes * 1024
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   peers, redis     build and start the servers     rules     what each must answer first
 //!   load             asks and compares               shapes    how much, in rounds
-//!   parts            flood, places, places64, nearby, kept, loops, scraped, turns, memory: what is no load
+//!   parts            flood, places, places64, nearby, kept, loops, scraped, turns, calls, memory: what is no load
 //!   figures, runs    what was seen, and its file     goals     where we want to stand
 //!   tables, words, plot, document                    docs/measurements.md and its pictures
 //! ```
@@ -12,6 +12,7 @@ mod allocator;
 #[path = "../engine/bare.rs"]
 #[allow(dead_code, reason = "it serves another bench, too")]
 mod bare;
+mod calls;
 mod cores;
 mod document;
 mod figures;
@@ -39,6 +40,7 @@ mod rules;
 mod runs;
 mod scraped;
 mod shapes;
+mod strace;
 mod tables;
 mod turns;
 mod words;

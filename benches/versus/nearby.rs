@@ -1,14 +1,17 @@
 //! The places near a client: WHATSAT by our gazetteer, beside GEOSEARCH by a Redis that holds the same places. Ours answers
 //! with JSON in the form of Google's Places, Redis with names, distances and coordinates.
 
+use std::hint::black_box;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
+use herd_mio::places::gazetteer::Gazetteer;
+use herd_mio::places::{Area, answer};
 
 use crate::Failure;
-use crate::cores::cpu_time;
+use crate::cores::{cpu_time, own_bytes};
 use crate::figures::Figures;
 use crate::load::{Load, Request};
 use crate::options::Options;
@@ -24,6 +27,19 @@ pub const SPOTS: [(&str, &str, f64, f64, u32); 3] = [
 pub const CONNECTIONS: [usize; 2] = [1, 64];
 /// Places in an answer at most.
 const BOUND: usize = 20;
+/// What is measured of the gazetteer without Redis: its name among the figures, its title, its unit.
+pub const BY_ITSELF: [(&str, &str, &str); 6] = [
+    ("paris-20", "the answer by itself, Paris, 31 miles, bound 20", " us"),
+    ("paris-0", "the same with bound 0", " us"),
+    ("ucla-20", "UCLA, 10 miles, bound 20", " us"),
+    ("ocean-20", "where no place is", " us"),
+    ("unpack", "to unpack the gazetteer, at a server's first query", " ms"),
+    ("memory", "memory of a server after its first query, more than before", " MB"),
+];
+/// In each round.
+const ANSWERS: u32 = 10_000;
+const METRES_PER_MILE: f64 = 1_609.344;
+const OFFLINE: &str = "[places]\nprovider = \"offline\"\n";
 
 pub fn measure(
     workshop: &Workshop,
@@ -31,12 +47,15 @@ pub fn measure(
     options: &Options,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let ours = workshop.start_with(free_port()?, "[places]\nprovider = \"offline\"\n")?;
+    let ours = workshop.start_with(free_port()?, OFFLINE)?;
     let port = free_port()?;
     let command = redis::command(REDIS, port, workshop.scratch.path());
     let redis = workshop.start_command(command, port, None)?;
     fill(redis.clients)?;
+    let gazetteer = Gazetteer::unpack();
     for _ in 0..options.rounds {
+        first(workshop, figures)?;
+        by_itself(&gazetteer, figures);
         for (spot, _, latitude, longitude, miles) in SPOTS {
             for connections in CONNECTIONS {
                 let (mut whatsats, mut searches) = (Vec::new(), Vec::new());
@@ -62,6 +81,35 @@ pub fn measure(
         }
     }
     Ok(())
+}
+
+/// What a server's first query costs: the time to unpack the gazetteer, measured in this process, and the memory that a
+/// server has more than before.
+fn first(workshop: &Workshop, figures: &mut Figures) -> Result<(), Failure> {
+    let begin = Instant::now();
+    black_box(Gazetteer::unpack());
+    figures.add("gazetteer/unpack", begin.elapsed().as_secs_f64() * 1e3);
+    let server = workshop.start_with(free_port()?, OFFLINE)?;
+    let (_, _, latitude, longitude, _) = SPOTS[0];
+    let before = own_bytes(server.id());
+    whatsat(server.clients, 0, latitude, longitude, 1)?;
+    figures.add("gazetteer/memory", own_bytes(server.id()).saturating_sub(before) as f64 / 1e6);
+    Ok(())
+}
+
+/// The answer to a WHATSAT by itself, without the connection, in this process.
+fn by_itself(gazetteer: &Gazetteer, figures: &mut Figures) {
+    for (spot, _, latitude, longitude, miles) in SPOTS {
+        let area = Area { latitude, longitude, radius: f64::from(miles) * METRES_PER_MILE };
+        for bound in [0, BOUND] {
+            let begin = Instant::now();
+            for _ in 0..ANSWERS {
+                black_box(answer::trimmed(gazetteer, black_box(&area), bound));
+            }
+            let each = begin.elapsed().as_secs_f64() * 1e6 / f64::from(ANSWERS);
+            figures.add(format!("gazetteer/{spot}-{bound}"), each);
+        }
+    }
 }
 
 fn one(

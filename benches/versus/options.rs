@@ -41,7 +41,7 @@ cargo bench --bench versus -- [options]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
     --part A,B      measure only these parts: load, flood, places, places64, nearby, kept, loops, scraped, turns,
-                    memory, start
+                    calls, memory, start
     --rate N        requests/s of the open loop [20000]
     --idle N        idle connections beside the 1,000 busy ones [9000]
     --run NAME      write the figures to benches/versus/runs/NAME.toml; in a file that is there they replace those of

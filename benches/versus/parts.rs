@@ -7,14 +7,14 @@ use crate::flood::{self, Kind};
 use crate::options::Options;
 use crate::peers::{Peer, Workshop};
 use crate::shapes::{self, Shape};
-use crate::{kept, loops, memory, nearby, places, places64, scraped, turns};
+use crate::{calls, kept, loops, memory, nearby, places, places64, scraped, turns};
 
 /// One part: its name, and how it is measured.
 pub type Part =
     (&'static str, fn(&Workshop, &[Peer], &Options, &mut Figures) -> Result<(), Failure>);
 
 /// In the order in which they are measured.
-pub const ALL: [Part; 11] = [
+pub const ALL: [Part; 12] = [
     ("load", shapes::measure),
     ("flood", flood),
     ("places", places),
@@ -28,6 +28,7 @@ pub const ALL: [Part; 11] = [
     ("loops", loops),
     ("scraped", scraped),
     ("turns", turns),
+    ("calls", calls::measure),
     ("memory", memory),
     ("start", start),
 ];

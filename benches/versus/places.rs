@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,11 +31,7 @@ pub fn measure(workshop: &Workshop, time: Duration) -> Result<Vec<Places>, Failu
         return Err("this herd-mio has no --places-server".into());
     }
     workshop.python_has("aiohttp")?;
-    let folder = workshop.scratch.path();
-    let service = start_service(workshop, folder)?;
-    let url =
-        format!("https://localhost:{}/maps/api/place/nearbysearch/json", service.clients.port());
-    let ca = folder.join("ca.pem");
+    let (_service, url, ca) = start_service(workshop)?;
     let servers = [
         ("herd-mio", ours(workshop, &url, &ca)?),
         ("aiohttp, a session for each request", aiohttp(workshop, &url, &ca, "each")?),
@@ -50,12 +46,15 @@ pub fn measure(workshop: &Workshop, time: Duration) -> Result<Vec<Places>, Failu
     Ok(all)
 }
 
-/// Our Places server, which leaves its certificate authority in the folder in which it runs.
-fn start_service(workshop: &Workshop, folder: &Path) -> Result<Running, Failure> {
+/// Our Places server, its URL, and its certificate authority, which it leaves in the folder in which it runs.
+pub fn start_service(workshop: &Workshop) -> Result<(Running, String, PathBuf), Failure> {
     let port = free_port()?;
+    let folder = workshop.scratch.path();
     let mut command = Command::new(workshop.ours());
     command.arg(format!("--places-server=127.0.0.1:{port}")).current_dir(folder);
-    workshop.start_command(command, port, None)
+    let service = workshop.start_command(command, port, None)?;
+    let url = format!("https://localhost:{port}/maps/api/place/nearbysearch/json");
+    Ok((service, url, folder.join("ca.pem")))
 }
 
 pub fn ours(workshop: &Workshop, url: &str, ca: &Path) -> Result<Running, Failure> {

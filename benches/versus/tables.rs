@@ -8,12 +8,12 @@ use crate::peers::{self, Peer};
 use crate::plot::thousands;
 use crate::runs::Run;
 use crate::shapes::{self, Shape};
-use crate::{kept, nearby, places64, turns};
+use crate::{calls, kept, nearby, places64, turns};
 
 /// A table's name and how it is made; it is empty where nothing of it was measured.
 pub type Table = (&'static str, fn(&Figures) -> String);
 
-pub const ALL: [Table; 15] = [
+pub const ALL: [Table; 17] = [
     ("1x1", |figures| shape(figures, "1x1")),
     ("64x1", |figures| shape(figures, "64x1")),
     ("64x16", |figures| shape(figures, "64x16")),
@@ -24,10 +24,12 @@ pub const ALL: [Table; 15] = [
     ("places", places),
     ("places64", places64),
     ("nearby", nearby),
+    ("gazetteer", gazetteer),
     ("kept", kept),
     ("loops", loops),
     ("scraped", scraped),
     ("turns", turns),
+    ("calls", calls),
     ("memory", memory),
 ];
 
@@ -291,6 +293,28 @@ fn turns(figures: &Figures) -> String {
         }
     }
     table(&head, rows)
+}
+
+fn calls(figures: &Figures) -> String {
+    let mut rows = Vec::new();
+    for (way, title) in calls::WAYS {
+        let seen = figures.spread(&format!("calls/{way}"));
+        if seen.is_some() {
+            rows.push(vec![title.to_owned(), spread(seen)]);
+        }
+    }
+    table(&["what", "system calls"], rows)
+}
+
+fn gazetteer(figures: &Figures) -> String {
+    let mut rows = Vec::new();
+    for (name, title, unit) in nearby::BY_ITSELF {
+        let seen = figures.spread(&format!("gazetteer/{name}"));
+        if seen.is_some() {
+            rows.push(vec![title.to_owned(), spread(seen) + unit]);
+        }
+    }
+    table(&["what", "it takes"], rows)
 }
 
 fn memory(figures: &Figures) -> String {
