@@ -274,7 +274,8 @@ pub const LOG_FLUSH_WAIT: Duration = Duration::from_secs(2);
 /// The same after a second signal.
 pub const LOG_FLUSH_WAIT_HURRIED: Duration = Duration::from_millis(100);
 /// How long a supervisor waits for its servers to stop before it kills them: they may use all of
-/// [`SHUTDOWN_GRACE`], [`LOG_FLUSH_WAIT`] and [`STDERR_FLUSH_WAIT`], and the rest is for a busy machine.
+/// [`SHUTDOWN_GRACE`], [`STATE_END_WAIT_LATE`], [`LOG_FLUSH_WAIT`] and [`STDERR_FLUSH_WAIT`], and the rest is for a busy
+/// machine.
 pub const STOP_WAIT: Duration = Duration::from_secs(9);
 /// Changes of a reload in one line of a supervisor's standard error: what a person can read; `--check --diff` shows
 /// all.
@@ -428,8 +429,10 @@ pub const EXPIRY_DEGRADES: Duration = Duration::from_secs(7 * 86_400);
 /// Slots that a search for a table's oldest tenth visits with each change: so few that a change takes no more than twice its
 /// time, and so many that a search ends before the table is full that was nearly full when it began.
 pub const FLOOR_SEARCH_SLOTS: usize = 64;
-/// Entries in the sample that such a search begins with: half a millisecond.
+/// Entries in the sample that such a search begins with.
 pub const FLOOR_SAMPLE: usize = 8_192;
+/// Slots that a sample looks at with each change: to read them all at once would take milliseconds.
+pub const FLOOR_SAMPLE_SLOTS: usize = 8;
 /// The greatest `max_clients` of a table whose clients are all compared at once when it is full: a millisecond or two.
 pub const FLOOR_AT_ONCE: usize = 65_536;
 /// Slots swept with each change after the floor was raised. So a sweep ends after at most a sixteenth as many changes as the
@@ -457,8 +460,10 @@ pub const STATE_RETRY_MAX: Duration = Duration::from_secs(15);
 pub const STATE_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// A disk that has not answered a transaction for so long counts as one that fails: a sync takes milliseconds.
 pub const STATE_STUCK_AFTER: Duration = Duration::from_secs(10);
-/// How long the end of a server waits for the last transaction: by then all of it was committed, or the grace was over.
+/// How long the end of a server waits for the last transaction, if all of it was committed before.
 pub const STATE_END_WAIT: Duration = Duration::from_secs(5);
+/// The same where the grace was over: the disk has had that time, too, and the whole stop takes less than [`STOP_WAIT`].
+pub const STATE_END_WAIT_LATE: Duration = Duration::from_secs(1);
 /// The longest line of a dump: an UPDATELOC line has some 450 bytes.
 pub const DUMP_LINE_BYTES: usize = 4_096;
 /// Bad lines of a dump that are shown.

@@ -20,7 +20,9 @@
 use std::collections::BTreeSet;
 
 use super::table::Table;
-use crate::limits::{FLOOR_AT_ONCE, FLOOR_SAMPLE, FLOOR_SEARCH_SLOTS, FLOOR_SWEEP_SLOTS};
+use crate::limits::{
+    FLOOR_AT_ONCE, FLOOR_SAMPLE, FLOOR_SAMPLE_SLOTS, FLOOR_SEARCH_SLOTS, FLOOR_SWEEP_SLOTS,
+};
 use crate::protocol::{Update, UpdateRef};
 
 /// The floor: nothing at or below it is stored. It compares the age (see [`UpdateRef::age`]), then the id.
@@ -41,21 +43,42 @@ pub(super) enum Work {
     Sweep(usize),
 }
 
-/// One that is complete, unless it is the first, and one that will take its place, if it needs to be replaced.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Searches(Vec<Search>);
+pub(super) struct Searches {
+    /// One that is complete, unless it is the first, and one that will take its place, if it needs to be replaced.
+    begun: Vec<Search>,
+    /// For the next one.
+    sample: Sample,
+}
+
+/// Some of the keys. By the time it is complete a few of the entries have others.
+#[derive(Clone, Debug, Default)]
+struct Sample {
+    keys: Vec<Floor>,
+    /// Slots looked at.
+    tried: usize,
+}
 
 #[derive(Clone, Debug)]
 struct Search {
     low: Floor,
     high: Floor,
+    /// Bytes that the ids of nearly all keys between the two begin with: those of `high`.
+    shared: usize,
     /// Entries visited that are not above `low`.
     below: usize,
-    /// Slots of those visited that are above it, and not above `high`.
-    between: BTreeSet<u32>,
+    /// Of those visited that are above it, and not above `high`: their keys, in order, and their slots.
+    between: BTreeSet<(Brief, u32)>,
     /// Slots before this one were visited; all, if it is [`ALL`].
     next: usize,
 }
+
+/// What entries are ordered by.
+type Key<'a> = (i128, &'a [u8]);
+
+/// A key in a form that nearly always tells which of two is less, without a look at their entries, which are far apart in
+/// memory: the age, and eight bytes of the id, behind those that many have in common.
+type Brief = (i64, u64);
 
 /// How fast a search is.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +91,30 @@ pub(super) struct Pace {
     from: usize,
 }
 
+fn brief((age, id): Key<'_>, shared: &[u8]) -> Brief {
+    let age = age.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    let id = match id.strip_prefix(shared) {
+        Some(rest) => {
+            let (mut bytes, count) = ([0; 8], rest.len().min(8));
+            bytes[..count].copy_from_slice(&rest[..count]);
+            u64::from_be_bytes(bytes)
+        }
+        None if id < shared => 0,
+        None => u64::MAX,
+    };
+    (age, id)
+}
+
+/// The number of bytes that both begin with.
+fn shared_bytes(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
 impl Floor {
+    fn of((age, id): Key<'_>) -> Floor {
+        Floor { age, id: id.to_vec() }
+    }
+
     /// Whether an update lies above it, and so may be stored.
     pub fn is_below(&self, update: &UpdateRef<'_>) -> bool {
         (update.age(), update.id) > (self.age, self.id.as_slice())
@@ -87,45 +133,32 @@ impl Pace {
         if bound <= FLOOR_AT_ONCE { pace } else { pace.of_searched(bound) }
     }
 
+    fn changes_of_sample(self) -> usize {
+        (2 * self.sample).div_ceil(FLOOR_SAMPLE_SLOTS)
+    }
+
     /// A search begins when there is room for twice as many further clients as it takes changes.
     fn of_searched(self, bound: usize) -> Pace {
-        let changes = (2 * bound).div_ceil(self.slots);
+        let changes = (2 * bound).div_ceil(self.slots) + self.changes_of_sample();
         Pace { from: bound.saturating_sub(2 * changes), ..self }
     }
 }
 
 impl Search {
     /// Chooses the keys. None if the sample is empty.
-    fn begin(table: &Table) -> Option<Search> {
-        // Which entries these are must not be foreseen: clients choose ages, and in which order they come.
-        let slot = |number: usize| {
-            let number = [table.end().0.to_le_bytes(), (number as u64).to_le_bytes()].concat();
-            (table.hash(&number) % table.entries.capacity() as u64) as usize
-        };
-        let slots = (0..2 * table.pace.sample).map(slot);
-        let taken = slots.filter_map(|slot| Some((table.entries.get(slot)?.update.age(), slot)));
-        let mut sample: Vec<(i128, usize)> = taken.take(table.pace.sample).collect();
+    fn begin(table: &Table, mut sample: Vec<Floor>) -> Option<Search> {
         let last = sample.len().checked_sub(1)?;
         let going = table.tenth() * sample.len() / table.len;
         // As far as it may move until the next search is complete, which begins when this one is; and as much as the sample
         // may be wrong: that is four times its standard deviation.
         let moves = table.changes_of_search() * sample.len() / table.len;
         let around = 2 * moves + sample.len() / 64 + 1;
-        let id = |slot: usize| table.entries[slot].update.id();
-        let by_key =
-            |a: &(i128, usize), b: &(i128, usize)| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1)));
-        let mut key_at = |rank: usize| {
-            let (_, &mut (age, slot), _) = sample.select_nth_unstable_by(rank, by_key);
-            Floor { age, id: id(slot).to_vec() }
-        };
+        let mut key_at = |rank: usize| sample.select_nth_unstable(rank).1.clone();
         let low = going.checked_sub(around).map(|rank| key_at(rank.min(last)));
-        Some(Search {
-            low: low.unwrap_or(Floor { age: i128::MIN, id: Vec::new() }),
-            high: key_at((going + around).min(last)),
-            below: 0,
-            between: BTreeSet::new(),
-            next: 0,
-        })
+        let low = low.unwrap_or(Floor { age: i128::MIN, id: Vec::new() });
+        let high = key_at((going + around).min(last));
+        let shared = if low.age == high.age { shared_bytes(&low.id, &high.id) } else { 0 };
+        Some(Search { low, high, shared, below: 0, between: BTreeSet::new(), next: 0 })
     }
 
     fn is_complete(&self) -> bool {
@@ -152,7 +185,7 @@ impl Search {
         } else if !self.low.is_below_kept(update) {
             self.below += 1;
         } else if !self.high.is_below_kept(update) {
-            self.between.insert(slot);
+            self.between.insert((self.brief((update.age(), update.id())), slot));
         }
     }
 
@@ -162,8 +195,12 @@ impl Search {
         } else if !self.low.is_below_kept(update) {
             self.below -= 1;
         } else if !self.high.is_below_kept(update) {
-            self.between.remove(&slot);
+            self.between.remove(&(self.brief((update.age(), update.id())), slot));
         }
+    }
+
+    fn brief(&self, key: Key<'_>) -> Brief {
+        brief(key, &self.high.id[..self.shared])
     }
 
     /// Whether the floor-to-be may leave the two keys before another search is complete.
@@ -178,24 +215,67 @@ impl Search {
         let is_between = is_below == 0 && !self.high.is_below(added);
         let rank = table.tenth().checked_sub(self.below + is_below)?.checked_sub(1)?;
         let among = self.between.len() + usize::from(is_between);
-        let added = is_between.then_some(added);
-        let is_known = self.is_complete() && rank < among;
-        is_known.then(|| table.floor_at(rank, self.between.iter().copied(), among, added))
+        if !self.is_complete() || rank >= among {
+            return None;
+        }
+        let added_brief = is_between.then(|| self.brief((added.age(), added.id)));
+        // The newcomer is the last of those with the same short form.
+        let place = added_brief.map(|brief| self.between.range(..(brief, NEW_ENTRY)).count());
+        let in_set = |rank| self.between.iter().nth(rank).map(|(brief, _)| *brief);
+        let brief = match place {
+            Some(place) if place == rank => added_brief,
+            Some(place) if place < rank => in_set(rank - 1),
+            _ => in_set(rank),
+        }?;
+        let less = self.between.iter().take_while(|key| key.0 < brief).count();
+        let before = less + usize::from(added_brief.is_some_and(|added| added < brief));
+        let alike = self.between.range((brief, 0)..(brief, NEW_ENTRY)).map(|(_, slot)| *slot);
+        let newcomer = (added_brief == Some(brief)).then_some(NEW_ENTRY);
+        Some(table.floor_at(rank - before, alike.chain(newcomer), added))
+    }
+}
+
+impl Sample {
+    /// Looks at a few more slots.
+    fn visit(&mut self, table: &Table) {
+        for _ in 0..FLOOR_SAMPLE_SLOTS {
+            // Which entries these are must not be foreseen: clients choose ages, and in which order they come.
+            let number = [table.end().0.to_le_bytes(), (self.tried as u64).to_le_bytes()].concat();
+            let slot = (table.hash(&number) % table.entries.capacity() as u64) as usize;
+            if table.entries.contains(slot) {
+                self.keys.push(Floor::of(table.key_of(slot as u32)));
+            }
+            self.tried += 1;
+            if self.is_complete(table) {
+                return;
+            }
+        }
+    }
+
+    /// Up to half of the slots of a table that is nearly full are empty.
+    fn is_complete(&self, table: &Table) -> bool {
+        self.keys.len() == table.pace.sample || self.tried >= 2 * table.pace.sample
     }
 }
 
 impl Searches {
     /// A slice.
     fn step(&mut self, table: &Table) {
-        match self.0.last_mut() {
+        match self.begun.last_mut() {
             Some(search) if !search.is_complete() => {
                 search.visit(table);
                 if search.is_complete() {
-                    self.0.drain(..self.0.len() - 1);
+                    self.begun.drain(..self.begun.len() - 1);
                 }
             }
             Some(search) if !search.is_thin(table) => {}
-            _ => self.0.extend(Search::begin(table)),
+            _ => {
+                self.sample.visit(table);
+                if self.sample.is_complete(table) {
+                    let keys = std::mem::take(&mut self.sample).keys;
+                    self.begun.extend(Search::begin(table, keys));
+                }
+            }
         }
     }
 }
@@ -232,7 +312,7 @@ impl Table {
 
     /// How many changes a search takes.
     fn changes_of_search(&self) -> usize {
-        self.entries.capacity().div_ceil(self.pace.slots) + 1
+        self.entries.capacity().div_ceil(self.pace.slots) + self.pace.changes_of_sample() + 1
     }
 
     /// A client was added.
@@ -253,7 +333,7 @@ impl Table {
     pub(super) fn joins_search(&mut self, slot: u32) {
         if let Work::Search(searches) = &mut self.work {
             let update = &self.entries[slot as usize].update;
-            searches.0.iter_mut().for_each(|search| search.joins(slot, update));
+            searches.begun.iter_mut().for_each(|search| search.joins(slot, update));
         }
     }
 
@@ -262,7 +342,7 @@ impl Table {
     pub(super) fn leaves_search(&mut self, slot: u32) {
         if let Work::Search(searches) = &mut self.work {
             let update = &self.entries[slot as usize].update;
-            searches.0.iter_mut().for_each(|search| search.leaves(slot, update));
+            searches.begun.iter_mut().for_each(|search| search.leaves(slot, update));
         }
     }
 
@@ -300,7 +380,7 @@ impl Table {
     /// The new floor, if a search is complete.
     fn searched_floor(&self, added: &UpdateRef<'_>) -> Option<Floor> {
         match &self.work {
-            Work::Search(searches) => searches.0.iter().find_map(|it| it.floor(self, added)),
+            Work::Search(searches) => searches.begun.iter().find_map(|it| it.floor(self, added)),
             _ => None,
         }
     }
@@ -310,37 +390,35 @@ impl Table {
         while let Work::Sweep(begin) = self.work {
             self.sweep_slice(begin);
         }
-        let slots = self.entries.iter().map(|(slot, _)| slot as u32);
-        self.floor_at(self.tenth() - 1, slots, self.len + 1, Some(added))
+        let slots = self.entries.iter().map(|(slot, _)| slot as u32).chain([NEW_ENTRY]);
+        self.floor_at(self.tenth() - 1, slots, added)
     }
 
-    /// The age key with this rank among the entries in so many slots and the new one.
+    /// The age key with this rank among those in these slots; `added` has [`NEW_ENTRY`].
     fn floor_at(
         &self,
         rank: usize,
         slots: impl Iterator<Item = u32>,
-        count: usize,
-        added: Option<&UpdateRef<'_>>,
+        added: &UpdateRef<'_>,
     ) -> Floor {
-        let key_of = |slot: u32| match added {
-            Some(added) if slot == NEW_ENTRY => (added.age(), added.id),
-            _ => {
-                let update = &self.entries[slot as usize].update;
-                (update.age(), update.id())
-            }
+        let key_of = |slot: u32| match slot {
+            NEW_ENTRY => (added.age(), added.id),
+            slot => self.key_of(slot),
         };
         // Ages in steps of about a second are half as long, and nearly always distinguish two
         // entries.
         let coarse = |age: i128| (age >> 30) as i64;
-        let mut ages: Vec<(i64, u32)> = Vec::with_capacity(count);
-        ages.extend(slots.map(|slot| (coarse(key_of(slot).0), slot)));
-        ages.extend(added.map(|added| (coarse(added.age()), NEW_ENTRY)));
+        let mut ages: Vec<(i64, u32)> = slots.map(|slot| (coarse(key_of(slot).0), slot)).collect();
         let by_key = |a: &(i64, u32), b: &(i64, u32)| {
             (a.0.cmp(&b.0)).then_with(|| key_of(a.1).cmp(&key_of(b.1)))
         };
         let (_, &mut (_, slot), _) = ages.select_nth_unstable_by(rank, by_key);
-        let (age, id) = key_of(slot);
-        Floor { age, id: id.to_vec() }
+        Floor::of(key_of(slot))
+    }
+
+    fn key_of(&self, slot: u32) -> Key<'_> {
+        let update = &self.entries[slot as usize].update;
+        (update.age(), update.id())
     }
 
     /// Frees a few of the entries below the floor, from this slot on.
