@@ -188,6 +188,16 @@ fn a_herd_opens_as_many_descriptors_as_it_may() {
     assert!(ended.stderr.contains("(ulimit -n)"), "{ended:?}");
 }
 
+/// A table that grows while clients connect delays all of them.
+#[test]
+fn a_server_has_room_for_the_descriptors_of_all_its_clients_from_the_start() {
+    let server = Setup::alone().section("[limits]\nclient_connections = 700").start("Goloman");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
+    let status = status.expect("it runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("a size");
+    assert!(size.trim().parse::<u64>().expect("a number") >= 700, "{size}");
+}
+
 // What is read.
 
 /// A herd whose configuration comes by standard input.
