@@ -62,7 +62,7 @@ pub(super) const READ_BYTES_PER_TURN: usize = 64 * 1024;
 pub(super) const MAX_INTERRUPTED_READS: usize = 8;
 /// Time that a step of the turn may take, apart from finishing what it began, so that no connection waits
 /// long for the others and signals and deadlines are handled in between.
-pub(super) const STEP_TIME: Duration = Duration::from_millis(10);
+pub(super) const STEP_TIME: Duration = Duration::from_millis(4);
 /// Effort, in units of a plain line, after which a step looks at the clock: some 30 us, so that a look costs
 /// a thousandth of the work, and even the most expensive lines keep to [`STEP_TIME`].
 pub(super) const EFFORT_PER_LOOK: u32 = 64;
