@@ -155,7 +155,7 @@ pub fn run(
     }
     record_end(&stopped);
     if let Some(state) = state.filter(|_| !stopped.hurried) {
-        state.finish(stopped.app.log_name());
+        state.finish(stopped.app.log_name(), stopped.grace_expired);
     }
     match failure {
         Some(Failure::Bucket { engine, reason }) => Err(RunError::Bucket { engine, reason }),
@@ -349,11 +349,15 @@ fn record_unfinished(stopped: &Stopped<Server>) {
         true => "all updates are acknowledged",
         false => "not all updates are acknowledged",
     };
+    let written = match server.herd().is_on_disk() {
+        true => "",
+        false => "; the state directory lacks the last ones",
+    };
     // Not limited: a server stops only once.
     log::warn!(
         target: target::LOOP, event = "stop_unfinished";
         "{} stopped before all was answered or acknowledged: after {} s {} still connected, and \
-         {acknowledged}.",
+         {acknowledged}{written}.",
         server.log_name(),
         stopped.took.as_secs(),
         clients_are(stopped.still_open as u64),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::{RunError, ServerLoop, kernel};
 use crate::config::{Config, ServerConfig, StateAck};
 use crate::herd::{AnswerAfter, DiskBatch, Floor, Herd};
-use crate::limits::STATE_END_WAIT;
+use crate::limits::{STATE_END_WAIT, STATE_END_WAIT_LATE};
 use crate::logging::target;
 use crate::protocol::UpdateRef;
 use crate::server::metrics::{StateNumbers, StateSource};
@@ -102,15 +102,26 @@ impl State {
         Arc::clone(&self.source) as Arc<dyn StateSource>
     }
 
-    /// The loops have ended. Waits for the last transaction, but not for a disk that does not answer.
-    pub fn finish(self, log_name: &str) {
-        if !self.thread.finish(STATE_END_WAIT) {
+    /// The loops have ended; `is_late`: because the time for that was over. Waits for the last transaction, but not for a
+    /// disk that does not answer.
+    pub fn finish(self, log_name: &str, is_late: bool) {
+        let limit = if is_late { STATE_END_WAIT_LATE } else { STATE_END_WAIT };
+        let is_done = self.thread.finish(limit);
+        if !is_done {
             // Not limited: a server ends only once.
             log::error!(
                 target: target::STATE, event = "state_unfinished";
                 "{log_name} ends although its last updates may not be in the state directory: it did not answer within \
                  {} s.",
-                STATE_END_WAIT.as_secs()
+                limit.as_secs()
+            );
+        } else if let Some((lasted, reason)) = self.source.metrics.failing() {
+            // Not limited: likewise.
+            log::error!(
+                target: target::STATE, event = "state_unfinished", reason = reason.as_str();
+                "{log_name} ends although its last updates are not in the state directory, which can't be written, for \
+                 {} s: {reason}.",
+                lasted.as_secs()
             );
         }
     }

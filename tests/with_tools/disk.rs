@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use herd_mio::limits::STATE_STUCK_AFTER;
+use rustix::process::Signal;
 
 use crate::common::client::Next;
 use crate::common::http::get;
@@ -253,6 +254,27 @@ pub fn clients_do_not_notice_a_full_disk_where_answers_do_not_wait_for_it() -> O
     });
     server.kill();
     all_known(&mounted.start(), writers.written);
+    Ok(())
+}
+
+pub fn a_stop_while_the_disk_is_full_says_that_the_last_updates_are_not_in_the_state_directory()
+-> Outcome {
+    for ack in ["memory", "disk"] {
+        let mounted = Mounted::new(SMALL, ack)?;
+        let mut server = mounted.start();
+        mounted.fill();
+        let mut writers = Writers::new(&server);
+        writers.write_until_it_fails(&server, 0);
+        drop(writers);
+        server.signal(Signal::TERM);
+        assert!(server.wait().success());
+        let log = server.log();
+        let says = "ERROR: Goloman ends although its last updates are not in the state directory, \
+                    which can't be written, for ";
+        assert!(log.contains(says), "{ack}: {log}");
+        let says = "and all updates are acknowledged; the state directory lacks the last ones.";
+        assert!(log.contains(says), "{ack}: {log}");
+    }
     Ok(())
 }
 

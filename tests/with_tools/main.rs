@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         disk::a_disk_that_does_not_answer_is_reported_as_one_that_fails_and_used_on_once_it_does,
         disk::a_full_disk_gives_no_false_answers_and_is_used_on_once_it_has_room,
         disk::clients_do_not_notice_a_full_disk_where_answers_do_not_wait_for_it,
+        disk::a_stop_while_the_disk_is_full_says_that_the_last_updates_are_not_in_the_state_directory,
         disk::a_disk_that_can_only_be_read_ends_a_start_with_status_2,
         disk::a_disk_that_becomes_read_only_gives_no_false_answers_and_is_used_on_after_a_restart,
         engine::acked::what_nats_has_not_acknowledged_is_answered_once_it_has,
