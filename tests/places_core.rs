@@ -223,6 +223,27 @@ fn a_request_goes_out_on_a_kept_connection_only_after_nothing_was_found_on_it() 
 }
 
 #[test]
+fn bytes_on_a_kept_connection_that_begin_no_answer_send_its_query_once_more_on_a_fresh_one() {
+    let mut world = World::new();
+    let mut kept = world.keep(1, 0);
+    world.ask(2, 2);
+    world.sends(&mut kept);
+    // They belong to the answer before, and come when nothing distinguishes them from the next one but their form.
+    assert_eq!(world.says(&mut kept, b"GARBAGE"), Next::Finish);
+    assert!(world.answers().is_empty());
+    let dial = world.dials().remove(0);
+    let mut fresh = world.open(&dial);
+    assert_eq!(world.says(&mut fresh, KEPT_ANSWER), Next::Finish, "it is not kept");
+    assert!(world.answers().remove(0).1.contains("results"));
+    // As a first answer they are a broken one.
+    world.ask(3, 3);
+    let dial = world.dials().remove(0);
+    let mut fresh = world.open(&dial);
+    assert_eq!(world.says(&mut fresh, b"GARBAGE"), Next::Finish);
+    assert!(world.answers().remove(0).1.contains("is not HTTP/1.1"));
+}
+
+#[test]
 fn a_part_of_an_answer_on_a_kept_connection_counts_as_one_that_no_request_was_sent_for() {
     let mut world = World::new();
     let mut kept = world.keep(1, 0);

@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use super::queries::QueryId;
-use crate::http::{HttpError, Response, ResponseProgress, ResponseReader};
+use crate::http::{Fault, HttpError, Response, ResponseProgress, ResponseReader};
 use crate::server::metrics::ClosedReason;
 
 /// The state of an exchange.
@@ -162,6 +162,12 @@ impl Exchange {
     /// Whether more bytes have come than its answer.
     pub(super) fn has_surplus(&self) -> bool {
         self.reader.has_surplus()
+    }
+
+    /// Whether an error in what has come shows that it is no answer, but more of the one before: it does not begin as an
+    /// answer does. On a fresh connection such bytes are a broken answer.
+    pub(super) fn shows_surplus(&self, error: &HttpError) -> bool {
+        self.is_reused && *error == HttpError::Unreadable(Fault::NotHttp)
     }
 
     /// Whether its answer may be a second copy of the one before: the two answers are equal, and the

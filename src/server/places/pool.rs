@@ -240,6 +240,10 @@ impl Pool {
         match exchange.push(bytes) {
             Ok(None) => Next::Read,
             Ok(Some(response)) => self.handle_response(connection, response, now),
+            Err(error) if exchange.shows_surplus(&error) => {
+                self.closes(connection, ClosedReason::Protocol);
+                self.disbelieve(connection, now)
+            }
             Err(error) => {
                 self.closes(connection, ClosedReason::Protocol);
                 self.connection_failed(connection, Http, &error.to_string(), now);
