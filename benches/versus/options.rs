@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{parts, peers, shapes};
+
 /// What is measured, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -41,7 +43,7 @@ cargo bench --bench versus -- [options]
     --only A,B      measure only these servers, e.g. ours,c-epoll
     --shape A,B     measure only these shapes: 1x1, 64x1, 64x16, 1000x1, open
     --part A,B      measure only these parts: load, flood, places, places64, nearby, kept, loops, scraped, turns,
-                    calls, memory, start
+                    calls, memory, start, machine
     --rate N        requests/s of the open loop [20000]
     --idle N        idle connections beside the 1,000 busy ones [9000]
     --run NAME      write the figures to benches/versus/runs/NAME.toml; in a file that is there they replace those of
@@ -74,9 +76,9 @@ impl Options {
                 "--bench" => {} // Cargo says so.
                 "--seconds" => options.measured = Duration::from_secs_f64(number(&value()?)?),
                 "--rounds" => options.rounds = number::<usize>(&value()?)?.max(1),
-                "--only" => options.only = list(&value()?),
-                "--shape" => options.shapes = list(&value()?),
-                "--part" => options.parts = list(&value()?),
+                "--only" => options.only = some_of(&servers(), "server", &value()?)?,
+                "--shape" => options.shapes = some_of(&shapes(), "shape", &value()?)?,
+                "--part" => options.parts = some_of(&parts(), "part", &value()?)?,
                 "--idle" => options.idle = number(&value()?)?,
                 "--rate" => options.rate = number::<u32>(&value()?)?.max(1),
                 "--run" => options.run = Some(value()?),
@@ -116,6 +118,23 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text} is not a number that fits"))
 }
 
-fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::to_owned).collect()
+fn servers() -> Vec<&'static str> {
+    peers::ALL.iter().map(|peer| peer.name()).collect()
+}
+
+fn shapes() -> Vec<&'static str> {
+    shapes::ALL.iter().map(|shape| shape.name).collect()
+}
+
+fn parts() -> Vec<&'static str> {
+    parts::ALL.iter().map(|(name, _)| *name).collect()
+}
+
+/// The names in a list, all of which must be known.
+fn some_of(known: &[&str], kind: &str, text: &str) -> Result<Vec<String>, String> {
+    let one = |name: &str| match known.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("there is no {kind} {name}; there are {}\n", known.join(", "))),
+    };
+    text.split(',').map(one).collect()
 }
