@@ -58,6 +58,7 @@ fn piece(name: &str, runs: &[Run], last: &Run) -> Result<String, Failure> {
         "goals" => tables::goals(runs),
         "run" => of_the_run(runs, last),
         "versions" => versions(last),
+        "what the machine takes" => sentence(words::of_the_machine(figures)),
         "what io_uring gives" => sentence(words::of_io_uring(runs)),
         "what the allocator did" => sentence(words::of_the_allocator(figures)),
         "what the slowest show" => sentence(words::of_lines(figures)),

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
+use crate::cores::minor_faults;
 use crate::peers::{Running, Workshop, free_port};
 use crate::shapes::median;
 
@@ -29,6 +30,8 @@ pub struct Flood {
     pub in_all: f64,
     /// Updates a second that came three hops away.
     pub rate: f64,
+    /// Pages that all servers together touched for the first time meanwhile, for each update.
+    pub faults: f64,
 }
 
 /// A chain, and what comes out at its end.
@@ -66,8 +69,16 @@ pub fn measure(workshop: &Workshop, kind: Kind, updates: usize) -> Result<Flood,
         hops.push(micros(came.saturating_duration_since(answered)));
         in_all.push(micros(came - begin));
     }
+    let faults = || -> u64 { chain.servers.iter().map(|it| minor_faults(it.id())).sum() };
+    let before = faults();
     let rate = chain.rate(&mut stream, updates)?;
-    Ok(Flood { answer: median(answer), three_hops: median(hops), in_all: median(in_all), rate })
+    Ok(Flood {
+        answer: median(answer),
+        three_hops: median(hops),
+        in_all: median(in_all),
+        rate,
+        faults: (faults() - before) as f64 / updates as f64,
+    })
 }
 
 impl Chain {

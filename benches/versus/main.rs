@@ -3,7 +3,8 @@
 //! ```text
 //!   peers, redis     build and start the servers     rules     what each must answer first
 //!   load             asks and compares               shapes    how much, in rounds
-//!   parts            flood, places, places64, nearby, kept, loops, scraped, turns, calls, memory: what is no load
+//!   parts            flood, places, places64, nearby, kept, loops, scraped, turns, calls, memory, machine:
+//!                    what is no load
 //!   figures, runs    what was seen, and its file     goals     where we want to stand
 //!   tables, words, plot, document                    docs/measurements.md and its pictures
 //! ```
@@ -21,6 +22,7 @@ mod goals;
 mod kept;
 mod load;
 mod loops;
+mod machine;
 #[path = "../engine/many.rs"]
 #[allow(dead_code, reason = "it serves another bench, too")]
 mod many;

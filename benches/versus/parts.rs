@@ -7,14 +7,14 @@ use crate::flood::{self, Kind};
 use crate::options::Options;
 use crate::peers::{Peer, Workshop};
 use crate::shapes::{self, Shape};
-use crate::{calls, kept, loops, memory, nearby, places, places64, scraped, turns};
+use crate::{calls, kept, loops, machine, memory, nearby, places, places64, scraped, turns};
 
 /// One part: its name, and how it is measured.
 pub type Part =
     (&'static str, fn(&Workshop, &[Peer], &Options, &mut Figures) -> Result<(), Failure>);
 
 /// In the order in which they are measured.
-pub const ALL: [Part; 12] = [
+pub const ALL: [Part; 13] = [
     ("load", shapes::measure),
     ("flood", flood),
     ("places", places),
@@ -31,6 +31,7 @@ pub const ALL: [Part; 12] = [
     ("calls", calls::measure),
     ("memory", memory),
     ("start", start),
+    ("machine", machine::measure),
 ];
 
 fn flood(
@@ -49,6 +50,7 @@ fn flood(
                 figures.add(name("hops"), seen.three_hops);
                 figures.add(name("all"), seen.in_all);
                 figures.add(name("rate"), seen.rate);
+                figures.add(name("faults"), seen.faults);
             }
         }
     }

@@ -49,6 +49,8 @@ struct Round {
     faults: u64,
     /// Records in the log for each request; two where none was lost.
     records: f64,
+    /// Bytes of them.
+    bytes: f64,
 }
 
 pub const QUANTILES: [(&str, f64); 4] =
@@ -137,7 +139,7 @@ fn start(workshop: &Workshop, peer: Peer, log: bool) -> Result<Running, Failure>
 }
 
 fn add(figures: &mut Figures, name: &str, round: &Round) {
-    let Round { seen, cpu, faults, records } = round;
+    let Round { seen, cpu, faults, records, bytes } = round;
     let requests = seen.requests as f64;
     let (rate, cpu) = (requests / seen.elapsed.as_secs_f64(), cpu.as_secs_f64() * 1e6 / requests);
     figures.add(format!("{name}/rate"), rate);
@@ -149,6 +151,7 @@ fn add(figures: &mut Figures, name: &str, round: &Round) {
     }
     if *records > 0.0 {
         figures.add(format!("{name}/records"), *records);
+        figures.add(format!("{name}/bytes"), *bytes);
     }
     let p99 = seen.latency.value_at_quantile(0.99) as f64 / 1e3;
     eprintln!("{rate:9.0}/s {cpu:6.2} us CPU, p99 {p99:7.0} us");
@@ -176,8 +179,9 @@ fn one(peer: Peer, server: &Running, shape: Shape, options: &Options) -> Result<
     let after = (cpu_time(server.id()), minor_faults(server.id()));
     load.drain()?;
     let all = seen.requests as f64 + f64::from(shape.depth) * shape.connections as f64;
-    let records = records(server) / all;
-    Ok(Round { seen, cpu: after.0 - before.0, faults: after.1 - before.1, records })
+    let (records, bytes) = records(server);
+    let (cpu, faults) = (after.0 - before.0, after.1 - before.1);
+    Ok(Round { seen, cpu, faults, records: records / all, bytes: bytes / all })
 }
 
 /// A log that nobody reads would fill the disk.
@@ -204,18 +208,20 @@ fn settle(path: &Path) {
     }
 }
 
-/// Records in a server's log about lines.
-fn records(server: &Running) -> f64 {
-    let Some(path) = &server.log else { return 0.0 };
+/// Records in a server's log about lines, and their bytes.
+fn records(server: &Running) -> (f64, f64) {
+    let (mut count, mut bytes) = (0, 0);
+    let Some(path) = &server.log else { return (0.0, 0.0) };
     settle(path);
-    let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return 0.0 };
-    let mut buffer = vec![0; 1 << 20];
-    let mut count = 0;
-    while let Ok(read @ 1..) = file.read(&mut buffer) {
-        count += memchr::memchr_iter(b'\n', &buffer[..read]).count();
+    if let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) {
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(read @ 1..) = file.read(&mut buffer) {
+            count += memchr::memchr_iter(b'\n', &buffer[..read]).count();
+            bytes += read;
+        }
+        let _ = file.set_len(0);
     }
-    let _ = file.set_len(0);
-    count as f64
+    (count as f64, bytes as f64)
 }
 
 /// The open loop runs so many times as long as the others: its slowest requests need many.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::figures::{Figures, Spread};
 use crate::goals;
+use crate::machine;
 use crate::peers::{self, Peer};
 use crate::runs::Run;
 use crate::tables::{number, spread, title};
@@ -118,6 +119,30 @@ pub fn of_io_uring(runs: &[Run]) -> Option<String> {
     let (rates, cpu) = relative(runs, Peer::Uring, Peer::Baseline, &shapes, "off")?;
     Some(format!(
         "Beside C with epoll, C with io_uring makes {rates}. A request takes {cpu} times as much CPU time."
+    ))
+}
+
+/// What the machine takes for memory, and what of two goals that is.
+pub fn of_the_machine(figures: &Figures) -> Option<String> {
+    let median = |name: &str| Some(figures.spread(name)?.median);
+    let (touch, append) = (median("machine/touch")?, median("machine/append")?);
+    let bytes = median("64x16/info/ours/bytes")?;
+    let log = median("64x16/info/ours/cpu")? - median("64x16/off/ours/cpu")?;
+    let (faults, rate) = (median("flood/ours/faults")?, median("flood/ours/rate")?);
+    Some(format!(
+        "On the machine of the last run a page of memory ({} bytes) takes {} us when it is touched for the first time, and {} us \
+         when it is appended to a file. So of the {} us of CPU that the log at INFO adds to an IAMAT at 64 × 16, {} us are the \
+         kernel's for appending {} bytes; and of the {} us that an update takes through four servers, {} us are the kernel's for \
+         {} pages that their tables had not touched before.",
+        machine::PAGE,
+        number(touch),
+        number(append),
+        number(log),
+        number(append * bytes / machine::PAGE as f64),
+        number(bytes),
+        number(1e6 / rate),
+        number(touch * faults),
+        number(faults)
     ))
 }
 
