@@ -7,7 +7,7 @@
 //! ```text
 //!            low                high
 //!   ----------|--------#---------|--------------------------------> age key
-//!     counted    kept by slot       neither             # the floor, if the table were full now
+//!     counted    kept in order      neither             # the floor, if the table were full now
 //! ```
 //!
 //! Two keys from a sample enclose the floor-to-be. Each entry is visited once, and from then on each change of one counts: so
