@@ -54,16 +54,21 @@ fn the_first_byte_decides_and_is_part_of_the_line() {
 fn a_handshake_that_arrives_byte_by_byte_succeeds() {
     let pki = Pki::new();
     let running = Start::with(pki.both()).run();
-    // A forwarder that passes one byte on at a time, and waits until it was read.
+    // A forwarder that passes one byte on at a time, and waits until it was read. After some it passes a few at a time: a
+    // look whether they were read takes milliseconds on some machines, and the first record alone has 1,500 bytes.
     let (mut one, mut other) = (running.connect(), pair());
     let mut client = TlsClient::new(other.1, &pki.client());
     let mut answers = one.try_clone().expect("a descriptor");
     let mut to_client = other.0.try_clone().expect("a descriptor");
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut byte = [0];
-            while other.0.read(&mut byte).is_ok_and(|count| count == 1) {
-                one.write_all(&byte).expect("it is connected");
+            let mut piece = [0; 24];
+            for number in 0.. {
+                let most = if number < 100 { 1 } else { piece.len() };
+                match other.0.read(&mut piece[..most]) {
+                    Ok(count @ 1..) => one.write_all(&piece[..count]).expect("it is connected"),
+                    _ => return,
+                }
                 common::sockets::wait_until_read(&one);
             }
         });

@@ -355,10 +355,10 @@ pub fn a_disk_that_does_not_answer_is_reported_as_one_that_fails_and_used_on_onc
     wait_until(2 * STATE_STUCK_AFTER, "it is reported", || {
         get(server.admin(), "/readyz").status == 503
     });
+    assert_eq!(client.next(Duration::ZERO), Next::Silence);
     reports(&server, Some("the disk does not answer"), false);
     server.wait_for_log("ERROR: The disk of the state directory has not answered for ");
     assert_eq!(server.client().whatsat("a", "0", "0").first, "AT AT a +1.0+2.0 2");
-    assert_eq!(client.next(Duration::ZERO), Next::Silence);
     wait_until(4 * STATE_STUCK_AFTER, "the answer comes", || {
         client.next(LIMIT) == Next::Line(b"AT AT a +1.0+2.0 2".to_vec())
     });
