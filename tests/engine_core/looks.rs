@@ -20,6 +20,8 @@ struct Played {
     last: u64,
     /// How often the bucket was looked at.
     looks: u32,
+    /// Who says what it holds; nobody in particular if it is empty.
+    leader: &'static str,
     /// The numbers with which consumers were to begin.
     begun: Vec<Option<u64>>,
     /// The numbers that publishes expected.
@@ -32,8 +34,8 @@ impl Played {
     fn new(last: u64) -> Played {
         let (herd, out) = alone(Keep::All, 100);
         let (begun, published, consumer) = (Vec::new(), Vec::new(), (String::new(), 0));
-        let (now, looks) = (NOW, 0);
-        let mut played = Played { herd, now, last, looks, begun, published, consumer, out };
+        let (now, looks, leader) = (NOW, 0, "");
+        let mut played = Played { herd, now, last, looks, leader, begun, published, consumer, out };
         played.settle();
         played
     }
@@ -67,7 +69,9 @@ impl Played {
             self.looks += 1;
             let mut stream = Stream::new(1);
             stream.last_seq = self.last;
-            return stream.info(BUCKET);
+            let cluster = format!("{{\"cluster\":{{\"leader\":\"{}\"}},", self.leader);
+            let info = stream.info(BUCKET);
+            return if self.leader.is_empty() { info } else { info.replacen('{', &cluster, 1) };
         }
         if subject.starts_with("$JS.API.") {
             return "{\"success\":true}".to_owned();
@@ -143,5 +147,25 @@ fn a_bucket_whose_new_leader_lags_is_looked_at_again_and_not_read_from_its_begin
     played.look();
     // Or others have published as much again: another consumer shows whether what was known is there.
     assert_eq!(played.begun.len(), 2);
+    assert_eq!(played.published, [Some(0)], "and nothing is compared anew");
+}
+
+#[test]
+fn a_leader_that_stays_and_answers_with_what_it_had_a_moment_ago_changes_nothing() {
+    let mut played = Played::new(60);
+    played.leader = "n1";
+    tell(&mut played.herd, "kiwi", "+1-2", "5", NOW);
+    played.settle();
+    played.pass(9);
+    played.look(); // From now on it is known who leads.
+    for (behind, leader, begun) in [(55, "n1", 1), (55, "n2", 2)] {
+        played.pass(9);
+        played.last = behind;
+        played.leader = leader;
+        played.look();
+        played.last = 70;
+        played.look();
+        assert_eq!(played.begun.len(), begun, "consumers, after {leader}");
+    }
     assert_eq!(played.published, [Some(0)], "and nothing is compared anew");
 }

@@ -43,6 +43,8 @@ pub(super) struct Stream {
     known: u64,
     /// Since when it has held less than that.
     behind_since: Option<Duration>,
+    /// Its leader when it last held all of that; empty if that is unknown, or on another connection.
+    leader: String,
 }
 
 impl Stream {
@@ -51,6 +53,7 @@ impl Stream {
             keeps_for_ever: false,
             known: 0,
             behind_since: None,
+            leader: String::new(),
             created: None,
             is_usable: false,
             refused: None,
@@ -82,6 +85,7 @@ impl Stream {
     pub fn closed(&mut self) {
         (self.is_usable, self.refused, self.again_at) = (false, None, None);
         (self.looks, self.creates, self.behind_since) = (None, None, None);
+        self.leader.clear();
         self.pause = ENGINE_REFUSED_PAUSE;
     }
 
@@ -233,6 +237,10 @@ impl Engine {
             return;
         }
         let was_behind = self.stream.behind_since.take().is_some();
+        let leader = info.cluster.as_ref().map_or("", |cluster| &cluster.leader);
+        // A leader that has not changed has lost nothing: it answers with what it had a moment ago.
+        let may_have_lost = leader.is_empty() || *leader != self.stream.leader;
+        leader.clone_into(&mut self.stream.leader);
         self.stream.pause = ENGINE_REFUSED_PAUSE;
         self.stream.is_usable = true;
         self.stream.keeps_for_ever = info.config.max_age == 0 && info.config.discard != "old";
@@ -241,7 +249,7 @@ impl Engine {
         if !is_the_same {
             self.stream.created = Some(info.created.clone());
             self.begin_generation(herd, now, observer);
-        } else if was_behind && !self.is_cache() {
+        } else if was_behind && may_have_lost && !self.is_cache() {
             // Others may have published as much again as was lost: the next consumer begins with what was known.
             self.follower_stops();
         }
