@@ -32,7 +32,7 @@ impl<'a> Line<'a> {
 }
 
 /// Bytes received and not yet handled. Positions have 32 bits, because each connection has a buffer: no line is longer
-/// than [`LONGEST`], and its owner pushes only what it has read at once.
+/// than 1 GiB, and its owner pushes only what it has read at once.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     bytes: Vec<u8>,
@@ -210,8 +210,8 @@ impl LineBuffer {
     }
 }
 
-/// No line is longer than this, whatever the limit: 1 GiB.
-pub const LONGEST: usize = 1 << 30;
+/// No line is longer than this, whatever the limit.
+const LONGEST: usize = 1 << 30;
 
 /// How many bytes of a line that is too long are echoed (section 1).
 const SHOWN_OF_TOO_LONG: usize = 256;
