@@ -91,6 +91,10 @@ pub(super) struct Pace {
     from: usize,
 }
 
+fn key(update: &Update) -> Key<'_> {
+    (update.age(), update.id())
+}
+
 fn brief((age, id): Key<'_>, shared: &[u8]) -> Brief {
     let age = age.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
     let id = match id.strip_prefix(shared) {
@@ -185,7 +189,7 @@ impl Search {
         } else if !self.low.is_below_kept(update) {
             self.below += 1;
         } else if !self.high.is_below_kept(update) {
-            self.between.insert((self.brief((update.age(), update.id())), slot));
+            self.between.insert((self.brief(key(update)), slot));
         }
     }
 
@@ -195,7 +199,7 @@ impl Search {
         } else if !self.low.is_below_kept(update) {
             self.below -= 1;
         } else if !self.high.is_below_kept(update) {
-            self.between.remove(&(self.brief((update.age(), update.id())), slot));
+            self.between.remove(&(self.brief(key(update)), slot));
         }
     }
 
@@ -417,8 +421,7 @@ impl Table {
     }
 
     fn key_of(&self, slot: u32) -> Key<'_> {
-        let update = &self.entries[slot as usize].update;
-        (update.age(), update.id())
+        key(&self.entries[slot as usize].update)
     }
 
     /// Frees a few of the entries below the floor, from this slot on.
